@@ -1,0 +1,163 @@
+"""The data API: the original batch calls, /locate, and what tells a client or an operator how things stand."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gkv import __version__, native, ring
+from gkv.api.http import TEXT, Request, Response, Routes, json_response
+from gkv.cluster.document import node_to_json
+from gkv.cluster.view import View
+from gkv.coordinator import Coordinator
+from gkv.errors import InvalidParameter
+from gkv.model import KeyFailure
+from gkv.wire.client import Limits, check_key, read_items, read_keys, render_failed, render_get
+
+Check = tuple[str, bool]
+"""The name of something that must hold for a process to serve, and whether it does."""
+
+SUCCESS = "Success to set key"
+RETRY_AFTER = "1"
+
+
+class DataApi:
+    """Handlers over one view and one coordinator, the same on a proxy and on a node."""
+
+    def __init__(
+        self,
+        view: View,
+        coordinator: Coordinator,
+        *,
+        limits: Limits,
+        max_body: int,
+        info: Callable[[], dict[str, Any]],
+        checks: Callable[[], Sequence[Check]],
+    ) -> None:
+        """`info` adds to /v1/info what is special about this process; `checks` are those of /readyz."""
+        self._view = view
+        self._coordinator = coordinator
+        self._limits = limits
+        self._max_body = max_body
+        self._info = info
+        self._checks = checks
+
+    def mount(self, routes: Routes) -> None:
+        """Declare the routes."""
+        routes.add("POST PUT", "/set", self.set)
+        routes.add("GET", "/get", self.get_by_query)
+        routes.add("POST", "/get", self.get)
+        routes.add("POST", "/delete", self.delete)
+        routes.add("GET", "/locate", self.locate_by_query)
+        routes.add("POST", "/locate", self.locate)
+        routes.add("GET", "/v1/ring", self.ring)
+        routes.add("GET", "/v1/info", self.info)
+        routes.add("GET", "/livez", self.livez)
+        routes.add("GET", "/readyz", self.readyz)
+
+    def set(self, request: Request) -> Response:
+        request.query()
+        written = self._coordinator.write(read_items(request.body(self._max_body), self._limits))
+        counts = f'"set":{written.keys},"nodes":{written.nodes}'.encode()
+        if written.failed:
+            return _incomplete(counts, written.failed)
+        if request.accepts_json():
+            return Response(b"{%b}" % counts)
+        return Response((SUCCESS * written.nodes).encode(), TEXT)
+
+    def get(self, request: Request) -> Response:
+        request.query()
+        return self._get(request, read_keys(request.body(self._max_body), self._limits))
+
+    def get_by_query(self, request: Request) -> Response:
+        return self._get(request, self._keys_of_query(request))
+
+    def _get(self, request: Request, keys: list[str]) -> Response:
+        answers = self._coordinator.read(keys)
+        failed = sum(isinstance(answer, KeyFailure) for answer in answers)
+        body = render_get(keys, answers)
+        if failed and (failed == len(keys) or request.wants_strict()):
+            return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})
+        return Response(body)
+
+    def delete(self, request: Request) -> Response:
+        request.query()
+        deleted = self._coordinator.delete(read_keys(request.body(self._max_body), self._limits))
+        count = f'"deleted":{deleted.existed}'.encode()
+        return _incomplete(count, deleted.failed) if deleted.failed else Response(b"{%b}" % count)
+
+    def locate(self, request: Request) -> Response:
+        request.query()
+        return self._locate(read_keys(request.body(self._max_body), self._limits))
+
+    def locate_by_query(self, request: Request) -> Response:
+        return self._locate(self._keys_of_query(request))
+
+    def _locate(self, keys: list[str]) -> Response:
+        document, current = self._view.current()
+        rows = [
+            {
+                "key": key,
+                "token": f"{ring.token(key):016x}",
+                "nodes": [{"id": node.id, "url": node.url} for node in current.preference(key, document.replicas)],
+            }
+            for key in keys
+        ]
+        return json_response({"epoch": document.epoch, "keys": rows})
+
+    def _keys_of_query(self, request: Request) -> list[str]:
+        keys = request.query(repeated=["key"]).get("key", [])
+        if not keys:
+            raise InvalidParameter("the query parameter key is missing")
+        return [check_key(key, f"/{i}", self._limits) for i, key in enumerate(keys)]
+
+    def ring(self, request: Request) -> Response:
+        request.query()
+        document, _ = self._view.current()
+        return json_response(
+            {
+                "cluster": document.cluster,
+                "epoch": document.epoch,
+                "hash": ring.HASH,
+                "seed": 0,
+                "vnodes": document.vnodes,
+                "replicas": document.replicas,
+                "nodes": [node_to_json(node) for node in document.members],
+            }
+        )
+
+    def info(self, request: Request) -> Response:
+        request.query()
+        document = self._view.document
+        return json_response(
+            {
+                "version": __version__,
+                **self._info(),
+                "cluster": document and document.cluster,
+                "epoch": document and document.epoch,
+                "native": {"mode": native.mode, "ring": ring.TWIN},
+                "limits": {
+                    "items": self._limits.max_items,
+                    "keyBytes": self._limits.max_key,
+                    "valueBytes": self._limits.max_value,
+                    "bodyBytes": self._max_body,
+                },
+            }
+        )
+
+    def livez(self, request: Request) -> Response:
+        request.query()
+        return Response(b"ok\n", TEXT)
+
+    def readyz(self, request: Request) -> Response:
+        verbose = "verbose" in request.query(once=["verbose"])
+        checks = self._checks()
+        ready = all(ok for _, ok in checks)
+        lines = [f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed'}\n" for name, ok in checks if verbose or not ok]
+        text = "".join(lines) + ("ok\n" if ready else "not ready\n")
+        headers = {} if ready else {"Retry-After": RETRY_AFTER}
+        return Response(text.encode(), TEXT, 200 if ready else 503, headers)
+
+
+def _incomplete(counts: bytes, failed: dict[str, KeyFailure]) -> Response:
+    """Answer a set or delete in which some keys have no definite answer."""
+    body = b"{%b,%b}" % (counts, render_failed(failed.items()))
+    return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})

@@ -1,0 +1,211 @@
+"""Requests in, answers and problems out: the only module that knows WSGI and Bottle's idea of a route."""
+
+import itertools
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import ujson
+from bottle import Bottle, HTTPError, HTTPResponse
+
+from gkv.errors import (
+    GkvError,
+    InternalError,
+    InvalidParameter,
+    SyntaxProblem,
+    TooLarge,
+    UnknownPath,
+    WrongContentType,
+    WrongMethod,
+)
+
+JSON = "application/json"
+TEXT = "text/plain"
+
+_request_id = re.compile(r"[!-~]{1,128}").fullmatch
+_bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+_id_prefix = os.urandom(6).hex()
+_id_counter = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a handler returns."""
+
+    body: bytes
+    content_type: str = JSON
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """Return a value as a JSON answer."""
+    return Response(ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False).encode(), status=status)
+
+
+class Request:
+    """One request, read strictly and only as far as a handler asks."""
+
+    __slots__ = ("environ", "id")
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self.environ = environ
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        self.id = given if _request_id(given) else f"{_id_prefix}-{next(_id_counter)}"
+
+    def body(self, limit: int) -> bytes:
+        """Read the whole body. Raise TooLarge over `limit` bytes, SyntaxProblem when it ends early. Switches greenlets."""
+        over = f"a body has at most {limit} bytes"
+        announced = self.environ.get("CONTENT_LENGTH") or "0"
+        if not (announced.isascii() and announced.isdigit()):
+            raise SyntaxProblem("Content-Length is not a number")
+        if len(announced) > 18 or int(announced) > limit:
+            raise TooLarge(f"{over}, this one {announced[:24]}")
+        chunked = "HTTP_TRANSFER_ENCODING" in self.environ
+        size = limit + 1 if chunked else int(announced)
+        try:
+            body: bytes = self.environ["wsgi.input"].read(size) if size else b""
+        except OSError as error:
+            raise SyntaxProblem(f"the body cannot be read: {error}") from None
+        if len(body) > limit:
+            raise TooLarge(over)
+        if not chunked and len(body) < size:
+            raise SyntaxProblem(f"the body ends after {len(body)} of {size} bytes")
+        return body
+
+    def query(self, once: Collection[str] = (), repeated: Collection[str] = ()) -> dict[str, list[str]]:
+        """Return the query's parameters, decoded strictly. Only these names may be there; those in `once` at most once.
+
+        A `+` is a space, as forms have it. Raise SyntaxProblem for a wrong escape or bad UTF-8, InvalidParameter else.
+        """
+        found: dict[str, list[str]] = {}
+        for pair in filter(None, self.environ.get("QUERY_STRING", "").split("&")):
+            name, _, value = (_decode(part) for part in pair.partition("="))
+            if name not in once and name not in repeated:
+                raise InvalidParameter(f"unknown query parameter {ujson.dumps(name[:64])}")
+            if name in found and name in once:
+                raise InvalidParameter(f"the query parameter {name} stands twice")
+            found.setdefault(name, []).append(value)
+        return found
+
+    def accepts_json(self) -> bool:
+        """Return whether the client names application/json in Accept (RFC 9110, 12.5.1); `*/*` is no such wish."""
+        for choice in self.environ.get("HTTP_ACCEPT", "").lower().split(","):
+            media_type, *parameters = (part.strip() for part in choice.split(";"))
+            if media_type == JSON:
+                return not any(re.fullmatch(r"q=0(\.0{0,3})?", parameter) for parameter in parameters)
+        return False
+
+    def wants_strict(self) -> bool:
+        """Return whether the client sent `Prefer: handling=strict` (RFC 7240, 4.4)."""
+        preferences = re.split(r"[,;]", self.environ.get("HTTP_PREFER", "").lower())
+        return any(re.fullmatch(r'\s*handling\s*=\s*"?strict"?\s*', preference) for preference in preferences)
+
+    def require_json(self) -> None:
+        """Raise WrongContentType unless the request says that it sends JSON."""
+        content_type = self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        if content_type != JSON:
+            raise WrongContentType(f"this call takes Content-Type: {JSON}")
+
+    @property
+    def remote_host(self) -> str:
+        """The address that the request came from."""
+        return str(self.environ.get("REMOTE_ADDR", ""))
+
+
+def _decode(text: str) -> str:
+    """Decode one part of a query. WSGI hands over bytes as latin-1."""
+    if _bad_escape(text):
+        raise SyntaxProblem("a % in the query is not followed by two hexadecimal digits")
+    try:
+        return unquote_to_bytes(text.replace("+", " ").encode("latin-1")).decode("utf-8")
+    except UnicodeDecodeError:
+        raise SyntaxProblem("the query is not UTF-8") from None
+
+
+def render_problem(error: GkvError, request_id: str) -> Response:
+    """Render an error as problem+json (RFC 9457)."""
+    problem: dict[str, Any] = {
+        "type": f"urn:gkv:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": "" if isinstance(error, InternalError) else error.detail,
+        "retryable": error.retryable,
+        "instance": request_id,
+    }
+    if error.pointers:
+        problem["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in error.pointers]
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.allow is not None:
+        headers["Allow"] = error.allow
+    return Response(json_response(problem).body, "application/problem+json", error.status, headers)
+
+
+Handler = Callable[[Request], Response]
+
+
+class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
+    """A Bottle application whose handlers take a `Request` and return a `Response` or raise a `GkvError`."""
+
+    def __init__(self) -> None:
+        super().__init__(autojson=False)
+
+    def add(self, methods: str, path: str, handler: Handler) -> None:
+        """Declare a route; `methods` are separated by spaces."""
+
+        def callback() -> HTTPResponse:
+            return _answer(Request(self.environ()), handler)
+
+        self.route(path, methods.split(), callback)
+
+    @staticmethod
+    def environ() -> dict[str, Any]:
+        """Return the WSGI environment of the request at hand."""
+        from bottle import request
+
+        environ: dict[str, Any] = request.environ
+        return environ
+
+    def default_error_handler(self, res: HTTPError) -> HTTPResponse:
+        """Turn what Bottle refuses by itself into problem+json."""
+        request = Request(self.environ())
+        method, path = request.environ["REQUEST_METHOD"], request.environ.get("PATH_INFO", "")
+        error: GkvError
+        if res.status_code == 404:
+            error = UnknownPath(f"there is nothing at {path[:256]}")
+        elif res.status_code == 405:
+            error = WrongMethod(f"{path[:256]} does not take {method[:32]}", allow=res.headers.get("Allow", ""))
+        elif res.status_code < 500:
+            error = SyntaxProblem("the path is not UTF-8")
+        else:
+            error = InternalError(str(res.body))
+        return _finish(render_problem(error, request.id), request)
+
+
+def _answer(request: Request, handler: Handler) -> HTTPResponse:
+    try:
+        response = handler(request)
+    except GkvError as error:
+        response = render_problem(error, request.id)
+    except Exception:  # noqa: BLE001  # the edge of a request: a bug must cost one answer, not the connection
+        print(f"request {request.id}: internal error\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        response = render_problem(InternalError("a bug"), request.id)
+    return _finish(response, request)
+
+
+def _finish(response: Response, request: Request) -> HTTPResponse:
+    headers = {
+        "Content-Type": response.content_type,
+        "Content-Length": str(len(response.body)),
+        "X-Request-Id": request.id,
+    }
+    if response.status == 413:
+        headers["Connection"] = "close"  # what is left of the body is not worth reading
+    return HTTPResponse(response.body, response.status, headers | dict(response.headers))

@@ -1,0 +1,103 @@
+"""A node's side of membership: it calls in at its proxy, and calls again every second."""
+
+import http.client
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import gevent
+import ujson
+
+from gkv.cluster.document import Document, node_to_json
+from gkv.model import Node
+
+INTERVAL = 1.0
+_FIRST_BACKOFF = 0.1
+_LONGEST_BACKOFF = 2.0
+_TIMEOUT = 8.0
+"""Longer than a proxy lets a join wait for another."""
+_MAX_ANSWER = 4 << 20
+
+PATH = "/v1/cluster/nodes"
+
+
+class Refused(Exception):
+    """The proxy will not take this node, now or later."""
+
+
+class _NotYetError(Exception):
+    """The proxy cannot be reached, or takes the node later."""
+
+
+class Caller:
+    """Calls in until the proxy answers, then once a second, and gives every document to `adopt`.
+
+    `held_cluster` returns the cluster whose records the node holds, or None.
+    """
+
+    def __init__(
+        self,
+        proxy: str,
+        node: Node,
+        adopt: Callable[[Document], Any],
+        held_cluster: Callable[[], str | None],
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self._proxy = proxy
+        self._node = node
+        self._adopt = adopt
+        self._held_cluster = held_cluster
+        self._say = say
+        self._joined = False
+        self._quiet_about = ""
+
+    def run(self) -> None:
+        """Call in for ever. Raise Refused when the proxy refuses a node that has never been a member. Switches greenlets."""
+        backoff = _FIRST_BACKOFF
+        while True:
+            try:
+                document = self._call()
+            except _NotYetError as error:
+                self._say_once(f"{self._node.id}: waiting for the proxy at {self._proxy}: {error}")
+                gevent.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311  # spreads retries, hides nothing
+                backoff = min(_LONGEST_BACKOFF, backoff * 2)
+            except Refused as error:
+                if not self._joined:
+                    raise
+                self._say_once(f"{self._node.id}: the proxy at {self._proxy} refuses this node: {error}")
+                gevent.sleep(INTERVAL)
+            else:
+                self._adopt(document)
+                self._joined = True
+                self._say_once(f"{self._node.id}: member of cluster {document.cluster} at {self._proxy}")
+                backoff = _FIRST_BACKOFF
+                gevent.sleep(INTERVAL)
+
+    def _say_once(self, line: str) -> None:
+        """Say a line unless it was the last one said: a proxy that stays away is news once."""
+        if line != self._quiet_about:
+            self._quiet_about = line
+            self._say(line)
+
+    def _call(self) -> Document:
+        body = ujson.dumps(node_to_json(self._node) | {"cluster": self._held_cluster()})
+        connection = http.client.HTTPConnection(urlsplit(self._proxy).netloc, timeout=_TIMEOUT)
+        try:
+            connection.request("POST", PATH, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = ujson.loads(response.read(_MAX_ANSWER))
+            if response.status == 200:
+                return Document.from_json(answer)
+            detail = str(answer.get("detail", ""))
+            retryable = bool(answer.get("retryable", True))
+        except (OSError, http.client.HTTPException) as error:
+            raise _NotYetError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
+        except (ValueError, AttributeError) as error:
+            raise _NotYetError(f"what answers there is no gkv-proxy ({error})") from None
+        finally:
+            connection.close()
+        if retryable:
+            raise _NotYetError(detail)
+        raise Refused(detail)

@@ -1,0 +1,119 @@
+"""The cluster document: members, vnodes and epoch, frozen."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from gkv.errors import InvalidMember
+from gkv.model import Node
+from gkv.ring import DEFAULT_VNODES
+
+MAX_WEIGHT = 1_000
+_id_pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}").fullmatch
+_host_pattern = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What all members agree on at one epoch.
+
+    While `joining` is set a change is under way: no write is accepted anywhere, and the next epoch has the node among its
+    members or not. Every change is a new document with a greater epoch.
+    """
+
+    cluster: str
+    """A random id, so that nodes of two clusters are never taken for each other's."""
+    epoch: int
+    members: tuple[Node, ...] = ()
+    """Ascending by id."""
+    vnodes: int = DEFAULT_VNODES
+    joining: Node | None = None
+    replicas: int = 1
+    """Copies of each record. This version keeps one."""
+
+    def begin_join(self, node: Node) -> Self:
+        """Return the document under which nobody writes."""
+        return replace(self, epoch=self.epoch + 1, joining=node)
+
+    def finish_join(self) -> Self:
+        """Return the document with the joining node among the members, in place of an older entry with its id."""
+        assert self.joining is not None  # noqa: S101  # only begin_join's result is finished
+        others = [node for node in self.members if node.id != self.joining.id]
+        members = tuple(sorted([*others, self.joining], key=lambda node: node.id))
+        return replace(self, epoch=self.epoch + 1, members=members, joining=None)
+
+    def abandon_join(self) -> Self:
+        """Return the document with the members as they were."""
+        return replace(self, epoch=self.epoch + 1, joining=None)
+
+    def member(self, node_id: str) -> Node | None:
+        """Return the member with this id."""
+        return next((node for node in self.members if node.id == node_id), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document as JSON values."""
+        return {
+            "cluster": self.cluster,
+            "epoch": self.epoch,
+            "replicas": self.replicas,
+            "vnodes": self.vnodes,
+            "members": [node_to_json(node) for node in self.members],
+            "joining": self.joining and node_to_json(self.joining),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read a document; raise ValueError when it is none, or asks for what this version cannot do."""
+        try:
+            cluster, epoch, vnodes = data["cluster"], data["epoch"], data["vnodes"]
+            members = tuple(node_from_json(entry) for entry in data["members"])
+            joining = node_from_json(data["joining"]) if data["joining"] else None
+            replicas = data["replicas"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"it is no cluster document: {error}") from None
+        except InvalidMember as error:
+            raise ValueError(f"it names a node that cannot be: {error}") from None
+        numbers = all(type(number) is int and number > 0 for number in (epoch, vnodes))
+        if not (isinstance(cluster, str) and re.fullmatch(r"[0-9a-f]{32}", cluster) and numbers):
+            raise ValueError("it is no cluster document: cluster, epoch or vnodes is wrong")
+        if [node.id for node in members] != sorted({node.id for node in members}):
+            raise ValueError("it is no cluster document: the members are not in the order of their ids")
+        if replicas != 1:
+            raise ValueError(f"it asks for {replicas} replicas; this version keeps one")
+        return cls(cluster, epoch, members, vnodes, joining)
+
+
+def node_to_json(node: Node) -> dict[str, Any]:
+    """Return a node as JSON values."""
+    return {"id": node.id, "url": node.url, "weight": node.weight}
+
+
+def node_from_json(data: Any) -> Node:
+    """Read a node from JSON values; raise InvalidMember, naming what is wrong."""
+    if not isinstance(data, Mapping):
+        raise InvalidMember("a node is an object")
+    node_id, url, weight = data.get("id"), data.get("url"), data.get("weight", 1.0)
+    if not isinstance(node_id, str) or not _id_pattern(node_id):
+        raise InvalidMember(
+            "an id has 1 to 64 letters, digits, '.', '_', ':' or '-', and starts with a letter or a digit",
+            pointers=[("/id", "not a node id")],
+        )
+    if not isinstance(url, str) or not _is_node_url(url):
+        raise InvalidMember("a url is http://HOST:PORT", pointers=[("/url", "not a node's URL")])
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not number or not math.isfinite(weight) or not 0 < weight <= MAX_WEIGHT:
+        raise InvalidMember(f"a weight is a number above 0, at most {MAX_WEIGHT}", pointers=[("/weight", "not a weight")])
+    return Node(node_id, url, float(weight))
+
+
+def _is_node_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    return bool(port and _host_pattern(host) and url.lower() == f"http://{host}:{port}")

@@ -1,0 +1,207 @@
+"""Every knob once: its flag, environment name, default, unit and reason.
+
+A flag goes before the environment, the environment before the default. The environment name of `--max-body` is
+`GKV_MAX_BODY`, and so on.
+"""
+
+import argparse
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from gkv import __version__
+from gkv.errors import ConfigError
+
+
+def duration(text: str) -> float:
+    """Read a time such as `400ms`, `2s` or `1m`; return seconds.
+
+    >>> duration("400ms")
+    0.4
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m)", text)
+    if not match or float(match[1]) == 0:
+        raise ValueError("a time above 0 such as 400ms, 2s or 1m")
+    return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
+
+
+def size(text: str) -> int:
+    """Read a size such as `480B`, `64KiB` or `32MiB`; return bytes.
+
+    >>> size("64KiB")
+    65536
+    """
+    match = re.fullmatch(r"(\d{1,12})(B|KiB|MiB|GiB)", text)
+    if not match or int(match[1]) == 0:
+        raise ValueError("a size above 0 such as 480B, 64KiB or 32MiB")
+    return int(match[1]) << {"B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
+
+
+def port(text: str) -> int:
+    """Read a port; 0 lets the system choose one."""
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65_535:
+        raise ValueError("a port from 0 to 65535")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Read a small whole number."""
+    if not re.fullmatch(r"\d{1,2}", text):
+        raise ValueError("a number from 0 to 99")
+    return int(text)
+
+
+def weight(text: str) -> float:
+    """Read a node's weight."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 1_000:
+        raise ValueError("a number above 0, at most 1000")
+    return number
+
+
+def name(text: str) -> str:
+    """Read a node's name, or "" for none."""
+    if not re.fullmatch(r"|[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", text):
+        raise ValueError("1 to 64 letters, digits, '.', '_', ':' or '-', starting with a letter or a digit")
+    return text
+
+
+def url(text: str) -> str:
+    """Read the URL of a proxy."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme == "http" and parts.hostname and parts.port and parts.path in ("", "/") and not parts.query
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("a URL such as http://127.0.0.1:8080")
+    return f"http://{parts.netloc}"
+
+
+def host(text: str) -> str:
+    """Read an IPv4 address to listen on."""
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise ValueError("an IPv4 address such as 127.0.0.1") from None
+
+
+def switch(text: str) -> bool:
+    """Read a yes or no from the environment."""
+    if text not in ("0", "1"):
+        raise ValueError("0 or 1")
+    return text == "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One setting. `why` says what it is for, with its unit; `parse` raises ValueError with what it takes."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: str
+    why: str
+    commands: str = "proxy node"
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        return f"GKV_{self.name.upper()}"
+
+
+KNOBS = (
+    Knob("host", host, "127.0.0.1", "address to listen on; anything but loopback needs --insecure"),
+    Knob("port", port, "8080", "port to listen on; 0 lets the system choose", "proxy"),
+    Knob("proxy", url, "http://127.0.0.1:8080", "where to join", "node"),
+    Knob("name", name, "", "the node's id; it decides which keys the node owns (default: its HOST:PORT)", "node"),
+    Knob("weight", weight, "1", "share of the keys, against 1 for an ordinary node", "node"),
+    Knob("engine", str, "memory", "where records lie: memory", "node"),
+    Knob("data", str, "gkv-data/proxy", "directory of the cluster document", "proxy"),
+    Knob("spawn", count, "0", "start this many nodes as child processes, which end with the proxy", "proxy"),
+    Knob("spawn_port", port, "9000", "port of the first of them; the others follow", "proxy"),
+    Knob("deadline", duration, "2s", "time for all node calls of one request; what is late is a failedKey"),
+    Knob("max_body", size, "32MiB", "largest request body"),
+    Knob("insecure", switch, "0", "listen beyond loopback although anyone who gets there can read and write"),
+    Knob("until_stdin_closes", switch, "0", "end when standard input does: a supervisor's death ends its nodes", "node"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a command runs with; fields that are not of that command keep their defaults. Times in seconds, sizes in bytes."""
+
+    host: str
+    port: int
+    proxy: str
+    name: str
+    weight: float
+    engine: str
+    data: str
+    spawn: int
+    spawn_port: int
+    deadline: float
+    max_body: int
+    insecure: bool
+    until_stdin_closes: bool
+
+    def check(self) -> None:
+        """Raise ConfigError for settings that cannot go together."""
+        if not ipaddress.IPv4Address(self.host).is_loopback and not self.insecure:
+            raise ConfigError(
+                f"--host {self.host} is not loopback, and this version has no access control: whoever reaches the port "
+                "can read and write everything. Say --insecure if that is what you want"
+            )
+        if ipaddress.IPv4Address(self.host).is_unspecified:
+            raise ConfigError(f"--host {self.host} is no address that others could be sent to; name the one to listen on")
+        if self.spawn and self.spawn_port + self.spawn > 65_536:
+            raise ConfigError(f"--spawn-port {self.spawn_port} leaves no room for {self.spawn} ports")
+
+
+def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings of `gkv-proxy` or `gkv-node`.
+
+    Ends the process with code 2 for wrong flags, as argparse does. Raises ConfigError for a wrong environment variable.
+    """
+    about = {"proxy": "Serve a gkv cluster over HTTP.", "node": "Hold a part of a gkv cluster's data."}[command]
+    parser = argparse.ArgumentParser(f"gkv-{command}", description=about, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"gkv {__version__}")
+    values: dict[str, Any] = {}
+    for knob in KNOBS:
+        mine = command in knob.commands.split()
+        text = environment.get(knob.variable, knob.default) if mine else knob.default
+        try:
+            values[knob.name] = knob.parse(text)
+        except ValueError as error:
+            raise ConfigError(f"{knob.variable} is {text!r}; it takes {error}") from None
+        if mine and knob.parse is switch:
+            parser.add_argument(knob.flag, action="store_true", default=None, help=knob.why)
+        elif mine:
+            shown = knob.default and f" (default: {knob.default})"
+            parser.add_argument(knob.flag, type=_for_argparse(knob.parse), metavar=knob.name.upper(), help=f"{knob.why}{shown}")
+    if command == "node":
+        parser.add_argument("port", type=_for_argparse(port), metavar="PORT", help="port to listen on")
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    return Settings(**(values | given))
+
+
+def _for_argparse(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Make argparse show what a parser takes; it drops the text of a ValueError."""
+
+    def convert(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}; it takes {error}") from None
+
+    return convert

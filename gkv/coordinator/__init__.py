@@ -1,0 +1,11 @@
+"""One client request in, parallel calls to the owners, one result out.
+
+Promises: every key gets exactly one answer - its value, "certainly missing", or a failure that says why - within the
+deadline; nothing is reported missing that could not be asked. Leaves to others: how requests and answers look to clients
+(`gkv.wire`, `gkv.api`), and the bytes on the way (`gkv.net`). Calls switch greenlets.
+"""
+
+from gkv.coordinator.coordinator import Coordinator, Deleted, Written
+from gkv.coordinator.exchanges import Exchanges
+
+__all__ = ["Coordinator", "Deleted", "Exchanges", "Written"]

@@ -1,0 +1,70 @@
+"""The ways to the nodes, one for each URL, and the few calls that are not about keys."""
+
+from collections.abc import Sequence
+from time import monotonic
+
+from gkv.cluster.document import Document
+from gkv.model import Node, NodeReply, Outcome
+from gkv.net.channel import Channel, Exchange, ask_all
+from gkv.wire.frames import BadFrame, Reply, Request, read_reply, write_request
+
+MAX_CHANNELS = 1_024
+"""Far more than members; URLs of nodes that left are forgotten beyond it."""
+
+
+class Exchanges:
+    """Channels by URL, made when first needed. `local` answers for this process's own node, without a socket.
+
+    Implements `gkv.cluster.authority.Peers`.
+    """
+
+    def __init__(self, deadline: float, local: tuple[str, Exchange] | None = None) -> None:
+        """`deadline` is in seconds, for each call made here."""
+        self._deadline = deadline
+        self._by_url: dict[str, Exchange] = {}
+        self._local = local
+        if local is not None:
+            self._by_url[local[0]] = local[1]
+
+    def to(self, node: Node) -> Exchange:
+        """Return the way to a node."""
+        exchange = self._by_url.get(node.url)
+        if exchange is None:
+            if len(self._by_url) >= MAX_CHANNELS:
+                self.close()
+            exchange = self._by_url[node.url] = Channel(node.url)
+        return exchange
+
+    def records(self, nodes: Sequence[Node]) -> list[int | None]:
+        """Ask nodes how many records they hold; None for one that does not answer."""
+        return self._counts(Request("status"), nodes)
+
+    def adopt(self, document: Document, nodes: Sequence[Node]) -> list[int | None]:
+        """Give nodes a document; return how many records each holds, None for one that did not take it."""
+        return self._counts(Request("adopt", document=document.to_json()), nodes)
+
+    def _counts(self, request: Request, nodes: Sequence[Node]) -> list[int | None]:
+        frame = write_request(request)
+        replies = ask_all([(self.to(node), frame) for node in nodes], monotonic() + self._deadline)
+        counts: list[int | None] = []
+        for reply in replies:
+            answer = understand(reply)
+            counts.append(None if answer is None or answer.refused else answer.count)
+        return counts
+
+    def close(self) -> None:
+        """Close every channel. Switches greenlets."""
+        for exchange in self._by_url.values():
+            if isinstance(exchange, Channel):
+                exchange.close()
+        self._by_url = {} if self._local is None else {self._local[0]: self._local[1]}
+
+
+def understand(reply: NodeReply, keys: Sequence[str] | None = None) -> Reply | None:
+    """Return what a node answered, or None when it did not answer, or not in a way that can be understood."""
+    if reply.outcome is not Outcome.ANSWERED:
+        return None
+    try:
+        return read_reply(reply.frame, keys)
+    except BadFrame:
+        return None

@@ -1,0 +1,140 @@
+"""One tree of errors, a class for each decision that a caller makes.
+
+Every error that can reach a client carries what `application/problem+json` (RFC 9457) needs; `gkv.api` renders it, nobody
+else. Codes are part of the interface and never change.
+"""
+
+from collections.abc import Sequence
+
+
+class GkvError(Exception):
+    """The root. What is raised is always one of the subclasses."""
+
+    status: int = 500
+    code: str = "internal"
+    title: str = "Internal error"
+    retryable: bool = False
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        pointers: Sequence[tuple[str, str]] = (),
+        retry_after: int | None = None,
+        allow: str | None = None,
+    ) -> None:
+        """`pointers` are pairs of JSON pointer (RFC 6901) and what is wrong there; `retry_after` is in seconds."""
+        super().__init__(detail)
+        self.detail = detail
+        self.pointers = tuple(pointers)
+        self.retry_after = retry_after
+        self.allow = allow
+
+
+class InternalError(GkvError):
+    """A bug of gkv's. The detail is for the log, never for a client."""
+
+
+class SyntaxProblem(GkvError):
+    """The request cannot be read at all: not JSON, not UTF-8, a broken percent escape."""
+
+    status = 400
+    code = "syntax"
+    title = "The request cannot be read"
+
+
+class InvalidItem(GkvError):
+    """The request can be read, but something in it is not allowed. Nothing of it was applied."""
+
+    status = 400
+    code = "invalid-item"
+    title = "An item of the request is not valid"
+
+
+class TooLarge(GkvError):
+    """A body, a batch, a key or a value over its limit. Nothing was applied."""
+
+    status = 413
+    code = "too-large"
+    title = "The request is over a limit"
+
+
+class UnknownPath(GkvError):
+    """There is nothing at this path."""
+
+    status = 404
+    code = "not-found"
+    title = "There is nothing at this path"
+
+
+class WrongMethod(GkvError):
+    """The path exists, but not for this method."""
+
+    status = 405
+    code = "method-not-allowed"
+    title = "The path does not take this method"
+
+
+class InvalidParameter(GkvError):
+    """A query parameter that is unknown, repeated or missing."""
+
+    status = 400
+    code = "parameter"
+    title = "A query parameter is not valid"
+
+
+class InvalidMember(GkvError):
+    """A node asks to join with a value that cannot be."""
+
+    status = 422
+    code = "invalid-member"
+    title = "The node cannot be described like this"
+
+
+class MemberConflict(GkvError):
+    """A node asks to join in a way that the cluster cannot grant; asking again does not help."""
+
+    status = 409
+    code = "member-conflict"
+    title = "The node cannot join"
+
+
+class ChangeInProgress(GkvError):
+    """The cluster is changing; the same request will be granted or refused when it is done."""
+
+    status = 409
+    code = "change-in-progress"
+    title = "The cluster is changing"
+    retryable = True
+
+
+class NotSupported(GkvError):
+    """Part of the interface, but not of this version. Refused, never ignored."""
+
+    status = 501
+    code = "not-supported"
+    title = "Not available in this version"
+
+
+class Unavailable(GkvError):
+    """It cannot be done now; later it can."""
+
+    status = 503
+    code = "unavailable"
+    title = "Not available now"
+    retryable = True
+
+
+class ConfigError(GkvError):
+    """The settings or the environment cannot work. Commands end with exit code 78."""
+
+    code = "configuration"
+    title = "The configuration cannot work"
+
+
+class WrongContentType(GkvError):
+    """A call that changes the cluster must say that it sends JSON; a form on a foreign web page cannot."""
+
+    status = 415
+    code = "content-type"
+    title = "The body has the wrong content type"

@@ -1,0 +1,336 @@
+"""The calls to one node, over a few keep-alive connections.
+
+What waits for a node lies in its outbox. A free connection takes all of it as one HTTP request; while every connection is
+busy, what many clients want gathers for the next one. So nothing waits for a timer, an idle system adds no latency, and
+under load one HTTP request serves many clients.
+
+A channel knows frames only as bytes: their lengths travel in the header `Gkv-Frames`, in the request as in the answer.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+from urllib.parse import SplitResult, urlsplit
+
+import gevent
+from gevent.event import Event
+
+from gkv.model import NodeReply, Outcome
+
+PATH = "/internal/frames"
+LENGTHS = "Gkv-Frames"
+
+_FIRST_BACKOFF = 0.05
+_LONGEST_BACKOFF = 1.0
+_MAX_HEAD = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelLimits:
+    """Bounds of one channel; sizes in bytes, times in seconds."""
+
+    connections: int = 2
+    """More would gather less; one would let a large answer hold up the small ones."""
+    waiting_calls: int = 1_024
+    waiting_bytes: int = 64 << 20
+    gathered_calls: int = 128
+    """In one HTTP request, which keeps `Gkv-Frames` below a kilobyte or two."""
+    gathered_bytes: int = 4 << 20
+    """Beyond the first frame of a request."""
+    answer_bytes: int = 256 << 20
+    connect: float = 1.0
+
+
+class Call:
+    """One frame on its way to a node, and the one reply to it."""
+
+    __slots__ = ("_asking", "expires", "frame", "reply", "sent")
+
+    def __init__(self, frame: bytes, expires: float, asking: "_Asking") -> None:
+        self.frame = frame
+        self.expires = expires
+        """On the clock of `time.monotonic`."""
+        self.sent = False
+        """Whether the node may have seen it."""
+        self.reply: NodeReply | None = None
+        self._asking = asking
+
+    def finish(self, outcome: Outcome, frame: bytes = b"", detail: str = "") -> None:
+        """Set the reply. Only the first time counts: whoever asked may have given up already."""
+        if self.reply is None:
+            self.reply = NodeReply(outcome, frame, self.sent, detail)
+            self._asking.one_less()
+
+
+class _Asking:
+    """How many replies are still to come, and the wait for the last of them."""
+
+    __slots__ = ("_all_here", "_open")
+
+    def __init__(self, count: int) -> None:
+        self._open = count
+        self._all_here = Event()
+
+    def one_less(self) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self._all_here.set()
+
+    def wait(self, seconds: float) -> None:
+        if self._open:
+            self._all_here.wait(max(0.0, seconds))
+
+
+class Exchange(Protocol):
+    """Whatever brings a frame to a node and a reply back: a `Channel`, or the node itself for its own part."""
+
+    def submit(self, call: Call) -> None:
+        """Take a call and finish it, now or later. Does not wait and does not raise."""
+
+
+def ask_all(asked: Sequence[tuple[Exchange, bytes]], expires: float) -> list[NodeReply]:
+    """Send frames to nodes in parallel; return one reply for each, in this order, by `expires` at the latest.
+
+    Switches greenlets.
+    """
+    asking = _Asking(len(asked))
+    calls = []
+    for exchange, frame in asked:
+        call = Call(frame, expires, asking)
+        calls.append(call)
+        exchange.submit(call)
+    asking.wait(expires - monotonic())
+    replies = []
+    for call in calls:
+        call.finish(Outcome.TIMEOUT, detail="no answer within the deadline")
+        assert call.reply is not None  # noqa: S101  # for the type checker: finish() has just seen to it
+        replies.append(call.reply)
+    return replies
+
+
+class Channel:
+    """All calls from this process to the node at one URL."""
+
+    def __init__(self, url: str, limits: ChannelLimits | None = None) -> None:
+        self.url = url
+        self._limits = limits or ChannelLimits()
+        self._outbox: deque[Call] = deque()
+        self._outbox_bytes = 0
+        self._senders: list[_Sender] = []
+        self._idle: list[_Sender] = []
+        self._taker_due = False
+        self._backoff = 0.0
+        self._closed_until = 0.0
+        self._why_closed = ""
+
+    def submit(self, call: Call) -> None:
+        """Put a call into the outbox, or finish it at once when the outbox is full or the node cannot be reached."""
+        if monotonic() < self._closed_until:
+            call.finish(Outcome.UNREACHABLE, detail=self._why_closed)
+            return
+        over = self._outbox_bytes + len(call.frame) > self._limits.waiting_bytes
+        if len(self._outbox) >= self._limits.waiting_calls or (over and self._outbox):
+            call.finish(Outcome.OVERLOADED, detail=f"{len(self._outbox)} calls wait for this node")
+            return
+        self._outbox.append(call)
+        self._outbox_bytes += len(call.frame)
+        if self._taker_due:
+            return  # a sender is on its way already, and will take this call too
+        if self._idle:
+            self._taker_due = True
+            self._idle.pop().wake.set()
+        elif len(self._senders) < self._limits.connections:
+            self._taker_due = True
+            self._senders.append(_Sender(self, urlsplit(self.url), self._limits))
+
+    def take(self) -> list[Call]:
+        """Return what goes into the next HTTP request, leaving out what has expired."""
+        self._taker_due = False
+        now = monotonic()
+        taken: list[Call] = []
+        room = self._limits.gathered_bytes
+        while self._outbox and len(taken) < self._limits.gathered_calls:
+            call = self._outbox[0]
+            if taken and len(call.frame) > room:
+                break
+            self._outbox.popleft()
+            self._outbox_bytes -= len(call.frame)
+            if call.reply is None and call.expires > now:
+                room -= len(call.frame)
+                taken.append(call)
+            else:
+                call.finish(Outcome.TIMEOUT, detail="it was not sent within the deadline")
+        return taken
+
+    def idle(self, sender: "_Sender") -> None:
+        """Remember a sender that has nothing to do."""
+        self._idle.append(sender)
+
+    def reached(self) -> None:
+        """Note that the node takes connections."""
+        self._backoff = 0.0
+
+    def unreachable(self, why: str) -> None:
+        """Refuse calls for a while: 50 ms after the first failed connection, at most a second after more of them."""
+        self._backoff = min(_LONGEST_BACKOFF, self._backoff * 2 or _FIRST_BACKOFF)
+        self._closed_until = monotonic() + self._backoff
+        self._why_closed = why
+        waiting = list(self._outbox)
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        for call in waiting:
+            call.finish(Outcome.UNREACHABLE, detail=why)
+
+    def close(self) -> None:
+        """Give up every connection and every call. Switches greenlets."""
+        self._closed_until = float("inf")
+        self._why_closed = "the channel is closed"
+        for sender in self._senders:
+            sender.greenlet.kill()
+        while self._outbox:
+            self._outbox.popleft().finish(Outcome.UNREACHABLE, detail=self._why_closed)
+
+
+class _BrokenError(Exception):
+    """The connection, or what came over it, is of no use. `blank` when not a byte of an answer had come."""
+
+    def __init__(self, detail: str, *, blank: bool = False) -> None:
+        super().__init__(detail)
+        self.blank = blank
+
+
+class _Sender:
+    """A greenlet with one connection, which takes the outbox whenever it is free."""
+
+    def __init__(self, channel: Channel, url: SplitResult, limits: ChannelLimits) -> None:
+        self.wake = Event()
+        self._channel = channel
+        self._address = (url.hostname, url.port)
+        self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\n".encode()
+        self._limits = limits
+        self._socket: socket.socket | None = None
+        self.greenlet = gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                calls = self._channel.take()
+                if calls:
+                    self._serve(calls)
+                else:
+                    self.wake.clear()
+                    self._channel.idle(self)
+                    self.wake.wait()
+        finally:
+            self._disconnect()
+
+    def _serve(self, calls: list[Call]) -> None:
+        """Bring these calls to their end, each with one reply."""
+        try:
+            with gevent.Timeout(max(0.001, max(call.expires for call in calls) - monotonic())):
+                frames = self._exchange(calls)
+        except gevent.Timeout:
+            self._disconnect()
+            for call in calls:
+                call.finish(Outcome.TIMEOUT, detail="no answer within the deadline")
+        except _BrokenError as error:
+            self._disconnect()
+            for call in calls:
+                call.finish(Outcome.LOST if call.sent else Outcome.UNREACHABLE, detail=str(error))
+        else:
+            for call, frame in zip(calls, frames, strict=True):
+                call.finish(Outcome.ANSWERED, frame)
+
+    def _exchange(self, calls: list[Call]) -> list[bytes]:
+        """Send the calls as one request and return the frames of the answer."""
+        frames = [call.frame for call in calls]
+        lengths = ",".join(str(len(frame)) for frame in frames)
+        body = b"".join(frames)
+        request = b"%b%b: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+            self._head,
+            LENGTHS.encode(),
+            lengths.encode(),
+            len(body),
+            body,
+        )
+        reused = self._socket is not None
+        connection = self._connect()
+        for call in calls:
+            call.sent = True
+        try:
+            return self._round_trip(connection, request, len(calls))
+        except _BrokenError as error:
+            # A node that restarted, or closed the idle connection, breaks it before the first byte of an answer. Every
+            # request may be repeated, so one more attempt on a new connection is safe.
+            if not (reused and error.blank):
+                raise
+        self._disconnect()
+        return self._round_trip(self._connect(), request, len(calls))
+
+    def _connect(self) -> socket.socket:
+        if self._socket is None:
+            try:
+                self._socket = socket.create_connection(self._address, self._limits.connect)
+            except OSError as error:
+                why = f"no connection: {error.strerror or error}"
+                self._channel.unreachable(why)
+                raise _BrokenError(why) from None
+            self._socket.settimeout(None)  # the deadline is _serve's; a timeout here would arm a timer for each wait
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._channel.reached()
+        return self._socket
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _round_trip(self, connection: socket.socket, request: bytes, count: int) -> list[bytes]:
+        buffer = bytearray()
+        try:
+            connection.sendall(request)
+            while (end := buffer.find(b"\r\n\r\n")) < 0:
+                if len(buffer) > _MAX_HEAD:
+                    raise _BrokenError("the head of the answer is too long")
+                chunk = connection.recv(65_536)
+                if not chunk:
+                    raise _BrokenError("the connection was closed", blank=not buffer)
+                buffer += chunk
+            size, lengths = _read_head(bytes(buffer[:end]), count)
+            if size > self._limits.answer_bytes:
+                raise _BrokenError(f"the answer has {size} bytes, over the limit of {self._limits.answer_bytes}")
+            del buffer[: end + 4]
+            while len(buffer) < size:
+                chunk = connection.recv(min(size - len(buffer), 1 << 20))
+                if not chunk:
+                    raise _BrokenError("the connection was closed within the answer")
+                buffer += chunk
+        except OSError as error:
+            raise _BrokenError(f"the connection broke: {error.strerror or error}", blank=not buffer) from None
+        if len(buffer) > size or sum(lengths) != size:
+            raise _BrokenError("the answer is not as long as it says")
+        answer = bytes(buffer)
+        frames = []
+        start = 0
+        for length in lengths:
+            frames.append(answer[start : start + length])
+            start += length
+        return frames
+
+
+def _read_head(head: bytes, count: int) -> tuple[int, list[int]]:
+    """Return the length of the body and those of its `count` frames."""
+    status, *lines = head.decode("latin-1").split("\r\n")
+    if not status.startswith("HTTP/1.1 200 "):
+        raise _BrokenError(f"the answer is {status[:64]!r}")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    size = headers.get("content-length", "")
+    lengths = headers.get(LENGTHS.lower(), "").split(",")
+    if not all(number.isascii() and number.isdigit() and len(number) < 16 for number in (size, *lengths)):
+        raise _BrokenError("the answer does not say how long it and its frames are")
+    if len(lengths) != count:
+        raise _BrokenError(f"{count} frames were sent, {len(lengths)} came back")
+    return int(size), [int(length) for length in lengths]

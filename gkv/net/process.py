@@ -1,0 +1,44 @@
+"""What the two programs share as processes: lines for whoever watches, and the end."""
+
+import os
+import signal
+import sys
+
+import gevent
+from gevent.event import Event
+from gevent.os import make_nonblocking, nb_read
+
+DRAIN = 10.0
+"""Seconds that running requests have after SIGTERM."""
+
+
+def say(line: str) -> None:
+    """Write a line for the operator, to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def announce(line: str) -> None:
+    """Write a line that scripts wait for, to standard output, at once."""
+    print(line, flush=True)
+
+
+def end_on_signals() -> Event:
+    """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    ending = Event()
+
+    def on_signal(number: int) -> None:
+        if ending.is_set():
+            os._exit(128 + number)
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, on_signal, number)
+    return ending
+
+
+def end_with_stdin(ending: Event) -> None:
+    """Set `ending` when standard input closes. Switches greenlets until then."""
+    make_nonblocking(0)
+    while nb_read(0, 4096):
+        pass
+    ending.set()

@@ -1,0 +1,58 @@
+"""`gkv-proxy`: builds the proxy from its parts, serves, and takes it down again."""
+
+from pathlib import Path
+
+import gevent
+
+from gkv import native
+from gkv.api.data import DataApi
+from gkv.cluster.authority import Authority
+from gkv.cluster.view import View
+from gkv.config import Settings
+from gkv.coordinator import Coordinator, Exchanges
+from gkv.net.process import DRAIN, announce, end_on_signals, say
+from gkv.net.server import Server, listen
+from gkv.proxy.app import build_app
+from gkv.proxy.spawn import Children
+from gkv.wire.client import Limits
+
+
+def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raise ConfigError, Unavailable or OSError when it cannot start."""
+    settings.check()
+    if native.warning:
+        say(native.warning)
+    ending = end_on_signals()
+    view = View()
+    exchanges = Exchanges(settings.deadline)
+    listener = listen(settings.host, settings.port)
+    port = listener.getsockname()[1]
+    authority = Authority(Path(settings.data), view, exchanges)
+    data = DataApi(
+        view,
+        Coordinator(view, exchanges, settings.deadline),
+        limits=Limits(),
+        max_body=settings.max_body,
+        info=lambda: {"role": "proxy"},
+        checks=lambda: [("serving", not ending.is_set()), ("members", view.ring is not None)],
+    )
+    server = Server(build_app(data, authority), listener)
+    server.start()
+    announce("*** Welcome ***")
+    announce(f"Listening on port {port}...")
+
+    children = None
+    try:
+        if settings.spawn:
+            children = Children(f"http://{settings.host}:{port}", settings, say)
+            children.wait_joined(authority.is_up, ending)
+            if not ending.is_set():
+                gevent.spawn(children.watch, ending)
+                announce(f"Ready: {settings.spawn} nodes have joined, on ports {', '.join(map(str, children.ports))}")
+        ending.wait()
+    finally:
+        server.drain(DRAIN)
+        if children is not None:
+            children.end()
+        exchanges.close()
+        authority.close()

@@ -1,0 +1,87 @@
+"""Nodes as child processes of a proxy: a whole system with one command."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable
+from time import monotonic
+
+from gevent.event import Event
+
+from gkv.config import Settings
+from gkv.errors import Unavailable
+
+_JOIN_WITHIN = 30.0
+_END_WITHIN = 12.0
+
+
+class Children:
+    """Node processes that end with this one.
+
+    Each child has a pipe from this process as its standard input and ends when that closes; the system closes it however
+    this process ends, SIGKILL included.
+    """
+
+    def __init__(self, proxy: str, settings: Settings, say: Callable[[str], None]) -> None:
+        """Start `settings.spawn` nodes that join at the URL `proxy`."""
+        self._say = say
+        self.ports = range(settings.spawn_port, settings.spawn_port + settings.spawn)
+        self._processes = {f"{settings.host}:{port}": _start(port, proxy, settings) for port in self.ports}
+
+    def wait_joined(self, joined: Callable[[str], bool], ending: Event) -> None:
+        """Wait until every child is a member that has called in, or `ending` is set. Switches greenlets.
+
+        Raise Unavailable when one ends before that.
+        """
+        until = monotonic() + _JOIN_WITHIN
+        while not all(joined(node_id) for node_id in self._processes):
+            for node_id, process in self._processes.items():
+                if process.poll() is not None:
+                    raise Unavailable(f"node {node_id} ended with code {process.returncode} before it had joined")
+            if monotonic() > until:
+                waiting = ", ".join(node_id for node_id in self._processes if not joined(node_id))
+                raise Unavailable(f"{waiting} did not join within {_JOIN_WITHIN:.0f} s")
+            if ending.wait(0.02):
+                return
+
+    def watch(self, ending: Event) -> None:
+        """Say when a child ends, until `ending` is set. It is not started again: what it held in memory is gone, and that is
+        for a person to know.
+
+        Switches greenlets.
+        """
+        running = dict(self._processes)
+        while running:
+            for node_id, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[node_id]
+                    self._say(
+                        f"node {node_id} ended with code {process.returncode}; what it held is gone. "
+                        f"Start an empty one: gkv-node {node_id.rpartition(':')[2]}"
+                    )
+            if ending.wait(0.5):
+                return
+
+    def end(self) -> None:
+        """Ask all children to end and wait for it; kill what does not. Switches greenlets."""
+        for process in self._processes.values():
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+        until = monotonic() + _END_WITHIN
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.1, until - monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _start(port: int, proxy: str, settings: Settings) -> subprocess.Popen[bytes]:
+    node_id = f"{settings.host}:{port}"
+    command = [sys.executable, "-P", "-m", "gkv.cli", "node", str(port), "--until-stdin-closes"]
+    command += ["--host", settings.host, "--name", node_id, "--proxy", proxy]
+    command += ["--deadline", f"{settings.deadline * 1000:.0f}ms", "--max-body", f"{settings.max_body}B"]
+    if settings.insecure:
+        command.append("--insecure")
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr)  # noqa: S603  # our own program, no shell

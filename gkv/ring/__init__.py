@@ -1,0 +1,38 @@
+"""Which node owns a key.
+
+Promises: a `Ring` is immutable and built from the member list alone, so every process that knows the members computes the
+same owner for every key; the pure and the native twin agree on every input; no call switches greenlets or waits.
+Leaves to others: who is a member (`gkv.cluster`) and what to do with an owner (`gkv.coordinator`).
+"""
+
+from collections.abc import Iterable
+
+from gkv import native
+from gkv.model import Node
+from gkv.ring._pure import PureRing
+from gkv.ring._pure import token as _pure_token
+from gkv.ring.ring import DEFAULT_VNODES, HASH, Ring, Share
+
+__all__ = ["DEFAULT_VNODES", "HASH", "TWIN", "Ring", "Share", "build", "token"]
+
+if native.extension is not None:
+    from gkv.ring._native import NativeRing
+    from gkv.ring._native import token as _native_token
+
+    TWIN = "native"
+    token = _native_token
+    _twin: type[Ring] = NativeRing
+else:
+    TWIN = "pure"
+    token = _pure_token
+    _twin = PureRing
+
+
+def build(nodes: Iterable[Node], vnodes: int = DEFAULT_VNODES) -> Ring:
+    """Build the ring of these nodes with the twin in use. O(V) for V = sum of all vnodes.
+
+    >>> ring = build([Node("a"), Node("b"), Node("c")], vnodes=64)
+    >>> ring.owner("hi").id
+    'a'
+    """
+    return _twin(nodes, vnodes)

@@ -1,0 +1,150 @@
+"""What a coordinator and a node say to each other.
+
+A frame is one line of JSON, ended by a newline, and behind it the texts of values without anything between them; the line
+says how long each is. So a value goes from a client's request to the engine and back without being decoded or encoded.
+
+    {"op":"set","cluster":"5f1c...","epoch":7,"keys":["hi","hi1"],"sizes":[7,8]}
+    "hello""hello1"
+
+Each request but `status` and `adopt` carries the cluster and the epoch that its sender believes in; a node that believes
+otherwise answers `stale` with its own document instead of doing anything.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any
+
+import ujson
+
+OPS = ("get", "set", "delete", "status", "adopt")
+MISSING = -1
+"""Stands among the sizes for a key that has no value."""
+
+
+class BadFrame(ValueError):
+    """What was received is no frame, or not one that was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a node is asked. `values` goes with `set`, `document` with `adopt`."""
+
+    op: str
+    cluster: str = ""
+    epoch: int = 0
+    keys: list[str] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    document: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a node answers.
+
+    `values` is the answer to a get, `count` to everything else: records written, deleted, or held. `refused` is empty, or
+    why nothing was done: "stale" (the epochs differ), "changing" (no writes while the cluster changes), or a sentence.
+    `document` is the node's, None when it has none; it comes with "stale".
+    """
+
+    count: int = 0
+    values: list[bytes | None] = field(default_factory=list)
+    refused: str = ""
+    document: Mapping[str, Any] | None = None
+
+
+def _line(header: Mapping[str, Any]) -> bytes:
+    return ujson.dumps(header, ensure_ascii=False, escape_forward_slashes=False).encode() + b"\n"
+
+
+def write_request(request: Request) -> bytes:
+    """Write a request as a frame.
+
+    >>> write_request(Request("get", "c", 7, ["hi"]))
+    b'{"op":"get","cluster":"c","epoch":7,"keys":["hi"]}\\n'
+    """
+    header: dict[str, Any] = {"op": request.op}
+    if request.op == "adopt":
+        header["document"] = request.document
+    elif request.op != "status":
+        header |= {"cluster": request.cluster, "epoch": request.epoch, "keys": request.keys}
+        if request.op == "set":
+            header["sizes"] = list(map(len, request.values))
+    return _line(header) + b"".join(request.values)
+
+
+def write_reply(reply: Reply) -> bytes:
+    """Write a reply as a frame.
+
+    >>> write_reply(Reply(values=[b'"hello"', None]))
+    b'{"sizes":[7,-1]}\\n"hello"'
+    """
+    if reply.refused:
+        return _line({"refused": reply.refused, "document": reply.document})
+    if not reply.values:
+        return _line({"count": reply.count})
+    sizes = [MISSING if value is None else len(value) for value in reply.values]
+    return _line({"sizes": sizes}) + b"".join([value for value in reply.values if value is not None])
+
+
+def _split(frame: bytes) -> tuple[dict[str, Any], int]:
+    """Return a frame's header and where its payload starts."""
+    end = frame.find(b"\n")
+    try:
+        header = ujson.loads(frame[:end]) if end >= 0 else None
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise BadFrame("a frame starts with a line of JSON, an object")
+    return header, end + 1
+
+
+def _cut(frame: bytes, start: int, sizes: Any) -> list[bytes | None]:
+    """Cut the payload at these sizes; it must be used up exactly."""
+    if not isinstance(sizes, list) or not all(type(size) is int and size >= MISSING for size in sizes):
+        raise BadFrame("sizes are whole numbers from -1")
+    ends = list(accumulate((max(size, 0) for size in sizes), initial=start))
+    if ends[-1] != len(frame):
+        raise BadFrame(f"the payload has {len(frame) - start} bytes, the sizes say {ends[-1] - start}")
+    return [frame[a:b] if size >= 0 else None for (a, b), size in zip(pairwise(ends), sizes, strict=True)]
+
+
+def read_request(frame: bytes) -> Request:
+    """Read a request; raise BadFrame when it is none."""
+    header, start = _split(frame)
+    op = header.get("op")
+    if op not in OPS:
+        raise BadFrame(f"unknown op {str(op)[:32]!r}")
+    if op == "status":
+        return Request(op)
+    if op == "adopt":
+        if not isinstance(header.get("document"), dict):
+            raise BadFrame("adopt comes with a document")
+        return Request(op, document=header["document"])
+    cluster, epoch, keys = header.get("cluster"), header.get("epoch"), header.get("keys")
+    if not isinstance(cluster, str) or type(epoch) is not int:
+        raise BadFrame("a request says its cluster and epoch")
+    if not isinstance(keys, list) or not all(type(key) is str for key in keys):
+        raise BadFrame("keys are an array of strings")
+    values = [value for value in _cut(frame, start, header.get("sizes", [])) if value is not None]
+    if len(values) != (len(keys) if op == "set" else 0):
+        raise BadFrame("a set has one value for each key, nothing else has values")
+    return Request(op, cluster, epoch, keys, values)
+
+
+def read_reply(frame: bytes, keys: Sequence[str] | None = None) -> Reply:
+    """Read a reply; `keys` are those of a get, None for the other requests. Raise BadFrame when it cannot be the answer."""
+    header, start = _split(frame)
+    document = header.get("document")
+    if document is not None and not isinstance(document, dict):
+        raise BadFrame("a document is an object")
+    if "refused" in header:
+        return Reply(refused=str(header["refused"]), document=document)
+    if keys is not None:
+        values = _cut(frame, start, header.get("sizes"))
+        if len(values) != len(keys):
+            raise BadFrame(f"{len(keys)} keys were asked, {len(values)} answered")
+        return Reply(values=values)
+    if type(header.get("count")) is not int:
+        raise BadFrame("the count is missing")
+    return Reply(count=header["count"])
