@@ -7,7 +7,7 @@ under load one HTTP request serves many clients.
 A channel knows frames only as bytes: their lengths travel in the header `Gkv-Frames`, in the request as in the answer.
 """
 
-import socket
+import traceback
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 import gevent
+from gevent import socket  # by name, so that it needs no patched process
 from gevent.event import Event
 
 from gkv.model import NodeReply, Outcome
@@ -219,7 +220,11 @@ class _Sender:
             while True:
                 calls = self._channel.take()
                 if calls:
-                    self._serve(calls)
+                    try:
+                        self._serve(calls)
+                    except Exception:  # noqa: BLE001  # the edge of a greenlet: a bug must not take the channel down
+                        self._disconnect()
+                        traceback.print_exc()
                 else:
                     self.wake.clear()
                     self._channel.idle(self)
@@ -243,6 +248,9 @@ class _Sender:
         else:
             for call, frame in zip(calls, frames, strict=True):
                 call.finish(Outcome.ANSWERED, frame)
+        finally:
+            for call in calls:  # those that have no reply yet: the channel is being closed
+                call.finish(Outcome.LOST if call.sent else Outcome.UNREACHABLE, detail="the call was broken off")
 
     def _exchange(self, calls: list[Call]) -> list[bytes]:
         """Send the calls as one request and return the frames of the answer."""

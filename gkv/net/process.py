@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from typing import TextIO
 
 import gevent
 from gevent.event import Event
@@ -14,12 +15,17 @@ DRAIN = 10.0
 
 def say(line: str) -> None:
     """Write a line for the operator, to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    _write(sys.stderr, line)
 
 
 def announce(line: str) -> None:
     """Write a line that scripts wait for, to standard output, at once."""
-    print(line, flush=True)
+    _write(sys.stdout, line)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    stream.write(f"{line}\n")  # one piece: print() would let lines of several processes run into each other
+    stream.flush()
 
 
 def end_on_signals() -> Event:

@@ -1,11 +1,11 @@
 """A WSGI application on gevent's WSGI server."""
 
-import socket
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
 import gevent
+from gevent import socket  # by name, so that it needs no patched process
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

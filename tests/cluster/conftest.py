@@ -1,0 +1,177 @@
+"""Real processes on loopback: started, killed, paused and restarted, each system with ports and a directory of its own."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+DEADLINE = 20.0
+"""Seconds within which anything that is waited for must come."""
+
+
+def wait_for(what: str, condition: Callable[[], T]) -> T:
+    """Return the condition's first true value; fail when it does not come in time."""
+    until = time.monotonic() + DEADLINE
+    while time.monotonic() < until:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    pytest.fail(f"did not come within {DEADLINE} s: {what}")
+
+
+def free_ports(count: int) -> int:
+    """Return the first of `count` neighbouring ports that nobody listens on."""
+    for start in range(20_000 + os.getpid() % 5_000, 32_000, count):
+        try:
+            for port in range(start, start + count):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return start
+    pytest.fail("no free ports")
+
+
+@dataclass
+class Answer:
+    """What a call brought back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def call(port: int, method: str, path: str, body: Any = None, timeout: float = 15, **headers: str) -> Answer:
+    """Make one HTTP call; a body that is not bytes is sent as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, path, data, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+    finally:
+        connection.close()
+
+
+@dataclass
+class Program:
+    """One running `gkv-proxy` or `gkv-node`."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+    port: int = 0
+
+    @property
+    def stdout(self) -> str:
+        return self.out.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self.err.read_text()
+
+    def wait_line(self, pattern: str) -> re.Match[str]:
+        """Wait until standard output or standard error has a line with this pattern."""
+
+        def found() -> re.Match[str] | None:
+            match = re.search(pattern, self.stdout + self.stderr)
+            assert match or self.process.poll() is None, f"it ended with {self.process.returncode}: {self.stderr}"
+            return match
+
+        return wait_for(f"a line with {pattern!r}", found)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait for the end and return the exit code."""
+        return self.process.wait(DEADLINE)
+
+    def call(self, method: str, path: str, body: Any = None, timeout: float = 15, **headers: str) -> Answer:
+        return call(self.port, method, path, body, timeout, **headers)
+
+
+@dataclass
+class System:
+    """A directory in which programs run."""
+
+    directory: Path
+    programs: list[Program] = field(default_factory=list)
+
+    def start(self, command: str, *arguments: str, **environment: str) -> Program:
+        """Start a command of gkv's without waiting for it."""
+        number = len(self.programs)
+        out, err = self.directory / f"{number}.out", self.directory / f"{number}.err"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "gkv.cli", command, *arguments],
+                cwd=self.directory,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        self.programs.append(Program(process, out, err))
+        return self.programs[-1]
+
+    def proxy(self, *arguments: str, port: int = 0, **environment: str) -> Program:
+        """Start a proxy and wait until it listens."""
+        proxy = self.start("proxy", "--port", str(port), *arguments, **environment)
+        proxy.port = int(proxy.wait_line(r"Listening on port (\d+)\.\.\.")[1])
+        return proxy
+
+    def node(self, proxy: Program | None, *arguments: str, port: int = 0, **environment: str) -> Program:
+        """Start a node and wait until it listens and, if a proxy is given, has joined there."""
+        target = ["--proxy", f"http://127.0.0.1:{proxy.port}"] if proxy else []
+        node = self.start("node", str(port), *target, *arguments, **environment)
+        node.port = int(node.wait_line(r"Listening on port \.\.\.(\d+)")[1])
+        if proxy:
+            node.wait_line(": member of cluster ")
+        return node
+
+    def cluster(self, nodes: int, *arguments: str) -> tuple[Program, list[Program]]:
+        """Start a proxy and nodes that have joined."""
+        proxy = self.proxy(*arguments)
+        return proxy, [self.node(proxy) for _ in range(nodes)]
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """Give a system in a directory of its own; kill whatever still runs after the test."""
+    system = System(tmp_path)
+    yield system
+    for program in system.programs:
+        if program.process.poll() is None:
+            program.signal(signal.SIGCONT)
+            program.process.kill()
+        program.process.wait()
+    for program in system.programs:
+        assert "Traceback" not in program.stderr, program.stderr
+
+
+def keys_by_node(proxy: Program, count: int = 60) -> dict[str, list[str]]:
+    """Return some keys for each node, by the node's id."""
+    keys = [f"key-{i}" for i in range(count)]
+    rows = proxy.call("POST", "/locate", [{"key": key} for key in keys]).json["keys"]
+    owned: dict[str, list[str]] = {}
+    for row in rows:
+        owned.setdefault(row["nodes"][0]["id"], []).append(row["key"])
+    return owned

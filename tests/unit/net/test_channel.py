@@ -1,0 +1,394 @@
+"""The channel, against peers on loopback that answer, answer wrongly, answer late or not at all."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+from gevent.server import StreamServer
+
+from gkv.model import NodeReply, Outcome
+from gkv.net.channel import Channel, ChannelLimits, ask_all
+
+Handler = Callable[[Any], None]
+
+
+def read_request(connection: Any) -> list[bytes] | None:
+    """Read one request; return its frames, or None at the end of the connection."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        chunk = connection.recv(65_536)
+        if not chunk:
+            return None
+        received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    while len(body) < int(headers[b"Content-Length"]):
+        body += connection.recv(65_536)
+    frames = []
+    for size in map(int, headers[b"Gkv-Frames"].split(b",")):
+        frames.append(body[:size])
+        body = body[size:]
+    assert not body
+    return frames
+
+
+def answer(frames: list[bytes]) -> bytes:
+    """Return a right answer with these frames."""
+    lengths = ",".join(str(len(frame)) for frame in frames)
+    body = b"".join(frames)
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nGkv-Frames: {lengths}\r\n\r\n".encode() + body
+
+
+class Peer:
+    """A node on loopback whose behaviour is a function of the connection."""
+
+    def __init__(self, handle: Handler, port: int = 0) -> None:
+        self.connections = 0
+
+        def run(connection: Any, _address: Any) -> None:
+            self.connections += 1
+            handle(connection)
+
+        self._server = StreamServer(("127.0.0.1", port), run)
+        self._server.start()
+        self.port: int = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self._server.stop(timeout=0)
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[[Handler], Peer]]:
+    """Start peers that end with the test."""
+    peers: list[Peer] = []
+
+    def start(handle: Handler, port: int = 0) -> Peer:
+        peers.append(Peer(handle, port))
+        return peers[-1]
+
+    yield start
+    for running in peers:
+        running.stop()
+
+
+@pytest.fixture
+def channel() -> Iterator[Callable[..., Channel]]:
+    """Open channels that are closed after the test."""
+    channels: list[Channel] = []
+
+    def open_channel(url: str, **limits: Any) -> Channel:
+        channels.append(Channel(url, ChannelLimits(**limits)))
+        return channels[-1]
+
+    yield open_channel
+    for opened in channels:
+        opened.close()
+
+
+def echo(connection: Any) -> None:
+    while (frames := read_request(connection)) is not None:
+        connection.sendall(answer([b"<" + frame + b">" for frame in frames]))
+
+
+def ask(to: Channel, frame: bytes = b"hello", seconds: float = 5.0) -> NodeReply:
+    [reply] = ask_all([(to, frame)], monotonic() + seconds)
+    return reply
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_call_answered_returns_the_frame(peer: Any, channel: Any) -> None:
+    assert ask(channel(peer(echo).url)) == NodeReply(Outcome.ANSWERED, b"<hello>", sent=True)
+
+
+def test_calls_in_a_row_share_one_connection(peer: Any, channel: Any) -> None:
+    node = peer(echo)
+    to = channel(node.url)
+    assert [ask(to, b"%d" % i).frame for i in range(50)] == [b"<%d>" % i for i in range(50)]
+    assert node.connections == 1
+
+
+def test_calls_that_wait_are_gathered_into_one_request(peer: Any, channel: Any) -> None:
+    sizes: list[int] = []
+    first_arrived, go_on = Event(), Event()
+
+    def slow_first(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            sizes.append(len(frames))
+            if len(sizes) == 1:
+                first_arrived.set()
+                go_on.wait(5)
+            connection.sendall(answer([frame.upper() for frame in frames]))
+
+    to = channel(peer(slow_first).url, connections=1)
+    first = gevent.spawn(ask, to, b"first")
+    assert first_arrived.wait(5)
+    others = [gevent.spawn(ask, to, b"key%d" % i) for i in range(20)]
+    gevent.idle()
+    go_on.set()
+    assert first.get(timeout=5).frame == b"FIRST"
+    assert [other.get(timeout=5).frame for other in others] == [b"KEY%d" % i for i in range(20)]
+    assert sizes == [1, 20]
+
+
+def test_gathering_is_bounded_in_calls_and_bytes(peer: Any, channel: Any) -> None:
+    sizes: list[list[int]] = []
+    first_arrived, go_on = Event(), Event()
+
+    def record(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            sizes.append([len(frame) for frame in frames])
+            if len(sizes) == 1:
+                first_arrived.set()
+                go_on.wait(5)
+            connection.sendall(answer(frames))
+
+    to = channel(peer(record).url, connections=1, gathered_calls=3, gathered_bytes=100)
+    calls = [gevent.spawn(ask, to, b"x")]
+    assert first_arrived.wait(5)
+    calls += [gevent.spawn(ask, to, b"x" * size) for size in (1, 2, 3, 4, 60, 60, 500, 5)]
+    gevent.idle()
+    go_on.set()
+    assert all(call.get(timeout=5).outcome is Outcome.ANSWERED for call in calls)
+    assert sizes == [[1], [1, 2, 3], [4, 60], [60], [500], [5]]
+
+
+def test_outbox_beyond_its_bound_refuses_at_once(peer: Any, channel: Any) -> None:
+    arrived, go_on = Event(), Event()
+
+    def hold(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            arrived.set()
+            go_on.wait(5)
+            connection.sendall(answer(frames))
+
+    to = channel(peer(hold).url, connections=1, waiting_calls=4)
+    held = [gevent.spawn(ask, to)]
+    assert arrived.wait(5)
+    held += [gevent.spawn(ask, to) for _ in range(4)]
+    gevent.idle()
+    before = monotonic()
+    reply = ask(to)
+    assert (reply.outcome, reply.sent) == (Outcome.OVERLOADED, False)
+    assert monotonic() - before < 1
+    go_on.set()
+    assert all(call.get(timeout=5).outcome is Outcome.ANSWERED for call in held)
+
+
+def test_outbox_is_bounded_in_bytes_but_takes_one_large_call(peer: Any, channel: Any) -> None:
+    arrived, go_on = Event(), Event()
+
+    def hold(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            arrived.set()
+            go_on.wait(5)
+            connection.sendall(answer(frames))
+
+    to = channel(peer(hold).url, connections=1, waiting_bytes=1_000)
+    held = [gevent.spawn(ask, to)]
+    assert arrived.wait(5)
+    held.append(gevent.spawn(ask, to, b"x" * 5_000))
+    gevent.idle()
+    assert ask(to, b"y").outcome is Outcome.OVERLOADED
+    go_on.set()
+    assert all(call.get(timeout=5).outcome is Outcome.ANSWERED for call in held)
+
+
+def test_silent_node_times_out_within_the_deadline_and_is_asked_anew(peer: Any, channel: Any) -> None:
+    answering = False
+
+    def silent_then_not(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            if answering:
+                connection.sendall(answer(frames))
+
+    to = channel(peer(silent_then_not).url)
+    before = monotonic()
+    reply = ask(to, seconds=0.2)
+    assert (reply.outcome, reply.sent) == (Outcome.TIMEOUT, True)
+    assert 0.15 < monotonic() - before < 2
+    answering = True
+    assert ask(to, b"again").frame == b"again"
+
+
+def test_late_answer_is_never_given_to_another_call(peer: Any, channel: Any) -> None:
+    release = Event()
+
+    def late_first(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            if frames == [b"first"]:
+                release.wait(5)
+            try:
+                connection.sendall(answer(frames))
+            except OSError:
+                return
+
+    to = channel(peer(late_first).url, connections=1)
+    assert ask(to, b"first", seconds=0.1).outcome is Outcome.TIMEOUT
+    release.set()
+    assert [ask(to, b"%d" % i).frame for i in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_call_that_expires_in_the_outbox_is_never_sent(peer: Any, channel: Any) -> None:
+    seen: list[bytes] = []
+    arrived, go_on = Event(), Event()
+
+    def hold(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            seen.extend(frames)
+            arrived.set()
+            go_on.wait(5)
+            connection.sendall(answer(frames))
+
+    to = channel(peer(hold).url, connections=1)
+    held = gevent.spawn(ask, to, b"held")
+    assert arrived.wait(5)
+    reply = ask(to, b"expired", seconds=0.05)
+    assert (reply.outcome, reply.sent) == (Outcome.TIMEOUT, False)
+    go_on.set()
+    assert held.get(timeout=5).outcome is Outcome.ANSWERED
+    assert ask(to, b"last").outcome is Outcome.ANSWERED
+    assert seen == [b"held", b"last"]
+
+
+def test_nobody_listening_is_unreachable_and_not_sent(channel: Any) -> None:
+    reply = ask(channel(f"http://127.0.0.1:{unused_port()}"))
+    assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
+
+
+def test_unreachable_node_is_left_alone_for_a_while_then_tried_again(peer: Any, channel: Any) -> None:
+    port = unused_port()
+    to = channel(f"http://127.0.0.1:{port}")
+    assert ask(to).outcome is Outcome.UNREACHABLE
+    node = peer(echo, port)
+    assert ask(to).outcome is Outcome.UNREACHABLE
+    assert node.connections == 0
+    until = monotonic() + 5
+    while ask(to).outcome is not Outcome.ANSWERED:
+        assert monotonic() < until
+        gevent.sleep(0.01)
+
+
+def test_connection_closed_while_idle_is_replaced_without_a_failure(peer: Any, channel: Any) -> None:
+    closing = Event()
+
+    def one_answer(connection: Any) -> None:
+        frames = read_request(connection)
+        assert frames is not None
+        connection.sendall(answer(frames))
+        connection.close()
+        closing.set()
+
+    node = peer(one_answer)
+    to = channel(node.url)
+    for i in range(3):
+        closing.clear()
+        assert ask(to, b"%d" % i).frame == b"%d" % i
+        assert closing.wait(5)
+    assert node.connections == 3
+
+
+def test_fresh_connection_closed_before_an_answer_is_lost_not_retried(peer: Any, channel: Any) -> None:
+    def hang_up(connection: Any) -> None:
+        read_request(connection)
+        connection.close()
+
+    node = peer(hang_up)
+    reply = ask(channel(node.url))
+    assert (reply.outcome, reply.sent) == (Outcome.LOST, True)
+    assert node.connections == 1
+
+
+WRONG_ANSWERS = {
+    "html": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\nGkv-Frames: 0\r\n\r\n",
+    "error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nGkv-Frames: 0\r\n\r\n",
+    "no length": b"HTTP/1.1 200 OK\r\nGkv-Frames: 5\r\n\r\nhello",
+    "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\nGkv-Frames: 5\r\n\r\nhello",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nGkv-Frames: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "two frames for one": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nGkv-Frames: 2,3\r\n\r\nhello",
+    "frames do not add up": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nGkv-Frames: 4\r\n\r\nhello",
+    "more than announced": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nGkv-Frames: 5\r\n\r\nhello!",
+    "over the limit": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000001\r\nGkv-Frames: 1000000001\r\n\r\n" + b"x" * 10_000,
+    "endless head": b"HTTP/1.1 200 OK\r\n" + b"X-Filler: 0123456789\r\n" * 5_000,
+    "not http": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\nGkv-Frames: 500\r\n\r\nhello",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_ANSWERS.values(), ids=WRONG_ANSWERS.keys())
+def test_wrong_answer_counts_as_lost(wrong: bytes, peer: Any, channel: Any) -> None:
+    def answer_wrongly(connection: Any) -> None:
+        read_request(connection)
+        with suppress(OSError):
+            connection.sendall(wrong)
+        connection.close()
+
+    reply = ask(channel(peer(answer_wrongly).url))
+    assert (reply.outcome, reply.sent, reply.frame) == (Outcome.LOST, True, b"")
+
+
+def test_endless_answer_ends_with_the_deadline(peer: Any, channel: Any) -> None:
+    def trickle(connection: Any) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nGkv-Frames: 100000\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+                gevent.sleep(0.01)
+
+    assert ask(channel(peer(trickle).url), seconds=0.2).outcome is Outcome.TIMEOUT
+
+
+def test_slow_node_delays_nobody_who_did_not_ask_it(peer: Any, channel: Any) -> None:
+    slow = channel(peer(lambda _connection: gevent.sleep(5)).url)
+    fast = channel(peer(echo).url)
+    waiting = gevent.spawn(ask, slow, b"slow", 3.0)
+    before = monotonic()
+    for i in range(100):
+        assert ask(fast, b"%d" % i).outcome is Outcome.ANSWERED
+    assert monotonic() - before < 2
+    waiting.kill()
+
+
+def test_ask_all_gives_one_reply_for_each_in_order(peer: Any, channel: Any) -> None:
+    good = channel(peer(echo).url)
+    dead = channel(f"http://127.0.0.1:{unused_port()}")
+    silent = channel(peer(lambda _connection: gevent.sleep(5)).url)
+    replies = ask_all([(good, b"1"), (dead, b"2"), (silent, b"3"), (good, b"4")], monotonic() + 0.3)
+    assert [reply.outcome for reply in replies] == [
+        Outcome.ANSWERED,
+        Outcome.UNREACHABLE,
+        Outcome.TIMEOUT,
+        Outcome.ANSWERED,
+    ]
+    assert [replies[0].frame, replies[3].frame] == [b"<1>", b"<4>"]
+
+
+def test_closed_channel_refuses_and_finishes_what_waits(peer: Any, channel: Any) -> None:
+    arrived = Event()
+
+    def hold(connection: Any) -> None:
+        read_request(connection)
+        arrived.set()
+        gevent.sleep(5)
+
+    to = channel(peer(hold).url, connections=1)
+    held = [gevent.spawn(ask, to, b"held", 2.0)]
+    assert arrived.wait(5)
+    held.append(gevent.spawn(ask, to, b"waiting", 2.0))
+    gevent.idle()
+    to.close()
+    assert held[1].get(timeout=1).outcome is Outcome.UNREACHABLE
+    assert held[0].get(timeout=1).outcome is Outcome.LOST
+    assert ask(to).outcome is Outcome.UNREACHABLE

@@ -1,0 +1,88 @@
+"""Who may import whom: the arrows between the rooms, held against the code."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gkv
+
+ROOT = Path(gkv.__file__).parent
+
+# The rooms in the order of the floors: each may import what its row names, and nothing else. Third-party packages likewise.
+ARROWS: dict[str, tuple[set[str], set[str]]] = {
+    "errors": (set(), set()),
+    "model": ({"errors"}, set()),
+    "config": ({"errors"}, set()),
+    "native": ({"errors"}, set()),
+    "ring": ({"errors", "model", "native"}, set()),
+    "wire": ({"errors", "model", "ring", "native"}, {"ujson"}),
+    "engine": ({"errors", "model"}, set()),
+    "net": ({"errors", "config", "model"}, {"gevent"}),
+    # Cluster and coordinator wait for events; that is all they use of gevent.
+    "cluster": ({"errors", "config", "model", "ring", "net"}, {"gevent", "ujson"}),
+    "coordinator": ({"errors", "config", "model", "ring", "wire", "net", "cluster"}, {"gevent"}),
+    "api": ({"errors", "model", "native", "ring", "wire", "net", "cluster", "coordinator"}, {"bottle", "ujson"}),
+    "node": (
+        {"errors", "config", "model", "native", "ring", "wire", "engine", "net", "cluster", "coordinator", "api"},
+        {"bottle", "gevent", "ujson"},
+    ),
+    # It never meets an engine: proxy and nodes meet only over HTTP.
+    "proxy": (
+        {"errors", "config", "model", "native", "ring", "wire", "net", "cluster", "coordinator", "api"},
+        {"bottle", "gevent", "ujson"},
+    ),
+    "cli": ({"errors", "config", "proxy", "node"}, {"gevent"}),
+}
+THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the full name of all that a module imports, `from x import y` as x.y."""
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            assert statement.level == 0, f"{path}: imports are absolute"
+            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+
+
+def room_of(path: Path) -> str:
+    """Return the room that a module belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_imports_only_along_the_arrows(path: Path) -> None:
+    room = room_of(path)
+    rooms, packages = ARROWS[room]
+    for name in imported(path):
+        top, *rest = name.split(".")
+        if top == "gkv" and rest[0] not in ("__version__", "_native"):
+            assert rest[0] in rooms | {room}, f"{room} imports {name}"
+        elif top in THIRD_PARTY:
+            assert top in packages, f"{room} imports {name}"
+
+
+def test_every_room_has_a_row_and_every_row_a_room() -> None:
+    assert {room_of(path) for path in MODULES} == set(ARROWS)
+
+
+def test_arrows_never_form_a_circle() -> None:
+    done: set[str] = set()
+    left = dict(ARROWS)
+    while left:
+        free = [room for room, (rooms, _) in left.items() if rooms <= done]
+        assert free, f"a circle among {sorted(left)}"
+        for room in free:
+            done.add(room)
+            del left[room]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_says_what_it_promises(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
