@@ -1,0 +1,221 @@
+"""A join at every possible moment of somebody else's write: no acknowledged write may end up where nobody looks for it.
+
+The real authority, services and coordinators in one process; only the way between them is direct, not a socket, so that a
+write can be put before and after each step of the protocol.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gkv.cluster.authority import Authority
+from gkv.cluster.document import Document
+from gkv.cluster.view import View
+from gkv.coordinator import Coordinator, Exchanges
+from gkv.engine import MemoryEngine
+from gkv.errors import GkvError, MemberConflict, Unavailable
+from gkv.model import Node, Outcome
+from gkv.net.channel import Call
+from gkv.node.service import Service
+
+NODES = [Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(3)]
+KEYS = [f"key{i}" for i in range(40)]
+"""Enough that each of three nodes owns some of them."""
+
+
+class Cluster(Exchanges):
+    """Nodes in this process, each with a view, an engine and a coordinator of its own; and a hook around every step."""
+
+    def __init__(self) -> None:
+        super().__init__(deadline=0.05)
+        self.engines = {node.id: MemoryEngine() for node in NODES}
+        self.views = {node.id: View() for node in NODES}
+        self.services = {node.id: Service(node.id, self.views[node.id], self.engines[node.id]) for node in NODES}
+        self.silent: set[str] = set()
+        self.step: Callable[[], None] = lambda: None
+
+    def to(self, node: Node) -> "Way":
+        return Way(self, node.id)
+
+    def records(self, nodes: Sequence[Node]) -> list[int | None]:
+        self.step()
+        counts = super().records(nodes)
+        self.step()
+        return counts
+
+    def adopt(self, document: Document, nodes: Sequence[Node]) -> list[int | None]:
+        self.step()
+        counts: list[int | None] = []
+        for node in nodes:  # one after the other, with a step between: the slowest network there can be
+            counts += super().adopt(document, [node])
+            self.step()
+        return counts
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Leave out the hook: what a coordinator does in the hook must not call the hook."""
+        step, self.step = self.step, lambda: None
+        try:
+            yield
+        finally:
+            self.step = step
+
+
+class Way:
+    """The way to one node, without a socket."""
+
+    def __init__(self, cluster: Cluster, node_id: str) -> None:
+        self._cluster, self._id = cluster, node_id
+
+    def submit(self, call: Call) -> None:
+        if self._id in self._cluster.silent:
+            call.finish(Outcome.UNREACHABLE)
+        else:
+            self._cluster.services[self._id].submit(call)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Give nodes that have no cluster yet."""
+    cluster = Cluster()
+    yield cluster
+    for engine in cluster.engines.values():
+        assert engine.check() == []
+
+
+def open_authority(directory: Path, cluster: Cluster) -> tuple[Authority, View]:
+    view = View()
+    return Authority(directory, view, cluster), view
+
+
+def two_members(directory: Path, cluster: Cluster) -> tuple[Authority, View]:
+    authority, view = open_authority(directory, cluster)
+    for node in NODES[:2]:
+        authority.join(node, None)
+    return authority, view
+
+
+STEPS = 10
+"""More than a join of one node to two has; the test below checks that."""
+
+
+@pytest.mark.parametrize("writer", ["proxy", "n0", "n1"])
+@pytest.mark.parametrize("moment", range(STEPS))
+def test_write_at_any_moment_of_a_join_is_found_afterwards(moment: int, writer: str, tmp_path: Path, cluster: Cluster) -> None:
+    authority, view = two_members(tmp_path, cluster)
+    coordinators = {"proxy": Coordinator(view, cluster, 0.05)}
+    coordinators |= {node_id: Coordinator(cluster.views[node_id], cluster, 0.05) for node_id in ("n0", "n1")}
+    steps = 0
+    acknowledged: list[str] = []
+
+    def write_at_moment() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == moment + 1:
+            with cluster.quiet():
+                written = coordinators[writer].write(dict.fromkeys(KEYS, b'"value"'))
+                acknowledged.extend(key for key in KEYS if key not in written.failed)
+
+    cluster.step = write_at_moment
+    try:
+        authority.join(NODES[2], None)
+        joined = True
+    except (MemberConflict, Unavailable):
+        joined = False
+    cluster.step = lambda: None
+
+    assert view.document is not None
+    assert view.document.joining is None
+    assert (view.document.member("n2") is not None) == joined
+    for reader in coordinators.values():
+        answers = reader.read(KEYS)
+        assert [key for key, answer in zip(KEYS, answers, strict=True) if answer is None and key in acknowledged] == []
+        written = reader.write({"afterwards": b"1"})
+        assert written.failed == {}
+
+
+def test_moments_cover_every_step_of_a_join(tmp_path: Path, cluster: Cluster) -> None:
+    authority, _ = two_members(tmp_path, cluster)
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    cluster.step = count
+    authority.join(NODES[2], None)
+    assert 6 < steps <= STEPS + 4
+
+
+def test_write_under_the_old_epoch_is_refused_once_a_member_has_the_new_one(tmp_path: Path, cluster: Cluster) -> None:
+    authority, _ = two_members(tmp_path, cluster)
+    old = View()
+    old.adopt(authority.document)
+    authority.join(NODES[2], None)
+    coordinator = Coordinator(old, cluster, 0.05)
+    assert coordinator.write(dict.fromkeys(KEYS, b"1")).failed == {}
+    assert old.document == authority.document, "the refusal brought the new document"
+    ring = old.ring
+    assert ring is not None
+    for node, _, keys in ring.split(KEYS):
+        assert cluster.engines[node.id].read(keys) == [b"1"] * len(keys)
+
+
+def test_join_refused_in_its_second_phase_leaves_nobody_waiting(tmp_path: Path, cluster: Cluster) -> None:
+    authority, view = two_members(tmp_path, cluster)
+    steps = 0
+
+    def die_in_second_phase() -> None:
+        nonlocal steps
+        steps += 1
+        if view.document is not None and view.document.joining is not None:
+            cluster.silent.add("n1")
+
+    cluster.step = die_in_second_phase
+    with pytest.raises(Unavailable, match="n1 does not answer"):
+        authority.join(NODES[2], None)
+    cluster.step = lambda: None
+    cluster.silent.clear()
+    coordinator = Coordinator(view, cluster, 0.05)
+    assert coordinator.write(dict.fromkeys(KEYS, b"1")).failed == {}
+    assert view.document is not None
+    assert view.document.member("n2") is None
+
+
+def test_crash_at_any_step_of_a_join_is_taken_back_or_complete(tmp_path: Path, cluster: Cluster) -> None:
+    class Crash(BaseException):
+        """Ends the authority on the spot, as a power cut would: nothing after it runs."""
+
+    for moment in range(STEPS):
+        directory = tmp_path / str(moment)
+        fresh = Cluster()
+        authority, _ = two_members(directory, fresh)
+        before = authority.document.epoch
+        steps = 0
+
+        def crash(moment: int = moment, authority: Authority = authority) -> None:
+            nonlocal steps
+            steps += 1
+            if steps > moment:
+                authority._commit = lambda _document: None  # type: ignore[method-assign]  # a dead process writes nothing
+                raise Crash
+
+        fresh.step = crash
+        with pytest.raises(Crash):
+            authority.join(NODES[2], None)
+        authority.close()
+        fresh.step = lambda: None
+        again, view = open_authority(directory, fresh)
+        assert again.document.joining is None
+        assert again.document.epoch >= before
+        assert Coordinator(view, fresh, 0.05).write(dict.fromkeys(KEYS, b"1")).failed == {}, f"stuck after step {moment}"
+        again.close()
+
+
+def test_view_without_a_member_refuses_at_once(cluster: Cluster) -> None:
+    with pytest.raises(Unavailable):
+        Coordinator(View(), cluster, 60).write({"hi": b"1"})
+    with pytest.raises(GkvError):
+        Coordinator(View(), cluster, 60).read(["hi"])
