@@ -5,6 +5,7 @@ on the pure-Python twins. Both give the same answers; only the speed differs.
 """
 
 import os
+from importlib import import_module
 from types import ModuleType
 
 from gkv.errors import ConfigError
@@ -21,13 +22,15 @@ def _load(mode: str) -> tuple[ModuleType | None, str]:
     if mode == "off":
         return None, "turned off by GKV_NATIVE=off"
     try:
-        from gkv import _native  # type: ignore[attr-defined,unused-ignore]  # a compiled module, if it was built
+        module = import_module("gkv._native")
+    except ModuleNotFoundError:
+        reason = "it was not built; with a C compiler at hand, install gkv again"
     except ImportError as error:
-        reason = f"it was not built ({error})"
+        reason = f"it cannot be loaded: {error}"
     else:
-        if _native.lib.GKV_ABI == ABI:
-            return _native, ""
-        reason = f"it was built from other sources (interface {_native.lib.GKV_ABI}, expected {ABI})"
+        if module.lib.GKV_ABI == ABI:
+            return module, ""
+        reason = f"it was built from other sources (interface {module.lib.GKV_ABI}, expected {ABI}); install gkv again"
     if mode == "require":
         raise ConfigError(f"GKV_NATIVE=require, but the C extension cannot be used: {reason}")
     return None, reason
