@@ -78,7 +78,8 @@ def url(text: str) -> str:
     """Read the URL of a proxy."""
     try:
         parts = urlsplit(text)
-        good = parts.scheme == "http" and parts.hostname and parts.port and parts.path in ("", "/") and not parts.query
+        good = parts.scheme == "http" and parts.hostname and parts.port and parts.path in ("", "/")
+        good = good and parts.netloc == text.removeprefix("http://").removesuffix("/") and "@" not in parts.netloc
     except ValueError:
         good = False
     if not good:
@@ -92,6 +93,14 @@ def host(text: str) -> str:
         return str(ipaddress.IPv4Address(text))
     except ValueError:
         raise ValueError("an IPv4 address such as 127.0.0.1") from None
+
+
+def names(text: str) -> list[str]:
+    """Read host names, separated by commas; none for ""."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,253}", part) for part in found):
+        raise ValueError("host names, separated by commas")
+    return found
 
 
 def switch(text: str) -> bool:
@@ -132,6 +141,7 @@ KNOBS = (
     Knob("spawn_port", port, "9000", "port of the first of them; the others follow", "proxy"),
     Knob("deadline", duration, "2s", "time for all node calls of one request; what is late is a failedKey"),
     Knob("max_body", size, "32MiB", "largest request body"),
+    Knob("names", names, "", "further names that clients may call this server by; a Host of another name is answered 421"),
     Knob("insecure", switch, "0", "listen beyond loopback although anyone who gets there can read and write"),
     Knob("until_stdin_closes", switch, "0", "end when standard input does: a supervisor's death ends its nodes", "node"),
 )
@@ -152,6 +162,7 @@ class Settings:
     spawn_port: int
     deadline: float
     max_body: int
+    names: list[str]
     insecure: bool
     until_stdin_closes: bool
 
@@ -164,7 +175,7 @@ class Settings:
             )
         if ipaddress.IPv4Address(self.host).is_unspecified:
             raise ConfigError(f"--host {self.host} is no address that others could be sent to; name the one to listen on")
-        if self.spawn and self.spawn_port + self.spawn > 65_536:
+        if self.spawn and not 0 < self.spawn_port <= 65_536 - self.spawn:
             raise ConfigError(f"--spawn-port {self.spawn_port} leaves no room for {self.spawn} ports")
 
 

@@ -138,3 +138,60 @@ class WrongContentType(GkvError):
     status = 415
     code = "content-type"
     title = "The body has the wrong content type"
+
+
+class BadFraming(GkvError):
+    """Where this request ends cannot be known for certain. The connection is closed."""
+
+    status = 400
+    code = "framing"
+    title = "The request is not well-formed HTTP"
+
+
+class UriTooLong(GkvError):
+    """A request target over its limit. The connection is closed."""
+
+    status = 414
+    code = "uri-too-long"
+    title = "The request target is too long"
+
+
+class HeadTooLarge(GkvError):
+    """Headers over one of their limits. The connection is closed."""
+
+    status = 431
+    code = "head-too-large"
+    title = "The headers are too large"
+
+
+class WrongVersion(GkvError):
+    """HTTP, but neither 1.0 nor 1.1. The connection is closed."""
+
+    status = 505
+    code = "http-version"
+    title = "The HTTP version is not spoken here"
+
+
+class Misdirected(GkvError):
+    """Host names another server. The connection is closed."""
+
+    status = 421
+    code = "misdirected"
+    title = "The request is for another server"
+
+
+class ExpectationFailed(GkvError):
+    """An Expect other than 100-continue. The connection is closed."""
+
+    status = 417
+    code = "expectation"
+    title = "The expectation cannot be met"
+
+
+class TooSlow(GkvError):
+    """The rest of a request did not come in time. The connection is closed."""
+
+    status = 408
+    code = "request-timeout"
+    title = "The request did not come in time"
+    retryable = True

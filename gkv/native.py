@@ -23,10 +23,10 @@ def _load(mode: str) -> tuple[ModuleType | None, str]:
         return None, "turned off by GKV_NATIVE=off"
     try:
         module = import_module("gkv._native")
-    except ModuleNotFoundError:
-        reason = "it was not built; with a C compiler at hand, install gkv again"
     except ImportError as error:
-        reason = f"it cannot be loaded: {error}"
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "gkv._native"
+        again = "it was not built; with a C compiler at hand, install gkv again"
+        reason = again if missing else f"it cannot be loaded: {error}"
     else:
         if module.lib.GKV_ABI == ABI:
             return module, ""

@@ -19,7 +19,7 @@ from gevent.lock import BoundedSemaphore
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.errors import ChangeInProgress, ConfigError, MemberConflict, Unavailable
+from gkv.errors import ChangeInProgress, ConfigError, InvalidMember, MemberConflict, Unavailable
 from gkv.model import Node
 
 _WAIT_FOR_CHANGE = 5.0
@@ -53,10 +53,12 @@ class Authority:
         self._changing = BoundedSemaphore(1)  # one change of the members at a time
         self._last_call: dict[str, float] = {}
         self._lock = self._acquire()
-        document = self._read() or Document(uuid.uuid4().hex, 1)
-        if document.joining is not None:
-            document = document.abandon_join()
-        self._commit(document)
+        try:
+            document = self._read() or Document(uuid.uuid4().hex, 1)
+            self._commit(document if document.joining is None else document.abandon_join())
+        except BaseException:
+            self.close()
+            raise
 
     def _acquire(self) -> int:
         try:
@@ -76,7 +78,7 @@ class Authority:
             return Document.from_json(ujson.loads(self._path.read_bytes()))
         except FileNotFoundError:
             return None
-        except (ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError) as error:
             raise ConfigError(f"{self._path} cannot be read: {error}") from None
 
     def _commit(self, document: Document) -> None:
@@ -143,7 +145,11 @@ class Authority:
             raise Unavailable(f"nobody answers at {node.url}, where {node.id} says that it listens", retry_after=1)
         # Looks before it locks: a join that must be refused should not hold up a single write.
         _refuse_moves(node, members, self._peers.records(members))
-        self._commit(self.document.begin_join(node))
+        try:
+            changing = self.document.begin_join(node)
+        except ValueError as error:
+            raise InvalidMember(f"with {node.id} the ring would be too large: {error}") from None
+        self._commit(changing)
         try:
             _refuse_moves(node, members, self._peers.adopt(self.document, members))
         except BaseException:

@@ -1,6 +1,5 @@
 """The cluster document: members, vnodes and epoch, frozen."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 
 from gkv.errors import InvalidMember
 from gkv.model import Node
-from gkv.ring import DEFAULT_VNODES
+from gkv.ring import DEFAULT_VNODES, vnode_counts
 
 MAX_WEIGHT = 1_000
 _id_pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}").fullmatch
@@ -34,16 +33,26 @@ class Document:
     replicas: int = 1
     """Copies of each record. This version keeps one."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError when the members, with the joining one, cannot make a ring."""
+        if self.members or self.joining:
+            vnode_counts(self._with_joining(), self.vnodes)
+
+    def _with_joining(self) -> tuple[Node, ...]:
+        if self.joining is None:
+            return self.members
+        others = [node for node in self.members if node.id != self.joining.id]
+        return tuple(sorted([*others, self.joining], key=lambda node: node.id))
+
     def begin_join(self, node: Node) -> Self:
-        """Return the document under which nobody writes."""
+        """Return the document under which nobody writes. Raise ValueError when there can be no ring with this node."""
         return replace(self, epoch=self.epoch + 1, joining=node)
 
     def finish_join(self) -> Self:
         """Return the document with the joining node among the members, in place of an older entry with its id."""
-        assert self.joining is not None  # noqa: S101  # only begin_join's result is finished
-        others = [node for node in self.members if node.id != self.joining.id]
-        members = tuple(sorted([*others, self.joining], key=lambda node: node.id))
-        return replace(self, epoch=self.epoch + 1, members=members, joining=None)
+        if self.joining is None:
+            raise ValueError("nobody is joining")
+        return replace(self, epoch=self.epoch + 1, members=self._with_joining(), joining=None)
 
     def abandon_join(self) -> Self:
         """Return the document with the members as they were."""
@@ -69,19 +78,20 @@ class Document:
         """Read a document; raise ValueError when it is none, or asks for what this version cannot do."""
         try:
             cluster, epoch, vnodes = data["cluster"], data["epoch"], data["vnodes"]
-            members = tuple(node_from_json(entry) for entry in data["members"])
-            joining = node_from_json(data["joining"]) if data["joining"] else None
+            entries = data["members"]
+            members = tuple(node_from_json(entry) for entry in entries)
+            joining = None if data["joining"] is None else node_from_json(data["joining"])
             replicas = data["replicas"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no cluster document: {error}") from None
         except InvalidMember as error:
             raise ValueError(f"it names a node that cannot be: {error}") from None
         numbers = all(type(number) is int and number > 0 for number in (epoch, vnodes))
-        if not (isinstance(cluster, str) and re.fullmatch(r"[0-9a-f]{32}", cluster) and numbers):
+        if not (isinstance(entries, list) and isinstance(cluster, str) and re.fullmatch(r"[0-9a-f]{32}", cluster) and numbers):
             raise ValueError("it is no cluster document: cluster, epoch or vnodes is wrong")
         if [node.id for node in members] != sorted({node.id for node in members}):
             raise ValueError("it is no cluster document: the members are not in the order of their ids")
-        if replicas != 1:
+        if type(replicas) is not int or replicas != 1:
             raise ValueError(f"it asks for {replicas} replicas; this version keeps one")
         return cls(cluster, epoch, members, vnodes, joining)
 
@@ -104,7 +114,7 @@ def node_from_json(data: Any) -> Node:
     if not isinstance(url, str) or not _is_node_url(url):
         raise InvalidMember("a url is http://HOST:PORT", pointers=[("/url", "not a node's URL")])
     number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not number or not math.isfinite(weight) or not 0 < weight <= MAX_WEIGHT:
+    if not number or not 0 < weight <= MAX_WEIGHT:  # which no NaN is
         raise InvalidMember(f"a weight is a number above 0, at most {MAX_WEIGHT}", pointers=[("/weight", "not a weight")])
     return Node(node_id, url, float(weight))
 
@@ -116,4 +126,4 @@ def _is_node_url(url: str) -> bool:
     except ValueError:
         return False
     host = parts.hostname or ""
-    return bool(port and _host_pattern(host) and url.lower() == f"http://{host}:{port}")
+    return bool(port and _host_pattern(host) and url == f"http://{host}:{port}")

@@ -18,11 +18,13 @@ class MemoryEngine(Engine):
         return list(map(self._values.get, keys))
 
     def write(self, items: Mapping[str, bytes]) -> None:
-        values = self._values
+        before = self._values.get
+        grown = 0
         for key, value in items.items():
-            before = values.get(key)
-            self._size += len(value) + _size(key) if before is None else len(value) - len(before)
-            values[key] = value
+            old = before(key)
+            grown += len(value) + _size(key) if old is None else len(value) - len(old)
+        self._values.update(items)
+        self._size += grown
 
     def delete(self, keys: Sequence[str]) -> int:
         deleted = 0

@@ -5,16 +5,14 @@ from collections.abc import Callable
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes
 from gkv.errors import SyntaxProblem
-from gkv.net.channel import LENGTHS, PATH, ChannelLimits
+from gkv.net.channel import LENGTHS, PATH
 
 
-def build_app(data: DataApi, answer: Callable[[bytes], bytes], limits: ChannelLimits, max_body: int) -> Routes:
-    """Build the application; `answer` turns one frame into its reply."""
-    longest = limits.gathered_bytes + 2 * max_body
-    """A gathered request: many frames, or a single one as large as a client's body lets it become."""
+def build_app(data: DataApi, answer: Callable[[bytes], bytes], max_frames: int) -> Routes:
+    """Build the application; `answer` turns one frame into its reply, `max_frames` bounds the bytes of a gathered request."""
 
     def frames(request: Request) -> Response:
-        body = request.body(longest)
+        body = request.body(max_frames)
         lengths = request.environ.get(f"HTTP_{LENGTHS.upper().replace('-', '_')}", "").split(",")
         if not all(length.isascii() and length.isdigit() and len(length) < 16 for length in lengths):
             raise SyntaxProblem(f"{LENGTHS} is missing or wrong")

@@ -4,6 +4,7 @@ import gevent
 
 from gkv import native
 from gkv.api.data import DataApi
+from gkv.api.http import render_unread
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.view import View
 from gkv.config import Settings
@@ -13,7 +14,7 @@ from gkv.errors import ConfigError, MemberConflict
 from gkv.model import Node
 from gkv.net.channel import ChannelLimits
 from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, say
-from gkv.net.server import Server, listen
+from gkv.net.server import Server, ServerLimits, listen
 from gkv.node.app import build_app
 from gkv.node.service import Service
 from gkv.wire.client import Limits
@@ -51,7 +52,10 @@ def run(settings: Settings) -> None:
         },
         checks=lambda: [("serving", not ending.is_set()), ("member", view.ring is not None)],
     )
-    server = Server(build_app(data, service.answer, ChannelLimits(), settings.max_body), listener)
+    # A gathered request: many frames, or a single one, as large as a client's body lets it become.
+    limits = ServerLimits(max_body=ChannelLimits().gathered_bytes + 2 * settings.max_body)
+    names = ["localhost", "127.0.0.1", *settings.names]
+    server = Server(build_app(data, service.answer, limits.max_body), listener, render_unread, names, limits)
     server.start()
     announce(f"Listening on port ...{port}")
 

@@ -6,12 +6,13 @@ import gevent
 
 from gkv import native
 from gkv.api.data import DataApi
+from gkv.api.http import render_unread
 from gkv.cluster.authority import Authority
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Coordinator, Exchanges
 from gkv.net.process import DRAIN, announce, end_on_signals, say
-from gkv.net.server import Server, listen
+from gkv.net.server import Server, ServerLimits, listen
 from gkv.proxy.app import build_app
 from gkv.proxy.spawn import Children
 from gkv.wire.client import Limits
@@ -36,7 +37,9 @@ def run(settings: Settings) -> None:
         info=lambda: {"role": "proxy"},
         checks=lambda: [("serving", not ending.is_set()), ("members", view.ring is not None)],
     )
-    server = Server(build_app(data, authority), listener)
+    names = ["localhost", "127.0.0.1", *settings.names]
+    limits = ServerLimits(max_body=settings.max_body)
+    server = Server(build_app(data, authority), listener, render_unread, names, limits)
     server.start()
     announce("*** Welcome ***")
     announce(f"Listening on port {port}...")

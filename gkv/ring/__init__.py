@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from gkv import native
 from gkv.model import Node
 from gkv.ring._pure import PureRing
-from gkv.ring._pure import token as _pure_token
-from gkv.ring.ring import DEFAULT_VNODES, HASH, Ring, Share
+from gkv.ring.murmur3 import token as _pure_token
+from gkv.ring.ring import DEFAULT_VNODES, HASH, Ring, Share, vnode_counts
 
-__all__ = ["DEFAULT_VNODES", "HASH", "TWIN", "Ring", "Share", "build", "token"]
+__all__ = ["DEFAULT_VNODES", "HASH", "TWIN", "Ring", "Share", "build", "token", "vnode_counts"]
 
 if native.extension is not None:
     from gkv.ring._native import NativeRing

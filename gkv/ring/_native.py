@@ -4,6 +4,7 @@ Nothing here is shared between calls but the ring itself, which never changes, s
 run without the GIL).
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 from operator import itemgetter
@@ -43,6 +44,7 @@ class NativeRing(Ring):
     """
 
     __slots__ = ("_index", "_owners", "_ring", "_tokens")
+    token = staticmethod(token)
 
     def _build(self, ids: list[bytes]) -> None:
         total = sum(self.counts)
@@ -82,8 +84,9 @@ class NativeRing(Ring):
         return self.nodes[place]
 
     def preference(self, key: str, limit: int) -> list[Node]:
-        out = _new(_UINT16S, max(1, min(limit, len(self.nodes))))
-        found = _lib.gkv_ring_preference(self._ring, token(key), max(0, limit), out)
+        limit = max(0, min(limit, len(self.nodes)))
+        out = _new(_UINT16S, max(1, limit))
+        found = _lib.gkv_ring_preference(self._ring, token(key), limit, out)
         return [self.nodes[place] for place in _unpack(out, found)]
 
     def split(self, keys: Sequence[str]) -> list[Share]:
@@ -105,6 +108,16 @@ class NativeRing(Ring):
             shares.append((nodes[answer[at]], answer[start:end], ordered[start:end]))
             start = end
         return shares
+
+    def check(self) -> list[str]:
+        problems = super().check()
+        tokens = self.tokens
+        shift = self._ring.shift
+        index = memoryview(self._index).toreadonly().cast("I")
+        expected = [bisect_left(tokens, bucket << shift) for bucket in range(len(index) - 1)] + [len(tokens)]
+        if list(index) != expected:
+            problems.append("the index does not lead to the tokens")
+        return problems
 
     def _split_one_by_one(self, keys: Sequence[str]) -> list[Share]:
         """Group keys with a NUL among them, which cannot be joined by NULs. gkv refuses such keys; a ring need not."""

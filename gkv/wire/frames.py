@@ -10,6 +10,7 @@ Each request but `status` and `adopt` carries the cluster and the epoch that its
 otherwise answers `stale` with its own document instead of doing anything.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -99,6 +100,9 @@ def _split(frame: bytes) -> tuple[dict[str, Any], int]:
     return header, end + 1
 
 
+_lone_surrogate = re.compile("[\ud800-\udfff]").search  # ujson lets them pass
+
+
 def _cut(frame: bytes, start: int, sizes: Any) -> list[bytes | None]:
     """Cut the payload at these sizes; it must be used up exactly."""
     if not isinstance(sizes, list) or not all(type(size) is int and size >= MISSING for size in sizes):
@@ -115,6 +119,8 @@ def read_request(frame: bytes) -> Request:
     op = header.get("op")
     if op not in OPS:
         raise BadFrame(f"unknown op {str(op)[:32]!r}")
+    if op in ("status", "adopt") and start != len(frame):
+        raise BadFrame(f"{op} has no values")
     if op == "status":
         return Request(op)
     if op == "adopt":
@@ -126,8 +132,11 @@ def read_request(frame: bytes) -> Request:
         raise BadFrame("a request says its cluster and epoch")
     if not isinstance(keys, list) or not all(type(key) is str for key in keys):
         raise BadFrame("keys are an array of strings")
-    values = [value for value in _cut(frame, start, header.get("sizes", [])) if value is not None]
-    if len(values) != (len(keys) if op == "set" else 0):
+    if _lone_surrogate(f"{cluster}{''.join(keys)}"):
+        raise BadFrame("a string has a lone surrogate")
+    sizes = header.get("sizes", [])
+    values = [value for value in _cut(frame, start, sizes) if value is not None]
+    if not len(values) == len(sizes) == (len(keys) if op == "set" else 0):
         raise BadFrame("a set has one value for each key, nothing else has values")
     return Request(op, cluster, epoch, keys, values)
 
@@ -138,13 +147,16 @@ def read_reply(frame: bytes, keys: Sequence[str] | None = None) -> Reply:
     document = header.get("document")
     if document is not None and not isinstance(document, dict):
         raise BadFrame("a document is an object")
-    if "refused" in header:
-        return Reply(refused=str(header["refused"]), document=document)
-    if keys is not None:
-        values = _cut(frame, start, header.get("sizes"))
-        if len(values) != len(keys):
-            raise BadFrame(f"{len(keys)} keys were asked, {len(values)} answered")
-        return Reply(values=values)
-    if type(header.get("count")) is not int:
-        raise BadFrame("the count is missing")
-    return Reply(count=header["count"])
+    if "refused" in header or keys is None:
+        if start != len(frame):
+            raise BadFrame("only the answer to a get has values")
+        refused, count = header.get("refused"), header.get("count")
+        if isinstance(refused, str) and refused:
+            return Reply(refused=refused, document=document)
+        if "refused" in header or type(count) is not int or count < 0:
+            raise BadFrame("an answer says how many, or why it refuses")
+        return Reply(count=count)
+    values = _cut(frame, start, header.get("sizes"))
+    if len(values) != len(keys):
+        raise BadFrame(f"{len(keys)} keys were asked, {len(values)} answered")
+    return Reply(values=values)

@@ -117,7 +117,7 @@ def test_running_request_finishes_on_sigterm_and_idle_connections_do_not_hold_it
     body = json.dumps([{"key": "slow", "value": "x" * 1000}]).encode()
     idle = socket.create_connection(("127.0.0.1", proxy.port))
     with socket.create_connection(("127.0.0.1", proxy.port)) as running, idle:
-        running.sendall(b"POST /set HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body[:10]))
+        running.sendall(b"POST /set HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body[:10]))
         wait_for("the request's start", lambda: proxy.call("GET", "/livez").status == 200)
         proxy.signal(signal.SIGTERM)
         wait_for("the listener's end", lambda: not listens(proxy.port))

@@ -1,0 +1,313 @@
+"""Settings: what each knob takes, which source goes first, and how a wrong one is named."""
+
+import pytest
+
+from gkv import __version__, config
+from gkv.config import KNOBS, Settings, parse
+from gkv.errors import ConfigError
+
+DEFAULTS = Settings(
+    host="127.0.0.1",
+    port=8080,
+    proxy="http://127.0.0.1:8080",
+    name="",
+    weight=1.0,
+    engine="memory",
+    data="gkv-data/proxy",
+    spawn=0,
+    spawn_port=9000,
+    deadline=2.0,
+    max_body=32 << 20,
+    names=[],
+    insecure=False,
+    until_stdin_closes=False,
+)
+
+
+# -- what each parser takes
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (config.duration, "400ms", 0.4),
+        (config.duration, "2s", 2.0),
+        (config.duration, "1m", 60.0),
+        (config.duration, "0.5s", 0.5),
+        (config.duration, "1.25m", 75.0),
+        (config.size, "1B", 1),
+        (config.size, "480B", 480),
+        (config.size, "64KiB", 64 << 10),
+        (config.size, "32MiB", 32 << 20),
+        (config.size, "2GiB", 2 << 30),
+        (config.port, "0", 0),
+        (config.port, "8080", 8080),
+        (config.port, "65535", 65_535),
+        (config.count, "0", 0),
+        (config.count, "99", 99),
+        (config.weight, "1", 1.0),
+        (config.weight, "0.25", 0.25),
+        (config.weight, "1e3", 1_000.0),
+        (config.name, "", ""),
+        (config.name, "n", "n"),
+        (config.name, "127.0.0.1:9000", "127.0.0.1:9000"),
+        (config.name, "a" * 64, "a" * 64),
+        (config.url, "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        (config.url, "http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        (config.url, "http://proxy.example:80", "http://proxy.example:80"),
+        (config.host, "127.0.0.1", "127.0.0.1"),
+        (config.host, "10.0.0.5", "10.0.0.5"),
+        (config.names, "", []),
+        (config.names, "gkv", ["gkv"]),
+        (config.names, " gkv.example , 10.0.0.5,", ["gkv.example", "10.0.0.5"]),
+        (config.switch, "0", False),
+        (config.switch, "1", True),
+    ],
+)
+def test_parser_valid_text_returns_the_value(read, text, value):
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "texts"),
+    [
+        (
+            config.duration,
+            [
+                "",
+                "0ms",
+                "0.0s",
+                "2",
+                "-1s",
+                "+1s",
+                "1 s",
+                "1S",
+                "1h",
+                ".5s",
+                "1.s",
+                "1e3ms",
+                "s",
+                "1s\n",
+                "infs",
+                "1" * 10 + "s",
+            ],
+        ),
+        (config.size, ["", "0B", "0KiB", "1", "-1B", "1.5MiB", "1kb", "1KB", "1K", "1 B", "B", "1B\n", "1TiB", "1" * 13 + "B"]),
+        (config.port, ["", "-1", "65536", "99999", "123456", "80 ", "0x50", "http", "8080\n", "8_0"]),
+        (config.count, ["", "-1", "100", "1.0", "two", "1\n"]),
+        (config.weight, ["", "0", "-1", "1000.1", "nan", "inf", "-inf", "heavy", "1e400"]),
+        (config.name, ["-a", ".a", ":a", "a b", "a/b", "a" * 65, "\u00e9", "a\n", " "]),
+        (
+            config.url,
+            [
+                *("", "127.0.0.1:8080", "http://127.0.0.1", "http://:8080", "http://127.0.0.1:0", "http://127.0.0.1:65536"),
+                *("https://127.0.0.1:8080", "ftp://127.0.0.1:8080", "http://127.0.0.1:8080/path", "http://127.0.0.1:8080?a=b"),
+                *("http://127.0.0.1:http", "http://[::1", "//127.0.0.1:8080", "http:///8080"),
+            ],
+        ),
+        (
+            config.host,
+            ["", "localhost", "127.0.0.1:80", "127.1", "256.0.0.1", "::1", "127.0.0.01", " 127.0.0.1", "http://127.0.0.1"],
+        ),
+        (config.names, ["http://gkv", "gkv:80", "a b", "a/b", "gkv,*", "\u00e9", "a" * 254, "a\nb"]),
+        (config.switch, ["", "true", "yes", "2", "on", "01"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_parser_wrong_text_raises_value_error(read, texts):
+    for text in texts:
+        with pytest.raises(ValueError, match=r"\S"):
+            pytest.fail(f"{text!r} is read as {read(text)!r}")
+
+
+@pytest.mark.parametrize(
+    "text", ["http://user@127.0.0.1:8080", "http://user:secret@127.0.0.1:8080", "http://127.0.0.1:8080#fragment"]
+)
+def test_url_with_user_or_fragment_raises_instead_of_being_half_understood(text):
+    with pytest.raises(ValueError, match=r"a URL such as http://127\.0\.0\.1:8080"):
+        config.url(text)
+
+
+# -- precedence
+
+
+def test_parse_proxy_without_anything_gives_the_defaults():
+    assert parse("proxy", [], {}) == DEFAULTS
+
+
+def test_parse_node_without_anything_but_its_port_gives_the_defaults():
+    assert parse("node", ["9000"], {}) == Settings(**(fields(DEFAULTS) | {"port": 9000}))
+
+
+def fields(settings):
+    return {knob.name: getattr(settings, knob.name) for knob in KNOBS}
+
+
+def test_settings_have_a_field_for_every_knob_and_every_default_is_valid():
+    assert set(Settings.__slots__) == {knob.name for knob in KNOBS}
+    assert {knob.name: knob.parse(knob.default) for knob in KNOBS} == fields(DEFAULTS)
+
+
+# A value of each knob that differs from its default, as text and as read.
+OTHERS = {
+    "host": ("127.0.0.2", "127.0.0.2"),
+    "port": ("8181", 8181),
+    "proxy": ("http://10.0.0.1:80", "http://10.0.0.1:80"),
+    "name": ("n1", "n1"),
+    "weight": ("2.5", 2.5),
+    "engine": ("other", "other"),
+    "data": ("elsewhere", "elsewhere"),
+    "spawn": ("3", 3),
+    "spawn_port": ("9100", 9100),
+    "deadline": ("400ms", 0.4),
+    "max_body": ("1KiB", 1024),
+    "names": ("gkv.example,gkv", ["gkv.example", "gkv"]),
+    "insecure": ("1", True),
+    "until_stdin_closes": ("1", True),
+}
+KNOBS_OF_COMMANDS = [(knob, command) for knob in KNOBS for command in knob.commands.split()]
+
+
+def needed(command):
+    """Return the arguments that a command cannot do without."""
+    return ["9000"] if command == "node" else []
+
+
+@pytest.mark.parametrize(("knob", "command"), KNOBS_OF_COMMANDS, ids=lambda value: getattr(value, "name", value))
+def test_parse_environment_goes_before_the_default_and_the_flag_before_the_environment(knob, command):
+    text, value = OTHERS[knob.name]
+    assert value != knob.parse(knob.default)
+    assert getattr(parse(command, needed(command), {knob.variable: text}), knob.name) == value
+
+    flag = [knob.flag] if knob.parse is config.switch else [knob.flag, text]
+    assert getattr(parse(command, [*flag, *needed(command)], {}), knob.name) == value
+    assert getattr(parse(command, [*flag, *needed(command)], {knob.variable: knob.default}), knob.name) == value
+
+
+def test_parse_flag_with_the_default_value_still_goes_before_the_environment():
+    assert parse("proxy", ["--port", "8080", "--spawn=0"], {"GKV_PORT": "1", "GKV_SPAWN": "5"}) == DEFAULTS
+
+
+def test_parse_environment_of_the_other_command_is_not_read():
+    assert parse("proxy", [], {"GKV_WEIGHT": "nonsense", "GKV_UNTIL_STDIN_CLOSES": "1"}) == DEFAULTS
+    assert parse("node", ["9000"], {"GKV_PORT": "nonsense", "GKV_SPAWN": "7"}).spawn == 0
+
+
+def test_parse_reads_the_process_environment_by_default(monkeypatch):
+    monkeypatch.setenv("GKV_DEADLINE", "7s")
+    assert parse("proxy", []).deadline == 7.0
+
+
+# -- wrong flags and variables
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "named", "takes"),
+    [
+        ("proxy", ["--port", "99999"], "--port", "a port from 0 to 65535"),
+        ("proxy", ["--deadline", "2"], "--deadline", "a time above 0 such as 400ms, 2s or 1m"),
+        ("proxy", ["--max-body", "1MB"], "--max-body", "a size above 0 such as 480B, 64KiB or 32MiB"),
+        ("proxy", ["--host", "localhost"], "--host", "an IPv4 address such as 127.0.0.1"),
+        ("proxy", ["--spawn", "-1"], "--spawn", ""),
+        ("proxy", ["--spawn", "many"], "--spawn", "a number from 0 to 99"),
+        ("node", ["9000", "--proxy", "localhost:80"], "--proxy", "a URL such as http://127.0.0.1:8080"),
+        ("node", ["9000", "--weight", "nan"], "--weight", "a number above 0, at most 1000"),
+        ("node", ["9000", "--name", "a b"], "--name", "1 to 64 letters"),
+        ("node", ["99999"], "PORT", "a port from 0 to 65535"),
+        ("node", [], "PORT", "required"),
+        ("node", ["9000", "9001"], "9001", "unrecognized"),
+        ("proxy", ["--frobnicate"], "--frobnicate", "unrecognized"),
+        ("proxy", ["--weight", "2"], "--weight", "unrecognized"),
+        ("node", ["9000", "--spawn", "2"], "--spawn", "unrecognized"),
+        ("proxy", ["--insecure=1"], "--insecure", "explicit argument"),
+        ("proxy", ["--port"], "--port", "expected one argument"),
+    ],
+)
+def test_parse_wrong_flag_exits_2_and_says_what_it_takes(capsys, command, arguments, named, takes):
+    with pytest.raises(SystemExit) as caught:
+        parse(command, arguments, {})
+    assert caught.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    complaint = printed.err.splitlines()[-1]
+    assert complaint.startswith(f"gkv-{command}: error:")
+    assert named in complaint
+    assert takes in complaint
+
+
+@pytest.mark.parametrize("flag", ["--por", "--dead", "--insec", "--max"])
+def test_parse_abbreviated_flag_exits_2(capsys, flag):
+    with pytest.raises(SystemExit) as caught:
+        parse("proxy", [flag, "1"], {})
+    assert caught.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "takes"),
+    [
+        ("GKV_PORT", "http", "a port from 0 to 65535"),
+        ("GKV_DEADLINE", "0s", "a time above 0"),
+        ("GKV_MAX_BODY", "", "a size above 0"),
+        ("GKV_INSECURE", "yes", "0 or 1"),
+        ("GKV_HOST", "::1", "an IPv4 address"),
+        ("GKV_SPAWN_PORT", "-1", "a port from 0 to 65535"),
+    ],
+)
+def test_parse_wrong_environment_variable_raises_config_error_naming_it(variable, text, takes):
+    with pytest.raises(ConfigError) as caught:
+        parse("proxy", [], {variable: text})
+    assert f"{variable} is {text!r}" in caught.value.detail
+    assert takes in caught.value.detail
+
+
+def test_parse_version_prints_it_and_exits_0(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("node", ["--version"], {})
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"gkv {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["proxy", "node"])
+def test_parse_help_names_every_flag_of_the_command_and_no_other(capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        parse(command, ["--help"], {})
+    assert caught.value.code == 0
+    words = capsys.readouterr().out.replace("]", " ").replace("[", " ").split()
+    shown = {word for word in words if word.startswith("--")} - {"--help", "--version"}
+    assert shown == {knob.flag for knob in KNOBS if command in knob.commands.split()}
+
+
+# -- settings that cannot go together
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9"])
+def test_check_loopback_passes(host):
+    parse("proxy", ["--host", host], {}).check()
+
+
+@pytest.mark.parametrize("command", ["proxy", "node"])
+def test_check_other_host_without_insecure_raises_and_names_the_way_out(command):
+    with pytest.raises(ConfigError, match=r"--host 10\.0\.0\.5 is not loopback.*--insecure"):
+        parse(command, ["--host", "10.0.0.5", *needed(command)], {}).check()
+
+
+@pytest.mark.parametrize(("arguments", "environment"), [(["--insecure"], {}), ([], {"GKV_INSECURE": "1"})])
+def test_check_other_host_with_insecure_passes(arguments, environment):
+    parse("proxy", ["--host", "10.0.0.5", *arguments], environment).check()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--insecure"]])
+def test_check_unspecified_host_raises_even_with_insecure(arguments):
+    with pytest.raises(ConfigError, match=r"--host 0\.0\.0\.0"):
+        parse("proxy", ["--host", "0.0.0.0", *arguments], {}).check()
+
+
+@pytest.mark.parametrize(("port", "fits"), [("65530", True), ("65531", False), ("65535", False)])
+def test_check_spawned_ports_must_exist(port, fits):
+    settings = parse("proxy", ["--spawn", "6", "--spawn-port", port], {})
+    if fits:
+        settings.check()
+    else:
+        with pytest.raises(ConfigError, match=f"--spawn-port {port} leaves no room for 6 ports"):
+            settings.check()
