@@ -8,7 +8,7 @@
  * reading past a given length. Buffers belong to the caller. */
 
 /* Raised with every change of this file; the loader refuses a library that was built from another one. */
-#define GKV_ABI 1
+#define GKV_ABI 2
 
 /* Vnode tokens in ascending order, and what finds one quickly.
  *
@@ -54,3 +54,62 @@ uint32_t gkv_ring_preference(const gkv_ring *ring, uint64_t token, uint32_t limi
  * and returns `found`, or -1 if `text` does not hold `count` keys (one of them has a NUL in it). `out` has
  * room for 2 * count + 3 * ring->nodes numbers; those past the answer are working space. */
 int32_t gkv_ring_split(const gkv_ring *ring, const char *text, size_t size, uint32_t count, uint32_t *out);
+
+/* One item of a client's batch: where its parts stand in the body. */
+typedef struct {
+    uint32_t key;        /* of the key's text, behind the opening quote */
+    uint32_t key_size;   /* in bytes */
+    uint32_t value;      /* of the value's text; 0 in a batch of keys */
+    uint32_t value_size;
+    uint32_t owner;
+} gkv_item;
+
+/* What a scan may let pass; sizes in bytes. */
+typedef struct {
+    uint32_t max_items;
+    uint32_t max_key;
+    uint32_t max_value;
+} gkv_limits;
+
+/* Reads a client's batch, [{"key": K}, ...] or with `with_values` [{"key": K, "value": V}, ...], and checks it in the same
+ * pass: RFC 8259, UTF-8, 64 levels, no member twice, the limits. Writes an item for each element, and returns how many there
+ * are.
+ *
+ * Returns -1 for every batch that is not as simple as it could be, wrong or not: an escape in a key or a name, an
+ * unknown member, a number that might be beyond a double, an object of more than 64 members. The caller reads such a batch by
+ * other means, which also tell what is wrong with it. So this function needs no errors, and never has the last word on a
+ * refusal; but what it lets pass is right. */
+int32_t gkv_scan(const uint8_t *body, size_t size, int with_values, const gkv_limits *limits, gkv_item *items, uint32_t room);
+
+/* Finds the owner of each item and writes what goes to each owner to `frames`, one behind the other:
+ *
+ *     <prefix>"K1","K2"]}\n                          a batch of keys
+ *     <prefix>"K1","K2"],"sizes":[N1,N2]}\n<V1><V2>   with_values
+ *
+ * Writes to out
+ *
+ *     [0, count)                  the items' positions, sorted by owner, in batch order within an owner
+ *     [count, count + 3 * found)  for each owner that has items, ascending: the owner, where its positions end, and where its
+ *                                 frame ends
+ *
+ * and returns `found`, or -1 if `frames_room` is too small. `out` has room for count + 4 * ring->nodes numbers, those past
+ * the answer being working space. */
+int32_t gkv_route(const gkv_ring *ring, const uint8_t *body, gkv_item *items, uint32_t count, int with_values,
+                  const uint8_t *prefix, size_t prefix_size, uint32_t *out, uint8_t *frames, size_t frames_room);
+
+/* The answer of one owner to a get: {"sizes":[N1,-1,N3]}\n<V1><V3>, for the positions [start, end) of gkv_route's. */
+typedef struct {
+    const uint8_t *frame;
+    size_t size;
+    uint32_t start;
+    uint32_t end;
+} gkv_reply;
+
+/* Joins the answers of all owners into what the client gets, in the order of its batch:
+ *
+ *     {"existedKey":[{"key":K1,"value":V1}],"notExistedKey":[{"key":K2,"value":""}]}
+ *
+ * Returns its size, or -1 when an answer is not of that form, or not for that many keys, or `room` is too small. The items'
+ * value and value_size are overwritten. */
+int64_t gkv_splice(const uint8_t *body, gkv_item *items, uint32_t count, const uint32_t *order, const gkv_reply *replies,
+                   uint32_t reply_count, uint8_t *out, size_t room);

@@ -10,12 +10,14 @@ from gkv.cluster.view import View
 from gkv.coordinator import Coordinator
 from gkv.errors import InvalidParameter
 from gkv.model import KeyFailure
-from gkv.wire.client import Limits, check_key, read_items, read_keys, render_failed, render_get
+from gkv.wire import TWIN as WIRE_TWIN
+from gkv.wire import Batch
+from gkv.wire.client import check_key, read_items, read_keys, render_failed
 
 Check = tuple[str, bool]
 """The name of something that must hold for a process to serve, and whether it does."""
 
-SUCCESS = "Success to set key"
+SUCCESS = b"Success to set key"
 RETRY_AFTER = "1"
 
 
@@ -27,7 +29,6 @@ class DataApi:
         view: View,
         coordinator: Coordinator,
         *,
-        limits: Limits,
         max_body: int,
         info: Callable[[], dict[str, Any]],
         checks: Callable[[], Sequence[Check]],
@@ -35,7 +36,7 @@ class DataApi:
         """`info` adds to /v1/info what is special about this process; `checks` are those of /readyz."""
         self._view = view
         self._coordinator = coordinator
-        self._limits = limits
+        self._limits = coordinator.limits
         self._max_body = max_body
         self._info = info
         self._checks = checks
@@ -55,34 +56,34 @@ class DataApi:
 
     def set(self, request: Request) -> Response:
         request.query()
-        written = self._coordinator.write(read_items(request.body(self._max_body), self._limits))
-        counts = f'"set":{written.keys},"nodes":{written.nodes}'.encode()
-        if written.failed:
-            return _incomplete(counts, written.failed)
-        if request.accepts_json():
-            return Response(b"{%b}" % counts)
-        return Response((SUCCESS * written.nodes).encode(), TEXT)
+        written = self._coordinator.write(self._read(request, "set"))
+        if written.failed or request.accepts_json():
+            return _counts(f'"set":{written.keys},"nodes":{written.nodes}', written.failed)
+        return Response(SUCCESS * written.nodes, TEXT)
 
     def get(self, request: Request) -> Response:
         request.query()
-        return self._get(request, read_keys(request.body(self._max_body), self._limits))
+        return self._get(request, self._read(request, "get"))
 
     def get_by_query(self, request: Request) -> Response:
-        return self._get(request, self._keys_of_query(request))
+        return self._get(request, self._coordinator.router().of_keys("get", self._keys_of_query(request)))
 
-    def _get(self, request: Request, keys: list[str]) -> Response:
-        answers = self._coordinator.read(keys)
-        failed = sum(isinstance(answer, KeyFailure) for answer in answers)
-        body = render_get(keys, answers)
-        if failed and (failed == len(keys) or request.wants_strict()):
+    def _get(self, request: Request, batch: Batch) -> Response:
+        body, failed = batch.render_get(self._coordinator.read(batch))
+        if failed and (failed == len(batch.keys) or request.wants_strict()):
             return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})
         return Response(body)
 
     def delete(self, request: Request) -> Response:
         request.query()
-        deleted = self._coordinator.delete(read_keys(request.body(self._max_body), self._limits))
-        count = f'"deleted":{deleted.existed}'.encode()
-        return _incomplete(count, deleted.failed) if deleted.failed else Response(b"{%b}" % count)
+        deleted = self._coordinator.write(self._read(request, "delete"))
+        return _counts(f'"deleted":{deleted.keys}', deleted.failed)
+
+    def _read(self, request: Request, op: str) -> Batch:
+        body = request.body(self._max_body)
+        if self._view.ring is None:  # before any member has joined, a bad request is still told what is wrong with it
+            (read_items if op == "set" else read_keys)(body, self._limits)
+        return self._coordinator.router().read(op, body)
 
     def locate(self, request: Request) -> Response:
         request.query()
@@ -133,7 +134,7 @@ class DataApi:
                 **self._info(),
                 "cluster": document and document.cluster,
                 "epoch": document and document.epoch,
-                "native": {"mode": native.mode, "ring": ring.TWIN},
+                "native": {"mode": native.mode, "ring": ring.TWIN, "wire": WIRE_TWIN},
                 "limits": {
                     "items": self._limits.max_items,
                     "keyBytes": self._limits.max_key,
@@ -157,7 +158,9 @@ class DataApi:
         return Response(text.encode(), TEXT, 200 if ready else 503, headers)
 
 
-def _incomplete(counts: bytes, failed: dict[str, KeyFailure]) -> Response:
-    """Answer a set or delete in which some keys have no definite answer."""
-    body = b"{%b,%b}" % (counts, render_failed(failed.items()))
+def _counts(counts: str, failed: dict[str, KeyFailure]) -> Response:
+    """Answer a set or delete in JSON, with the keys that have no definite answer."""
+    if not failed:
+        return Response(f"{{{counts}}}".encode())
+    body = b"{%b,%b}" % (counts.encode(), render_failed(failed.items()))
     return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})

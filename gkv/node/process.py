@@ -13,11 +13,10 @@ from gkv.engine import ENGINES
 from gkv.errors import ConfigError, MemberConflict
 from gkv.model import Node
 from gkv.net.channel import ChannelLimits
-from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, say
+from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, raise_file_limit, say
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.node.app import build_app
 from gkv.node.service import Service
-from gkv.wire.client import Limits
 
 
 def run(settings: Settings) -> None:
@@ -27,6 +26,7 @@ def run(settings: Settings) -> None:
         raise ConfigError(f"--engine is {settings.engine!r}; there is: {', '.join(ENGINES)}")
     if native.warning:
         say(native.warning)
+    raise_file_limit()
     ending = end_on_signals()
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
@@ -38,7 +38,6 @@ def run(settings: Settings) -> None:
     data = DataApi(
         view,
         Coordinator(view, exchanges, settings.deadline),
-        limits=Limits(),
         max_body=settings.max_body,
         info=lambda: {
             "role": "node",

@@ -47,8 +47,9 @@ class Service:
             return Reply(refused="changing")
         if request.op == "delete":
             return Reply(count=self._engine.delete(request.keys))
-        self._engine.write(dict(zip(request.keys, request.values, strict=True)))
-        return Reply(count=len(request.keys))
+        items = dict(zip(request.keys, request.values, strict=True))  # of a key that stands twice, the last value
+        self._engine.write(items)
+        return Reply(count=len(items))
 
     def _take_over(self, data: Any) -> Reply:
         try:

@@ -11,11 +11,10 @@ from gkv.cluster.authority import Authority
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Coordinator, Exchanges
-from gkv.net.process import DRAIN, announce, end_on_signals, say
+from gkv.net.process import DRAIN, announce, end_on_signals, raise_file_limit, say
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.proxy.app import build_app
 from gkv.proxy.spawn import Children
-from gkv.wire.client import Limits
 
 
 def run(settings: Settings) -> None:
@@ -23,6 +22,7 @@ def run(settings: Settings) -> None:
     settings.check()
     if native.warning:
         say(native.warning)
+    raise_file_limit()
     ending = end_on_signals()
     view = View()
     exchanges = Exchanges(settings.deadline)
@@ -32,7 +32,6 @@ def run(settings: Settings) -> None:
     data = DataApi(
         view,
         Coordinator(view, exchanges, settings.deadline),
-        limits=Limits(),
         max_body=settings.max_body,
         info=lambda: {"role": "proxy"},
         checks=lambda: [("serving", not ending.is_set()), ("members", view.ring is not None)],

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 from operator import itemgetter
+from typing import Any
 
 from gkv import native
 from gkv.model import Node
@@ -69,6 +70,11 @@ class NativeRing(Ring):
             name = bytearray(node_id + bytes(11))
             _lib.gkv_ring_vnode_tokens(_ffi.from_buffer("uint8_t[]", name), len(node_id), count, unsorted + (end - count))
         _lib.gkv_ring_order(self._ring, unsorted, ends)
+
+    @property
+    def c_ring(self) -> Any:
+        """The `gkv_ring *` of csrc/gkv.h, valid while this ring lives."""
+        return self._ring
 
     @property
     def tokens(self) -> Sequence[int]:

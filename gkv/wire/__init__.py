@@ -1,6 +1,27 @@
 """JSON in and out. Pure functions: nothing here waits, and nothing is kept between calls.
 
 `strict` reads JSON from outside: exactly RFC 8259, in UTF-8, within limits. `client` is the format of the original batch
-interface. `frames` is what a coordinator and a node say to each other. The text of a value is never rewritten: the bytes
-that a client sent are the bytes that a client gets.
+interface. `frames` is what a coordinator and a node say to each other. `batch` leads from the one to the other and back, and
+has a native twin. The text of a value is never rewritten: the bytes that a client sent are the bytes that a client gets.
 """
+
+from gkv import native
+from gkv.ring import Ring
+from gkv.wire.batch import Batch, Done, Part, PureRouter
+from gkv.wire.client import Limits
+
+__all__ = ["TWIN", "Batch", "Done", "Part", "PureRouter", "router"]
+
+if native.extension is not None:
+    from gkv.wire._native import NativeRouter
+
+    TWIN = "native"
+    _twin: type[PureRouter] = NativeRouter
+else:
+    TWIN = "pure"
+    _twin = PureRouter
+
+
+def router(ring: Ring, cluster: str, epoch: int, limits: Limits) -> PureRouter:
+    """Return what reads batches for this ring and epoch, of the twin in use. O(1)."""
+    return _twin(ring, cluster, epoch, limits)

@@ -135,14 +135,13 @@ def read_keys(body: bytes, limits: Limits) -> list[str]:
     return [item["key"] for item in _read_objects(body, limits, {"key": key}, ["key"])]
 
 
-def read_items(body: bytes, limits: Limits) -> dict[str, bytes]:
-    """Read `[{"key": ..., "value": ...}, ...]`; return each key with the text of its value. A key that stands twice has its
-    last value.
+def read_items(body: bytes, limits: Limits) -> list[tuple[str, bytes]]:
+    """Read `[{"key": ..., "value": ...}, ...]`; return each key with the text of its value, in request order.
 
     Raises SyntaxProblem, InvalidItem, TooLarge, or NotSupported for an item with a `ttl`.
 
     >>> read_items(b'[{"key": "pi", "value": 3.1400}]', Limits())
-    {'pi': b'3.1400'}
+    [('pi', b'3.1400')]
     """
 
     def key(value: object, _text: str, pointer: str) -> str:
@@ -161,10 +160,10 @@ def read_items(body: bytes, limits: Limits) -> dict[str, bytes]:
         return value
 
     expiring = None
-    items = {}
+    items = []
     objects = _read_objects(body, limits, {"key": key, "value": value, "ttl": ttl}, ["key", "value"])
     for position, item in enumerate(objects):
-        items[item["key"]] = item["value"]
+        items.append((item["key"], item["value"]))
         if "ttl" in item and expiring is None:
             expiring = f"/{position}/ttl"
     if expiring is not None:

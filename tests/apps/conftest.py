@@ -18,7 +18,6 @@ from gkv.engine import Engine, MemoryEngine
 from gkv.model import Node
 from gkv.node.app import build_app
 from gkv.node.service import Service
-from gkv.wire.client import Limits
 
 CLUSTER = "0123456789abcdef" * 2
 VNODES = 64
@@ -125,8 +124,7 @@ def build_node():
         draining = []
         data = DataApi(
             view,
-            Coordinator(view, exchanges, DEADLINE),
-            limits=limits or Limits(),
+            Coordinator(view, exchanges, DEADLINE, limits),
             max_body=max_body,
             info=lambda: {
                 "role": "node",

@@ -7,7 +7,7 @@ import re
 import pytest
 import ujson
 
-from gkv import __version__, native, ring
+from gkv import __version__, native, ring, wire
 from gkv.cluster.document import Document
 from gkv.engine import MemoryEngine
 from gkv.model import Node
@@ -235,7 +235,7 @@ def test_info_says_version_limits_and_twins(call):
         "engine": {"name": "memory", "durable": False, "keys": 2, "bytes": 20},
         "cluster": CLUSTER,
         "epoch": 7,
-        "native": {"mode": native.mode, "ring": ring.TWIN},
+        "native": {"mode": native.mode, "ring": ring.TWIN, "wire": wire.TWIN},
         "limits": {"items": 10_000, "keyBytes": 480, "valueBytes": 1 << 20, "bodyBytes": 1 << 20},
     }
 

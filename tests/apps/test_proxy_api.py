@@ -18,7 +18,6 @@ from gkv.model import Node, Outcome
 from gkv.node.service import Service
 from gkv.proxy.app import build_app
 from gkv.ring.ring import MAX_VNODES
-from gkv.wire.client import Limits
 
 CLUSTER = "0123456789abcdef" * 2
 VNODES = 64
@@ -94,7 +93,6 @@ class Cluster:
         data = DataApi(
             view,
             Coordinator(view, self.peers, DEADLINE),
-            limits=Limits(),
             max_body=1 << 20,
             info=lambda: {"role": "proxy"},
             checks=lambda: [("serving", True), ("members", view.ring is not None)],

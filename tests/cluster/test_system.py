@@ -258,7 +258,7 @@ def test_native_extension_required_but_missing_is_bad_configuration(system: Syst
     assert required.ended() == 78
     assert "GKV_NATIVE=require" in required.stderr
     automatic = system.proxy(**paths, GKV_NATIVE="auto")
-    assert automatic.call("GET", "/v1/info").json["native"] == {"mode": "auto", "ring": "pure"}
+    assert automatic.call("GET", "/v1/info").json["native"] == {"mode": "auto", "ring": "pure", "wire": "pure"}
     assert automatic.stderr.count("running without the C extension") == 1
 
 

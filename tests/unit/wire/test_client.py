@@ -190,22 +190,22 @@ def test_check_key_that_cannot_be_one_raises_invalid_item(key):
 )
 @pytest.mark.parametrize("layout", [b'[{"key":"a","value":%b}]', b'[ { "value" :\n %b \t, "key" : "a" } ]'])
 def test_read_items_value_keeps_its_text_byte_for_byte(text, layout):
-    assert read_items(layout % text, LIMITS) == {"a": text}
+    assert dict(read_items(layout % text, LIMITS)) == {"a": text}
 
 
 def test_read_items_same_key_twice_has_its_last_value():
     body = b'[{"key":"a","value":1},{"key":"b","value":2},{"key":"\\u0061","value":3}]'
-    assert read_items(body, LIMITS) == {"a": b"3", "b": b"2"}
+    assert dict(read_items(body, LIMITS)) == {"a": b"3", "b": b"2"}
 
 
 def test_read_items_normal_forms_stay_two_keys():
     body = '[{"key":"\u00e9","value":1},{"key":"e\u0301","value":2}]'.encode()
-    assert read_items(body, LIMITS) == {"\u00e9": b"1", "e\u0301": b"2"}
+    assert dict(read_items(body, LIMITS)) == {"\u00e9": b"1", "e\u0301": b"2"}
 
 
 @pytest.mark.parametrize("body", [b"[]", b" [\n] "])
 def test_read_items_empty_batch_is_empty(body):
-    assert read_items(body, LIMITS) == {}
+    assert read_items(body, LIMITS) == []
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_read_items_invalid_item_raises_with_its_pointer(body, pointer, what):
 
 def test_read_items_value_64_levels_deep_is_kept():
     text = b"[" * 64 + b"]" * 64
-    assert read_items(b'[{"key":"a","value":%b}]' % text, LIMITS) == {"a": text}
+    assert dict(read_items(b'[{"key":"a","value":%b}]' % text, LIMITS)) == {"a": text}
 
 
 @pytest.mark.parametrize("ttl", [b"1", b"60", b"0.5", b"1e9"])
@@ -270,7 +270,7 @@ def test_read_keys_with_a_ttl_raises_unknown_member():
 )
 def test_read_items_value_at_its_limit_is_kept_and_one_over_refused(text, limit):
     body = b'[{"key":"a","value":0},{"key":"b","value":%b}]' % text
-    assert read_items(body, Limits(max_value=limit))["b"] == text
+    assert dict(read_items(body, Limits(max_value=limit)))["b"] == text
     with pytest.raises(TooLarge, match=f"at most {limit - 1} bytes as JSON text, this one has {limit}$") as caught:
         read_items(body, Limits(max_value=limit - 1))
     assert pointers(caught.value) == ["/1/value"]
@@ -278,7 +278,7 @@ def test_read_items_value_at_its_limit_is_kept_and_one_over_refused(text, limit)
 
 def test_read_items_value_of_1_mib_is_the_default_limit():
     body = b'[{"key":"a","value":"%b"}]'
-    assert len(read_items(body % (b"x" * ((1 << 20) - 2)), LIMITS)["a"]) == 1 << 20
+    assert len(dict(read_items(body % (b"x" * ((1 << 20) - 2)), LIMITS))["a"]) == 1 << 20
     with pytest.raises(TooLarge):
         read_items(body % (b"x" * ((1 << 20) - 1)), LIMITS)
 
@@ -397,7 +397,7 @@ def test_read_items_and_read_keys_agree_on_every_key(pairs, ascii_only):
     keys = "[{}]".format(",".join(f'{{"key":{key}}}' for key, _ in quoted)).encode()
     valid = all(key and "\0" not in key and len(key.encode()) <= 480 for key, _ in pairs)
     if valid:
-        assert read_items(items, LIMITS) == {key: text.encode() for key, text in pairs}
+        assert read_items(items, LIMITS) == [(key, text.encode()) for key, text in pairs]
         assert read_keys(keys, LIMITS) == [key for key, _ in pairs]
     else:
         for read, body in ((read_items, items), (read_keys, keys)):

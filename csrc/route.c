@@ -1,0 +1,211 @@
+/* From a scanned batch to one frame for each owner, and from their answers to one for the client. gkv/wire/batch.py is the
+ * definition. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "gkv.h"
+
+/* Where the next byte is written. Room is checked once for everything, before the first byte. */
+static inline uint8_t *put(uint8_t *out, const void *data, size_t size)
+{
+    memcpy(out, data, size);
+    return out + size;
+}
+
+#define PUT(out, literal) put(out, literal, sizeof(literal) - 1)
+
+static inline uint8_t *put_number(uint8_t *out, uint32_t number)
+{
+    uint8_t digits[10];
+    size_t size = 0;
+    do {
+        digits[sizeof digits - ++size] = (uint8_t)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    return put(out, digits + sizeof digits - size, size);
+}
+
+/* Writes one owner's frame; `order` holds the positions of its items. */
+static uint8_t *put_frame(uint8_t *out, const uint8_t *body, const gkv_item *items, const uint32_t *order, uint32_t count,
+                          int with_values, const uint8_t *prefix, size_t prefix_size)
+{
+    out = put(out, prefix, prefix_size);
+    for (uint32_t i = 0; i < count; i++) {
+        const gkv_item *item = &items[order[i]];
+        if (i > 0)
+            *out++ = ',';
+        /* With the quotes around it: the scan lets no key with an escape pass, so its text is what it was sent as. */
+        out = put(out, body + item->key - 1, (size_t)item->key_size + 2);
+    }
+    *out++ = ']';
+    if (with_values) {
+        out = PUT(out, ",\"sizes\":[");
+        for (uint32_t i = 0; i < count; i++) {
+            if (i > 0)
+                *out++ = ',';
+            out = put_number(out, items[order[i]].value_size);
+        }
+        *out++ = ']';
+    }
+    out = PUT(out, "}\n");
+    if (with_values)
+        for (uint32_t i = 0; i < count; i++)
+            out = put(out, body + items[order[i]].value, items[order[i]].value_size);
+    return out;
+}
+
+int32_t gkv_route(const gkv_ring *ring, const uint8_t *body, gkv_item *items, uint32_t count, int with_values,
+                  const uint8_t *prefix, size_t prefix_size, uint32_t *out, uint8_t *frames, size_t frames_room)
+{
+    uint32_t *groups = out + count;
+    uint32_t *cursors = groups + 3 * (size_t)ring->nodes;
+    size_t needed = 0;
+
+    memset(cursors, 0, ring->nodes * sizeof *cursors);
+    for (uint32_t i = 0; i < count; i++) {
+        gkv_item *item = &items[i];
+        item->owner = gkv_ring_owner_of_key(ring, body + item->key, item->key_size);
+        cursors[item->owner]++;
+        needed += (size_t)item->key_size + item->value_size + 14; /* quotes, commas, ten digits */
+    }
+
+    int32_t found = 0;
+    uint32_t start = 0;
+    for (uint32_t node = 0; node < ring->nodes; node++) {
+        uint32_t keys = cursors[node];
+        cursors[node] = start;
+        start += keys;
+        if (keys > 0) {
+            groups[3 * found] = node;
+            groups[3 * found + 1] = start;
+            needed += prefix_size + 16;
+            found++;
+        }
+    }
+    if (needed > frames_room || needed > UINT32_MAX)
+        return -1;
+    for (uint32_t i = 0; i < count; i++)
+        out[cursors[items[i].owner]++] = i;
+
+    uint8_t *at = frames;
+    start = 0;
+    for (int32_t g = 0; g < found; g++) {
+        uint32_t end = groups[3 * g + 1];
+        at = put_frame(at, body, items, out + start, end - start, with_values, prefix, prefix_size);
+        groups[3 * g + 2] = (uint32_t)(at - frames);
+        start = end;
+    }
+    return found;
+}
+
+static const uint32_t MISSING = UINT32_MAX;
+
+/* Reads one size and what follows it, a comma or the closing bracket; returns the place behind it, or NULL. */
+static const uint8_t *read_size(const uint8_t *at, const uint8_t *end, int last, uint32_t *size)
+{
+    uint64_t number = 0;
+    if (end - at >= 2 && at[0] == '-' && at[1] == '1') {
+        number = MISSING;
+        at += 2;
+    } else {
+        const uint8_t *digits = at;
+        while (at < end && *at >= '0' && *at <= '9' && at - digits < 10)
+            number = number * 10 + (uint64_t)(*at++ - '0');
+        if (at == digits || number >= MISSING)
+            return NULL;
+    }
+    if (at == end || *at != (last ? ']' : ','))
+        return NULL;
+    *size = (uint32_t)number;
+    return at + 1;
+}
+
+/* A value's place is kept as its offset in the answer's frame; `value_size` says how long it is, or MISSING. */
+static int read_reply(const gkv_reply *reply, gkv_item *items, const uint32_t *order)
+{
+    static const char head[] = "{\"sizes\":[";
+    const uint8_t *at = reply->frame;
+    const uint8_t *end = at + reply->size;
+
+    if (reply->size < sizeof head - 1 || memcmp(at, head, sizeof head - 1) != 0)
+        return 0;
+    at += sizeof head - 1;
+    for (uint32_t i = reply->start; i < reply->end; i++) {
+        at = read_size(at, end, i + 1 == reply->end, &items[order[i]].value_size);
+        if (at == NULL)
+            return 0;
+    }
+    if (end - at < 2 || at[0] != '}' || at[1] != '\n')
+        return 0;
+    size_t place = (size_t)(at + 2 - reply->frame);
+    if (reply->size > UINT32_MAX)
+        return 0;
+    for (uint32_t i = reply->start; i < reply->end; i++) {
+        gkv_item *item = &items[order[i]];
+        item->value = (uint32_t)place;
+        if (item->value_size == MISSING)
+            continue;
+        if (item->value_size > reply->size - place)
+            return 0;
+        place += item->value_size;
+    }
+    return place == reply->size;
+}
+
+int64_t gkv_splice(const uint8_t *body, gkv_item *items, uint32_t count, const uint32_t *order, const gkv_reply *replies,
+                   uint32_t reply_count, uint8_t *out, size_t room)
+{
+    size_t needed = 48;
+    uint32_t covered = 0, missing = 0;
+
+    for (uint32_t r = 0; r < reply_count; r++) {
+        if (replies[r].start != covered || replies[r].end < covered || replies[r].end > count ||
+            !read_reply(&replies[r], items, order))
+            return -1;
+        covered = replies[r].end;
+        for (uint32_t i = replies[r].start; i < covered; i++)
+            items[order[i]].owner = r;
+    }
+    if (covered != count)
+        return -1;
+    for (uint32_t i = 0; i < count; i++) {
+        needed += (size_t)items[i].key_size + 24;
+        if (items[i].value_size == MISSING)
+            missing++;
+        else
+            needed += items[i].value_size;
+    }
+    if (needed > room)
+        return -1;
+
+    uint8_t *at = PUT(out, "{\"existedKey\":[");
+    for (uint32_t i = 0, first = 1; i < count; i++) {
+        const gkv_item *item = &items[i];
+        if (item->value_size == MISSING)
+            continue;
+        at = first ? PUT(at, "{\"key\":") : PUT(at, ",{\"key\":");
+        first = 0;
+        at = put(at, body + item->key - 1, (size_t)item->key_size + 2);
+        at = PUT(at, ",\"value\":");
+        at = put(at, replies[item->owner].frame + item->value, item->value_size);
+        *at++ = '}';
+    }
+    *at++ = ']';
+    if (missing > 0) {
+        at = PUT(at, ",\"notExistedKey\":[");
+        for (uint32_t i = 0, first = 1; i < count; i++) {
+            const gkv_item *item = &items[i];
+            if (item->value_size != MISSING)
+                continue;
+            at = first ? PUT(at, "{\"key\":") : PUT(at, ",{\"key\":");
+            first = 0;
+            at = put(at, body + item->key - 1, (size_t)item->key_size + 2);
+            at = PUT(at, ",\"value\":\"\"}");
+        }
+        *at++ = ']';
+    }
+    *at++ = '}';
+    return at - out;
+}
