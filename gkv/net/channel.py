@@ -10,6 +10,7 @@ A channel knows frames only as bytes: their lengths travel in the header `Gkv-Fr
 import traceback
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -20,6 +21,7 @@ from gevent import socket  # by name, so that it needs no patched process
 from gevent.event import Event
 
 from gkv.model import NodeReply, Outcome
+from gkv.net.deadlines import deadlines
 
 PATH = "/internal/frames"
 LENGTHS = "Gkv-Frames"
@@ -69,20 +71,30 @@ class Call:
 class _Asking:
     """How many replies are still to come, and the wait for the last of them."""
 
-    __slots__ = ("_all_here", "_open")
+    __slots__ = ("_all_here", "_open", "expires")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, expires: float) -> None:
         self._open = count
-        self._all_here = Event()
+        self._all_here: Event | None = None
+        self.expires = expires
 
     def one_less(self) -> None:
         self._open -= 1
-        if self._open == 0:
+        if self._open == 0 and self._all_here is not None:
             self._all_here.set()
 
-    def wait(self, seconds: float) -> None:
+    def wait(self) -> None:
         if self._open:
-            self._all_here.wait(max(0.0, seconds))
+            self._all_here = Event()
+            deadlines.add(self)
+            try:
+                self._all_here.wait()
+            finally:
+                deadlines.remove(self)
+
+    def expire(self) -> None:
+        if self._all_here is not None:
+            self._all_here.set()
 
 
 class Exchange(Protocol):
@@ -97,13 +109,13 @@ def ask_all(asked: Sequence[tuple[Exchange, bytes]], expires: float) -> list[Nod
 
     Switches greenlets.
     """
-    asking = _Asking(len(asked))
+    asking = _Asking(len(asked), expires)
     calls = []
     for exchange, frame in asked:
         call = Call(frame, expires, asking)
         calls.append(call)
         exchange.submit(call)
-    asking.wait(expires - monotonic())
+    asking.wait()
     replies = []
     for call in calls:
         call.finish(Outcome.TIMEOUT, detail="no answer within the deadline")
@@ -208,9 +220,11 @@ class _Sender:
 
     def __init__(self, channel: Channel, url: SplitResult, limits: ChannelLimits) -> None:
         self.wake = Event()
+        self.expires = 0.0
+        self._expired = False
         self._channel = channel
         self._address = (url.hostname, url.port)
-        self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\n".encode()
+        self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\n{LENGTHS}: ".encode()
         self._limits = limits
         self._socket: socket.socket | None = None
         self.greenlet = gevent.spawn(self._run)
@@ -234,36 +248,37 @@ class _Sender:
 
     def _serve(self, calls: list[Call]) -> None:
         """Bring these calls to their end, each with one reply."""
+        self.expires = max(call.expires for call in calls)
+        self._expired = False
+        deadlines.add(self)
         try:
-            with gevent.Timeout(max(0.001, max(call.expires for call in calls) - monotonic())):
-                frames = self._exchange(calls)
-        except gevent.Timeout:
-            self._disconnect()
-            for call in calls:
-                call.finish(Outcome.TIMEOUT, detail="no answer within the deadline")
+            frames = self._exchange(calls)
         except _BrokenError as error:
             self._disconnect()
+            outcome = Outcome.TIMEOUT if self._expired else None
             for call in calls:
-                call.finish(Outcome.LOST if call.sent else Outcome.UNREACHABLE, detail=str(error))
+                call.finish(outcome or (Outcome.LOST if call.sent else Outcome.UNREACHABLE), detail=str(error))
         else:
             for call, frame in zip(calls, frames, strict=True):
                 call.finish(Outcome.ANSWERED, frame)
         finally:
+            deadlines.remove(self)
             for call in calls:  # those that have no reply yet: the channel is being closed
                 call.finish(Outcome.LOST if call.sent else Outcome.UNREACHABLE, detail="the call was broken off")
+
+    def expire(self) -> None:
+        """End the wait for an answer: what is being read or written ends as if the node had closed the connection."""
+        self._expired = True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def _exchange(self, calls: list[Call]) -> list[bytes]:
         """Send the calls as one request and return the frames of the answer."""
         frames = [call.frame for call in calls]
-        lengths = ",".join(str(len(frame)) for frame in frames)
+        lengths = ",".join([str(len(frame)) for frame in frames])
         body = b"".join(frames)
-        request = b"%b%b: %b\r\nContent-Length: %d\r\n\r\n%b" % (
-            self._head,
-            LENGTHS.encode(),
-            lengths.encode(),
-            len(body),
-            body,
-        )
+        request = b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (self._head, lengths.encode(), len(body), body)
         reused = self._socket is not None
         connection = self._connect()
         for call in calls:
@@ -273,7 +288,7 @@ class _Sender:
         except _BrokenError as error:
             # A node that restarted, or closed the idle connection, breaks it before the first byte of an answer. Every
             # request may be repeated, so one more attempt on a new connection is safe.
-            if not (reused and error.blank):
+            if self._expired or not (reused and error.blank):
                 raise
         self._disconnect()
         return self._round_trip(self._connect(), request, len(calls))
@@ -281,12 +296,13 @@ class _Sender:
     def _connect(self) -> socket.socket:
         if self._socket is None:
             try:
-                self._socket = socket.create_connection(self._address, self._limits.connect)
+                wait = max(0.001, min(self._limits.connect, self.expires - monotonic()))
+                self._socket = socket.create_connection(self._address, wait)
             except OSError as error:
                 why = f"no connection: {error.strerror or error}"
                 self._channel.unreachable(why)
                 raise _BrokenError(why) from None
-            self._socket.settimeout(None)  # the deadline is _serve's; a timeout here would arm a timer for each wait
+            self._socket.settimeout(None)  # a timeout here would arm a timer for each wait
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._channel.reached()
         return self._socket
@@ -299,7 +315,9 @@ class _Sender:
     def _round_trip(self, connection: socket.socket, request: bytes, count: int) -> list[bytes]:
         buffer = bytearray()
         try:
-            connection.sendall(request)
+            sent = connection.send(request)  # sendall would ask the kernel for its buffer's size each time
+            while sent < len(request):
+                sent += connection.send(memoryview(request)[sent:])
             while (end := buffer.find(b"\r\n\r\n")) < 0:
                 if len(buffer) > _MAX_HEAD:
                     raise _BrokenError("the head of the answer is too long")
