@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Store the name of every assigned character of Unicode, read all of them back, and show where they lie.
+"""Store something about every assigned character of Unicode, read all of it back, and show where it lies.
 
     python examples/unicode_names.py [--url http://127.0.0.1:8080] [--batch 1000] [--seed 1]
 
-Each key is a code point such as `U+1F600`, its value the character's name. The program sets them in batches, gets them in
-another order, compares, asks for 1,000 code points that are not assigned, and counts the keys that each node holds. It needs a
-running, empty system (`gkv-proxy --spawn 2`) and nothing but the standard library. Exit code 0 if all was as it should be.
+Each key is a code point such as `U+1F600`; its value is the character's name, and for every other character a JSON value of
+another kind: numbers such as `1.0`, `1e2` or one of 30 digits, escapes, arrays, objects with white space in them. The program
+sets them in batches, gets them in another order, compares every answer byte for byte, asks for 1,000 code points that are not
+assigned, and counts the keys that each node holds. It needs a running, empty system (`gkv-proxy --spawn 2`) and nothing but the
+standard library. Exit code 0 if all was as it should be.
 """
 
 import argparse
@@ -29,10 +31,9 @@ class Client:
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
 
-    def call(self, method: str, path: str, body: Any = None) -> bytes:
+    def call(self, method: str, path: str, body: str | None = None) -> bytes:
         """Return the body of the answer; end the program on any other status than 200."""
-        data = None if body is None else json.dumps(body).encode()
-        self._connection.request(method, path, data, {"Content-Type": "application/json"})
+        self._connection.request(method, path, body and body.encode(), {"Content-Type": "application/json"})
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != 200:
@@ -41,18 +42,43 @@ class Client:
 
 
 def characters() -> tuple[dict[str, str], list[str]]:
-    """Return the names of all assigned code points by key, and the keys of all others.
+    """Return a value's JSON text for each assigned code point by key, and the keys of all others.
 
     Surrogates and the private-use areas count as neither. Control characters have no name: they are called by their place.
     """
-    names, unassigned = {}, []
+    texts, unassigned = {}, []
     for code in range(sys.maxunicode + 1):
         category = unicodedata.category(chr(code))
         if category == "Cn":
             unassigned.append(f"U+{code:04X}")
         elif category not in ("Cs", "Co"):
-            names[f"U+{code:04X}"] = unicodedata.name(chr(code), f"<control-{code:04X}>")
-    return names, unassigned
+            texts[f"U+{code:04X}"] = json_text(code, unicodedata.name(chr(code), f"<control-{code:04X}>"))
+    return texts, unassigned
+
+
+def json_text(code: int, name: str) -> str:
+    """Return the JSON text to store: for every other code point the name, else something that is easily spoilt on the way."""
+    kinds = [
+        f"{code}.0",
+        f"{code}e2",
+        f"-1{code:029d}.50",
+        f'["{name}", {code}, null, true, []]',
+        f'{{ "name" : "{name}",\n  "code": {{"decimal":{code}}} }}',
+        f'"\\u00e9 \\ud83d\\ude00 \\/ {name}"',
+        json.dumps(chr(code) + name, ensure_ascii=False),
+        ("true", "false", "null", "0", "-0", '""', "{}", "[]")[code // 16 % 8],
+    ]
+    return kinds[code // 2 % 8] if code % 2 else f'"{name}"'
+
+
+def items(texts: dict[str, str], keys: Sequence[str]) -> str:
+    """Return an array of keys with values, as it is sent to /set and comes back from /get."""
+    return "[" + ",".join([f'{{"key":"{key}","value":{texts[key]}}}' for key in keys]) + "]"
+
+
+def only_keys(keys: Sequence[str]) -> str:
+    """Return an array of keys, as /get takes it."""
+    return "[" + ",".join([f'{{"key":"{key}"}}' for key in keys]) + "]"
 
 
 def batches(label: str, items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -79,22 +105,21 @@ def main() -> int:
     proxy = Client(arguments.url)
     chance = random.Random(arguments.seed)
 
-    names, unassigned = characters()
-    print(f"Unicode {unicodedata.unidata_version}: {len(names):,} assigned code points")
-    for batch in batches("set", list(names.items()), arguments.batch):
-        proxy.call("POST", "/set", [{"key": key, "value": name} for key, name in batch])
+    texts, unassigned = characters()
+    print(f"Unicode {unicodedata.unidata_version}: {len(texts):,} assigned code points")
+    for batch in batches("set", list(texts), arguments.batch):
+        proxy.call("POST", "/set", items(texts, batch))
 
-    order = chance.sample(list(names), len(names))
     wrong = 0
-    for batch in batches("get", order, arguments.batch):
-        answer = json.loads(proxy.call("POST", "/get", [{"key": key} for key in batch]))
-        expected = {"existedKey": [{"key": key, "value": names[key]} for key in batch]}
-        wrong += answer != expected
-    print(f"compared: {'all equal' if not wrong else f'{wrong} batches differ'}")
+    for batch in batches("get", chance.sample(list(texts), len(texts)), arguments.batch):
+        answer = proxy.call("POST", "/get", only_keys(batch))
+        wrong += answer != f'{{"existedKey":{items(texts, batch)}}}'.encode()
+    print(f"compared byte for byte: {'all equal' if not wrong else f'{wrong} batches differ'}")
 
     absent = chance.sample(unassigned, UNASSIGNED)
-    answer = json.loads(proxy.call("POST", "/get", [{"key": key} for key in absent]))
-    missing = answer == {"existedKey": [], "notExistedKey": [{"key": key, "value": ""} for key in absent]}
+    answer = proxy.call("POST", "/get", only_keys(absent))
+    empty = items(dict.fromkeys(absent, '""'), absent)
+    missing = answer == f'{{"existedKey":[],"notExistedKey":{empty}}}'.encode()
     print(f"unassigned: {'all' if missing else 'NOT all'} {UNASSIGNED:,} in notExistedKey")
 
     nodes = json.loads(proxy.call("GET", "/v1/ring"))["nodes"]
