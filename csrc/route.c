@@ -113,7 +113,7 @@ static const uint8_t *read_size(const uint8_t *at, const uint8_t *end, int last,
         const uint8_t *digits = at;
         while (at < end && *at >= '0' && *at <= '9' && at - digits < 10)
             number = number * 10 + (uint64_t)(*at++ - '0');
-        if (at == digits || number >= MISSING)
+        if (at == digits || number == 0 || number >= MISSING) /* no JSON text is empty */
             return NULL;
     }
     if (at == end || *at != (last ? ']' : ','))

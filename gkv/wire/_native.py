@@ -52,7 +52,8 @@ class NativeBatch(Batch):
 
     def render_get(self, done: Sequence[Done]) -> tuple[bytes, int]:
         if len(done) == len(self.parts) and all(
-            one.part is part and one.frame.startswith(SIZES) for one, part in zip(done, self.parts, strict=True)
+            one.part is part and one.failure is None and one.frame.startswith(SIZES)
+            for one, part in zip(done, self.parts, strict=True)
         ):
             answer = self._splice(done)
             if answer is not None:

@@ -76,9 +76,8 @@ class Batch(ABC):
             positions = one.part.positions
             failure = one.failure
             if failure is None:
-                try:
-                    values = read_reply(one.frame, [keys[i] for i in positions]).values
-                except BadFrame:
+                values = _values(one.frame, [keys[i] for i in positions])
+                if values is None:
                     failure = BAD_ANSWER
                 else:
                     for position, value in zip(positions, values, strict=True):
@@ -91,6 +90,15 @@ class Batch(ABC):
 
 
 BAD_ANSWER = KeyFailure("bad-answer")
+
+
+def _values(frame: bytes, keys: Sequence[str]) -> Sequence[bytes | None] | None:
+    """Return the values in the answer to a get of these keys, None when it is no such answer."""
+    try:
+        reply = read_reply(frame, keys)
+    except BadFrame:
+        return None
+    return None if reply.refused else reply.values
 
 
 class PureBatch(Batch):

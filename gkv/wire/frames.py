@@ -105,16 +105,16 @@ _lone_surrogate = re.compile("[\ud800-\udfff]").search  # ujson lets them pass
 def _cut(frame: bytes, start: int, sizes: Any) -> list[bytes | None]:
     """Cut the payload at these sizes; it must be used up exactly."""
     if not isinstance(sizes, list) or not set(map(type, sizes)) <= {int}:
-        raise BadFrame("sizes are whole numbers from -1")
+        raise BadFrame("sizes are whole numbers above 0, or -1")
     parts: list[bytes | None] = []
     for size in sizes:
-        if size >= 0:
+        if size > 0:
             parts.append(frame[start : start + size])
             start += size
         elif size == MISSING:
             parts.append(None)
         else:
-            raise BadFrame("sizes are whole numbers from -1")
+            raise BadFrame("sizes are whole numbers above 0, or -1")
     if start != len(frame):
         raise BadFrame("the payload is not as long as the sizes say")
     return parts
@@ -134,6 +134,10 @@ def read_request(frame: bytes) -> Request:
         if not isinstance(header.get("document"), dict):
             raise BadFrame("adopt comes with a document")
         return Request(op, document=header["document"])
+    return _read_keys(op, header, frame, start)
+
+
+def _read_keys(op: str, header: Mapping[str, Any], frame: bytes, start: int) -> Request:
     cluster, epoch, keys = header.get("cluster"), header.get("epoch"), header.get("keys")
     if not isinstance(cluster, str) or type(epoch) is not int:
         raise BadFrame("a request says its cluster and epoch")

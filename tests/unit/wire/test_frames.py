@@ -11,7 +11,7 @@ from gkv.wire.frames import BadFrame, Reply, Request, read_reply, read_request, 
 SEED = 7230
 
 _keys = st.lists(st.text(max_size=12), max_size=6)
-_values = st.binary(max_size=24) | st.sampled_from([b"\n", b"\0", b'{"sizes":[1]}\n', b"\n\n\xff"])
+_values = st.binary(min_size=1, max_size=24) | st.sampled_from([b"\n", b"\0", b'{"sizes":[1]}\n', b"\n\n\xff"])
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(0, 1e6) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -72,10 +72,10 @@ def test_request_for_a_set_has_its_values_behind_the_line_as_they_are():
     assert read_request(frame) == request_
 
 
-def test_reply_missing_and_empty_values_stay_different():
+def test_reply_with_an_empty_value_is_refused_as_no_json_text_is_empty():
     frame = write_reply(Reply(values=[None, b"", b"\n\n", None]))
-    assert frame == b'{"sizes":[-1,0,2,-1]}\n\n\n'
-    assert read_reply(frame, ["a", "b", "c", "d"]).values == [None, b"", b"\n\n", None]
+    with pytest.raises(BadFrame, match="above 0"):
+        read_reply(frame, ["a", "b", "c", "d"])
 
 
 BAD_REQUESTS = {
