@@ -8,7 +8,7 @@
  * reading past a given length. Buffers belong to the caller. */
 
 /* Raised with every change of this file; the loader refuses a library that was built from another one. */
-#define GKV_ABI 2
+#define GKV_ABI 3
 
 /* Vnode tokens in ascending order, and what finds one quickly.
  *
@@ -97,19 +97,14 @@ int32_t gkv_scan(const uint8_t *body, size_t size, int with_values, const gkv_li
 int32_t gkv_route(const gkv_ring *ring, const uint8_t *body, gkv_item *items, uint32_t count, int with_values,
                   const uint8_t *prefix, size_t prefix_size, uint32_t *out, uint8_t *frames, size_t frames_room);
 
-/* The answer of one owner to a get: {"sizes":[N1,-1,N3]}\n<V1><V3>, for the positions [start, end) of gkv_route's. */
-typedef struct {
-    const uint8_t *frame;
-    size_t size;
-    uint32_t start;
-    uint32_t end;
-} gkv_reply;
-
-/* Joins the answers of all owners into what the client gets, in the order of its batch:
+/* Joins the answers of all owners to a get into what the client gets, in the order of its batch:
  *
  *     {"existedKey":[{"key":K1,"value":V1}],"notExistedKey":[{"key":K2,"value":""}]}
  *
- * Returns its size, or -1 when an answer is not of that form, or not for that many keys, or `room` is too small. The items'
- * value and value_size are overwritten. */
-int64_t gkv_splice(const uint8_t *body, gkv_item *items, uint32_t count, const uint32_t *order, const gkv_reply *replies,
-                   uint32_t reply_count, uint8_t *out, size_t room);
+ * `routed` is what gkv_route wrote to `out`, `found` what it returned. `frames` holds the owners' answers in their order, one
+ * behind the other, ends[i] where that of the i-th stops; each is {"sizes":[N1,-1,N3]}\n<V1><V3> for the owner's keys.
+ *
+ * Returns the size of what was written, or -1 when an answer is not of that form, or not for that many keys, or `room` is too
+ * small. The items' owner, value and value_size are overwritten. */
+int64_t gkv_splice(const uint8_t *body, gkv_item *items, uint32_t count, const uint32_t *routed, uint32_t found,
+                   const uint8_t *frames, const uint64_t *ends, uint8_t *out, size_t room);

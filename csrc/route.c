@@ -122,51 +122,59 @@ static const uint8_t *read_size(const uint8_t *at, const uint8_t *end, int last,
     return at + 1;
 }
 
-/* A value's place is kept as its offset in the answer's frame; `value_size` says how long it is, or MISSING. */
-static int read_reply(const gkv_reply *reply, gkv_item *items, const uint32_t *order)
+/* Reads one owner's answer, which is [at, end); `order` holds the positions of its `count` items. An item gets the place of its
+ * value, counted from `frames`, and its size, or MISSING. */
+static int read_answer(const uint8_t *frames, const uint8_t *at, const uint8_t *end, gkv_item *items, const uint32_t *order,
+                       uint32_t count)
 {
     static const char head[] = "{\"sizes\":[";
-    const uint8_t *at = reply->frame;
-    const uint8_t *end = at + reply->size;
 
-    if (reply->size < sizeof head - 1 || memcmp(at, head, sizeof head - 1) != 0)
+    if ((size_t)(end - at) < sizeof head - 1 || memcmp(at, head, sizeof head - 1) != 0)
         return 0;
     at += sizeof head - 1;
-    for (uint32_t i = reply->start; i < reply->end; i++) {
-        at = read_size(at, end, i + 1 == reply->end, &items[order[i]].value_size);
+    for (uint32_t i = 0; i < count; i++) {
+        at = read_size(at, end, i + 1 == count, &items[order[i]].value_size);
         if (at == NULL)
             return 0;
     }
     if (end - at < 2 || at[0] != '}' || at[1] != '\n')
         return 0;
-    size_t place = (size_t)(at + 2 - reply->frame);
-    if (reply->size > UINT32_MAX)
-        return 0;
-    for (uint32_t i = reply->start; i < reply->end; i++) {
+    at += 2;
+    for (uint32_t i = 0; i < count; i++) {
         gkv_item *item = &items[order[i]];
-        item->value = (uint32_t)place;
         if (item->value_size == MISSING)
             continue;
-        if (item->value_size > reply->size - place)
+        if (item->value_size > (size_t)(end - at))
             return 0;
-        place += item->value_size;
+        item->value = (uint32_t)(at - frames);
+        at += item->value_size;
     }
-    return place == reply->size;
+    return at == end;
 }
 
-int64_t gkv_splice(const uint8_t *body, gkv_item *items, uint32_t count, const uint32_t *order, const gkv_reply *replies,
-                   uint32_t reply_count, uint8_t *out, size_t room)
+/* Writes what stands before each of the items of one list: the key, and the name of its value. */
+static inline uint8_t *put_key(uint8_t *at, const uint8_t *body, const gkv_item *item, int first)
 {
+    at = first ? PUT(at, "{\"key\":") : PUT(at, ",{\"key\":");
+    at = put(at, body + item->key - 1, (size_t)item->key_size + 2);
+    return PUT(at, ",\"value\":");
+}
+
+int64_t gkv_splice(const uint8_t *body, gkv_item *items, uint32_t count, const uint32_t *routed, uint32_t found,
+                   const uint8_t *frames, const uint64_t *ends, uint8_t *out, size_t room)
+{
+    const uint32_t *groups = routed + count;
     size_t needed = 48;
+    uint64_t start = 0;
     uint32_t covered = 0, missing = 0;
 
-    for (uint32_t r = 0; r < reply_count; r++) {
-        if (replies[r].start != covered || replies[r].end < covered || replies[r].end > count ||
-            !read_reply(&replies[r], items, order))
+    for (uint32_t g = 0; g < found; g++) {
+        uint32_t end = groups[3 * g + 1];
+        if (ends[g] < start || ends[g] > UINT32_MAX || end < covered || end > count ||
+            !read_answer(frames, frames + start, frames + ends[g], items, routed + covered, end - covered))
             return -1;
-        covered = replies[r].end;
-        for (uint32_t i = replies[r].start; i < covered; i++)
-            items[order[i]].owner = r;
+        start = ends[g];
+        covered = end;
     }
     if (covered != count)
         return -1;
@@ -182,27 +190,22 @@ int64_t gkv_splice(const uint8_t *body, gkv_item *items, uint32_t count, const u
 
     uint8_t *at = PUT(out, "{\"existedKey\":[");
     for (uint32_t i = 0, first = 1; i < count; i++) {
-        const gkv_item *item = &items[i];
-        if (item->value_size == MISSING)
+        if (items[i].value_size == MISSING)
             continue;
-        at = first ? PUT(at, "{\"key\":") : PUT(at, ",{\"key\":");
-        first = 0;
-        at = put(at, body + item->key - 1, (size_t)item->key_size + 2);
-        at = PUT(at, ",\"value\":");
-        at = put(at, replies[item->owner].frame + item->value, item->value_size);
+        at = put_key(at, body, &items[i], (int)first);
+        at = put(at, frames + items[i].value, items[i].value_size);
         *at++ = '}';
+        first = 0;
     }
     *at++ = ']';
     if (missing > 0) {
         at = PUT(at, ",\"notExistedKey\":[");
         for (uint32_t i = 0, first = 1; i < count; i++) {
-            const gkv_item *item = &items[i];
-            if (item->value_size != MISSING)
+            if (items[i].value_size != MISSING)
                 continue;
-            at = first ? PUT(at, "{\"key\":") : PUT(at, ",{\"key\":");
+            at = put_key(at, body, &items[i], (int)first);
+            at = PUT(at, "\"\"}");
             first = 0;
-            at = put(at, body + item->key - 1, (size_t)item->key_size + 2);
-            at = PUT(at, ",\"value\":\"\"}");
         }
         *at++ = ']';
     }

@@ -1,6 +1,7 @@
 """Reading, routing and joining of batches on the C extension."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from gkv import native
@@ -18,9 +19,8 @@ _lib = native.extension.lib
 _ITEMS = _ffi.typeof("gkv_item[]")
 _UINT32S = _ffi.typeof("uint32_t[]")
 _BYTES = _ffi.typeof("uint8_t[]")
-_REPLIES = _ffi.typeof("gkv_reply[]")
 _new = _ffi.new_allocator(should_clear_after_alloc=False)
-_unpack, _buffer, _from_buffer = _ffi.unpack, _ffi.buffer, _ffi.from_buffer
+_unpack, _buffer = _ffi.unpack, _ffi.buffer
 
 _LEAST_ITEM = len('{"key":"x"}') + 1
 
@@ -28,15 +28,15 @@ _LEAST_ITEM = len('{"key":"x"}') + 1
 class NativeBatch(Batch):
     """A batch as offsets into its body. Keys and values become Python objects only where something went wrong."""
 
-    __slots__ = ("_body", "_count", "_items", "_order")
+    __slots__ = ("_body", "_count", "_items", "_routed")
 
-    def __init__(self, op: str, body: bytes, items: Any, count: int, order: Any, parts: list[Part]) -> None:
+    def __init__(self, op: str, body: bytes, items: Any, count: int, routed: Any, parts: list[Part]) -> None:
         self.op = op
         self.parts = parts
         self._body = body
         self._items = items
         self._count = count
-        self._order = order
+        self._routed = routed
 
     @property
     def keys(self) -> Sequence[str]:
@@ -61,20 +61,13 @@ class NativeBatch(Batch):
         return super().render_get(done)
 
     def _splice(self, done: Sequence[Done]) -> bytes | None:
-        replies = _new(_REPLIES, len(done)) if done else _ffi.NULL
-        frames = [_from_buffer(_BYTES, one.frame) for one in done]  # kept alive here until C is done with them
-        start = 0
-        room = 64 + 40 * self._count + len(self._body)
-        for reply, frame, one in zip(replies or (), frames, done, strict=True):
-            reply.frame = frame
-            reply.size = len(frame)
-            reply.start = start
-            start += len(one.part.positions)
-            reply.end = start
-            room += len(frame)
+        parts = [one.frame for one in done]
+        frames = parts[0] if len(parts) == 1 else b"".join(parts)
+        ends = list(accumulate(map(len, parts)))
+        room = 64 + 40 * self._count + len(self._body) + len(frames)
         out = _new(_BYTES, room)
-        size = _lib.gkv_splice(self._body, self._items, self._count, self._order, replies, len(done), out, room)
-        return None if size < 0 else bytes(_buffer(out, size))
+        size = _lib.gkv_splice(self._body, self._items, self._count, self._routed, len(parts), frames, ends, out, room)
+        return None if size < 0 else _buffer(out, size)[:]
 
 
 class NativeRouter(PureRouter):

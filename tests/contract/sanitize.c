@@ -148,7 +148,15 @@ static uint32_t draw(chance *c, uint32_t below)
 }
 
 /* A reply as a node writes it, for this many keys, in a buffer of exactly its size. */
-static gkv_reply right_reply(chance *c, uint32_t start, uint32_t end)
+/* One owner's answer, for the positions [start, end) of gkv_route's. */
+typedef struct {
+    const uint8_t *frame;
+    size_t size;
+    uint32_t start;
+    uint32_t end;
+} answer;
+
+static answer right_reply(chance *c, uint32_t start, uint32_t end)
 {
     size_t room = 32 + (size_t)(end - start) * 64, size = 0, payload = 0;
     char *text = exactly(room);
@@ -165,16 +173,16 @@ static gkv_reply right_reply(chance *c, uint32_t start, uint32_t end)
     size += (size_t)snprintf(text + size, room - size, "]}\n");
     memset(text + size, 'v', payload);
     size += payload;
-    gkv_reply reply = {.frame = copy_of(text, size), .size = size, .start = start, .end = end};
+    answer reply = {.frame = copy_of(text, size), .size = size, .start = start, .end = end};
     free(text);
     return reply;
 }
 
 /* The same with one change, or any bytes at all. */
-static gkv_reply other_reply(chance *c, gkv_reply from, int any)
+static answer other_reply(chance *c, answer from, int any)
 {
     static const char pieces[] = "-10,9]}{\n \"4294967295-1,";
-    gkv_reply reply = from;
+    answer reply = from;
     uint8_t *text;
 
     if (any) {
@@ -214,14 +222,25 @@ static gkv_reply other_reply(chance *c, gkv_reply from, int any)
 }
 
 static int64_t splice(const uint8_t *body, const gkv_item *items, uint32_t count, const uint32_t *order,
-                      const gkv_reply *replies, uint32_t reply_count, size_t room)
+                      const answer *replies, uint32_t reply_count, size_t room)
 {
     gkv_item *own = copy_of(items, count * sizeof *items);
     uint8_t *out = exactly(room);
-    int64_t size = gkv_splice(body, own, count, order, replies, reply_count, out, room);
+    uint64_t *ends = exactly(reply_count * sizeof *ends);
+    size_t total = 0, at = 0;
+    for (uint32_t r = 0; r < reply_count; r++)
+        total += replies[r].size;
+    uint8_t *frames = exactly(total);
+    for (uint32_t r = 0; r < reply_count; r++) {
+        memcpy(frames + at, replies[r].frame, replies[r].size);
+        ends[r] = at += replies[r].size;
+    }
+    int64_t size = gkv_splice(body, own, count, order, reply_count, frames, ends, out, room);
     CHECK(size >= -1 && size <= (int64_t)room);
     if (size >= 0)
         CHECK(memcmp(out, "{\"existedKey\":[", 15) == 0 && out[size - 1] == '}');
+    free(frames);
+    free(ends);
     free(out);
     free(own);
     counts.spliced++;
@@ -232,7 +251,7 @@ static void splice_all(const uint8_t *body, size_t body_size, const gkv_item *it
                        uint32_t found, chance *c)
 {
     const uint32_t *groups = order + count;
-    gkv_reply *replies = exactly(found * sizeof *replies);
+    answer *replies = exactly(found * sizeof *replies);
     size_t room = 64 + 40 * (size_t)count + body_size; /* as gkv/wire/_native.py has it */
 
     for (uint32_t g = 0; g < found; g++) {
@@ -250,7 +269,7 @@ static void splice_all(const uint8_t *body, size_t body_size, const gkv_item *it
 
     for (int any = 0; any < 2; any++)
         for (uint32_t g = 0; g < found && g < 3; g++) {
-            gkv_reply kept = replies[g];
+            answer kept = replies[g];
             replies[g] = other_reply(c, kept, any);
             size = splice(body, items, count, order, replies, found, room + replies[g].size);
             if (size < 0)
