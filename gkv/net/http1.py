@@ -19,6 +19,7 @@ from gkv.errors import (
     GkvError,
     HeadTooLarge,
     Misdirected,
+    NotSupported,
     TooLarge,
     UriTooLong,
     WrongVersion,
@@ -33,20 +34,22 @@ MAX_CHUNK_LINE = 1_024
 MAX_CHUNK_EXTRA = 16_384
 """Bytes of chunk extensions in one body, and of its trailers."""
 
+_METHOD = rb"[A-Z][A-Z-]{0,%d}" % (MAX_METHOD - 1)
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VALUE = rb"[\t -~\x80-\xff]*"
 # Bytes from 0x80 up are not in RFC 3986, but curl sends them for a query typed as it is; they are read as UTF-8 later.
 _TARGET = rb"[!\"$-~\x80-\xff]+"  # no '#': a fragment is never sent
-_request_line = re.compile(rb"([A-Z][A-Z-]*) (%b) HTTP/(\d)\.(\d)" % _TARGET).fullmatch
+_request_line = re.compile(rb"(%b) (%b) HTTP/(\d)\.(\d)" % (_METHOD, _TARGET)).fullmatch
 _header_line = re.compile(rb"(%b):(%b)" % (_TOKEN, _VALUE)).fullmatch
-_whole_head = re.compile(rb"([A-Z][A-Z-]*) (%b) HTTP/1\.([01])((?:\r\n%b:%b)*)" % (_TARGET, _TOKEN, _VALUE)).fullmatch
+_whole_head = re.compile(rb"(%b) (%b) HTTP/1\.([01])((?:\r\n%b:%b)*)" % (_METHOD, _TARGET, _TOKEN, _VALUE)).fullmatch
 _headers = re.compile(rb"\r\n([^:]+):([^\r]*)").findall
-_method_start = re.compile(rb"[A-Z][A-Z-]{0,%d}(?: |\Z)" % (MAX_METHOD - 1)).match
+_method_start = re.compile(rb"%b(?: |\Z)" % _METHOD).match
 _control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _digits = re.compile(r"[0-9]{1,19}").fullmatch
 _host = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{1,5}))?").fullmatch
-_absolute = re.compile(rb"[Hh][Tt][Tt][Pp]://([^/?]*)(.*)", re.DOTALL).fullmatch
-_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t -~\x80-\xff]*)?").fullmatch
+_absolute = re.compile(rb"[Hh][Tt][Tt][Pp]://([^/?]+)(.*)", re.DOTALL).fullmatch
+# No blanks after the size, which some readers take and others do not; senders have no reason for them.
+_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b)?" % _VALUE).fullmatch
 
 
 @dataclass(slots=True)
@@ -79,23 +82,34 @@ def diagnose(data: bytes) -> GkvError | None:
 
 
 def _diagnose_line(line: bytes, number: int, start: int, whole: bool) -> GkvError | None:
+    if not whole:
+        line = line.removesuffix(b"\r")  # it may be half of a line end, and then counts for nothing
     if number > MAX_HEADERS and line:
         return HeadTooLarge(f"a head has at most {MAX_HEADERS} header lines")
-    bad = _control(line)
-    # A CR at the end of what has come may be half of a line end.
-    wrong_at = bad.start() if bad and (whole or bad.start() < len(line) - 1 or line[-1:] != b"\r") else len(line)
-    if number == 0 and not _method_start(line) and line and line != b"\r":
+    if number == 0 and line and not _method_start(line):
         return BadFraming("a request starts with a method in capital letters")
-    limit = min(MAX_LINE if number else MAX_TARGET + MAX_METHOD + len(" HTTP/1.1 "), MAX_HEAD - start)
-    if min(wrong_at, len(line)) > limit:
+    limit = MAX_LINE if number else MAX_TARGET + MAX_METHOD + len(" HTTP/1.1 ")
+    fault = _first_fault(line, max(0, min(limit, MAX_HEAD - start)))
+    if fault == TOO_LONG:
         if number == 0:
             return UriTooLong(f"a request target has at most {MAX_TARGET} bytes")
         return HeadTooLarge(f"a header line has at most {MAX_LINE} bytes, a head {MAX_HEAD}")
-    if wrong_at < len(line):
+    if fault == CONTROL:
         return BadFraming("a line ends with CR LF, and has no other control characters")
     if whole:
         return _diagnose_request_line(line) if number == 0 else _diagnose_header_line(line)
     return None
+
+
+NO_FAULT, TOO_LONG, CONTROL = range(3)
+
+
+def _first_fault(line: bytes, limit: int) -> int:
+    """Return what comes first in a line: a byte beyond the limit, or a control character."""
+    control = _control(line)
+    if (control.start() if control else len(line)) > limit:
+        return TOO_LONG
+    return CONTROL if control else NO_FAULT
 
 
 def _diagnose_request_line(line: bytes) -> GkvError | None:
@@ -147,9 +161,10 @@ def parse_head(data: bytes, base: dict[str, Any], max_body: int, is_ours: Callab
             raise error or BadFraming("the head is not well-formed")
     method, target, minor, lines = match.groups()
     environ = base.copy()
-    count = 0
-    for name, value in _headers(lines):
-        count += 1
+    headers = _headers(lines)
+    if len(headers) > MAX_HEADERS:  # before any word about one of them, as when they come one by one
+        raise HeadTooLarge(f"a head has at most {MAX_HEADERS} header lines")
+    for name, value in headers:
         key = _environ_name(name)
         text = value.decode("latin-1").strip(" \t")
         if key in environ and key:
@@ -157,8 +172,6 @@ def parse_head(data: bytes, base: dict[str, Any], max_body: int, is_ours: Callab
                 raise BadFraming(f"the header {name.decode()} stands twice")
             text = f"{environ[key]}, {text}"
         environ[key] = text
-    if count > MAX_HEADERS:
-        raise HeadTooLarge(f"a head has at most {MAX_HEADERS} header lines")
     environ.pop("", None)
 
     newer = minor == b"1"
@@ -199,7 +212,12 @@ def _read_target(environ: dict[str, Any], target: bytes) -> None:
             if absolute[1].decode("latin-1").lower() != environ.get("HTTP_HOST", "").lower():
                 raise BadFraming("the target names another host than Host")
             target = absolute[2] if absolute[2][:1] == b"/" else b"/" + absolute[2]
-        elif not (target == b"*" and environ["REQUEST_METHOD"] == "OPTIONS") and environ["REQUEST_METHOD"] != "CONNECT":
+        elif environ["REQUEST_METHOD"] == "CONNECT":
+            # What follows is not meant for a server that is no proxy, whatever it looks like.
+            raise NotSupported("this server opens no tunnels")
+        elif target == b"*" and environ["REQUEST_METHOD"] == "OPTIONS":
+            target = b""  # PEP 3333: a path starts with / or is empty
+        else:
             raise BadFraming("a target starts with /")
     path, _, query = target.partition(b"?")
     if b"%" in path:
@@ -294,13 +312,14 @@ class ChunkedBody:
     def _line(self, buffer: bytearray) -> bytes | None:
         limit = MAX_CHUNK_LINE if self._stage == "size" else MAX_LINE
         end = buffer.find(b"\r\n", 0, limit + 2)
-        line = bytes(buffer[: end if end >= 0 else limit + 1])
-        bad = _control(line)
-        if bad and (end >= 0 or line[bad.start() :] != b"\r"):
+        # Of a line without an end, so much that one which is too long shows it even when its last byte is half a line end.
+        line = bytes(buffer[:end]) if end >= 0 else bytes(buffer[: limit + 2]).removesuffix(b"\r")
+        fault = _first_fault(line, limit)
+        if fault == TOO_LONG:
+            raise self._too_long()
+        if fault == CONTROL:
             raise BadFraming("a line ends with CR LF, and has no other control characters")
         if end < 0:
-            if len(line.rstrip(b"\r")) > limit:
-                raise self._too_long()
             return None
         del buffer[: end + 2]
         self._extra += len(line)
@@ -331,3 +350,5 @@ class ChunkedBody:
         error = _diagnose_header_line(line)
         if error is not None:
             raise error
+        if _environ_name(line.partition(b":")[0]) in _ONLY_ONCE:  # RFC 9110, 6.5.1
+            raise BadFraming("a trailer cannot say how the request is read")

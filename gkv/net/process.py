@@ -1,6 +1,7 @@
 """What the two programs share as processes: lines for whoever watches, and the end."""
 
 import os
+import resource
 import signal
 import sys
 from typing import TextIO
@@ -11,6 +12,18 @@ from gevent.os import make_nonblocking, nb_read
 
 DRAIN = 10.0
 """Seconds that running requests have after SIGTERM."""
+_MAX_FILES = 65_536
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many open files, connections above all, as it may ask for, up to 65,536.
+
+    The usual soft limit, 1,024, is there for programs that use select().
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def say(line: str) -> None:

@@ -7,6 +7,9 @@ application sees the request, and sends an answer in one piece.
 Nobody's slowness costs a timer: a connection notes when it began to wait, and one greenlet looks at all of them twice a second.
 It ends a wait by shutting the socket down, which wakes the connection's own greenlet in an orderly way; throwing an exception
 into it could hit it anywhere.
+
+Nobody's haste costs the others their turn: a socket that always has more to read would never switch greenlets, so a connection
+gives way by itself after some work.
 """
 
 import sys
@@ -58,11 +61,15 @@ class ServerLimits:
     write: float = 29.5
     """Without a byte of the answer being taken."""
     linger: float = 1.0
-    """How long what still comes is read and dropped after a refusal, so that the client can read why."""
+    """How long what still comes is read and dropped after the last answer, so that the client can read it."""
+    tick: float = 0.5
+    """How often the clock looks at the connections; all times above are exact to one tick, early or late."""
 
 
-_TICK = 0.5
 _RECEIVE = 65_536
+_TURN = 65_536
+_WORK_OF_A_REQUEST = 4_096
+"""After a turn of so many bytes received, or of pipelined requests that count for bytes, a connection lets the others run."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 IDLE, HEAD, BODY, WORK, WRITE = range(5)
@@ -101,8 +108,8 @@ class _GoneError(Exception):
 class _Connection:
     """One client's connection: reads requests one after the other and answers them in order."""
 
-    __slots__ = ("_app", "_base", "_buffer", "_headers", "_limits", "_server", "_socket", "_status", "_written", "expired",
-                 "progress", "received", "since", "state")  # fmt: skip
+    __slots__ = ("_app", "_base", "_buffer", "_head", "_head_data", "_headers", "_limits", "_server", "_socket", "_status",
+                 "_work", "_written", "expired", "progress", "received", "since", "state")  # fmt: skip
 
     def __init__(self, sock: Any, address: Any, server: "Server", _rfile: Any = None) -> None:
         self._socket = sock
@@ -111,9 +118,12 @@ class _Connection:
         self._limits = server.limits
         self._base = server.base_environ | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
         self._buffer = bytearray()
+        self._head: Head | None = None
+        self._head_data = b""
         self._status = ""
         self._headers: list[tuple[str, str]] = []
         self._written: list[bytes] = []
+        self._work = 0
         self.state = IDLE
         self.since = self.progress = server.now
         self.received = 0
@@ -129,7 +139,10 @@ class _Connection:
         connections.add(self)
         try:
             while self._serve_one():
-                pass
+                if self._buffer:  # else it will most likely have to wait for the next one
+                    self._work += _WORK_OF_A_REQUEST
+                    if self._work >= _TURN:
+                        self._give_way(socket.wait_write)
         except GkvError as error:
             self._refuse(error)
         except (_GoneError, OSError):
@@ -144,16 +157,18 @@ class _Connection:
         if head is None:
             return False
         body = self._read_body(head) if head.length else b""
-        environ = head.environ
+        environ = head.environ.copy()
         environ["wsgi.input"] = BytesIO(body)
         if head.length < 0:
             # The application sees a body of known length: it need not know about chunks.
             del environ["HTTP_TRANSFER_ENCODING"]
             environ["CONTENT_LENGTH"] = str(len(body))
         self._enter(WORK)
-        keep_alive = self._answer(environ, head) and not self._server.stopping
-        self._enter(IDLE)
-        return keep_alive
+        if self._answer(environ, head) and not self._server.stopping:
+            self._enter(IDLE)
+            return True
+        self._linger()
+        return False
 
     # Waiting: every wait is entered with a state, and `overdue` says when it has taken too long.
 
@@ -183,7 +198,14 @@ class _Connection:
 
     def _receive(self) -> None:
         """Put what comes next into the buffer. Switches greenlets."""
-        chunk = self._socket.recv(_RECEIVE)
+        if self._work >= _TURN:
+            self._give_way(socket.wait_read)
+        try:
+            chunk = self._socket.recv(_RECEIVE)
+        except OSError:
+            if not self.expired:  # with `expire`, gevent raises EBADF in a wait that has begun
+                raise
+            chunk = b""
         if self.expired:
             if self.state == IDLE:
                 raise _GoneError
@@ -195,6 +217,15 @@ class _Connection:
         self._buffer += chunk
         self.received += len(chunk)
         self.progress = self._server.now
+        self._work += len(chunk)
+
+    def _give_way(self, until: Callable[[int], None]) -> None:
+        """Let everybody run whose socket is ready. Switches greenlets.
+
+        Not gevent.sleep(0): fifty of those run before sockets are looked at again, and sleeping longer costs a millisecond.
+        """
+        self._work = 0
+        until(self._socket.fileno())
 
     def _read_head(self) -> Head | None:
         """Return the next request's head, or None when the client closes the connection instead of sending one."""
@@ -213,16 +244,19 @@ class _Connection:
                 raise error
             checked = len(buffer)
             self._receive()
-        head = parse_head(bytes(buffer[:end]), self._base, self._limits.max_body, self._server.is_ours)
+        data = bytes(buffer[:end])
+        if data != self._head_data:  # a client mostly sends the same head again, and reading one costs 5 us
+            self._head = parse_head(data, self._base, self._limits.max_body, self._server.is_ours)
+            self._head_data = data
         del buffer[: end + 4]
-        return head
+        return self._head
 
     def _read_body(self, head: Head) -> bytes:
         buffer = self._buffer
+        if head.expects_continue and not buffer:
+            self._send(_CONTINUE)
         self._enter(BODY)
         self.received = len(buffer)
-        if head.expects_continue and not buffer:
-            self._socket.sendall(_CONTINUE)
         if head.length < 0:
             decoder = ChunkedBody(self._limits.max_body)
             while (body := decoder.feed(buffer)) is None:
@@ -252,42 +286,57 @@ class _Connection:
         self._status = ""
         self._written = []
         try:
-            result = self._app(environ, self._start_response)
-            try:
-                body = result[0] if type(result) is list and len(result) == 1 else b"".join(result)
-            finally:
-                close = getattr(result, "close", None)
-                if close is not None:
-                    close()
+            body = self._run(environ)
+            data, keep_alive = self._render(body, environ["REQUEST_METHOD"], head)
         except Exception:  # noqa: BLE001  # the edge of a request: a bug must cost one answer, not the server
             traceback.print_exc(file=sys.stderr)
             raise InternalError("the application failed") from None
-        if self._written:
-            body = b"".join(self._written) + body
-        keep_alive = head.keep_alive
+        self._send(data)
+        return keep_alive
+
+    def _run(self, environ: dict[str, Any]) -> bytes:
+        result = self._app(environ, self._start_response)
+        try:
+            body = result[0] if type(result) is list and len(result) == 1 else b"".join(result)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+        return b"".join(self._written) + body if self._written else body
+
+    def _render(self, body: bytes, method: str, head: Head) -> tuple[bytes, bool]:
+        """Return the answer's bytes, and whether the connection may be used again.
+
+        Raise ValueError for an answer that a client could read in two ways.
+        """
+        if not self._status:
+            raise ValueError("start_response was not called")
+        bodiless = self._status[:3] in ("204", "304")
+        keep_alive = head.keep_alive and not self._server.stopping
         lines = [f"HTTP/1.1 {self._status}\r\n"]
-        has_length = False
+        length = None
         for name, value in self._headers:
-            lines.append(f"{name}: {value}\r\n")
             lowered = name.lower()
+            if lowered == "connection":
+                keep_alive = keep_alive and value.lower() != "close"
+                continue
             if lowered == "content-length":
-                has_length = True
-            elif lowered == "connection" and value.lower() == "close":
-                keep_alive = False
-        if not has_length and self._status[:3] not in ("204", "304"):
+                length = value
+            lines.append(f"{name}: {value}\r\n")
+        if length is None and not bodiless:
             lines.append(f"Content-Length: {len(body)}\r\n")
-        if not keep_alive or self._server.stopping:
-            keep_alive = False
+        elif length != str(len(body)) and method != "HEAD" and not bodiless:
+            raise ValueError(f"an answer of {len(body)} bytes has the Content-Length {length}")
+        if not keep_alive:
             lines.append("Connection: close\r\n")
         elif not head.minor:
             lines.append("Connection: keep-alive\r\n")
         text = "".join(lines)
         if text.count("\n") != len(lines) or text.count("\r") != len(lines):
-            raise InternalError("a header has a line end in it")
-        if environ["REQUEST_METHOD"] == "HEAD":
+            raise ValueError("a header has a line end in it")
+        if method == "HEAD" or bodiless:
             body = b""
-        self._send(b"%b%b\r\n%b" % (text.encode("latin-1"), self._server.date_line, body))
-        return keep_alive
+        return b"%b%b\r\n%b" % (text.encode("latin-1"), self._server.date_line, body), keep_alive
 
     def _send(self, data: bytes) -> None:
         """Send all of it. Switches greenlets when the client does not keep up."""
@@ -313,14 +362,21 @@ class _Connection:
         self.expired = False
         try:
             self._send(b"%b%b\r\n%b" % (head.encode(), self._server.date_line, answer.body))
-            # Closing with unread bytes would reset the connection, and the client might never see the answer.
-            self._socket.shutdown(socket.SHUT_WR)
-            self._socket.settimeout(self._limits.linger)
-            until = monotonic() + self._limits.linger
-            while monotonic() < until and self._socket.recv(_RECEIVE):
-                pass
+            self._linger()
         except (_GoneError, OSError):
             pass
+
+    def _linger(self) -> None:
+        """Tell the client that nothing more will come, and wait a little for it to go (RFC 9112, 9.6).
+
+        Closing with unread bytes would reset the connection, and the client might never see the answer.
+        """
+        self._socket.shutdown(socket.SHUT_WR)
+        until = monotonic() + self._limits.linger
+        while (left := until - monotonic()) > 0:
+            socket.wait_read(self._socket.fileno(), left)
+            if not self._socket.recv(_RECEIVE):
+                return
 
     def _close(self) -> None:
         with suppress(OSError):
@@ -380,7 +436,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
 
     def _run_clock(self) -> None:
         while True:
-            gevent.sleep(_TICK)
+            gevent.sleep(self.limits.tick)
             self._tick()
             for connection in [one for one in self.connections if one.overdue(self.now) and not one.expired]:
                 connection.expire()
