@@ -156,7 +156,10 @@ def table(rows: Sequence[Median], found: Sequence[Verdict]) -> str:
             target = f"{bound} {verdict.target:<5g} {'met' if verdict.met else 'MISSED'}"
         lines.append(f"{verdict.op:4}{verdict.n:>5}  {verdict.what:24}{verdict.figure:>7.2f}  {target}".rstrip())
     if any(verdict.what.startswith("Go") for verdict in found):
-        lines += ["", "The Go original was not measured here: its figures from PERFORMANCE.md, scaled by webdis then and now."]
+        lines += [
+            "",
+            "The Go original was not measured here: its figures were taken earlier, beside webdis, and are scaled by webdis then and now.",
+        ]
     return "\n".join(lines)
 
 

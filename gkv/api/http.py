@@ -85,7 +85,9 @@ class Request:
         A `+` is a space, as forms have it. Raise SyntaxProblem for a wrong escape or bad UTF-8, InvalidParameter else.
         """
         found: dict[str, list[str]] = {}
-        for pair in filter(None, self.environ.get("QUERY_STRING", "").split("&")):
+        if not self.environ.get("QUERY_STRING"):
+            return found
+        for pair in filter(None, self.environ["QUERY_STRING"].split("&")):
             name, _, value = (_decode(part) for part in pair.partition("="))
             if name not in once and name not in repeated:
                 raise InvalidParameter(f"unknown query parameter {ujson.dumps(name[:64])}")
@@ -189,7 +191,7 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
             return answer
         request = Request(environ)
         response = _respond(request, handler)
-        start_response(_STATUS_LINES[response.status], list(_headers(response, request).items()))
+        start_response(_STATUS_LINES[response.status], _headers(response, request))
         return [response.body]
 
     def default_error_handler(self, res: HTTPError) -> HTTPResponse:
@@ -230,9 +232,13 @@ def _respond(request: Request, handler: Handler) -> Response:
         return render_problem(InternalError("a bug"), request.id)
 
 
-def _headers(response: Response, request: Request) -> dict[str, str]:
-    headers = {"Content-Type": response.content_type, "Content-Length": str(len(response.body)), "X-Request-Id": request.id}
-    return headers | response.headers if response.headers else headers
+def _headers(response: Response, request: Request) -> list[tuple[str, str]]:
+    headers = [
+        ("Content-Type", response.content_type),
+        ("Content-Length", str(len(response.body))),
+        ("X-Request-Id", request.id),
+    ]
+    return [*headers, *response.headers.items()] if response.headers else headers
 
 
 def _as_bottle(response: Response, request: Request) -> HTTPResponse:

@@ -1,5 +1,6 @@
 """What the two programs share as processes: lines for whoever watches, and the end."""
 
+import gc
 import os
 import resource
 import signal
@@ -24,6 +25,17 @@ def raise_file_limit() -> None:
     wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def settle() -> None:
+    """Leave what was made up to now out of garbage collection, and collect less often.
+
+    Modules, routes and rings live as long as the process. Requests make few cycles, and reference counting frees the rest; with
+    Python's usual thresholds the collector took a tenth of the time of a small request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def say(line: str) -> None:

@@ -13,7 +13,7 @@ from gkv.engine import ENGINES
 from gkv.errors import ConfigError, MemberConflict
 from gkv.model import Node
 from gkv.net.channel import ChannelLimits
-from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, raise_file_limit, say
+from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, raise_file_limit, say, settle
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.node.app import build_app
 from gkv.node.service import Service
@@ -55,6 +55,7 @@ def run(settings: Settings) -> None:
     limits = ServerLimits(max_body=ChannelLimits().gathered_bytes + 2 * settings.max_body)
     names = ["localhost", "127.0.0.1", *settings.names]
     server = Server(build_app(data, service.answer, limits.max_body), listener, render_unread, names, limits)
+    settle()
     server.start()
     announce(f"Listening on port ...{port}")
 

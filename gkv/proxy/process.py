@@ -11,7 +11,7 @@ from gkv.cluster.authority import Authority
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Coordinator, Exchanges
-from gkv.net.process import DRAIN, announce, end_on_signals, raise_file_limit, say
+from gkv.net.process import DRAIN, announce, end_on_signals, raise_file_limit, say, settle
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.proxy.app import build_app
 from gkv.proxy.spawn import Children
@@ -39,6 +39,7 @@ def run(settings: Settings) -> None:
     names = ["localhost", "127.0.0.1", *settings.names]
     limits = ServerLimits(max_body=settings.max_body)
     server = Server(build_app(data, authority), listener, render_unread, names, limits)
+    settle()
     server.start()
     announce("*** Welcome ***")
     announce(f"Listening on port {port}...")

@@ -182,7 +182,7 @@ def chunked(body: bytes) -> bytes:
     return post(CHUNKED, body=body)
 
 
-# The table of BAD_INPUT.md, "Framing". What is refused must be refused for these bytes, whatever follows.
+# What is refused must be refused for these bytes, whatever follows.
 REFUSED = {
     "chunked twice": (post(CHUNKED, CHUNKED, body=CHUNKS), 400),
     "chunked and identity": (post(CHUNKED, b"Transfer-Encoding: identity", body=CHUNKS), 400),
