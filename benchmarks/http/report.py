@@ -158,7 +158,7 @@ def table(rows: Sequence[Median], found: Sequence[Verdict]) -> str:
     if any(verdict.what.startswith("Go") for verdict in found):
         lines += [
             "",
-            "The Go original was not measured here: its figures were taken earlier, beside webdis, and are scaled by webdis then and now.",
+            "The Go original was not measured here: its figures are older, and scaled by those of webdis then and now.",
         ]
     return "\n".join(lines)
 
@@ -174,7 +174,9 @@ def draw(rows: Sequence[Median], title: str, path: str) -> None:
         title=f"CPU us per request, all server processes\n{title}",
         x_title="operation and keys per request",
         logarithmic=True,
-        range=(10, 2 * max(by.values(), default=1_000)),  # or the shortest bar would have no height
+        zero=10,  # or the bars would start at the least figure, and that one would have no height
+        range=(10, 2 * max(by.values(), default=1_000)),
+        y_labels=[10, 30, 100, 300, 1_000, 3_000],
         print_values=True,
         value_formatter=lambda us: f"{us:.0f}",
         js=(),
