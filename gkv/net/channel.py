@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 import gevent
 from gevent import socket  # by name, so that it needs no patched process
 from gevent.event import Event
+from gevent.hub import Waiter, get_hub
 
 from gkv.model import NodeReply, Outcome
 from gkv.net.deadlines import deadlines
@@ -71,30 +72,30 @@ class Call:
 class _Asking:
     """How many replies are still to come, and the wait for the last of them."""
 
-    __slots__ = ("_all_here", "_open", "expires")
+    __slots__ = ("_open", "_waiter", "expires")
 
     def __init__(self, count: int, expires: float) -> None:
         self._open = count
-        self._all_here: Event | None = None
+        self._waiter: Waiter | None = None
         self.expires = expires
 
     def one_less(self) -> None:
         self._open -= 1
-        if self._open == 0 and self._all_here is not None:
-            self._all_here.set()
+        if self._open == 0:
+            self.expire()
 
     def wait(self) -> None:
         if self._open:
-            self._all_here = Event()
+            self._waiter = Waiter()  # an Event costs 2 us more, and here one greenlet waits once
             deadlines.add(self)
             try:
-                self._all_here.wait()
+                self._waiter.get()
             finally:
                 deadlines.remove(self)
 
     def expire(self) -> None:
-        if self._all_here is not None:
-            self._all_here.set()
+        if self._waiter is not None:
+            get_hub().loop.run_callback(self._waiter.switch, None)
 
 
 class Exchange(Protocol):

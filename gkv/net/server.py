@@ -14,10 +14,11 @@ gives way by itself after some work.
 
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
+from http import HTTPStatus
 from io import BytesIO
 from time import monotonic
 from typing import Any, Protocol
@@ -41,6 +42,24 @@ class Rendered(Protocol):
     def body(self) -> bytes: ...
     @property
     def content_type(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str] | None:
+        """What else there is to say; nothing about the length or the connection."""
+
+    @property
+    def request_id(self) -> str: ...
+
+
+class Application(Protocol):
+    """A WSGI application that can also answer some requests directly."""
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any], /) -> Iterable[bytes]: ...
+
+    def find(self, method: str, path: str) -> Callable[[Mapping[str, Any], bytes], Rendered] | None:
+        """Return what answers a request for this method and path, given environment and body, or None for WSGI's way.
+
+        It is asked once for a head that comes again and again, and must leave the environment as it is.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +94,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 IDLE, HEAD, BODY, WORK, WRITE = range(5)
 """What a connection is doing; in WORK it waits for the application, not for the client."""
 
-REASONS = {
-    200: "OK", 201: "Created", 204: "No Content", 304: "Not Modified", 400: "Bad Request", 404: "Not Found",
-    408: "Request Timeout", 413: "Content Too Large", 414: "URI Too Long", 417: "Expectation Failed",
-    421: "Misdirected Request", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
-    501: "Not Implemented", 503: "Service Unavailable", 505: "HTTP Version Not Supported",
-}  # fmt: skip
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
 def listen(host: str, port: int) -> Any:
@@ -108,13 +122,15 @@ class _GoneError(Exception):
 class _Connection:
     """One client's connection: reads requests one after the other and answers them in order."""
 
-    __slots__ = ("_app", "_base", "_buffer", "_head", "_head_data", "_headers", "_limits", "_server", "_socket", "_status",
-                 "_work", "_written", "expired", "progress", "received", "since", "state")  # fmt: skip
+    __slots__ = ("_app", "_base", "_buffer", "_direct", "_find", "_head", "_head_data", "_headers", "_limits", "_server",
+                 "_socket", "_status", "_work", "_written", "expired", "progress", "received", "since", "state")  # fmt: skip
 
     def __init__(self, sock: Any, address: Any, server: "Server", _rfile: Any = None) -> None:
         self._socket = sock
         self._server = server
         self._app = server.application
+        self._find = server.find
+        self._direct: Callable[[Mapping[str, Any], bytes], Rendered] | None = None
         self._limits = server.limits
         self._base = server.base_environ | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
         self._buffer = bytearray()
@@ -157,6 +173,12 @@ class _Connection:
         if head is None:
             return False
         body = self._read_body(head) if head.length else b""
+        if self._direct is not None:
+            self._enter(WORK)
+            answer = self._direct(head.environ, body)
+            keep_alive = head.keep_alive and not self._server.stopping
+            self._send(self._assemble(answer, keep_alive, head.minor))
+            return self._go_on(keep_alive)
         environ = head.environ.copy()
         environ["wsgi.input"] = BytesIO(body)
         if head.length < 0:
@@ -164,11 +186,14 @@ class _Connection:
             del environ["HTTP_TRANSFER_ENCODING"]
             environ["CONTENT_LENGTH"] = str(len(body))
         self._enter(WORK)
-        if self._answer(environ, head) and not self._server.stopping:
+        return self._go_on(self._answer(environ, head) and not self._server.stopping)
+
+    def _go_on(self, keep_alive: bool) -> bool:
+        if keep_alive:
             self._enter(IDLE)
-            return True
-        self._linger()
-        return False
+        else:
+            self._linger()
+        return keep_alive
 
     # Waiting: every wait is entered with a state, and `overdue` says when it has taken too long.
 
@@ -248,6 +273,7 @@ class _Connection:
         if data != self._head_data:  # a client mostly sends the same head again, and reading one costs 5 us
             self._head = parse_head(data, self._base, self._limits.max_body, self._server.is_ours)
             self._head_data = data
+            self._direct = self._find(self._head.environ["REQUEST_METHOD"], self._head.environ["PATH_INFO"])
         del buffer[: end + 4]
         return self._head
 
@@ -353,18 +379,25 @@ class _Connection:
     def _refuse(self, error: GkvError) -> None:
         """Answer a request that could not be read, or that there is no room for. Nothing more is read as a request."""
         answer = self._server.render(error)
-        reason = REASONS.get(answer.status, "Error")
-        retry = f"Retry-After: {error.retry_after}\r\n" if error.retry_after is not None else ""
-        head = (
-            f"HTTP/1.1 {answer.status} {reason}\r\nContent-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n{retry}Connection: close\r\n"
-        )
         self.expired = False
-        try:
-            self._send(b"%b%b\r\n%b" % (head.encode(), self._server.date_line, answer.body))
+        with suppress(_GoneError, OSError):
+            self._send(self._assemble(answer, keep_alive=False, minor=1))
             self._linger()
-        except (_GoneError, OSError):
-            pass
+
+    def _assemble(self, answer: Rendered, keep_alive: bool, minor: int) -> bytes:
+        """Return an answer's bytes."""
+        body = answer.body
+        text = (
+            f"{_STATUS_LINES[answer.status]}Content-Type: {answer.content_type}\r\nContent-Length: {len(body)}\r\n"
+            f"X-Request-Id: {answer.request_id}\r\n"
+        )
+        if answer.headers:
+            text += "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
+        if not keep_alive:
+            text += "Connection: close\r\n"
+        elif minor == 0:
+            text += "Connection: keep-alive\r\n"
+        return b"%b%b\r\n%b" % (text.encode("latin-1"), self._server.date_line, body)
 
     def _linger(self) -> None:
         """Tell the client that nothing more will come, and wait a little for it to go (RFC 9112, 9.6).
@@ -383,6 +416,10 @@ class _Connection:
             self._socket.close()
 
 
+def _find_nothing(_method: str, _path: str) -> None:
+    """Stand in for `find` of an application that has only WSGI's way."""
+
+
 class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     """Serves an application on a listening socket, from `start` to `drain`.
 
@@ -394,13 +431,14 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
 
     def __init__(
         self,
-        app: WSGIApp,
+        app: WSGIApp | Application,
         listener: Any,
         render: Callable[[GkvError], Rendered],
         names: Iterable[str] = ("localhost", "127.0.0.1"),
         limits: ServerLimits | None = None,
     ) -> None:
         super().__init__(listener, app, log=None)
+        self.find = getattr(app, "find", _find_nothing)
         host, port = listener.getsockname()[:2]
         self.limits = limits or ServerLimits()
         self.render = render

@@ -22,6 +22,7 @@ _BYTES = _ffi.typeof("uint8_t[]")
 _new = _ffi.new_allocator(should_clear_after_alloc=False)
 _unpack, _buffer = _ffi.unpack, _ffi.buffer
 
+_SCRATCH = 16_384
 _LEAST_ITEM = len('{"key":"x"}') + 1
 
 
@@ -51,13 +52,14 @@ class NativeBatch(Batch):
         return [self._body[start : start + size] for start, size in spans]
 
     def render_get(self, done: Sequence[Done]) -> tuple[bytes, int]:
-        if len(done) == len(self.parts) and all(
-            one.part is part and one.failure is None and one.frame.startswith(SIZES)
-            for one, part in zip(done, self.parts, strict=True)
-        ):
-            answer = self._splice(done)
-            if answer is not None:
-                return answer, 0
+        if len(done) == len(self.parts):
+            for one, part in zip(done, self.parts, strict=True):
+                if one.part is not part or one.failure is not None or not one.frame.startswith(SIZES):
+                    break
+            else:
+                answer = self._splice(done)
+                if answer is not None:
+                    return answer, 0
         return super().render_get(done)
 
     def _splice(self, done: Sequence[Done]) -> bytes | None:
@@ -71,7 +73,7 @@ class NativeBatch(Batch):
 
 
 class NativeRouter(PureRouter):
-    """Reads and routes in C; what C leaves alone, its base class reads."""
+    """Reads and routes in C; what C leaves alone, its base class reads. Not for several threads at once."""
 
     def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits) -> None:
         super().__init__(ring, cluster, epoch, limits)
@@ -79,6 +81,9 @@ class NativeRouter(PureRouter):
             raise TypeError("a native router needs a native ring")
         self._c_ring = ring.c_ring
         self._nodes = ring.nodes
+        # Frames are written here and copied out before anything else can happen; only large batches need room of their own.
+        self._scratch = _new(_BYTES, _SCRATCH)
+        self._written = _buffer(self._scratch)
         self._c_limits = _ffi.new("gkv_limits *", (limits.max_items, limits.max_key, limits.max_value))
         self._prefixes = {
             op: f'{{"op":"{op}","cluster":"{cluster}","epoch":{epoch},"keys":['.encode() for op in ("get", "set", "delete")
@@ -96,12 +101,14 @@ class NativeRouter(PureRouter):
         nodes = self._nodes
         out = _new(_UINT32S, count + 4 * len(nodes))
         frames_room = size + 16 * count + (len(prefix) + 16) * min(len(nodes), count)
-        frames = _new(_BYTES, frames_room + 1)
+        frames, written = self._scratch, self._written
+        if frames_room > _SCRATCH:
+            frames = _new(_BYTES, frames_room)
+            written = _buffer(frames)
         found = _lib.gkv_route(self._c_ring, body, items, count, with_values, prefix, len(prefix), out, frames, frames_room)
         if found < 0:
             return super().read(op, body)
         answer = _unpack(out, count + 3 * found)
-        written = _buffer(frames)
         parts = []
         start = frame_start = 0
         for at in range(count, count + 3 * found, 3):
