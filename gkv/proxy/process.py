@@ -52,6 +52,9 @@ def run(settings: Settings) -> None:
             if not ending.is_set():
                 gevent.spawn(children.watch, ending)
                 announce(f"Ready: {settings.spawn} nodes have joined, on ports {', '.join(map(str, children.ports))}")
+                for member in authority.document.members:
+                    if not authority.is_up(member.id):
+                        say(f"member {member.id} is not running; its keys cannot be answered until it is started again")
         ending.wait()
     finally:
         server.drain(DRAIN)

@@ -93,6 +93,15 @@ def test_spawn_on_a_port_in_use_fails_and_leaves_nothing_behind(system: System) 
         proxy.process.kill()
 
 
+def test_spawn_of_fewer_nodes_than_there_are_members_names_the_missing_one(system: System) -> None:
+    proxy, ports = spawned(system, 2)
+    proxy.signal(signal.SIGTERM)
+    assert proxy.ended() == 0
+    again = system.proxy("--spawn", "1", "--spawn-port", str(ports[0]))
+    again.wait_line("Ready: 1 nodes have joined")
+    again.wait_line(f"member 127.0.0.1:{ports[1]} is not running")
+
+
 def test_node_waits_for_its_proxy_and_says_so_once(system: System) -> None:
     port = free_ports(1)
     node = system.node(None, "--proxy", f"http://127.0.0.1:{port}")
