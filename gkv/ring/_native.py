@@ -107,13 +107,9 @@ class NativeRing(Ring):
         answer = _unpack(out, count + 2 * found)
         ordered = list(itemgetter(*answer[:count])(keys))
         nodes = self.nodes
-        shares = []
-        start = 0
-        for at in range(count, count + 2 * found, 2):
-            end = answer[at + 1]
-            shares.append((nodes[answer[at]], answer[start:end], ordered[start:end]))
-            start = end
-        return shares
+        ends = answer[count + 1 :: 2]
+        groups = zip(answer[count::2], [0, *ends[:-1]], ends, strict=True)
+        return [(nodes[place], answer[start:end], ordered[start:end]) for place, start, end in groups]
 
     def check(self) -> list[str]:
         problems = super().check()
