@@ -16,10 +16,11 @@ from gkv.wire.frames import Reply
 _ATTEMPTS = 3
 """A node of another epoch costs one more; a join that ends meanwhile, another. Then something else is wrong."""
 
+OVERLOADED = KeyFailure("overloaded")
 READ_FAILURES = {
     Outcome.ANSWERED: BAD_ANSWER,
     Outcome.UNREACHABLE: KeyFailure("unreachable"),
-    Outcome.OVERLOADED: KeyFailure("overloaded"),
+    Outcome.OVERLOADED: OVERLOADED,
     Outcome.TIMEOUT: KeyFailure("timeout"),
     Outcome.LOST: KeyFailure("unreachable"),
 }
@@ -69,19 +70,10 @@ class Coordinator:
     def write(self, batch: Batch) -> Written:
         """Apply a set or a delete. Switches greenlets."""
         done = self._run(batch)
-        counted = nodes = 0
-        failed = []
-        for one in done:
-            reply = None if one.failure else understand(NodeReply(Outcome.ANSWERED, one.frame))
-            if reply is None:
-                one.failure = one.failure or INDETERMINATE
-                failed.append(one)
-            else:
-                counted += reply.count
-                nodes += 1
-        if len(done) > len(batch.parts):  # some keys were routed anew: an owner may stand twice
-            nodes = len({one.part.node.id for one in done if one.failure is None})
-        return Written(counted, nodes, failures(failed, batch.keys) if failed else {})
+        applied = [one for one in done if one.failure is None]
+        nodes = {one.part.node.id for one in applied}  # an owner may stand twice, when some keys were routed anew
+        failed = failures(done, batch.keys) if len(applied) < len(done) else {}
+        return Written(sum(one.count for one in applied), len(nodes), failed)
 
     def _run(self, batch: Batch) -> list[Done]:
         """Bring a batch to the owners of its keys; return what became of the parts, which together have each key once."""
@@ -137,10 +129,10 @@ def _judge(op: str, part: Part, reply: NodeReply) -> Done | Reply:
     answer = understand(reply)
     if answer is None or (op == "get" and not answer.refused):
         return Done(part, failure=BAD_ANSWER if op == "get" else INDETERMINATE)
-    return answer if answer.refused else Done(part, reply.frame)
+    return answer if answer.refused else Done(part, count=answer.count)
 
 
 def _write_failure(reply: NodeReply) -> KeyFailure:
     if reply.outcome is Outcome.OVERLOADED:
-        return READ_FAILURES[reply.outcome]
+        return OVERLOADED
     return INDETERMINATE if reply.sent else NOT_APPLIED

@@ -173,8 +173,8 @@ class _Connection:
         if head is None:
             return False
         body = self._read_body(head) if head.length else b""
+        self._enter(WORK)
         if self._direct is not None:
-            self._enter(WORK)
             answer = self._direct(head.environ, body)
             keep_alive = head.keep_alive and not self._server.stopping
             self._send(self._assemble(answer, keep_alive, head.minor))
@@ -185,7 +185,6 @@ class _Connection:
             # The application sees a body of known length: it need not know about chunks.
             del environ["HTTP_TRANSFER_ENCODING"]
             environ["CONTENT_LENGTH"] = str(len(body))
-        self._enter(WORK)
         return self._go_on(self._answer(environ, head) and not self._server.stopping)
 
     def _go_on(self, keep_alive: bool) -> bool:
@@ -424,7 +423,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     """Serves an application on a listening socket, from `start` to `drain`.
 
     `render` makes an answer of an error that is met before the application sees a request; `names` are those by which clients
-    may call this server.
+    may call this server besides localhost and its address.
     """
 
     handler_class = _Connection
@@ -434,7 +433,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         app: WSGIApp | Application,
         listener: Any,
         render: Callable[[GkvError], Rendered],
-        names: Iterable[str] = ("localhost", "127.0.0.1"),
+        names: Iterable[str] = (),
         limits: ServerLimits | None = None,
     ) -> None:
         super().__init__(listener, app, log=None)
@@ -442,7 +441,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         host, port = listener.getsockname()[:2]
         self.limits = limits or ServerLimits()
         self.render = render
-        self.is_ours = HostNames([*names, host], port)
+        self.is_ours = HostNames(["localhost", "127.0.0.1", host, *names], port)
         self.connections: set[_Connection] = set()
         self.stopping = False
         self.now = monotonic()

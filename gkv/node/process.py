@@ -53,8 +53,7 @@ def run(settings: Settings) -> None:
     )
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
     limits = ServerLimits(max_body=ChannelLimits().gathered_bytes + 2 * settings.max_body)
-    names = ["localhost", "127.0.0.1", *settings.names]
-    server = Server(build_app(data, service.answer, limits.max_body), listener, render_unread, names, limits)
+    server = Server(build_app(data, service.answer, limits.max_body), listener, render_unread, settings.names, limits)
     settle()
     server.start()
     announce(f"Listening on port ...{port}")

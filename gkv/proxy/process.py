@@ -36,9 +36,8 @@ def run(settings: Settings) -> None:
         info=lambda: {"role": "proxy"},
         checks=lambda: [("serving", not ending.is_set()), ("members", view.ring is not None)],
     )
-    names = ["localhost", "127.0.0.1", *settings.names]
     limits = ServerLimits(max_body=settings.max_body)
-    server = Server(build_app(data, authority), listener, render_unread, names, limits)
+    server = Server(build_app(data, authority), listener, render_unread, settings.names, limits)
     settle()
     server.start()
     announce("*** Welcome ***")

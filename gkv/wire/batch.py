@@ -30,11 +30,12 @@ class Part:
 
 @dataclass(slots=True)
 class Done:
-    """What became of a part: the frame that answers it, or why there is none."""
+    """What became of a part: the frame that answers a get, or how many keys a write concerned; or why there is neither."""
 
     part: Part
     frame: bytes = b""
     failure: KeyFailure | None = None
+    count: int = 0
 
 
 class Batch(ABC):
