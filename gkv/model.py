@@ -1,8 +1,9 @@
 """Values that rooms hand to each other: frozen, without behaviour of their own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -12,6 +13,90 @@ class Node:
     id: str
     url: str = ""
     weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """When a record was written, by a hybrid logical clock (Kulkarni et al., 2014), and by whom; in one total order.
+
+    `stamp` has 48 bits of milliseconds since the Unix epoch and 16 of a counter, `origin` is the 64-bit id of the
+    coordinator. As text (32 hexadecimal digits) and as bytes (16) a version sorts as it does itself.
+
+    >>> str(Version(0x0191F3C2A5B7_0003, 0xA1))
+    '0191f3c2a5b7000300000000000000a1'
+    >>> Version.parse('0191f3c2a5b7000300000000000000a1').millis == 0x0191F3C2A5B7
+    True
+    """
+
+    stamp: int
+    origin: int
+
+    def __str__(self) -> str:
+        return f"{self.stamp:016x}{self.origin:016x}"
+
+    @property
+    def millis(self) -> int:
+        return self.stamp >> 16
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` wrote; raise ValueError for anything else."""
+        if len(text) != 32 or not set(text) <= _HEX:
+            raise ValueError("a version has 32 lower-case hexadecimal digits")
+        return cls(int(text[:16], 16), int(text[16:], 16))
+
+    def to_bytes(self) -> bytes:
+        return self.stamp.to_bytes(8, "big") + self.origin.to_bytes(8, "big")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote, 16 bytes."""
+        return cls(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big"))
+
+
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What an engine keeps for a key: the text of a JSON value, or None for a tombstone.
+
+    `expires` is in milliseconds since the Unix epoch, 0 for never. From that moment on the record counts as a tombstone.
+    """
+
+    version: Version
+    value: bytes | None
+    expires: int = 0
+
+
+@dataclass(slots=True)  # not frozen: one is made for each request, and freezing costs 1 us
+class Write:
+    """A request's part for one node: these keys get these values (None: are deleted), all under one version.
+
+    No key stands twice. `expires` has one entry a key, as in a `Record`, or is empty when nothing expires.
+    """
+
+    version: Version
+    keys: Sequence[str]
+    values: Sequence[bytes | None]
+    expires: Sequence[int] = ()
+
+
+class Applied(NamedTuple):
+    """What became of a `Write`.
+
+    `existed` counts the keys that had a live value that this write replaced or deleted. `beaten` is the greatest stamp of
+    the records that kept their place because their version is greater, 0 when every item was taken (or was there already).
+    """
+
+    existed: int
+    beaten: int = 0
+
+
+class Damage(Enum):
+    """Stands where a value would, when the record's bytes are not what was written."""
+
+    DAMAGED = "damaged"
 
 
 class Outcome(Enum):

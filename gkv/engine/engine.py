@@ -1,41 +1,106 @@
-"""The contract that every engine keeps; `tests/contract/test_engine.py` runs over all of them."""
+"""The contract that every engine keeps; `tests/contract/test_engine.py` runs over all of them.
+
+An engine is used by two threads: everything but `write` and `reclaim` is called by the event loop's thread, `write` and
+`reclaim` by one writer thread (which may be the same). No call switches greenlets.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+
+from gkv.model import Applied, Damage, Record, Write
 
 
 class Engine(ABC):
-    """A map from key to the text of a JSON value, both exactly as they came."""
+    """A map from key to record, whose values come back exactly as they came.
+
+    A write is merged, record by record: the greater version stays. Of equal versions a tombstone stays, then the greater
+    expiry (0, never, is the greatest), then the greater value, bytewise; so any order and any number of repetitions of the
+    same writes leave the same records. A record that has expired is a tombstone, for every call that is given a later `now`.
+
+    All times are milliseconds since the Unix epoch.
+    """
 
     durable: bool
-    """Whether a record outlives the process."""
-
-    @abstractmethod
-    def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the value of each key in this order, None where there is none."""
-
-    @abstractmethod
-    def write(self, items: Mapping[str, bytes]) -> None:
-        """Set all of these, replacing what was there."""
-
-    @abstractmethod
-    def delete(self, keys: Sequence[str]) -> int:
-        """Remove these keys and return how many of them existed. A key that stands twice counts once."""
+    """Whether what a `write` wrote outlives the process and a power cut."""
 
     @property
     @abstractmethod
-    def records(self) -> int:
-        """How many keys there are. O(1)."""
+    def cluster(self) -> str | None:
+        """The cluster that the records belong to; None when it has never been said."""
+
+    @abstractmethod
+    def join(self, cluster: str) -> None:
+        """Keep the cluster's id with the records. Raise EngineError when there are records of another cluster."""
+
+    @abstractmethod
+    def read(self, keys: Sequence[str], now: int) -> list[bytes | Damage | None]:
+        """Return the live value of each key in this order, None where there is none."""
+
+    @abstractmethod
+    def records_of(self, keys: Sequence[str], now: int) -> list[Record | Damage | None]:
+        """Return the whole records, tombstones included; one that has expired comes as a tombstone with its expiry."""
+
+    @abstractmethod
+    def write(self, writes: Sequence[Write], now: int) -> list[Applied]:
+        """Merge all of these in this order; return what became of each. On disk when it returns, if `durable`.
+
+        Raise OutOfRoom when the map must grow first (see `grow`), EngineFull when the disk or its bound is full and something
+        other than a tombstone is among them; then nothing has changed. Raise EngineFailed when it is unknown what is on the
+        disk: nothing may be acknowledged any more, and the process should end.
+        """
+
+    @abstractmethod
+    def grow(self) -> None:
+        """Make the room that a `write` has asked for. Called by the event loop's thread while no `write` runs."""
+
+    @abstractmethod
+    def reclaim(self, now: int, tombstone_ttl: int, limit: int) -> int:
+        """Take up to `limit` small steps that are due, oldest first; return how many were taken, `limit` if more may be due.
+
+        An expired value becomes a tombstone, which frees its bytes. A tombstone goes when `tombstone_ttl` ms have passed since
+        it was written or expired. Raises as `write` does.
+        """
+
+    @abstractmethod
+    def arc(self, first: int, last: int, after: str | None, limit: int) -> list[tuple[str, Record | Damage]]:
+        """Return up to `limit` records with first <= token <= last, in the order of (token, key), tombstones included.
+
+        `after` is the key that the last page ended with, None for the first page.
+        """
+
+    @abstractmethod
+    def keys(self, prefix: str, after: str, limit: int, now: int) -> list[str]:
+        """Return up to `limit` live keys that start with `prefix` and sort after `after`, in code point order.
+
+        O(limit), plus what lies between in keys that have just expired.
+        """
+
+    @property
+    @abstractmethod
+    def live(self) -> int:
+        """How many keys have a value; one that has expired counts until it is reclaimed. O(1)."""
+
+    @property
+    @abstractmethod
+    def tombstones(self) -> int:
+        """How many tombstones there are. O(1)."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """Bytes of all keys (as UTF-8) and values, without overhead. O(1)."""
+        """Bytes of the keys (as UTF-8) and values of the live records, without overhead. O(1)."""
+
+    @abstractmethod
+    def verify(self) -> Iterator[list[str]]:
+        """Look at every record in small steps; yield after each step what was found wrong, one line a problem.
+
+        Reading the next step starts a new transaction, so writes may come between.
+        """
 
     @abstractmethod
     def check(self) -> list[str]:
-        """Return what is wrong with the engine's data, one line a problem; an empty list when all is well. O(records)."""
+        """Return what is wrong with the records and with what is kept about them (indices, counts). O(records)."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of everything. Closing twice is fine; no other call follows."""
+        """Let go of everything, and note that the stop was an orderly one. Closing twice is fine; no other call follows."""
