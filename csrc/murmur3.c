@@ -92,3 +92,21 @@ uint64_t gkv_token(const uint8_t *key, size_t size)
     gkv_murmur3_x64_128(key, size, 0, hash);
     return hash[0];
 }
+
+int32_t gkv_tokens(const char *text, size_t size, uint32_t count, uint8_t *out)
+{
+    const char *end = text + size;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const char *stop = memchr(text, 0, (size_t)(end - text));
+        if ((stop == NULL) != (i + 1 == count))
+            return -1;
+        if (stop == NULL)
+            stop = end;
+        uint64_t token = gkv_token((const uint8_t *)text, (size_t)(stop - text));
+        for (int byte = 0; byte < 8; byte++)
+            *out++ = (uint8_t)(token >> (56 - 8 * byte));
+        text = stop == end ? end : stop + 1;
+    }
+    return 0;
+}

@@ -11,20 +11,24 @@ from gkv import native
 from gkv.model import Node
 from gkv.ring._pure import PureRing
 from gkv.ring.murmur3 import token as _pure_token
+from gkv.ring.murmur3 import tokens as _pure_tokens
 from gkv.ring.ring import DEFAULT_VNODES, HASH, Ring, Share, vnode_counts
 
-__all__ = ["DEFAULT_VNODES", "HASH", "TWIN", "Ring", "Share", "build", "token", "vnode_counts"]
+__all__ = ["DEFAULT_VNODES", "HASH", "TWIN", "Ring", "Share", "build", "token", "tokens", "vnode_counts"]
 
 if native.extension is not None:
     from gkv.ring._native import NativeRing
     from gkv.ring._native import token as _native_token
+    from gkv.ring._native import tokens as _native_tokens
 
     TWIN = "native"
     token = _native_token
+    tokens = _native_tokens
     _twin: type[Ring] = NativeRing
 else:
     TWIN = "pure"
     token = _pure_token
+    tokens = _pure_tokens
     _twin = PureRing
 
 

@@ -22,8 +22,10 @@ _lib = native.extension.lib
 # Parsed once: with the type as text, `new` takes three times as long.
 _UINT32S = _ffi.typeof("uint32_t[]")
 _UINT16S = _ffi.typeof("uint16_t[]")
+_UINT8S = _ffi.typeof("uint8_t[]")
 _new = _ffi.new_allocator(should_clear_after_alloc=False)
 _unpack = _ffi.unpack
+_buffer = _ffi.buffer
 
 
 def murmur3_x64_128(data: bytes, seed: int = 0) -> tuple[int, int]:
@@ -37,6 +39,16 @@ def token(key: str) -> int:
     """Return a key's place on the ring: the first 64 bits of the hash of its UTF-8 bytes, seed 0."""
     data = key.encode()
     return int(_lib.gkv_token(data, len(data)))
+
+
+def tokens(keys: Sequence[str]) -> bytes:
+    """Return the token of each key in this order, 8 bytes each, the most significant first."""
+    count = len(keys)
+    text = "\0".join(keys).encode()
+    out = _new(_UINT8S, 8 * count)
+    if _lib.gkv_tokens(text, len(text), count, out) < 0:  # a NUL in a key
+        return b"".join([token(key).to_bytes(8, "big") for key in keys])
+    return bytes(_buffer(out))
 
 
 class NativeRing(Ring):

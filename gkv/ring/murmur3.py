@@ -1,5 +1,7 @@
 """MurmurHash3 in pure Python: the definition that csrc/murmur3.c must agree with."""
 
+from collections.abc import Sequence
+
 _MASK = (1 << 64) - 1
 _C1 = 0x87C37B91114253D5
 _C2 = 0x4CF5AD432745937F
@@ -55,3 +57,12 @@ def token(key: str) -> int:
     'cbd8a7b341bd9b02'
     """
     return murmur3_x64_128(key.encode())[0]
+
+
+def tokens(keys: Sequence[str]) -> bytes:
+    """Return the token of each key in this order, 8 bytes each, the most significant first.
+
+    >>> tokens(["hello", ""]).hex()
+    'cbd8a7b341bd9b020000000000000000'
+    """
+    return b"".join([token(key).to_bytes(8, "big") for key in keys])

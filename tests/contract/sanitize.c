@@ -126,6 +126,9 @@ static void split(const gkv_ring *ring, const void *text, size_t size)
         if (found > 0)
             CHECK(out[count + 2 * (uint32_t)found - 1] == count);
         free(out);
+        uint8_t *tokens = exactly(8 * (size_t)asked);
+        CHECK((gkv_tokens(keys, size, asked, tokens) == 0) == (asked == count));
+        free(tokens);
     }
     free(keys);
 }

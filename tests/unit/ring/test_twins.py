@@ -18,6 +18,7 @@ from gkv.errors import ConfigError
 from gkv.model import Node
 from gkv.ring import Ring
 from gkv.ring import _pure as pure
+from gkv.ring.murmur3 import tokens
 
 if native.extension is not None:
     from gkv.ring import _native as native_ring
@@ -53,6 +54,8 @@ def assert_same_ring(one: Ring, other: Ring) -> None:
 def test_twins_agree_on_any_nodes_and_keys(nodes: list[Node], vnodes: int, keys: list[str]) -> None:
     one, other = pure.PureRing(nodes, vnodes), native_ring.NativeRing(nodes, vnodes)
     assert_same_ring(one, other)
+    assert tokens(keys) == native_ring.tokens(keys)
+    assert tokens(keys) == b"".join(pure.token(key).to_bytes(8, "big") for key in keys)
     for key in keys:
         assert pure.token(key) == native_ring.token(key)
         assert one.owner(key) == other.owner(key)
