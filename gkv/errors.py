@@ -195,3 +195,12 @@ class TooSlow(GkvError):
     code = "request-timeout"
     title = "The request did not come in time"
     retryable = True
+
+
+class FarAhead(GkvError):
+    """A version from further in the future than clocks may differ. Nothing of it was taken."""
+
+    status = 503
+    code = "clock-ahead"
+    title = "A clock is too far ahead"
+    retryable = True
