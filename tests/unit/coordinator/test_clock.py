@@ -73,6 +73,7 @@ class Disk:
         self.open = threading.Event()
         self.open.set()
         self.error: tuple[int, str] | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
         keep = module._keep
 
         def counted(path: Path, origin: int, bound: int) -> None:
@@ -83,6 +84,7 @@ class Disk:
                 if self.error is not None:
                     raise OSError(*self.error)
                 keep(path, origin, bound)
+                self.meanwhile()
                 self.writes += 1
             finally:
                 self.at_once -= 1
@@ -353,6 +355,24 @@ def test_now_at_the_bound_waits_and_lets_others_run(path: Path, wall: Wall, disk
     assert min(given).stamp >= (START + 10_000) * MS
     settle(clock)
     assert disk.most_at_once == 1
+    assert disk.writes <= 4  # the origin, the first bound, that of the 64, and perhaps one ahead of need
+
+
+def test_now_ends_also_when_every_write_takes_longer_than_the_window(path: Path, wall: Wall, disk: Disk) -> None:
+    clock = Clock(path, wall=wall)
+    disk.meanwhile = lambda: setattr(wall, "now", wall.now + 1_000)
+    given = [clock.now() for _ in range(10)]
+    assert given == sorted(set(given))
+    settle(clock)
+
+
+def test_bound_is_400_ms_ahead_also_where_more_is_tolerated_and_less_where_less_is(tmp_path: Path, wall: Wall) -> None:
+    for max_ahead, window in ((100, 80), (500, 400), (60_000, 400)):
+        path = tmp_path / f"{max_ahead}.clock"
+        clock = Clock(path, max_ahead, wall)
+        clock.now()
+        settle(clock)
+        assert bound(path) == (START + window) * MS
 
 
 def test_greenlets_get_versions_that_differ_and_rise(path: Path, wall: Wall, disk: Disk) -> None:
