@@ -204,3 +204,49 @@ class FarAhead(GkvError):
     code = "clock-ahead"
     title = "A clock is too far ahead"
     retryable = True
+
+
+class EngineError(GkvError):
+    """An engine refuses to start, or to do what it was asked; the detail says what it found and what to do."""
+
+    status = 503
+    code = "engine"
+    title = "The node's storage cannot do it"
+
+
+class OutOfRoom(EngineError):
+    """The engine's map is too small for a write. Nothing has changed; `grow`, and the same write goes."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class EngineBusy(EngineError):
+    """The engine cannot make room just now. Nothing has changed; later it can."""
+
+    code = "unavailable"
+    title = "Not available now"
+    retryable = True
+
+
+class EngineFull(EngineError):
+    """The disk, or the part of it that the engine may use, is full. Nothing has changed; deletes still go."""
+
+    status = 507
+    code = "disk-full"
+    title = "The node's disk is full"
+
+
+class EngineFailed(EngineError):
+    """It is unknown what is on the disk, so nothing is acknowledged any more. The process ends."""
+
+    code = "engine-failed"
+    title = "The node's storage has failed"
+
+
+class Unsettled(EngineError):
+    """A write was not on disk by its deadline. It may still be applied."""
+
+    code = "indeterminate"
+    title = "It is not known whether the write was applied"
+    retryable = True

@@ -1,13 +1,25 @@
 """Where a node's records lie.
 
-Promises: a batch is applied whole or not at all, and no call switches greenlets, so what happens between two calls of one
-handler happens at once for everybody else. Leaves to others: which node a record belongs to, and everything about HTTP.
+Promises: a batch is applied whole or not at all; no call of an engine switches greenlets; with `lmdb`, what a write returned
+for is on disk. `Commits` gathers the writes of many greenlets into one trip to the disk, and switches greenlets where it says.
+Leaves to others: which node a record belongs to, and everything about HTTP.
 """
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 from gkv.engine.engine import Engine
+from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 
-__all__ = ["ENGINES", "Engine", "MemoryEngine"]
+__all__ = ["ENGINES", "Engine", "LmdbEngine", "MemoryEngine", "open_engine"]
 
-ENGINES: dict[str, type[Engine]] = {"memory": MemoryEngine}
-"""By the name that `gkv-node --engine` takes."""
+ENGINES = ("lmdb", "memory")
+"""The names that `gkv-node --engine` takes."""
+
+
+def open_engine(name: str, path: Path, node: str, tokens: Callable[[Sequence[str]], bytes], max_disk: int = 0) -> Engine:
+    """Open an engine by name. `tokens` is `gkv.ring.tokens`; path, node and bound are for the one that keeps files."""
+    if name == "memory":
+        return MemoryEngine(tokens)
+    return LmdbEngine(path, node, tokens, max_disk)

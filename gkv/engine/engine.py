@@ -5,19 +5,26 @@ An engine is used by two threads: everything but `write` and `reclaim` is called
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from gkv.model import Applied, Damage, Record, Write
+
+
+def no_call() -> None:
+    """Do nothing: for callers of `Engine.write` whom it is all the same when the disk is waited for."""
 
 
 class Engine(ABC):
     """A map from key to record, whose values come back exactly as they came.
 
-    A write is merged, record by record: the greater version stays. Of equal versions a tombstone stays, then the greater
-    expiry (0, never, is the greatest), then the greater value, bytewise; so any order and any number of repetitions of the
-    same writes leave the same records. A record that has expired is a tombstone, for every call that is given a later `now`.
+    A write is merged, record by record: the greater version stays. Of equal versions a tombstone that was written stays, then
+    the greater expiry (0, never, is the greatest), then a tombstone (what is left of a value that has expired), then the
+    greater value, bytewise (`gkv.engine.record.rank`); so any order and any number of repetitions of the same writes leave the
+    same records. A record that has expired is a tombstone, for every call that is given a later `now`. A record that is damaged
+    gives way to a write of any version, which repairs it.
 
-    All times are milliseconds since the Unix epoch.
+    All times are milliseconds since the Unix epoch. A key has 1 to 480 bytes; ValueError for writing another one, and then
+    nothing has changed.
     """
 
     durable: bool
@@ -41,8 +48,11 @@ class Engine(ABC):
         """Return the whole records, tombstones included; one that has expired comes as a tombstone with its expiry."""
 
     @abstractmethod
-    def write(self, writes: Sequence[Write], now: int) -> list[Applied]:
+    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[Applied]:
         """Merge all of these in this order; return what became of each. On disk when it returns, if `durable`.
+
+        `syncing` is called when all that needs the interpreter is done and only the disk is still waited for; not when it
+        raises before.
 
         Raise OutOfRoom when the map must grow first (see `grow`), EngineFull when the disk or its bound is full and something
         other than a tombstone is among them; then nothing has changed. Raise EngineFailed when it is unknown what is on the
@@ -58,7 +68,7 @@ class Engine(ABC):
         """Take up to `limit` small steps that are due, oldest first; return how many were taken, `limit` if more may be due.
 
         An expired value becomes a tombstone, which frees its bytes. A tombstone goes when `tombstone_ttl` ms have passed since
-        it was written or expired. Raises as `write` does.
+        the time in its version or its expiry, so that all replicas let go of it together. Raises as `write` does.
         """
 
     @abstractmethod
@@ -78,7 +88,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def live(self) -> int:
-        """How many keys have a value; one that has expired counts until it is reclaimed. O(1)."""
+        """How many keys have a value; one that has expired may count until it is reclaimed. O(1)."""
 
     @property
     @abstractmethod

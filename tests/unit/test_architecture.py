@@ -18,7 +18,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
     "wire": ({"errors", "model", "ring", "native"}, {"ujson"}),
-    "engine": ({"errors", "model"}, set()),
+    "engine": ({"errors", "model"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"errors", "config", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
     "cluster": ({"errors", "config", "model", "ring", "net"}, {"gevent", "ujson"}),
@@ -35,7 +35,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": ({"errors", "config", "proxy", "node"}, {"gevent"}),
 }
-THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb"}
+THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "sortedcontainers"}
 
 
 def imported(path: Path) -> Iterator[str]:
