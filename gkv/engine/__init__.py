@@ -8,11 +8,21 @@ Leaves to others: which node a record belongs to, and everything about HTTP.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gkv.engine.commit import CommitFigures, Commits, Pending
 from gkv.engine.engine import Engine
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 
-__all__ = ["ENGINES", "Engine", "LmdbEngine", "MemoryEngine", "open_engine"]
+__all__ = [
+    "ENGINES",
+    "CommitFigures",
+    "Commits",
+    "Engine",
+    "LmdbEngine",
+    "MemoryEngine",
+    "Pending",
+    "open_engine",
+]
 
 ENGINES = ("lmdb", "memory")
 """The names that `gkv-node --engine` takes."""

@@ -64,11 +64,23 @@ class Engine(ABC):
         """Make the room that a `write` has asked for. Called by the event loop's thread while no `write` runs."""
 
     @abstractmethod
-    def reclaim(self, now: int, tombstone_ttl: int, limit: int) -> int:
+    def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
         """Take up to `limit` small steps that are due, oldest first; return how many were taken, `limit` if more may be due.
 
         An expired value becomes a tombstone, which frees its bytes. A tombstone goes when `tombstone_ttl` ms have passed since
-        the time in its version or its expiry, so that all replicas let go of it together. Raises as `write` does.
+        the time in its version or its expiry, so that all replicas let go of it together. Calls `syncing` and raises
+        as `write` does.
+        """
+
+    @abstractmethod
+    def make_headroom(self) -> None:
+        """Get ready for a `snapshot`, during which there is no growing. Called like `grow`; raise EngineBusy during another."""
+
+    @abstractmethod
+    def snapshot(self, fd: int) -> None:
+        """Write a consistent copy to a file descriptor; called in a native thread of its own.
+
+        Raise EngineError when it cannot.
         """
 
     @abstractmethod

@@ -313,7 +313,7 @@ class LmdbEngine(Engine):
             raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
         return places
 
-    def reclaim(self, now: int, tombstone_ttl: int, limit: int) -> int:
+    def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
         ends = ((VALUE_DUE, now), (TOMBSTONE_DUE, now - tombstone_ttl))
         with self._begin() as txn:  # most often nothing is due, and looking costs no commit
             if not any(self._overdue(txn, kind, until, 1) for kind, until in ends):
@@ -332,7 +332,7 @@ class LmdbEngine(Engine):
                 txn.put(b"size", b"%d" % (counted + merge.grown), db=self._meta)
             return taken
 
-        return self._commit(take, False, no_call)
+        return self._commit(take, False, syncing)
 
     def _overdue(self, txn: lmdb.Transaction, kind: bytes, until: int, limit: int) -> list[bytes]:
         """Return up to `limit` entries of `due`, oldest first."""

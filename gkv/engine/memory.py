@@ -200,7 +200,7 @@ class MemoryEngine(Engine):
     def grow(self) -> None:
         """Do nothing: a dict grows by itself."""
 
-    def reclaim(self, now: int, tombstone_ttl: int, limit: int) -> int:
+    def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
         taken = 0
         while taken < limit and self._due and self._due[0][0] <= now:
             self._expire_one()
@@ -213,7 +213,14 @@ class MemoryEngine(Engine):
                 del self._versions[key]
                 self._expires.pop(key, None)
                 self._by_token.changed.add(key)
+        syncing()
         return taken
+
+    def make_headroom(self) -> None:
+        """Do nothing: there are no snapshots."""
+
+    def snapshot(self, fd: int) -> None:
+        raise EngineError(f"this engine keeps nothing on disk, so there is nothing to copy to descriptor {fd}")
 
     # --- looking after it -------------------------------------------------------------------------------------------------
 
