@@ -24,10 +24,10 @@ def duration(text: str) -> float:
     >>> duration("400ms")
     0.4
     """
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m)", text)
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)", text)
     if not match or float(match[1]) == 0:
-        raise ValueError("a time above 0 such as 400ms, 2s or 1m")
-    return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
+        raise ValueError("a time above 0 such as 400ms, 2s, 1m, 12h or 1d")
+    return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[match[2]]
 
 
 def size(text: str) -> int:
@@ -40,6 +40,33 @@ def size(text: str) -> int:
     if not match or int(match[1]) == 0:
         raise ValueError("a size above 0 such as 480B, 64KiB or 32MiB")
     return int(match[1]) << {"B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
+
+
+def bound(text: str) -> int:
+    """Read a size, or 0 for no bound."""
+    return 0 if text == "0" else size(text)
+
+
+def tombstone_ttl(text: str) -> float:
+    """Read how long tombstones are kept; return seconds.
+
+    Half of it is what a write may take from its coordinator to the disk, so it cannot be short.
+    """
+    seconds = duration(text)
+    if not 10 <= seconds <= 366 * 86_400:
+        raise ValueError("a time from 10s to 366d")
+    return seconds
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return what reads one of these words."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"one of: {', '.join(choices)}")
+        return text
+
+    return read
 
 
 def port(text: str) -> int:
@@ -135,8 +162,14 @@ KNOBS = (
     Knob("proxy", url, "http://127.0.0.1:8080", "where to join", "node"),
     Knob("name", name, "", "the node's id; it decides which keys the node owns (default: its HOST:PORT)", "node"),
     Knob("weight", weight, "1", "share of the keys, against 1 for an ordinary node", "node"),
-    Knob("engine", str, "memory", "where records lie: memory", "node"),
-    Knob("data", str, "gkv-data/proxy", "directory of the cluster document", "proxy"),
+    Knob("engine", one_of("lmdb", "memory"), "lmdb", "where records lie: lmdb, on disk, or memory"),
+    Knob("data", str, "", "directory of what is kept (default: gkv-data/proxy, or gkv-data/PORT for a node)"),
+    Knob(
+        "durability", one_of("sync", "async"), "sync", "sync: a write is on disk before it is acknowledged; async: soon after"
+    ),
+    Knob("max_disk", bound, "0", "most bytes of a node's data file; beyond it values are refused (507); 0 for no bound"),
+    Knob("tombstone_ttl", tombstone_ttl, "1d", "how long a node remembers what was deleted or has expired"),
+    Knob("accept_loss", switch, "0", "join again although what this node held is lost", "node"),
     Knob("spawn", count, "0", "start this many nodes as child processes, which end with the proxy", "proxy"),
     Knob("spawn_port", port, "9000", "port of the first of them; the others follow", "proxy"),
     Knob("deadline", duration, "2s", "time for all node calls of one request; what is late is a failedKey"),
@@ -158,6 +191,10 @@ class Settings:
     weight: float
     engine: str
     data: str
+    durability: str
+    max_disk: int
+    tombstone_ttl: float
+    accept_loss: bool
     spawn: int
     spawn_port: int
     deadline: float

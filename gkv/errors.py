@@ -83,6 +83,14 @@ class InvalidParameter(GkvError):
     title = "A query parameter is not valid"
 
 
+class WrongParameter(GkvError):
+    """A query parameter with a value that it does not take."""
+
+    status = 422
+    code = "parameter-value"
+    title = "A query parameter has a value that it does not take"
+
+
 class InvalidMember(GkvError):
     """A node asks to join with a value that cannot be."""
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from gkv import __version__, native, ring
 from gkv.api.http import TEXT, Request, Response, Routes, json_response
+from gkv.api.listing import list_keys
 from gkv.cluster.document import node_to_json
 from gkv.cluster.view import View
-from gkv.coordinator import Coordinator
+from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import InvalidParameter
 from gkv.model import KeyFailure
 from gkv.wire import TWIN as WIRE_TWIN
@@ -49,6 +50,7 @@ class DataApi:
         routes.add("POST", "/delete", self.delete)
         routes.add("GET", "/locate", self.locate_by_query)
         routes.add("POST", "/locate", self.locate)
+        routes.add("GET", "/v1/kv", self.list_keys)
         routes.add("GET", "/v1/ring", self.ring)
         routes.add("GET", "/v1/info", self.info)
         routes.add("GET", "/livez", self.livez)
@@ -58,7 +60,7 @@ class DataApi:
         request.query()
         written = self._coordinator.write(self._read(request, "set"))
         if written.failed or request.accepts_json():
-            return _counts(f'"set":{written.keys},"nodes":{written.nodes}', written.failed)
+            return _counts(f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"', written.failed)
         return Response(SUCCESS * written.nodes, TEXT)
 
     def get(self, request: Request) -> Response:
@@ -83,7 +85,9 @@ class DataApi:
         body = request.body(self._max_body)
         if self._view.ring is None:  # before any member has joined, a bad request is still told what is wrong with it
             (read_items if op == "set" else read_keys)(body, self._limits)
-        return self._coordinator.router().read(op, body)
+        if op == "get":
+            return self._coordinator.router().read(op, body)
+        return self._coordinator.router().read(op, body, self._coordinator.version())
 
     def locate(self, request: Request) -> Response:
         request.query()
@@ -109,6 +113,9 @@ class DataApi:
         if not keys:
             raise InvalidParameter("the query parameter key is missing")
         return [check_key(key, f"/{i}", self._limits) for i, key in enumerate(keys)]
+
+    def list_keys(self, request: Request) -> Response:
+        return list_keys(request, self._coordinator)
 
     def ring(self, request: Request) -> Response:
         request.query()
@@ -163,4 +170,6 @@ def _counts(counts: str, failed: dict[str, KeyFailure]) -> Response:
     if not failed:
         return Response(f"{{{counts}}}".encode())
     body = b"{%b,%b}" % (counts.encode(), render_failed(failed.items()))
+    if all(failure is DISK_FULL for failure in failed.values()):
+        return Response(body, status=507)
     return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})

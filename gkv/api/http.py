@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -53,6 +53,8 @@ class Response:
     status: int = 200
     headers: dict[str, str] | None = None
     request_id: str = ""
+    stream: Iterator[bytes] | None = None
+    """Instead of `body`: its pieces, when it is larger than anyone should hold in memory."""
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -243,13 +245,11 @@ def _respond(handler: Handler, environ: Mapping[str, Any], body: bytes | None = 
 
 
 def _headers(response: Response) -> list[tuple[str, str]]:
-    headers = [
-        ("Content-Type", response.content_type),
-        ("Content-Length", str(len(response.body))),
-        ("X-Request-Id", response.request_id),
-    ]
+    headers = [("Content-Type", response.content_type), ("X-Request-Id", response.request_id)]
+    if response.stream is None:
+        headers.append(("Content-Length", str(len(response.body))))
     return [*headers, *response.headers.items()] if response.headers else headers
 
 
 def _as_bottle(response: Response) -> HTTPResponse:
-    return HTTPResponse(response.body, response.status, _headers(response))
+    return HTTPResponse(response.stream or response.body, response.status, _headers(response))

@@ -103,13 +103,19 @@ class Authority:
         assert document is not None  # noqa: S101  # the constructor has committed one
         return document
 
-    def join(self, node: Node, cluster: str | None) -> Document:
+    def join(self, node: Node, cluster: str | None, *, fresh: bool = False) -> Document:
         """Make a node a member, or note that a member is alive; return the document in force.
 
-        `cluster` is the one whose records the node holds, None when it holds none. Raises MemberConflict when the node
-        cannot join, ChangeInProgress or Unavailable when it may later. Switches greenlets.
+        `cluster` is the one whose records the node holds, None when it holds none. A `fresh` node keeps its records on disk and
+        has never been in any cluster, by what it finds there; so it cannot be a member that comes back. Raises MemberConflict
+        when the node cannot join, ChangeInProgress or Unavailable when it may later. Switches greenlets.
         """
         self._refuse_conflicts(node, cluster)
+        if fresh and self.document.member(node.id) is not None:
+            raise MemberConflict(
+                f"{node.id} is a member already, and comes back with an empty data directory: all that it held would be "
+                f"reported missing. Start it where its data is (--data), or with --accept-loss if that is lost"
+            )
         if self.document.member(node.id) != node:
             if not self._changing.acquire(timeout=_WAIT_FOR_CHANGE):
                 raise ChangeInProgress("another node is joining", retry_after=1)

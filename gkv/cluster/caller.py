@@ -34,7 +34,7 @@ class _NotYetError(Exception):
 class Caller:
     """Calls in until the proxy answers, then once a second, and gives every document to `adopt`.
 
-    `held_cluster` returns the cluster whose records the node holds, or None.
+    `held_cluster` returns the cluster whose records the node holds, or None; `fresh`, whether it has certainly never held any.
     """
 
     def __init__(
@@ -43,12 +43,14 @@ class Caller:
         node: Node,
         adopt: Callable[[Document], Any],
         held_cluster: Callable[[], str | None],
+        fresh: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     ) -> None:
         self._proxy = proxy
         self._node = node
         self._adopt = adopt
         self._held_cluster = held_cluster
+        self._fresh = fresh
         self._say = say
         self._joined = False
         self._quiet_about = ""
@@ -82,7 +84,7 @@ class Caller:
             self._say(line)
 
     def _call(self) -> Document:
-        body = ujson.dumps(node_to_json(self._node) | {"cluster": self._held_cluster()})
+        body = ujson.dumps(node_to_json(self._node) | {"cluster": self._held_cluster(), "fresh": self._fresh()})
         connection = http.client.HTTPConnection(urlsplit(self._proxy).netloc, timeout=_TIMEOUT)
         try:
             connection.request("POST", PATH, body, {"Content-Type": "application/json"})

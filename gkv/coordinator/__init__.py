@@ -5,7 +5,8 @@ deadline; nothing is reported missing that could not be asked. Leaves to others:
 (`gkv.wire`, `gkv.api`), and the bytes on the way (`gkv.net`). Calls switch greenlets.
 """
 
-from gkv.coordinator.coordinator import Coordinator, Written
+from gkv.coordinator.clock import Clock
+from gkv.coordinator.coordinator import DISK_FULL, Coordinator, Written
 from gkv.coordinator.exchanges import Exchanges
 
-__all__ = ["Coordinator", "Exchanges", "Written"]
+__all__ = ["DISK_FULL", "Clock", "Coordinator", "Exchanges", "Written"]

@@ -1,20 +1,27 @@
-"""Read, write and delete a batch of keys at their owners."""
+"""Read, write and delete a batch of keys at their owners, and list keys."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import islice
 from time import monotonic
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
+from gkv.coordinator.clock import Clock
 from gkv.coordinator.exchanges import Exchanges, understand
-from gkv.model import KeyFailure, Node, NodeReply, Outcome
+from gkv.errors import FarAhead, Unavailable
+from gkv.model import KeyFailure, Node, NodeReply, Outcome, Version
 from gkv.net.channel import ask_all
 from gkv.wire import Batch, Done, Part, PureRouter, router
 from gkv.wire.batch import BAD_ANSWER, SIZES, failures
 from gkv.wire.client import Limits
-from gkv.wire.frames import Reply
+from gkv.wire.frames import Reply, Request, write_request
 
 _ATTEMPTS = 3
-"""A node of another epoch costs one more; a join that ends meanwhile, another. Then something else is wrong."""
+"""A node of another epoch costs one more; so does a join that ends meanwhile, or a clock that is behind. Then something else is
+wrong.
+"""
 
 OVERLOADED = KeyFailure("overloaded")
 READ_FAILURES = {
@@ -28,7 +35,17 @@ NOT_APPLIED = KeyFailure("not-applied")
 INDETERMINATE = KeyFailure("indeterminate")
 """The write may show up now, later or never. Repeating it is harmless."""
 STALE = KeyFailure("epoch")
+DISK_FULL = KeyFailure("disk-full")
 REFUSED = KeyFailure("refused", retryable=False)
+REFUSALS = {
+    "stale": STALE,
+    "changing": STALE,
+    "ahead": KeyFailure("clock-ahead"),
+    "full": DISK_FULL,
+    "busy": OVERLOADED,
+    "failed": INDETERMINATE,
+}
+"""By what a node says; everything else is REFUSED."""
 
 
 @dataclass(slots=True)
@@ -38,6 +55,7 @@ class Written:
     For a delete, only keys that existed count.
     """
 
+    version: Version | None = None
     keys: int = 0
     nodes: int = 0
     failed: dict[str, KeyFailure] = field(default_factory=dict)
@@ -46,9 +64,10 @@ class Written:
 class Coordinator:
     """Routes batches by the ring of a view, asks the owners in parallel, joins their answers."""
 
-    def __init__(self, view: View, exchanges: Exchanges, deadline: float, limits: Limits | None = None) -> None:
+    def __init__(self, view: View, exchanges: Exchanges, clock: Clock, deadline: float, limits: Limits | None = None) -> None:
         """`deadline` is in seconds, for a whole request; `limits` bound a batch."""
         self.limits = limits or Limits()
+        self._clock = clock
         self._view = view
         self._exchanges = exchanges
         self._deadline = deadline
@@ -63,6 +82,10 @@ class Coordinator:
             self._routed = document
         return self._router
 
+    def version(self) -> Version:
+        """Return the version for one write. Switches greenlets at times; raise Unavailable when the disk is in the way."""
+        return self._clock.now()
+
     def read(self, batch: Batch) -> list[Done]:
         """Return what became of each part of a get. Switches greenlets."""
         return self._run(batch)
@@ -73,7 +96,30 @@ class Coordinator:
         applied = [one for one in done if one.failure is None]
         nodes = {one.part.node.id for one in applied}  # an owner may stand twice, when some keys were routed anew
         failed = failures(done, batch.keys) if len(applied) < len(done) else {}
-        return Written(sum(one.count for one in applied), len(nodes), failed)
+        return Written(batch.version, sum(one.count for one in applied), len(nodes), failed)
+
+    def keys(self, prefix: str, after: str, limit: int) -> list[str]:
+        """Return up to `limit` keys that start with `prefix` and sort after `after`, in code point order.
+
+        A key that is there throughout is among them, so every member must answer; raise Unavailable when one does not. Takes
+        memory for `limit` keys of each member. Switches greenlets.
+        """
+        expires = monotonic() + self._deadline
+        for _ in range(_ATTEMPTS):
+            document, _ring = self._view.current()
+            request = Request("keys", document.cluster, document.epoch, prefix=prefix, after=after, limit=limit)
+            frame = write_request(request)
+            replies = ask_all([(self._exchanges.to(node), frame) for node in document.members], expires)
+            pages: list[Sequence[str]] = []
+            for node, reply in zip(document.members, replies, strict=True):
+                answer = understand(reply)
+                if answer is not None and answer.keys is not None:
+                    pages.append(answer.keys)
+                elif answer is None or not self._reconcile(node, answer):
+                    raise Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
+            if len(pages) == len(replies):
+                return list(islice(merge(*pages), limit))
+        raise Unavailable("the cluster is changing", retry_after=1)
 
     def _run(self, batch: Batch) -> list[Done]:
         """Bring a batch to the owners of its keys; return what became of the parts, which together have each key once."""
@@ -93,15 +139,36 @@ class Coordinator:
                 one = _judge(batch.op, part, reply)
                 if isinstance(one, Done):
                     done.append(one)
+                elif one.beaten:
+                    if attempt + 1 < _ATTEMPTS and self._catch_up(batch, one.beaten):
+                        again += part.positions
+                        if batch.op == "delete":  # the next attempt will not find again what this one deleted
+                            done.append(Done(Part(part.node, (), b""), count=one.count))
+                    else:
+                        done.append(Done(part, failure=INDETERMINATE))
                 elif attempt + 1 < _ATTEMPTS and self._reconcile(part.node, one):
                     again += part.positions
                 else:
-                    done.append(Done(part, failure=STALE if one.refused in ("stale", "changing") else REFUSED))
+                    done.append(Done(part, failure=REFUSALS.get(one.refused, REFUSED)))
             if not again:
                 break
             document, ring = self._view.current()
             parts = batch.route(again, ring, document.cluster, document.epoch)
         return done
+
+    def _catch_up(self, batch: Batch, beaten: int) -> bool:
+        """Give a write a version after the one that it lost against; return whether that can be.
+
+        A client that has seen the other write acknowledged, by a coordinator whose clock is ahead, may rely on its own being
+        the later one. Nothing has been acknowledged yet, so the whole write may just as well have begun now.
+        """
+        try:
+            self._clock.observe(beaten)
+        except FarAhead:
+            return False
+        if batch.version is None or batch.version.stamp <= beaten:
+            batch.version = self._clock.now()
+        return True
 
     def _reconcile(self, node: Node, reply: Reply) -> bool:
         """After a refusal, bring this process and a node to the same document. Return whether asking again may help."""
@@ -129,7 +196,7 @@ def _judge(op: str, part: Part, reply: NodeReply) -> Done | Reply:
     answer = understand(reply)
     if answer is None or (op == "get" and not answer.refused):
         return Done(part, failure=BAD_ANSWER if op == "get" else INDETERMINATE)
-    return answer if answer.refused else Done(part, count=answer.count)
+    return answer if answer.refused or answer.beaten else Done(part, count=answer.count)
 
 
 def _write_failure(reply: NodeReply) -> KeyFailure:

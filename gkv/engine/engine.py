@@ -30,6 +30,9 @@ class Engine(ABC):
     durable: bool
     """Whether what a `write` wrote outlives the process and a power cut."""
 
+    was_clean: bool = True
+    """Whether the last stop was an orderly one; if not, `verify` should be run."""
+
     @property
     @abstractmethod
     def cluster(self) -> str | None:

@@ -14,7 +14,7 @@ gives way by itself after some work.
 
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -48,6 +48,9 @@ class Rendered(Protocol):
 
     @property
     def request_id(self) -> str: ...
+    @property
+    def stream(self) -> Iterator[bytes] | None:
+        """The body piece by piece, of unknown length, instead of `body`. It may have a `close`, which is called at the end."""
 
 
 class Application(Protocol):
@@ -177,6 +180,8 @@ class _Connection:
         if self._direct is not None:
             answer = self._direct(head.environ, body)
             keep_alive = head.keep_alive and not self._server.stopping
+            if answer.stream is not None:
+                return self._go_on(self._send_stream(answer, answer.stream, keep_alive, head.minor))
             self._send(self._assemble(answer, keep_alive, head.minor))
             return self._go_on(keep_alive)
         environ = head.environ.copy()
@@ -383,18 +388,46 @@ class _Connection:
             self._send(self._assemble(answer, keep_alive=False, minor=1))
             self._linger()
 
+    def _send_stream(self, answer: Rendered, pieces: Iterator[bytes], keep_alive: bool, minor: int) -> bool:
+        """Send an answer piece by piece, in chunks (RFC 9112, 7.1); to HTTP/1.0, up to the end of the connection.
+
+        Return whether the connection may be used again. An answer that fails on its way ends without its last chunk, so that
+        nobody takes it for whole.
+        """
+        keep_alive = keep_alive and minor > 0
+        try:
+            self._send(self._assemble(answer, keep_alive, minor))
+            for piece in pieces:
+                self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if minor else piece)
+                self._enter(WORK)
+        except _GoneError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the edge of a request, as above
+            print(f"request {answer.request_id}: the answer broke off: {error}", file=sys.stderr, flush=True)
+            raise _GoneError from None
+        finally:
+            close = getattr(pieces, "close", None)
+            if close is not None:
+                close()
+        if minor:
+            self._send(b"0\r\n\r\n")
+        return keep_alive
+
     def _assemble(self, answer: Rendered, keep_alive: bool, minor: int) -> bytes:
-        """Return an answer's bytes."""
+        """Return an answer's bytes; of one that comes in pieces, the head."""
         body = answer.body
+        length = f"Content-Length: {len(body)}"
+        if answer.stream is not None:
+            length = "Transfer-Encoding: chunked" if minor else "Connection: close"
         text = (
-            f"{_STATUS_LINES[answer.status]}Content-Type: {answer.content_type}\r\nContent-Length: {len(body)}\r\n"
+            f"{_STATUS_LINES[answer.status]}Content-Type: {answer.content_type}\r\n{length}\r\n"
             f"X-Request-Id: {answer.request_id}\r\n"
         )
         if answer.headers:
             text += "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
-        if not keep_alive:
+        if not keep_alive and not (answer.stream is not None and minor == 0):
             text += "Connection: close\r\n"
-        elif minor == 0:
+        elif keep_alive and minor == 0:
             text += "Connection: keep-alive\r\n"
         return b"%b%b\r\n%b" % (text.encode("latin-1"), self._server.date_line, body)
 

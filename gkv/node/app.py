@@ -1,6 +1,6 @@
-"""The node's Bottle application: the data API, and the frames that coordinators send."""
+"""The node's Bottle application: the data API, the frames that coordinators send, and the copy for a backup."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes
@@ -8,8 +8,17 @@ from gkv.errors import SyntaxProblem
 from gkv.net.channel import LENGTHS, PATH
 
 
-def build_app(data: DataApi, answer: Callable[[bytes], bytes], max_frames: int) -> Routes:
-    """Build the application; `answer` turns one frame into its reply, `max_frames` bounds the bytes of a gathered request."""
+def build_app(
+    data: DataApi,
+    answer: Callable[[Sequence[bytes]], Sequence[bytes]],
+    snapshot: Callable[[], Iterator[bytes]],
+    max_frames: int,
+) -> Routes:
+    """Build the application.
+
+    `answer` turns frames into their replies, `snapshot` begins a copy of the records, `max_frames` bounds the bytes of a
+    gathered request.
+    """
 
     def frames(request: Request) -> Response:
         body = request.body(max_frames)
@@ -19,14 +28,21 @@ def build_app(data: DataApi, answer: Callable[[bytes], bytes], max_frames: int) 
         sizes = list(map(int, lengths))
         if sum(sizes) != len(body):
             raise SyntaxProblem(f"{LENGTHS} says {sum(sizes)} bytes, the body has {len(body)}")
-        replies = []
+        cut = []
         start = 0
         for size in sizes:
-            replies.append(answer(body[start : start + size]))
+            cut.append(body[start : start + size])
             start += size
-        return Response(b"".join(replies), headers={LENGTHS: ",".join(str(len(reply)) for reply in replies)})
+        replies = answer(cut)
+        return Response(b"".join(replies), headers={LENGTHS: ",".join([str(len(reply)) for reply in replies])})
+
+    def copy(request: Request) -> Response:
+        request.query()
+        disposition = {"Content-Disposition": 'attachment; filename="data.mdb"'}
+        return Response(b"", "application/octet-stream", headers=disposition, stream=snapshot())
 
     routes = Routes()
     data.mount(routes)
     routes.add("POST", PATH, frames)
+    routes.add("GET", "/v1/snapshot", copy)
     return routes

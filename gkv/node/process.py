@@ -1,29 +1,35 @@
 """`gkv-node`: builds a node from its parts, serves, calls in at the proxy, and takes it down again."""
 
+from pathlib import Path
+
 import gevent
 
-from gkv import native
+from gkv import native, ring
 from gkv.api.data import DataApi
 from gkv.api.http import render_unread
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.view import View
 from gkv.config import Settings
-from gkv.coordinator import Coordinator, Exchanges
-from gkv.engine import ENGINES
-from gkv.errors import ConfigError, MemberConflict
+from gkv.coordinator import Clock, Coordinator, Exchanges
+from gkv.engine import Commits, open_engine
+from gkv.errors import GkvError, MemberConflict
 from gkv.model import Node
 from gkv.net.channel import ChannelLimits
 from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, raise_file_limit, say, settle
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.node.app import build_app
+from gkv.node.backup import Backup
+from gkv.node.health import Health
 from gkv.node.service import Service
 
 
 def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raise ConfigError or OSError when it cannot start, MemberConflict when it cannot join."""
+    """Run until SIGTERM or SIGINT.
+
+    Raise ConfigError, EngineError or OSError when it cannot start, MemberConflict when it cannot join, EngineFailed when it is
+    unknown what is on its disk.
+    """
     settings.check()
-    if settings.engine not in ENGINES:
-        raise ConfigError(f"--engine is {settings.engine!r}; there is: {', '.join(ENGINES)}")
     if native.warning:
         say(native.warning)
     raise_file_limit()
@@ -31,49 +37,60 @@ def run(settings: Settings) -> None:
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     me = Node(settings.name or f"{settings.host}:{port}", f"http://{settings.host}:{port}", settings.weight)
+    directory = Path(settings.data or f"gkv-data/{port}")
+    engine = open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk)
+    ended: list[GkvError] = []
+
+    def end_with(error: GkvError) -> None:
+        ended.append(error)
+        ending.set()
+
+    ttl = round(settings.tombstone_ttl * 1000)
+    commits = Commits(engine, tombstone_ttl=ttl, durability=settings.durability, on_failure=end_with)
+    clock = Clock(directory / "clock" if engine.durable else None)  # the engine has locked the directory
     view = View()
-    engine = ENGINES[settings.engine]()
-    service = Service(me.id, view, engine)
+    service = Service(me.id, view, engine, commits, clock, ttl)
     exchanges = Exchanges(settings.deadline, local=(me.url, service))
+    health = Health(engine)
     data = DataApi(
         view,
-        Coordinator(view, exchanges, settings.deadline),
+        Coordinator(view, exchanges, clock, settings.deadline),
         max_body=settings.max_body,
-        info=lambda: {
-            "role": "node",
-            "id": me.id,
-            "engine": {
-                "name": settings.engine,
-                "durable": engine.durable,
-                "keys": engine.records,
-                "bytes": engine.size,
-            },
-        },
-        checks=lambda: [("serving", not ending.is_set()), ("member", view.ring is not None)],
+        info=lambda: {"role": "node", "id": me.id, "engine": health.describe(settings, commits)},
+        checks=lambda: [
+            ("serving", not ending.is_set()),
+            ("member", view.ring is not None),
+            ("disk", not ended),
+        ],
     )
+    backup = Backup(commits.snapshot if engine.durable else None)
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
     limits = ServerLimits(max_body=ChannelLimits().gathered_bytes + 2 * settings.max_body)
-    server = Server(build_app(data, service.answer, limits.max_body), listener, render_unread, settings.names, limits)
+    app = build_app(data, service.answer, backup.begin, limits.max_body)
+    server = Server(app, listener, render_unread, settings.names, limits)
     settle()
     server.start()
     announce(f"Listening on port ...{port}")
+    if engine.durable and settings.durability == "async":
+        say(f"{me.id}: durability is async: what is acknowledged can be lost until it is on disk, some milliseconds later")
 
-    refused: list[Refused] = []
+    def is_fresh() -> bool:
+        return engine.durable and engine.cluster is None and not settings.accept_loss
 
     def call_in() -> None:
         try:
-            Caller(settings.proxy, me, service.adopt, service.held_cluster, say).run()
+            Caller(settings.proxy, me, service.adopt, service.held_cluster, is_fresh, say).run()
         except Refused as error:
-            refused.append(error)
-            ending.set()
+            end_with(MemberConflict(f"the proxy at {settings.proxy} refuses this node: {error}"))
 
-    helpers = [gevent.spawn(call_in)]
+    helpers = [gevent.spawn(call_in), gevent.spawn(health.verify, say)]
     if settings.until_stdin_closes:
         helpers.append(gevent.spawn(end_with_stdin, ending))
     ending.wait()
     gevent.killall(helpers)
     server.drain(DRAIN)
     exchanges.close()
+    commits.close()
     engine.close()
-    if refused:
-        raise MemberConflict(f"the proxy at {settings.proxy} refuses this node: {refused[0]}")
+    if ended:
+        raise ended[0]

@@ -1,79 +1,184 @@
-"""What a node does with one frame."""
+"""What a node does with frames."""
 
+from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
+
+import gevent
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.engine import Engine
-from gkv.model import Outcome
+from gkv.coordinator.clock import Clock, wall_ms
+from gkv.engine import Commits, Engine
+from gkv.errors import EngineFull, FarAhead, GkvError, Unavailable
+from gkv.model import Outcome, Write
 from gkv.net.channel import Call
 from gkv.wire.frames import BadFrame, Reply, Request, read_request, write_reply
+
+COMMIT_WITHIN = 30.0
+"""Seconds that a write waits for the disk. Its coordinator has given up far earlier."""
+MAX_LISTED = 10_001
+"""Keys in one page."""
+
+Waiting = Callable[[], Reply]
+"""Waits for what has been begun, and returns the answer to it. Switches greenlets."""
 
 
 class Service:
     """Answers frames from an engine, under the epoch that the node's view has.
 
-    Nothing here switches greenlets: between the check of the epoch and what is done under it nothing else happens.
+    Nothing switches greenlets between the check of the epoch and the moment at which a write is admitted; what has been
+    admitted is counted by `_settled_count`, which waits for it.
     """
 
-    def __init__(self, node_id: str, view: View, engine: Engine) -> None:
+    def __init__(self, node_id: str, view: View, engine: Engine, commits: Commits, clock: Clock, tombstone_ttl: int) -> None:
+        """`tombstone_ttl` is in ms."""
         self._id = node_id
         self._view = view
         self._engine = engine
+        self._commits = commits
+        self._clock = clock
+        self._oldest = tombstone_ttl // 2
 
     def submit(self, call: Call) -> None:
         """Answer a call of this process's own coordinator, as a channel would."""
-        call.finish(Outcome.ANSWERED, self.answer(call.frame))
+        call.sent = True
+        begun = self._begin(call.frame)
+        if isinstance(begun, Reply):
+            call.finish(Outcome.ANSWERED, write_reply(begun))
+        else:
+            gevent.spawn(lambda: call.finish(Outcome.ANSWERED, write_reply(begun())))
 
-    def answer(self, frame: bytes) -> bytes:
-        """Answer one frame. Does not raise on any input."""
+    def answer(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Answer frames, in their order. Does not raise on any input. Switches greenlets when it has to wait for the disk.
+
+        All are begun before the first is waited for, so the writes among them go to the disk together.
+        """
+        begun = [self._begin(frame) for frame in frames]
+        return [write_reply(one if isinstance(one, Reply) else one()) for one in begun]
+
+    def _begin(self, frame: bytes) -> Reply | Waiting:
         try:
             request = read_request(frame)
         except BadFrame as error:
-            return write_reply(Reply(refused=f"bad frame: {error}"))
-        return write_reply(self._do(request))
-
-    def _do(self, request: Request) -> Reply:
+            return Reply(refused=f"bad frame: {error}")
         if request.op == "status":
-            return Reply(count=self._engine.records)
+            return self._settled_count
         if request.op == "adopt":
             return self._take_over(request.document)
         document = self._view.document
         if document is None or (document.cluster, document.epoch) != (request.cluster, request.epoch):
             return Reply(refused="stale", document=document.to_json() if document else None)
         if request.op == "get":
-            return Reply(values=self._engine.read(request.keys))
+            return self._get(request.keys)
+        if request.op == "keys":
+            limit = min(request.limit, MAX_LISTED)
+            return Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms()))
         if document.joining is not None:
             return Reply(refused="changing")
-        if request.op == "delete":
-            return Reply(count=self._engine.delete(request.keys))
-        items = dict(zip(request.keys, request.values, strict=True))  # of a key that stands twice, the last value
-        self._engine.write(items)
-        return Reply(count=len(items))
+        return self._write(request)
 
-    def _take_over(self, data: Any) -> Reply:
+    def _get(self, keys: Sequence[str]) -> Reply | Waiting:
+        pending = self._commits.pending_for(keys)
+        if pending is None:
+            return Reply(values=self._engine.read(keys, wall_ms()))
+
+        def wait_for_it() -> Reply:
+            pending.wait(monotonic() + COMMIT_WITHIN)
+            return Reply(values=self._engine.read(keys, wall_ms()))
+
+        return lambda: _or_refused(wait_for_it)
+
+    def _write(self, request: Request) -> Reply | Waiting:
+        version = request.version
+        assert version is not None  # noqa: S101  # read_request has seen to it
+        try:
+            self._clock.observe(version.stamp)
+        except FarAhead:
+            return Reply(refused="ahead")
+        if version.millis < wall_ms() - self._oldest:
+            # What has been deleted since might be forgotten already, or be by the time that this comes to the disk.
+            return Reply(refused="the version is older than tombstones are kept")
+        try:
+            pending = self._commits.submit(_as_write(request))
+        except GkvError as error:
+            return _refused(error)
+
+        def wait_for_it() -> Reply:
+            applied = pending.wait(monotonic() + COMMIT_WITHIN)
+            return Reply(count=applied.existed if request.op == "delete" else keys, beaten=applied.beaten)
+
+        keys = len(pending.write.keys)
+        return lambda: _or_refused(wait_for_it)
+
+    def _take_over(self, data: Any) -> Reply | Waiting:
         try:
             document = Document.from_json(data)
         except ValueError as error:
             return Reply(refused=f"bad document: {error}")
-        if not self.adopt(document):
+        try:
+            taken = self.adopt(document)
+        except GkvError as error:
+            return _refused(error)
+        if not taken:
             mine = self._view.document
             return Reply(refused="stale", document=mine.to_json() if mine else None)
-        return Reply(count=self._engine.records)
+        return self._settled_count
+
+    def _settled_count(self) -> Reply:
+        """Return how many records there are once all that was admitted is on disk."""
+
+        def settled() -> Reply:
+            self._commits.settle(monotonic() + COMMIT_WITHIN)
+            return Reply(count=self._engine.live)
+
+        return _or_refused(settled)
 
     def adopt(self, document: Document) -> bool:
         """Take over a document that has this node as a member; return whether it is in force now.
 
-        A document of another cluster is only taken while the node holds nothing.
+        A document of another cluster is only taken while the node holds nothing. The cluster's id is on disk before anything
+        is written under it.
         """
         if document.member(self._id) is None:
             return False
         mine = self._view.document
+        if self._engine.cluster != document.cluster:
+            if self._engine.cluster is not None and self._engine.live:
+                return False
+            self._engine.join(document.cluster)
         if mine is not None and mine.cluster != document.cluster:
-            return self._engine.records == 0 and self._view.adopt(document, replace=True)
+            return self._view.adopt(document, replace=True)
         return self._view.adopt(document) or document == mine
 
     def held_cluster(self) -> str | None:
         """Return the cluster whose records this node holds, None when it holds none."""
-        document = self._view.document
-        return document.cluster if document is not None and self._engine.records else None
+        return self._engine.cluster if self._engine.live else None
+
+
+def _as_write(request: Request) -> Write:
+    """Return what is to be written; of a key that stands twice, the last item."""
+    keys, version = request.keys, request.version
+    assert version is not None  # noqa: S101  # as above
+    values: Sequence[bytes | None] = request.values if request.op == "set" else [None] * len(keys)
+    last = dict(zip(keys, range(len(keys)), strict=True))
+    if len(last) < len(keys):
+        expires = [request.expires[i] for i in last.values()] if request.expires else ()
+        return Write(version, list(last), [values[i] for i in last.values()], expires)
+    return Write(version, keys, values, request.expires)
+
+
+def _or_refused(answer: Waiting) -> Reply:
+    try:
+        return answer()
+    except GkvError as error:
+        return _refused(error)
+
+
+def _refused(error: GkvError) -> Reply:
+    """Say why nothing was done, or that it is not known whether it was."""
+    if isinstance(error, EngineFull):
+        return Reply(refused="full")
+    if isinstance(error, Unavailable) or error.code == "unavailable":
+        return Reply(refused="busy")
+    return Reply(refused="failed")

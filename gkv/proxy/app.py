@@ -24,20 +24,23 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
         reader = Reader(request.body(_MAX_JOIN))
         value, _ = reader.value()
         reader.end()
-        unknown = sorted(set(value) - {"id", "url", "weight", "cluster"}) if isinstance(value, dict) else []
+        unknown = sorted(set(value) - {"id", "url", "weight", "cluster", "fresh"}) if isinstance(value, dict) else []
         if unknown:
             raise InvalidMember(f"unknown member {ujson.dumps(unknown[0][:64])}")
         node = node_from_json(value)
         cluster = value.get("cluster")
         if cluster is not None and not isinstance(cluster, str):
             raise InvalidMember("a cluster is a string or null", pointers=[("/cluster", "not a cluster id")])
+        fresh = value.get("fresh", False)
+        if not isinstance(fresh, bool):
+            raise InvalidMember("fresh is true or false", pointers=[("/fresh", "not true or false")])
         host = urlsplit(node.url).hostname
         if host != request.remote_host:
             raise InvalidMember(
                 f"the url names {host}, but the call comes from {request.remote_host}; a node can only enlist itself",
                 pointers=[("/url", "not the caller's address")],
             )
-        return json_response(authority.join(node, cluster).to_json())
+        return json_response(authority.join(node, cluster, fresh=fresh).to_json())
 
     def show(request: Request) -> Response:
         request.query()

@@ -10,7 +10,7 @@ from gkv.api.http import render_unread
 from gkv.cluster.authority import Authority
 from gkv.cluster.view import View
 from gkv.config import Settings
-from gkv.coordinator import Coordinator, Exchanges
+from gkv.coordinator import Clock, Coordinator, Exchanges
 from gkv.net.process import DRAIN, announce, end_on_signals, raise_file_limit, say, settle
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.proxy.app import build_app
@@ -28,10 +28,12 @@ def run(settings: Settings) -> None:
     exchanges = Exchanges(settings.deadline)
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
-    authority = Authority(Path(settings.data), view, exchanges)
+    directory = Path(settings.data or "gkv-data/proxy")
+    authority = Authority(directory, view, exchanges)
+    clock = Clock(directory / "clock")  # the authority has locked the directory
     data = DataApi(
         view,
-        Coordinator(view, exchanges, settings.deadline),
+        Coordinator(view, exchanges, clock, settings.deadline),
         max_body=settings.max_body,
         info=lambda: {"role": "proxy"},
         checks=lambda: [("serving", not ending.is_set()), ("members", view.ring is not None)],

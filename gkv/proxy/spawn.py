@@ -45,8 +45,7 @@ class Children:
                 return
 
     def watch(self, ending: Event) -> None:
-        """Say when a child ends, until `ending` is set. It is not started again: what it held in memory is gone, and that is
-        for a person to know.
+        """Say when a child ends, until `ending` is set. It is not started again: why it ended is for a person to see first.
 
         Switches greenlets.
         """
@@ -56,8 +55,8 @@ class Children:
                 if process.poll() is not None:
                     del running[node_id]
                     self._say(
-                        f"node {node_id} ended with code {process.returncode}; what it held is gone. "
-                        f"Start an empty one: gkv-node {node_id.rpartition(':')[2]}"
+                        f"node {node_id} ended with code {process.returncode}; its keys cannot be answered until it is started "
+                        f"again: gkv-node {node_id.rpartition(':')[2]}"
                     )
             if ending.wait(0.5):
                 return
@@ -82,6 +81,9 @@ def _start(port: int, proxy: str, settings: Settings) -> subprocess.Popen[bytes]
     command = [sys.executable, "-P", "-m", "gkv.cli", "node", str(port), "--until-stdin-closes"]
     command += ["--host", settings.host, "--name", node_id, "--proxy", proxy]
     command += ["--deadline", f"{settings.deadline * 1000:.0f}ms", "--max-body", f"{settings.max_body}B"]
+    command += ["--engine", settings.engine, "--durability", settings.durability]
+    command += ["--max-disk", f"{settings.max_disk}B" if settings.max_disk else "0"]
+    command += ["--tombstone-ttl", f"{settings.tombstone_ttl:.0f}s"]
     if settings.insecure:
         command.append("--insecure")
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr)  # noqa: S603  # our own program, no shell

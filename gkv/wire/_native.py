@@ -5,6 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 from gkv import native
+from gkv.model import Version
 from gkv.ring._native import NativeRing
 from gkv.ring.ring import Ring
 from gkv.wire.batch import SIZES, Batch, Done, Part, PureRouter
@@ -31,8 +32,11 @@ class NativeBatch(Batch):
 
     __slots__ = ("_body", "_count", "_items", "_routed")
 
-    def __init__(self, op: str, body: bytes, items: Any, count: int, routed: Any, parts: list[Part]) -> None:
+    def __init__(
+        self, op: str, body: bytes, items: Any, count: int, routed: Any, parts: list[Part], version: Version | None
+    ) -> None:
         self.op = op
+        self.version = version
         self.parts = parts
         self._body = body
         self._items = items
@@ -86,18 +90,21 @@ class NativeRouter(PureRouter):
         self._written = _buffer(self._scratch)
         self._c_limits = _ffi.new("gkv_limits *", (limits.max_items, limits.max_key, limits.max_value))
         self._prefixes = {
-            op: f'{{"op":"{op}","cluster":"{cluster}","epoch":{epoch},"keys":['.encode() for op in ("get", "set", "delete")
+            op: f'{{"op":"{op}","cluster":"{cluster}","epoch":{epoch},{rest}'.encode()
+            for op, rest in (("get", '"keys":['), ("set", '"version":"'), ("delete", '"version":"'))
         }
 
-    def read(self, op: str, body: bytes) -> Batch:
+    def read(self, op: str, body: bytes, version: Version | None = None) -> Batch:
         with_values = op == "set"
         size = len(body)
         room = min(self._limits.max_items, size // _LEAST_ITEM) + 1
         items = _new(_ITEMS, room)
         count = _lib.gkv_scan(body, size, with_values, self._c_limits, items, room)
         if count < 0:
-            return super().read(op, body)
+            return super().read(op, body, version)
         prefix = self._prefixes[op]
+        if version is not None:
+            prefix = b'%b%b","keys":[' % (prefix, str(version).encode())
         nodes = self._nodes
         out = _new(_UINT32S, count + 4 * len(nodes))
         frames_room = size + 16 * count + (len(prefix) + 16) * min(len(nodes), count)
@@ -107,7 +114,7 @@ class NativeRouter(PureRouter):
             written = _buffer(frames)
         found = _lib.gkv_route(self._c_ring, body, items, count, with_values, prefix, len(prefix), out, frames, frames_room)
         if found < 0:
-            return super().read(op, body)
+            return super().read(op, body, version)
         answer = _unpack(out, count + 3 * found)
         parts = []
         start = frame_start = 0
@@ -115,4 +122,4 @@ class NativeRouter(PureRouter):
             node, end, frame_end = answer[at : at + 3]
             parts.append(Part(nodes[node], answer[start:end], written[frame_start:frame_end]))
             start, frame_start = end, frame_end
-        return NativeBatch(op, body, items, count, out, parts)
+        return NativeBatch(op, body, items, count, out, parts, version)

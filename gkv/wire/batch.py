@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from math import ceil
 
-from gkv.model import KeyFailure, Node
+from gkv.model import Damage, KeyFailure, Node, Version
 from gkv.ring import Ring
 from gkv.wire.client import Answer, Limits, read_items, read_keys, render_get
 from gkv.wire.frames import BadFrame, Request, read_reply, write_request
@@ -41,9 +42,11 @@ class Done:
 class Batch(ABC):
     """A batch that was read and routed once. `op` is `get`, `set` or `delete`."""
 
-    __slots__ = ("op", "parts")
+    __slots__ = ("op", "parts", "version")
 
     op: str
+    version: Version | None
+    """Of a write; whoever finds that it was too small gives a greater one and routes again."""
     parts: list[Part]
     """One for each owner, by the ring that was in force when the batch was read."""
 
@@ -57,22 +60,28 @@ class Batch(ABC):
     def values(self) -> Sequence[bytes]:
         """The texts of all values, in request order; empty but for a set."""
 
+    @property
+    def expires(self) -> Sequence[int]:
+        """When each key expires, in milliseconds since the Unix epoch, 0 for never; empty when none does."""
+        return ()
+
     def route(self, positions: Sequence[int], ring: Ring, cluster: str, epoch: int) -> list[Part]:
         """Route these keys of the batch again, by another ring or epoch."""
-        keys, values = self.keys, self.values
+        keys, values, expires = self.keys, self.values, self.expires
         parts = []
         for node, places, part_keys in ring.split([keys[i] for i in positions]):
             original = [positions[i] for i in places]
             part_values = [values[i] for i in original] if self.op == "set" else []
-            frame = write_request(Request(self.op, cluster, epoch, part_keys, part_values))
+            part_expires = [expires[i] for i in original] if expires else ()
+            request = Request(self.op, cluster, epoch, part_keys, part_values, version=self.version, expires=part_expires)
+            frame = write_request(request)
             parts.append(Part(node, original, frame))
         return parts
 
-    def render_get(self, done: Sequence[Done]) -> tuple[bytes, int]:
-        """Return the answer to a get, put together from what became of its parts, and how many keys have no definite answer."""
+    def answers(self, done: Sequence[Done]) -> list[Answer]:
+        """Return what is known about each key of a get, in request order, from what became of its parts."""
         keys = self.keys
         answers: list[Answer] = [None] * len(keys)
-        failed = 0
         for one in done:
             positions = one.part.positions
             failure = one.failure
@@ -82,18 +91,25 @@ class Batch(ABC):
                     failure = BAD_ANSWER
                 else:
                     for position, value in zip(positions, values, strict=True):
-                        answers[position] = value
+                        answers[position] = DAMAGED if isinstance(value, Damage) else value
             if failure is not None:
-                failed += len(positions)
                 for position in positions:
                     answers[position] = failure
-        return render_get(keys, answers), failed
+        return answers
+
+    def render_get(self, done: Sequence[Done]) -> tuple[bytes, int]:
+        """Return the answer to a get, put together from what became of its parts, and how many keys have no definite answer."""
+        answers = self.answers(done)
+        failed = sum(isinstance(answer, KeyFailure) for answer in answers)
+        return render_get(self.keys, answers), failed
 
 
 BAD_ANSWER = KeyFailure("bad-answer")
+DAMAGED = KeyFailure("damaged", retryable=False)
+"""The owner has a record of this key, and its bytes are not what was written."""
 
 
-def _values(frame: bytes, keys: Sequence[str]) -> Sequence[bytes | None] | None:
+def _values(frame: bytes, keys: Sequence[str]) -> Sequence[bytes | Damage | None] | None:
     """Return the values in the answer to a get of these keys, None when it is no such answer."""
     try:
         reply = read_reply(frame, keys)
@@ -105,13 +121,22 @@ def _values(frame: bytes, keys: Sequence[str]) -> Sequence[bytes | None] | None:
 class PureBatch(Batch):
     """A batch as Python objects."""
 
-    __slots__ = ("_keys", "_values")
+    __slots__ = ("_expires", "_keys", "_values")
 
-    def __init__(self, op: str, keys: Sequence[str], values: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        op: str,
+        keys: Sequence[str],
+        values: Sequence[bytes] = (),
+        expires: Sequence[int] = (),
+        version: Version | None = None,
+    ) -> None:
         self.op = op
         self.parts = []
+        self.version = version
         self._keys = keys
         self._values = values
+        self._expires = expires
 
     @property
     def keys(self) -> Sequence[str]:
@@ -120,6 +145,10 @@ class PureBatch(Batch):
     @property
     def values(self) -> Sequence[bytes]:
         return self._values
+
+    @property
+    def expires(self) -> Sequence[int]:
+        return self._expires
 
 
 class PureRouter:
@@ -131,16 +160,23 @@ class PureRouter:
         self._epoch = epoch
         self._limits = limits
 
-    def read(self, op: str, body: bytes) -> Batch:
-        """Read a batch; raise SyntaxProblem, InvalidItem, TooLarge or NotSupported, and then nothing of it may be applied."""
-        if op == "set":
-            items = read_items(body, self._limits)
-            return self._route(PureBatch(op, [key for key, _ in items], [value for _, value in items]))
-        return self.of_keys(op, read_keys(body, self._limits))
+    def read(self, op: str, body: bytes, version: Version | None = None) -> Batch:
+        """Read a batch; raise SyntaxProblem, InvalidItem or TooLarge, and then nothing of it may be applied.
 
-    def of_keys(self, op: str, keys: Sequence[str]) -> Batch:
+        A set and a delete have a `version`. A `ttl` counts from the version's milliseconds, which are never behind the clock,
+        so nothing expires early.
+        """
+        if op != "set":
+            return self.of_keys(op, read_keys(body, self._limits), version)
+        items = read_items(body, self._limits)
+        expires: list[int] = []
+        if version is not None and any(item.ttl is not None for item in items):
+            expires = [0 if item.ttl is None else version.millis + ceil(item.ttl * 1000) for item in items]
+        return self._route(PureBatch(op, [item.key for item in items], [item.value for item in items], expires, version))
+
+    def of_keys(self, op: str, keys: Sequence[str], version: Version | None = None) -> Batch:
         """Route keys that were read already."""
-        return self._route(PureBatch(op, keys))
+        return self._route(PureBatch(op, keys, version=version))
 
     def _route(self, batch: PureBatch) -> Batch:
         batch.parts = batch.route(range(len(batch.keys)), self._ring, self._cluster, self._epoch)

@@ -8,13 +8,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring as quote
-from typing import Any
+from typing import Any, NamedTuple
 
-from gkv.errors import InvalidItem, NotSupported, TooLarge
+from gkv.errors import InvalidItem, TooLarge
 from gkv.model import KeyFailure
 from gkv.wire.strict import Reader, check_text
 
-__all__ = ["Answer", "Limits", "check_key", "quote", "read_items", "read_keys", "render_get"]
+__all__ = ["Answer", "Item", "Limits", "check_key", "quote", "read_items", "read_keys", "render_get"]
+
+MAX_TTL = 100 * 366 * 86_400
+"""Seconds in a hundred years. What is to live longer has no ttl."""
 
 _short_name = re.compile(r"[^\x00-\x1f]{0,64}").match
 
@@ -135,13 +138,21 @@ def read_keys(body: bytes, limits: Limits) -> list[str]:
     return [item["key"] for item in _read_objects(body, limits, {"key": key}, ["key"])]
 
 
-def read_items(body: bytes, limits: Limits) -> list[tuple[str, bytes]]:
-    """Read `[{"key": ..., "value": ...}, ...]`; return each key with the text of its value, in request order.
+class Item(NamedTuple):
+    """One item of a set: its key, the text of its value, and after how many seconds it expires, None for never."""
 
-    Raises SyntaxProblem, InvalidItem, TooLarge, or NotSupported for an item with a `ttl`.
+    key: str
+    value: bytes
+    ttl: float | None = None
+
+
+def read_items(body: bytes, limits: Limits) -> list[Item]:
+    """Read `[{"key": ..., "value": ..., "ttl": ...}, ...]`, `ttl` being optional, in request order.
+
+    Raises SyntaxProblem, InvalidItem or TooLarge.
 
     >>> read_items(b'[{"key": "pi", "value": 3.1400}]', Limits())
-    [('pi', b'3.1400')]
+    [Item(key='pi', value=b'3.1400', ttl=None)]
     """
 
     def key(value: object, _text: str, pointer: str) -> str:
@@ -157,19 +168,12 @@ def read_items(body: bytes, limits: Limits) -> list[tuple[str, bytes]]:
     def ttl(value: object, _text: str, pointer: str) -> float:
         if not isinstance(value, float) or value <= 0:
             raise _invalid(pointer, "a ttl is a number of seconds above 0")
+        if value > MAX_TTL:
+            raise _invalid(pointer, f"a ttl has at most {MAX_TTL} seconds")
         return value
 
-    expiring = None
-    items = []
     objects = _read_objects(body, limits, {"key": key, "value": value, "ttl": ttl}, ["key", "value"])
-    for position, item in enumerate(objects):
-        items.append((item["key"], item["value"]))
-        if "ttl" in item and expiring is None:
-            expiring = f"/{position}/ttl"
-    if expiring is not None:
-        what = "values that expire are not available in this version"
-        raise NotSupported(f"{expiring}: {what}; nothing was set", pointers=[(expiring, what)])
-    return items
+    return [Item(item["key"], item["value"], item.get("ttl")) for item in objects]
 
 
 def render_get(keys: Sequence[str], answers: Sequence[Answer]) -> bytes:

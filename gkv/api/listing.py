@@ -1,0 +1,89 @@
+"""`GET /v1/kv`: keys by prefix, page by page, in code point order over all nodes.
+
+A page ends with a cursor, which says after which key the next one begins. The client keeps it, so it is good for ever and after
+any restart; a checksum tells a cursor of this listing from everything else.
+"""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
+from json.encoder import encode_basestring as quote
+
+from gkv.api.http import Request, Response
+from gkv.coordinator import Coordinator
+from gkv.errors import Unavailable, WrongParameter
+from gkv.model import KeyFailure
+
+MAX_KEYS = 10_000
+MAX_VALUES = 100
+"""Keys in one page, without and with their values: a page lies in memory whole, and a value may have a mebibyte."""
+_DEFAULT = 100
+_CHECK = 6
+
+
+def write_cursor(prefix: str, after: str) -> str:
+    """Return the cursor of a listing by prefix that goes on after a key.
+
+    >>> read_cursor("a/", write_cursor("a/", "a/b"))
+    'a/b'
+    """
+    key = after.encode()
+    return urlsafe_b64encode(_check(prefix, key) + key).decode().rstrip("=")
+
+
+def read_cursor(prefix: str, cursor: str) -> str:
+    """Return the key after which a listing by prefix goes on; raise WrongParameter for what is no cursor of it."""
+    try:
+        data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        after = data[_CHECK:].decode()
+        if data[:_CHECK] == _check(prefix, data[_CHECK:]) and write_cursor(prefix, after) == cursor:
+            return after
+    except ValueError:
+        pass
+    raise WrongParameter("cursor is none that was given for this prefix; start again without it")
+
+
+def _check(prefix: str, key: bytes) -> bytes:
+    return blake2b(b"%b\0%b" % (prefix.encode(), key), digest_size=_CHECK).digest()
+
+
+def list_keys(request: Request, coordinator: Coordinator) -> Response:
+    """Answer a request for a page. Switches greenlets."""
+    given = {name: found[0] for name, found in request.query(once=["prefix", "limit", "cursor", "values"]).items()}
+    prefix = given.get("prefix", "")
+    if len(prefix.encode()) > coordinator.limits.max_key or "\0" in prefix:
+        raise WrongParameter(f"prefix has at most {coordinator.limits.max_key} bytes as UTF-8, and no U+0000")
+    with_values = given.get("values", "0")
+    if with_values not in ("0", "1"):
+        raise WrongParameter("values is 0 or 1")
+    limit = _limit(given.get("limit"), MAX_VALUES if with_values == "1" else MAX_KEYS)
+    after = read_cursor(prefix, given["cursor"]) if "cursor" in given else ""
+
+    keys = coordinator.keys(prefix, after, limit)
+    cursor = write_cursor(prefix, keys[-1]) if len(keys) == limit else ""
+    members = []
+    if with_values == "1":
+        keys, values = _with_values(keys, coordinator)
+        members.append(b'"values":[%b]' % b",".join(values))
+    members.insert(0, b'"keys":[%b]' % ",".join(map(quote, keys)).encode())
+    members.append(f'"cursor":"{cursor}","complete":false'.encode() if cursor else b'"complete":true')
+    return Response(b"{%b}" % b",".join(members))
+
+
+def _limit(text: str | None, most: int) -> int:
+    if text is None:
+        return _DEFAULT
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= most:
+        raise WrongParameter(f"limit is a whole number from 1 to {most}")
+    return int(text)
+
+
+def _with_values(keys: list[str], coordinator: Coordinator) -> tuple[list[str], list[bytes]]:
+    """Return the keys that still have a value, and their values."""
+    batch = coordinator.router().of_keys("get", keys)
+    answers = batch.answers(coordinator.read(batch))
+    for key, answer in zip(keys, answers, strict=True):
+        if isinstance(answer, KeyFailure):
+            raise Unavailable(f"the value of {quote(key)} cannot be read now ({answer.code})", retry_after=1)
+    found = [(key, answer) for key, answer in zip(keys, answers, strict=True) if isinstance(answer, bytes)]
+    return [key for key, _ in found], [value for _, value in found]
