@@ -1,0 +1,70 @@
+"""kill -9 in the middle of writes: at random moments, and at each call that brings something to the disk."""
+
+import time
+
+import pytest
+
+from tests.faults.conftest import needs
+
+
+def test_kill_at_random_moments_loses_nothing_acknowledged(tmp_path, drive, dump, ledger, report, sample, pick):
+    kills = sample(20, 100)
+    killed_writing = 0
+    slowest = 0.0
+    for number in range(kills):
+        if number % 10 == 0:
+            directory = tmp_path / f"store-{number}"
+            directory.mkdir()
+        began = time.monotonic()
+        driver = drive("write", directory, "--run", number)
+        assert driver.wait_for("acked", pick.randrange(1, 150)), driver.stderr
+        time.sleep(pick.random() * 0.01)  # the fault's moment: an acknowledgement is close to the end of a commit
+        driver.kill()
+        slowest = max(slowest, time.monotonic() - began)
+        killed_writing += driver.process.returncode == -9
+        ledger.add(driver)
+        if number % 10 == 9 or number == kills - 1:
+            marks = dump(directory)
+            assert ledger.compare(marks) == {}
+            report(f"{number + 1} kills: {ledger.acknowledged} batches acknowledged, {len(marks)} records found, lost 0")
+            ledger.acked.clear()
+            ledger.deleting.clear()
+            ledger.deleted.clear()
+    report(f"slowest kill {slowest:.2f} s")
+    assert killed_writing == kills
+
+
+def killed_at(call, k, drive, directory, run):
+    """Let a driver be killed on entering its k-th call of this kind."""
+    # Without --seccomp-bpf: with it, strace 6.1 never sends the signal. So every call is slow, and fewer greenlets write.
+    trace = ["strace", "-f", "-qq", "-o", "/dev/null", f"--trace={call}", f"--inject={call}:signal=SIGKILL:when={k}"]
+    driver = drive("write", directory, "--run", run, "--greenlets", 3, "--batches", 400, under=trace)
+    assert driver.ended() == -9, (k, driver.lines[-3:], driver.stderr)
+    return driver
+
+
+@pytest.mark.parametrize(("call", "acknowledged_a_kill"), [("fdatasync", 50), ("pwrite64", 3)])
+def test_kill_at_each_of_the_first_calls_that_reach_the_disk_loses_nothing_acknowledged(
+    call, acknowledged_a_kill, tmp_path, drive, dump, ledger, report, sample, pick
+):
+    """A commit of LMDB writes its pages, forces them with fdatasync, and writes a meta page through a file opened O_DSYNC."""
+    needs("strace")
+    directory = tmp_path / "store"
+    directory.mkdir()
+    step = sample(20, 1)
+    when = list(range(1 + pick.randrange(step), 201, step))
+    for k in when:
+        ledger.add(killed_at(call, k, drive, directory, k))
+        if k % 40 == 0 or k == when[-1]:
+            assert ledger.compare(dump(directory)) == {}
+    report(f"{len(when)} kills, {ledger.acknowledged} batches acknowledged, lost 0")
+    assert ledger.acknowledged >= acknowledged_a_kill * len(when)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_kill_while_a_new_store_is_made_leaves_what_can_be_opened(k, tmp_path, drive, dump):
+    needs("strace")
+    directory = tmp_path / "store"
+    directory.mkdir()
+    assert "ready" not in killed_at("fsync", k, drive, directory, 0).lines
+    assert dump(directory) == {}

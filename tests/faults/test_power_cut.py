@@ -1,0 +1,46 @@
+"""Power cuts: an ext4 file system is shut down without its log, the process killed, the disk mounted again."""
+
+import time
+
+from tests.faults.conftest import Ledger
+
+
+def cut(disk, drive, ledger, pick, run, *options):
+    """Write to the disk until it loses power; return how much was acknowledged."""
+    driver = drive("write", disk.path / "store", "--run", run, *options)
+    assert driver.wait_for("acked", pick.randrange(20, 200)), driver.stderr
+    time.sleep(pick.random() * 0.01)  # the fault's moment
+    disk.cut_power()
+    driver.kill()
+    disk.unmount()
+    disk.mount()
+    return ledger.add(driver)
+
+
+def test_power_cut_loses_nothing_acknowledged(make_disk, drive, dump, ledger, report, sample, pick):
+    disk = make_disk(64)
+    (disk.path / "store").mkdir()
+    cuts = sample(3, 20)
+    for number in range(cuts):
+        acknowledged = cut(disk, drive, ledger, pick, number)
+        assert acknowledged >= 20
+        assert ledger.compare(dump(disk.path / "store")) == {}
+    report(f"{cuts} cuts, {ledger.acknowledged} batches acknowledged, lost 0")
+
+
+def test_power_cut_of_a_store_that_does_not_sync_loses_what_was_acknowledged(make_disk, drive, dump, report, sample, pick):
+    """The control: a test that finds nothing lost here could not find anything."""
+    lost = acknowledged = 0
+    for number in range(sample(1, 3)):
+        ledger = Ledger()
+        disk = make_disk(64)
+        store = disk.path / "store"
+        store.mkdir()
+        driver = drive("write", store, "--run", 99, "--batches", 20)  # a sound beginning, so that there is a store to open
+        assert driver.ended() == 0, driver.stderr
+        ledger.add(driver)
+        acknowledged += cut(disk, drive, ledger, pick, number, "--unsynced")
+        found = ledger.compare(dump(store)) if (store / "data.mdb").exists() else {"lost": ledger.acknowledged}
+        lost += found["lost"]
+    report(f"control without sync: {acknowledged} batches acknowledged, {lost} lost")
+    assert lost > 0
