@@ -9,7 +9,7 @@ import gevent
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator.clock import Clock, wall_ms
-from gkv.engine import Commits, Engine
+from gkv.engine import Commits, Engine, Pending
 from gkv.errors import EngineFull, FarAhead, GkvError, Unavailable
 from gkv.model import Outcome, Write
 from gkv.net.channel import Call
@@ -44,6 +44,8 @@ class Service:
         """Answer a call of this process's own coordinator, as a channel would."""
         call.sent = True
         begun = self._begin(call.frame)
+        if isinstance(begun, Request):
+            begun = self._read([begun])[0]
         if isinstance(begun, Reply):
             call.finish(Outcome.ANSWERED, write_reply(begun))
         else:
@@ -52,12 +54,34 @@ class Service:
     def answer(self, frames: Sequence[bytes]) -> list[bytes]:
         """Answer frames, in their order. Does not raise on any input. Switches greenlets when it has to wait for the disk.
 
-        All are begun before the first is waited for, so the writes among them go to the disk together.
+        All are begun before the first is waited for: the writes among them go to the disk together, and the gets are one call
+        of the engine.
         """
         begun = [self._begin(frame) for frame in frames]
-        return [write_reply(one if isinstance(one, Reply) else one()) for one in begun]
+        gets = [one for one in begun if isinstance(one, Request)]
+        read = iter(self._read(gets) if gets else ())
+        answers = []
+        for one in begun:
+            reply = next(read) if isinstance(one, Request) else one
+            answers.append(write_reply(reply if isinstance(reply, Reply) else reply()))
+        return answers
 
-    def _begin(self, frame: bytes) -> Reply | Waiting:
+    def _read(self, gets: Sequence[Request]) -> list[Reply]:
+        keys = gets[0].keys if len(gets) == 1 else [key for get in gets for key in get.keys]
+        try:
+            values = self._engine.read(keys, wall_ms())
+        except GkvError as error:
+            return [_refused(error)] * len(gets)
+        replies = []
+        start = 0
+        for get in gets:
+            end = start + len(get.keys)
+            replies.append(Reply(values=values[start:end]))
+            start = end
+        return replies
+
+    def _begin(self, frame: bytes) -> Reply | Waiting | Request:
+        """Do what can be done at once; return a get that is to be read, the answer, or what waits for it."""
         try:
             request = read_request(frame)
         except BadFrame as error:
@@ -70,7 +94,8 @@ class Service:
         if document is None or (document.cluster, document.epoch) != (request.cluster, request.epoch):
             return Reply(refused="stale", document=document.to_json() if document else None)
         if request.op == "get":
-            return self._get(request.keys)
+            pending = self._commits.pending_for(request.keys)
+            return request if pending is None else self._get_after(pending, request.keys)
         if request.op == "keys":
             limit = min(request.limit, MAX_LISTED)
             return Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms()))
@@ -78,11 +103,7 @@ class Service:
             return Reply(refused="changing")
         return self._write(request)
 
-    def _get(self, keys: Sequence[str]) -> Reply | Waiting:
-        pending = self._commits.pending_for(keys)
-        if pending is None:
-            return Reply(values=self._engine.read(keys, wall_ms()))
-
+    def _get_after(self, pending: Pending, keys: Sequence[str]) -> Waiting:
         def wait_for_it() -> Reply:
             pending.wait(monotonic() + COMMIT_WITHIN)
             return Reply(values=self._engine.read(keys, wall_ms()))
