@@ -31,9 +31,13 @@ MIN_MAP = 64 << 20
 MIN_DISK = 8 << 20
 RESERVE_FILE = 4 << 20
 """Given up when the disk is full, so that deletes can go on: they copy pages before they free any."""
+SHORT_WRITE = 1 << 20
+"""With less room on the disk, an EIO is taken for a write that had only some of its bytes taken."""
 MARGIN_PAGES = 16
 """What the pages of the sub-databases do not show: the two meta pages, the list of free pages, the main database."""
 MAX_KEY = 480
+_PAGES_FOR_A_RECORD = 8
+"""An upper bound in practice: a leaf in each of three trees, and the branches above them that are not shared."""
 
 _TOKENS_AT = [slice(start, start + TOKEN) for start in range(0, 1024 * TOKEN, TOKEN)]
 
@@ -303,8 +307,10 @@ class LmdbEngine(Engine):
                 txn.put(b"size", b"%d" % (counted + merge.grown), db=self._meta)
             return applied
 
+        size = sum(len(value) for write in writes for value in write.values if value is not None)
+        self._refuse_during_snapshot(size, sum(len(places) for _, places in batches))
         if sets:
-            self._refuse_when_full(sum(len(value) for write in writes for value in write.values if value is not None))
+            self._refuse_when_full(size)
         return self._commit(merge_all, sets, syncing)
 
     def _checked_places(self, keys: Sequence[str]) -> list[bytes]:
@@ -318,6 +324,7 @@ class LmdbEngine(Engine):
         with self._begin() as txn:  # most often nothing is due, and looking costs no commit
             if not any(self._overdue(txn, kind, until, 1) for kind, until in ends):
                 return 0
+        self._refuse_during_snapshot(0, limit)
 
         def take(txn: lmdb.Transaction) -> int:
             counted = _size_in(txn, self._meta)
@@ -369,14 +376,15 @@ class LmdbEngine(Engine):
             if self._max_disk and sets and used > self._bound:
                 raise self._over_bound()
             syncing()
-            txn.commit()
+            committing, txn = txn, None  # whether or not that works, nothing is left to abort
+            committing.commit()
             self._used = used
         except lmdb.MapFullError:
             if self._max_disk and self._map >= _whole_pages(self._max_disk):
                 raise self._over_bound() from None
             raise OutOfRoom(f"the map of {self.path} has {self._map} bytes, which is not enough") from None
         except lmdb.Error as error:
-            if _is_no_space(error):
+            if _is_no_space(error, self.path):
                 raise _NoSpaceError from error
             # Among these is a failed fdatasync: LMDB itself would go on and acknowledge what may never reach the disk.
             self.failed = EngineFailed(f"{self.path} cannot be written, nothing more is acknowledged: {error}")
@@ -385,7 +393,7 @@ class LmdbEngine(Engine):
             return done
         finally:
             if txn is not None:
-                with suppress(lmdb.Error):  # of a commit that failed, nothing is left to abort
+                with suppress(lmdb.Error):
                     txn.abort()
 
     def _over_bound(self) -> EngineFull:
@@ -437,6 +445,16 @@ class LmdbEngine(Engine):
             raise self._over_bound()
         if self._disk_full and not self._room_again(incoming):
             raise EngineFull(f"no space is left on the disk of {self.path}; deletes free some")
+
+    def _refuse_during_snapshot(self, incoming: int, records: int) -> None:
+        """Raise EngineBusy for what might not fit the map, which a snapshot keeps from growing.
+
+        It must not be tried: the binding's `abort` waits until the snapshot is done, however long that takes.
+        """
+        if self._snapshots:
+            free = self._map - int(self._environment.info()["last_pgno"]) * self._page
+            if free < 2 * incoming + _PAGES_FOR_A_RECORD * records * self._page + (1 << 20):
+                raise EngineBusy("the store cannot grow until its snapshot is done", retry_after=1)
 
     def _room_again(self, incoming: int) -> bool:
         """Return whether values may be tried again after the disk was full.
@@ -586,9 +604,17 @@ def _size_in(txn: lmdb.Transaction, meta: Any) -> int:
     return int(txn.get(b"size", b"0", db=meta))
 
 
-def _is_no_space(error: lmdb.Error) -> bool:
+def _is_no_space(error: lmdb.Error, path: Path) -> bool:
+    """Return whether a transaction came to nothing because the disk of `path` is full.
+
+    A disk that fills in the middle of a write takes its first part, and LMDB says EIO to that as well. Nothing is written after it:
+    the pages belong to no commit, as after ENOSPC. Were it a bad disk that is full besides, this commit would not be acknowledged
+    either, and LMDB refuses all others after a meta page that could not be written.
+    """
     # The binding has a class for ENOSPC; a quota it names by its text alone.
-    return isinstance(error, lmdb.DiskError) or os.strerror(errno.EDQUOT) in str(error)
+    if isinstance(error, lmdb.DiskError) or os.strerror(errno.EDQUOT) in str(error):
+        return True
+    return os.strerror(errno.EIO) in str(error) and _free_on_disk(path) < SHORT_WRITE
 
 
 def _whole_pages(size: int) -> int:
