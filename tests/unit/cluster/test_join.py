@@ -14,16 +14,19 @@ import pytest
 from gkv.cluster.authority import Authority
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Coordinator, Exchanges
-from gkv.engine import MemoryEngine
+from gkv.coordinator import Clock, Coordinator, Exchanges
+from gkv.coordinator.clock import wall_ms
+from gkv.engine import Commits, MemoryEngine
 from gkv.errors import MemberConflict, Unavailable
 from gkv.model import Node, Outcome
 from gkv.net.channel import Call
 from gkv.node.service import Service
+from gkv.ring import tokens
 
 NODES = [Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(3)]
 KEYS = [f"key{i}" for i in range(40)]
 """Enough that each of three nodes owns some of them."""
+TTL = 86_400_000
 
 
 class Cluster(Exchanges):
@@ -31,9 +34,13 @@ class Cluster(Exchanges):
 
     def __init__(self) -> None:
         super().__init__(deadline=0.05)
-        self.engines = {node.id: MemoryEngine() for node in NODES}
+        self.engines = {node.id: MemoryEngine(tokens) for node in NODES}
         self.views = {node.id: View() for node in NODES}
-        self.services = {node.id: Service(node.id, self.views[node.id], self.engines[node.id]) for node in NODES}
+        self.commits = {node.id: Commits(self.engines[node.id], tombstone_ttl=TTL) for node in NODES}
+        self.services = {
+            node.id: Service(node.id, self.views[node.id], self.engines[node.id], self.commits[node.id], Clock(None), TTL)
+            for node in NODES
+        }
         self.silent: set[str] = set()
         self.step: Callable[[], None] = lambda: None
 
@@ -53,6 +60,13 @@ class Cluster(Exchanges):
             counts += super().adopt(document, [node])
             self.step()
         return counts
+
+    def end(self) -> None:
+        """End the greenlets behind the engines, and look at what these hold."""
+        for commits in self.commits.values():
+            commits.close()
+        for engine in self.engines.values():
+            assert engine.check() == []
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -82,8 +96,7 @@ def cluster() -> Iterator[Cluster]:
     """Give nodes that have no cluster yet."""
     cluster = Cluster()
     yield cluster
-    for engine in cluster.engines.values():
-        assert engine.check() == []
+    cluster.end()
 
 
 def open_authority(directory: Path, cluster: Cluster) -> tuple[Authority, View]:
@@ -98,10 +111,14 @@ def two_members(directory: Path, cluster: Cluster) -> tuple[Authority, View]:
     return authority, view
 
 
+def coordinator_of(view: View, cluster: Cluster) -> Coordinator:
+    return Coordinator(view, cluster, Clock(None), 0.05)
+
+
 def write(coordinator: Coordinator, keys: Sequence[str]) -> list[str]:
     """Set these keys and return those that were acknowledged."""
     body = json.dumps([{"key": key, "value": 1} for key in keys]).encode()
-    written = coordinator.write(coordinator.router().read("set", body))
+    written = coordinator.write(coordinator.router().read("set", body, coordinator.version()))
     assert written.keys == len(keys) - len(written.failed)
     return [key for key in keys if key not in written.failed]
 
@@ -121,8 +138,8 @@ STEPS = 10
 @pytest.mark.parametrize("moment", range(STEPS))
 def test_write_at_any_moment_of_a_join_is_found_afterwards(moment: int, writer: str, tmp_path: Path, cluster: Cluster) -> None:
     authority, view = two_members(tmp_path, cluster)
-    coordinators = {"proxy": Coordinator(view, cluster, 0.05)}
-    coordinators |= {node_id: Coordinator(cluster.views[node_id], cluster, 0.05) for node_id in ("n0", "n1")}
+    coordinators = {"proxy": coordinator_of(view, cluster)}
+    coordinators |= {node_id: coordinator_of(cluster.views[node_id], cluster) for node_id in ("n0", "n1")}
     steps = 0
     acknowledged: list[str] = []
 
@@ -167,13 +184,13 @@ def test_write_under_the_old_epoch_is_refused_once_a_member_has_the_new_one(tmp_
     old = View()
     old.adopt(authority.document)
     authority.join(NODES[2], None)
-    coordinator = Coordinator(old, cluster, 0.05)
+    coordinator = coordinator_of(old, cluster)
     assert write(coordinator, KEYS) == KEYS
     assert old.document == authority.document, "the refusal brought the new document"
     ring = old.ring
     assert ring is not None
     for node, _, keys in ring.split(KEYS):
-        assert cluster.engines[node.id].read(keys) == [b"1"] * len(keys)
+        assert cluster.engines[node.id].read(keys, wall_ms()) == [b"1"] * len(keys)
 
 
 def test_join_refused_in_its_second_phase_leaves_nobody_waiting(tmp_path: Path, cluster: Cluster) -> None:
@@ -191,7 +208,7 @@ def test_join_refused_in_its_second_phase_leaves_nobody_waiting(tmp_path: Path, 
         authority.join(NODES[2], None)
     cluster.step = lambda: None
     cluster.silent.clear()
-    coordinator = Coordinator(view, cluster, 0.05)
+    coordinator = coordinator_of(view, cluster)
     assert write(coordinator, KEYS) == KEYS
     assert view.document is not None
     assert view.document.member("n2") is None
@@ -223,10 +240,11 @@ def test_crash_at_any_step_of_a_join_is_taken_back_or_complete(tmp_path: Path, c
         again, view = open_authority(directory, fresh)
         assert again.document.joining is None
         assert again.document.epoch >= before
-        assert write(Coordinator(view, fresh, 0.05), KEYS) == KEYS, f"stuck after step {moment}"
+        assert write(coordinator_of(view, fresh), KEYS) == KEYS, f"stuck after step {moment}"
         again.close()
+        fresh.end()
 
 
 def test_view_without_a_member_refuses_at_once(cluster: Cluster) -> None:
     with pytest.raises(Unavailable):
-        Coordinator(View(), cluster, 60).router()
+        Coordinator(View(), cluster, Clock(None), 60).router()
