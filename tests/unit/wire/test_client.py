@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkv.errors import GkvError, InvalidItem, NotSupported, SyntaxProblem, TooLarge
+from gkv.errors import GkvError, InvalidItem, SyntaxProblem, TooLarge
 from gkv.model import KeyFailure
-from gkv.wire.client import Limits, check_key, read_items, read_keys, render_failed, render_get
+from gkv.wire.client import MAX_TTL, Item, Limits, check_key, read_items, read_keys, render_failed, render_get
 
 LIMITS = Limits()
 
@@ -190,17 +190,17 @@ def test_check_key_that_cannot_be_one_raises_invalid_item(key):
 )
 @pytest.mark.parametrize("layout", [b'[{"key":"a","value":%b}]', b'[ { "value" :\n %b \t, "key" : "a" } ]'])
 def test_read_items_value_keeps_its_text_byte_for_byte(text, layout):
-    assert dict(read_items(layout % text, LIMITS)) == {"a": text}
+    assert read_items(layout % text, LIMITS) == [Item("a", text)]
 
 
-def test_read_items_same_key_twice_has_its_last_value():
+def test_read_items_same_key_twice_stands_twice_in_request_order():
     body = b'[{"key":"a","value":1},{"key":"b","value":2},{"key":"\\u0061","value":3}]'
-    assert dict(read_items(body, LIMITS)) == {"a": b"3", "b": b"2"}
+    assert read_items(body, LIMITS) == [Item("a", b"1"), Item("b", b"2"), Item("a", b"3")]
 
 
 def test_read_items_normal_forms_stay_two_keys():
     body = '[{"key":"\u00e9","value":1},{"key":"e\u0301","value":2}]'.encode()
-    assert dict(read_items(body, LIMITS)) == {"\u00e9": b"1", "e\u0301": b"2"}
+    assert read_items(body, LIMITS) == [Item("\u00e9", b"1"), Item("e\u0301", b"2")]
 
 
 @pytest.mark.parametrize("body", [b"[]", b" [\n] "])
@@ -234,19 +234,35 @@ def test_read_items_invalid_item_raises_with_its_pointer(body, pointer, what):
 
 def test_read_items_value_64_levels_deep_is_kept():
     text = b"[" * 64 + b"]" * 64
-    assert dict(read_items(b'[{"key":"a","value":%b}]' % text, LIMITS)) == {"a": text}
+    assert read_items(b'[{"key":"a","value":%b}]' % text, LIMITS) == [Item("a", text)]
 
 
-@pytest.mark.parametrize("ttl", [b"1", b"60", b"0.5", b"1e9"])
-def test_read_items_valid_ttl_raises_not_supported(ttl):
-    body = b'[{"key":"a","value":1},{"key":"b","value":2,"ttl":%b},{"key":"c","value":2,"ttl":%b}]' % (ttl, ttl)
-    with pytest.raises(NotSupported) as caught:
-        read_items(body, LIMITS)
-    assert caught.value.status == 501
-    assert pointers(caught.value) == ["/1/ttl"]
+@pytest.mark.parametrize(
+    ("ttl", "seconds"),
+    [
+        (b"1", 1.0),
+        (b"60", 60.0),
+        (b"0.5", 0.5),
+        (b"1.5e3", 1500.0),
+        (b"1e-9", 1e-9),
+        (b"3162240000", 3_162_240_000.0),
+        (b"3162240000.0", 3_162_240_000.0),
+    ],
+)
+def test_read_items_valid_ttl_stands_with_its_item_alone(ttl, seconds):
+    body = b'[{"key":"a","value":1},{"ttl":%b,"key":"b","value":2},{"key":"c","value":3, "ttl" : %b }]' % (ttl, ttl)
+    assert read_items(body, LIMITS) == [Item("a", b"1"), Item("b", b"2", seconds), Item("c", b"3", seconds)]
 
 
-@pytest.mark.parametrize("ttl", [b'"1"', b"-1", b"0", b"0.0", b"-0.5", b"true", b"null", b"[]", b"{}", b"1e-400"])
+@pytest.mark.parametrize("ttl", [b"3162240000.1", b"3162240001", b"1e10", b"1e300", b"9" * 300])
+def test_read_items_ttl_of_more_than_a_hundred_years_raises_invalid_item_and_says_how_many_there_may_be(ttl):
+    with pytest.raises(InvalidItem, match=f"a ttl has at most {MAX_TTL} seconds") as caught:
+        read_items(b'[{"key":"a","value":1,"ttl":%b}]' % ttl, LIMITS)
+    assert pointers(caught.value) == ["/0/ttl"]
+    assert MAX_TTL == 3_162_240_000
+
+
+@pytest.mark.parametrize("ttl", [b'"1"', b"-1", b"0", b"0.0", b"-0.5", b"true", b"null", b"[]", b"{}", b"1e-400", b"-0", b"NaN", b"1e400"])
 def test_read_items_invalid_ttl_raises_invalid_item(ttl):
     with pytest.raises(InvalidItem) as caught:
         read_items(b'[{"key":"a","value":1},{"ttl":%b,"key":"b","value":2}]' % ttl, LIMITS)
@@ -270,7 +286,7 @@ def test_read_keys_with_a_ttl_raises_unknown_member():
 )
 def test_read_items_value_at_its_limit_is_kept_and_one_over_refused(text, limit):
     body = b'[{"key":"a","value":0},{"key":"b","value":%b}]' % text
-    assert dict(read_items(body, Limits(max_value=limit)))["b"] == text
+    assert read_items(body, Limits(max_value=limit))[1] == Item("b", text)
     with pytest.raises(TooLarge, match=f"at most {limit - 1} bytes as JSON text, this one has {limit}$") as caught:
         read_items(body, Limits(max_value=limit - 1))
     assert pointers(caught.value) == ["/1/value"]
@@ -278,7 +294,7 @@ def test_read_items_value_at_its_limit_is_kept_and_one_over_refused(text, limit)
 
 def test_read_items_value_of_1_mib_is_the_default_limit():
     body = b'[{"key":"a","value":"%b"}]'
-    assert len(dict(read_items(body % (b"x" * ((1 << 20) - 2)), LIMITS))["a"]) == 1 << 20
+    assert len(read_items(body % (b"x" * ((1 << 20) - 2)), LIMITS)[0].value) == 1 << 20
     with pytest.raises(TooLarge):
         read_items(body % (b"x" * ((1 << 20) - 1)), LIMITS)
 
@@ -397,7 +413,7 @@ def test_read_items_and_read_keys_agree_on_every_key(pairs, ascii_only):
     keys = "[{}]".format(",".join(f'{{"key":{key}}}' for key, _ in quoted)).encode()
     valid = all(key and "\0" not in key and len(key.encode()) <= 480 for key, _ in pairs)
     if valid:
-        assert read_items(items, LIMITS) == [(key, text.encode()) for key, text in pairs]
+        assert read_items(items, LIMITS) == [Item(key, text.encode()) for key, text in pairs]
         assert read_keys(keys, LIMITS) == [key for key, _ in pairs]
     else:
         for read, body in ((read_items, items), (read_keys, keys)):
