@@ -1,10 +1,11 @@
 """The engine that keeps records on disk, in LMDB: a B+ tree that is copied on write, so a power cut leaves the last commit.
 
-Promises: what `write` returned for is on disk (two fdatasyncs a commit); a record whose bytes are not what was written is
-never served; after any error that leaves it open what is on the disk, nothing is acknowledged any more. A damaged record is
-overwritten by a write of any version, which repairs it. One process uses an environment; a second one is refused.
+Promises: what `write` returned for is on disk (an fdatasync for its pages, then a synchronous write of the meta page); a record
+whose bytes are not what was written is never served; after any error that leaves it open what is on the disk, nothing is
+acknowledged any more. A damaged record is overwritten by a write of any version, which repairs it. One process uses an
+environment; a second one is refused. It must be opened after any fork.
 
-The hub is blocked by reads (about 1.5 us a key while pages are in memory), never by a commit. It must be opened after any fork.
+The hub is blocked by reads (1 to 2 us a key while the pages are in memory), never by a commit.
 """
 
 import errno
@@ -364,7 +365,7 @@ class LmdbEngine(Engine):
             self._disk_full = True
             if not sets and self._give_up_reserve():
                 with suppress(_NoSpaceError):
-                    return self._try(change, sets, syncing)
+                    return self._try(change, sets, no_call)  # it has been called
             raise EngineFull(f"no space is left on the disk of {self.path}; deletes free some") from error
 
     def _try(self, change: Callable[[lmdb.Transaction], Done], sets: bool, syncing: Callable[[], object]) -> Done:
@@ -459,14 +460,14 @@ class LmdbEngine(Engine):
     def _room_again(self, incoming: int) -> bool:
         """Return whether values may be tried again after the disk was full.
 
-        With the reserve in place room on the disk or in the file will do. Without it the file's own free pages are what
-        deletes live on, so that many must stay.
+        With the reserve in place room on the disk or in the file will do. Without it the file's own free pages and what is
+        left of the disk are what deletes live on, so that many must stay.
         """
         self._keep_reserve()
         wanted = 2 * incoming + (1 << 20)
         in_file = int(self._environment.info()["last_pgno"]) * self._page - self._measure()
         if not self._reserve.exists():
-            return in_file >= wanted + RESERVE_FILE
+            return in_file + _free_on_disk(self.path) >= wanted + RESERVE_FILE
         if _free_on_disk(self.path) >= wanted:
             self._disk_full = False
             return True
@@ -607,9 +608,9 @@ def _size_in(txn: lmdb.Transaction, meta: Any) -> int:
 def _is_no_space(error: lmdb.Error, path: Path) -> bool:
     """Return whether a transaction came to nothing because the disk of `path` is full.
 
-    A disk that fills in the middle of a write takes its first part, and LMDB says EIO to that as well. Nothing is written after it:
-    the pages belong to no commit, as after ENOSPC. Were it a bad disk that is full besides, this commit would not be acknowledged
-    either, and LMDB refuses all others after a meta page that could not be written.
+    A disk that fills in the middle of a write takes its first part, and LMDB calls that EIO as well. The pages belong to no
+    commit then, as after ENOSPC. Were it a bad disk that is full besides, this commit would not be acknowledged either, and
+    after a meta page that could not be written LMDB refuses all others.
     """
     # The binding has a class for ENOSPC; a quota it names by its text alone.
     if isinstance(error, lmdb.DiskError) or os.strerror(errno.EDQUOT) in str(error):
@@ -628,9 +629,10 @@ def _free_on_disk(path: Path) -> int:
 
 def _own(path: Path) -> int:
     """Make the directory, if need be, and lock it against every other process; return the lock's descriptor."""
-    if not path.exists():
-        path.mkdir(mode=0o700, parents=True)
-        _sync_directory(path.parent)
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in missing:
+        _sync_directory(directory.parent)
     lock = os.open(path / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

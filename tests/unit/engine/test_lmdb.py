@@ -92,6 +92,10 @@ def test_new_directory_and_its_parent_are_synced(start, path, monkeypatch):
     monkeypatch.setattr(os, "fsync", noting)
     start()
     assert {str(path), str(path.parent)} <= set(synced)
+    synced.clear()
+    deep = path.parent / "x" / "y" / "z"
+    start(at=deep)
+    assert {str(deep), *(str(above) for above in list(deep.parents)[:3])} <= set(synced)
 
 
 def test_records_are_there_after_a_restart(start):
@@ -189,8 +193,12 @@ def test_stop_is_clean_only_after_close(start, path, tmp_path):
     crashed = tmp_path / "crashed"
     shutil.copytree(path, crashed)
     engine.close()
-    assert start().was_clean
+    again = start()
+    assert again.was_clean
     assert not start(at=crashed).was_clean
+    crashed_again = tmp_path / "crashed again"
+    shutil.copytree(path, crashed_again)
+    assert not start(at=crashed_again).was_clean
 
 
 def test_stop_after_a_failure_is_not_clean(start):
