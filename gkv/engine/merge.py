@@ -85,6 +85,10 @@ class Merge:
 
     def _list(self, place: bytes, data: bytes) -> None:
         """Put a record, with what is kept about it."""
+        if data[0] == TOMBSTONE:
+            # LMDB gives pages free only where something is deleted. With tombstones put over values of 500 bytes, a store that
+            # was emptied kept three quarters of its pages for a day, and a full disk stayed full.
+            self._txn.delete(place)
         self._txn.put(place, data)
         if data[0] != TOMBSTONE:
             self._txn.put(place[TOKEN:], b"" if data[0] == VALUE else data[17:25], db=self._listed)

@@ -92,7 +92,7 @@ class Driver:
                 line = self._arrived.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 what = f"no {beginning!r}" if beginning else "no end"
-                pytest.fail(f"{what} within {DEADLINE} s; the last line is {self.lines[-1:]}; {self.stderr}")
+                pytest.fail(f"{what} in time; the last line is {self.lines[-1:]}; {self.stderr}")
             if line is None:
                 self._arrived.put(None)
                 return False
@@ -108,9 +108,9 @@ class Driver:
         self.process.send_signal(signal.SIGKILL)
         self.ended()
 
-    def ended(self) -> int:
+    def ended(self, within: float = DEADLINE) -> int:
         """Read to the end; return the exit code, or the signal's number as a negative one."""
-        until = time.monotonic() + DEADLINE
+        until = time.monotonic() + within
         while self._wait("", 1, until):
             pass
         return self.process.wait(DEADLINE)

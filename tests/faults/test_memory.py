@@ -2,12 +2,12 @@
 
 
 def test_store_larger_than_memory_is_written_and_read_within_the_limit(tmp_path, drive, memory_limit, report, sample, seed):
-    limit, data = sample(64, 256), sample(256, 2_048)
+    limit, data = sample(48, 256), sample(128, 2_048)
     memory_limit.bound(limit << 20)
     directory = tmp_path / "store"
     directory.mkdir()
     driver = drive("large", directory, "--megabytes", data, "--seed", seed, under=memory_limit.under)
-    code = driver.ended()
+    code = driver.ended(within=3_600)
     assert code == 0, (code, driver.stderr, f"{memory_limit.kills} killed for want of memory")
     figures = driver.lines[-1].split()
     found = dict(zip(figures[::2], figures[1::2], strict=True))
