@@ -1,6 +1,6 @@
-"""gkv against webdis and a plain gevent baseline over HTTP: CPU per request, requests a second, p50 and p99.
+"""gkv against webdis on redis and a plain gevent baseline over HTTP: CPU per request, requests a second, p50 and p99.
 
-    python benchmarks/http/run.py [--seconds 3] [--rounds 3] [--n 1,10,100] [--ops get,set] [--only gkv]
+    python benchmarks/http/run.py [--seconds 3] [--rounds 3] [--n 1,10,100] [--ops get,set] [--systems gkv,webdis]
                                   [--json bench-http.json] [--svg bench-http.svg]
 
 All systems run side by side, hold the same 10,000 keys with values of 100 bytes, and are loaded by wrk in turn: one thread, 32
@@ -137,13 +137,20 @@ def operations(text: str) -> list[str]:
     return parts
 
 
+def systems(text: str) -> list[str]:
+    parts = text.split(",")
+    if not set(parts) <= set(SYSTEMS):
+        raise argparse.ArgumentTypeError(f"there are: {', '.join(SYSTEMS)}")
+    return parts
+
+
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=positive, default=3, help="of each run (default: 3)")
     parser.add_argument("--rounds", type=positive, default=3, help="how often each case is run (default: 3)")
     parser.add_argument("--n", type=batch_sizes, default=[1, 10, 100], help="keys per request (default: 1,10,100)")
     parser.add_argument("--ops", type=operations, default=["get", "set"], help="operations (default: get,set)")
-    parser.add_argument("--only", choices=SYSTEMS, help="measure a single system")
+    parser.add_argument("--systems", type=systems, default=list(SYSTEMS), help=f"some of {','.join(SYSTEMS)} (default: all)")
     parser.add_argument("--port", type=positive, default=18_080, help="first of a dozen ports to use (default: 18080)")
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     parser.add_argument("--svg", metavar="FILE", help="draw the medians to this file")
@@ -157,7 +164,7 @@ def main() -> int:
     if shutil.which("wrk") is None:
         say("wrk is not installed: apt-get install wrk")
         return 1
-    names = [options.only] if options.only else list(SYSTEMS)
+    names = options.systems
     for name in names:
         if missing(name):
             say(f"{name} is left out: {missing(name)}")

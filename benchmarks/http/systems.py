@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -75,25 +76,36 @@ class System:
 
 
 @contextmanager
-def gkv(port: int, directory: Path) -> Iterator[System]:
+def gkv(port: int, directory: Path, engine: str = "memory") -> Iterator[System]:
     """Run a gkv proxy on `port` and its nodes on the ports after it."""
-    command = [sys.executable, "-P", "-m", "gkv.cli", "proxy", "--port", str(port)]
-    command += ["--spawn", str(NODES), "--spawn-port", str(port + 1), "--data", str(directory / "gkv-data")]
-    with _server("gkv", command, directory, range(port, port + 1 + NODES)) as proxy:
+    name = _gkv_name(engine)
+    directory = directory / name
+    directory.mkdir()
+    command = [sys.executable, "-P", "-m", "gkv.cli", "proxy", "--port", str(port), "--engine", engine]
+    command += ["--spawn", str(NODES), "--spawn-port", str(port + 1)]
+    with _server(name, command, directory, range(port, port + 1 + NODES)) as proxy:
         proxy.wait_until(lambda: b"\nReady:" in proxy.output())
         processes = {"proxy": proxy.pid}
         for i, pid in enumerate(_children(proxy.pid), 1):
             processes[f"node{i}"] = pid
         if len(processes) != 1 + NODES:
-            raise StartError(f"gkv has the processes {processes}, not one proxy and {NODES} nodes")
+            raise StartError(f"{name} has the processes {processes}, not one proxy and {NODES} nodes")
         _load_json(port)
-        yield System("gkv", "json", port, processes, lambda: _check_json(port))
+        yield System(name, "json", port, processes, lambda: _check_json(port))
+
+
+def _gkv_name(engine: str) -> str:
+    return "gkv" if engine == "memory" else f"gkv-{engine}"
 
 
 @contextmanager
-def webdis(port: int, directory: Path) -> Iterator[System]:
-    """Run webdis on `port`, before a Redis on the port after it."""
-    command = [_which("redis-server") or "", "--bind", HOST, "--port", str(port + 1), "--save", "", "--appendonly", "no"]
+def webdis(port: int, directory: Path, durable: bool = False) -> Iterator[System]:
+    """Run webdis on `port`, before a Redis on the port after it; a durable one syncs its log before it acknowledges."""
+    name = "webdis-sync" if durable else "webdis"
+    directory = directory / name
+    directory.mkdir()
+    command = [_which("redis-server") or "", "--bind", HOST, "--port", str(port + 1), "--save", ""]
+    command += ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
     settings = {
         "redis_host": HOST,
         "redis_port": port + 1,
@@ -116,7 +128,7 @@ def webdis(port: int, directory: Path) -> Iterator[System]:
         _load_redis(port + 1)
         _check_webdis(port)
         processes = {"webdis": webdis_process.pid, "redis": redis_process.pid}
-        yield System("webdis", "webdis", port, processes, lambda: _check_redis(port + 1))
+        yield System(name, "webdis", port, processes, lambda: _check_redis(port + 1))
 
 
 @contextmanager
@@ -136,15 +148,22 @@ def plain(port: int, directory: Path) -> Iterator[System]:
         yield System("plain", "json", port, processes, lambda: _check_json(port))
 
 
-SYSTEMS: dict[str, Callable[[int, Path], AbstractContextManager[System]]] = {"gkv": gkv, "webdis": webdis, "plain": plain}
-"""Each needs `PORTS` ports in a row."""
+SYSTEMS: dict[str, Callable[[int, Path], AbstractContextManager[System]]] = {
+    "gkv": gkv,
+    "gkv-lmdb": partial(gkv, engine="lmdb"),
+    "webdis": webdis,
+    "webdis-sync": partial(webdis, durable=True),
+    "plain": plain,
+}
+"""Each needs `PORTS` ports in a row. `gkv` and `webdis` keep records in memory; `gkv-lmdb` and `webdis-sync` have each write on
+disk before they acknowledge it."""
 
 PORTS = 1 + NODES
 
 
 def missing(name: str) -> str:
     """Return what to install before a system can be measured, or "" when all is there."""
-    if name == "webdis":
+    if name.startswith("webdis"):
         packages = [package for package in ("redis-server", "webdis") if _which(package) is None]
         return f"apt-get install {' '.join(packages)}" if packages else ""
     if name == "plain" and importlib.util.find_spec("geventhttpclient") is None:
@@ -157,10 +176,11 @@ def version(name: str) -> str:
 
     webdis cannot be asked: it takes any argument for a configuration, and starts.
     """
-    if name == "webdis":
+    if name.startswith("webdis"):
         return f"webdis {_debian_version('webdis')}, redis {_debian_version('redis-server')}, {WEBDIS_THREADS} webdis threads"
     used = {
         "gkv": ("gkv", "gevent", "bottle"),
+        "gkv-lmdb": ("gkv", "lmdb", "gevent", "bottle"),
         "plain": ("gevent", "bottle", "geventhttpclient", "ujson", "mmh3"),
     }
     return ", ".join(f"{package} {_python_version(package)}" for package in used[name])
