@@ -215,13 +215,16 @@ def _read_keys(op: str, header: Mapping[str, Any], frame: bytes, start: int) -> 
         raise BadFrame("a write has a version") from None
     if op == "delete":
         return Request(op, cluster, epoch, keys, version=version)
-    values = [value for value in _cut(frame, start, header.get("sizes")) if isinstance(value, bytes)]
-    if len(values) != len(keys):
+    parts = _cut(frame, start, header.get("sizes"))
+    values = [value for value in parts if isinstance(value, bytes)]
+    if not len(values) == len(parts) == len(keys):
         raise BadFrame("a set has one value for each key")
-    expires = header.get("expires", ())
-    if expires and (not isinstance(expires, list) or len(expires) != len(keys) or not all(map(_is_time, expires))):
-        raise BadFrame("expires has a time for each key")
-    return Request(op, cluster, epoch, keys, values, version=version, expires=expires)
+    expires = ()
+    if "expires" in header:
+        expires = header["expires"]
+        if not isinstance(expires, list) or len(expires) != len(keys) or not all(map(_is_time, expires)):
+            raise BadFrame("expires has a time for each key")
+    return Request(op, cluster, epoch, keys, values, version=version, expires=expires or ())
 
 
 def _is_time(value: Any) -> bool:
@@ -229,13 +232,15 @@ def _is_time(value: Any) -> bool:
 
 
 def _read_counts(header: Mapping[str, Any]) -> Reply:
+    if "refused" in header:
+        raise BadFrame("a refusal says why")
     if "keys" in header:
         keys = header["keys"]
         if not isinstance(keys, list) or not set(map(type, keys)) <= {str} or _lone_surrogate("".join(keys)):
             raise BadFrame("a listing is an array of strings")
         return Reply(keys=keys)
     count, beaten = header.get("count"), header.get("beaten", 0)
-    if "refused" in header or type(count) is not int or count < 0:
+    if type(count) is not int or count < 0:
         raise BadFrame("an answer says how many, or why it refuses")
     if type(beaten) is not int or not 0 <= beaten < 1 << 64:
         raise BadFrame("beaten is a stamp")
