@@ -262,7 +262,9 @@ def test_read_items_ttl_of_more_than_a_hundred_years_raises_invalid_item_and_say
     assert MAX_TTL == 3_162_240_000
 
 
-@pytest.mark.parametrize("ttl", [b'"1"', b"-1", b"0", b"0.0", b"-0.5", b"true", b"null", b"[]", b"{}", b"1e-400", b"-0", b"NaN", b"1e400"])
+@pytest.mark.parametrize(
+    "ttl", [b'"1"', b"-1", b"0", b"0.0", b"-0.5", b"true", b"null", b"[]", b"{}", b"1e-400", b"-0", b"NaN", b"1e400"]
+)
 def test_read_items_invalid_ttl_raises_invalid_item(ttl):
     with pytest.raises(InvalidItem) as caught:
         read_items(b'[{"key":"a","value":1},{"ttl":%b,"key":"b","value":2}]' % ttl, LIMITS)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gkv.model import Damage, Version
 from gkv.wire.frames import BadFrame, Reply, Request, read_reply, read_request, write_reply, write_request
 
 SEED = 7230
@@ -20,21 +21,33 @@ _json = st.recursive(
 _documents = st.dictionaries(st.text(max_size=8), _json, max_size=5)
 _common = {"cluster": st.text(max_size=32), "epoch": st.integers(0, 2**63 - 1)}
 _pairs = st.lists(st.tuples(st.text(max_size=12), _values), max_size=6)
+_versions = st.builds(Version, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+_times = st.integers(0, 2**63 - 1)
+_limits = st.integers(1, 2**63 - 1)
+
+VERSION = Version(0x0191F3C2A5B7_0003, 0xA1)
+V = b'"version":"0191f3c2a5b7000300000000000000a1"'
 
 
 @st.composite
 def requests(draw):
     """Draw a request of any kind."""
-    op = draw(st.sampled_from(["get", "set", "delete", "status", "adopt"]))
+    op = draw(st.sampled_from(["get", "set", "delete", "keys", "status", "adopt"]))
     if op == "status":
         return Request(op)
     if op == "adopt":
         return Request(op, document=draw(_documents))
     common = {name: draw(values) for name, values in _common.items()}
-    if op != "set":
+    if op == "keys":
+        return Request(op, prefix=draw(st.text(max_size=12)), after=draw(st.text(max_size=12)), limit=draw(_limits), **common)
+    if op == "get":
         return Request(op, keys=draw(_keys), **common)
+    if op == "delete":
+        return Request(op, keys=draw(_keys), version=draw(_versions), **common)
     pairs = draw(_pairs)
-    return Request(op, keys=[key for key, _ in pairs], values=[value for _, value in pairs], **common)
+    keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+    expires = draw(st.just(()) | st.lists(_times, min_size=len(keys), max_size=len(keys))) or ()
+    return Request(op, keys=keys, values=values, version=draw(_versions), expires=expires, **common)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -44,16 +57,31 @@ def test_request_written_and_read_is_the_same(request_):
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.lists(st.none() | _values, min_size=1, max_size=8))
+@given(st.lists(st.none() | st.just(Damage.DAMAGED) | _values, min_size=1, max_size=8))
 def test_reply_with_values_written_and_read_is_the_same(values):
     reply = Reply(values=values)
     assert read_reply(write_reply(reply), ["k"] * len(values)) == reply
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.integers(0, 2**63 - 1))
-def test_reply_with_a_count_written_and_read_is_the_same(count):
-    assert read_reply(write_reply(Reply(count=count))) == Reply(count=count)
+@given(st.integers(0, 2**63 - 1), st.integers(0, 2**64 - 1))
+def test_reply_with_a_count_written_and_read_is_the_same(count, beaten):
+    assert read_reply(write_reply(Reply(count=count, beaten=beaten))) == Reply(count=count, beaten=beaten)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(_keys)
+def test_reply_with_keys_written_and_read_is_the_same(keys):
+    assert read_reply(write_reply(Reply(keys=keys))) == Reply(keys=keys)
+
+
+def test_reply_to_a_write_says_beaten_only_when_it_was():
+    assert write_reply(Reply(count=2)) == b'{"count":2}\n'
+    assert write_reply(Reply(count=2, beaten=2**64 - 1)) == b'{"count":2,"beaten":18446744073709551615}\n'
+
+
+def test_reply_with_a_damaged_value_has_its_size_minus_2_and_no_bytes_of_it():
+    assert write_reply(Reply(values=[b"1", Damage.DAMAGED, None, b"23"])) == b'{"sizes":[1,-2,-1,2]}\n123'
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -64,11 +92,29 @@ def test_reply_that_refuses_written_and_read_is_the_same(why, document, asked_fo
 
 
 def test_request_for_a_set_has_its_values_behind_the_line_as_they_are():
-    request_ = Request("set", "5f1c", 7, ["hi", "\u00e9\n"], [b'"hello"', b"\n\0"])
+    request_ = Request("set", "5f1c", 7, ["hi", "\u00e9\n"], [b'"hello"', b"\n\0"], version=VERSION)
     frame = write_request(request_)
     assert frame == (
-        '{"op":"set","cluster":"5f1c","epoch":7,"keys":["hi","\u00e9\\n"],"sizes":[7,2]}\n"hello"'.encode() + b"\n\0"
+        b'{"op":"set","cluster":"5f1c","epoch":7,%b,' % V
+        + '"keys":["hi","\u00e9\\n"],"sizes":[7,2]}\n"hello"'.encode()
+        + b"\n\0"
     )
+    assert read_request(frame) == request_
+
+
+def test_request_for_a_set_that_expires_says_when_behind_its_keys():
+    request_ = Request("set", "5f1c", 7, ["a", "b"], [b"1", b"2"], version=VERSION, expires=[0, 1_700_000_000_000])
+    frame = write_request(request_)
+    assert frame == (
+        b'{"op":"set","cluster":"5f1c","epoch":7,%b,"keys":["a","b"],"expires":[0,1700000000000],"sizes":[1,1]}\n12' % V
+    )
+    assert read_request(frame) == request_
+
+
+def test_request_for_keys_says_prefix_place_and_limit():
+    request_ = Request("keys", "5f1c", 7, prefix="a/", after="a/\u00e9", limit=100)
+    frame = write_request(request_)
+    assert frame == '{"op":"keys","cluster":"5f1c","epoch":7,"prefix":"a/","after":"a/\u00e9","limit":100}\n'.encode()
     assert read_request(frame) == request_
 
 
@@ -115,25 +161,85 @@ BAD_REQUESTS = {
     "keys a string": b'{"op":"get","cluster":"c","epoch":1,"keys":"ab"}\n',
     "keys an object": b'{"op":"get","cluster":"c","epoch":1,"keys":{"a":1}}\n',
     "key a number": b'{"op":"get","cluster":"c","epoch":1,"keys":["a",1]}\n',
-    "key null": b'{"op":"delete","cluster":"c","epoch":1,"keys":[null]}\n',
+    "key null": b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":[null]}\n' % V,
     "get with a value": b'{"op":"get","cluster":"c","epoch":1,"keys":["a"],"sizes":[1]}\n1',
     "get with an empty value": b'{"op":"get","cluster":"c","epoch":1,"keys":["a"],"sizes":[0]}\n',
     "get with bytes behind": b'{"op":"get","cluster":"c","epoch":1,"keys":["a"]}\n1',
-    "delete with a value": b'{"op":"delete","cluster":"c","epoch":1,"keys":["a"],"sizes":[1]}\n1',
-    "set without sizes": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"]}\n1',
-    "sizes null": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":null}\n1',
-    "sizes a number": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":1}\n1',
-    "size a string": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":["1"]}\n1',
-    "size a boolean": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":[true]}\n1',
-    "size a float": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":[1.0]}\n1',
-    "size below -1": b'{"op":"set","cluster":"c","epoch":1,"keys":["a","b"],"sizes":[-2,3]}\n1',
-    "size of 30 digits": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":[' + b"9" * 30 + b"]}\n1",
-    "set with a missing value": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":[-1]}\n',
-    "a byte too many": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":[1]}\n12',
-    "a byte too few": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":[2]}\n1',
-    "fewer values than keys": b'{"op":"set","cluster":"c","epoch":1,"keys":["a","b"],"sizes":[1]}\n1',
-    "more values than keys": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":[1,1]}\n12',
+    "delete with a value": b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[1]}\n1' % V,
+    "set without sizes": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"]}\n1' % V,
+    "sizes null": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":null}\n1' % V,
+    "sizes a number": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":1}\n1' % V,
+    "size a string": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":["1"]}\n1' % V,
+    "size a boolean": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[true]}\n1' % V,
+    "size a float": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[1.0]}\n1' % V,
+    "size below -1": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","b"],"sizes":[-2,3]}\n1' % V,
+    "size of 30 digits": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[%b]}\n1' % (V, b"9" * 30),
+    "set with a missing value": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[-1]}\n' % V,
+    "a byte too many": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[1]}\n12' % V,
+    "a byte too few": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[2]}\n1' % V,
+    "fewer values than keys": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","b"],"sizes":[1]}\n1' % V,
+    "more values than keys": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[1,1]}\n12' % V,
+    "more sizes than keys": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[1,-1]}\n1' % V,
+    "set with a damaged value": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[-2]}\n' % V,
+    "set without a version": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":[1]}\n1',
+    "delete without a version": b'{"op":"delete","cluster":"c","epoch":1,"keys":["a"]}\n',
+    **{
+        f"version {version.decode('ascii', 'replace')}": b'{"op":"delete","cluster":"c","epoch":1,"version":%b,"keys":[]}\n'
+        % version
+        for version in (
+            *(b"null", b"1", b"true", b"[]", b"{}", b'""', b'"0191"'),
+            *(
+                b'"%b"' % digits
+                for digits in (b"0" * 31, b"0" * 33, b"0" * 31 + b"A", b"0x" + b"0" * 30, b"0" * 31 + b" ", b"-" + b"0" * 31)
+            ),
+            '"{}"'.format("\u0660" * 32).encode(),
+        )
+    },
+    **{
+        f"expires {expires.decode()}": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","b"],"expires":%b,"sizes":[1,1]}\n12'
+        % (V, expires)
+        for expires in (
+            *(b"null", b"0", b"false", b'""', b"{}", b"1", b'"12"', b"[]", b"[1]", b"[1,2,3]", b"[1,-1]", b"[1,2.0]"),
+            *(b"[1,true]", b'[1,"2"]', b"[1,null]", b"[1,9223372036854775808]", b"[1,[2]]"),
+        )
+    },
+    "get with expires": b'{"op":"get","cluster":"c","epoch":1,"keys":["a"],"expires":[1]}\n',
+    "delete with expires": b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"],"expires":[1]}\n' % V,
+    **{
+        f"keys with {name}": b'{"op":"keys",%b}\n' % members
+        for name, members in {
+            "nothing": b'"x":1',
+            "no cluster": b'"epoch":1,"prefix":"","after":"","limit":1',
+            "cluster a number": b'"cluster":1,"epoch":1,"prefix":"","after":"","limit":1',
+            "epoch a boolean": b'"cluster":"c","epoch":true,"prefix":"","after":"","limit":1',
+            "no prefix": b'"cluster":"c","epoch":1,"after":"","limit":1',
+            "prefix null": b'"cluster":"c","epoch":1,"prefix":null,"after":"","limit":1',
+            "a lone surrogate in the prefix": b'"cluster":"c","epoch":1,"prefix":"\\ud800","after":"","limit":1',
+            "no after": b'"cluster":"c","epoch":1,"prefix":"","limit":1',
+            "after a number": b'"cluster":"c","epoch":1,"prefix":"","after":1,"limit":1',
+            "a lone surrogate in after": b'"cluster":"c","epoch":1,"prefix":"","after":"\\udc00","limit":1',
+            "no limit": b'"cluster":"c","epoch":1,"prefix":"","after":""',
+            "limit 0": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":0',
+            "limit -1": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":-1',
+            "limit true": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":true',
+            "limit 1.0": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":1.0',
+            "limit a string": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":"1"',
+        }.items()
+    },
+    "keys with bytes behind": b'{"op":"keys","cluster":"c","epoch":1,"prefix":"","after":"","limit":1}\nx',
 }
+
+
+def test_read_request_what_the_malformed_ones_differ_from_is_read():
+    assert read_request(
+        b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","b"],"expires":[1,0],"sizes":[1,1]}\n12' % V
+    ) == Request("set", "c", 1, ["a", "b"], [b"1", b"2"], version=VERSION, expires=[1, 0])
+    assert read_request(b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"]}\n' % V) == Request(
+        "delete", "c", 1, ["a"], version=VERSION
+    )
+    assert read_request(b'{"op":"keys","cluster":"c","epoch":1,"prefix":"","after":"","limit":1}\n') == Request(
+        "keys", "c", 1, limit=1
+    )
 
 
 @pytest.mark.parametrize("frame", BAD_REQUESTS.values(), ids=BAD_REQUESTS.keys())
@@ -145,9 +251,9 @@ def test_read_request_malformed_raises_bad_frame(frame):
 @pytest.mark.parametrize(
     "frame",
     [
-        b'{"op":"set","cluster":"c","epoch":1,"keys":["a","\\ud800"],"sizes":[1,1]}\n12',
+        b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","\\ud800"],"sizes":[1,1]}\n12' % V,
         b'{"op":"get","cluster":"c","epoch":1,"keys":["\\udfff"]}\n',
-        b'{"op":"delete","cluster":"\\ud800","epoch":1,"keys":[]}\n',
+        b'{"op":"delete","cluster":"\\ud800","epoch":1,%b,"keys":[]}\n' % V,
     ],
     ids=["set", "get", "cluster"],
 )
@@ -190,8 +296,25 @@ BAD_REPLIES = {
     "sizes null": (b'{"sizes":null}\n', ["a"]),
     "size a boolean": (b'{"sizes":[true]}\n1', ["a"]),
     "size a float": (b'{"sizes":[1.0]}\n1', ["a"]),
-    "size below -1": (b'{"sizes":[-2]}\n', ["a"]),
-    "size below -1 that adds up": (b'{"sizes":[3,-2]}\n1', ["a", "b"]),
+    "size below -2": (b'{"sizes":[-3]}\n', ["a"]),
+    "size below -2 that adds up": (b'{"sizes":[4,-3]}\n1', ["a", "b"]),
+    "a damaged value with bytes": (b'{"sizes":[-2]}\n1', ["a"]),
+    "a listing for a get": (b'{"keys":["a"]}\n', ["a"]),
+    "keys null": (b'{"keys":null}\n', None),
+    "keys a string": (b'{"keys":"ab"}\n', None),
+    "keys an object": (b'{"keys":{"a":1}}\n', None),
+    "key a number": (b'{"keys":["a",1]}\n', None),
+    "key null": (b'{"keys":[null]}\n', None),
+    "key a list": (b'{"keys":[["a"]]}\n', None),
+    "key with a lone surrogate": (b'{"keys":["a","\\ud800"]}\n', None),
+    "keys with bytes behind": (b'{"keys":["a"]}\nx', None),
+    "beaten negative": (b'{"count":1,"beaten":-1}\n', None),
+    "beaten null": (b'{"count":1,"beaten":null}\n', None),
+    "beaten a boolean": (b'{"count":1,"beaten":true}\n', None),
+    "beaten a float": (b'{"count":1,"beaten":1.0}\n', None),
+    "beaten a string": (b'{"count":1,"beaten":"1"}\n', None),
+    "beaten of 65 bits": (b'{"count":1,"beaten":18446744073709551616}\n', None),
+    "beaten without a count": (b'{"beaten":1}\n', None),
     "a byte too many": (b'{"sizes":[1]}\n12', ["a"]),
     "a byte too few": (b'{"sizes":[2]}\n1', ["a"]),
     "a missing value with bytes": (b'{"sizes":[-1]}\n1', ["a"]),
@@ -208,8 +331,9 @@ def test_read_reply_malformed_raises_bad_frame(frame, keys):
 @pytest.mark.parametrize("refused", [b'""', b"null", b"false", b"0", b"[]", b'["stale"]', b"{}"])
 @pytest.mark.parametrize("keys", [None, ["a"]], ids=["count", "values"])
 def test_read_reply_refused_without_a_reason_raises_instead_of_passing_for_done(refused, keys):
-    with pytest.raises(BadFrame):
-        read_reply(b'{"refused":%b}\n' % refused, keys)
+    for rest in (b"", b',"count":1', b',"keys":["a"]', b',"sizes":[-1]'):
+        with pytest.raises(BadFrame):
+            read_reply(b'{"refused":%b%b}\n' % (refused, rest), keys)
 
 
 @pytest.mark.parametrize(
@@ -225,13 +349,17 @@ def test_read_reply_that_no_node_can_have_meant_raises_bad_frame(frame):
 REQUESTS = [
     Request("status"),
     Request("get", "5f1c", 7, ["hi", "hi1", "\u00e9"]),
-    Request("set", "5f1c", 7, ["hi", "x\n"], [b'"hello"', b"\n\0"]),
-    Request("delete", "", 0, ["a"]),
+    Request("set", "5f1c", 7, ["hi", "x\n"], [b'"hello"', b"\n\0"], version=VERSION),
+    Request("set", "5f1c", 7, ["a", "b"], [b"1", b"2"], version=VERSION, expires=[0, 1_700_000_000_000]),
+    Request("delete", "", 0, ["a"], version=VERSION),
+    Request("keys", "5f1c", 7, prefix="a/", after="a/b", limit=100),
     Request("adopt", document={"cluster": "5f1c", "epoch": 8, "members": [{"id": "a", "weight": 1.0}], "joining": None}),
 ]
 REPLIES = [
     (Reply(count=12), None),
-    (Reply(values=[b"1", None, b"\n", b""]), ["a", "b", "c", "d"]),
+    (Reply(count=2, beaten=VERSION.stamp), None),
+    (Reply(keys=["a", "\u00e9\n", "\U0001f600"]), None),
+    (Reply(values=[b"1", None, b"\n", Damage.DAMAGED]), ["a", "b", "c", "d"]),
     (Reply(refused="stale", document={"epoch": 3}), None),
     (Reply(refused="changing"), ["a"]),
 ]
@@ -260,6 +388,11 @@ FRAGMENTS = [
         b"null",
         b"-1",
         b"-2",
+        b"-3",
+        b'"expires":[],',
+        b'"expires":null,',
+        b'"version":"0",',
+        b'"beaten":1,',
         b'"keys":[],',
         b'"sizes":[0],',
         b'"op":"set",',
