@@ -196,7 +196,7 @@ BAD_REQUESTS = {
         )
     },
     **{
-        f"expires {expires.decode()}": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","b"],"expires":%b,"sizes":[1,1]}\n12'
+        f"expires {expires.decode()}": b'{"op":"set","cluster":"","epoch":1,%b,"keys":["a","b"],"expires":%b,"sizes":[1,1]}\n12'
         % (V, expires)
         for expires in (
             *(b"null", b"0", b"false", b'""', b"{}", b"1", b'"12"', b"[]", b"[1]", b"[1,2,3]", b"[1,-1]", b"[1,2.0]"),
