@@ -226,9 +226,19 @@ def large(directory: Path, megabytes: int, seed: int) -> int:
     return 0
 
 
+def stamps(directory: Path) -> int:
+    """Say the stamps that a clock gives, until killed."""
+    from gkv.coordinator.clock import Clock
+
+    clock = Clock(directory / "clock")
+    while True:
+        say(f"stamp {clock.now().stamp}")
+        gevent.sleep(0.001)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["write", "dump", "known", "fill", "large"])
+    parser.add_argument("what", choices=["write", "dump", "known", "fill", "large", "stamps"])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--run", type=int, default=0)
     parser.add_argument("--greenlets", type=int, default=8)
@@ -255,6 +265,8 @@ def main() -> int:
         return known(given.directory, given.batches)
     if given.what == "fill":
         return fill(given.directory, given.refusals, given.more)
+    if given.what == "stamps":
+        return stamps(given.directory)
     return large(given.directory, given.megabytes, given.seed)
 
 

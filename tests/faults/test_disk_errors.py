@@ -18,7 +18,9 @@ def test_after_an_error_of_the_disk_nothing_is_acknowledged_and_nothing_acknowle
     for number in range(runs):
         when = pick.randrange(10 * a_commit, 40 * a_commit)
         trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", tmp_path / "trace", f"--trace={call}"]
-        driver = drive("write", directory, "--run", number, under=[*trace, f"--inject={call}:error=EIO:when={when}"])
+        driver = drive(
+            "write", directory, "--run", number, "--batches", 800, under=[*trace, f"--inject={call}:error=EIO:when={when}"]
+        )
         code = driver.ended()
         assert code == 3, (code, driver.lines[-3:], driver.stderr)
         assert (tmp_path / "trace").read_text().count("(INJECTED)") == 1

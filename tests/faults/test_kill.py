@@ -68,3 +68,18 @@ def test_kill_while_a_new_store_is_made_leaves_what_can_be_opened(k, tmp_path, d
     directory.mkdir()
     assert "ready" not in killed_at("fsync", k, drive, directory, 0).lines
     assert dump(directory) == {}
+
+
+def test_kill_of_a_clock_never_lets_versions_go_back(tmp_path, drive, report, sample, pick):
+    last = given = 0
+    kills = sample(5, 50)
+    for _ in range(kills):
+        driver = drive("stamps", tmp_path)
+        assert driver.wait_for("stamp", pick.randrange(1, 400)), driver.stderr
+        driver.kill()
+        stamps = [int(line.split()[1]) for line in driver.lines]
+        assert stamps == sorted(set(stamps))
+        assert stamps[0] > last
+        last = stamps[-1]
+        given += len(stamps)
+    report(f"{kills} kills, {given} versions, none went back")
