@@ -57,10 +57,9 @@ def settle(clock: Clock) -> None:
 
 
 def bound(path: Path) -> int:
-    """Return the bound on the disk."""
-    found = module._read(path)
-    assert found is not None
-    return found[1]
+    """Return the bound on the disk. Uses nothing of the module's, of which some may be made to fail just then."""
+    _, _, bound, _ = path.read_bytes().split(b" ")
+    return int(bound, 16)
 
 
 class Disk:
