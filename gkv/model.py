@@ -58,14 +58,33 @@ _HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
+class Blob:
+    """A value that is no JSON: any bytes, with their media type (ASCII without a line end, never empty).
+
+    Its length is what it takes in a record: the type, a byte between, the data. Joining it with bytes raises TypeError, so
+    code that is made for texts of JSON values cannot take it for one.
+    """
+
+    data: bytes
+    content_type: str
+
+    def __len__(self) -> int:
+        return len(self.content_type) + 1 + len(self.data)
+
+
+Value = bytes | Blob
+"""The text of a JSON value, or a `Blob`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """What an engine keeps for a key: the text of a JSON value, or None for a tombstone.
+    """What an engine keeps for a key: its value, or None for a tombstone.
 
     `expires` is in milliseconds since the Unix epoch, 0 for never. From that moment on the record counts as a tombstone.
     """
 
     version: Version
-    value: bytes | None
+    value: Value | None
     expires: int = 0
 
 
@@ -78,7 +97,7 @@ class Write:
 
     version: Version
     keys: Sequence[str]
-    values: Sequence[bytes | None]
+    values: Sequence[Value | None]
     expires: Sequence[int] = ()
 
 

@@ -7,7 +7,7 @@ An engine is used by two threads: everything but `write` and `reclaim` is called
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
-from gkv.model import Applied, Damage, Record, Write
+from gkv.model import Applied, Damage, Record, Value, Write
 
 
 def no_call() -> None:
@@ -18,10 +18,10 @@ class Engine(ABC):
     """A map from key to record, whose values come back exactly as they came.
 
     A write is merged, record by record: the greater version stays. Of equal versions a tombstone that was written stays, then
-    the greater expiry (0, never, is the greatest), then a tombstone (what is left of a value that has expired), then the
-    greater value, bytewise (`gkv.engine.record.rank`); so any order and any number of repetitions of the same writes leave the
-    same records. A record that has expired is a tombstone, for every call that is given a later `now`. A record that is damaged
-    gives way to a write of any version, which repairs it.
+    the greater expiry (0, never, is the greatest), then a tombstone (what is left of a value that has expired), then a blob,
+    the one with the greater type, then the greater value, bytewise (`gkv.engine.record.rank`); so any order and any number of
+    repetitions of the same writes leave the same records. A record that has expired is a tombstone, for every call that is
+    given a later `now`. A record that is damaged gives way to a write of any version, which repairs it.
 
     All times are milliseconds since the Unix epoch. A key has 1 to 480 bytes; ValueError for writing another one, and then
     nothing has changed.
@@ -43,7 +43,7 @@ class Engine(ABC):
         """Keep the cluster's id with the records. Raise EngineError when there are records of another cluster."""
 
     @abstractmethod
-    def read(self, keys: Sequence[str], now: int) -> list[bytes | Damage | None]:
+    def read(self, keys: Sequence[str], now: int) -> list[Value | Damage | None]:
         """Return the live value of each key in this order, None where there is none."""
 
     @abstractmethod
@@ -113,7 +113,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """Bytes of the keys (as UTF-8) and values of the live records, without overhead. O(1)."""
+        """Bytes of the keys (as UTF-8) and values (`len`) of the live records, without overhead. O(1)."""
 
     @abstractmethod
     def verify(self) -> Iterator[list[str]]:

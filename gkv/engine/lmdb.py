@@ -22,10 +22,10 @@ import lmdb
 
 from gkv.engine import record
 from gkv.engine.engine import Engine, no_call
-from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of
-from gkv.engine.record import TOMBSTONE, VALUE
+from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of, listed_as
+from gkv.engine.record import TOMBSTONE
 from gkv.errors import EngineBusy, EngineError, EngineFailed, EngineFull, OutOfRoom
-from gkv.model import Applied, Damage, Record, Write
+from gkv.model import Applied, Damage, Record, Value, Write
 
 FORMAT = b"gkv-engine 1"
 MIN_MAP = 64 << 20
@@ -221,7 +221,7 @@ class LmdbEngine(Engine):
             return [place for at in range(0, len(keys), 1024) for place in self._places(keys[at : at + 1024])]
         return list(map(add, map(getitem, repeat(self._tokens(keys)), _TOKENS_AT), map(str.encode, keys)))
 
-    def read(self, keys: Sequence[str], now: int) -> list[bytes | Damage | None]:
+    def read(self, keys: Sequence[str], now: int) -> list[Value | Damage | None]:
         places = self._places(keys)
         return record.values(places, self._stored(places), now)
 
@@ -564,7 +564,7 @@ class LmdbEngine(Engine):
         if not record.intact(place, data):
             return f"{name!r} is damaged"
         listed = txn.get(raw, db=self._listed)
-        wanted = None if data[0] == TOMBSTONE else b"" if data[0] == VALUE else data[17:25]
+        wanted = None if data[0] == TOMBSTONE else listed_as(data)
         if listed != wanted:
             return f"{name!r} is listed as {listed!r}, not {wanted!r}"
         due = due_of(place, data)

@@ -9,7 +9,7 @@ from sortedcontainers import SortedList
 from gkv.engine.engine import Engine, no_call
 from gkv.engine.record import rank
 from gkv.errors import EngineError
-from gkv.model import Applied, Damage, Record, Version, Write
+from gkv.model import Applied, Damage, Record, Value, Version, Write
 
 MAX_KEY = 480
 _HEAP_SLACK = 1_000
@@ -27,7 +27,7 @@ class MemoryEngine(Engine):
         """`tokens` returns 8 bytes for each key."""
         self._tokens = tokens
         self._cluster: str | None = None
-        self._values: dict[str, bytes] = {}
+        self._values: dict[str, Value] = {}
         """Of the live records alone, so that a read is a lookup and nothing else."""
         self._versions: dict[str, Version] = {}
         """Of all records."""
@@ -56,7 +56,7 @@ class MemoryEngine(Engine):
 
     # --- reading ----------------------------------------------------------------------------------------------------------
 
-    def read(self, keys: Sequence[str], now: int) -> list[bytes | Damage | None]:
+    def read(self, keys: Sequence[str], now: int) -> list[Value | Damage | None]:
         if self._due and self._due[0][0] <= now:
             self._expire(now)
         return list(map(self._values.get, keys))
@@ -147,13 +147,13 @@ class MemoryEngine(Engine):
         self._size += grown
         return Applied(existed, beaten)
 
-    def _gives_way(self, key: str, before: Version, version: Version, value: bytes | None, expires: int) -> bool:
+    def _gives_way(self, key: str, before: Version, version: Version, value: Value | None, expires: int) -> bool:
         """Return whether the record of a key is replaced by one whose version is not greater."""
         if before != version:
             return False
         return rank(value, expires) > rank(self._values.get(key), self._expires.get(key, 0))
 
-    def _bury_or_date(self, key: str, version: Version, value: bytes | None, expires: int, now: int) -> None:
+    def _bury_or_date(self, key: str, version: Version, value: Value | None, expires: int, now: int) -> None:
         """Put a tombstone, or a value that expires."""
         if expires:
             self._expires[key] = expires
@@ -259,7 +259,7 @@ class _Order:
     """The keys of a dict in some order, brought up to date when it is asked for, so that writing stays cheap."""
 
     def __init__(
-        self, of: "dict[str, bytes] | dict[str, Version]", entries: "Callable[[Sequence[str]], Iterable[object]]"
+        self, of: "dict[str, Value] | dict[str, Version]", entries: "Callable[[Sequence[str]], Iterable[object]]"
     ) -> None:
         self._of = of
         self._entries = entries

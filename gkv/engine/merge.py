@@ -11,7 +11,7 @@ from zlib import crc32
 from lmdb import Transaction
 
 from gkv.engine import record
-from gkv.engine.record import INTACT, OVERHEAD, TOMBSTONE, VALUE
+from gkv.engine.record import EXPIRING, EXPIRING_BLOB, INTACT, LASTING, OVERHEAD, TOMBSTONE, VALUE
 from gkv.model import Applied, Record, Write
 
 TOKEN = 8
@@ -57,7 +57,7 @@ class Merge:
                     kept = record.unpack(place, old)
                     if isinstance(kept, Record) and record.rank(kept.value, kept.expires) >= record.rank(value, expires):
                         continue
-            if value is None or expires:
+            if type(value) is not bytes or expires:  # a tombstone, a blob, or what expires
                 if old is not None:
                     existed += self._is_live(old)
                     self._unlist(place, old)
@@ -81,7 +81,7 @@ class Merge:
         return Applied(existed, int.from_bytes(beaten[:8], "big") if beaten is not version else 0)
 
     def _is_live(self, data: bytes) -> bool:
-        return data[0] == VALUE or (data[0] == record.EXPIRING and record.expiry(data) > self._now)
+        return data[0] in LASTING or (data[0] in (EXPIRING, EXPIRING_BLOB) and record.expiry(data) > self._now)
 
     def _list(self, place: bytes, data: bytes) -> None:
         """Put a record, with what is kept about it."""
@@ -91,7 +91,7 @@ class Merge:
             self._txn.delete(place)
         self._txn.put(place, data)
         if data[0] != TOMBSTONE:
-            self._txn.put(place[TOKEN:], b"" if data[0] == VALUE else data[17:25], db=self._listed)
+            self._txn.put(place[TOKEN:], listed_as(data), db=self._listed)
             self.grown += len(place) - TOKEN + record.value_size(data)
         due = due_of(place, data)
         if due:
@@ -131,13 +131,18 @@ class Merge:
             self._list(place, record.pack(place, data[1:17], None, record.expiry(data)))
 
 
+def listed_as(data: bytes) -> bytes:
+    """Return what stands in `keys` for an intact record that has a value."""
+    return b"" if data[0] in LASTING else data[17:25]
+
+
 def due_of(place: bytes, data: bytes) -> bytes:
     """Return the entry of an intact record in `due`, or nothing for one that stays for ever.
 
     A tombstone is as old as its version or its expiry, the same on every replica: were it as old as its arrival, two replicas
     could hand it to each other for ever.
     """
-    if data[0] == VALUE:
+    if data[0] in LASTING:
         return b""
     if data[0] == TOMBSTONE:
         return TOMBSTONE_DUE + (data[17:25] if any(data[17:25]) else b"\0\0" + data[1:7]) + place

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from gkv.engine import ENGINES, Engine, open_engine
 from gkv.errors import EngineError
-from gkv.model import Applied, Record, Version, Write
+from gkv.model import Applied, Blob, Record, Version, Write
 from gkv.ring import token, tokens
 
 NOW = 1_000_000
@@ -98,8 +98,15 @@ def test_read_of_thousands_of_keys_at_once(engine):
         [b"1.0", b"1e2", b"123456789012345678901234567890"],
         [b'"\\u0061"', b'{ "a" : [ 1 ] }'],
         [b"x" * (1 << 20)],
+        [
+            Blob(b"", "a/b"),
+            Blob(b"\n\0\xff", "text/plain; charset=utf-8"),
+            b"1",
+            Blob(b"1", "a/b"),
+            Blob(bytes(1 << 20), "x/y"),
+        ],
     ],
-    ids=["any bytes", "numbers", "layout", "1 MiB"],
+    ids=["any bytes", "numbers", "layout", "1 MiB", "blobs"],
 )
 @pytest.mark.parametrize("expires", [0, NOW + 1])
 def test_values_come_back_byte_for_byte(engine, values, expires):
@@ -167,6 +174,11 @@ def test_write_says_when_only_the_disk_is_waited_for(engine):
         ([("\u00e9", b"1"), ("a", b"22"), ("\u00e9", None)], 1, 3),
         ([("a", b"1"), ("a", None), ("a", None)], 0, 0),
         ([("a", b"1"), ("b", None)], 1, 2),
+        ([("a", Blob(b"12", "t/x"))], 1, 7),
+        ([("a", Blob(b"12", "t/x")), ("a", b"1")], 1, 2),
+        ([("a", b"1"), ("a", Blob(b"", "t/x"))], 1, 5),
+        ([("a", Blob(b"12", "t/x")), ("a", Blob(b"1", "t/xyz"))], 1, 8),
+        ([("a", Blob(b"12", "t/x")), ("a", None)], 0, 0),
         ([("a", None), ("a", b"1")], 1, 2),
     ],
 )
@@ -219,6 +231,30 @@ def test_records_of_returns_versions_and_tombstones(engine):
     ]
 
 
+def test_records_of_returns_the_type_of_a_blob_until_it_expires(engine):
+    blobs = [Blob(b"1", "a/b"), Blob(b"2", "a/c")]
+    puts(engine, dict(zip("ab", blobs, strict=True)), at(1), [0, NOW + 1])
+    assert engine.records_of(["a", "b"], NOW) == [Record(at(1), blobs[0]), Record(at(1), blobs[1], NOW + 1)]
+    assert engine.records_of(["a", "b"], NOW + 1) == [Record(at(1), blobs[0]), Record(at(1), None, NOW + 1)]
+    assert engine.read(["a", "b"], NOW + 1) == [blobs[0], None]
+
+
+def test_applied_counts_blobs_as_values(engine):
+    puts(engine, {"a": Blob(b"", "a/b"), "b": Blob(b"", "a/b"), "c": Blob(b"", "a/b")}, at(1), [0, NOW + 5, NOW + 9])
+    assert puts(engine, {"a": b"1", "b": b"1", "c": Blob(b"2", "x/y")}, at(2), now=NOW + 5) == Applied(2)
+    assert deletes(engine, ["a", "b", "c"], at(3)) == Applied(3)
+
+
+def test_of_equal_versions_a_blob_stays_and_the_greater_type(engine):
+    order = [b"2", Blob(b"9", "a/b"), Blob(b"1", "a/c"), Blob(b"2", "a/c")]
+    for lesser, greater in itertools.combinations(order, 2):
+        puts(engine, {"a": lesser, "b": greater}, at(1))
+        puts(engine, {"a": greater, "b": lesser}, at(1))
+        assert engine.read(["a", "b"], NOW) == [greater, greater]
+        engine.write([Write(at(1), ["a", "b"], [None, None])], NOW)
+        engine.reclaim(NOW, 0, 100)
+
+
 def test_deleted_key_stays_away_from_older_writes(engine):
     puts(engine, {"a": b"1"}, at(1))
     deletes(engine, ["a"], at(3))
@@ -230,7 +266,7 @@ def test_deleted_key_stays_away_from_older_writes(engine):
 
 _versions = st.builds(at, st.integers(1, 3), st.integers(0, 1), st.integers(0, 1))
 _expires = st.sampled_from([0, 0, NOW - 1, NOW, NOW + 1, NOW + 2])
-_records = st.builds(Record, _versions, st.sampled_from([None, b"", b"1", b"2"]), _expires)
+_records = st.builds(Record, _versions, st.sampled_from([None, b"", b"1", b"2", Blob(b"1", "a/b"), Blob(b"", "a/c")]), _expires)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -402,7 +438,8 @@ def test_join_is_refused_while_there_are_records_of_another_cluster(engine):
 # --- everything at once -----------------------------------------------------------------------------------------------------
 
 _keys = st.sampled_from(["a", "b", "ab", "\u00e9", "e\u0301", "\U0001f600", " ", "\n", "\0"]) | st.text(min_size=1, max_size=3)
-_values = st.sampled_from([None, b"", b"1", b"null"]) | st.binary(max_size=40)
+_blobs = st.builds(Blob, st.binary(max_size=9), st.sampled_from(["a/b", "a/c", "text/plain"]))
+_values = st.sampled_from([None, b"", b"1", b"null"]) | st.binary(max_size=40) | _blobs
 
 
 class AgainstModel(RuleBasedStateMachine):
@@ -455,7 +492,9 @@ class AgainstModel(RuleBasedStateMachine):
         forever = record.expires or 1 << 70
         if 0 < record.expires <= self.now:
             return (2, forever, 1)
-        return (2, forever, record.value is None, record.value or b"")
+        if isinstance(record.value, Blob):
+            return (2, forever, 0, 1, record.value.content_type, record.value.data)
+        return (2, forever, record.value is None, 0, "", record.value or b"")
 
     @rule(by=st.sampled_from([1, 10, 100]))
     def time_passes(self, by):

@@ -5,18 +5,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gkv.engine import record
-from gkv.model import Damage, Record, Version
+from gkv.model import Blob, Damage, Record, Version
 
 PLACE = b"\x00\x01\x02\x03\x04\x05\x06\x07key"
 VERSION = Version(0x0191F3C2A5B7_0003, 0xA1)
 
 _bytes = st.binary(max_size=60)
+_types = st.text('abcdefghijklmnopqrstuvwxyz/;= "', min_size=1, max_size=40)
+_blobs = st.builds(Blob, _bytes, _types)
+BLOB = Blob(b"value", "text/plain")
 _versions = st.builds(Version, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 _expires = st.just(0) | st.integers(1, 2**63)
 
 
 @settings(deadline=None, derandomize=True)
-@given(place=_bytes, version=_versions, value=st.none() | _bytes, expires=_expires)
+@given(place=_bytes, version=_versions, value=st.none() | _bytes | _blobs, expires=_expires)
 def test_what_is_packed_comes_back(place, version, value, expires):
     data = record.pack(place, version.to_bytes(), value, expires)
     assert record.intact(place, data)
@@ -27,7 +30,9 @@ def test_what_is_packed_comes_back(place, version, value, expires):
     assert record.expiry(data) == expires
 
 
-@pytest.mark.parametrize(("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0), (None, 77), (b"", 0)])
+@pytest.mark.parametrize(
+    ("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0), (None, 77), (b"", 0), (BLOB, 0), (BLOB, 77)]
+)
 def test_every_flipped_bit_is_damage(value, expires):
     data = record.pack(PLACE, VERSION.to_bytes(), value, expires)
     for bit in range(8 * len(data)):
@@ -38,7 +43,7 @@ def test_every_flipped_bit_is_damage(value, expires):
         assert record.unpack(PLACE, damaged) is Damage.DAMAGED
 
 
-@pytest.mark.parametrize(("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0)])
+@pytest.mark.parametrize(("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0), (BLOB, 0), (BLOB, 77)])
 def test_every_shorter_or_longer_record_is_damage(value, expires):
     data = record.pack(PLACE, VERSION.to_bytes(), value, expires)
     for damaged in [data + b"\0", *(data[:size] for size in range(len(data)))]:
@@ -46,7 +51,7 @@ def test_every_shorter_or_longer_record_is_damage(value, expires):
         assert record.unpack(PLACE, damaged) is Damage.DAMAGED
 
 
-@pytest.mark.parametrize(("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0)])
+@pytest.mark.parametrize(("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0), (BLOB, 0), (BLOB, 77)])
 def test_record_of_another_place_is_damage(value, expires):
     data = record.pack(PLACE, VERSION.to_bytes(), value, expires)
     for other in (b"", PLACE + b"x", b"\x01" + PLACE[1:]):
@@ -54,7 +59,7 @@ def test_record_of_another_place_is_damage(value, expires):
         assert record.unpack(other, data) is Damage.DAMAGED
 
 
-@pytest.mark.parametrize("kind", [0, 4, 255])
+@pytest.mark.parametrize("kind", [0, 6, 255])
 def test_kind_that_is_not_known_is_damage(kind):
     body = bytes([kind]) + VERSION.to_bytes() + bytes(8) + b"value"
     data = body + record.crc32(body, record.crc32(PLACE)).to_bytes(4, "little")
@@ -72,6 +77,12 @@ def test_values_hides_what_has_expired_and_keeps_the_order():
     ]
     assert record.values([PLACE] * 5, stored, 76) == [None, b"for ever", b"until 77", None, Damage.DAMAGED]
     assert record.values([PLACE] * 5, stored, 77) == [None, b"for ever", None, None, Damage.DAMAGED]
+
+
+def test_values_hides_a_blob_that_has_expired():
+    stored = [record.pack(PLACE, VERSION.to_bytes(), BLOB, expires) for expires in (0, 77)]
+    assert record.values([PLACE] * 2, stored, 76) == [BLOB, BLOB]
+    assert record.values([PLACE] * 2, stored, 77) == [BLOB, None]
 
 
 def test_unpack_makes_a_tombstone_of_what_has_expired():
