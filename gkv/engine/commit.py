@@ -1,8 +1,8 @@
 """Group commit: the writes of many greenlets go to the disk together.
 
 Promises: writes are applied in the order in which they were submitted, each whole or not at all; `Pending.wait` returns when
-the write is on disk (with durability "async", for a write of values alone, at once). What waits is bounded. Nothing here
-blocks the hub for longer than `GIVE_WAY` at a time, but `Engine.grow` and what an engine that is not durable does.
+the write is on disk (with durability "async", for a write of values alone that nobody counts, at once). What waits is bounded.
+Nothing here blocks the hub for longer than `GIVE_WAY` at a time, but `Engine.grow` and what an engine that is not durable does.
 
 `submit` and `pending_for` do not switch greenlets; `wait`, `settle`, `snapshot` and `close` do.
 """
@@ -70,11 +70,13 @@ class CommitFigures:
 class Pending:
     """A write that has been admitted."""
 
-    __slots__ = ("_applied", "_done", "_error", "_event", "size", "write")
+    __slots__ = ("_applied", "_done", "_error", "_event", "early", "size", "write")
 
     def __init__(self, write: Write, size: int) -> None:
         self.write = write
         self.size = size
+        self.early = False
+        """Whether somebody has been told already that it is written."""
         self._done = False
         self._applied = Applied(0)
         self._error: BaseException | None = None
@@ -143,8 +145,11 @@ class Commits:
 
     # --- for requests -----------------------------------------------------------------------------------------------------
 
-    def submit(self, write: Write) -> Pending:
-        """Admit a write. Raise Unavailable when too much is waiting, or what ended all writing."""
+    def submit(self, write: Write, *, counted: bool = False) -> Pending:
+        """Admit a write; `counted` if its `Applied` must be true.
+
+        Raise Unavailable when too much is waiting, or what ended all writing.
+        """
         if self._failure is not None:
             raise self._failure
         if self._closing:
@@ -163,8 +168,9 @@ class Commits:
         if not self._async:
             return pending
         self._uncommitted.update(dict.fromkeys(write.keys, pending))
-        if None in write.values:
+        if counted or None in write.values:
             return pending
+        pending.early = True
         admitted = Pending(write, size)
         admitted._finish(Applied(0))
         return admitted
@@ -381,8 +387,7 @@ class Commits:
     def _answer_all(self, group: Sequence[Pending], error: BaseException) -> None:
         for pending in group:
             self._answer(pending, Applied(0), error)
-        if self._async and any(None not in pending.write.values for pending in group):
-            # Somebody has been told that these are written. To go on would hide it.
+        if any(pending.early for pending in group):  # to go on would hide it
             self._fail(EngineFailed(f"writes that were acknowledged have failed: {error}"))
 
     def _fail(self, error: GkvError) -> None:

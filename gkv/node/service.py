@@ -11,7 +11,7 @@ from gkv.cluster.view import View
 from gkv.coordinator.clock import Clock, wall_ms
 from gkv.engine import Commits, Engine, Pending
 from gkv.errors import EngineFull, FarAhead, GkvError, Unavailable
-from gkv.model import Outcome, Write
+from gkv.model import Outcome, Value, Write
 from gkv.net.channel import Call
 from gkv.wire.frames import BadFrame, Reply, Request, read_request, write_reply
 
@@ -93,9 +93,14 @@ class Service:
         document = self._view.document
         if document is None or (document.cluster, document.epoch) != (request.cluster, request.epoch):
             return Reply(refused="stale", document=document.to_json() if document else None)
+        keys = request.keys
         if request.op == "get":
             pending = self._commits.pending_for(request.keys)
-            return request if pending is None else self._get_after(pending, request.keys)
+            return (
+                request if pending is None else self._after(pending, lambda: Reply(values=self._engine.read(keys, wall_ms())))
+            )
+        if request.op == "fetch":
+            return self._after(self._commits.pending_for(keys), lambda: Reply(records=self._engine.records_of(keys, wall_ms())))
         if request.op == "keys":
             limit = min(request.limit, MAX_LISTED)
             return Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms()))
@@ -103,10 +108,14 @@ class Service:
             return Reply(refused="changing")
         return self._write(request)
 
-    def _get_after(self, pending: Pending, keys: Sequence[str]) -> Waiting:
+    def _after(self, pending: Pending | None, read: Waiting) -> Reply | Waiting:
+        """Read once a write that was acknowledged already is on disk; at once, if there is none."""
+        if pending is None:
+            return _or_refused(read)
+
         def wait_for_it() -> Reply:
             pending.wait(monotonic() + COMMIT_WITHIN)
-            return Reply(values=self._engine.read(keys, wall_ms()))
+            return read()
 
         return lambda: _or_refused(wait_for_it)
 
@@ -121,13 +130,13 @@ class Service:
             # What has been deleted since might be forgotten already, or be by the time that this comes to the disk.
             return Reply(refused="the version is older than tombstones are kept")
         try:
-            pending = self._commits.submit(_as_write(request))
+            pending = self._commits.submit(_as_write(request), counted=request.op == "put")
         except GkvError as error:
             return _refused(error)
 
         def wait_for_it() -> Reply:
             applied = pending.wait(monotonic() + COMMIT_WITHIN)
-            return Reply(count=applied.existed if request.op == "delete" else keys, beaten=applied.beaten)
+            return Reply(count=keys if request.op == "set" else applied.existed, beaten=applied.beaten)
 
         keys = len(pending.write.keys)
         return lambda: _or_refused(wait_for_it)
@@ -181,7 +190,7 @@ def _as_write(request: Request) -> Write:
     """Return what is to be written; of a key that stands twice, the last item."""
     keys, version = request.keys, request.version
     assert version is not None  # noqa: S101  # as above
-    values: Sequence[bytes | None] = request.values if request.op == "set" else [None] * len(keys)
+    values: Sequence[Value | None] = [None] * len(keys) if request.op == "delete" else request.values
     last = dict(zip(keys, range(len(keys)), strict=True))
     if len(last) < len(keys):
         expires = [request.expires[i] for i in last.values()] if request.expires else ()

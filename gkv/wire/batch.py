@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from math import ceil
 
-from gkv.model import Damage, KeyFailure, Node, Version
+from gkv.model import Damage, KeyFailure, Node, Value, Version
 from gkv.ring import Ring
 from gkv.wire.client import Answer, Limits, read_items, read_keys, render_get
 from gkv.wire.frames import BadFrame, Request, read_reply, write_request
@@ -40,7 +40,7 @@ class Done:
 
 
 class Batch(ABC):
-    """A batch that was read and routed once. `op` is `get`, `set` or `delete`."""
+    """A batch that was read and routed once. `op` is `get`, `fetch`, `set`, `put` or `delete`."""
 
     __slots__ = ("op", "parts", "version")
 
@@ -57,8 +57,8 @@ class Batch(ABC):
 
     @property
     @abstractmethod
-    def values(self) -> Sequence[bytes]:
-        """The texts of all values, in request order; empty but for a set."""
+    def values(self) -> Sequence[Value]:
+        """All values, in request order; empty but for a set or put."""
 
     @property
     def expires(self) -> Sequence[int]:
@@ -71,7 +71,7 @@ class Batch(ABC):
         parts = []
         for node, places, part_keys in ring.split([keys[i] for i in positions]):
             original = [positions[i] for i in places]
-            part_values = [values[i] for i in original] if self.op == "set" else []
+            part_values = [values[i] for i in original] if values else []
             part_expires = [expires[i] for i in original] if expires else ()
             request = Request(self.op, cluster, epoch, part_keys, part_values, version=self.version, expires=part_expires)
             frame = write_request(request)
@@ -115,7 +115,7 @@ def _values(frame: bytes, keys: Sequence[str]) -> Sequence[bytes | Damage | None
         reply = read_reply(frame, keys)
     except BadFrame:
         return None
-    return None if reply.refused else reply.values
+    return None if reply.refused else reply.values  # type: ignore[return-value]  # a reply that was read has no blobs
 
 
 class PureBatch(Batch):
@@ -127,7 +127,7 @@ class PureBatch(Batch):
         self,
         op: str,
         keys: Sequence[str],
-        values: Sequence[bytes] = (),
+        values: Sequence[Value] = (),
         expires: Sequence[int] = (),
         version: Version | None = None,
     ) -> None:
@@ -143,7 +143,7 @@ class PureBatch(Batch):
         return self._keys
 
     @property
-    def values(self) -> Sequence[bytes]:
+    def values(self) -> Sequence[Value]:
         return self._values
 
     @property
@@ -171,16 +171,25 @@ class PureRouter:
         items = read_items(body, self._limits)
         expires: list[int] = []
         if version is not None and any(item.ttl is not None for item in items):
-            expires = [0 if item.ttl is None else version.millis + ceil(item.ttl * 1000) for item in items]
+            expires = [0 if item.ttl is None else _end_of(version, item.ttl) for item in items]
         return self._route(PureBatch(op, [item.key for item in items], [item.value for item in items], expires, version))
 
     def of_keys(self, op: str, keys: Sequence[str], version: Version | None = None) -> Batch:
         """Route keys that were read already."""
         return self._route(PureBatch(op, keys, version=version))
 
+    def of_value(self, key: str, value: Value, ttl: float | None, version: Version) -> Batch:
+        """Route one value as a put. `ttl` as in `read`."""
+        expires = [] if ttl is None else [_end_of(version, ttl)]
+        return self._route(PureBatch("put", [key], [value], expires, version))
+
     def _route(self, batch: PureBatch) -> Batch:
         batch.parts = batch.route(range(len(batch.keys)), self._ring, self._cluster, self._epoch)
         return batch
+
+
+def _end_of(version: Version, ttl: float) -> int:
+    return version.millis + ceil(ttl * 1000)
 
 
 def failures(done: Sequence[Done], keys: Sequence[str]) -> dict[str, KeyFailure]:

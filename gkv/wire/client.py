@@ -5,16 +5,17 @@ Reading is all or nothing: one invalid item refuses the batch, and the error nam
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring as quote
 from typing import Any, NamedTuple
 
 from gkv.errors import InvalidItem, TooLarge
-from gkv.model import KeyFailure
+from gkv.model import Blob, KeyFailure
 from gkv.wire.strict import Reader, check_text
 
-__all__ = ["Answer", "Item", "Limits", "check_key", "quote", "read_items", "read_keys", "render_get"]
+__all__ = ["Answer", "Item", "Limits", "check_key", "quote", "read_items", "read_keys", "render_get", "show"]
 
 MAX_TTL = 100 * 366 * 86_400
 """Seconds in a hundred years. What is to live longer has no ttl."""
@@ -32,7 +33,35 @@ class Limits:
 
 
 Answer = bytes | KeyFailure | None
-"""What is known about one key: the text of its value, why there is no answer, or None when it is certainly missing."""
+"""What is known about one key: its value as it is shown, why there is no answer, or None when it is certainly missing."""
+
+_ENCODED = b'","encoding":"base64"'
+
+
+def show(value: Blob) -> bytes:
+    """Return what stands behind `"value":` for a value that is no JSON.
+
+    It is put where the text of a JSON value would be, so whoever joins answers need not know of it.
+
+    >>> show(Blob(b"hi", "text/plain"))
+    b'"aGk=","encoding":"base64"'
+    """
+    return b'"%b%b' % (b64encode(value.data), _ENCODED)
+
+
+def shown(text: bytes) -> tuple[bytes, str | None]:
+    """Return a shown value as one JSON value, and how that is encoded: "base64", or None for what was JSON all along.
+
+    The text of a JSON string has no quote in the middle, and that of any other value does not begin with one.
+
+    >>> shown(b'"aGk=","encoding":"base64"')
+    (b'"aGk="', 'base64')
+    >>> shown(b'{"x":"","encoding":"base64"')[1] is None
+    True
+    """
+    if text.endswith(_ENCODED) and text.startswith(b'"'):
+        return text[: 1 - len(_ENCODED)], "base64"
+    return text, None
 
 
 def _invalid(pointer: str, what: str) -> InvalidItem:

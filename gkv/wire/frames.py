@@ -6,7 +6,10 @@ says how long each is. So a value goes from a client's request to the engine and
     {"op":"set","cluster":"5f1c...","epoch":7,"version":"0191...","keys":["hi","hi1"],"sizes":[7,8]}
     "hello""hello1"
 
-`expires` may follow the keys of a set: when each of them expires, in milliseconds since the Unix epoch, 0 for never.
+`expires` may follow the keys of a set: when each of them expires, in milliseconds since the Unix epoch, 0 for never. So may
+`types`: the media type of each value, null for a JSON text. `put` is a set that waits for the disk in any case and is answered
+with how many keys had a value before. To a `get` values of other types are shown as base64 (`gkv.wire.client.show`); a `fetch`
+brings whole records.
 
 Each request but `status` and `adopt` carries the cluster and the epoch that its sender believes in; a node that believes
 otherwise answers `stale` with its own document instead of doing anything.
@@ -19,9 +22,10 @@ from typing import Any
 
 import ujson
 
-from gkv.model import Damage, Version
+from gkv.model import Blob, Damage, Record, Value, Version
+from gkv.wire.client import show
 
-OPS = ("get", "set", "delete", "keys", "status", "adopt")
+OPS = ("get", "fetch", "set", "put", "delete", "keys", "status", "adopt")
 MISSING = -1
 """Stands among the sizes for a key that has no value."""
 DAMAGED = -2
@@ -36,15 +40,15 @@ class BadFrame(ValueError):
 class Request:
     """What a node is asked.
 
-    `version` goes with `set` and `delete`, `values` and perhaps `expires` with `set`, `document` with `adopt`. `keys` asks for
-    up to `limit` keys that start with `prefix` and sort after `after`.
+    `version` goes with `set`, `put` and `delete`, `values` and perhaps `expires` with the first two, `document` with `adopt`.
+    `keys` asks for up to `limit` keys that start with `prefix` and sort after `after`.
     """
 
     op: str
     cluster: str = ""
     epoch: int = 0
     keys: Sequence[str] = field(default_factory=list)
-    values: Sequence[bytes] = field(default_factory=list)
+    values: Sequence[Value] = field(default_factory=list)
     document: Mapping[str, Any] | None = None
     version: Version | None = None
     expires: Sequence[int] = ()
@@ -57,7 +61,8 @@ class Request:
 class Reply:
     """What a node answers.
 
-    `values` is the answer to a get, `keys` to a listing, `count` to everything else: records written, deleted, or held.
+    `values` is the answer to a get, `records` to a fetch, `keys` to a listing, `count` to everything else: records written,
+    replaced by a put, deleted, or held.
     `beaten` comes with the answer to a write: the greatest stamp that one of its items lost against, 0 when none did. `refused`
     is empty, or why nothing was done: "stale" (the epochs differ), "changing" (no writes while the cluster changes), "ahead"
     (the version is from the future), "full", "busy", or a sentence. `document` is the node's, None when it has none; it comes
@@ -65,11 +70,13 @@ class Reply:
     """
 
     count: int = 0
-    values: Sequence[bytes | Damage | None] = field(default_factory=list)
+    values: Sequence[Value | Damage | None] = field(default_factory=list)
+    """Read again, it is the text of each value as it is shown."""
     refused: str = ""
     document: Mapping[str, Any] | None = None
     beaten: int = 0
     keys: Sequence[str] | None = None
+    records: Sequence[Record | Damage | None] | None = None
 
 
 def _line(header: Mapping[str, Any]) -> bytes:
@@ -95,9 +102,21 @@ def write_request(request: Request) -> bytes:
         header["keys"] = request.keys
         if request.expires:
             header["expires"] = request.expires
-        if request.op == "set":
-            header["sizes"] = list(map(len, request.values))
-    return _line(header) + b"".join(request.values)
+        if request.op in ("set", "put"):
+            return _with_values(header, request.values)
+    return _line(header)
+
+
+def _with_values(header: dict[str, Any], values: Sequence[Value]) -> bytes:
+    try:
+        payload = b"".join(values)  # type: ignore[arg-type]  # looking for blobs first would cost every set
+    except TypeError:
+        header["types"] = [value.content_type if isinstance(value, Blob) else None for value in values]
+        data = [value.data if isinstance(value, Blob) else value for value in values]
+        header["sizes"] = list(map(len, data))
+        return _line(header) + b"".join(data)
+    header["sizes"] = list(map(len, values))
+    return _line(header) + payload
 
 
 def write_reply(reply: Reply) -> bytes:
@@ -110,17 +129,37 @@ def write_reply(reply: Reply) -> bytes:
         return _line({"refused": reply.refused, "document": reply.document})
     if reply.keys is not None:
         return _line({"keys": reply.keys})
+    if reply.records is not None:
+        return _write_records(reply.records)
     if not reply.values:
         return _line({"count": reply.count, "beaten": reply.beaten} if reply.beaten else {"count": reply.count})
-    if Damage.DAMAGED in reply.values:
-        return _write_with_damage(reply.values)
-    sizes = [MISSING if value is None else len(value) for value in reply.values]  # type: ignore[arg-type]
-    return _line({"sizes": sizes}) + b"".join([value for value in reply.values if value is not None])  # type: ignore[misc]
+    values = reply.values
+    try:
+        payload = b"".join([value for value in values if value is not None])  # type: ignore[misc]
+    except TypeError:  # there is a blob among them, or damage; to look for that first would cost every get
+        values = [show(value) if isinstance(value, Blob) else value for value in values]
+        payload = b"".join([value for value in values if isinstance(value, bytes)])
+    return _line({"sizes": _sizes(values)}) + payload
 
 
-def _write_with_damage(values: Sequence[bytes | Damage | None]) -> bytes:
-    sizes = [MISSING if value is None else DAMAGED if isinstance(value, Damage) else len(value) for value in values]
-    return _line({"sizes": sizes}) + b"".join([value for value in values if isinstance(value, bytes)])
+def _sizes(values: Sequence[Value | Damage | None]) -> list[int]:
+    return [MISSING if value is None else DAMAGED if value is Damage.DAMAGED else len(value) for value in values]
+
+
+def _write_records(records: Sequence[Record | Damage | None]) -> bytes:
+    """Write the answer to a fetch. A tombstone has a version and no value."""
+    known = [record if isinstance(record, Record) else None for record in records]
+    values = [None if record is None else record.value for record in known]
+    plain = [value.data if isinstance(value, Blob) else value for value in values]
+    header = {
+        "versions": [record and str(record.version) for record in known],
+        "expires": [record.expires if record else 0 for record in known],
+        "types": [value.content_type if isinstance(value, Blob) else None for value in values],
+        "sizes": _sizes(
+            [Damage.DAMAGED if isinstance(one, Damage) else value for one, value in zip(records, plain, strict=True)]
+        ),
+    }
+    return _line(header) + b"".join([value for value in plain if value is not None])
 
 
 def _split(frame: bytes) -> tuple[dict[str, Any], int]:
@@ -141,13 +180,13 @@ _lone_surrogate = re.compile("[\ud800-\udfff]").search  # ujson lets them pass
 _BAD_SIZES = "sizes are whole numbers above 0, -1 or -2"
 
 
-def _cut(frame: bytes, start: int, sizes: Any) -> list[bytes | Damage | None]:
-    """Cut the payload at these sizes; it must be used up exactly."""
+def _cut(frame: bytes, start: int, sizes: Any, least: int = 1) -> list[bytes | Damage | None]:
+    """Cut the payload at these sizes; it must be used up exactly. `least` is 0 where the value of a blob may stand."""
     if not isinstance(sizes, list) or not set(map(type, sizes)) <= {int}:
         raise BadFrame(_BAD_SIZES)
     parts: list[bytes | Damage | None] = []
     for size in sizes:
-        if size > 0:
+        if size >= least:
             parts.append(frame[start : start + size])
             start += size
         elif size == MISSING:
@@ -193,6 +232,28 @@ def _read_listing(header: Mapping[str, Any]) -> Request:
     return Request("keys", cluster, epoch, prefix=prefix, after=after, limit=limit)
 
 
+_VALUES = frozenset(("sizes", "expires", "types"))
+_BAD_VALUES = "a set has one value for each key"
+_media_type = re.compile(r"[ -~]+").fullmatch
+
+
+def _typed(parts: Sequence[bytes | Damage | None], types: Any) -> list[Value]:
+    """Put values and their types together."""
+    if not isinstance(types, list) or len(types) != len(parts):
+        raise BadFrame("types has one for each key")
+    values: list[Value] = []
+    for part, content_type in zip(parts, types, strict=True):
+        if not isinstance(part, bytes):
+            raise BadFrame(_BAD_VALUES)
+        if content_type is None and part:
+            values.append(part)
+        elif isinstance(content_type, str) and _media_type(content_type):
+            values.append(Blob(part, content_type))
+        else:
+            raise BadFrame("a type is printable ASCII, or null for a text that is not empty")
+    return values
+
+
 def _read_keys(op: str, header: Mapping[str, Any], frame: bytes, start: int) -> Request:
     cluster, epoch, keys = header.get("cluster"), header.get("epoch"), header.get("keys")
     if not isinstance(cluster, str) or type(epoch) is not int:
@@ -205,9 +266,9 @@ def _read_keys(op: str, header: Mapping[str, Any], frame: bytes, start: int) -> 
         raise BadFrame("keys are an array of strings") from None
     if not text.isascii() and _lone_surrogate(text):
         raise BadFrame("a string has a lone surrogate")
-    if op != "set" and (start != len(frame) or "sizes" in header or "expires" in header):
+    if op not in ("set", "put") and (start != len(frame) or not _VALUES.isdisjoint(header)):
         raise BadFrame("only a set has values")
-    if op == "get":
+    if op in ("get", "fetch"):
         return Request(op, cluster, epoch, keys)
     try:
         version = Version.parse(header["version"])
@@ -215,16 +276,28 @@ def _read_keys(op: str, header: Mapping[str, Any], frame: bytes, start: int) -> 
         raise BadFrame("a write has a version") from None
     if op == "delete":
         return Request(op, cluster, epoch, keys, version=version)
-    parts = _cut(frame, start, header.get("sizes"))
-    values = [value for value in parts if isinstance(value, bytes)]
-    if not len(values) == len(parts) == len(keys):
-        raise BadFrame("a set has one value for each key")
+    values, expires = _read_values(header, frame, start, len(keys))
+    return Request(op, cluster, epoch, keys, values, version=version, expires=expires)
+
+
+def _read_values(header: Mapping[str, Any], frame: bytes, start: int, count: int) -> tuple[Sequence[Value], Sequence[int]]:
+    """Return the values of a set, and when they expire."""
+    values: Sequence[Value]
+    if "types" in header:
+        values = _typed(_cut(frame, start, header.get("sizes"), least=0), header["types"])
+    else:
+        parts = _cut(frame, start, header.get("sizes"))
+        values = [value for value in parts if isinstance(value, bytes)]
+        if len(values) < len(parts):
+            raise BadFrame(_BAD_VALUES)
+    if len(values) != count:
+        raise BadFrame(_BAD_VALUES)
     expires = ()
     if "expires" in header:
         expires = header["expires"]
-        if not isinstance(expires, list) or len(expires) != len(keys) or not all(map(_is_time, expires)):
+        if not isinstance(expires, list) or len(expires) != count or not all(map(_is_time, expires)):
             raise BadFrame("expires has a time for each key")
-    return Request(op, cluster, epoch, keys, values, version=version, expires=expires or ())
+    return values, expires or ()
 
 
 def _is_time(value: Any) -> bool:
@@ -264,3 +337,26 @@ def read_reply(frame: bytes, keys: Sequence[str] | None = None) -> Reply:
     if len(values) != len(keys):
         raise BadFrame(f"{len(keys)} keys were asked, {len(values)} answered")
     return Reply(values=values)
+
+
+def read_records(frame: bytes, count: int) -> Reply:
+    """Read the reply to a fetch of so many keys: their records, or a refusal. Raise BadFrame when it cannot be the answer."""
+    header, start = _split(frame)
+    if "refused" in header:
+        return read_reply(frame)
+    parts = _cut(frame, start, header.get("sizes"), least=0)
+    columns = [header.get(name) for name in ("versions", "expires", "types")]
+    if len(parts) != count or not all(isinstance(column, list) and len(column) == count for column in columns):
+        raise BadFrame(f"{count} keys were asked, others answered")
+    return Reply(records=list(map(_record, parts, *columns)))  # type: ignore[arg-type]  # they are lists, as has been seen
+
+
+def _record(part: bytes | Damage | None, version: Any, expires: Any, content_type: Any) -> Record | Damage | None:
+    if isinstance(part, Damage) or (part is None and version is None):
+        return part
+    if not isinstance(version, str) or not _is_time(expires):
+        raise BadFrame("a record has a version and says when it expires")
+    try:
+        return Record(Version.parse(version), None if part is None else _typed([part], [content_type])[0], expires)
+    except ValueError as error:
+        raise BadFrame(str(error)) from None

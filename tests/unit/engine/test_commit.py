@@ -314,6 +314,26 @@ def test_async_delete_says_what_existed(disk, start):
     assert commits.submit(put("a", None, 2)).wait(soon()) == Applied(1)
 
 
+def test_async_set_that_is_counted_says_what_existed(disk, start):
+    commits = start(durability="async")
+    commits.submit(put("a"))
+    assert commits.submit(put("a", b"2", 2), counted=True).wait(soon()) == Applied(1)
+    assert commits.submit(put("b", b"2", 2), counted=True).wait(soon()) == Applied(0)
+
+
+def test_async_set_that_is_counted_and_fails_is_told_so_and_writing_goes_on(disk, start):
+    told = []
+    commits = start(durability="async", on_failure=told.append)
+    held(disk, commits)
+    disk.errors = [EngineFull("full")]
+    counted = commits.submit(put("a"), counted=True)
+    disk.goes_on.set()
+    with pytest.raises(EngineFull):
+        counted.wait(soon())
+    assert commits.submit(put("b"), counted=True).wait(soon()) == Applied(0)
+    assert told == []
+
+
 def test_sync_readers_wait_for_nothing(disk, start):
     commits = start()
     held(disk, commits, "a")

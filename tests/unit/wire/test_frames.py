@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkv.model import Damage, Version
-from gkv.wire.frames import BadFrame, Reply, Request, read_reply, read_request, write_reply, write_request
+from gkv.model import Blob, Damage, Record, Version
+from gkv.wire.frames import (
+    BadFrame,
+    Reply,
+    Request,
+    read_records,
+    read_reply,
+    read_request,
+    write_reply,
+    write_request,
+)
 
 SEED = 7230
 
@@ -21,6 +30,8 @@ _json = st.recursive(
 _documents = st.dictionaries(st.text(max_size=8), _json, max_size=5)
 _common = {"cluster": st.text(max_size=32), "epoch": st.integers(0, 2**63 - 1)}
 _pairs = st.lists(st.tuples(st.text(max_size=12), _values), max_size=6)
+_blobs = st.builds(Blob, st.binary(max_size=9), st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
+_mixed = st.lists(st.tuples(st.text(max_size=12), _values | _blobs), max_size=6)
 _versions = st.builds(Version, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 _times = st.integers(0, 2**63 - 1)
 _limits = st.integers(1, 2**63 - 1)
@@ -32,7 +43,7 @@ V = b'"version":"0191f3c2a5b7000300000000000000a1"'
 @st.composite
 def requests(draw):
     """Draw a request of any kind."""
-    op = draw(st.sampled_from(["get", "set", "delete", "keys", "status", "adopt"]))
+    op = draw(st.sampled_from(["get", "fetch", "set", "put", "delete", "keys", "status", "adopt"]))
     if op == "status":
         return Request(op)
     if op == "adopt":
@@ -40,11 +51,11 @@ def requests(draw):
     common = {name: draw(values) for name, values in _common.items()}
     if op == "keys":
         return Request(op, prefix=draw(st.text(max_size=12)), after=draw(st.text(max_size=12)), limit=draw(_limits), **common)
-    if op == "get":
+    if op in ("get", "fetch"):
         return Request(op, keys=draw(_keys), **common)
     if op == "delete":
         return Request(op, keys=draw(_keys), version=draw(_versions), **common)
-    pairs = draw(_pairs)
+    pairs = draw(_pairs | _mixed)
     keys, values = [key for key, _ in pairs], [value for _, value in pairs]
     expires = draw(st.just(()) | st.lists(_times, min_size=len(keys), max_size=len(keys))) or ()
     return Request(op, keys=keys, values=values, version=draw(_versions), expires=expires, **common)
@@ -73,6 +84,85 @@ def test_reply_with_a_count_written_and_read_is_the_same(count, beaten):
 @given(_keys)
 def test_reply_with_keys_written_and_read_is_the_same(keys):
     assert read_reply(write_reply(Reply(keys=keys))) == Reply(keys=keys)
+
+
+_records = st.builds(Record, _versions, st.none() | _values | _blobs, _times)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.none() | st.just(Damage.DAMAGED) | _records, max_size=6))
+def test_reply_with_records_written_and_read_is_the_same(records):
+    assert read_records(write_reply(Reply(records=records)), len(records)) == Reply(records=records)
+
+
+def test_reply_shows_a_blob_as_base64_among_values():
+    values = [b"1", Blob(b"\xff\0", "a/b"), None, Blob(b"", "a/b"), Damage.DAMAGED]
+    reply = read_reply(write_reply(Reply(values=values)), "abcde")
+    assert reply.values == [b"1", b'"/wA=","encoding":"base64"', None, b'"","encoding":"base64"', Damage.DAMAGED]
+
+
+def test_set_says_types_only_when_there_are_any():
+    request = Request("set", "c", 1, ["a", "b"], [b"1", b"2"], version=VERSION)
+    assert b"types" not in write_request(request)
+    request.values = [b"1", Blob(b"", "a/b")]
+    assert b'"types":[null,"a/b"],"sizes":[1,0]}\n1' in write_request(request)
+
+
+BAD_TYPES = [
+    (b'"types":["a/b"],"sizes":[1,1]', b"xy"),
+    (b'"types":"ab","sizes":[1,1]', b"xy"),
+    (b'"types":["a/b","a\\nb"],"sizes":[1,1]', b"xy"),
+    (b'"types":["a/b","\xc3\xa9"],"sizes":[1,1]', b"xy"),
+    (b'"types":["a/b",""],"sizes":[1,1]', b"xy"),
+    (b'"types":["a/b",1],"sizes":[1,1]', b"xy"),
+    (b'"types":["a/b",null],"sizes":[1,0]', b"x"),
+    (b'"types":["a/b",null],"sizes":[1,-1]', b"x"),
+    (b'"types":["a/b","a/b"],"sizes":[1,-2]', b"x"),
+]
+
+
+@pytest.mark.parametrize(("members", "payload"), BAD_TYPES)
+def test_set_with_types_that_cannot_be_is_refused(members, payload):
+    with pytest.raises(BadFrame):
+        read_request(b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","b"],%b}\n%b' % (V, members, payload))
+
+
+@pytest.mark.parametrize("op", ["get", "fetch", "delete"])
+def test_types_with_anything_but_a_set_are_refused(op):
+    with pytest.raises(BadFrame):
+        read_request(b'{"op":"%b","cluster":"c","epoch":1,%b,"keys":["a"],"types":[null]}\n' % (op.encode(), V))
+
+
+ROW = f'{{"versions":["{VERSION}"],"expires":[0],"types":[null],"sizes":[1]}}\n1'
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ROW.replace("0191", "019G"),
+        ROW.replace(f'"{VERSION}"', "null"),
+        ROW.replace(f'"{VERSION}"', "7"),
+        ROW.replace('"expires":[0]', '"expires":[-1]'),
+        ROW.replace('"expires":[0]', '"expires":[0,0]'),
+        ROW.replace('"expires":[0],', ""),
+        ROW.replace("null", "7"),
+        ROW.replace("null", '"a\\nb"'),
+        ROW.replace("[1]", "[2]"),
+        ROW.replace("[1]", "[]"),
+        ROW.replace("[1]", "[true]"),
+        ROW + "x",
+        '{"sizes":[1]}\n1',
+        '{"count":1}\n',
+    ],
+)
+def test_answer_to_a_fetch_that_cannot_be_is_refused(frame):
+    with pytest.raises(BadFrame):
+        read_records(frame.encode(), 1)
+
+
+def test_answer_to_a_fetch_may_be_a_refusal():
+    assert read_records(ROW.encode(), 1).records == [Record(VERSION, b"1")]
+    assert read_records(b'{"refused":"stale","document":null}\n', 1).refused == "stale"
 
 
 def test_reply_to_a_write_says_beaten_only_when_it_was():
