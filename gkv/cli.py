@@ -9,10 +9,12 @@ from gevent import monkey
 monkey.patch_all()
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from gkv import config
+from gkv import sources
+from gkv.config import KNOBS, Settings
 from gkv.errors import ConfigError, GkvError
+from gkv.log import configure, say
 
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78
@@ -30,19 +32,31 @@ def node() -> None:
 
 def _main(command: str, arguments: Sequence[str]) -> None:
     try:
-        settings = config.parse(command, arguments)
+        reading = sources.read(command, arguments)
+        settings = reading.settings
+        configure(settings.log_format)
         # Imported late: each command loads only its own rooms, and GKV_NATIVE is checked where its error can be shown.
         if command == "proxy":
             from gkv.proxy.process import run
         else:
             from gkv.node.process import run
-        run(settings)
+        if reading.print_config:
+            print(sources.render(command, reading.found, KNOBS))
+        if reading.print_config or reading.check_config:
+            settings.check()
+            return
+        run(settings, _reread(command, arguments))
     except ConfigError as error:
-        print(f"gkv-{command}: {error}", file=sys.stderr)
+        say(f"gkv-{command}: {error}")
         sys.exit(EXIT_CONFIG)
     except (GkvError, OSError) as error:
-        print(f"gkv-{command}: {error}", file=sys.stderr)
+        say(f"gkv-{command}: {error}")
         sys.exit(EXIT_FAILURE)
+
+
+def _reread(command: str, arguments: Sequence[str]) -> Callable[[], Settings]:
+    """Return what reads the settings again: the file and the secrets may say something else by then."""
+    return lambda: sources.read(command, arguments).settings
 
 
 if __name__ == "__main__":

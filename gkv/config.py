@@ -1,20 +1,13 @@
-"""Every knob once: its flag, environment name, default, unit and reason.
+"""Every knob once: its flag, environment name, default, unit and reason. Where they are read from: `gkv.sources`."""
 
-A flag goes before the environment, the environment before the default. The environment name of `--max-body` is
-`GKV_MAX_BODY`, and so on.
-"""
-
-import argparse
 import ipaddress
 import math
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from gkv import __version__
 from gkv.errors import ConfigError
 
 
@@ -131,21 +124,32 @@ def names(text: str) -> list[str]:
 
 
 def switch(text: str) -> bool:
-    """Read a yes or no from the environment."""
+    """Read a yes or no from the environment; as a flag it stands alone."""
     if text not in ("0", "1"):
         raise ValueError("0 or 1")
     return text == "1"
 
 
+def toggle(text: str) -> bool:
+    """Read a yes or no that is said with 0 or 1 as a flag too: one that may be on by default."""
+    return switch(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One setting. `why` says what it is for, with its unit; `parse` raises ValueError with what it takes."""
+    """One setting. `why` says what it is for, with its unit; `parse` raises ValueError with what it takes.
+
+    A `secret` is never shown, neither by --print-config nor in an error, and may also be the content of a file: as
+    `--NAME-file`, `GKV_NAME_FILE` or `NAME_file`. One with `reload` is read again on SIGHUP, by whoever uses it.
+    """
 
     name: str
     parse: Callable[[str], Any]
     default: str
     why: str
     commands: str = "proxy node"
+    reload: bool = False
+    secret: bool = False
 
     @property
     def flag(self) -> str:
@@ -154,6 +158,11 @@ class Knob:
     @property
     def variable(self) -> str:
         return f"GKV_{self.name.upper()}"
+
+    @property
+    def spellings(self) -> list[str]:
+        """Its names in a file."""
+        return [self.name, f"{self.name}_file"] if self.secret else [self.name]
 
 
 KNOBS = (
@@ -174,7 +183,16 @@ KNOBS = (
     Knob("spawn_port", port, "9000", "port of the first of them; the others follow", "proxy"),
     Knob("deadline", duration, "2s", "time for all node calls of one request; what is late is a failedKey"),
     Knob("max_body", size, "32MiB", "largest request body"),
-    Knob("names", names, "", "further names that clients may call this server by; a Host of another name is answered 421"),
+    Knob(
+        "names",
+        names,
+        "",
+        "further names that clients may call this server by; a Host of another name is answered 421",
+        reload=True,
+    ),
+    Knob("metrics", toggle, "1", "1: count what happens, and answer /metrics; 0: neither"),
+    Knob("log_format", one_of("text", "json"), "text", "lines on standard error as text or as JSON", reload=True),
+    Knob("access_log", toggle, "0", "1: a line on standard error for each request, without its keys", reload=True),
     Knob("insecure", switch, "0", "listen beyond loopback although anyone who gets there can read and write"),
     Knob("until_stdin_closes", switch, "0", "end when standard input does: a supervisor's death ends its nodes", "node"),
 )
@@ -200,6 +218,9 @@ class Settings:
     deadline: float
     max_body: int
     names: list[str]
+    metrics: bool
+    log_format: str
+    access_log: bool
     insecure: bool
     until_stdin_closes: bool
 
@@ -214,42 +235,3 @@ class Settings:
             raise ConfigError(f"--host {self.host} is no address that others could be sent to; name the one to listen on")
         if self.spawn and not 0 < self.spawn_port <= 65_536 - self.spawn:
             raise ConfigError(f"--spawn-port {self.spawn_port} leaves no room for {self.spawn} ports")
-
-
-def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings of `gkv-proxy` or `gkv-node`.
-
-    Ends the process with code 2 for wrong flags, as argparse does. Raises ConfigError for a wrong environment variable.
-    """
-    about = {"proxy": "Serve a gkv cluster over HTTP.", "node": "Hold a part of a gkv cluster's data."}[command]
-    parser = argparse.ArgumentParser(f"gkv-{command}", description=about, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"gkv {__version__}")
-    values: dict[str, Any] = {}
-    for knob in KNOBS:
-        mine = command in knob.commands.split()
-        text = environment.get(knob.variable, knob.default) if mine else knob.default
-        try:
-            values[knob.name] = knob.parse(text)
-        except ValueError as error:
-            raise ConfigError(f"{knob.variable} is {text!r}; it takes {error}") from None
-        if mine and knob.parse is switch:
-            parser.add_argument(knob.flag, action="store_true", default=None, help=knob.why)
-        elif mine:
-            shown = knob.default and f" (default: {knob.default})"
-            parser.add_argument(knob.flag, type=_for_argparse(knob.parse), metavar=knob.name.upper(), help=f"{knob.why}{shown}")
-    if command == "node":
-        parser.add_argument("port", type=_for_argparse(port), metavar="PORT", help="port to listen on")
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
-    return Settings(**(values | given))
-
-
-def _for_argparse(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Make argparse show what a parser takes; it drops the text of a ValueError."""
-
-    def convert(text: str) -> Any:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r}; it takes {error}") from None
-
-    return convert

@@ -58,7 +58,7 @@ class DataApi:
 
     def set(self, request: Request) -> Response:
         request.query()
-        written = self._coordinator.write(self._read(request, "set"))
+        written = self._coordinator.write(self._read(request, "set"), request.trace)
         if written.failed or request.accepts_json():
             return _counts(f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"', written.failed)
         return Response(SUCCESS * written.nodes, TEXT)
@@ -71,14 +71,14 @@ class DataApi:
         return self._get(request, self._coordinator.router().of_keys("get", self._keys_of_query(request)))
 
     def _get(self, request: Request, batch: Batch) -> Response:
-        body, failed = batch.render_get(self._coordinator.read(batch))
+        body, failed = batch.render_get(self._coordinator.read(batch, request.trace))
         if failed and (failed == len(batch.keys) or request.wants_strict()):
             return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})
         return Response(body)
 
     def delete(self, request: Request) -> Response:
         request.query()
-        deleted = self._coordinator.write(self._read(request, "delete"))
+        deleted = self._coordinator.write(self._read(request, "delete"), request.trace)
         return _counts(f'"deleted":{deleted.keys}', deleted.failed)
 
     def _read(self, request: Request, op: str) -> Batch:

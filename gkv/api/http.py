@@ -3,8 +3,6 @@
 import itertools
 import os
 import re
-import sys
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +14,7 @@ import ujson
 from bottle import Bottle, HTTPError, HTTPResponse
 from bottle import request as bottle_request
 
+from gkv import log
 from gkv.errors import (
     GkvError,
     InternalError,
@@ -73,6 +72,11 @@ class Request:
         self._body = body
         given = environ.get("HTTP_X_REQUEST_ID")
         self.id = given if given and _request_id(given) else new_request_id()
+
+    @property
+    def trace(self) -> str:
+        """Its id, if somebody might look for it in a node's log: the client gave it, or there is an access log. Else ""."""
+        return self.id if log.access_log or self.environ.get("HTTP_X_REQUEST_ID") else ""
 
     def body(self, limit: int) -> bytes:
         """Return the whole body, of which the server has checked the length. Raise TooLarge over `limit` bytes."""
@@ -174,6 +178,7 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
     def __init__(self) -> None:
         super().__init__()
         self.config["json.enable"] = False
+        self._paths: set[str] = set()
         self._handlers: dict[tuple[str, str], Callable[[Mapping[str, Any], bytes], Response]] = {}
 
     def add(self, methods: str, path: str, handler: Handler) -> None:
@@ -182,9 +187,14 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         def callback() -> HTTPResponse:
             return _as_bottle(_respond(handler, bottle_request.environ))
 
+        self._paths.add(path)
         self.route(path, methods.split(), callback)
         for method in methods.split():
             self._handlers[method, path] = partial(_respond, handler)
+
+    def template(self, path: str) -> str:
+        """Return the route that a path belongs to, as it was declared; "other" for paths that are nothing's. Never a key."""
+        return path if path in self._paths else "other"
 
     def find(self, method: str, path: str) -> Callable[[Mapping[str, Any], bytes], Response] | None:
         """Return what answers a request for exactly this method and path, given its environment and body, or None.
@@ -238,7 +248,7 @@ def _respond(handler: Handler, environ: Mapping[str, Any], body: bytes | None = 
     except GkvError as error:
         return render_problem(error, request.id)
     except Exception:  # noqa: BLE001  # the edge of a request: a bug must cost one answer, not the connection
-        print(f"request {request.id}: internal error\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        log.say_exception(f"request {request.id}: internal error")
         return render_problem(InternalError("a bug"), request.id)
     response.request_id = request.id
     return response

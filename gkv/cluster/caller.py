@@ -2,7 +2,6 @@
 
 import http.client
 import random
-import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ import gevent
 import ujson
 
 from gkv.cluster.document import Document, node_to_json
+from gkv.log import say
 from gkv.model import Node
 
 INTERVAL = 1.0
@@ -44,7 +44,7 @@ class Caller:
         adopt: Callable[[Document], Any],
         held_cluster: Callable[[], str | None],
         fresh: Callable[[], bool] = lambda: False,
-        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+        say: Callable[[str], None] = say,
     ) -> None:
         self._proxy = proxy
         self._node = node

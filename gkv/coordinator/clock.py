@@ -23,8 +23,8 @@ from gevent import Greenlet
 from gevent.threadpool import ThreadPool
 
 from gkv.errors import ConfigError, FarAhead, Unavailable
+from gkv.log import say
 from gkv.model import Version
-from gkv.net.process import say
 
 _WINDOW_MS = 400
 _MS = 1 << 16
@@ -151,7 +151,7 @@ class Clock:
         if error is None:
             self._bound = bound
         elif not self._failing:
-            say(f"gkv: the clock file {self._path} cannot be written: {error.strerror}")
+            say(f"the clock file {self._path} cannot be written: {error.strerror}")
         self._failing = error is not None
         return error
 

@@ -62,7 +62,10 @@ class Written:
 
 
 class Coordinator:
-    """Routes batches by the ring of a view, asks the owners in parallel, joins their answers."""
+    """Routes batches by the ring of a view, asks the owners in parallel, joins their answers.
+
+    A `request_id` goes to the nodes that are asked, for their logs; "" when nobody would look for it.
+    """
 
     def __init__(self, view: View, exchanges: Exchanges, clock: Clock, deadline: float, limits: Limits | None = None) -> None:
         """`deadline` is in seconds, for a whole request; `limits` bound a batch."""
@@ -71,6 +74,8 @@ class Coordinator:
         self._view = view
         self._exchanges = exchanges
         self._deadline = deadline
+        self.retries = 0
+        """Parts of batches that were sent once more."""
         self._routed: Document | None = None
         self._router: PureRouter
 
@@ -86,19 +91,19 @@ class Coordinator:
         """Return the version for one write. Switches greenlets at times; raise Unavailable when the disk is in the way."""
         return self._clock.now()
 
-    def read(self, batch: Batch) -> list[Done]:
+    def read(self, batch: Batch, request_id: str = "") -> list[Done]:
         """Return what became of each part of a get. Switches greenlets."""
-        return self._run(batch)
+        return self._run(batch, request_id)
 
-    def write(self, batch: Batch) -> Written:
+    def write(self, batch: Batch, request_id: str = "") -> Written:
         """Apply a set or a delete. Switches greenlets."""
-        done = self._run(batch)
+        done = self._run(batch, request_id)
         applied = [one for one in done if one.failure is None]
         nodes = {one.part.node.id for one in applied}  # an owner may stand twice, when some keys were routed anew
         failed = failures(done, batch.keys) if len(applied) < len(done) else {}
         return Written(batch.version, sum(one.count for one in applied), len(nodes), failed)
 
-    def keys(self, prefix: str, after: str, limit: int) -> list[str]:
+    def keys(self, prefix: str, after: str, limit: int, request_id: str = "") -> list[str]:
         """Return up to `limit` keys that start with `prefix` and sort after `after`, in code point order.
 
         A key that is there throughout is among them, so every member must answer; raise Unavailable when one does not. Takes
@@ -109,7 +114,7 @@ class Coordinator:
             document, _ring = self._view.current()
             request = Request("keys", document.cluster, document.epoch, prefix=prefix, after=after, limit=limit)
             frame = write_request(request)
-            replies = ask_all([(self._exchanges.to(node), frame) for node in document.members], expires)
+            replies = ask_all([(self._exchanges.to(node), frame) for node in document.members], expires, request_id)
             pages: list[Sequence[str]] = []
             for node, reply in zip(document.members, replies, strict=True):
                 answer = understand(reply)
@@ -121,7 +126,7 @@ class Coordinator:
                 return list(islice(merge(*pages), limit))
         raise Unavailable("the cluster is changing", retry_after=1)
 
-    def _run(self, batch: Batch) -> list[Done]:
+    def _run(self, batch: Batch, request_id: str) -> list[Done]:
         """Bring a batch to the owners of its keys; return what became of the parts, which together have each key once."""
         expires = monotonic() + self._deadline
         done: list[Done] = []
@@ -134,7 +139,7 @@ class Coordinator:
                 done += [Done(part, failure=NOT_APPLIED) for part in parts]
                 break
             again: list[int] = []
-            replies = ask_all([(self._exchanges.to(part.node), part.frame) for part in parts], expires)
+            replies = ask_all([(self._exchanges.to(part.node), part.frame) for part in parts], expires, request_id)
             for part, reply in zip(parts, replies, strict=True):
                 one = _judge(batch.op, part, reply)
                 if isinstance(one, Done):
@@ -154,6 +159,7 @@ class Coordinator:
                 break
             document, ring = self._view.current()
             parts = batch.route(again, ring, document.cluster, document.epoch)
+            self.retries += len(parts)
         return done
 
     def _catch_up(self, batch: Batch, beaten: int) -> bool:

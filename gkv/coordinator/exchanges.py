@@ -5,7 +5,7 @@ from time import monotonic
 
 from gkv.cluster.document import Document
 from gkv.model import Node, NodeReply, Outcome
-from gkv.net.channel import Channel, Exchange, ask_all
+from gkv.net.channel import Channel, ChannelFigures, Exchange, ask_all
 from gkv.wire.frames import BadFrame, Reply, Request, read_reply, write_request
 
 MAX_CHANNELS = 1_024
@@ -34,6 +34,10 @@ class Exchanges:
                 self.close()
             exchange = self._by_url[node.url] = Channel(node.url)
         return exchange
+
+    def figures(self) -> dict[str, ChannelFigures]:
+        """Return what was said to each node and what is about to be, by its URL; nothing about this process's own node."""
+        return {url: channel.figures() for url, channel in self._by_url.items() if isinstance(channel, Channel)}
 
     def records(self, nodes: Sequence[Node]) -> list[int | None]:
         """Ask nodes how many records they hold; None for one that does not answer."""

@@ -61,6 +61,8 @@ class CommitFigures:
     commits: int
     writes: int
     records: int
+    seconds: float
+    """What all commits took together."""
     last_seconds: float
     longest_seconds: float
     waiting: int
@@ -133,7 +135,7 @@ class Commits:
         self._failure: GkvError | None = None
         self._closing = False
         self._commits = self._writes = self._records = 0
-        self._last_seconds = self._longest_seconds = 0.0
+        self._seconds = self._last_seconds = self._longest_seconds = 0.0
         self._under_way: list[Pending] = []
         self._headroom_wanted: deque[AsyncResult] = deque()
         self._wake = Event()
@@ -210,7 +212,7 @@ class Commits:
 
     def figures(self) -> CommitFigures:
         return CommitFigures(
-            self._commits, self._writes, self._records, self._last_seconds, self._longest_seconds, self._waiting
+            self._commits, self._writes, self._records, self._seconds, self._last_seconds, self._longest_seconds, self._waiting
         )
 
     def snapshot(self, fd: int) -> None:
@@ -295,6 +297,7 @@ class Commits:
                     self._commit([pending])
         else:
             self._last_seconds = time.monotonic() - started
+            self._seconds += self._last_seconds
             self._longest_seconds = max(self._longest_seconds, self._last_seconds)
             self._commits += 1
             self._writes += len(group)

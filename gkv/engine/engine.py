@@ -115,6 +115,16 @@ class Engine(ABC):
     def size(self) -> int:
         """Bytes of the keys (as UTF-8) and values (`len`) of the live records, without overhead. O(1)."""
 
+    @property
+    def map_bytes(self) -> int:
+        """Bytes of the address space that the data file may fill before it has to grow; 0 without a file. O(1)."""
+        return 0
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the data file on the disk; 0 without one. One system call."""
+        return 0
+
     @abstractmethod
     def verify(self) -> Iterator[list[str]]:
         """Look at every record in small steps; yield after each step what was found wrong, one line a problem.

@@ -400,6 +400,17 @@ class LmdbEngine(Engine):
     def _over_bound(self) -> EngineFull:
         return EngineFull(f"{self.path} is at its bound of {self._max_disk} bytes; deletes free some")
 
+    @property
+    def map_bytes(self) -> int:
+        return self._map
+
+    @property
+    def file_bytes(self) -> int:
+        try:
+            return (self.path / "data.mdb").stat().st_size
+        except OSError:
+            return 0
+
     # --- room -------------------------------------------------------------------------------------------------------------
 
     def grow(self) -> None:

@@ -7,7 +7,6 @@ under load one HTTP request serves many clients.
 A channel knows frames only as bytes: their lengths travel in the header `Gkv-Frames`, in the request as in the answer.
 """
 
-import traceback
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,11 +20,15 @@ from gevent import socket  # by name, so that it needs no patched process
 from gevent.event import Event
 from gevent.hub import Waiter, get_hub
 
+from gkv.log import say_exception
 from gkv.model import NodeReply, Outcome
 from gkv.net.deadlines import deadlines
 
 PATH = "/internal/frames"
 LENGTHS = "Gkv-Frames"
+REQUEST_IDS = "Gkv-Request-Ids"
+"""The ids of the clients' requests that a gathered request is for."""
+MAX_REQUEST_IDS = 1_024
 
 _FIRST_BACKOFF = 0.05
 _LONGEST_BACKOFF = 1.0
@@ -51,10 +54,12 @@ class ChannelLimits:
 class Call:
     """One frame on its way to a node, and the one reply to it."""
 
-    __slots__ = ("_asking", "expires", "frame", "reply", "sent")
+    __slots__ = ("_asking", "expires", "frame", "reply", "request_id", "sent")
 
-    def __init__(self, frame: bytes, expires: float, asking: "_Asking") -> None:
+    def __init__(self, frame: bytes, expires: float, asking: "_Asking", request_id: str = "") -> None:
         self.frame = frame
+        self.request_id = request_id
+        """Of the client's request, for the node's log; "" when nobody would look for it."""
         self.expires = expires
         """On the clock of `time.monotonic`."""
         self.sent = False
@@ -62,11 +67,13 @@ class Call:
         self.reply: NodeReply | None = None
         self._asking = asking
 
-    def finish(self, outcome: Outcome, frame: bytes = b"", detail: str = "") -> None:
-        """Set the reply. Only the first time counts: whoever asked may have given up already."""
-        if self.reply is None:
-            self.reply = NodeReply(outcome, frame, self.sent, detail)
-            self._asking.one_less()
+    def finish(self, outcome: Outcome, frame: bytes = b"", detail: str = "") -> bool:
+        """Set the reply and return True. Only the first time counts: whoever asked may have given up already."""
+        if self.reply is not None:
+            return False
+        self.reply = NodeReply(outcome, frame, self.sent, detail)
+        self._asking.one_less()
+        return True
 
 
 class _Asking:
@@ -101,19 +108,19 @@ class _Asking:
 class Exchange(Protocol):
     """Whatever brings a frame to a node and a reply back: a `Channel`, or the node itself for its own part."""
 
-    def submit(self, call: Call) -> None:
+    def submit(self, call: Call) -> object:
         """Take a call and finish it, now or later. Does not wait and does not raise."""
 
 
-def ask_all(asked: Sequence[tuple[Exchange, bytes]], expires: float) -> list[NodeReply]:
+def ask_all(asked: Sequence[tuple[Exchange, bytes]], expires: float, request_id: str = "") -> list[NodeReply]:
     """Send frames to nodes in parallel; return one reply for each, in this order, by `expires` at the latest.
 
-    Switches greenlets.
+    `request_id` is for the logs of the nodes. Switches greenlets.
     """
     asking = _Asking(len(asked), expires)
     calls = []
     for exchange, frame in asked:
-        call = Call(frame, expires, asking)
+        call = Call(frame, expires, asking, request_id)
         calls.append(call)
         exchange.submit(call)
     asking.wait()
@@ -123,6 +130,21 @@ def ask_all(asked: Sequence[tuple[Exchange, bytes]], expires: float) -> list[Nod
         assert call.reply is not None  # noqa: S101  # for the type checker: finish() has just seen to it
         replies.append(call.reply)
     return replies
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFigures:
+    """For metrics."""
+
+    calls: dict[str, int]
+    """By outcome, those that have ended."""
+    requests: int
+    """HTTP requests, each with one call or more."""
+    reconnects: int
+    """Requests that were sent again, over a new connection."""
+    connections: int
+    waiting_calls: int
+    waiting_bytes: int
 
 
 class Channel:
@@ -139,15 +161,33 @@ class Channel:
         self._backoff = 0.0
         self._closed_until = 0.0
         self._why_closed = ""
+        self._ended = dict.fromkeys([outcome.value for outcome in Outcome], 0)
+        self.requests = self.reconnects = 0
+
+    def figures(self) -> ChannelFigures:
+        connected = sum(sender.connected for sender in self._senders)
+        return ChannelFigures(
+            dict(self._ended), self.requests, self.reconnects, connected, len(self._outbox), self._outbox_bytes
+        )
+
+    def end(self, call: Call, outcome: Outcome, detail: str) -> None:
+        """Finish a call that failed, and count it; if whoever asked had given up, as the timeout that it was."""
+        ended = outcome if call.finish(outcome, detail=detail) else Outcome.TIMEOUT
+        self._ended[ended.value] += 1
+
+    def count(self, answered: int, too_late: int) -> None:
+        """Count the calls of a request that was answered: those for which it came in time, and the others."""
+        self._ended["answered"] += answered
+        self._ended["timeout"] += too_late
 
     def submit(self, call: Call) -> None:
         """Put a call into the outbox, or finish it at once when the outbox is full or the node cannot be reached."""
         if monotonic() < self._closed_until:
-            call.finish(Outcome.UNREACHABLE, detail=self._why_closed)
+            self.end(call, Outcome.UNREACHABLE, self._why_closed)
             return
         over = self._outbox_bytes + len(call.frame) > self._limits.waiting_bytes
         if len(self._outbox) >= self._limits.waiting_calls or (over and self._outbox):
-            call.finish(Outcome.OVERLOADED, detail=f"{len(self._outbox)} calls wait for this node")
+            self.end(call, Outcome.OVERLOADED, f"{len(self._outbox)} calls wait for this node")
             return
         self._outbox.append(call)
         self._outbox_bytes += len(call.frame)
@@ -176,7 +216,7 @@ class Channel:
                 room -= len(call.frame)
                 taken.append(call)
             else:
-                call.finish(Outcome.TIMEOUT, detail="it was not sent within the deadline")
+                self.end(call, Outcome.TIMEOUT, "it was not sent within the deadline")
         return taken
 
     def idle(self, sender: "_Sender") -> None:
@@ -196,7 +236,7 @@ class Channel:
         self._outbox.clear()
         self._outbox_bytes = 0
         for call in waiting:
-            call.finish(Outcome.UNREACHABLE, detail=why)
+            self.end(call, Outcome.UNREACHABLE, why)
 
     def close(self) -> None:
         """Give up every connection and every call. Switches greenlets."""
@@ -205,7 +245,7 @@ class Channel:
         for sender in self._senders:
             sender.greenlet.kill()
         while self._outbox:
-            self._outbox.popleft().finish(Outcome.UNREACHABLE, detail=self._why_closed)
+            self.end(self._outbox.popleft(), Outcome.UNREACHABLE, self._why_closed)
 
 
 class _BrokenError(Exception):
@@ -239,7 +279,7 @@ class _Sender:
                         self._serve(calls)
                     except Exception:  # noqa: BLE001  # the edge of a greenlet: a bug must not take the channel down
                         self._disconnect()
-                        traceback.print_exc()
+                        say_exception(f"calls to {self._channel.url} were broken off by an internal error")
                 else:
                     self.wake.clear()
                     self._channel.idle(self)
@@ -251,6 +291,7 @@ class _Sender:
         """Bring these calls to their end, each with one reply."""
         self.expires = max(call.expires for call in calls)
         self._expired = False
+        ended = False
         deadlines.add(self)
         try:
             frames = self._exchange(calls)
@@ -258,14 +299,23 @@ class _Sender:
             self._disconnect()
             outcome = Outcome.TIMEOUT if self._expired else None
             for call in calls:
-                call.finish(outcome or (Outcome.LOST if call.sent else Outcome.UNREACHABLE), detail=str(error))
+                self._channel.end(call, outcome or (Outcome.LOST if call.sent else Outcome.UNREACHABLE), str(error))
+            ended = True
         else:
+            answered = 0
             for call, frame in zip(calls, frames, strict=True):
-                call.finish(Outcome.ANSWERED, frame)
+                answered += call.finish(Outcome.ANSWERED, frame)
+            self._channel.count(answered, len(calls) - answered)
+            ended = True
         finally:
             deadlines.remove(self)
-            for call in calls:  # those that have no reply yet: the channel is being closed
-                call.finish(Outcome.LOST if call.sent else Outcome.UNREACHABLE, detail="the call was broken off")
+            if not ended:  # the channel is being closed
+                for call in calls:
+                    self._channel.end(call, Outcome.LOST if call.sent else Outcome.UNREACHABLE, "the call was broken off")
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
 
     def expire(self) -> None:
         """End the wait for an answer: what is being read or written ends as if the node had closed the connection."""
@@ -279,7 +329,10 @@ class _Sender:
         frames = [call.frame for call in calls]
         lengths = ",".join([str(len(frame)) for frame in frames])
         body = b"".join(frames)
-        request = b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (self._head, lengths.encode(), len(body), body)
+        ids = [call.request_id for call in calls if call.request_id]
+        named = f"{REQUEST_IDS}: {_list_ids(ids)}\r\n".encode() if ids else b""
+        request = b"%b%b\r\nContent-Length: %d\r\n%b\r\n%b" % (self._head, lengths.encode(), len(body), named, body)
+        self._channel.requests += 1
         reused = self._socket is not None
         connection = self._connect()
         for call in calls:
@@ -292,6 +345,7 @@ class _Sender:
             if self._expired or not (reused and error.blank):
                 raise
         self._disconnect()
+        self._channel.reconnects += 1
         return self._round_trip(self._connect(), request, len(calls))
 
     def _connect(self) -> socket.socket:
@@ -346,6 +400,23 @@ class _Sender:
             frames.append(answer[start : start + length])
             start += length
         return frames
+
+
+def _list_ids(ids: list[str]) -> str:
+    """Return the first of these ids, up to `MAX_REQUEST_IDS` characters, and how many more there are.
+
+    >>> _list_ids(["a-1", "b-2"])
+    'a-1,b-2'
+    """
+    kept: list[str] = []
+    room = MAX_REQUEST_IDS - 4
+    for one in ids:
+        room -= len(one) + 1
+        if room < 0:
+            kept.append(f"+{len(ids) - len(kept)}")
+            break
+        kept.append(one)
+    return ",".join(kept)
 
 
 def _read_head(head: bytes, count: int) -> tuple[int, list[int]]:

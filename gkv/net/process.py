@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import sys
-from typing import TextIO
+from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
@@ -38,23 +38,18 @@ def settle() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def say(line: str) -> None:
-    """Write a line for the operator, to standard error."""
-    _write(sys.stderr, line)
-
-
 def announce(line: str) -> None:
     """Write a line that scripts wait for, to standard output, at once."""
-    _write(sys.stdout, line)
+    sys.stdout.write(f"{line}\n")  # one piece: print() would let lines of several processes run into each other
+    sys.stdout.flush()
 
 
-def _write(stream: TextIO, line: str) -> None:
-    stream.write(f"{line}\n")  # one piece: print() would let lines of several processes run into each other
-    stream.flush()
+def end_on_signals(on_hangup: Callable[[], object]) -> Event:
+    """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once.
 
-
-def end_on_signals() -> Event:
-    """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    SIGHUP calls `on_hangup`, in a greenlet of its own. In a process that was started at a terminal it ends the process too: the
+    terminal is gone, and whoever sat there expects nothing to go on behind their back.
+    """
     ending = Event()
 
     def on_signal(number: int) -> None:
@@ -62,9 +57,21 @@ def end_on_signals() -> Event:
             os._exit(128 + number)
         ending.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    ends = [signal.SIGTERM, signal.SIGINT]
+    if _at_terminal():
+        ends.append(signal.SIGHUP)
+    else:
+        gevent.signal_handler(signal.SIGHUP, on_hangup)
+    for number in ends:
         gevent.signal_handler(number, on_signal, number)
     return ending
+
+
+def _at_terminal() -> bool:
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
 
 
 def end_with_stdin(ending: Event) -> None:

@@ -13,7 +13,7 @@ gives way by itself after some work.
 """
 
 import sys
-import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from gevent import socket  # by name, so that it needs no patched process
 from gevent.pywsgi import WSGIServer
 
 from gkv.errors import BadFraming, GkvError, InternalError, TooSlow, Unavailable
+from gkv.log import say, say_exception
 from gkv.net.http1 import MAX_HEAD, ChunkedBody, Head, HostNames, diagnose, parse_head
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -65,6 +66,22 @@ class Application(Protocol):
         """
 
 
+class Watch(Protocol):
+    """What is told of every request. It does not switch greenlets, and does not raise."""
+
+    def route(self, method: str, path: str) -> Any:
+        """Return what `answered` is given as `route`; asked once for a head that comes again and again."""
+
+    def answered(self, route: Any, environ: Mapping[str, Any], status: int, size: int, seconds: float, request_id: str) -> None:
+        """Note an answer with a body of `size` bytes, made in so many seconds from when the whole request was there.
+
+        It is on its way to the client; of one that comes in pieces, the last piece has gone.
+        """
+
+    def refused(self, peer: str, status: int, request_id: str) -> None:
+        """Note a request that could not be read, or that failed in the server."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
     """Bounds of a server; sizes in bytes, times in seconds."""
@@ -92,11 +109,15 @@ _RECEIVE = 65_536
 _TURN = 65_536
 _WORK_OF_A_REQUEST = 4_096
 """After a turn of so many bytes received, or of pipelined requests that count for bytes, a connection lets the others run."""
+_LAGS = 60
+"""Ticks over which the loop's worst lag is taken."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 IDLE, HEAD, BODY, WORK, WRITE = range(5)
 """What a connection is doing; in WORK it waits for the application, not for the client."""
 
+_BODILESS = (204, 304)
+"""Their answers end with the head, and say nothing about a body (RFC 9110, 8.6)."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
@@ -125,8 +146,9 @@ class _GoneError(Exception):
 class _Connection:
     """One client's connection: reads requests one after the other and answers them in order."""
 
-    __slots__ = ("_app", "_base", "_buffer", "_direct", "_find", "_head", "_head_data", "_headers", "_limits", "_server",
-                 "_socket", "_status", "_work", "_written", "expired", "progress", "received", "since", "state")  # fmt: skip
+    __slots__ = ("_app", "_base", "_buffer", "_direct", "_find", "_head", "_head_data", "_headers", "_limits", "_route",
+                 "_server", "_socket", "_status", "_streamed", "_work", "_written", "expired", "progress", "received", "since",
+                 "state")  # fmt: skip
 
     def __init__(self, sock: Any, address: Any, server: "Server", _rfile: Any = None) -> None:
         self._socket = sock
@@ -139,6 +161,9 @@ class _Connection:
         self._buffer = bytearray()
         self._head: Head | None = None
         self._head_data = b""
+        self._route: Any = None
+        """What the server's watch calls this head's route, when it was asked."""
+        self._streamed = 0
         self._status = ""
         self._headers: list[tuple[str, str]] = []
         self._written: list[bytes] = []
@@ -156,6 +181,7 @@ class _Connection:
             self._close()
             return
         connections.add(self)
+        self._server.accepted += 1
         try:
             while self._serve_one():
                 if self._buffer:  # else it will most likely have to wait for the next one
@@ -177,11 +203,18 @@ class _Connection:
             return False
         body = self._read_body(head) if head.length else b""
         self._enter(WORK)
+        watch = self._server.watch
+        started = monotonic() if watch is not None else 0.0
         if self._direct is not None:
             answer = self._direct(head.environ, body)
             keep_alive = head.keep_alive and not self._server.stopping
             if answer.stream is not None:
-                return self._go_on(self._send_stream(answer, answer.stream, keep_alive, head.minor))
+                try:
+                    return self._go_on(self._send_stream(answer, answer.stream, keep_alive, head.minor))
+                finally:
+                    self._note(head, answer.status, self._streamed, started, answer.request_id)
+            if watch is not None:
+                self._note(head, answer.status, len(answer.body), started, answer.request_id)
             self._send(self._assemble(answer, keep_alive, head.minor))
             return self._go_on(keep_alive)
         environ = head.environ.copy()
@@ -190,7 +223,17 @@ class _Connection:
             # The application sees a body of known length: it need not know about chunks.
             del environ["HTTP_TRANSFER_ENCODING"]
             environ["CONTENT_LENGTH"] = str(len(body))
-        return self._go_on(self._answer(environ, head) and not self._server.stopping)
+        return self._go_on(self._answer(environ, head, started) and not self._server.stopping)
+
+    def _note(self, head: Head, status: int, size: int, started: float, request_id: str) -> None:
+        """Tell the server's watch of an answer."""
+        watch = self._server.watch
+        if watch is None or not started:
+            return
+        environ = head.environ
+        if self._route is None:
+            self._route = watch.route(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        watch.answered(self._route, environ, status, size, monotonic() - started, request_id)
 
     def _go_on(self, keep_alive: bool) -> bool:
         if keep_alive:
@@ -224,6 +267,10 @@ class _Connection:
         how = socket.SHUT_RDWR if self.state in (IDLE, WRITE) else socket.SHUT_RD
         with suppress(OSError):  # the client was faster
             self._socket.shutdown(how)
+
+    def forget_head(self) -> None:
+        """Read the next head anew, even if it is the same again."""
+        self._head_data = b""
 
     def _receive(self) -> None:
         """Put what comes next into the buffer. Switches greenlets."""
@@ -277,6 +324,7 @@ class _Connection:
         if data != self._head_data:  # a client mostly sends the same head again, and reading one costs 5 us
             self._head = parse_head(data, self._base, self._limits.max_body, self._server.is_ours)
             self._head_data = data
+            self._route = None
             self._direct = self._find(self._head.environ["REQUEST_METHOD"], self._head.environ["PATH_INFO"])
         del buffer[: end + 4]
         return self._head
@@ -311,7 +359,7 @@ class _Connection:
         self._headers = headers
         return self._written.append
 
-    def _answer(self, environ: dict[str, Any], head: Head) -> bool:
+    def _answer(self, environ: dict[str, Any], head: Head, started: float) -> bool:
         """Run the application and send its answer; return whether the connection may be used again."""
         self._status = ""
         self._written = []
@@ -319,8 +367,12 @@ class _Connection:
             body = self._run(environ)
             data, keep_alive = self._render(body, environ["REQUEST_METHOD"], head)
         except Exception:  # noqa: BLE001  # the edge of a request: a bug must cost one answer, not the server
-            traceback.print_exc(file=sys.stderr)
+            say_exception("internal error: the application failed")
             raise InternalError("the application failed") from None
+        if started:
+            size = 0 if environ["REQUEST_METHOD"] == "HEAD" else len(body)
+            request_id = next((value for name, value in self._headers if name == "X-Request-Id"), "-")
+            self._note(head, int(self._status[:3]), size, started, request_id)
         self._send(data)
         return keep_alive
 
@@ -383,6 +435,9 @@ class _Connection:
     def _refuse(self, error: GkvError) -> None:
         """Answer a request that could not be read, or that there is no room for. Nothing more is read as a request."""
         answer = self._server.render(error)
+        if self._server.watch is not None:
+            peer = f"{self._base['REMOTE_ADDR']}:{self._base['REMOTE_PORT']}"
+            self._server.watch.refused(peer, answer.status, answer.request_id)
         self.expired = False
         with suppress(_GoneError, OSError):
             self._send(self._assemble(answer, keep_alive=False, minor=1))
@@ -395,15 +450,17 @@ class _Connection:
         nobody takes it for whole.
         """
         keep_alive = keep_alive and minor > 0
+        self._streamed = 0
         try:
             self._send(self._assemble(answer, keep_alive, minor))
             for piece in pieces:
                 self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if minor else piece)
+                self._streamed += len(piece)
                 self._enter(WORK)
         except _GoneError:
             raise
         except Exception as error:  # noqa: BLE001  # the edge of a request, as above
-            print(f"request {answer.request_id}: the answer broke off: {error}", file=sys.stderr, flush=True)
+            say(f"request {answer.request_id}: the answer broke off: {error}")
             raise _GoneError from None
         finally:
             close = getattr(pieces, "close", None)
@@ -419,10 +476,10 @@ class _Connection:
         length = f"Content-Length: {len(body)}"
         if answer.stream is not None:
             length = "Transfer-Encoding: chunked" if minor else "Connection: close"
-        text = (
-            f"{_STATUS_LINES[answer.status]}Content-Type: {answer.content_type}\r\n{length}\r\n"
-            f"X-Request-Id: {answer.request_id}\r\n"
-        )
+        about_body = f"Content-Type: {answer.content_type}\r\n{length}\r\n"
+        if answer.status in _BODILESS:
+            body, about_body = b"", ""
+        text = f"{_STATUS_LINES[answer.status]}{about_body}X-Request-Id: {answer.request_id}\r\n"
         if answer.headers:
             text += "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
         if not keep_alive and not (answer.stream is not None and minor == 0):
@@ -472,10 +529,16 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         super().__init__(listener, app, log=None)
         self.find = getattr(app, "find", _find_nothing)
         host, port = listener.getsockname()[:2]
+        self._address = host, port
+        self._lags: deque[float] = deque([0.0], _LAGS)
         self.limits = limits or ServerLimits()
         self.render = render
-        self.is_ours = HostNames(["localhost", "127.0.0.1", host, *names], port)
         self.connections: set[_Connection] = set()
+        self.rename(names)
+        self.watch: Watch | None = None
+        """Told of every request; it may come and go while the server runs."""
+        self.accepted = 0
+        """Connections up to now."""
         self.stopping = False
         self.now = monotonic()
         self.date_line = b""
@@ -494,6 +557,18 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         }
         self._clock: gevent.Greenlet | None = None
 
+    def rename(self, names: Iterable[str]) -> None:
+        """Let clients call this server by these names from now on, and by no others."""
+        host, port = self._address
+        self.is_ours = HostNames(["localhost", "127.0.0.1", host, *names], port)
+        for connection in self.connections:
+            connection.forget_head()
+
+    @property
+    def lag(self) -> float:
+        """How late the event loop was at the worst in the last half minute, in seconds: others had to wait so long as well."""
+        return max(self._lags)
+
     def start(self) -> None:
         """Begin to accept connections."""
         self._tick()
@@ -506,8 +581,10 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
 
     def _run_clock(self) -> None:
         while True:
+            due = monotonic() + self.limits.tick
             gevent.sleep(self.limits.tick)
             self._tick()
+            self._lags.append(max(0.0, self.now - due))
             for connection in [one for one in self.connections if one.overdue(self.now) and not one.expired]:
                 connection.expire()
 

@@ -1,11 +1,15 @@
 """The node's Bottle application: the data API, the frames that coordinators send, and the copy for a backup."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes
 from gkv.errors import SyntaxProblem
-from gkv.net.channel import LENGTHS, PATH
+from gkv.net.channel import LENGTHS, MAX_REQUEST_IDS, PATH, REQUEST_IDS
+
+_IDS = f"HTTP_{REQUEST_IDS.upper().replace('-', '_')}"
+_listed = re.compile(r"[!-~]+").fullmatch
 
 
 def build_app(
@@ -33,6 +37,9 @@ def build_app(
         for size in sizes:
             cut.append(body[start : start + size])
             start += size
+        ids = request.environ.get(_IDS)
+        if ids and len(ids) <= MAX_REQUEST_IDS and _listed(ids):
+            request.id = ids  # whose requests these are: for the log
         replies = answer(cut)
         return Response(b"".join(replies), headers={LENGTHS: ",".join([str(len(reply)) for reply in replies])})
 

@@ -1,10 +1,11 @@
 """What a node knows about the state of its records, and the look at all of them after a stop that was no orderly one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
 
+from gkv.api.metrics import Figure, figure
 from gkv.config import Settings
 from gkv.engine import Commits, Engine
 from gkv.errors import GkvError
@@ -43,6 +44,24 @@ class Health:
             return
         self._state = "done"
         say(f"every record has been checked, {self._problems} are damaged")
+
+    def figures(self, settings: Settings, commits: Commits) -> Iterator[Figure]:
+        """Yield what /metrics says about the engine."""
+        engine, done = self._engine, commits.figures()
+        kind = [((settings.engine, settings.durability if engine.durable else "none"), 1.0)]
+        yield Figure("gkv_engine_info", "Where the records lie", ("engine", "durability"), kind)
+        yield figure("gkv_engine_keys", "Keys with a value", engine.live)
+        yield figure("gkv_engine_tombstones", "Keys of which only their deletion or expiry is remembered", engine.tombstones)
+        yield figure("gkv_engine_live_bytes", "Bytes of all keys and values, without overhead", engine.size)
+        yield figure("gkv_engine_map_bytes", "Bytes that the data file may have before its map grows", engine.map_bytes)
+        yield figure("gkv_engine_file_bytes", "Bytes of the data file", engine.file_bytes)
+        yield figure("gkv_engine_damaged_records", "Damaged records that the check after an unclean stop found", self._problems)
+        yield figure("gkv_engine_commits_total", "Commits, each with the writes of one group", done.commits)
+        yield figure("gkv_engine_commit_seconds_total", "Time of all commits together", done.seconds)
+        yield figure("gkv_engine_commit_longest_seconds", "The longest commit since the start", done.longest_seconds)
+        yield figure("gkv_engine_writes_total", "Writes that are on the disk", done.writes)
+        yield figure("gkv_engine_records_total", "Records of those writes", done.records)
+        yield figure("gkv_engine_waiting_writes", "Writes that are admitted and not yet on the disk", done.waiting)
 
     def describe(self, settings: Settings, commits: Commits) -> dict[str, Any]:
         """Return what /v1/info says about the engine. Sizes in bytes, times in seconds."""

@@ -1,5 +1,6 @@
 """`gkv-node`: builds a node from its parts, serves, calls in at the proxy, and takes it down again."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
@@ -7,15 +8,20 @@ import gevent
 from gkv import native, ring
 from gkv.api.data import DataApi
 from gkv.api.http import render_unread
+from gkv.api.metrics import Figure, shared_figures
+from gkv.api.watch import watch
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Clock, Coordinator, Exchanges
 from gkv.engine import Commits, open_engine
 from gkv.errors import GkvError, MemberConflict
+from gkv.log import say
 from gkv.model import Node
+from gkv.net import notify
 from gkv.net.channel import ChannelLimits
-from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, raise_file_limit, say, settle
+from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, raise_file_limit, settle
+from gkv.net.reload import Reload
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
@@ -23,8 +29,8 @@ from gkv.node.health import Health
 from gkv.node.service import Service
 
 
-def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT.
+def run(settings: Settings, reread: Callable[[], Settings]) -> None:
+    """Run until SIGTERM or SIGINT; on SIGHUP take over what `reread` returns.
 
     Raise ConfigError, EngineError or OSError when it cannot start, MemberConflict when it cannot join, EngineFailed when it is
     unknown what is on its disk.
@@ -33,7 +39,8 @@ def run(settings: Settings) -> None:
     if native.warning:
         say(native.warning)
     raise_file_limit()
-    ending = end_on_signals()
+    reload = Reload(settings, reread)
+    ending = end_on_signals(reload.run)
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     me = Node(settings.name or f"{settings.host}:{port}", f"http://{settings.host}:{port}", settings.weight)
@@ -52,9 +59,10 @@ def run(settings: Settings) -> None:
     service = Service(me.id, view, engine, commits, clock, ttl)
     exchanges = Exchanges(settings.deadline, local=(me.url, service))
     health = Health(engine)
+    coordinator = Coordinator(view, exchanges, clock, settings.deadline)
     data = DataApi(
         view,
-        Coordinator(view, exchanges, clock, settings.deadline),
+        coordinator,
         max_body=settings.max_body,
         info=lambda: {"role": "node", "id": me.id, "engine": health.describe(settings, commits)},
         checks=lambda: [
@@ -68,9 +76,16 @@ def run(settings: Settings) -> None:
     limits = ServerLimits(max_body=ChannelLimits().gathered_bytes + 2 * settings.max_body)
     app = build_app(data, service.answer, backup.begin, limits.max_body)
     server = Server(app, listener, render_unread, settings.names, limits)
+
+    def figures() -> Iterator[Figure]:
+        yield from shared_figures("node", view, server, coordinator, exchanges)
+        yield from health.figures(settings, commits)
+
+    watch(app, server, figures, reload)
     settle()
     server.start()
     announce(f"Listening on port ...{port}")
+    notify.ready()
     if engine.durable and settings.durability == "async":
         say(f"{me.id}: durability is async: what is acknowledged can be lost until it is on disk, some milliseconds later")
 
@@ -87,6 +102,7 @@ def run(settings: Settings) -> None:
     if settings.until_stdin_closes:
         helpers.append(gevent.spawn(end_with_stdin, ending))
     ending.wait()
+    notify.stopping()
     gevent.killall(helpers)
     server.drain(DRAIN)
     exchanges.close()

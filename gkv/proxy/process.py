@@ -1,5 +1,6 @@
 """`gkv-proxy`: builds the proxy from its parts, serves, and takes it down again."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
@@ -7,23 +8,32 @@ import gevent
 from gkv import native
 from gkv.api.data import DataApi
 from gkv.api.http import render_unread
+from gkv.api.metrics import Figure, figure, shared_figures
+from gkv.api.watch import watch
 from gkv.cluster.authority import Authority
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Clock, Coordinator, Exchanges
-from gkv.net.process import DRAIN, announce, end_on_signals, raise_file_limit, say, settle
+from gkv.log import say
+from gkv.net import notify
+from gkv.net.process import DRAIN, announce, end_on_signals, raise_file_limit, settle
+from gkv.net.reload import Reload
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.proxy.app import build_app
 from gkv.proxy.spawn import Children
 
 
-def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raise ConfigError, Unavailable or OSError when it cannot start."""
+def run(settings: Settings, reread: Callable[[], Settings]) -> None:
+    """Run until SIGTERM or SIGINT; on SIGHUP take over what `reread` returns.
+
+    Raise ConfigError, Unavailable or OSError when it cannot start.
+    """
     settings.check()
     if native.warning:
         say(native.warning)
     raise_file_limit()
-    ending = end_on_signals()
+    reload = Reload(settings, reread)
+    ending = end_on_signals(reload.run)
     view = View()
     exchanges = Exchanges(settings.deadline)
     listener = listen(settings.host, settings.port)
@@ -31,19 +41,29 @@ def run(settings: Settings) -> None:
     directory = Path(settings.data or "gkv-data/proxy")
     authority = Authority(directory, view, exchanges)
     clock = Clock(directory / "clock")  # the authority has locked the directory
+    coordinator = Coordinator(view, exchanges, clock, settings.deadline)
     data = DataApi(
         view,
-        Coordinator(view, exchanges, clock, settings.deadline),
+        coordinator,
         max_body=settings.max_body,
         info=lambda: {"role": "proxy"},
         checks=lambda: [("serving", not ending.is_set()), ("members", view.ring is not None)],
     )
     limits = ServerLimits(max_body=settings.max_body)
-    server = Server(build_app(data, authority), listener, render_unread, settings.names, limits)
+    app = build_app(data, authority)
+    server = Server(app, listener, render_unread, settings.names, limits)
+
+    def figures() -> Iterator[Figure]:
+        yield from shared_figures("proxy", view, server, coordinator, exchanges)
+        up = sum(authority.is_up(node.id) for node in authority.document.members)
+        yield figure("gkv_ring_members_up", "Members that have called in within the last seconds", up)
+
+    watch(app, server, figures, reload)
     settle()
     server.start()
     announce("*** Welcome ***")
     announce(f"Listening on port {port}...")
+    notify.ready()
 
     children = None
     try:
@@ -58,6 +78,7 @@ def run(settings: Settings) -> None:
                         say(f"member {member.id} is not running; its keys cannot be answered until it is started again")
         ending.wait()
     finally:
+        notify.stopping()
         server.drain(DRAIN)
         if children is not None:
             children.end()

@@ -1,6 +1,7 @@
 """Nodes as child processes of a proxy: a whole system with one command."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from gevent.event import Event
 
 from gkv.config import Settings
 from gkv.errors import Unavailable
+from gkv.net import notify
 
 _JOIN_WITHIN = 30.0
 _END_WITHIN = 12.0
@@ -84,6 +86,12 @@ def _start(port: int, proxy: str, settings: Settings) -> subprocess.Popen[bytes]
     command += ["--engine", settings.engine, "--durability", settings.durability]
     command += ["--max-disk", f"{settings.max_disk}B" if settings.max_disk else "0"]
     command += ["--tombstone-ttl", f"{settings.tombstone_ttl:.0f}s"]
+    command += ["--metrics", str(int(settings.metrics)), "--log-format", settings.log_format]
+    command += ["--access-log", str(int(settings.access_log))]
     if settings.insecure:
         command.append("--insecure")
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr)  # noqa: S603  # our own program, no shell
+    # What the children need of a file of settings they have been given above, and readiness is the proxy's to tell.
+    environment = {name: text for name, text in os.environ.items() if name not in ("GKV_CONFIG", notify.VARIABLE)}
+    # Their first line is for a terminal; where every line has to be JSON there is no place for it.
+    output = subprocess.DEVNULL if settings.log_format == "json" else sys.stderr
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, env=environment)  # noqa: S603  # our own program

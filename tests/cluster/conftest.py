@@ -22,6 +22,10 @@ DEADLINE = 20.0
 """Seconds within which anything that is waited for must come."""
 
 
+INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("GKV_") or name == "GKV_NATIVE"}
+"""The tests' own variables, such as seeds, are no settings; the commands would refuse them."""
+
+
 def wait_for(what: str, condition: Callable[[], T]) -> T:
     """Return the condition's first true value; fail when it does not come in time."""
     until = time.monotonic() + DEADLINE
@@ -124,7 +128,7 @@ class System:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "gkv.cli", command, *arguments],
                 cwd=self.directory,
-                env=os.environ | environment,
+                env=INHERITED | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

@@ -15,27 +15,32 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "model": ({"errors"}, set()),
     "config": ({"errors"}, set()),
+    "sources": ({"errors", "config"}, set()),
+    "log": (set(), {"gevent"}),
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
     "wire": ({"errors", "model", "ring", "native"}, {"ujson"}),
     "engine": ({"errors", "model"}, {"gevent", "lmdb", "sortedcontainers"}),
-    "net": ({"errors", "config", "model"}, {"gevent"}),
+    "net": ({"errors", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
-    "cluster": ({"errors", "config", "model", "ring", "net"}, {"gevent", "ujson"}),
-    "coordinator": ({"errors", "config", "model", "ring", "wire", "net", "cluster"}, {"gevent"}),
-    "api": ({"errors", "model", "native", "ring", "wire", "net", "cluster", "coordinator"}, {"bottle", "ujson"}),
+    "cluster": ({"errors", "config", "log", "model", "ring", "net"}, {"gevent", "ujson"}),
+    "coordinator": ({"errors", "config", "log", "model", "ring", "wire", "net", "cluster"}, {"gevent"}),
+    "api": (
+        {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator"},
+        {"bottle", "prometheus_client", "ujson"},
+    ),
     "node": (
-        {"errors", "config", "model", "native", "ring", "wire", "engine", "net", "cluster", "coordinator", "api"},
+        {"errors", "config", "log", "model", "native", "ring", "wire", "engine", "net", "cluster", "coordinator", "api"},
         {"bottle", "gevent", "ujson"},
     ),
     # It never meets an engine: proxy and nodes meet only over HTTP.
     "proxy": (
-        {"errors", "config", "model", "native", "ring", "wire", "net", "cluster", "coordinator", "api"},
+        {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator", "api"},
         {"bottle", "gevent", "ujson"},
     ),
-    "cli": ({"errors", "config", "proxy", "node"}, {"gevent"}),
+    "cli": ({"errors", "config", "log", "sources", "proxy", "node"}, {"gevent"}),
 }
-THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "sortedcontainers"}
+THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "prometheus_client", "sortedcontainers"}
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -3,8 +3,9 @@
 import pytest
 
 from gkv import __version__, config
-from gkv.config import KNOBS, Settings, parse
+from gkv.config import KNOBS, Settings
 from gkv.errors import ConfigError
+from gkv.sources import parse
 
 DEFAULTS = Settings(
     host="127.0.0.1",
@@ -23,6 +24,9 @@ DEFAULTS = Settings(
     deadline=2.0,
     max_body=32 << 20,
     names=[],
+    metrics=True,
+    log_format="text",
+    access_log=False,
     insecure=False,
     until_stdin_closes=False,
 )
@@ -182,6 +186,9 @@ OTHERS = {
     "deadline": ("400ms", 0.4),
     "max_body": ("1KiB", 1024),
     "names": ("gkv.example,gkv", ["gkv.example", "gkv"]),
+    "metrics": ("0", False),
+    "log_format": ("json", "json"),
+    "access_log": ("1", True),
     "insecure": ("1", True),
     "until_stdin_closes": ("1", True),
 }
@@ -304,7 +311,8 @@ def test_parse_help_names_every_flag_of_the_command_and_no_other(capsys, command
         parse(command, ["--help"], {})
     assert caught.value.code == 0
     words = capsys.readouterr().out.replace("]", " ").replace("[", " ").split()
-    shown = {word for word in words if word.startswith("--")} - {"--help", "--version"}
+    shown = {word for word in words if word.startswith("--")}
+    shown -= {"--help", "--version", "--config", "--print-config", "--check-config"}
     assert shown == {knob.flag for knob in KNOBS if command in knob.commands.split()}
 
 

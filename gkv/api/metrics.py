@@ -1,0 +1,210 @@
+"""`/metrics`: what has happened, for Prometheus.
+
+Requests are counted in plain lists, a microsecond each; Prometheus' own objects are made when somebody asks. Promises: no label
+holds a key or anything else that a client chose, so the number of series is bounded by routes and members. Nothing here
+switches greenlets. The third-party piece is prometheus-client, here and nowhere else.
+"""
+
+import platform
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from gkv import __version__, log, native
+from gkv.api.http import Request, Response, Routes
+from gkv.cluster.view import View
+from gkv.coordinator import Coordinator, Exchanges
+from gkv.net.server import Server
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
+"""Seconds. Few, since each is a series for each route; 2 s is the usual deadline."""
+UNREAD = "unread"
+"""The route of a request that could not be read, or came when there was no room for it."""
+
+_METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"])
+_BUCKETS = [*map(str, BOUNDS), "+Inf"]
+_CLASSES = ("2xx", "3xx", "4xx", "5xx")
+
+
+class Figure(NamedTuple):
+    """One metric: a counter if its name ends so, else a gauge. `samples` are values with those of `labels` before them."""
+
+    name: str
+    what: str
+    labels: Sequence[str]
+    samples: Iterable[tuple[Sequence[str], float]]
+
+
+def figure(name: str, what: str, value: float) -> Figure:
+    """Return a metric without labels."""
+    return Figure(name, what, (), [((), value)])
+
+
+class _Route:
+    """What has happened to the requests of one method and route."""
+
+    __slots__ = ("buckets", "method", "seconds", "statuses", "template")
+
+    def __init__(self, method: str, template: str) -> None:
+        self.method = method
+        self.template = template
+        self.statuses = [0] * 6
+        """By the first digit."""
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+
+class Meter:
+    """Counts requests, and has the access log written. Implements `gkv.net.server.Watch`."""
+
+    def __init__(self, template: Callable[[str], str]) -> None:
+        """`template` returns the route of a path as it was declared, and one and the same word for all other paths."""
+        self._template = template
+        self._routes: dict[tuple[str, str], _Route] = {}
+        self._unread = self.route("", "")
+
+    def route(self, method: str, path: str) -> _Route:
+        name = method if method in _METHODS else "other" if method else "-"
+        template = self._template(path) if method else UNREAD
+        found = self._routes.get((name, template))
+        if found is None:
+            found = self._routes[name, template] = _Route(name, template)
+        return found
+
+    def answered(
+        self, route: _Route, environ: Mapping[str, Any], status: int, size: int, seconds: float, request_id: str
+    ) -> None:
+        route.statuses[status // 100] += 1
+        route.buckets[bisect_left(BOUNDS, seconds)] += 1
+        route.seconds += seconds
+        if log.access_log:
+            peer = f"{environ['REMOTE_ADDR']}:{environ['REMOTE_PORT']}"
+            self._say(route, status, size, seconds, request_id, peer)
+
+    def refused(self, peer: str, status: int, request_id: str) -> None:
+        self._unread.statuses[status // 100] += 1
+        if log.access_log:
+            self._say(self._unread, status, 0, 0.0, request_id, peer)
+
+    def _say(self, route: _Route, status: int, size: int, seconds: float, request_id: str, peer: str) -> None:
+        log.say_access(
+            method=route.method,
+            route=route.template,
+            status=status,
+            size=size,
+            seconds=seconds,
+            request_id=request_id,
+            peer=peer,
+        )
+
+    def families(self) -> Iterator[Any]:
+        """Yield the metrics of all requests up to now."""
+        requests = CounterMetricFamily(
+            "gkv_http_requests", "Requests by the route as it is declared and the class of the answer's status",
+            labels=("method", "route", "status"),
+        )  # fmt: skip
+        durations = HistogramMetricFamily(
+            "gkv_http_request_duration_seconds", "From a whole request to its answer, on its way out", labels=("route",)
+        )
+        by_template: dict[str, tuple[list[int], float]] = {}
+        for route in self._routes.values():
+            for digit, name in enumerate(_CLASSES, 2):
+                if route.statuses[digit] or name != "3xx":  # the others from 0 on, so that the first one is a rise
+                    requests.add_metric((route.method, route.template, name), route.statuses[digit])
+            if route is not self._unread:
+                buckets, seconds = by_template.get(route.template, ([0] * len(_BUCKETS), 0.0))
+                added = [one + other for one, other in zip(buckets, route.buckets, strict=True)]
+                by_template[route.template] = added, seconds + route.seconds
+        for template, (buckets, seconds) in by_template.items():
+            total = 0
+            cumulated = []
+            for bound, count in zip(_BUCKETS, buckets, strict=True):
+                total += count
+                cumulated.append((bound, total))
+            durations.add_metric((template,), cumulated, seconds)
+        yield requests
+        yield durations
+
+
+class Metrics(Collector):
+    """All that `/metrics` shows, and the route to it."""
+
+    def __init__(self, meter: Meter, figures: Callable[[], Iterable[Figure]]) -> None:
+        """`figures` returns what else there is to say, at the time of the call."""
+        self._meter = meter
+        self._figures = figures
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def describe(self) -> Iterable[Any]:
+        """Say nothing: nobody else is in this registry who could use the same names."""
+        return ()
+
+    def collect(self) -> Iterator[Any]:
+        yield from self._meter.families()
+        for one in self._figures():
+            counter = one.name.endswith("_total")
+            family = (CounterMetricFamily if counter else GaugeMetricFamily)(one.name, one.what, labels=one.labels)
+            for values, number in one.samples:
+                family.add_metric(values, number)
+            yield family
+
+    def mount(self, routes: Routes) -> None:
+        """Declare the route."""
+        routes.add("GET", "/metrics", self._show)
+
+    def _show(self, request: Request) -> Response:
+        request.query()
+        return Response(generate_latest(self._registry), CONTENT_TYPE)
+
+
+def shared_figures(role: str, view: View, server: Server, coordinator: Coordinator, exchanges: Exchanges) -> Iterator[Figure]:
+    """Yield what proxies and nodes have both."""
+    twin = "native" if native.extension is not None else "pure"
+    labels = ("version", "role", "twin", "python")
+    build = [((__version__, role, twin, platform.python_version()), 1.0)]
+    yield Figure("gkv_build_info", "What is running", labels, build)
+    yield figure("gkv_http_connections", "Open connections of clients and of other members", len(server.connections))
+    yield figure(
+        "gkv_http_connections_limit", "Open connections beyond which further ones are refused", server.limits.connections
+    )
+    yield figure("gkv_http_connections_accepted_total", "Connections since the start", server.accepted)
+    yield figure("gkv_loop_lag_seconds", "How late the event loop was at the worst in the last half minute", server.lag)
+    yield figure("gkv_log_lines_dropped_total", "Lines that standard error did not take", log.dropped())
+    document = view.document
+    yield figure(
+        "gkv_ring_epoch", "Epoch of the member list in force, 0 before there is one", document.epoch if document else 0
+    )
+    yield figure("gkv_ring_members", "Members of the cluster", len(document.members) if document else 0)
+    yield figure(
+        "gkv_batch_retries_total", "Parts of batches that were sent once more, to the same node or another", coordinator.retries
+    )
+    yield from _node_figures(view, exchanges)
+
+
+def _node_figures(view: View, exchanges: Exchanges) -> Iterator[Figure]:
+    """Yield what was said to each node, by its id; nodes that are no members any more are left out."""
+    document = view.document
+    by_url = exchanges.figures()
+    known = {node.id: by_url[node.url] for node in (document.members if document else ()) if node.url in by_url}
+    node = ("node",)
+    calls = [((one, outcome), number) for one, figures in known.items() for outcome, number in figures.calls.items()]
+    yield Figure("gkv_node_calls_total", "Calls to a node by outcome; one for each batch and node", ("node", "outcome"), calls)
+    requests = [((one,), figures.requests) for one, figures in known.items()]
+    yield Figure(
+        "gkv_node_requests_total", "HTTP requests to a node, each with the calls of one batch or of many", node, requests
+    )
+    reconnects = [((one,), figures.reconnects) for one, figures in known.items()]
+    yield Figure("gkv_node_reconnects_total", "HTTP requests to a node that went again over a new connection", node, reconnects)
+    connections = [((one,), figures.connections) for one, figures in known.items()]
+    yield Figure("gkv_node_connections", "Open connections to a node", node, connections)
+    waiting = [((one,), figures.waiting_calls) for one, figures in known.items()]
+    yield Figure("gkv_outbox_calls", "Calls that wait for a connection to a node", node, waiting)
+    size = [((one,), figures.waiting_bytes) for one, figures in known.items()]
+    yield Figure("gkv_outbox_bytes", "Bytes of the calls that wait for a connection to a node", node, size)

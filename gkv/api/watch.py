@@ -1,0 +1,31 @@
+"""Puts together what watches a server, from its settings, and keeps that up to date when they are read again."""
+
+from collections.abc import Callable, Iterable
+
+from gkv import log
+from gkv.api.http import Routes
+from gkv.api.metrics import Figure, Meter, Metrics
+from gkv.config import Settings
+from gkv.net.reload import Reload
+from gkv.net.server import Server
+
+
+def watch(app: Routes, server: Server, figures: Callable[[], Iterable[Figure]], reload: Reload) -> None:
+    """Have requests counted and logged, and `/metrics` answered, as the settings say; follow what changes about that.
+
+    A server that nobody wants to know about is not watched at all, which costs it nothing.
+    """
+    meter = Meter(app.template)
+    if reload.settings.metrics:
+        Metrics(meter, figures).mount(app)
+
+    def prepare(settings: Settings) -> Callable[[], None]:
+        def take() -> None:
+            log.configure(settings.log_format, access=settings.access_log)
+            server.watch = meter if settings.metrics or settings.access_log else None
+            server.rename(settings.names)
+
+        return take
+
+    prepare(reload.settings)()
+    reload.add(prepare)
