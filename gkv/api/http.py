@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import ujson
 from bottle import Bottle, HTTPError, HTTPResponse
@@ -25,6 +25,7 @@ from gkv.errors import (
     WrongContentType,
     WrongMethod,
 )
+from gkv.net.http1 import RAW_PATH
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -128,6 +129,16 @@ class Request:
         if content_type != JSON:
             raise WrongContentType(f"this call takes Content-Type: {JSON}")
 
+    def path_below(self, prefix: str) -> str:
+        """Return what follows `prefix` in the path, as it was sent; raise UnknownPath when the prefix itself has an escape."""
+        path = self.environ.get(RAW_PATH)
+        if path is None:  # another server, which has decoded the path and does not say what it was
+            decoded = self.environ.get("bottle.raw_path", self.environ["PATH_INFO"])
+            path = quote_from_bytes(decoded.encode("latin-1"), safe="/")
+        if not path.startswith(prefix):
+            raise UnknownPath(f"there is nothing at {path[:256]}")
+        return str(path[len(prefix) :])
+
     @property
     def remote_host(self) -> str:
         """The address that the request came from."""
@@ -170,6 +181,7 @@ def render_unread(error: GkvError) -> Response:
 
 
 Handler = Callable[[Request], Response]
+HandlerBelow = Callable[[Request, str], Response]
 
 
 class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
@@ -180,29 +192,46 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         self.config["json.enable"] = False
         self._paths: set[str] = set()
         self._handlers: dict[tuple[str, str], Callable[[Mapping[str, Any], bytes], Response]] = {}
+        self._below: dict[str, dict[str, Callable[[Mapping[str, Any], bytes], Response]]] = {}
 
     def add(self, methods: str, path: str, handler: Handler) -> None:
         """Declare a route; `methods` are separated by spaces, and the path is fixed."""
-
-        def callback() -> HTTPResponse:
-            return _as_bottle(_respond(handler, bottle_request.environ))
-
         self._paths.add(path)
-        self.route(path, methods.split(), callback)
+        self.route(path, methods.split(), _callback(handler))
         for method in methods.split():
             self._handlers[method, path] = partial(_respond, handler)
 
+    def add_below(self, methods: str, prefix: str, handler: HandlerBelow) -> None:
+        """Declare a route for all paths that start with `prefix`, which ends with a slash; fixed paths go first.
+
+        The handler is given the rest of the path as it was sent, percent-encoded: Bottle decodes a path so that two become one.
+        """
+
+        def handle(request: Request) -> Response:
+            return handler(request, request.path_below(prefix))
+
+        self.route(f"{prefix}<:re:(?s:.*)>", methods.split(), _callback(handle))
+        for method in methods.split():
+            self._below.setdefault(prefix, {})[method] = partial(_respond, handle)
+
     def template(self, path: str) -> str:
         """Return the route that a path belongs to, as it was declared; "other" for paths that are nothing's. Never a key."""
-        return path if path in self._paths else "other"
+        if path in self._paths:
+            return path
+        return next((f"{prefix}<key>" for prefix in self._below if path.startswith(prefix)), "other")
 
     def find(self, method: str, path: str) -> Callable[[Mapping[str, Any], bytes], Response] | None:
-        """Return what answers a request for exactly this method and path, given its environment and body, or None.
+        """Return what answers a request for this method and path, given its environment and body, or None.
 
         It needs neither Bottle nor WSGI for that, and is spared their 20 us a request. All else - HEAD, wrong methods, unknown
         paths - is Bottle's.
         """
-        return self._handlers.get((method, path))
+        handler = self._handlers.get((method, path))
+        if handler is None:
+            for prefix, handlers in self._below.items():
+                if path.startswith(prefix):
+                    return handlers.get(method)
+        return handler
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, after PEP 3333."""
@@ -226,6 +255,10 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         else:
             error = InternalError(str(res.body))
         return _as_bottle(render_problem(error, request.id))
+
+
+def _callback(handler: Handler) -> Callable[[], HTTPResponse]:
+    return lambda: _as_bottle(_respond(handler, bottle_request.environ))
 
 
 def _is_utf8(path: str) -> bool:
@@ -255,9 +288,11 @@ def _respond(handler: Handler, environ: Mapping[str, Any], body: bytes | None = 
 
 
 def _headers(response: Response) -> list[tuple[str, str]]:
-    headers = [("Content-Type", response.content_type), ("X-Request-Id", response.request_id)]
-    if response.stream is None:
-        headers.append(("Content-Length", str(len(response.body))))
+    headers = [("X-Request-Id", response.request_id)]
+    if response.status not in (204, 304):  # which have no body to be described
+        headers.append(("Content-Type", response.content_type))
+        if response.stream is None:
+            headers.append(("Content-Length", str(len(response.body))))
     return [*headers, *response.headers.items()] if response.headers else headers
 
 
