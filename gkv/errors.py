@@ -67,6 +67,28 @@ class UnknownPath(GkvError):
     title = "There is nothing at this path"
 
 
+class NoSuchKey(GkvError):
+    """The key has no value."""
+
+    status = 404
+    code = "no-such-key"
+    title = "The key has no value"
+
+
+class NoDefiniteAnswer(GkvError):
+    """What a call about one key asked for is not known; `code` is the one that the key would have in a batch's failedKey."""
+
+    status = 503
+    title = "The key has no definite answer"
+
+    def __init__(self, detail: str, code: str, *, retryable: bool) -> None:
+        """Be a 503 when it may be tried again, else a 500."""
+        super().__init__(detail, retry_after=1 if retryable else None)
+        self.code = code
+        self.retryable = retryable
+        self.status = 503 if retryable else 500
+
+
 class WrongMethod(GkvError):
     """The path exists, but not for this method."""
 

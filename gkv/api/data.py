@@ -6,6 +6,7 @@ from typing import Any
 from gkv import __version__, native, ring
 from gkv.api.http import TEXT, Request, Response, Routes, json_response
 from gkv.api.listing import list_keys
+from gkv.api.single import SingleKeys
 from gkv.cluster.document import node_to_json
 from gkv.cluster.view import View
 from gkv.coordinator import DISK_FULL, Coordinator
@@ -51,6 +52,7 @@ class DataApi:
         routes.add("GET", "/locate", self.locate_by_query)
         routes.add("POST", "/locate", self.locate)
         routes.add("GET", "/v1/kv", self.list_keys)
+        SingleKeys(self._coordinator, self._max_body).mount(routes)
         routes.add("GET", "/v1/ring", self.ring)
         routes.add("GET", "/v1/info", self.info)
         routes.add("GET", "/livez", self.livez)

@@ -2,6 +2,8 @@
 
 A page ends with a cursor, which says after which key the next one begins. The client keeps it, so it is good for ever and after
 any restart; a checksum tells a cursor of this listing from everything else.
+
+With `values=1` there is a value for each key, and if one of them is no JSON `encodings` has null or "base64" for each.
 """
 
 import re
@@ -13,6 +15,7 @@ from gkv.api.http import Request, Response
 from gkv.coordinator import Coordinator
 from gkv.errors import Unavailable, WrongParameter
 from gkv.model import KeyFailure
+from gkv.wire.client import shown
 
 MAX_KEYS = 10_000
 MAX_VALUES = 100
@@ -64,7 +67,11 @@ def list_keys(request: Request, coordinator: Coordinator) -> Response:
     members = []
     if with_values == "1":
         keys, values = _with_values(keys, coordinator)
-        members.append(b'"values":[%b]' % b",".join(values))
+        texts = [shown(value) for value in values]
+        members.append(b'"values":[%b]' % b",".join([text for text, _ in texts]))
+        if any(encoding for _, encoding in texts):
+            encodings = [f'"{encoding}"' if encoding else "null" for _, encoding in texts]
+            members.append(f'"encodings":[{",".join(encodings)}]'.encode())
     members.insert(0, b'"keys":[%b]' % ",".join(map(quote, keys)).encode())
     members.append(f'"cursor":"{cursor}","complete":false'.encode() if cursor else b'"complete":true')
     return Response(b"{%b}" % b",".join(members))

@@ -11,17 +11,20 @@ from gkv.cluster.view import View
 from gkv.coordinator.clock import Clock
 from gkv.coordinator.exchanges import Exchanges, understand
 from gkv.errors import FarAhead, Unavailable
-from gkv.model import KeyFailure, Node, NodeReply, Outcome, Version
+from gkv.model import Damage, KeyFailure, Node, NodeReply, Outcome, Record, Value, Version
 from gkv.net.channel import ask_all
 from gkv.wire import Batch, Done, Part, PureRouter, router
-from gkv.wire.batch import BAD_ANSWER, SIZES, failures
+from gkv.wire.batch import BAD_ANSWER, DAMAGED, RECORDS, SIZES, failures
 from gkv.wire.client import Limits
-from gkv.wire.frames import Reply, Request, write_request
+from gkv.wire.frames import BadFrame, Reply, Request, read_records, write_request
 
 _ATTEMPTS = 3
 """A node of another epoch costs one more; so does a join that ends meanwhile, or a clock that is behind. Then something else is
 wrong.
 """
+
+_READS = {"get": SIZES, "fetch": RECORDS}
+"""What the answer to each starts with; every other op is a write."""
 
 OVERLOADED = KeyFailure("overloaded")
 READ_FAILURES = {
@@ -52,7 +55,7 @@ REFUSALS = {
 class Written:
     """What became of a set or a delete: how many keys it concerned, at how many owners, and the keys without a definite answer.
 
-    For a delete, only keys that existed count.
+    For a delete or a put, only keys that existed count.
     """
 
     version: Version | None = None
@@ -91,17 +94,46 @@ class Coordinator:
         """Return the version for one write. Switches greenlets at times; raise Unavailable when the disk is in the way."""
         return self._clock.now()
 
+    @property
+    def replicas(self) -> int:
+        """How many copies of each record there are. Raise Unavailable while there is no member."""
+        return self._view.current()[0].replicas
+
     def read(self, batch: Batch, request_id: str = "") -> list[Done]:
         """Return what became of each part of a get. Switches greenlets."""
         return self._run(batch, request_id)
 
     def write(self, batch: Batch, request_id: str = "") -> Written:
-        """Apply a set or a delete. Switches greenlets."""
+        """Apply a set, a put or a delete. Switches greenlets."""
         done = self._run(batch, request_id)
         applied = [one for one in done if one.failure is None]
         nodes = {one.part.node.id for one in applied}  # an owner may stand twice, when some keys were routed anew
         failed = failures(done, batch.keys) if len(applied) < len(done) else {}
         return Written(batch.version, sum(one.count for one in applied), len(nodes), failed)
+
+    def fetch(self, key: str, request_id: str = "") -> Record | KeyFailure | None:
+        """Return the record of a key; None when it certainly has no value. Switches greenlets."""
+        [one] = self._run(self.router().of_keys("fetch", [key]), request_id)
+        if one.failure is not None:
+            return one.failure
+        try:
+            records = read_records(one.frame, 1).records
+        except BadFrame:
+            records = None
+        if records is None:
+            return BAD_ANSWER
+        record = records[0]
+        if isinstance(record, Damage):
+            return DAMAGED
+        return None if record is None or record.value is None else record
+
+    def put(self, key: str, value: Value, ttl: float | None, request_id: str = "") -> Written:
+        """Set one key, for `ttl` seconds or for good. Switches greenlets."""
+        return self.write(self.router().of_value(key, value, ttl, self.version()), request_id)
+
+    def delete(self, key: str, request_id: str = "") -> Written:
+        """Delete one key. Switches greenlets."""
+        return self.write(self.router().of_keys("delete", [key], self.version()), request_id)
 
     def keys(self, prefix: str, after: str, limit: int, request_id: str = "") -> list[str]:
         """Return up to `limit` keys that start with `prefix` and sort after `after`, in code point order.
@@ -134,7 +166,7 @@ class Coordinator:
         for attempt in range(_ATTEMPTS):
             if not parts:
                 break
-            if batch.op != "get" and not self._view.wait_settled(expires - monotonic()):
+            if batch.op not in _READS and not self._view.wait_settled(expires - monotonic()):
                 # Nothing of these has been applied: the first attempt was not made, a later one repeats what was refused.
                 done += [Done(part, failure=NOT_APPLIED) for part in parts]
                 break
@@ -195,13 +227,14 @@ class Coordinator:
 
 def _judge(op: str, part: Part, reply: NodeReply) -> Done | Reply:
     """Return what became of a part, or the refusal that may be overcome."""
+    start = _READS.get(op)
     if reply.outcome is not Outcome.ANSWERED:
-        return Done(part, failure=READ_FAILURES[reply.outcome] if op == "get" else _write_failure(reply))
-    if op == "get" and reply.frame.startswith(SIZES):
+        return Done(part, failure=_write_failure(reply) if start is None else READ_FAILURES[reply.outcome])
+    if start is not None and reply.frame.startswith(start):
         return Done(part, reply.frame)
     answer = understand(reply)
-    if answer is None or (op == "get" and not answer.refused):
-        return Done(part, failure=BAD_ANSWER if op == "get" else INDETERMINATE)
+    if answer is None or (start is not None and not answer.refused):
+        return Done(part, failure=INDETERMINATE if start is None else BAD_ANSWER)
     return answer if answer.refused or answer.beaten else Done(part, count=answer.count)
 
 

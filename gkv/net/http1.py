@@ -52,6 +52,10 @@ _absolute = re.compile(rb"[Hh][Tt][Tt][Pp]://([^/?]+)(.*)", re.DOTALL).fullmatch
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b)?" % _VALUE).fullmatch
 
 
+RAW_PATH = "gkv.path"
+"""Of the WSGI environment: the path as it was sent, with its escapes. PATH_INFO does not tell "%2525" of "%25" once decoded."""
+
+
 @dataclass(slots=True)
 class Head:
     """What a head says. `environ` is the WSGI environment but for the body."""
@@ -220,6 +224,7 @@ def _read_target(environ: dict[str, Any], target: bytes) -> None:
         else:
             raise BadFraming("a target starts with /")
     path, _, query = target.partition(b"?")
+    environ[RAW_PATH] = path.decode("latin-1")
     if b"%" in path:
         path = unquote_to_bytes(path)
     environ["PATH_INFO"] = path.decode("latin-1")

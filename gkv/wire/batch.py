@@ -18,6 +18,8 @@ from gkv.wire.frames import BadFrame, Request, read_reply, write_request
 
 SIZES = b'{"sizes":['
 """What the answer to a get starts with, and no other."""
+RECORDS = b'{"versions":['
+"""What the answer to a fetch starts with, and no other."""
 
 
 @dataclass(slots=True)

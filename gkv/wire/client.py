@@ -68,19 +68,26 @@ def _invalid(pointer: str, what: str) -> InvalidItem:
     return InvalidItem(f"{pointer or 'the body'}: {what}", pointers=[(pointer, what)])
 
 
+def _invalid_key(pointer: str, what: str) -> InvalidItem:
+    return _invalid(pointer, what) if pointer else InvalidItem(what)
+
+
 def check_key(key: object, pointer: str, limits: Limits) -> str:
-    """Return the key if it can be one: 1 to `max_key` bytes, no U+0000, no lone surrogate."""
+    """Return the key if it can be one: 1 to `max_key` bytes, no U+0000, no lone surrogate.
+
+    `pointer` names it in errors, "" when it does not stand in a body.
+    """
     if not isinstance(key, str):
-        raise _invalid(pointer, f"a key is a string, not {_kind(key)}")
+        raise _invalid_key(pointer, f"a key is a string, not {_kind(key)}")
     if not key:
-        raise _invalid(pointer, "a key has at least one character")
+        raise _invalid_key(pointer, "a key has at least one character")
     if "\0" in key:
-        raise _invalid(pointer, "a key has no U+0000")
+        raise _invalid_key(pointer, "a key has no U+0000")
     check_text(key, pointer)
     size = len(key) if key.isascii() else len(key.encode())
     if size > limits.max_key:
         what = f"a key has at most {limits.max_key} bytes as UTF-8, this one has {size}"
-        raise TooLarge(f"{pointer}: {what}", pointers=[(pointer, what)])
+        raise TooLarge(f"{pointer}: {what}", pointers=[(pointer, what)]) if pointer else TooLarge(what)
     return key
 
 
