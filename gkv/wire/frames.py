@@ -133,13 +133,12 @@ def write_reply(reply: Reply) -> bytes:
         return _write_records(reply.records)
     if not reply.values:
         return _line({"count": reply.count, "beaten": reply.beaten} if reply.beaten else {"count": reply.count})
-    values = reply.values
     try:
-        payload = b"".join([value for value in values if value is not None])  # type: ignore[misc]
+        sizes = [MISSING if value is None else len(value) for value in reply.values]  # type: ignore[arg-type]
+        return _line({"sizes": sizes}) + b"".join([value for value in reply.values if value is not None])  # type: ignore[misc]
     except TypeError:  # there is a blob among them, or damage; to look for that first would cost every get
-        values = [show(value) if isinstance(value, Blob) else value for value in values]
-        payload = b"".join([value for value in values if isinstance(value, bytes)])
-    return _line({"sizes": _sizes(values)}) + payload
+        values = [show(value) if isinstance(value, Blob) else value for value in reply.values]
+        return _line({"sizes": _sizes(values)}) + b"".join([value for value in values if isinstance(value, bytes)])
 
 
 def _sizes(values: Sequence[Value | Damage | None]) -> list[int]:

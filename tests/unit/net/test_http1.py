@@ -286,7 +286,8 @@ def test_head_becomes_a_wsgi_environment() -> None:
         b"Content-Length: 7"
     )
     assert head.environ == {
-        "REQUEST_METHOD": "POST", "SERVER_PROTOCOL": "HTTP/1.1", "PATH_INFO": "/a/b%zz", "QUERY_STRING": "q=%41&r",
+        "REQUEST_METHOD": "POST", "SERVER_PROTOCOL": "HTTP/1.1", "PATH_INFO": "/a/b%zz", "gkv.path": "/a%2Fb%zz",
+        "QUERY_STRING": "q=%41&r",
         "HTTP_HOST": "localhost:8080", "HTTP_X_TWO": "1, 2", "CONTENT_TYPE": "a/b", "CONTENT_LENGTH": "7",
     }  # fmt: skip
     assert (head.length, head.minor, head.keep_alive, head.expects_continue) == (7, 1, True, False)
