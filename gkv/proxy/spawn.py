@@ -90,8 +90,9 @@ def _start(port: int, proxy: str, settings: Settings) -> subprocess.Popen[bytes]
     command += ["--access-log", str(int(settings.access_log))]
     if settings.insecure:
         command.append("--insecure")
-    # What the children need of a file of settings they have been given above, and readiness is the proxy's to tell.
-    environment = {name: text for name, text in os.environ.items() if name not in ("GKV_CONFIG", notify.VARIABLE)}
+    # What the children need of a file of settings they have been given above, their directories are their own, and readiness is
+    # the proxy's to tell.
+    environment = {name: text for name, text in os.environ.items() if name not in ("GKV_CONFIG", "GKV_DATA", notify.VARIABLE)}
     # Their first line is for a terminal; where every line has to be JSON there is no place for it.
     output = subprocess.DEVNULL if settings.log_format == "json" else sys.stderr
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, env=environment)  # noqa: S603  # our own program
