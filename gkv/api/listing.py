@@ -62,11 +62,11 @@ def list_keys(request: Request, coordinator: Coordinator) -> Response:
     limit = _limit(given.get("limit"), MAX_VALUES if with_values == "1" else MAX_KEYS)
     after = read_cursor(prefix, given["cursor"]) if "cursor" in given else ""
 
-    keys = coordinator.keys(prefix, after, limit)
+    keys = coordinator.keys(prefix, after, limit, request.trace)
     cursor = write_cursor(prefix, keys[-1]) if len(keys) == limit else ""
     members = []
     if with_values == "1":
-        keys, values = _with_values(keys, coordinator)
+        keys, values = _with_values(keys, coordinator, request.trace)
         texts = [shown(value) for value in values]
         members.append(b'"values":[%b]' % b",".join([text for text, _ in texts]))
         if any(encoding for _, encoding in texts):
@@ -85,10 +85,10 @@ def _limit(text: str | None, most: int) -> int:
     return int(text)
 
 
-def _with_values(keys: list[str], coordinator: Coordinator) -> tuple[list[str], list[bytes]]:
+def _with_values(keys: list[str], coordinator: Coordinator, request_id: str) -> tuple[list[str], list[bytes]]:
     """Return the keys that still have a value, and their values."""
     batch = coordinator.router().of_keys("get", keys)
-    answers = batch.answers(coordinator.read(batch))
+    answers = batch.answers(coordinator.read(batch, request_id))
     for key, answer in zip(keys, answers, strict=True):
         if isinstance(answer, KeyFailure):
             raise Unavailable(f"the value of {quote(key)} cannot be read now ({answer.code})", retry_after=1)

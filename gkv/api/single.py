@@ -66,7 +66,7 @@ class SingleKeys:
         tags = None if known is None else list(_read_tags(known))
         if "HTTP_IF_MATCH" in request.environ:
             raise NotSupported("If-Match is not available in this version; If-None-Match is, on GET and HEAD")
-        found = self._coordinator.fetch(key)
+        found = self._coordinator.fetch(key, request.trace)
         if isinstance(found, KeyFailure):
             _fail(found)
         if found is None:
@@ -79,7 +79,7 @@ class SingleKeys:
         key = decode_key(path, self._limits)
         _refuse_conditions(request)
         ttl = _read_ttl(self._read_query(request, "ttl").get("ttl"))
-        written = self._coordinator.put(key, self._read_value(request), ttl)
+        written = self._coordinator.put(key, self._read_value(request), ttl, request.trace)
         for failure in written.failed.values():
             _fail(failure)
         headers = {} if written.version is None else _tagged(written.version)
@@ -89,7 +89,7 @@ class SingleKeys:
         key = decode_key(path, self._limits)
         _refuse_conditions(request)
         self._read_query(request)
-        deleted = self._coordinator.delete(key)
+        deleted = self._coordinator.delete(key, request.trace)
         for failure in deleted.failed.values():
             _fail(failure)
         if not deleted.keys:

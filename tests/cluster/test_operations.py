@@ -228,6 +228,25 @@ def test_documentation_lists_every_setting_and_no_other() -> None:
 # -- logs
 
 
+def test_ids_of_all_calls_that_go_to_nodes_go_with_them(system: System) -> None:
+    proxy = system.proxy()
+    node = system.node(proxy, "--access-log", "1", "--log-format", "json")
+    calls = [
+        ("POST", "/set", [{"key": "a", "value": 1}]),
+        ("POST", "/get", [{"key": "a"}]),
+        ("GET", "/get?key=a", None),
+        ("POST", "/delete", [{"key": "a"}]),
+        ("GET", "/v1/kv?prefix=a&values=1", None),
+        ("PUT", "/v1/kv/a", b"1"),
+        ("GET", "/v1/kv/a", None),
+        ("DELETE", "/v1/kv/a", None),
+    ]
+    for i, (method, path, body) in enumerate(calls):
+        assert proxy.call(method, path, body, X_Request_Id=f"call-{i}").status in (200, 201, 204)
+    wanted = {f"call-{i}" for i in range(len(calls))}
+    wait_for("every id on the node", lambda: wanted <= {line["id"] for line in access_lines(node, "/internal/frames")})
+
+
 @pytest.mark.parametrize("given", ["mine-17", None])
 def test_access_lines_carry_the_id_of_a_request_from_proxy_to_node(system: System, given: str | None) -> None:
     settings = ["--access-log", "1", "--log-format", "json"]
