@@ -288,11 +288,9 @@ def _respond(handler: Handler, environ: Mapping[str, Any], body: bytes | None = 
 
 
 def _headers(response: Response) -> list[tuple[str, str]]:
-    headers = [("X-Request-Id", response.request_id)]
-    if response.status not in (204, 304):  # which have no body to be described
-        headers.append(("Content-Type", response.content_type))
-        if response.stream is None:
-            headers.append(("Content-Length", str(len(response.body))))
+    headers = [("Content-Type", response.content_type), ("X-Request-Id", response.request_id)]
+    if response.stream is None:
+        headers.append(("Content-Length", str(len(response.body))))
     return [*headers, *response.headers.items()] if response.headers else headers
 
 

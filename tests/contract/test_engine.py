@@ -399,6 +399,13 @@ def test_keys_come_and_go_with_their_values(engine):
     assert engine.keys("", "", 9, NOW + 5) == ["a", "b"]
 
 
+def test_blobs_are_listed_until_they_expire(engine):
+    puts(engine, {"a": Blob(b"", "a/b"), "b": Blob(b"", "a/b"), "c": b"1"}, at(1), [0, NOW + 5, 0])
+    puts(engine, {"c": Blob(b"", "a/b")}, at(2))
+    assert engine.keys("", "", 9, NOW) == ["a", "b", "c"]
+    assert engine.keys("", "", 9, NOW + 5) == ["a", "c"]
+
+
 def test_arc_pages_through_all_records_in_the_order_of_their_tokens(engine):
     names = [f"key-{i}" for i in range(100)]
     puts(engine, dict.fromkeys(names, b"1"), at(1))

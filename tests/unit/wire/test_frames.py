@@ -149,6 +149,8 @@ ROW = f'{{"versions":["{VERSION}"],"expires":[0],"types":[null],"sizes":[1]}}\n1
         ROW.replace("null", '"a\\nb"'),
         ROW.replace("[1]", "[2]"),
         ROW.replace("[1]", "[]"),
+        ROW.replace("[1]", "[]").removesuffix("1"),
+        ROW.replace("[1]", "[1,1]") + "1",
         ROW.replace("[1]", "[true]"),
         ROW + "x",
         '{"sizes":[1]}\n1',
