@@ -30,15 +30,15 @@ class Coordinator:
         self.record = record
         self.existed = existed
 
-    def fetch(self, key):
+    def fetch(self, key, _trace=None):
         self.asked.append(key)
         return self.failure or self.record
 
-    def put(self, key, value, ttl):
+    def put(self, key, value, ttl, _trace=None):
         self.asked.append((key, value, ttl))
         return self.delete(key)
 
-    def delete(self, key):
+    def delete(self, key, _trace=None):
         return Written(VERSION, self.existed, 1, {key: self.failure} if self.failure else {})
 
 
