@@ -2,12 +2,14 @@
 
 import configparser
 import json
+import os
 import re
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,7 @@ def test_spawned_nodes_follow_the_settings_of_a_file(system: System) -> None:
     port = free_ports(1)
     lines = f'log_format = "json"\nmetrics = false\ndata = "elsewhere"\n[proxy]\nspawn = 1\nspawn_port = {port}\n'
     (system.directory / "gkv.toml").write_text(lines)
-    proxy = system.proxy("--config", "gkv.toml")
+    proxy = system.proxy(GKV_CONFIG="gkv.toml")
     proxy.wait_line("Ready: ")
     assert proxy.call("GET", "/metrics").status == 404
     assert call(port, "GET", "/metrics").status == 404
@@ -288,8 +290,9 @@ def test_standard_error_that_nobody_reads_stops_nothing(system: System) -> None:
     proxy = system.proxy()
     port = free_ports(1)
     command = [*shlex.split("-P -m gkv.cli node --access-log 1 --proxy"), f"http://127.0.0.1:{proxy.port}", str(port)]
-    python = proxy.process.args[0]  # type: ignore[index]
-    process = subprocess.Popen([python, *command], cwd=system.directory, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=system.directory, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
     try:
 
         def ready() -> bool:
@@ -352,6 +355,22 @@ def test_sighup_with_wrong_settings_keeps_the_old_ones_and_says_so(system: Syste
     node.wait_line("the old ones stay in force: .*cannot be read")
     node.signal(signal.SIGTERM)
     assert node.ended() == 0
+
+
+def test_sighup_ends_what_was_started_at_a_terminal(system: System) -> None:
+    keyboard, terminal = os.openpty()
+    command = [sys.executable, "-P", "-m", "gkv.cli", "proxy", "--port", "0"]
+    process = subprocess.Popen(command, cwd=system.directory, stdin=terminal, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"*** Welcome ***\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(keyboard)
+        os.close(terminal)
 
 
 # -- systemd
