@@ -70,12 +70,13 @@ class CommitFigures:
 class Pending:
     """A write that has been admitted."""
 
-    __slots__ = ("_applied", "_done", "_error", "_event", "size", "write")
+    __slots__ = ("_applied", "_error", "_event", "done", "size", "write")
 
     def __init__(self, write: Write, size: int) -> None:
         self.write = write
         self.size = size
-        self._done = False
+        self.done = False
+        """Whether it is certain what became of it, so that `wait` does not wait."""
         self._applied = Applied(0)
         self._error: BaseException | None = None
         self._event: Event | None = None
@@ -85,11 +86,11 @@ class Pending:
 
         Raise what the commit raised, or Unsettled when the deadline has passed; the write may then still be applied.
         """
-        if not self._done:
+        if not self.done:
             if self._event is None:
                 self._event = Event()
             self._event.wait(max(0.0, deadline - time.monotonic()))
-            if not self._done:
+            if not self.done:
                 raise Unsettled("the write was not on disk by its deadline")
         if self._error is not None:
             raise self._error
@@ -98,7 +99,7 @@ class Pending:
     def _finish(self, applied: Applied, error: BaseException | None = None) -> None:
         self._applied = applied
         self._error = error
-        self._done = True
+        self.done = True
         if self._event is not None:
             self._event.set()
 
@@ -396,7 +397,7 @@ class Commits:
         waiting = [*self._under_way, *self._queue]
         self._queue.clear()
         for pending in waiting:
-            if not pending._done:
+            if not pending.done:
                 self._answer(pending, Applied(0), error)
         while self._headroom_wanted:
             self._headroom_wanted.popleft().set_exception(error)

@@ -127,10 +127,10 @@ class Service:
 
         def wait_for_it() -> Reply:
             applied = pending.wait(monotonic() + COMMIT_WITHIN)
-            return Reply(count=applied.existed if request.op == "delete" else keys, beaten=applied.beaten)
+            count = applied.existed if request.op == "delete" else len(pending.write.keys)
+            return Reply(count=count, beaten=applied.beaten)
 
-        keys = len(pending.write.keys)
-        return lambda: _or_refused(wait_for_it)
+        return _or_refused(wait_for_it) if pending.done else lambda: _or_refused(wait_for_it)
 
     def _take_over(self, data: Any) -> Reply | Waiting:
         try:
