@@ -42,7 +42,7 @@ class Version:
     def parse(cls, text: str) -> Self:
         """Read what `str` wrote; raise ValueError for anything else."""
         number = int(text, 16)
-        if f"{number:032x}" != text:  # `int` takes signs, spaces, underscores and capitals as well
+        if number < 0 or f"{number:032x}" != text:  # `int` takes signs, spaces, underscores and capitals as well
             raise ValueError("a version has 32 lower-case hexadecimal digits")
         return cls(number >> 64, number & _ORIGIN)
 

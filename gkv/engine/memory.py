@@ -112,7 +112,8 @@ class MemoryEngine(Engine):
 
     def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[Applied]:
         for write in writes:
-            # Most keys are far shorter than they may be; those are not encoded only to be measured.
+            # Most keys are far shorter than they may be; those are not encoded one by one only to be measured.
+            "".join(write.keys).encode()
             if not all(map(_is_short, map(len, write.keys))) and not all(0 < _size(key) <= MAX_KEY for key in write.keys):
                 raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
         self._expire(now)
