@@ -158,14 +158,14 @@ class Service:
     def adopt(self, document: Document) -> bool:
         """Take over a document that has this node as a member; return whether it is in force now.
 
-        A document of another cluster is only taken while the node holds nothing. The cluster's id is on disk before anything
-        is written under it.
+        A document of another cluster is only taken while the node holds nothing, no tombstone either: those would stand against
+        the other cluster's records. The cluster's id is on disk before anything is written under it.
         """
         if document.member(self._id) is None:
             return False
         mine = self._view.document
         if self._engine.cluster != document.cluster:
-            if self._engine.cluster is not None and self._engine.live:
+            if self.held_cluster() is not None:
                 return False
             self._engine.join(document.cluster)
         if mine is not None and mine.cluster != document.cluster:
@@ -173,8 +173,8 @@ class Service:
         return self._view.adopt(document) or document == mine
 
     def held_cluster(self) -> str | None:
-        """Return the cluster whose records this node holds, None when it holds none."""
-        return self._engine.cluster if self._engine.live else None
+        """Return the cluster whose records or tombstones this node holds, None when it holds neither."""
+        return self._engine.cluster if self._engine.live or self._engine.tombstones else None
 
 
 def _as_write(request: Request) -> Write:
