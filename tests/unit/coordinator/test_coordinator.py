@@ -220,6 +220,7 @@ def test_node_that_is_ahead_by_too_much_does_not_drag_a_coordinator_along(cluste
     lost = put(slow, KEYS, "second")
     assert lost.keys == 0
     assert lost.failed == dict.fromkeys(KEYS, KeyFailure("indeterminate"))
+    assert cluster.asked("set") == 2 + 2, "it asks again for what cannot be had"
     assert {version for version, _ in cluster.records().values()} == {first.version}
     assert slow.version().millis == START - 400
 
