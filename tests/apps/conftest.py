@@ -217,17 +217,20 @@ def build_node(monkeypatch):
 
 @pytest.fixture
 def build_cluster(build_node):
-    """Return a function that builds nodes which are members of one cluster; `nodes[0].exchanges` is the way to each of them."""
+    """Return a function that builds nodes which are members of one cluster; their `exchanges` are the way to each of them.
 
-    def build(count, **options):
+    Each is built by `build`, which is called like what `build_node` returns.
+    """
+
+    def build_all(count, build=build_node):
         members = tuple(Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(count))
         exchanges = InProcess(DEADLINE)
-        houses = [build_node(node.id, node.url, exchanges=exchanges, **options) for node in members]
+        houses = [build(node.id, node.url, exchanges=exchanges) for node in members]
         for house in houses:
             assert house.service.adopt(Document(CLUSTER, 7, members, VNODES))
         return houses
 
-    return build
+    return build_all
 
 
 @pytest.fixture
