@@ -12,6 +12,7 @@ Nobody's haste costs the others their turn: a socket that always has more to rea
 gives way by itself after some work.
 """
 
+import struct
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -93,6 +94,7 @@ _TURN = 65_536
 _WORK_OF_A_REQUEST = 4_096
 """After a turn of so many bytes received, or of pipelined requests that count for bytes, a connection lets the others run."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)
 
 IDLE, HEAD, BODY, WORK, WRITE = range(5)
 """What a connection is doing; in WORK it waits for the application, not for the client."""
@@ -369,7 +371,7 @@ class _Connection:
             if lowered == "content-length":
                 length = value
             lines.append(f"{name}: {value}\r\n")
-        if length is None and not bodiless:
+        if length is None and not bodiless and (body or method != "HEAD"):  # without a body HEAD does not tell its length
             lines.append(f"Content-Length: {len(body)}\r\n")
         elif length != str(len(body)) and method != "HEAD" and not bodiless:
             raise ValueError(f"an answer of {len(body)} bytes has the Content-Length {length}")
@@ -407,19 +409,23 @@ class _Connection:
     def _send_stream(self, answer: Rendered, pieces: Iterator[bytes], keep_alive: bool, minor: int) -> bool:
         """Send an answer piece by piece, in chunks (RFC 9112, 7.1); to HTTP/1.0, up to the end of the connection.
 
-        Return whether the connection may be used again. An answer that fails on its way ends without its last chunk, so that
-        nobody takes it for whole.
+        Return whether the connection may be used again. An answer that fails on its way ends without its last chunk, or, where
+        there are none, with a reset, so that nobody takes it for whole.
         """
         keep_alive = keep_alive and minor > 0
         try:
             self._send(self._assemble(answer, keep_alive, minor))
             for piece in pieces:
-                self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if minor else piece)
-                self._enter(WORK)
+                if piece:  # a chunk of nothing would be the last one
+                    self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if minor else piece)
+                    self._enter(WORK)
         except _GoneError:
             raise
         except Exception as error:  # noqa: BLE001  # the edge of a request, as above
             print(f"request {answer.request_id}: the answer broke off: {error}", file=sys.stderr, flush=True)
+            if not minor:
+                with suppress(OSError):
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             raise _GoneError from None
         finally:
             close = getattr(pieces, "close", None)
