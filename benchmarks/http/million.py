@@ -3,9 +3,9 @@
     python benchmarks/http/million.py [--keys 1000000] [--port 18080]
 
 Starts a proxy and two nodes with records on disk in a temporary directory, and sets the keys with 8 clients in batches of
-1,000. While another client goes on writing keys that come and go, it lists all keys by prefix, page by page, and checks that each
-is there exactly once. While keys are set, a client asks each node for /livez every 5 ms: what it waits beyond the usual is how
-long the node's event loop stood still, for whatever reason. In the end it kills everything, and says how long a start takes.
+1,000. While another client goes on writing keys that come and go, it lists all keys by prefix, page by page, and checks that
+each is there exactly once. While keys are set, a client asks each node for /livez every 5 ms: what it waits beyond the usual is
+how long the loop of the node stood still, for whatever reason. In the end it kills everything, and says how long a start takes.
 
 Exit code 0 if every key was listed once and all was there after the start.
 """
