@@ -39,6 +39,8 @@ class Service:
         self._commits = commits
         self._clock = clock
         self._oldest = tombstone_ttl // 2
+        self._invited = False
+        """Whether the authority is letting this node in, as a new member."""
 
     def submit(self, call: Call) -> None:
         """Answer a call of this process's own coordinator, as a channel would."""
@@ -137,6 +139,12 @@ class Service:
             document = Document.from_json(data)
         except ValueError as error:
             return Reply(refused=f"bad document: {error}")
+        if document.joining is not None and document.joining.id == self._id:
+            self._invited = True
+        if self._engine.durable and self._engine.cluster is None and not self._invited:
+            # Any coordinator may say that this node is a member. But if it was one, what it held is not here, and it would call
+            # that missing: so the proxy decides, when this node calls in and says that its directory is empty.
+            return Reply(refused="stale")
         try:
             taken = self.adopt(document)
         except GkvError as error:
