@@ -10,7 +10,7 @@ import ujson
 from gkv import __version__, native, ring, wire
 from gkv.cluster.document import Document
 from gkv.coordinator.clock import wall_ms
-from gkv.engine import MemoryEngine
+from gkv.engine import LmdbEngine, MemoryEngine
 from gkv.model import Node, Version
 from gkv.ring import tokens
 from gkv.wire.client import Limits
@@ -798,6 +798,29 @@ def test_adopt_other_document_of_the_same_epoch_is_refused(node, call, document)
     other = Document(CLUSTER, 7, (*document.members, Node("n2", "http://127.0.0.1:9001")), document.vnodes)
     assert ask(call, Request("adopt", document=other.to_json())) == Reply(refused="stale", document=document.to_json())
     assert node.view.document == document
+
+
+def test_adopt_document_on_an_empty_disk_is_refused_until_the_proxy_lets_the_node_in(build_node, document, tmp_path):
+    node = build_node(engine=LmdbEngine(tmp_path / "n1", "n1", tokens))
+    for _ in range(2):
+        assert ask(node.client, Request("adopt", document=document.to_json())) == Reply(refused="stale")
+        assert ask(node.client, Request("get", CLUSTER, 7, ["a"])) == Reply(refused="stale")
+    assert (node.view.document, node.engine.cluster) == (None, None)
+    assert node.service.adopt(document)  # what the proxy has answered to the node's own call
+    newer = Document(CLUSTER, 8, document.members, document.vnodes)
+    assert ask(node.client, Request("adopt", document=newer.to_json())) == Reply(count=0)
+
+
+@pytest.mark.parametrize("invited", ["n1", "n2"])
+def test_adopt_document_on_an_empty_disk_is_granted_to_who_was_seen_joining(build_node, tmp_path, invited):
+    node = build_node(engine=LmdbEngine(tmp_path / "n1", "n1", tokens))
+    members = (Node("n0", "http://127.0.0.1:8999"), Node("n2", "http://127.0.0.1:9002"))
+    changing = Document(CLUSTER, 7, members[:1], 64).begin_join(Node(invited, "http://127.0.0.1:9000"))
+    assert ask(node.client, Request("adopt", document=changing.to_json())).refused == "stale"
+    after = Document(CLUSTER, 9, (members[0], Node("n1", "http://127.0.0.1:9000")), 64)
+    granted = ask(node.client, Request("adopt", document=after.to_json()))
+    assert granted == (Reply(count=0) if invited == "n1" else Reply(refused="stale"))
+    assert node.view.document == (after if invited == "n1" else None)
 
 
 @pytest.mark.parametrize("joining", [False, True])

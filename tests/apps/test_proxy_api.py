@@ -20,6 +20,7 @@ from gkv.node.service import Service
 from gkv.proxy.app import build_app
 from gkv.ring import tokens
 from gkv.ring.ring import MAX_VNODES
+from gkv.wire.frames import read_request
 from tests.apps.conftest import TTL, InProcess
 
 CLUSTER = "0123456789abcdef" * 2
@@ -192,6 +193,28 @@ def test_set_over_two_owners_says_success_for_each(pair):
     assert pair.engines["n0"].live + pair.engines["n1"].live == 50
     found = pair.client("POST", "/get", json.dumps([{"key": key} for key in keys]).encode()).json()
     assert found == {"existedKey": [{"key": key, "value": key} for key in keys]}
+
+
+def test_join_tells_the_newcomer_first_that_it_is_joining_and_then_that_it_is_a_member(pair):
+    heard = []
+    service = pair.peers.services[C.url]
+    pair.peers.services[C.url] = Listening(service, heard)
+    assert pair.join(C).status == 200
+    assert [(document.joining, document.member(C.id)) for document in heard] == [(C, None), (None, C)]
+
+
+class Listening:
+    """Notes the documents that a service is given."""
+
+    def __init__(self, service, heard):
+        self._service = service
+        self._heard = heard
+
+    def submit(self, call):
+        request = read_request(call.frame)
+        if request.op == "adopt":
+            self._heard.append(Document.from_json(request.document))
+        self._service.submit(call)
 
 
 def test_join_again_changes_nothing_and_answers_the_document_in_force(pair):
