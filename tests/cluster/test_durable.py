@@ -165,7 +165,7 @@ def test_member_that_comes_back_with_an_empty_directory_is_refused_unless_the_lo
 
 
 def test_empty_directory_under_a_members_name_never_says_missing_whoever_asks_first(system: System) -> None:
-    """Coordinators tell a restarted node what it should believe; one that has never held anything must hear it from the proxy."""
+    """Coordinators tell a restarted node what to believe; one that has never held anything must hear it from the proxy."""
     proxy, [node] = system.cluster(1)
     proxy.call("POST", "/set", [{"key": "a", "value": 1}])
     kill(node)
