@@ -86,8 +86,9 @@ class Write:
 class Applied(NamedTuple):
     """What became of a `Write`.
 
-    `existed` counts the keys that had a live value that this write replaced or deleted. `beaten` is the greatest stamp of
-    the records that kept their place because their version is greater, 0 when every item was taken (or was there already).
+    `existed` counts the keys that had a live value that this write replaced or deleted. `beaten` is the greatest stamp of the
+    records of other origins that kept their place because their version is greater, 0 when there was none. A greater version of
+    the same origin was given later, so that write cannot have been over before this one began; of another origin it can.
     """
 
     existed: int

@@ -131,7 +131,7 @@ class MemoryEngine(Engine):
             old = None
             if before is not None:
                 if before.stamp >= stamp and before >= version and not self._gives_way(key, before, version, value, expires):
-                    if before > version:
+                    if before > version and before.origin != version.origin:
                         beaten = max(beaten, before.stamp)
                     continue
                 old = values.get(key)

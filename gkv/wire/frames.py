@@ -58,10 +58,10 @@ class Reply:
     """What a node answers.
 
     `values` is the answer to a get, `keys` to a listing, `count` to everything else: records written, deleted, or held.
-    `beaten` comes with the answer to a write: the greatest stamp that one of its items lost against, 0 when none did. `refused`
-    is empty, or why nothing was done: "stale" (the epochs differ), "changing" (no writes while the cluster changes), "ahead"
-    (the version is from the future), "full", "busy", or a sentence. `document` is the node's, None when it has none; it comes
-    with "stale".
+    `beaten` comes with the answer to a write: the greatest stamp of another origin that one of its items lost against, 0 when
+    none did. `refused` is empty, or why nothing was done: "stale" (the epochs differ), "changing" (no writes while the cluster
+    changes), "ahead" (the version is from the future), "full", "busy", or a sentence. `document` is the node's, None when it
+    has none; it comes with "stale".
     """
 
     count: int = 0

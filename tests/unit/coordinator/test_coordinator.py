@@ -269,7 +269,7 @@ def test_write_that_the_engine_refuses_says_why(cluster: Cluster, error: GkvErro
         assert written.failed == dict.fromkeys(KEYS, failure)
 
 
-def test_node_that_is_never_satisfied_ends_a_write_as_indeterminate(cluster: Cluster) -> None:
+def test_write_that_is_beaten_again_and_again_is_concurrent_and_done(cluster: Cluster) -> None:
     coordinator = cluster.coordinator()
     stamp = (START + 100) << 16
 
@@ -280,10 +280,29 @@ def test_node_that_is_never_satisfied_ends_a_write_as_indeterminate(cluster: Clu
 
     cluster.homes["n1"].instead = beaten
     written = put(coordinator, KEYS, 1)
+    assert (written.failed, written.nodes) == ({}, 2)
+    assert 0 < written.keys < len(KEYS)  # n1 says that it took none
+    assert cluster.homes["n1"].frames == ["set"] * 2
+
+
+def test_overlapping_writes_of_one_coordinator_are_each_done_at_once(cluster: Cluster) -> None:
+    coordinator = cluster.coordinator()
+    body = json.dumps([{"key": key, "value": "early"} for key in KEYS]).encode()
+    early = coordinator.router().read("set", body, coordinator.version())
+    put(coordinator, KEYS, "late")  # has a greater version, and comes first
+    before = [len(home.frames) for home in cluster.homes.values()]
+    assert coordinator.write(early).failed == {}
+    assert [len(home.frames) for home in cluster.homes.values()] == [count + 1 for count in before]
+    assert get(coordinator, KEYS) == dict.fromkeys(KEYS, "late")
+
+
+def test_write_that_stays_behind_every_clock_ends_as_indeterminate(cluster: Cluster) -> None:
+    coordinator = cluster.coordinator()
+    cluster.homes["n1"].instead = lambda: Reply(count=0, beaten=(START + 10_000) << 16)  # further than clocks may differ
+    written = put(coordinator, KEYS, 1)
     kept = set(cluster.records())
     assert written.keys == len(kept) > 0
     assert written.failed == dict.fromkeys(set(KEYS) - kept, KeyFailure("indeterminate"))
-    assert cluster.homes["n1"].frames == ["set"] * 3
 
 
 @pytest.mark.parametrize("refused", ["no such op", "bad frame: x", "Stale", " full"])
