@@ -52,6 +52,11 @@ def send(house, request):
     return read_reply(frame, request.keys if request.op == "get" else None)
 
 
+def other(house):
+    """Return a version of this moment, by another coordinator."""
+    return Version(house.clock.now().stamp, 7)
+
+
 # -- expiry
 
 
@@ -157,7 +162,7 @@ def test_version_goes_on_after_what_another_coordinator_wrote(house):
 
 def test_deleted_key_does_not_come_back_with_an_older_write(house):
     put(house, {"key": "a", "value": "first"})
-    older = house.clock.now()
+    older = other(house)
     assert delete(house, "a") == 1
     for _ in range(2):  # as a retry would
         reply = send(house, Request("set", CLUSTER, 7, ["a", "b"], [b'"late"', b'"late"'], version=older))
@@ -169,7 +174,7 @@ def test_deleted_key_does_not_come_back_with_an_older_write(house):
 
 
 def test_expired_key_does_not_come_back_with_an_older_write(house):
-    older = house.clock.now()
+    older = other(house)
     put(house, {"key": "a", "value": "first", "ttl": 60})
     house.wall.ahead = 61_000
     assert send(house, Request("set", CLUSTER, 7, ["a"], [b'"late"'], version=older)).beaten > older.stamp
@@ -177,11 +182,19 @@ def test_expired_key_does_not_come_back_with_an_older_write(house):
 
 
 def test_older_delete_deletes_nothing(house):
-    older = house.clock.now()
+    older = other(house)
     put(house, {"key": "a", "value": 1})
     reply = send(house, Request("delete", CLUSTER, 7, ["a"], version=older))
     assert (reply.count, reply.beaten > older.stamp) == (0, True)
     assert get(house, "a") == {"a": 1}
+
+
+def test_older_write_of_the_same_coordinator_changes_nothing_and_is_not_beaten(house):
+    """Its version was given before the one that stands, so the two were under way together: there is nothing to catch up with."""
+    older = house.clock.now()
+    put(house, {"key": "a", "value": 1})
+    assert send(house, Request("set", CLUSTER, 7, ["a", "b"], [b"0", b"0"], version=older)) == Reply(count=2)
+    assert get(house, "a", "b") == {"a": 1, "b": 0}
 
 
 def test_write_repeated_with_its_version_changes_nothing_and_is_granted(house):
@@ -192,7 +205,7 @@ def test_write_repeated_with_its_version_changes_nothing_and_is_granted(house):
 
 
 def test_delete_of_what_was_never_there_leaves_a_tombstone_that_an_older_write_meets(house):
-    older = house.clock.now()
+    older = other(house)
     assert delete(house, "a") == 0
     assert send(house, Request("set", CLUSTER, 7, ["a"], [b"1"], version=older)).beaten > older.stamp
     assert get(house, "a") == {}
