@@ -929,7 +929,7 @@ def test_reader_that_takes_nothing_is_cut(serve: Any) -> None:
     gevent.idle()
     assert len(running.server.connections) == 1
     running.gone()
-    assert 0.25 < monotonic() - before < 1.5
+    assert 0.25 < monotonic() - before < 3
     with pytest.raises(GoneError):
         client.rest()
 
