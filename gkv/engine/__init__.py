@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gkv.engine.commit import CommitFigures, Commits, Pending
 from gkv.engine.engine import Engine
-from gkv.engine.lmdb import LmdbEngine
+from gkv.engine.lmdb import CACHE, LmdbEngine
 from gkv.engine.memory import MemoryEngine
 
 __all__ = [
@@ -32,4 +32,4 @@ def open_engine(name: str, path: Path, node: str, tokens: Callable[[Sequence[str
     """Open an engine by name. `tokens` is `gkv.ring.tokens`; path, node and bound are for the one that keeps files."""
     if name == "memory":
         return MemoryEngine(tokens)
-    return LmdbEngine(path, node, tokens, max_disk)
+    return LmdbEngine(path, node, tokens, max_disk, CACHE)

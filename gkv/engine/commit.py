@@ -377,6 +377,7 @@ class Commits:
                     del self._uncommitted[key]
         if self._last is pending:
             self._last = None
+        self._engine.forget(pending.write.keys)
         pending._finish(applied, error)
 
     def _answer_all(self, group: Sequence[Pending], error: BaseException) -> None:
