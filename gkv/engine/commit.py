@@ -190,6 +190,10 @@ class Commits:
             return next(iter(found.values()), None)
         return next(pending for pending in reversed([*self._under_way, *self._queue]) if id(pending) in found)
 
+    def last_pending(self) -> Pending | None:
+        """Return the last admitted write that is not on disk yet; to be waited for before keys are listed. As `pending_for`."""
+        return self._last if self._async else None
+
     def settle(self, deadline: float) -> None:
         """Wait until all that has been admitted so far is on disk, or refused. Raise Unsettled, or what ended all writing."""
         last = self._last

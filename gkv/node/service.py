@@ -1,6 +1,7 @@
 """What a node does with frames."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -99,11 +100,18 @@ class Service:
             pending = self._commits.pending_for(request.keys)
             return request if pending is None else self._get_after(pending, request.keys)
         if request.op == "keys":
-            limit = min(request.limit, MAX_LISTED)
-            return Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms()))
+            listed = partial(self._list, request)
+            return listed() if self._commits.last_pending() is None else partial(_or_refused, listed)
         if document.joining is not None:
             return Reply(refused="changing")
         return self._write(request)
+
+    def _list(self, request: Request) -> Reply:
+        pending = self._commits.last_pending()
+        if pending is not None:
+            pending.wait(monotonic() + COMMIT_WITHIN)
+        limit = min(request.limit, MAX_LISTED)
+        return Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms()))
 
     def _get_after(self, pending: Pending, keys: Sequence[str]) -> Waiting:
         def wait_for_it() -> Reply:

@@ -516,7 +516,7 @@ class AgainstModel(RuleBasedStateMachine):
 def test_engine_any_sequence_of_calls_agrees_with_a_dict(name):
     machine = type("Machine", (AgainstModel,), {"name": name})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=50, stateful_step_count=30, deadline=None, derandomize=True)
+        machine, settings=settings(max_examples=20, stateful_step_count=30, deadline=None, derandomize=True)
     )
 
 
