@@ -190,7 +190,7 @@ def test_older_delete_deletes_nothing(house):
 
 
 def test_older_write_of_the_same_coordinator_changes_nothing_and_is_not_beaten(house):
-    """Its version was given before the one that stands, so the two were under way together: there is nothing to catch up with."""
+    """Its version was given before the one that stands, so the two were under way together: there is nothing to catch up."""
     older = house.clock.now()
     put(house, {"key": "a", "value": 1})
     assert send(house, Request("set", CLUSTER, 7, ["a", "b"], [b"0", b"0"], version=older)) == Reply(count=2)
