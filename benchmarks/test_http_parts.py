@@ -13,15 +13,19 @@ from gkv.api.data import DataApi
 from gkv.api.http import Response, Routes
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Coordinator, Exchanges
-from gkv.engine import MemoryEngine
-from gkv.model import Node
+from gkv.coordinator import Clock, Coordinator, Exchanges
+from gkv.coordinator.clock import wall_ms
+from gkv.engine import Commits, MemoryEngine
+from gkv.model import Node, Version, Write
 from gkv.net.channel import ask_all
 from gkv.net.http1 import HostNames, parse_head
 from gkv.node.service import Service
+from gkv.ring import tokens
 
 HEAD = b"POST /get HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\nContent-Length: 22"
 NODES = tuple(Node(f"127.0.0.1:{port}", f"http://127.0.0.1:{port}") for port in (9000, 9001))
+
+TTL = 86_400_000
 
 
 @pytest.fixture
@@ -30,10 +34,11 @@ def services() -> dict[str, Service]:
     document = Document("c" * 32, 5, NODES)
     services = {}
     for node in NODES:
-        view, engine = View(), MemoryEngine()
+        view, engine = View(), MemoryEngine(tokens)
         view.adopt(document)
-        engine.write({f"key:{i:08}": b'"%b"' % (b"x" * 98) for i in range(10_000)})
-        services[node.url] = Service(node.id, view, engine)
+        keys = [f"key:{i:08}" for i in range(10_000)]
+        engine.write([Write(Version(1, 1), keys, [b'"%b"' % (b"x" * 98)] * len(keys))], wall_ms())
+        services[node.url] = Service(node.id, view, engine, Commits(engine, tombstone_ttl=TTL), Clock(None), TTL)
     return services
 
 
@@ -64,7 +69,7 @@ def test_dispatch(benchmark: Any) -> None:
     routes = Routes()
     routes.add("POST", "/get", lambda _request: Response(b"{}"))
     made = environ(b"[]")
-    assert list(benchmark(routes, made, lambda _status, _headers: None)) == [b"{}"]
+    assert list(benchmark(routes, made, lambda _status, _headers, _exc_info=None: None)) == [b"{}"]
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
@@ -78,7 +83,7 @@ def test_outbox_that_is_answered_at_once(benchmark: Any, services: dict[str, Ser
 def test_request_through_proxy_and_nodes(benchmark: Any, services: dict[str, Service], op: str, keys: int) -> None:
     view = View()
     view.adopt(Document("c" * 32, 5, NODES))
-    coordinator = Coordinator(view, Direct(services), 2.0)
+    coordinator = Coordinator(view, Direct(services), Clock(None), 2.0)
     data = DataApi(view, coordinator, max_body=1 << 20, info=dict, checks=list)
     routes = Routes()
     data.mount(routes)
@@ -88,7 +93,7 @@ def test_request_through_proxy_and_nodes(benchmark: Any, services: dict[str, Ser
 
     def request() -> bytes:
         made["wsgi.input"].seek(0)
-        [answer] = routes(made, lambda _status, _headers: None)
+        [answer] = routes(made, lambda _status, _headers, _exc_info=None: None)
         return answer
 
     expected = b"existedKey" if op == "get" else b"Success to set key"

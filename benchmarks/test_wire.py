@@ -20,7 +20,7 @@ import ujson
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from gkv import native
-from gkv.model import Node
+from gkv.model import Node, Version
 from gkv.ring import DEFAULT_VNODES
 from gkv.ring._pure import PureRing
 from gkv.wire.batch import Done, PureRouter
@@ -32,6 +32,7 @@ SIZES = (1, 10, 100, 1000)
 FRAME_SIZES = (1, 10, 100)
 TURNS = 32
 """How many batches take turns."""
+VERSION = Version(0x0191F3C2A5B7_0003, 0xA1)
 VALUE = b'"' + b"v" * 100 + b'"'
 EVERY = 10
 """One key of so many is missing."""
@@ -54,7 +55,10 @@ class Router:
     """One of the twins."""
 
     def __init__(self, router: PureRouter) -> None:
-        self.read = router.read
+        self._router = router
+
+    def read(self, op: str, body: bytes) -> Any:
+        return self._router.read(op, body, None if op == "get" else VERSION)
 
     def frames(self, batch: Any) -> list[bytes]:
         return [part.frame for part in batch.parts]
@@ -206,7 +210,12 @@ def test_render_get(benchmark: BenchmarkFixture, name: str, size: int, nodes: in
 def test_read_request(benchmark: BenchmarkFixture, op: str, size: int) -> None:
     """What a node does with what it gets."""
     values = [VALUE] * size if op == "set" else []
-    turns = cycle([write_request(Request(op, "5f1c", 7, keys_of(turn, size), values)) for turn in range(TURNS)])
+    turns = cycle(
+        [
+            write_request(Request(op, "5f1c", 7, keys_of(turn, size), values, version=None if op == "get" else VERSION))
+            for turn in range(TURNS)
+        ]
+    )
     benchmark.group = f"frames: read a {op} of {size:3} keys"
     assert len(benchmark(lambda: read_request(next(turns))).keys) == size
 

@@ -35,9 +35,14 @@ def size(text: str) -> int:
     return int(match[1]) << {"B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
 
 
-def bound(text: str) -> int:
-    """Read a size, or 0 for no bound."""
-    return 0 if text == "0" else size(text)
+def disk(text: str) -> int:
+    """Read how much of the disk a data file may take, or 0 for no bound."""
+    if text == "0":
+        return 0
+    found = size(text)
+    if found < 8 << 20:
+        raise ValueError("0, or a size from 8MiB on")
+    return found
 
 
 def tombstone_ttl(text: str) -> float:
@@ -176,7 +181,7 @@ KNOBS = (
     Knob(
         "durability", one_of("sync", "async"), "sync", "sync: a write is on disk before it is acknowledged; async: soon after"
     ),
-    Knob("max_disk", bound, "0", "most bytes of a node's data file; beyond it values are refused (507); 0 for no bound"),
+    Knob("max_disk", disk, "0", "most bytes of a node's data file; beyond it values are refused (507); 0 for no bound"),
     Knob("tombstone_ttl", tombstone_ttl, "1d", "how long a node remembers what was deleted or has expired"),
     Knob("accept_loss", switch, "0", "join again although what this node held is lost", "node"),
     Knob("spawn", count, "0", "start this many nodes as child processes, which end with the proxy", "proxy"),

@@ -41,9 +41,10 @@ class Version:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what `str` wrote; raise ValueError for anything else."""
-        if len(text) != 32 or not set(text) <= _HEX:
+        number = int(text, 16)
+        if number < 0 or f"{number:032x}" != text:  # `int` takes signs, spaces, underscores and capitals as well
             raise ValueError("a version has 32 lower-case hexadecimal digits")
-        return cls(int(text[:16], 16), int(text[16:], 16))
+        return cls(number >> 64, number & _ORIGIN)
 
     def to_bytes(self) -> bytes:
         return self.stamp.to_bytes(8, "big") + self.origin.to_bytes(8, "big")
@@ -54,7 +55,7 @@ class Version:
         return cls(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big"))
 
 
-_HEX = frozenset("0123456789abcdef")
+_ORIGIN = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,9 @@ class Write:
 class Applied(NamedTuple):
     """What became of a `Write`.
 
-    `existed` counts the keys that had a live value that this write replaced or deleted. `beaten` is the greatest stamp of
-    the records that kept their place because their version is greater, 0 when every item was taken (or was there already).
+    `existed` counts the keys that had a live value that this write replaced or deleted. `beaten` is the greatest stamp of the
+    records of other origins that kept their place because their version is greater, 0 when there was none. A greater version of
+    the same origin was given later, so that write cannot have been over before this one began; of another origin it can.
     """
 
     existed: int

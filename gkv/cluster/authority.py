@@ -157,7 +157,9 @@ class Authority:
             raise InvalidMember(f"with {node.id} the ring would be too large: {error}") from None
         self._commit(changing)
         try:
-            _refuse_moves(node, members, self._peers.adopt(self.document, members))
+            # The new one hears of it as well, though it has no say: it takes the next document from nobody before.
+            new = [] if self.document.member(node.id) else [node]
+            _refuse_moves(node, members, self._peers.adopt(self.document, [*members, *new])[: len(members)])
         except BaseException:
             self._commit(self.document.abandon_join())
             self._peers.adopt(self.document, members)

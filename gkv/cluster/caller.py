@@ -10,6 +10,7 @@ import gevent
 import ujson
 
 from gkv.cluster.document import Document, node_to_json
+from gkv.errors import GkvError
 from gkv.log import say
 from gkv.model import Node
 
@@ -71,7 +72,12 @@ class Caller:
                 self._say_once(f"{self._node.id}: the proxy at {self._proxy} refuses this node: {error}")
                 gevent.sleep(INTERVAL)
             else:
-                self._adopt(document)
+                try:
+                    self._adopt(document)
+                except GkvError as error:
+                    self._say_once(f"{self._node.id}: cannot take over what the proxy says: {error}")
+                    gevent.sleep(INTERVAL)
+                    continue
                 self._joined = True
                 self._say_once(f"{self._node.id}: member of cluster {document.cluster} at {self._proxy}")
                 backoff = _FIRST_BACKOFF

@@ -162,6 +162,7 @@ class Coordinator:
         """Bring a batch to the owners of its keys; return what became of the parts, which together have each key once."""
         expires = monotonic() + self._deadline
         done: list[Done] = []
+        caught_up: set[int] = set()
         parts = batch.parts
         for attempt in range(_ATTEMPTS):
             if not parts:
@@ -176,9 +177,13 @@ class Coordinator:
                 one = _judge(batch.op, part, reply)
                 if isinstance(one, Done):
                     done.append(one)
+                elif one.beaten and caught_up.issuperset(part.positions):
+                    # What beats it now was not there when it came first: the two are concurrent, and this one is the earlier.
+                    done.append(Done(part, count=one.count))
                 elif one.beaten:
                     if attempt + 1 < _ATTEMPTS and self._catch_up(batch, one.beaten):
                         again += part.positions
+                        caught_up.update(part.positions)
                         if batch.op == "delete":  # the next attempt will not find again what this one deleted
                             done.append(Done(Part(part.node, (), b""), count=one.count))
                     else:

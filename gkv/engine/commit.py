@@ -72,14 +72,15 @@ class CommitFigures:
 class Pending:
     """A write that has been admitted."""
 
-    __slots__ = ("_applied", "_done", "_error", "_event", "early", "size", "write")
+    __slots__ = ("_applied", "_error", "_event", "done", "early", "size", "write")
 
     def __init__(self, write: Write, size: int) -> None:
         self.write = write
         self.size = size
         self.early = False
         """Whether somebody has been told already that it is written."""
-        self._done = False
+        self.done = False
+        """Whether it is certain what became of it, so that `wait` does not wait."""
         self._applied = Applied(0)
         self._error: BaseException | None = None
         self._event: Event | None = None
@@ -89,11 +90,11 @@ class Pending:
 
         Raise what the commit raised, or Unsettled when the deadline has passed; the write may then still be applied.
         """
-        if not self._done:
+        if not self.done:
             if self._event is None:
                 self._event = Event()
             self._event.wait(max(0.0, deadline - time.monotonic()))
-            if not self._done:
+            if not self.done:
                 raise Unsettled("the write was not on disk by its deadline")
         if self._error is not None:
             raise self._error
@@ -102,7 +103,7 @@ class Pending:
     def _finish(self, applied: Applied, error: BaseException | None = None) -> None:
         self._applied = applied
         self._error = error
-        self._done = True
+        self.done = True
         if self._event is not None:
             self._event.set()
 
@@ -196,6 +197,10 @@ class Commits:
         if len(found) < 2:
             return next(iter(found.values()), None)
         return next(pending for pending in reversed([*self._under_way, *self._queue]) if id(pending) in found)
+
+    def last_pending(self) -> Pending | None:
+        """Return the last admitted write that is not on disk yet; to be waited for before keys are listed. As `pending_for`."""
+        return self._last if self._async else None
 
     def settle(self, deadline: float) -> None:
         """Wait until all that has been admitted so far is on disk, or refused. Raise Unsettled, or what ended all writing."""
@@ -385,6 +390,7 @@ class Commits:
                     del self._uncommitted[key]
         if self._last is pending:
             self._last = None
+        self._engine.forget(pending.write.keys)
         pending._finish(applied, error)
 
     def _answer_all(self, group: Sequence[Pending], error: BaseException) -> None:
@@ -404,7 +410,7 @@ class Commits:
         waiting = [*self._under_way, *self._queue]
         self._queue.clear()
         for pending in waiting:
-            if not pending._done:
+            if not pending.done:
                 self._answer(pending, Applied(0), error)
         while self._headroom_wanted:
             self._headroom_wanted.popleft().set_exception(error)

@@ -62,6 +62,12 @@ class Engine(ABC):
         disk: nothing may be acknowledged any more, and the process should end.
         """
 
+    def forget(self, keys: Sequence[str]) -> None:  # noqa: B027  # most engines keep nothing besides their records
+        """Take note that a `write` of these keys is over, whatever has become of it, and before anybody is told of it.
+
+        For an engine that keeps what it has read. Called by the event loop's thread.
+        """
+
     @abstractmethod
     def grow(self) -> None:
         """Make the room that a `write` has asked for. Called by the event loop's thread while no `write` runs."""

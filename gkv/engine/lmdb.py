@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 import lmdb
 
 from gkv.engine import record
+from gkv.engine.cache import Cache
 from gkv.engine.engine import Engine, no_call
 from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of, listed_as
-from gkv.engine.record import TOMBSTONE
+from gkv.engine.record import TOMBSTONE, VALUE
 from gkv.errors import EngineBusy, EngineError, EngineFailed, EngineFull, OutOfRoom
 from gkv.model import Applied, Damage, Record, Value, Write
 
@@ -69,11 +70,14 @@ class LmdbEngine(Engine):
 
     durable = True
 
-    def __init__(self, path: Path, node: str, tokens: Callable[[Sequence[str]], bytes], max_disk: int = 0) -> None:
+    def __init__(
+        self, path: Path, node: str, tokens: Callable[[Sequence[str]], bytes], max_disk: int = 0, cache: int = 0
+    ) -> None:
         """Open or create the environment in the directory `path`.
 
-        `tokens` returns 8 bytes for each key. `max_disk` bounds the data file, 0 for the disk's own bound. Raise EngineError
-        for what is not this node's, OSError when the directory cannot be used.
+        `tokens` returns 8 bytes for each key. `max_disk` bounds the data file, 0 for the disk's own bound. `cache` bytes are
+        for values that were read lately; with any, `forget` must be called. Raise EngineError for what is not this node's,
+        OSError when the directory cannot be used.
         """
         if max_disk and max_disk < MIN_DISK:
             raise EngineError(f"{path} may take {max_disk} bytes; it needs {MIN_DISK} at least")
@@ -84,6 +88,7 @@ class LmdbEngine(Engine):
         """Why nothing is acknowledged any more."""
         self._disk_full = False
         self._snapshots = 0
+        self._cache = Cache(cache)
         self._env: lmdb.Environment | None = None
         self._lock = _own(path)
         try:
@@ -222,8 +227,26 @@ class LmdbEngine(Engine):
         return list(map(add, map(getitem, repeat(self._tokens(keys)), _TOKENS_AT), map(str.encode, keys)))
 
     def read(self, keys: Sequence[str], now: int) -> list[Value | Damage | None]:
-        places = self._places(keys)
-        return record.values(places, self._stored(places), now)
+        found: list[Value | Damage | None] = self._cache.get(keys)  # type: ignore[assignment]  # list is invariant
+        if None not in found:
+            return found
+        absent = [at for at, value in enumerate(found) if value is None]
+        wanted = [keys[at] for at in absent]
+        places = self._places(wanted)
+        stored = self._stored(places)
+        values = record.values(places, stored, now)
+        for at, value in zip(absent, values, strict=True):
+            found[at] = value
+        # Only what never expires: of anything else the cache would have to know when it ends.
+        self._cache.put(
+            (key, value)
+            for key, data, value in zip(wanted, stored, values, strict=True)
+            if isinstance(value, bytes) and data and data[0] == VALUE
+        )
+        return found
+
+    def forget(self, keys: Sequence[str]) -> None:
+        self._cache.forget(keys)
 
     def records_of(self, keys: Sequence[str], now: int) -> list[Record | Damage | None]:
         places = self._places(keys)

@@ -13,10 +13,13 @@ from gkv.model import Applied, Damage, Record, Value, Version, Write
 
 MAX_KEY = 480
 _HEAP_SLACK = 1_000
+_is_short = frozenset(range(1, MAX_KEY // 4 + 1)).__contains__
+"""Whether a key of so many characters has 1 to MAX_KEY bytes, whatever they are."""
 
 
 class MemoryEngine(Engine):
-    """About 0.1 us for a key read, 0.5 us for one written; a record takes its own bytes and about 300 more.
+    """About 0.1 us for a key read and 0.5 us for one written while they are in the processor's cache. A record takes its own
+    bytes and about 300 more.
 
     Expired values become tombstones as soon as any call is given a later `now`; `reclaim` has only the tombstones left to do.
     """
@@ -109,7 +112,9 @@ class MemoryEngine(Engine):
 
     def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[Applied]:
         for write in writes:
-            if not all(0 < _size(key) <= MAX_KEY for key in write.keys):
+            # Most keys are far shorter than they may be; those are not encoded one by one only to be measured.
+            "".join(write.keys).encode()
+            if not all(map(_is_short, map(len, write.keys))) and not all(0 < _size(key) <= MAX_KEY for key in write.keys):
                 raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
         self._expire(now)
         applied = [self._merge(write, now) for write in writes]
@@ -119,13 +124,14 @@ class MemoryEngine(Engine):
     def _merge(self, write: Write, now: int) -> Applied:
         values, versions = self._values, self._versions
         version = write.version
+        stamp = version.stamp  # whole versions are compared only where these are equal: that takes 1 us
         existed = beaten = grown = 0
         for key, value, expires in zip(write.keys, write.values, write.expires or repeat(0), strict=False):
             before = versions.get(key)
             old = None
             if before is not None:
-                if before >= version and not self._gives_way(key, before, version, value, expires):
-                    if before > version:
+                if before.stamp >= stamp and before >= version and not self._gives_way(key, before, version, value, expires):
+                    if before > version and before.origin != version.origin:
                         beaten = max(beaten, before.stamp)
                     continue
                 old = values.get(key)

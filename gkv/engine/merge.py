@@ -39,6 +39,7 @@ class Merge:
         listed = self._listed
         now = self._now
         version = write.version.to_bytes()
+        origin = version[8:]
         head = record.head(version)
         existed = 0
         beaten = version
@@ -52,7 +53,8 @@ class Merge:
                     old = None  # noqa: PLW2901
                 elif old[1:17] >= version:
                     if old[1:17] > version:
-                        beaten = max(beaten, old[1:17])
+                        if old[9:17] != origin:
+                            beaten = max(beaten, old[1:17])
                         continue
                     kept = record.unpack(place, old)
                     if isinstance(kept, Record) and record.rank(kept.value, kept.expires) >= record.rank(value, expires):

@@ -1,6 +1,7 @@
 """What a node does with frames."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -39,6 +40,8 @@ class Service:
         self._commits = commits
         self._clock = clock
         self._oldest = tombstone_ttl // 2
+        self._invited = False
+        """Whether the authority is letting this node in, as a new member."""
 
     def submit(self, call: Call) -> None:
         """Answer a call of this process's own coordinator, as a channel would."""
@@ -102,11 +105,18 @@ class Service:
         if request.op == "fetch":
             return self._after(self._commits.pending_for(keys), lambda: Reply(records=self._engine.records_of(keys, wall_ms())))
         if request.op == "keys":
-            limit = min(request.limit, MAX_LISTED)
-            return Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms()))
+            listed = partial(self._list, request)
+            return _or_refused(listed) if self._commits.last_pending() is None else partial(_or_refused, listed)
         if document.joining is not None:
             return Reply(refused="changing")
         return self._write(request)
+
+    def _list(self, request: Request) -> Reply:
+        pending = self._commits.last_pending()
+        if pending is not None:
+            pending.wait(monotonic() + COMMIT_WITHIN)
+        limit = min(request.limit, MAX_LISTED)
+        return Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms()))
 
     def _after(self, pending: Pending | None, read: Waiting) -> Reply | Waiting:
         """Read once a write that was acknowledged already is on disk; at once, if there is none."""
@@ -136,16 +146,22 @@ class Service:
 
         def wait_for_it() -> Reply:
             applied = pending.wait(monotonic() + COMMIT_WITHIN)
-            return Reply(count=keys if request.op == "set" else applied.existed, beaten=applied.beaten)
+            count = len(pending.write.keys) if request.op == "set" else applied.existed
+            return Reply(count=count, beaten=applied.beaten)
 
-        keys = len(pending.write.keys)
-        return lambda: _or_refused(wait_for_it)
+        return _or_refused(wait_for_it) if pending.done else lambda: _or_refused(wait_for_it)
 
     def _take_over(self, data: Any) -> Reply | Waiting:
         try:
             document = Document.from_json(data)
         except ValueError as error:
             return Reply(refused=f"bad document: {error}")
+        if document.joining is not None and document.joining.id == self._id:
+            self._invited = True
+        if self._engine.durable and self._engine.cluster is None and not self._invited:
+            # Any coordinator may say that this node is a member. But if it was one, what it held is not here, and it would call
+            # that missing: so the proxy decides, when this node calls in and says that its directory is empty.
+            return Reply(refused="stale")
         try:
             taken = self.adopt(document)
         except GkvError as error:
@@ -167,14 +183,14 @@ class Service:
     def adopt(self, document: Document) -> bool:
         """Take over a document that has this node as a member; return whether it is in force now.
 
-        A document of another cluster is only taken while the node holds nothing. The cluster's id is on disk before anything
-        is written under it.
+        A document of another cluster is only taken while the node holds nothing, no tombstone either: those would stand against
+        the other cluster's records. The cluster's id is on disk before anything is written under it.
         """
         if document.member(self._id) is None:
             return False
         mine = self._view.document
         if self._engine.cluster != document.cluster:
-            if self._engine.cluster is not None and self._engine.live:
+            if self.held_cluster() is not None:
                 return False
             self._engine.join(document.cluster)
         if mine is not None and mine.cluster != document.cluster:
@@ -182,8 +198,8 @@ class Service:
         return self._view.adopt(document) or document == mine
 
     def held_cluster(self) -> str | None:
-        """Return the cluster whose records this node holds, None when it holds none."""
-        return self._engine.cluster if self._engine.live else None
+        """Return the cluster whose records or tombstones this node holds, None when it holds neither."""
+        return self._engine.cluster if self._engine.live or self._engine.tombstones else None
 
 
 def _as_write(request: Request) -> Write:

@@ -62,11 +62,10 @@ class Reply:
     """What a node answers.
 
     `values` is the answer to a get, `records` to a fetch, `keys` to a listing, `count` to everything else: records written,
-    replaced by a put, deleted, or held.
-    `beaten` comes with the answer to a write: the greatest stamp that one of its items lost against, 0 when none did. `refused`
-    is empty, or why nothing was done: "stale" (the epochs differ), "changing" (no writes while the cluster changes), "ahead"
-    (the version is from the future), "full", "busy", or a sentence. `document` is the node's, None when it has none; it comes
-    with "stale".
+    replaced by a put, deleted, or held. `beaten` comes with the answer to a write: the greatest stamp of another origin that
+    one of its items lost against, 0 when none did. `refused` is empty, or why nothing was done: "stale" (the epochs differ),
+    "changing" (no writes while the cluster changes), "ahead" (the version is from the future), "full", "busy", or a sentence.
+    `document` is the node's, None when it has none; it comes with "stale".
     """
 
     count: int = 0

@@ -11,13 +11,17 @@ from gkv.api.data import DataApi
 from gkv.cluster.authority import Authority
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Coordinator, Exchanges
-from gkv.engine import MemoryEngine
+from gkv.coordinator import Clock, Coordinator
+from gkv.coordinator.clock import wall_ms
+from gkv.engine import Commits, MemoryEngine
 from gkv.errors import ConfigError
-from gkv.model import Node, Outcome
+from gkv.model import Node, Version, Write
 from gkv.node.service import Service
 from gkv.proxy.app import build_app
+from gkv.ring import tokens
 from gkv.ring.ring import MAX_VNODES
+from gkv.wire.frames import read_request
+from tests.apps.conftest import TTL, InProcess
 
 CLUSTER = "0123456789abcdef" * 2
 VNODES = 64
@@ -34,25 +38,14 @@ def url(port):
 A, B, C = (Node(f"n{i}", url(9000 + i)) for i in range(3))
 
 
-class Nobody:
-    """Stands at every address where no node listens."""
-
-    def submit(self, call):
-        call.finish(Outcome.UNREACHABLE, detail="nobody is there")
-
-
-class InProcess(Exchanges):
+class Peers(InProcess):
     """The peers of an authority and the exchanges of a coordinator: frames, handed to services of this process."""
 
     def __init__(self, directory):
         super().__init__(DEADLINE)
-        self.services = {}
         self.before_adopt = []
         """Called with the document, one for each adopt; what is left over stays."""
         self._directory = directory
-
-    def to(self, node):
-        return self.services.get(node.url, Nobody())
 
     def adopt(self, document, nodes):
         on_disk = json.loads((self._directory / "cluster.json").read_bytes())
@@ -67,8 +60,9 @@ class Cluster:
 
     def __init__(self, directory, wsgi, document=None):
         self.directory = directory
-        self.peers = InProcess(directory)
+        self.peers = Peers(directory)
         self.engines = {}
+        self.commits = []
         self._wsgi = wsgi
         self.authority = None
         directory.mkdir()
@@ -92,7 +86,7 @@ class Cluster:
         self.authority = Authority(self.directory, view, self.peers)
         data = DataApi(
             view,
-            Coordinator(view, self.peers, DEADLINE),
+            Coordinator(view, self.peers, Clock(None), DEADLINE),
             max_body=1 << 20,
             info=lambda: {"role": "proxy"},
             checks=lambda: [("serving", True), ("members", view.ring is not None)],
@@ -102,11 +96,25 @@ class Cluster:
 
     def start(self, node, document=None):
         """Start a node without letting it join; `document` is what it has heard already."""
-        self.engines[node.id] = MemoryEngine()
+        self.engines[node.id] = MemoryEngine(tokens)
+        self.commits.append(Commits(self.engines[node.id], tombstone_ttl=TTL))
         view = View()
         if document is not None:
             view.adopt(document)
-        self.peers.services[node.url] = Service(node.id, view, self.engines[node.id])
+        self.peers.services[node.url] = Service(node.id, view, self.engines[node.id], self.commits[-1], Clock(None), TTL)
+
+    def put(self, node, **values):
+        """Write to a node's engine, past everything else."""
+        write = Write(Version(wall_ms() << 16, 1), list(values), list(values.values()))
+        self.engines[node.id].write([write], wall_ms())
+
+    def end(self):
+        """End all, and look at what the engines hold."""
+        self.authority.close()
+        for commits in self.commits:
+            commits.close()
+        for engine in self.engines.values():
+            assert engine.check() == []
 
     def stop(self, node):
         """Let a node be gone."""
@@ -138,9 +146,7 @@ def cluster(tmp_path, wsgi):
     for node in (A, B, C):
         cluster.start(node)
     yield cluster
-    cluster.authority.close()
-    for engine in cluster.engines.values():
-        assert engine.check() == []
+    cluster.end()
 
 
 @pytest.fixture
@@ -183,10 +189,32 @@ def test_set_over_two_owners_says_success_for_each(pair):
     keys = [f"k{i}" for i in range(50)]
     body = json.dumps([{"key": key, "value": key} for key in keys]).encode()
     assert pair.client("POST", "/set", body).body == b"Success to set key" * 2
-    assert 0 < pair.engines["n0"].records < 50
-    assert pair.engines["n0"].records + pair.engines["n1"].records == 50
+    assert 0 < pair.engines["n0"].live < 50
+    assert pair.engines["n0"].live + pair.engines["n1"].live == 50
     found = pair.client("POST", "/get", json.dumps([{"key": key} for key in keys]).encode()).json()
     assert found == {"existedKey": [{"key": key, "value": key} for key in keys]}
+
+
+def test_join_tells_the_newcomer_first_that_it_is_joining_and_then_that_it_is_a_member(pair):
+    heard = []
+    service = pair.peers.services[C.url]
+    pair.peers.services[C.url] = Listening(service, heard)
+    assert pair.join(C).status == 200
+    assert [(document.joining, document.member(C.id)) for document in heard] == [(C, None), (None, C)]
+
+
+class Listening:
+    """Notes the documents that a service is given."""
+
+    def __init__(self, service, heard):
+        self._service = service
+        self._heard = heard
+
+    def submit(self, call):
+        request = read_request(call.frame)
+        if request.op == "adopt":
+            self._heard.append(Document.from_json(request.document))
+        self._service.submit(call)
 
 
 def test_join_again_changes_nothing_and_answers_the_document_in_force(pair):
@@ -197,7 +225,7 @@ def test_join_again_changes_nothing_and_answers_the_document_in_force(pair):
 
 
 def test_join_again_is_granted_while_other_members_hold_keys_or_are_gone(pair):
-    pair.engines["n0"].write({"a": b"1"})
+    pair.put(A, a=b"1")
     pair.stop(B)
     assert pair.join(A, CLUSTER).status == 200
     pair.settled_at(5, A, B)
@@ -207,6 +235,26 @@ def test_join_again_with_another_weight_takes_its_place(pair):
     assert pair.join(A, weight=2).status == 200
     pair.settled_at(7, Node(A.id, A.url, 2.0), B)
     pair.writes_work()
+
+
+def test_join_fresh_is_granted_to_who_is_no_member_yet(cluster):
+    assert cluster.join(A, fresh=True).status == 200
+    cluster.settled_at(3, A)
+
+
+def test_join_again_fresh_is_answered_409_with_the_ways_out_and_changes_nothing(pair):
+    for cluster in (None, CLUSTER):
+        found = problem(pair.join(A, cluster, fresh=True), 409, "member-conflict")
+        assert found["retryable"] is False
+        assert "n0 is a member already, and comes back with an empty data directory" in found["detail"]
+        assert "--data" in found["detail"]
+        assert "--accept-loss" in found["detail"]
+    pair.settled_at(5, A, B)
+    assert pair.join(A, fresh=False).status == 200
+    pair.open()
+    assert pair.client("GET", "/v1/cluster").json()["members"][0]["state"] == "down"
+    problem(pair.join(A, fresh=True), 409, "member-conflict")
+    assert pair.client("GET", "/v1/cluster").json()["members"][0]["state"] == "down"
 
 
 def test_join_without_a_weight_has_weight_1(cluster):
@@ -277,6 +325,7 @@ def test_join_other_content_type_is_answered_415(cluster, content_type):
         ),
         *(({"weight": wrong}, "/weight") for wrong in (0, -1, 1_001, "1", True, False, None, [1], "NaN")),
         *(({"cluster": wrong}, "/cluster") for wrong in (1, True, [CLUSTER], {})),
+        *(({"fresh": wrong}, "/fresh") for wrong in (0, 1, None, "true", [True], {})),
     ],
     ids=repr,
 )
@@ -389,7 +438,7 @@ def test_join_with_records_of_a_foreign_cluster_is_answered_409(cluster, foreign
 
 
 def test_join_while_a_member_holds_keys_is_refused_with_the_reason_and_writes_go_on(pair):
-    pair.engines["n1"].write({"a": b"1", "b": b"2"})
+    pair.put(B, a=b"1", b=b"2")
     found = problem(pair.join(C), 409, "member-conflict")
     assert found["retryable"] is False
     assert "n1 holds 2 keys" in found["detail"]
@@ -398,7 +447,7 @@ def test_join_while_a_member_holds_keys_is_refused_with_the_reason_and_writes_go
 
 
 def test_join_overtaken_by_a_write_is_refused_and_nobody_stays_in_the_change(pair):
-    pair.peers.before_adopt = [lambda _: pair.engines["n0"].write({"late": b"1"})]  # after the look, before the lock
+    pair.peers.before_adopt = [lambda _: pair.put(A, late=b"1")]  # after the look, before the lock
     found = problem(pair.join(C), 409, "member-conflict")
     assert "n0 holds 1 keys" in found["detail"]
     pair.settled_at(7, A, B)
@@ -408,7 +457,7 @@ def test_join_overtaken_by_a_write_is_refused_and_nobody_stays_in_the_change(pai
 
 
 def test_join_another_weight_while_keys_are_held_is_answered_409(pair):
-    pair.engines["n0"].write({"a": b"1"})
+    pair.put(A, a=b"1")
     problem(pair.join(A, CLUSTER, weight=2), 409, "member-conflict")
     pair.settled_at(5, A, B)
 
@@ -482,7 +531,7 @@ def test_join_that_makes_the_ring_too_large_is_refused_and_taken_back(tmp_path, 
     assert cluster.on_disk().members == (Node(A.id, A.url, light),)
     cluster.open()
     cluster.writes_work()
-    cluster.authority.close()
+    cluster.end()
 
 
 # -- several at once
@@ -538,8 +587,8 @@ def test_write_that_meets_a_join_waits_for_it_and_lands_at_the_new_owner(pair):
     pair.peers.before_adopt = [write]  # when the proxy has the document of the change, and no member has heard of it
     assert pair.join(C).status == 200
     assert writes[0].get(timeout=5).body == b"Success to set key"
-    assert pair.engines["n2"].read([moving]) == [b"1"]
-    assert sum(engine.records for engine in pair.engines.values()) == 1
+    assert pair.engines["n2"].read([moving], wall_ms()) == [b"1"]
+    assert sum(engine.live for engine in pair.engines.values()) == 1
 
 
 # -- over restarts
@@ -548,7 +597,7 @@ def test_write_that_meets_a_join_waits_for_it_and_lands_at_the_new_owner(pair):
 def test_new_directory_gets_a_cluster_of_its_own(tmp_path):
     ids = set()
     for name in ("one", "two"):
-        authority = Authority(tmp_path / "deep" / name, View(), InProcess(tmp_path))
+        authority = Authority(tmp_path / "deep" / name, View(), Peers(tmp_path))
         document = authority.document
         authority.close()
         assert Document(document.cluster, 1) == document
@@ -629,7 +678,7 @@ def test_corrupt_document_is_refused_naming_the_file_and_left_untouched(tmp_path
     path = tmp_path / "cluster.json"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"cluster\.json cannot be read"):
-        Authority(tmp_path, View(), InProcess(tmp_path))
+        Authority(tmp_path, View(), Peers(tmp_path))
     assert path.read_bytes() == content
     assert {entry.name for entry in tmp_path.iterdir()} == {"cluster.json", "lock"}
 
@@ -637,16 +686,16 @@ def test_corrupt_document_is_refused_naming_the_file_and_left_untouched(tmp_path
 def test_document_that_is_a_directory_is_refused(tmp_path):
     (tmp_path / "cluster.json").mkdir()
     with pytest.raises(ConfigError, match=r"cluster\.json"):
-        Authority(tmp_path, View(), InProcess(tmp_path))
+        Authority(tmp_path, View(), Peers(tmp_path))
 
 
 def test_corrupt_document_once_repaired_can_be_opened_by_the_same_process(tmp_path):
     path = tmp_path / "cluster.json"
     path.write_bytes(b"")
     with pytest.raises(ConfigError):
-        Authority(tmp_path, View(), InProcess(tmp_path))
+        Authority(tmp_path, View(), Peers(tmp_path))
     path.write_text(json.dumps(GOOD))
-    authority = Authority(tmp_path, View(), InProcess(tmp_path))
+    authority = Authority(tmp_path, View(), Peers(tmp_path))
     assert authority.document.epoch == 5
     authority.close()
 
@@ -665,6 +714,6 @@ def test_second_authority_on_the_same_directory_is_refused_until_the_first_close
 def test_directory_that_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be used"):
-        Authority(tmp_path / "file" / "proxy", View(), InProcess(tmp_path))
+        Authority(tmp_path / "file" / "proxy", View(), Peers(tmp_path))
     with pytest.raises(ConfigError, match="cannot be used"):
-        Authority(Path("/proc/nowhere"), View(), InProcess(tmp_path))
+        Authority(Path("/proc/nowhere"), View(), Peers(tmp_path))

@@ -77,11 +77,25 @@ def test_killed_node_fails_only_its_own_keys_and_is_served_again_after_its_resta
         assert [row["key"] for row in answer["failedKey"]] == dead
         assert all(row["retryable"] for row in answer["failedKey"])
 
-    # It kept its records in memory, so they are gone; that is said, and it takes new ones.
-    empty = proxy.call("POST", "/get", [{"key": key} for key in dead]).json
-    assert [row["key"] for row in empty["notExistedKey"]] == dead
+    # It has all that it had, and takes new values.
+    found = proxy.call("POST", "/get", [{"key": key} for key in dead]).json
+    assert found == {"existedKey": [{"key": key, "value": key.upper()} for key in dead]}
     assert proxy.call("POST", "/set", [{"key": dead[0], "value": 1}]).body == b"Success to set key"
+    assert again.call("GET", "/v1/info").json["engine"]["keys"] == len(dead)
+
+
+def test_killed_node_with_records_in_memory_is_empty_afterwards_and_says_so(system: System) -> None:
+    proxy = system.proxy()
+    node = system.node(proxy, "--engine", "memory")
+    proxy.call("POST", "/set", [{"key": "a", "value": 1}])
+    node.signal(signal.SIGKILL)
+    node.ended()
+    again = system.node(proxy, "--engine", "memory", port=node.port)
+    wait_for("the node's return", lambda: "failedKey" not in proxy.call("GET", "/get?key=a").json)
+    assert proxy.call("GET", "/get?key=a").json == {"existedKey": [], "notExistedKey": [{"key": "a", "value": ""}]}
+    assert proxy.call("POST", "/set", [{"key": "a", "value": 2}]).body == b"Success to set key"
     assert again.call("GET", "/v1/info").json["engine"]["keys"] == 1
+    assert not (system.directory / "gkv-data" / str(node.port)).exists()
 
 
 def test_paused_node_costs_its_own_askers_the_deadline_and_nobody_else_anything(system: System) -> None:

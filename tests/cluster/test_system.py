@@ -1,6 +1,7 @@
 """The two commands as a user meets them: starting, joining, ending."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -91,6 +92,34 @@ def test_spawn_on_a_port_in_use_fails_and_leaves_nothing_behind(system: System) 
         assert other.call("GET", "/readyz").status == 200
     finally:
         proxy.process.kill()
+
+
+def test_child_that_ends_is_named_and_comes_back_with_its_records_when_started_as_is_said(system: System) -> None:
+    proxy, ports = spawned(system)
+    assert proxy.call("POST", "/set", FIVE).status == 200
+    doomed = ports[0]
+    [child] = [pid for pid in children_of(proxy) if f"node\0{doomed}\0" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(child, signal.SIGKILL)
+    said = proxy.wait_line(
+        f"node 127.0.0.1:{doomed} ended with code -9; its keys cannot be answered until it is started again: (.+)"
+    )
+    assert said[1] == f"gkv-node {doomed}"
+    assert proxy.call("GET", "/readyz").status == 200
+    asked = [{"key": item["key"]} for item in FIVE]
+    answer = proxy.call("POST", "/get", asked).json
+    assert "notExistedKey" not in answer
+    assert answer.get("failedKey", []) == [
+        {"key": row["key"], "code": "unreachable", "retryable": True}
+        for row in proxy.call("POST", "/locate", asked).json["keys"]
+        if row["nodes"][0]["id"] == f"127.0.0.1:{doomed}"
+    ]
+    system.node(proxy, port=doomed)
+    wait_for("the node's return", lambda: proxy.call("POST", "/get", asked).json == {"existedKey": FIVE})
+
+
+def children_of(proxy: Program) -> list[int]:
+    pid = proxy.process.pid
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def test_spawn_of_fewer_nodes_than_there_are_members_names_the_missing_one(system: System) -> None:
@@ -190,7 +219,8 @@ def test_weighted_node_gets_its_share(system: System) -> None:
 def test_node_answers_for_keys_that_others_own(system: System) -> None:
     proxy, nodes = system.cluster(3)
     items = [{"key": f"k{i}", "value": i} for i in range(100)]
-    assert nodes[0].call("POST", "/set", items, Accept="application/json").json == {"set": 100, "nodes": 3}
+    stored = nodes[0].call("POST", "/set", items, Accept="application/json").json
+    assert stored == {"set": 100, "nodes": 3, "version": stored["version"]}
     for program in (proxy, *nodes):
         assert program.call("POST", "/get", [{"key": item["key"]} for item in items]).json == {"existedKey": items}
     assert nodes[1].call("POST", "/delete", [{"key": "k1"}, {"key": "k1"}, {"key": "none"}]).json == {"deleted": 1}
@@ -245,7 +275,10 @@ def test_nodes_that_join_while_clients_write_lose_no_acknowledged_key(system: Sy
         (["proxy", "--port", "99999"], 2, "a port from 0 to 65535"),
         (["node"], 2, "PORT"),
         (["node", "9000", "--weight", "-1"], 2, "above 0"),
-        (["node", "0", "--engine", "floppy"], 78, "floppy"),
+        (["node", "0", "--engine", "floppy"], 2, "one of: lmdb, memory"),
+        (["node", "0", "--durability", "maybe"], 2, "one of: sync, async"),
+        (["node", "0", "--data", "/proc/nowhere"], 1, "/proc/nowhere"),
+        (["node", "0", "--max-disk", "1KiB"], 2, "--max-disk"),
         (["proxy", "--port", "0", "--host", "192.0.2.1"], 78, "--insecure"),
     ],
 )

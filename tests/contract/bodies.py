@@ -81,7 +81,9 @@ LITERALS = [b"true", b"false", b"null"]
 WRONG_LITERALS = [b"True", b"nul", b"truex", b"undefined", b"nulll"]
 NAMES = [b'"a"', b'"b"', b'"c"', b'"d"', b'"key"', b'"value"', b'""', '"é"'.encode(), b'"a longer name"', b'"ab"']
 ODD_NAMES = [rb'"\u0061"', b"a", b"1", rb'"\ud800"', b'"\n"']
-UNKNOWN_NAMES = [b'"ttl"', b'"Key"', b'"valeu"', b'"ke"', b'"keys"', b'""', rb'"\u006bey"', b'"value "']
+UNKNOWN_NAMES = [b'"ttl"', b'"tll"', b'"Key"', b'"valeu"', b'"ke"', b'"keys"', b'""', rb'"\u006bey"', b'"value "']
+TTLS = [b"1", b"60", b"0.5", b"1e-9", b"1.5e3", b"3162240000"]
+WRONG_TTLS = [b"0", b"-1", b"-0.0", b"true", b"null", b'"1"', b"[]", b"{}", b"1e10", b"1e400", b"NaN", b"01"]
 SPACES = [b" ", b"\n", b"\t", b"\r", b"  ", b"\r\n", b" \n\t\r "]
 WRONG_SPACES = [b"\f", b"\v", b"\x00", b"\xc2\xa0", b"\xef\xbb\xbf", b"//\n", b"/**/"]
 BROKEN_UTF8 = [
@@ -131,6 +133,9 @@ PIECES = [
     b',{"key":"k","value":1}',
     b'"key":',
     b'"value":',
+    b',"ttl":1',
+    *TTLS,
+    *WRONG_TTLS,
     b"\\u",
     b"\\ud83d",
     b"[[",
@@ -224,6 +229,8 @@ class Bodies:
         members = [self._member(b'"key"', self._key())]
         if with_values:
             members.append(self._member(b'"value"', self._value(0)))
+            if self._random.random() < 0.02:
+                members.append(self._member(b'"ttl"', self._random.choice(WRONG_TTLS if self._fault() else TTLS)))
             if self._random.random() < 0.3:
                 members.reverse()
         if self._fault():

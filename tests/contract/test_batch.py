@@ -8,19 +8,19 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from gkv import native
-from gkv.errors import GkvError, InvalidItem, NotSupported, SyntaxProblem, TooLarge
-from gkv.model import KeyFailure, Node
+from gkv.errors import GkvError, InvalidItem, SyntaxProblem, TooLarge
+from gkv.model import Damage, KeyFailure, Node, Version
 from gkv.ring import Ring
 from gkv.ring._pure import PureRing
 from gkv.wire.batch import Batch, Done, Part, PureBatch, PureRouter, failures
-from gkv.wire.client import Limits
+from gkv.wire.client import Answer, Limits
 from gkv.wire.frames import read_request
 from tests.contract.bodies import BORDER_NUMBERS, BROKEN_UTF8, WRONG_LITERALS, WRONG_NUMBERS, WRONG_STRINGS, Bodies
 
@@ -30,6 +30,8 @@ if native.extension is not None:
 
 CLUSTER = "5f1c"
 EPOCH = 7
+VERSION = Version(0x0191F3C2A5B7_0003, 0xA1)
+MILLIS = 0x0191F3C2A5B7
 LIMITS = Limits()
 FIVE = [Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(5)]
 VNODES = 16
@@ -51,6 +53,11 @@ class Twin:
 
     def over(self, nodes: Iterable[Node] = FIVE, limits: Limits = LIMITS, epoch: int = EPOCH) -> PureRouter:
         return self.router(self.ring(nodes, VNODES), CLUSTER, epoch, limits)
+
+
+def read(router: PureRouter, op: str, body: bytes) -> Batch:
+    """Read a batch as a coordinator does: what writes has a version."""
+    return router.read(op, body) if op == "get" else router.read(op, body, VERSION)
 
 
 def twins() -> list[Twin]:
@@ -79,15 +86,29 @@ def router(twin: Twin) -> PureRouter:
 RING = PureRing(FIVE, VNODES)
 
 
-def frame_by_definition(op: str, epoch: int, keys: Sequence[str], values: Sequence[bytes]) -> bytes:
-    header: dict[str, Any] = {"op": op, "cluster": CLUSTER, "epoch": epoch, "keys": list(keys)}
+def frame_by_definition(
+    op: str, epoch: int, keys: Sequence[str], values: Sequence[bytes], expires: Sequence[int] = (), version: Version = VERSION
+) -> bytes:
+    header: dict[str, Any] = {"op": op, "cluster": CLUSTER, "epoch": epoch}
+    if op != "get":
+        header["version"] = str(version)
+    header["keys"] = list(keys)
+    if expires:
+        header["expires"] = list(expires)
     if op == "set":
         header["sizes"] = [len(value) for value in values]
     return json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" + b"".join(values)
 
 
 def parts_by_definition(
-    op: str, keys: Sequence[str], values: Sequence[bytes], positions: Iterable[int], ring: Ring = RING, epoch: int = EPOCH
+    op: str,
+    keys: Sequence[str],
+    values: Sequence[bytes],
+    positions: Iterable[int],
+    ring: Ring = RING,
+    epoch: int = EPOCH,
+    expires: Sequence[int] = (),
+    version: Version = VERSION,
 ) -> list[tuple[Node, list[int], bytes]]:
     places: dict[Node, list[int]] = {}
     for position in positions:
@@ -96,7 +117,14 @@ def parts_by_definition(
         (
             node,
             places[node],
-            frame_by_definition(op, epoch, [keys[i] for i in places[node]], [values[i] for i in places[node] if op == "set"]),
+            frame_by_definition(
+                op,
+                epoch,
+                [keys[i] for i in places[node]],
+                [values[i] for i in places[node] if op == "set"],
+                [expires[i] for i in places[node] if expires],
+                version,
+            ),
         )
         for node in sorted(places)
     ]
@@ -115,29 +143,34 @@ def body_of(op: str, keys: Sequence[str], values: Sequence[bytes] = ()) -> bytes
     return b"[" + b",".join(items) + b"]"
 
 
-def check(batch: Batch, op: str, keys: Sequence[str], values: Sequence[bytes] = ()) -> None:
+def check(batch: Batch, op: str, keys: Sequence[str], values: Sequence[bytes] = (), expires: Sequence[int] = ()) -> None:
     """Hold a batch against what it was made of."""
     assert batch.op == op
     assert list(batch.keys) == list(keys)
     assert list(batch.values) == list(values)
-    assert as_tuples(batch.parts) == parts_by_definition(op, keys, values, range(len(keys)))
+    assert list(batch.expires) == list(expires)
+    assert batch.version == (None if op == "get" else VERSION)
+    assert as_tuples(batch.parts) == parts_by_definition(op, keys, values, range(len(keys)), expires=expires)
     for part in batch.parts:
         request = read_request(part.frame)
-        assert (request.op, request.cluster, request.epoch) == (op, CLUSTER, EPOCH)
+        assert (request.op, request.cluster, request.epoch, request.version) == (op, CLUSTER, EPOCH, batch.version)
         assert request.keys == [keys[i] for i in part.positions]
         assert request.values == ([values[i] for i in part.positions] if op == "set" else [])
+        assert list(request.expires) == [expires[i] for i in part.positions if expires]
 
 
-Found = tuple[list[tuple[Node, list[int], bytes]], list[str], list[bytes]] | tuple[type[GkvError], str, tuple[Any, ...]]
+Found = (
+    tuple[list[tuple[Node, list[int], bytes]], list[str], list[bytes], list[int]] | tuple[type[GkvError], str, tuple[Any, ...]]
+)
 
 
 def found(router: PureRouter, op: str, body: bytes) -> Found:
     """Return all that can be seen of what a router makes of a body."""
     try:
-        batch = router.read(op, body)
+        batch = read(router, op, body)
     except GkvError as error:
         return type(error), error.detail, error.pointers
-    return as_tuples(batch.parts), list(batch.keys), list(batch.values)
+    return as_tuples(batch.parts), list(batch.keys), list(batch.values), list(batch.expires)
 
 
 def agreed(op: str, body: bytes, limits: Limits = LIMITS) -> Found:
@@ -172,21 +205,21 @@ def pairs(size: int, seed: int) -> tuple[list[str], list[bytes]]:
 def test_read_routes_each_item_to_the_owner_of_its_key(router: PureRouter, op: str, size: int) -> None:
     keys, values = pairs(size, seed=size)
     values = values if op == "set" else []
-    check(router.read(op, body_of(op, keys, values)), op, keys, values)
+    check(read(router, op, body_of(op, keys, values)), op, keys, values)
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 64, 300])
 def test_read_on_rings_of_other_sizes(twin: Twin, nodes: int) -> None:
     ring = twin.ring([Node(f"n{i}") for i in range(nodes)], 2)
     keys, values = pairs(50, seed=1)
-    batch = twin.router(ring, CLUSTER, EPOCH, LIMITS).read("set", body_of("set", keys, values))
+    batch = read(twin.router(ring, CLUSTER, EPOCH, LIMITS), "set", body_of("set", keys, values))
     assert as_tuples(batch.parts) == parts_by_definition("set", keys, values, range(50), ring)
 
 
 @pytest.mark.parametrize("op", ["get", "set", "delete"])
 @pytest.mark.parametrize("body", [b"[]", b" [ ] ", b"\r\n[\t]\n"])
 def test_read_empty_batch_has_no_parts(router: PureRouter, op: str, body: bytes) -> None:
-    batch = router.read(op, body)
+    batch = read(router, op, body)
     check(batch, op, [], [])
     assert batch.parts == []
     assert batch.route([], RING, CLUSTER, EPOCH) == []
@@ -200,13 +233,46 @@ def test_read_frames_carry_the_epoch_exactly(twin: Twin, epoch: int) -> None:
 
 def test_read_keys_that_repeat_stand_as_often_as_they_were_sent(router: PureRouter) -> None:
     keys = ["b", "a", "b", "b", "a"]
-    check(router.read("get", body_of("get", keys)), "get", keys)
-    check(router.read("set", body_of("set", keys, [b"1", b"2", b"3", b"4", b"5"])), "set", keys, [b"1", b"2", b"3", b"4", b"5"])
+    check(read(router, "get", body_of("get", keys)), "get", keys)
+    check(
+        read(router, "set", body_of("set", keys, [b"1", b"2", b"3", b"4", b"5"])), "set", keys, [b"1", b"2", b"3", b"4", b"5"]
+    )
 
 
 def test_read_items_with_their_members_in_either_order(router: PureRouter) -> None:
     body = b'[{"value":1,"key":"a"},{"key":"b","value":2},{"value":{"key":"x"},"key":"c"}]'
-    check(router.read("set", body), "set", ["a", "b", "c"], [b"1", b"2", b'{"key":"x"}'])
+    check(read(router, "set", body), "set", ["a", "b", "c"], [b"1", b"2", b'{"key":"x"}'])
+
+
+@pytest.mark.parametrize(
+    ("ttl", "millis"),
+    [
+        (b"1", 1_000),
+        (b"60", 60_000),
+        (b"0.5", 500),
+        (b"0.001", 1),
+        (b"0.0001", 1),
+        (b"1e-300", 1),
+        (b"1.0000001", 1_001),
+        (b"1.5e2", 150_000),
+        (b"3162240000", 3_162_240_000_000),
+    ],
+)
+def test_read_ttl_counts_from_the_version_and_never_ends_early(router: PureRouter, ttl: bytes, millis: int) -> None:
+    body = b'[{"key":"a","value":1,"ttl":%b},{"ttl": %b ,"value":2,"key":"b"},{"key":"c","value":3}]' % (ttl, ttl)
+    expires = MILLIS + millis
+    check(read(router, "set", body), "set", ["a", "b", "c"], [b"1", b"2", b"3"], [expires, expires, 0])
+
+
+def test_read_ttl_of_some_items_stands_at_their_own_keys(router: PureRouter) -> None:
+    keys, values = pairs(100, seed=9)
+    ttls = [i % 3 for i in range(100)]
+    items = [
+        b'{"key":%b,"value":%b%b}' % (json.dumps(key).encode(), value, b',"ttl":%d' % ttl if ttl else b"")
+        for key, value, ttl in zip(keys, values, ttls, strict=True)
+    ]
+    expires = [MILLIS + 1_000 * ttl if ttl else 0 for ttl in ttls]
+    check(read(router, "set", b"[" + b",".join(items) + b"]"), "set", keys, values, expires)
 
 
 @pytest.mark.parametrize("space", [b" ", b"\n", b"\t", b"\r", b" \n\t\r ", b" " * 17])
@@ -215,9 +281,9 @@ def test_read_white_space_everywhere_is_skipped_and_kept_within_values(router: P
     tokens += [b",", b'"key"', b":", b'"b"', b"}", b"]"]
     inner = space.join([b"[", b"1", b",", b"{", b"}", b"]"])
     body = space + space.join(inner if token == b"[1,{}]" else token for token in tokens) + space
-    check(router.read("set", body), "set", ["a", "b"], [inner, b'"x"'])
+    check(read(router, "set", body), "set", ["a", "b"], [inner, b'"x"'])
     tokens = [b"[", b"{", b'"key"', b":", b'"a"', b"}", b",", b"{", b'"key"', b":", b'"b"', b"}", b"]"]
-    check(router.read("get", space + space.join(tokens) + space), "get", ["a", "b"])
+    check(read(router, "get", space + space.join(tokens) + space), "get", ["a", "b"])
 
 
 VALUES = [
@@ -254,9 +320,9 @@ VALUES = [
 
 @pytest.mark.parametrize("text", VALUES)
 def test_read_value_keeps_its_text_byte_for_byte(router: PureRouter, text: bytes) -> None:
-    check(router.read("set", b'[{"key":"a","value":%b}]' % text), "set", ["a"], [text])
+    check(read(router, "set", b'[{"key":"a","value":%b}]' % text), "set", ["a"], [text])
     body = b'[{"value":\n %b \t,"key":"a"},{"key":"b","value": %b }]' % (text, text)
-    check(router.read("set", body), "set", ["a", "b"], [text, text])
+    check(read(router, "set", body), "set", ["a", "b"], [text, text])
 
 
 @pytest.mark.parametrize("before", range(9))
@@ -265,9 +331,9 @@ def test_read_string_special_characters_at_each_place_of_a_word(router: PureRout
     for special in (rb"\"", rb"\\", b"\x7f", b"\x20", "é".encode(), "€".encode(), "😀".encode(), rb"\ud83d\ude00"):
         for behind in range(9):
             value = b'"' + b"x" * before + special + b"y" * behind + b'"'
-            check(router.read("set", b'[{"key":"a","value":%b}]' % value), "set", ["a"], [value])
+            check(read(router, "set", b'[{"key":"a","value":%b}]' % value), "set", ["a"], [value])
             key = json.loads(value)
-            check(router.read("get", b'[{"key":%b}]' % value), "get", [key])
+            check(read(router, "get", b'[{"key":%b}]' % value), "get", [key])
 
 
 @pytest.mark.parametrize(
@@ -292,8 +358,8 @@ def test_read_string_special_characters_at_each_place_of_a_word(router: PureRout
     ],
 )
 def test_read_keys_beyond_ascii(router: PureRouter, key: str) -> None:
-    check(router.read("get", body_of("get", [key, "a" + key])), "get", [key, "a" + key])
-    check(router.read("set", body_of("set", [key], [b"1"])), "set", [key], [b"1"])
+    check(read(router, "get", body_of("get", [key, "a" + key])), "get", [key, "a" + key])
+    check(read(router, "set", body_of("set", [key], [b"1"])), "set", [key], [b"1"])
 
 
 @pytest.mark.parametrize(
@@ -311,7 +377,7 @@ def test_read_keys_beyond_ascii(router: PureRouter, key: str) -> None:
 def test_read_escapes_in_keys_and_names(router: PureRouter, body: bytes, keys: list[str]) -> None:
     """The frames carry such keys escaped or not; the node reads the same keys from both."""
     for op in ("get", "delete"):
-        batch = router.read(op, body)
+        batch = read(router, op, body)
         assert list(batch.keys) == keys
         sent: dict[int, str] = {}
         for part in batch.parts:
@@ -488,7 +554,7 @@ def test_read_invalid_utf_8_is_refused_wherever_it_stands(wrong: bytes) -> None:
 def test_read_every_character_of_two_and_the_ends_of_three_and_four_bytes(router: PureRouter) -> None:
     codes = [*range(0x80, 0x900), 0xFFF, 0x1000, 0xCFFF, 0xD000, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0xFFFFF]
     keys = [chr(code) for code in [*codes, 0x100000, 0x10FFFF]]
-    check(router.read("get", body_of("get", keys)), "get", keys)
+    check(read(router, "get", body_of("get", keys)), "get", keys)
 
 
 @pytest.mark.parametrize("number", [*BORDER_NUMBERS, b"1.7976931348623157e308", b"1.7976931348623159e308", b"5e-324", b"-0e99"])
@@ -561,10 +627,14 @@ NOT_A_BATCH = {
     "key NaN": b'[{"key":NaN,"value":1}]',
     "key with U+0000": rb'[{"key":"a\u0000b","value":1}]',
     "key of U+0000": rb'[{"key":"\u0000","value":1}]',
-    "ttl": b'[{"key":"a","value":1,"ttl":1}]',
     "ttl a string": b'[{"key":"a","value":1,"ttl":"1"}]',
     "ttl negative": b'[{"key":"a","value":1,"ttl":-1}]',
     "ttl true": b'[{"key":"a","value":1,"ttl":true}]',
+    "ttl 0": b'[{"key":"a","value":1,"ttl":0}]',
+    "ttl null": b'[{"key":"a","value":1,"ttl":null}]',
+    "ttl of a century and a second": b'[{"key":"a","value":1,"ttl":3162240001}]',
+    "ttl beyond a double": b'[{"key":"a","value":1,"ttl":1e400}]',
+    "ttl without a value": b'[{"key":"a","ttl":1}]',
     "ttl twice": b'[{"key":"a","value":1,"ttl":1,"ttl":1}]',
     "ttl before an invalid item": b'[{"key":"a","value":1,"ttl":1},{"key":"","value":1}]',
     "unknown member": b'[{"key":"a","value":1,"valeu":1}]',
@@ -606,7 +676,7 @@ NOT_A_VALUE += [
 
 @pytest.mark.parametrize("body", NOT_A_BATCH.values(), ids=NOT_A_BATCH.keys())
 def test_read_body_that_is_no_batch_is_refused_the_same(body: bytes) -> None:
-    assert refused("set", body)[0] in (SyntaxProblem, InvalidItem, NotSupported)
+    assert refused("set", body)[0] in (SyntaxProblem, InvalidItem)
 
 
 @pytest.mark.parametrize("op", ["get", "delete"])
@@ -688,13 +758,15 @@ LEFT = {
     "exponent with noughts": ("set", b'[{"key":"a","value":1e007}]'),
     "65 members": ("set", b'[{"key":"a","value":{%b}}]' % b",".join([b'"%d":0' % i for i in range(65)])),
     "257 names": ("set", b'[{"key":"a","value":%b}]' % many_open(b'{"a":0}')),
+    "ttl": ("set", b'[{"key":"a","value":1,"ttl":1}]'),
+    "ttl in the last item": ("set", b'[{"key":"a","value":1},{"key":"b","value":1,"ttl":0.5}]'),
 }
 
 
 @needs_native
 @pytest.mark.parametrize(("op", "body"), FAST.values(), ids=FAST.keys())
 def test_native_router_reads_a_plain_body_in_c(op: str, body: bytes) -> None:
-    batch = Twin("native", NativeRing, NativeRouter).over().read(op, body)
+    batch = read(Twin("native", NativeRing, NativeRouter).over(), op, body)
     assert type(batch) is NativeBatch
     assert list(batch.keys) == [item["key"] for item in json.loads(body)]
 
@@ -702,7 +774,7 @@ def test_native_router_reads_a_plain_body_in_c(op: str, body: bytes) -> None:
 @needs_native
 @pytest.mark.parametrize(("op", "body"), LEFT.values(), ids=LEFT.keys())
 def test_native_router_leaves_a_body_that_is_not_plain_to_the_definition(op: str, body: bytes) -> None:
-    batch = Twin("native", NativeRing, NativeRouter).over().read(op, body)
+    batch = read(Twin("native", NativeRing, NativeRouter).over(), op, body)
     assert type(batch) is PureBatch
     assert list(batch.keys) == [item["key"] for item in json.loads(body)]
 
@@ -721,11 +793,13 @@ def test_pure_router_runs_on_any_ring(twin: Twin) -> None:
 def test_of_keys_routes_keys_as_if_they_had_been_read(router: PureRouter) -> None:
     keys = [*pairs(20, seed=3)[0], 'needs\n"escapes"\\']
     for op in ("get", "delete"):
-        batch = router.of_keys(op, keys)
+        batch = router.of_keys(op, keys) if op == "get" else router.of_keys(op, keys, VERSION)
         assert (batch.op, list(batch.keys), list(batch.values)) == (op, keys, [])
         assert sorted(i for part in batch.parts for i in part.positions) == list(range(len(keys)))
         for part in batch.parts:
-            assert read_request(part.frame).keys == [keys[i] for i in part.positions]
+            request = read_request(part.frame)
+            assert request.keys == [keys[i] for i in part.positions]
+            assert request.version == batch.version
             assert {RING.owner(keys[i]) for i in part.positions} == {part.node}
 
 
@@ -737,13 +811,33 @@ def test_of_keys_routes_keys_as_if_they_had_been_read(router: PureRouter) -> Non
 def test_route_again_by_another_ring_and_epoch(twin: Twin, op: str, positions: list[int]) -> None:
     keys, values = pairs(30, seed=4)
     values = values if op == "set" else []
-    batch = twin.over().read(op, body_of(op, keys, values))
+    batch = read(twin.over(), op, body_of(op, keys, values))
     before = as_tuples(batch.parts)
     for nodes in (FIVE[:1], FIVE[1:], [*FIVE, Node("joined")]):
         ring = twin.ring(nodes, VNODES)
         parts = batch.route(positions, ring, CLUSTER, 8)
         assert as_tuples(parts) == parts_by_definition(op, keys, values, positions, ring, 8)
     assert as_tuples(batch.parts) == before
+
+
+@pytest.mark.parametrize("op", ["set", "delete"])
+def test_route_again_carries_the_version_that_the_batch_has_by_then(twin: Twin, op: str) -> None:
+    keys, values = pairs(30, seed=4)
+    batch = read(twin.over(), op, body_of(op, keys, values))
+    batch.version = later = Version(VERSION.stamp + 1, VERSION.origin)
+    parts = batch.route(range(30), twin.ring(FIVE, VNODES), CLUSTER, EPOCH)
+    assert as_tuples(parts) == parts_by_definition(op, keys, values, range(30), version=later)
+
+
+def test_route_again_keeps_when_its_keys_expire(twin: Twin) -> None:
+    keys, expires = list("abcde"), [0, MILLIS + 1_000, MILLIS + 2_000, 0, MILLIS + 1_000]
+    body = b'[{"key":"a","value":1},{"key":"b","value":2,"ttl":1},{"key":"c","value":3,"ttl":2},{"key":"d","value":4},'
+    batch = read(twin.over(), "set", body + b'{"key":"e","value":5,"ttl":1}]')
+    ring = twin.ring(FIVE[:2], VNODES)
+    for positions in ([0, 3], [1, 2, 4], [4, 0]):
+        parts = batch.route(positions, ring, CLUSTER, 8)
+        values = [b"1", b"2", b"3", b"4", b"5"]
+        assert as_tuples(parts) == parts_by_definition("set", keys, values, positions, ring, 8, expires)
 
 
 # --- joining the answers of a get ------------------------------------------------------------------------------------
@@ -753,12 +847,12 @@ STORE: dict[str, bytes] = {
 }
 
 
-def reply(values: Sequence[bytes | None]) -> bytes:
-    sizes = ",".join(str(-1 if value is None else len(value)) for value in values)
-    return b'{"sizes":[%b]}\n' % sizes.encode() + b"".join([value for value in values if value is not None])
+def reply(values: Sequence[bytes | Damage | None]) -> bytes:
+    sizes = ["-1" if value is None else str(len(value)) if isinstance(value, bytes) else "-2" for value in values]
+    return b'{"sizes":[%b]}\n' % ",".join(sizes).encode() + b"".join([value for value in values if isinstance(value, bytes)])
 
 
-def answered(batch: Batch, store: dict[str, bytes]) -> list[Done]:
+def answered(batch: Batch, store: Mapping[str, bytes | Damage]) -> list[Done]:
     keys = batch.keys
     return [Done(part, reply([store.get(keys[i]) for i in part.positions])) for part in batch.parts]
 
@@ -805,7 +899,7 @@ FULL = STORE | {"ключ": b"1", "😀": '"é"'.encode()}
 
 @pytest.mark.parametrize("keys", KEYS_ASKED.values(), ids=KEYS_ASKED.keys())
 def test_render_get_joins_in_request_order(router: PureRouter, keys: list[str]) -> None:
-    batch = router.read("get", body_of("get", keys))
+    batch = read(router, "get", body_of("get", keys))
     done = answered(batch, FULL)
     for _ in range(2):  # it can be asked again
         assert batch.render_get(done) == answer_by_definition(keys, FULL)
@@ -814,7 +908,7 @@ def test_render_get_joins_in_request_order(router: PureRouter, keys: list[str]) 
 
 @pytest.mark.parametrize("keys", KEYS_ASKED.values(), ids=KEYS_ASKED.keys())
 def test_render_get_of_parts_in_any_order_is_the_same(router: PureRouter, keys: list[str]) -> None:
-    batch = router.read("get", body_of("get", keys))
+    batch = read(router, "get", body_of("get", keys))
     done = answered(batch, FULL)
     random.Random(5).shuffle(done)
     assert batch.render_get(done) == answer_by_definition(keys, FULL)
@@ -834,7 +928,7 @@ def test_render_get_of_parts_that_were_routed_again(twin: Twin) -> None:
 @pytest.mark.parametrize("which", [[0], [2, 4], [0, 1, 2, 3, 4]])
 def test_render_get_of_failed_parts_names_their_keys(router: PureRouter, which: list[int], failure: KeyFailure) -> None:
     keys = KEYS_ASKED["some are missing"]
-    batch = router.read("get", body_of("get", keys))
+    batch = read(router, "get", body_of("get", keys))
     done = answered(batch, STORE)
     for place in which:
         done[place] = Done(done[place].part, failure=failure)
@@ -844,10 +938,43 @@ def test_render_get_of_failed_parts_names_their_keys(router: PureRouter, which: 
 
 
 def test_render_get_of_a_failed_part_with_a_frame_says_the_failure(request: pytest.FixtureRequest, router: PureRouter) -> None:
-    batch = router.read("get", b'[{"key":"k1"}]')
+    batch = read(router, "get", b'[{"key":"k1"}]')
     failure = KeyFailure("timeout")
     done = [Done(batch.parts[0], reply([b"1"]), failure)]
     assert batch.render_get(done) == answer_by_definition(["k1"], {}, {"k1": failure})
+
+
+DAMAGED = KeyFailure("damaged", retryable=False)
+
+
+@pytest.mark.parametrize("which", [["k1"], ["k1", "k9"], [f"k{i}" for i in range(50)]], ids=["one", "two", "all"])
+def test_render_get_of_damaged_records_names_their_keys_and_no_others(router: PureRouter, which: list[str]) -> None:
+    keys = [*KEYS_ASKED["all exist"], "m1"]
+    batch = read(router, "get", body_of("get", keys))
+    done = answered(batch, STORE | dict.fromkeys(which, Damage.DAMAGED))
+    for _ in range(2):
+        assert batch.render_get(done) == answer_by_definition(keys, STORE, dict.fromkeys(which, DAMAGED))
+
+
+def test_render_get_of_a_damaged_record_that_was_asked_for_twice_says_so_twice(router: PureRouter) -> None:
+    batch = read(router, "get", body_of("get", ["k1", "k2", "k1"]))
+    done = answered(batch, STORE | {"k1": Damage.DAMAGED})
+    assert batch.render_get(done) == answer_by_definition(["k1", "k2", "k1"], STORE, {"k1": DAMAGED})
+
+
+@pytest.mark.parametrize("keys", KEYS_ASKED.values(), ids=KEYS_ASKED.keys())
+def test_answers_are_in_request_order_whatever_became_of_the_parts(router: PureRouter, keys: list[str]) -> None:
+    batch = read(router, "get", body_of("get", keys))
+    done = answered(batch, FULL | {"k2": Damage.DAMAGED})
+    expected: dict[str, Answer] = {key: DAMAGED if key == "k2" else FULL.get(key) for key in keys}
+    assert batch.answers(done) == [expected[key] for key in keys]
+    for place, bad in (
+        ((0, Done(done[0].part, failure=KeyFailure("timeout"))), (-1, Done(done[-1].part, b"[]\n"))) if done else ()
+    ):
+        done[place] = bad
+        expected |= {keys[i]: bad.failure or BAD_ANSWER for i in bad.part.positions}
+    random.Random(6).shuffle(done)
+    assert batch.answers(done) == [expected[key] for key in keys]
 
 
 BAD_ANSWER = KeyFailure("bad-answer")
@@ -885,7 +1012,10 @@ BAD_REPLIES = {
     "2^64": b'{"sizes":[18446744073709551616,1,1]}\n12',
     "2^64 + 1": b'{"sizes":[18446744073709551617,1,1]}\n123',
     "30 digits": b'{"sizes":[%b,1,1]}\n123' % (b"1" * 30),
-    "-2": b'{"sizes":[-2,1,1]}\n12',
+    "-3": b'{"sizes":[-3,1,1]}\n12',
+    "bytes for what is damaged": b'{"sizes":[-2,-2,-2]}\n1',
+    "-2.0": b'{"sizes":[-2.0,1,1]}\n12',
+    "-20": b'{"sizes":[-20,1,1]}\n12',
     "-10": b'{"sizes":[-10,1,1]}\n12',
     "-11": b'{"sizes":[1,1,-11]}\n12',
     "-1.0": b'{"sizes":[-1.0,1,1]}\n12',
@@ -996,12 +1126,12 @@ def test_fuzz_both_twins_make_the_same_of_every_body(capsys: pytest.CaptureFixtu
         op, body = bodies.next()
         pure, fast = routers[case % 8 == 0]
         try:
-            batch = fast.read(op, body)
+            batch = read(fast, op, body)
         except GkvError as error:
             answer: Found = type(error), error.detail, error.pointers
             ways[type(error).__name__] += 1
         else:
-            answer = as_tuples(batch.parts), list(batch.keys), list(batch.values)
+            answer = as_tuples(batch.parts), list(batch.keys), list(batch.values), list(batch.expires)
             ways["fast" if type(batch) is NativeBatch else "left"] += 1
             if type(batch) is NativeBatch:
                 items = LOADS(body.decode())
@@ -1022,19 +1152,22 @@ def test_fuzz_both_twins_make_the_same_of_every_reply(capsys: pytest.CaptureFixt
     pure, fast = PureRouter(ring, CLUSTER, EPOCH, LIMITS), NativeRouter(ring, CLUSTER, EPOCH, LIMITS)
     bodies = Bodies(FUZZ_SEED)
     rng = random.Random(FUZZ_SEED)
-    values = [None, None, b"", b"0", b'"hello"', b"[1]" * 50]
+    values = [None, None, b"", b"0", b'"hello"', b"[1]" * 50, b"null"]
     ways: Counter[str] = Counter()
     for case in range(FUZZ_CASES // 3):
         body = bodies.plain("get", rng.choice((0, 1, 2, 3, 6, 12)))
         batches = pure.read("get", body), fast.read("get", body)
-        frames = [reply(rng.choices(values, k=len(part.positions))) for part in batches[0].parts]
+        damaged = [Damage.DAMAGED] if rng.random() < 0.1 else []
+        frames = [reply(rng.choices([*values, *damaged], k=len(part.positions))) for part in batches[0].parts]
         changed = rng.random() < 0.6 and frames
         if changed:
             place = rng.randrange(len(frames))
             head, _, payload = frames[place].partition(b"\n")
             if rng.random() < 0.5:  # what matters most stands in the sizes
                 at = rng.randint(10, len(head))
-                piece = rng.choice([b"-", b"1", b"0", b"9", b",", b" ", b"]", b"}", b"-1", b"4294967295", b"1.", b"e", b""])
+                piece = rng.choice(
+                    [b"-2", b"-", b"1", b"0", b"9", b",", b" ", b"]", b"}", b"-1", b"4294967295", b"1.", b"e", b""]
+                )
                 head = head[:at] + piece + head[at + rng.randrange(3) :]
                 frames[place] = head + b"\n" + payload
             else:

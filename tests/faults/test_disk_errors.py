@@ -5,7 +5,7 @@ import pytest
 from tests.faults.conftest import needs
 
 
-@pytest.mark.parametrize(("call", "a_commit"), [("fdatasync", 1), ("pwrite64", 20)])
+@pytest.mark.parametrize(("call", "a_commit"), [("fdatasync", 1), ("pwrite64", 60)])
 def test_after_an_error_of_the_disk_nothing_is_acknowledged_and_nothing_acknowledged_is_lost(
     call, a_commit, tmp_path, drive, dump, ledger, report, sample, pick
 ):
@@ -28,8 +28,9 @@ def test_after_an_error_of_the_disk_nothing_is_acknowledged_and_nothing_acknowle
         after = words[words.index("failed") :]
         assert set(after) <= {"failed", "deleting", "closed", "end"}
         assert after.count("failed") >= 40  # five times by each greenlet
-        assert ledger.add(driver) >= 10
+        ledger.add(driver)
         assert ledger.compare(dump(directory)) == {}
+    assert ledger.acknowledged >= 20 * runs
     report(f"{runs} errors, {ledger.acknowledged} batches acknowledged before, 0 after, lost 0")
 
 

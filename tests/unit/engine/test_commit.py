@@ -334,10 +334,25 @@ def test_async_set_that_is_counted_and_fails_is_told_so_and_writing_goes_on(disk
     assert told == []
 
 
+def test_async_listing_waits_for_the_last_write_of_all(disk, start):
+    commits = start(durability="async")
+    assert commits.last_pending() is None
+    held(disk, commits)
+    commits.submit(put("a"))
+    commits.submit(put("b"))
+    last = commits.last_pending()
+    assert last.write.keys == ["b"]
+    disk.goes_on.set()
+    last.wait(soon())
+    assert disk.keys("", "", 9, NOW) == ["a", "b", "first"]
+    assert commits.last_pending() is None
+
+
 def test_sync_readers_wait_for_nothing(disk, start):
     commits = start()
     held(disk, commits, "a")
     assert commits.pending_for(["a"]) is None
+    assert commits.last_pending() is None
 
 
 @pytest.mark.parametrize("error", [EngineFull("full"), EngineFailed("EIO"), EngineBusy("busy")])

@@ -1,0 +1,320 @@
+"""What is on the disks: it outlives kill -9 of everything, belongs to one node of one cluster, and can be copied away."""
+
+import itertools
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import Program, System, keys_by_node, wait_for
+
+TEXTS = [
+    b"1.0",
+    b"-0",
+    b"1e2",
+    b"123456789012345678901234567890",
+    b'"\\u00e9\\/"',
+    b'{ "a" : [ ] }',
+    '"\u00e9\U0001f600"'.encode(),
+    b"null",
+]
+ITEMS = [(f"k{i}", TEXTS[i % len(TEXTS)]) for i in range(1_000)] + [("big", b'"%b"' % (b"x" * 1_000_000)), ("\U0001f600", b"1")]
+ASKED = json.dumps([{"key": key} for key, _ in ITEMS]).encode()
+
+
+def kill(*programs: Program) -> None:
+    for program in programs:
+        program.signal(signal.SIGKILL)
+    for program in programs:
+        program.ended()
+
+
+def fill(proxy: Program) -> bytes:
+    """Write ITEMS and return the answer to a get of them."""
+    rows = [b'{"key":%b,"value":%b}' % (json.dumps(key).encode(), text) for key, text in ITEMS]
+    for start in range(0, len(rows), 100):
+        answer = proxy.call("POST", "/set", b"[" + b",".join(rows[start : start + 100]) + b"]")
+        assert answer.status == 200, answer
+    found = proxy.call("POST", "/get", ASKED)
+    assert found.status == 200
+    assert all(row in found.body for row in (text for _, text in ITEMS))
+    assert b"notExistedKey" not in found.body
+    return found.body
+
+
+def listed(program: Program, **parameters: Any) -> Iterator[str]:
+    """Yield all keys, page by page."""
+    while True:
+        answer = program.call("GET", "/v1/kv?" + "&".join(f"{name}={value}" for name, value in parameters.items()))
+        assert answer.status == 200, answer
+        yield from answer.json["keys"]
+        if answer.json["complete"]:
+            return
+        parameters["cursor"] = answer.json["cursor"]
+
+
+def set_in_json(program: Program, *items: dict[str, Any]) -> Any:
+    answer = program.call("POST", "/set", list(items), Accept="application/json")
+    assert answer.status == 200, answer
+    return answer.json
+
+
+# -- kill -9 of everything
+
+
+def test_everything_killed_and_started_again_has_every_record_byte_for_byte(system: System) -> None:
+    proxy, nodes = system.cluster(2)
+    before = fill(proxy)
+    keys = list(listed(proxy, limit=300))
+    ring = proxy.call("GET", "/v1/ring").json
+    for _ in range(2):
+        kill(proxy, *nodes)
+        proxy = system.proxy(port=proxy.port)
+        nodes = [system.node(proxy, port=node.port) for node in nodes]
+        assert proxy.call("POST", "/get", ASKED).body == before
+        assert list(listed(proxy, limit=300)) == keys == sorted(keys)
+        assert proxy.call("GET", "/v1/ring").json == ring
+        for node in nodes:
+            node.wait_line("every record has been checked, 0 are damaged")
+            engine = node.call("GET", "/v1/info").json["engine"]
+            assert (engine["durable"], engine["durability"]) == (True, "sync")
+            assert engine["verification"] == {"state": "done", "damaged": 0}
+    assert sum(node.call("GET", "/v1/info").json["engine"]["keys"] for node in nodes) == len(ITEMS)
+
+
+def test_expiry_deletes_and_versions_go_on_after_everything_was_killed(system: System) -> None:
+    proxy, nodes = system.cluster(2)
+    keys = [f"k{i}" for i in range(20)]
+    set_in_json(proxy, *({"key": key, "value": "first"} for key in keys))
+    last = set_in_json(
+        proxy,
+        *({"key": f"soon{i}", "value": i, "ttl": 0.3} for i in range(20)),
+        *({"key": f"late{i}", "value": i, "ttl": 3600} for i in range(20)),
+    )
+    deleted = proxy.call("POST", "/delete", [{"key": key} for key in keys[::2]])
+    assert deleted.json == {"deleted": 10}
+    kill(proxy, *nodes)
+
+    proxy = system.proxy(port=proxy.port)
+    nodes = [system.node(proxy, port=node.port) for node in nodes]
+    expected = {*keys[1::2], *(f"late{i}" for i in range(20))}
+    wait_for("the end of what expires", lambda: set(listed(proxy)) == expected)
+    found = proxy.call("POST", "/get", [{"key": key} for key in (*keys, *(f"soon{i}" for i in range(20)))]).json
+    assert [row["key"] for row in found["existedKey"]] == keys[1::2]
+    assert [row["key"] for row in found["notExistedKey"]] == [*keys[::2], *(f"soon{i}" for i in range(20))]
+    assert set_in_json(proxy, {"key": "k1", "value": "second"})["version"] > last["version"]
+    assert set_in_json(nodes[0], {"key": "k1", "value": "third"})["version"] > last["version"]
+    assert proxy.call("POST", "/delete", [{"key": "k0"}, {"key": "soon0"}, {"key": "late0"}]).json == {"deleted": 1}
+    assert proxy.call("GET", "/get?key=k1").json["existedKey"][0]["value"] == "third"
+
+
+def test_orderly_stop_needs_no_check_of_the_records(system: System) -> None:
+    proxy, [node] = system.cluster(1)
+    proxy.call("POST", "/set", [{"key": "a", "value": 1}])
+    node.signal(signal.SIGTERM)
+    assert node.ended() == 0
+    again = system.node(proxy, port=node.port)
+    assert again.call("GET", "/v1/info").json["engine"]["verification"] == {"state": "not needed", "damaged": 0}
+    assert "being checked" not in again.stderr
+    assert again.call("GET", "/get?key=a").json == {"existedKey": [{"key": "a", "value": 1}]}
+
+
+def test_durability_async_says_so_and_keeps_what_an_orderly_stop_finds(system: System) -> None:
+    proxy, [other] = system.cluster(1)
+    node = system.node(proxy, "--durability", "async")
+    node.wait_line("durability is async: what is acknowledged can be lost")
+    assert "durability is async" not in other.stderr
+    assert node.call("GET", "/v1/info").json["engine"]["durability"] == "async"
+    items = [{"key": f"k{i}", "value": i} for i in range(100)]
+    assert proxy.call("POST", "/set", items).status == 200
+    node.signal(signal.SIGTERM)
+    assert node.ended() == 0
+    system.node(proxy, "--durability", "async", port=node.port)
+    asked = [{"key": item["key"]} for item in items]
+    wait_for("the node's return", lambda: proxy.call("POST", "/get", asked).json == {"existedKey": items})
+
+
+# -- whose directory it is
+
+
+def test_member_that_comes_back_with_an_empty_directory_is_refused_unless_the_loss_is_accepted(system: System) -> None:
+    proxy, [node] = system.cluster(1)
+    proxy.call("POST", "/set", [{"key": "a", "value": 1}])
+    kill(node)
+    url = f"http://127.0.0.1:{proxy.port}"
+    for name in ("elsewhere", "elsewhere"):  # a second attempt finds a directory, but nothing of any cluster in it
+        refused = system.start("node", str(node.port), "--proxy", url, "--data", name)
+        assert refused.ended() == 1
+        assert f"127.0.0.1:{node.port} is a member already, and comes back with an empty data directory" in refused.stderr
+        assert "--accept-loss" in refused.stderr
+        assert proxy.call("GET", "/get?key=a").json["failedKey"][0]["code"] == "unreachable"
+
+    accepted = system.node(proxy, "--data", "elsewhere", "--accept-loss", port=node.port)
+    missing = {"existedKey": [], "notExistedKey": [{"key": "a", "value": ""}]}
+    wait_for("the node's return", lambda: proxy.call("GET", "/get?key=a").json == missing)
+    assert proxy.call("POST", "/set", [{"key": "a", "value": 2}]).status == 200
+    kill(accepted)
+    again = system.node(proxy, "--data", "elsewhere", port=node.port)  # it has a cluster now
+    wait_for("the node's return", lambda: proxy.call("GET", "/get?key=a").json["existedKey"] == [{"key": "a", "value": 2}])
+    assert again.call("GET", "/v1/info").json["engine"]["keys"] == 1
+
+
+def test_empty_directory_under_a_members_name_never_says_missing_whoever_asks_first(system: System) -> None:
+    """Coordinators tell a restarted node what to believe; one that has never held anything must hear it from the proxy."""
+    proxy, [node] = system.cluster(1)
+    proxy.call("POST", "/set", [{"key": "a", "value": 1}])
+    kill(node)
+    lonely = system.node(None, "--proxy", "http://127.0.0.1:9", "--data", "elsewhere", port=node.port)
+    code = wait_for("an answer", lambda: code_of(proxy, "a", "epoch"))
+    for program in (proxy, lonely):
+        answer = program.call("GET", "/get?key=a")
+        assert answer.status == 503
+        assert b"notExistedKey" not in answer.body
+    assert proxy.call("POST", "/set", [{"key": "a", "value": 2}]).json["failedKey"][0]["code"] == code
+    kill(lonely)
+    system.node(proxy, port=node.port)
+    wait_for("the node's return", lambda: proxy.call("GET", "/get?key=a").json == {"existedKey": [{"key": "a", "value": 1}]})
+
+
+def code_of(proxy: Program, key: str, expected: str) -> str | None:
+    """Return why a key has no answer when that is the expected reason; None while the node cannot be reached."""
+    answer = proxy.call("GET", f"/get?key={key}").json
+    assert "notExistedKey" not in answer
+    code: str = answer["failedKey"][0]["code"]
+    assert code in (expected, "unreachable")
+    return code if code == expected else None
+
+
+def test_directory_of_another_cluster_is_refused_and_left_as_it_was(system: System) -> None:
+    proxy, [node] = system.cluster(1)
+    proxy.call("POST", "/set", [{"key": "a", "value": "mine"}])
+    node.signal(signal.SIGTERM)
+    node.ended()
+    foreign = system.proxy("--data", "another-proxy")
+    stranger = system.start("node", str(node.port), "--proxy", f"http://127.0.0.1:{foreign.port}")
+    assert stranger.ended() == 1
+    cluster = proxy.call("GET", "/v1/ring").json["cluster"]
+    assert f"holds records of cluster {cluster}, this is " in stranger.stderr
+    assert foreign.call("GET", "/v1/cluster").json["members"] == []
+    system.node(proxy, port=node.port)
+    wait_for("the node's return", lambda: "existedKey" in proxy.call("GET", "/get?key=a").json)
+    assert proxy.call("GET", "/get?key=a").json == {"existedKey": [{"key": "a", "value": "mine"}]}
+
+
+def test_directory_of_another_node_is_refused_naming_both(system: System) -> None:
+    proxy = system.proxy()
+    node = system.node(proxy, "--name", "n1", "--data", "data")
+    node.signal(signal.SIGTERM)
+    node.ended()
+    other = system.start("node", str(node.port), "--name", "n2", "--data", "data", "--proxy", f"http://127.0.0.1:{proxy.port}")
+    assert other.ended() == 1
+    assert "data/data.mdb holds the records of node 'n1', this is node 'n2'" in other.stderr
+    system.node(proxy, "--name", "n1", "--data", "data", port=node.port)
+
+
+def test_directory_in_use_is_refused_and_the_first_node_goes_on(system: System) -> None:
+    proxy = system.proxy()
+    first = system.node(proxy, "--name", "n1", "--data", "data")
+    proxy.call("POST", "/set", [{"key": "a", "value": 1}])
+    for name in ("n1", "n2"):
+        second = system.start("node", "0", "--name", name, "--data", "data", "--proxy", f"http://127.0.0.1:{proxy.port}")
+        assert second.ended() == 1
+        assert "data is in use by another gkv process" in second.stderr
+    assert first.call("GET", "/get?key=a").json == {"existedKey": [{"key": "a", "value": 1}]}
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100_000], ids=["empty", "something else"])
+def test_data_file_that_is_none_of_ours_is_refused_naming_it_or_begun(system: System, content: bytes) -> None:
+    proxy = system.proxy()
+    (system.directory / "data").mkdir()
+    (system.directory / "data" / "data.mdb").write_bytes(content)
+    node = system.start("node", "0", "--data", "data", "--proxy", f"http://127.0.0.1:{proxy.port}")
+    if content:
+        assert node.ended() == 1
+        assert "data/data.mdb" in node.stderr
+        assert (system.directory / "data" / "data.mdb").read_bytes() == content
+    else:
+        node.wait_line(": member of cluster ")
+
+
+# -- copies
+
+
+def test_backup_that_was_taken_while_serving_is_restored_into_empty_directories(system: System) -> None:
+    proxy, nodes = system.cluster(2)
+    before = fill(proxy)
+    copies = {}
+    for node in nodes:
+        answer = node.call("GET", "/v1/snapshot")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "application/octet-stream")
+        copies[node.port] = answer.body
+    members = (system.directory / "gkv-data/proxy/cluster.json").read_bytes()
+    proxy.call("POST", "/delete", [{"key": key} for key, _ in ITEMS])
+    kill(proxy, *nodes)
+    shutil.rmtree(system.directory / "gkv-data")
+
+    data = system.directory / "gkv-data"
+    restore(data / "proxy" / "cluster.json", members)
+    for port, copy in copies.items():
+        restore(data / str(port) / "data.mdb", copy)
+    proxy = system.proxy(port=proxy.port)
+    for node in nodes:
+        system.node(proxy, port=node.port)
+    assert proxy.call("POST", "/get", ASKED).body == before
+    assert proxy.call("POST", "/set", [{"key": "k1", "value": "later"}]).status == 200
+    assert proxy.call("GET", "/get?key=k1").json["existedKey"] == [{"key": "k1", "value": "later"}]
+
+
+def restore(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+
+
+def test_proxy_has_no_snapshot(system: System) -> None:
+    proxy, _ = system.cluster(1)
+    assert proxy.call("GET", "/v1/snapshot").status == 404
+
+
+# -- listing while everything changes
+
+
+def test_listing_while_writes_go_on_finds_each_lasting_key_exactly_once(system: System) -> None:
+    proxy, nodes = system.cluster(2)
+    lasting = [f"k{i:04}" for i in range(0, 3_000, 3)]
+    for start in range(0, len(lasting), 500):
+        set_in_json(proxy, *({"key": key, "value": 1} for key in lasting[start : start + 500]))
+    stop = threading.Event()
+    turns: list[int] = []
+
+    def write(port: Program, offset: int) -> None:
+        for turn in itertools.count():
+            fleeting = [f"k{i:04}" for i in range(offset, 3_000, 3)][turn % 10 :: 10]
+            assert port.call("POST", "/set", [{"key": key, "value": turn} for key in fleeting]).status == 200
+            assert port.call("POST", "/set", [{"key": key, "value": turn} for key in lasting[turn % 20 :: 20]]).status == 200
+            assert port.call("POST", "/delete", [{"key": key} for key in fleeting]).status == 200
+            turns.append(turn)
+            if stop.is_set():
+                return
+
+    writers = [threading.Thread(target=write, args=arguments) for arguments in ((proxy, 1), (nodes[0], 2))]
+    for writer in writers:
+        writer.start()
+    try:
+        wait_for("writes", lambda: len(turns) > 2)
+        for limit, program in ((7, proxy), (100, nodes[1]), (999, proxy), (10_000, nodes[0])):
+            found = list(listed(program, prefix="k", limit=limit))
+            assert found == sorted(set(found))
+            assert set(lasting) <= set(found)
+        begun = len(turns)
+        wait_for("writes until the end", lambda: len(turns) > begun)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert list(listed(proxy, limit=1_000)) == lasting
+    assert keys_by_node(proxy).keys() == {f"127.0.0.1:{node.port}" for node in nodes}

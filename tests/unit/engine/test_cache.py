@@ -1,0 +1,109 @@
+"""The cache of read values: its bound, and that nobody is given an older value than one who knows of a write may expect."""
+
+import time
+
+import pytest
+
+from gkv import ring
+from gkv.engine import Commits, LmdbEngine
+from gkv.engine.cache import Cache
+from gkv.model import Version, Write
+
+ENTRY = 250 + 1 + 10
+NOW = 1_000_000
+
+
+def test_cache_gives_what_was_put_and_none_for_the_rest():
+    cache = Cache(10_000)
+    cache.put([("a", b"1"), ("b", b"2")])
+    assert cache.get(["b", "x", "a", "b"]) == [b"2", None, b"1", b"2"]
+    cache.forget(["a", "x", "a"])
+    assert cache.get(["a", "b"]) == [None, b"2"]
+    assert cache.check() == []
+
+
+def test_cache_keeps_what_it_has_until_it_is_told_to_forget():
+    cache = Cache(10_000)
+    cache.put([("a", b"1")])
+    cache.put([("a", b"22")])
+    assert cache.get(["a"]) == [b"1"]
+    assert cache.check() == []
+
+
+def test_cache_over_its_bound_lets_go_of_the_oldest():
+    cache = Cache(3 * ENTRY)
+    cache.put((key, b"x" * 10) for key in "abc")
+    assert None not in cache.get(list("abc"))
+    cache.put([("d", b"x" * 10)])
+    assert cache.get(list("abcd")) == [None, *[b"x" * 10] * 3]
+    cache.put([("e", b"x" * 1_000)])  # larger than all of it
+    assert cache.get(list("abcde")) == [None] * 5
+    assert cache.check() == []
+
+
+def test_cache_without_room_keeps_nothing():
+    cache = Cache(0)
+    cache.put([("a", b"1")])
+    assert cache.get(["a"]) == [None]
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """Return an engine with a cache, as a node has it."""
+    engine = LmdbEngine(tmp_path / "data", "n1", ring.tokens, cache=1 << 20)
+    yield engine
+    assert engine.check() == []
+    engine.close()
+
+
+@pytest.fixture
+def commits(engine):
+    commits = Commits(engine, tombstone_ttl=60_000, now=lambda: NOW)
+    yield commits
+    commits.close()
+
+
+def write(commits, stamp, key, value, expires=0):
+    return commits.submit(Write(Version(stamp, 1), [key], [value], [expires] if expires else ()))
+
+
+def deadline():
+    return time.monotonic() + 10
+
+
+def test_read_of_what_was_read_does_not_go_to_the_disk(engine, commits, monkeypatch):
+    write(commits, 1, "a", b"1").wait(deadline())
+    assert engine.read(["a"], NOW) == [b"1"]
+    with monkeypatch.context() as patch:
+        patch.delattr(LmdbEngine, "_stored")
+        assert engine.read(["a", "a"], NOW) == [b"1", b"1"]
+
+
+def test_read_after_an_acknowledged_write_is_never_older(engine, commits):
+    for stamp in range(1, 40):
+        pending = write(commits, stamp, "a", b"%d" % stamp)
+        before = engine.read(["a"], NOW)  # puts what was there into the cache, after the write was admitted
+        assert before in ([b"%d" % (stamp - 1)], [None])
+        pending.wait(deadline())
+        assert engine.read(["a"], NOW) == [b"%d" % stamp]
+        assert engine.read(["a"], NOW) == [b"%d" % stamp]
+
+
+def test_read_after_a_delete_finds_nothing(engine, commits):
+    write(commits, 1, "a", b"1").wait(deadline())
+    assert engine.read(["a"], NOW) == [b"1"]
+    write(commits, 2, "a", None).wait(deadline())
+    assert engine.read(["a"], NOW) == [None]
+
+
+def test_value_that_expires_is_not_kept(engine, commits):
+    write(commits, 1, "a", b"1", NOW + 5).wait(deadline())
+    assert engine.read(["a"], NOW) == [b"1"]
+    assert engine.read(["a"], NOW + 5) == [None]
+
+
+def test_some_from_the_cache_and_some_from_the_disk_come_in_order(engine, commits):
+    for stamp, key in enumerate("abcd", 1):
+        write(commits, stamp, key, key.encode()).wait(deadline())
+    assert engine.read(["b", "d"], NOW) == [b"b", b"d"]
+    assert engine.read(["a", "b", "x", "c", "d", "a"], NOW) == [b"a", b"b", None, b"c", b"d", b"a"]
