@@ -12,7 +12,7 @@ from wsgiref.validate import validator
 import gevent
 import pytest
 
-from gkv import config
+from gkv import sources
 from gkv.api.data import DataApi
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
@@ -193,7 +193,7 @@ def build_node(monkeypatch):
             exchanges.services[url] = service
         draining = []
         health = Health(engine)
-        running = config.parse("node", ["9000", "--engine", "lmdb" if engine.durable else "memory"], {})
+        running = sources.parse("node", ["9000", "--engine", "lmdb" if engine.durable else "memory"], {})
         data = DataApi(
             view,
             Coordinator(view, exchanges, clock, DEADLINE, limits),

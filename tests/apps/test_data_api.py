@@ -518,7 +518,7 @@ class BrokenEngine(MemoryEngine):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_internal_error_is_answered_500_without_a_trace_of_it(build_node, document, capsys, method):
+def test_internal_error_is_answered_500_without_a_trace_of_it(build_node, document, capfd, method):
     node = build_node(engine=BrokenEngine(tokens))
     node.service.adopt(document)
     headers = {"X-Request-Id": "find-me"}
@@ -532,17 +532,17 @@ def test_internal_error_is_answered_500_without_a_trace_of_it(build_node, docume
         "retryable": False,
         "instance": "find-me",
     }
-    logged = capsys.readouterr()
+    logged = capfd.readouterr()
     assert logged.out == ""
     assert "find-me" in logged.err
     assert "RuntimeError: secret token 12345" in logged.err
 
 
-def test_internal_error_costs_one_answer_only(build_node, document, capsys):
+def test_internal_error_costs_one_answer_only(build_node, document, capfd):
     node = build_node(engine=BrokenEngine(tokens))
     node.service.adopt(document)
     assert node.client("GET", "/get?key=hi").status == 500
-    assert "RuntimeError" in capsys.readouterr().err
+    assert "RuntimeError" in capfd.readouterr().err
     assert node.client("POST", "/set", HELLO).status == 200
 
 

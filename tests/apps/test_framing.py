@@ -630,13 +630,13 @@ WRONG_APPS = [
 
 
 @pytest.mark.parametrize("app", WRONG_APPS, ids=[app.__name__ for app in WRONG_APPS])
-def test_failing_application_costs_one_answer_500_that_tells_nothing(app: Any, serve: Any, capsys: Any) -> None:
+def test_failing_application_costs_one_answer_500_that_tells_nothing(app: Any, serve: Any, capfd: Any) -> None:
     [answer] = serve(app, valid=False).exchange(CANARY + CANARY)
     assert (answer.status, answer.headers["connection"]) == (500, "close")
     assert answer.headers["content-type"] == "application/problem+json"
     told = str(answer).lower()
     assert not any(word in told for word in ("secret", "traceback", "error:", ".py"))
-    assert "Traceback" in capsys.readouterr().err
+    assert "Traceback" in capfd.readouterr().err
 
 
 # Answers that come piece by piece.
@@ -744,7 +744,7 @@ def test_stream_to_http_1_0_has_no_chunks_and_ends_with_the_connection(headers: 
     assert body == b"a" + b"b" * 100_000
 
 
-def test_stream_that_fails_ends_without_its_last_chunk_and_tells_nothing(serve: Any, capsys: Any) -> None:
+def test_stream_that_fails_ends_without_its_last_chunk_and_tells_nothing(serve: Any, capfd: Any) -> None:
     made = []
     running = serve(streaming(lambda: made.append(Pieces(breaks_off())) or made[-1]), valid=False)
     client = running.client()
@@ -755,19 +755,19 @@ def test_stream_that_fails_ends_without_its_last_chunk_and_tells_nothing(serve: 
     with pytest.raises(GoneError):
         client._until(b"", 1)
     assert [one.closed for one in made] == [1]
-    assert "request find-me: the answer broke off: a secret reason" in capsys.readouterr().err
+    assert "request find-me: the answer broke off: a secret reason" in capfd.readouterr().err
     running.gone()
     [answer] = running.exchange(lines(b"Connection: close", first=b"GET /canary HTTP/1.1"))
     assert answer.body == b"alive"
 
 
-def test_stream_that_fails_is_reset_for_http_1_0_where_its_end_would_pass_for_whole(serve: Any, capsys: Any) -> None:
+def test_stream_that_fails_is_reset_for_http_1_0_where_its_end_would_pass_for_whole(serve: Any, capfd: Any) -> None:
     client = serve(streaming(lambda: Pieces(breaks_off())), valid=False).client()
     client.send(stream(version=b"1.0"))
     received = iter(lambda: client.socket.recv(65_536), b"")
     with pytest.raises(ConnectionResetError):
         list(received)
-    assert "the answer broke off" in capsys.readouterr().err
+    assert "the answer broke off" in capfd.readouterr().err
 
 
 def test_stream_asked_for_with_head_sends_no_body_and_no_length_and_the_connection_goes_on(serve: Any) -> None:

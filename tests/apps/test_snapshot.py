@@ -237,7 +237,7 @@ def test_copy_that_fails_before_its_first_byte_is_an_error_and_the_next_one_work
     assert opened(house.client("GET", "/v1/snapshot").body, tmp_path / "copy", house) == EXPECTED
 
 
-def test_copy_that_fails_on_its_way_never_passes_for_whole(house, connect, capsys):
+def test_copy_that_fails_on_its_way_never_passes_for_whole(house, connect, capfd):
     def break_off(fd: int) -> None:
         os.write(fd, b"x" * 100_000)
         raise EngineError("the disk cannot be read any more")
@@ -247,7 +247,7 @@ def test_copy_that_fails_on_its_way_never_passes_for_whole(house, connect, capsy
     client.send(GET)
     with pytest.raises(GoneError):
         client.read_chunks()
-    assert "the answer broke off: the disk cannot be read any more" in capsys.readouterr().err
+    assert "the answer broke off: the disk cannot be read any more" in capfd.readouterr().err
     assert house.client("HEAD", "/v1/snapshot").status == 200
 
 

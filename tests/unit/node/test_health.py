@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from gkv import config
+from gkv import sources
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import EngineError
 from gkv.node.health import Health
 from gkv.ring import tokens
 
-SETTINGS = config.parse("node", ["9000", "--engine", "memory"], {})
+SETTINGS = sources.parse("node", ["9000", "--engine", "memory"], {})
 
 
 class Unclean(MemoryEngine):
