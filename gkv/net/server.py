@@ -288,6 +288,7 @@ class _Connection:
     def forget_head(self) -> None:
         """Read the next head anew, even if it is the same again."""
         self._head_data = b""
+        self._usual_size = -1
 
     def _receive(self) -> None:
         """Put what comes next into the buffer. Switches greenlets."""
