@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gkv.engine.commit import CommitFigures, Commits, Pending
 from gkv.engine.engine import Engine
-from gkv.engine.lmdb import CACHE, LmdbEngine
+from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 
 __all__ = [
@@ -28,8 +28,10 @@ ENGINES = ("lmdb", "memory")
 """The names that `gkv-node --engine` takes."""
 
 
-def open_engine(name: str, path: Path, node: str, tokens: Callable[[Sequence[str]], bytes], max_disk: int = 0) -> Engine:
-    """Open an engine by name. `tokens` is `gkv.ring.tokens`; path, node and bound are for the one that keeps files."""
+def open_engine(
+    name: str, path: Path, node: str, tokens: Callable[[Sequence[str]], bytes], max_disk: int = 0, cache: int = 0
+) -> Engine:
+    """Open an engine by name. `tokens` is `gkv.ring.tokens`; the rest is for the one that keeps files."""
     if name == "memory":
         return MemoryEngine(tokens)
-    return LmdbEngine(path, node, tokens, max_disk, CACHE)
+    return LmdbEngine(path, node, tokens, max_disk, cache)

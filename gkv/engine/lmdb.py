@@ -33,8 +33,6 @@ MIN_MAP = 64 << 20
 MIN_DISK = 8 << 20
 RESERVE_FILE = 4 << 20
 """Given up when the disk is full, so that deletes can go on: they copy pages before they free any."""
-CACHE = 32 << 20
-"""Bytes for values that were read lately, in a node. The rest of the memory is the system's, for its cache of pages."""
 SHORT_WRITE = 1 << 20
 """With less room on the disk, an EIO is taken for a write that had only some of its bytes taken."""
 MARGIN_PAGES = 16

@@ -22,6 +22,9 @@ from gkv.node.backup import Backup
 from gkv.node.health import Health
 from gkv.node.service import Service
 
+CACHE = 32 << 20
+"""Bytes for values that were read lately. The rest of the memory is the system's, for its cache of pages."""
+
 
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.
@@ -38,7 +41,7 @@ def run(settings: Settings) -> None:
     port = listener.getsockname()[1]
     me = Node(settings.name or f"{settings.host}:{port}", f"http://{settings.host}:{port}", settings.weight)
     directory = Path(settings.data or f"gkv-data/{port}")
-    engine = open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk)
+    engine = open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk, CACHE)
     ended: list[GkvError] = []
 
     def end_with(error: GkvError) -> None:

@@ -101,7 +101,7 @@ class Service:
             return request if pending is None else self._get_after(pending, request.keys)
         if request.op == "keys":
             listed = partial(self._list, request)
-            return listed() if self._commits.last_pending() is None else partial(_or_refused, listed)
+            return _or_refused(listed) if self._commits.last_pending() is None else partial(_or_refused, listed)
         if document.joining is not None:
             return Reply(refused="changing")
         return self._write(request)
