@@ -9,7 +9,6 @@ The hub is blocked by reads (1 to 2 us a key while the pages are in memory), nev
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -22,17 +21,17 @@ import lmdb
 
 from gkv.engine import record
 from gkv.engine.cache import Cache
+from gkv.engine.directory import RESERVE, Directory, sync_directory
 from gkv.engine.engine import Engine, no_call
-from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of, listed_as
-from gkv.engine.record import TOMBSTONE, VALUE
+from gkv.engine.look import Look
+from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge
+from gkv.engine.record import VALUE
 from gkv.errors import EngineBusy, EngineError, EngineFailed, EngineFull, OutOfRoom
 from gkv.model import Applied, Damage, Record, Value, Write
 
 FORMAT = b"gkv-engine 1"
 MIN_MAP = 64 << 20
 MIN_DISK = 8 << 20
-RESERVE_FILE = 4 << 20
-"""Given up when the disk is full, so that deletes can go on: they copy pages before they free any."""
 SHORT_WRITE = 1 << 20
 """With less room on the disk, an EIO is taken for a write that had only some of its bytes taken."""
 MARGIN_PAGES = 16
@@ -90,13 +89,13 @@ class LmdbEngine(Engine):
         self._snapshots = 0
         self._cache = Cache(cache)
         self._env: lmdb.Environment | None = None
-        self._lock = _own(path)
+        self.directory = Directory(path)
         try:
             self._open(node)
         except BaseException:
             self._release()
             raise
-        self._keep_reserve()
+        self.directory.keep_reserve()
 
     # --- opening and closing --------------------------------------------------------------------------------------------
 
@@ -139,14 +138,14 @@ class LmdbEngine(Engine):
         self._page = int(env.stat()["psize"])
         self._used = self._measure()
 
-    def _create(self, env: lmdb.Environment, node: str, sync_directory: bool) -> None:
+    def _create(self, env: lmdb.Environment, node: str, new_file: bool) -> None:
         with env.begin(write=True) as txn:
             self._open_databases(env, txn, create=True)
             for name, value in ((b"format", FORMAT), (b"node", node.encode()), (b"size", b"0"), (b"clean", b"0")):
                 txn.put(name, value, db=self._meta)
-        if sync_directory:  # or the files' names could be gone after a power cut, whatever was synced in them
-            _sync_directory(self.path)
-            _sync_directory(self.path.parent)
+        if new_file:  # or the files' names could be gone after a power cut, whatever was synced in them
+            sync_directory(self.path)
+            sync_directory(self.path.parent)
         self._cluster: str | None = None
         self.was_clean = True
 
@@ -192,9 +191,7 @@ class LmdbEngine(Engine):
         if self._env is not None:
             self._env.close()
             self._env = None
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self.directory.release()
 
     @property
     def cluster(self) -> str | None:
@@ -386,7 +383,7 @@ class LmdbEngine(Engine):
             return self._try(change, sets, syncing)
         except _NoSpaceError as error:
             self._disk_full = True
-            if not sets and self._give_up_reserve():
+            if not sets and self.directory.give_up_reserve():
                 with suppress(_NoSpaceError):
                     return self._try(change, sets, no_call)  # it has been called
             raise EngineFull(f"no space is left on the disk of {self.path}; deletes free some") from error
@@ -408,7 +405,7 @@ class LmdbEngine(Engine):
                 raise self._over_bound() from None
             raise OutOfRoom(f"the map of {self.path} has {self._map} bytes, which is not enough") from None
         except lmdb.Error as error:
-            if _is_no_space(error, self.path):
+            if _is_no_space(error, self.directory):
                 raise _NoSpaceError from error
             # Among these is a failed fdatasync: LMDB itself would go on and acknowledge what may never reach the disk.
             self.failed = EngineFailed(f"{self.path} cannot be written, nothing more is acknowledged: {error}")
@@ -497,37 +494,15 @@ class LmdbEngine(Engine):
         With the reserve in place room on the disk or in the file will do. Without it the file's own free pages and what is
         left of the disk are what deletes live on, so that many must stay.
         """
-        self._keep_reserve()
+        self.directory.keep_reserve()
         wanted = 2 * incoming + (1 << 20)
         in_file = int(self._environment.info()["last_pgno"]) * self._page - self._measure()
-        if not self._reserve.exists():
-            return in_file + _free_on_disk(self.path) >= wanted + RESERVE_FILE
-        if _free_on_disk(self.path) >= wanted:
+        if not self.directory.has_reserve:
+            return in_file + self.directory.free >= wanted + RESERVE
+        if self.directory.free >= wanted:
             self._disk_full = False
             return True
         return in_file >= wanted
-
-    @property
-    def _reserve(self) -> Path:
-        return self.path / "reserve"
-
-    def _keep_reserve(self) -> None:
-        """Make the reserve, if it is not there and the disk has room for twice as much."""
-        if self._reserve.exists() or _free_on_disk(self.path) < 2 * RESERVE_FILE:
-            return
-        try:
-            with self._reserve.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_FILE)
-        except OSError:
-            self._give_up_reserve()
-
-    def _give_up_reserve(self) -> bool:
-        """Free the reserve's room; return whether there was any."""
-        try:
-            self._reserve.unlink()
-        except FileNotFoundError:
-            return False
-        return True
 
     # --- snapshots --------------------------------------------------------------------------------------------------------
 
@@ -558,66 +533,7 @@ class LmdbEngine(Engine):
     # --- looking after it -------------------------------------------------------------------------------------------------
 
     def verify(self) -> Iterator[list[str]]:
-        for database, look in (
-            (self._records, self._look_at_record),
-            (self._listed, self._look_at_listed),
-            (self._due, self._look_at_due),
-        ):
-            passed: bytes | None = b""
-            while passed is not None:
-                try:
-                    problems, passed = self._look_at_some(database, look, passed)
-                except lmdb.Error as error:
-                    problems, passed = [f"the pages of {self.path} are damaged: {error}"], None
-                yield problems
-
-    def _look_at_some(
-        self, database: Any, look: "Callable[[lmdb.Transaction, bytes, bytes], str]", passed: bytes
-    ) -> tuple[list[str], bytes | None]:
-        """Look at 500 entries after `passed`; return the problems, and the last entry's key unless all have been seen."""
-        problems: list[str] = []
-        with self._begin() as txn, txn.cursor(database) as cursor:
-            more = cursor.set_range(passed) if passed else cursor.first()
-            if more and cursor.key() == passed:
-                more = cursor.next()
-            for _ in range(500):
-                if not more:
-                    return problems, None
-                passed = cursor.key()
-                problem = look(txn, passed, cursor.value())
-                if problem:
-                    problems.append(problem)
-                more = cursor.next()
-        return problems, passed
-
-    def _look_at_record(self, txn: lmdb.Transaction, place: bytes, data: bytes) -> str:
-        raw = place[TOKEN:]
-        name = raw.decode(errors="replace")
-        if self._places([name])[0] != place:
-            return f"{name!r} lies at {place[:TOKEN].hex()}, which is not its token"
-        if not record.intact(place, data):
-            return f"{name!r} is damaged"
-        listed = txn.get(raw, db=self._listed)
-        wanted = None if data[0] == TOMBSTONE else listed_as(data)
-        if listed != wanted:
-            return f"{name!r} is listed as {listed!r}, not {wanted!r}"
-        due = due_of(place, data)
-        return f"{name!r} is not in the order of what is due" if due and txn.get(due, db=self._due) is None else ""
-
-    def _look_at_listed(self, txn: lmdb.Transaction, raw: bytes, _expires: bytes) -> str:
-        name = raw.decode(errors="replace")
-        place = self._places([name])[0]
-        data = txn.get(place)
-        if data is None:
-            return f"{name!r} is listed and has no record"
-        return f"{name!r} is listed and has no value" if record.intact(place, data) and data[0] == TOMBSTONE else ""
-
-    def _look_at_due(self, txn: lmdb.Transaction, entry: bytes, _nothing: bytes) -> str:
-        place = entry[DUE:]
-        data = txn.get(place)
-        if data is not None and (not record.intact(place, data) or due_of(place, data) == entry):
-            return ""
-        return f"{place[TOKEN:].decode(errors='replace')!r} is due for what its record does not say"
+        return Look(self.path, self._begin, self._records, self._listed, self._due, self._places).steps()
 
     def check(self) -> list[str]:
         problems = list(chain.from_iterable(self.verify()))
@@ -639,8 +555,8 @@ def _size_in(txn: lmdb.Transaction, meta: Any) -> int:
     return int(txn.get(b"size", b"0", db=meta))
 
 
-def _is_no_space(error: lmdb.Error, path: Path) -> bool:
-    """Return whether a transaction came to nothing because the disk of `path` is full.
+def _is_no_space(error: lmdb.Error, directory: Directory) -> bool:
+    """Return whether a transaction came to nothing because the disk is full.
 
     A disk that fills in the middle of a write takes its first part, and LMDB calls that EIO as well. The pages belong to no
     commit then, as after ENOSPC. Were it a bad disk that is full besides, this commit would not be acknowledged either, and
@@ -649,38 +565,8 @@ def _is_no_space(error: lmdb.Error, path: Path) -> bool:
     # The binding has a class for ENOSPC; a quota it names by its text alone.
     if isinstance(error, lmdb.DiskError) or os.strerror(errno.EDQUOT) in str(error):
         return True
-    return os.strerror(errno.EIO) in str(error) and _free_on_disk(path) < SHORT_WRITE
+    return os.strerror(errno.EIO) in str(error) and directory.free < SHORT_WRITE
 
 
 def _whole_pages(size: int) -> int:
     return -(-size // 65536) * 65536
-
-
-def _free_on_disk(path: Path) -> int:
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize
-
-
-def _own(path: Path) -> int:
-    """Make the directory, if need be, and lock it against every other process; return the lock's descriptor."""
-    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for directory in missing:
-        _sync_directory(directory.parent)
-    lock = os.open(path / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        raise EngineError(f"{path} is in use by another gkv process; give this node a directory of its own") from None
-    return lock
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -15,7 +15,7 @@ NOW = 1_700_000_000_000
 def test_delete_on_a_full_disk_takes_the_reserve_and_gives_way_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = LmdbEngine(tmp_path / "store", "n1", tokens)
     engine.write([Write(Version(NOW << 16, 1), ["a"], [b"1"])], NOW)
-    assert engine._reserve.exists()
+    assert engine.directory.has_reserve
     refused: list[bool] = []
     really = engine._try
 
@@ -29,6 +29,6 @@ def test_delete_on_a_full_disk_takes_the_reserve_and_gives_way_once(tmp_path: Pa
     monkeypatch.setattr(engine, "_try", full_at_first)
     given_way: list[bool] = []
     engine.write([Write(Version(NOW + 1 << 16, 1), ["a"], [None])], NOW, lambda: given_way.append(True))
-    assert (engine.read(["a"], NOW), engine.tombstones, engine._reserve.exists()) == ([None], 1, False)
+    assert (engine.read(["a"], NOW), engine.tombstones, engine.directory.has_reserve) == ([None], 1, False)
     assert given_way == [True]  # a second time would release a lock that the event loop holds
     engine.close()

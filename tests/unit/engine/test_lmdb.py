@@ -14,7 +14,8 @@ import lmdb
 import pytest
 
 from gkv.engine import lmdb as engine_module
-from gkv.engine.lmdb import MIN_MAP, RESERVE_FILE, LmdbEngine
+from gkv.engine.directory import RESERVE
+from gkv.engine.lmdb import MIN_MAP, LmdbEngine
 from gkv.errors import EngineBusy, EngineError, EngineFailed, EngineFull, OutOfRoom
 from gkv.model import Applied, Damage, Version, Write
 from gkv.ring import tokens
@@ -358,7 +359,7 @@ NO_SPACE = [lmdb.DiskError("No space left on device"), lmdb.Error(f"mdb_txn_comm
 def test_full_disk_refuses_values_and_gives_the_reserve_up_for_deletes(start, path, fail, monkeypatch, error):
     free = SimpleNamespace(f_bavail=1 << 30, f_frsize=1)
     engine = start()
-    assert (path / "reserve").stat().st_blocks * 512 >= RESERVE_FILE
+    assert (path / "reserve").stat().st_blocks * 512 >= RESERVE
     puts(engine, {"a": b"1", "b": b"1"}, 1)
     monkeypatch.setattr(os, "statvfs", lambda _path: free)
     free.f_bavail = 1000
