@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gkv.model import Applied, Damage, Record, Value, Write
 
+MAX_KEY = 480
+"""Bytes: with the token before it and what else an index puts there, a key still fits LMDB's 511."""
+
 
 def no_call() -> None:
     """Do nothing: for callers of `Engine.write` whom it is all the same when the disk is waited for."""

@@ -22,7 +22,7 @@ import lmdb
 from gkv.engine import record
 from gkv.engine.cache import Cache
 from gkv.engine.directory import RESERVE, Directory, sync_directory
-from gkv.engine.engine import Engine, no_call
+from gkv.engine.engine import MAX_KEY, Engine, no_call
 from gkv.engine.look import Look
 from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge
 from gkv.engine.record import VALUE
@@ -36,7 +36,6 @@ SHORT_WRITE = 1 << 20
 """With less room on the disk, an EIO is taken for a write that had only some of its bytes taken."""
 MARGIN_PAGES = 16
 """What the pages of the sub-databases do not show: the two meta pages, the list of free pages, the main database."""
-MAX_KEY = 480
 _PAGES_FOR_A_RECORD = 8
 """An upper bound in practice: a leaf in each of three trees, and the branches above them that are not shared."""
 
@@ -56,6 +55,8 @@ _STRUCTURAL = (
 
 
 Done = TypeVar("Done")
+Change = Callable[[Merge, lmdb.Transaction], Done]
+"""Changes records within a transaction, which it neither commits nor aborts."""
 
 
 class LmdbEngine(Engine):
@@ -320,19 +321,14 @@ class LmdbEngine(Engine):
         batches = [(write, self._checked_places(write.keys)) for write in writes]
         sets = any(value is not None for write in writes for value in write.values)
 
-        def merge_all(txn: lmdb.Transaction) -> list[Applied]:
-            counted = _size_in(txn, self._meta)
-            merge = Merge(txn, self._listed, self._due, now)
-            applied = [merge.apply(write, places) for write, places in batches]
-            if merge.grown:
-                txn.put(b"size", b"%d" % (counted + merge.grown), db=self._meta)
-            return applied
+        def merge_all(merge: Merge, _txn: lmdb.Transaction) -> list[Applied]:
+            return [merge.apply(write, places) for write, places in batches]
 
         size = sum(len(value) for write in writes for value in write.values if value is not None)
         self._refuse_during_snapshot(size, sum(len(places) for _, places in batches))
         if sets:
             self._refuse_when_full(size)
-        return self._commit(merge_all, sets, syncing)
+        return self._commit(merge_all, now, sets, syncing)
 
     def _checked_places(self, keys: Sequence[str]) -> list[bytes]:
         places = self._places(keys)
@@ -347,20 +343,16 @@ class LmdbEngine(Engine):
                 return 0
         self._refuse_during_snapshot(0, limit)
 
-        def take(txn: lmdb.Transaction) -> int:
-            counted = _size_in(txn, self._meta)
-            merge = Merge(txn, self._listed, self._due, now)
+        def take(merge: Merge, txn: lmdb.Transaction) -> int:
             taken = 0
             for kind, until in ends:
                 due = self._overdue(txn, kind, until, limit - taken)
                 for entry in due:
                     merge.take(entry)
                 taken += len(due)
-            if merge.grown:
-                txn.put(b"size", b"%d" % (counted + merge.grown), db=self._meta)
             return taken
 
-        return self._commit(take, False, syncing)
+        return self._commit(take, now, False, syncing)
 
     def _overdue(self, txn: lmdb.Transaction, kind: bytes, until: int, limit: int) -> list[bytes]:
         """Return up to `limit` entries of `due`, oldest first."""
@@ -375,24 +367,28 @@ class LmdbEngine(Engine):
                 more = cursor.next()
         return found
 
-    def _commit(self, change: Callable[[lmdb.Transaction], Done], sets: bool, syncing: Callable[[], object]) -> Done:
-        """Run one transaction; `sets` says whether it brings values."""
+    def _commit(self, change: Change[Done], now: int, sets: bool, syncing: Callable[[], object]) -> Done:
+        """Make a change in one transaction; `sets` says whether it brings values."""
         if self.failed is not None:
             raise self.failed
         try:
-            return self._try(change, sets, syncing)
+            return self._try(change, now, sets, syncing)
         except _NoSpaceError as error:
             self._disk_full = True
             if not sets and self.directory.give_up_reserve():
                 with suppress(_NoSpaceError):
-                    return self._try(change, sets, no_call)  # it has been called
+                    return self._try(change, now, sets, no_call)  # it has been called
             raise EngineFull(f"no space is left on the disk of {self.path}; deletes free some") from error
 
-    def _try(self, change: Callable[[lmdb.Transaction], Done], sets: bool, syncing: Callable[[], object]) -> Done:
+    def _try(self, change: Change[Done], now: int, sets: bool, syncing: Callable[[], object]) -> Done:
         txn = None
         try:
             txn = self._begin(write=True)
-            done = change(txn)
+            counted = _size_in(txn, self._meta)
+            merge = Merge(txn, self._listed, self._due, now)
+            done = change(merge, txn)
+            if merge.grown:
+                txn.put(b"size", b"%d" % (counted + merge.grown), db=self._meta)
             used = self._measure_in(txn) if self._max_disk else 0
             if self._max_disk and sets and used > self._bound:
                 raise self._over_bound()

@@ -6,12 +6,11 @@ from itertools import repeat
 
 from sortedcontainers import SortedList
 
-from gkv.engine.engine import Engine, no_call
+from gkv.engine.engine import MAX_KEY, Engine, no_call
 from gkv.engine.record import rank
 from gkv.errors import EngineError
 from gkv.model import Applied, Damage, Record, Value, Version, Write
 
-MAX_KEY = 480
 _HEAP_SLACK = 1_000
 _is_short = frozenset(range(1, MAX_KEY // 4 + 1)).__contains__
 """Whether a key of so many characters has 1 to MAX_KEY bytes, whatever they are."""

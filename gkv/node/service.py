@@ -1,7 +1,6 @@
 """What a node does with frames."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -105,18 +104,14 @@ class Service:
         if request.op == "fetch":
             return self._after(self._commits.pending_for(keys), lambda: Reply(records=self._engine.records_of(keys, wall_ms())))
         if request.op == "keys":
-            listed = partial(self._list, request)
-            return _or_refused(listed) if self._commits.last_pending() is None else partial(_or_refused, listed)
+            limit = min(request.limit, MAX_LISTED)
+            return self._after(
+                self._commits.last_pending(),
+                lambda: Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms())),
+            )
         if document.joining is not None:
             return Reply(refused="changing")
         return self._write(request)
-
-    def _list(self, request: Request) -> Reply:
-        pending = self._commits.last_pending()
-        if pending is not None:
-            pending.wait(monotonic() + COMMIT_WITHIN)
-        limit = min(request.limit, MAX_LISTED)
-        return Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms()))
 
     def _after(self, pending: Pending | None, read: Waiting) -> Reply | Waiting:
         """Read once a write that was acknowledged already is on disk; at once, if there is none."""

@@ -219,10 +219,17 @@ def read_request(frame: bytes) -> Request:
     return _read_keys(op, header, frame, start)
 
 
-def _read_listing(header: Mapping[str, Any]) -> Request:
-    cluster, epoch, prefix, after, limit = (header.get(name) for name in ("cluster", "epoch", "prefix", "after", "limit"))
+def _read_epoch(header: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the cluster and the epoch that a request's sender believes in."""
+    cluster, epoch = header.get("cluster"), header.get("epoch")
     if not isinstance(cluster, str) or type(epoch) is not int:
         raise BadFrame("a request says its cluster and epoch")
+    return cluster, epoch
+
+
+def _read_listing(header: Mapping[str, Any]) -> Request:
+    cluster, epoch = _read_epoch(header)
+    prefix, after, limit = header.get("prefix"), header.get("after"), header.get("limit")
     if not isinstance(prefix, str) or not isinstance(after, str) or _lone_surrogate(prefix + after):
         raise BadFrame("a listing has a prefix and says after which key it goes on")
     if type(limit) is not int or limit < 1:
@@ -253,9 +260,8 @@ def _typed(parts: Sequence[bytes | Damage | None], types: Any) -> list[Value]:
 
 
 def _read_keys(op: str, header: Mapping[str, Any], frame: bytes, start: int) -> Request:
-    cluster, epoch, keys = header.get("cluster"), header.get("epoch"), header.get("keys")
-    if not isinstance(cluster, str) or type(epoch) is not int:
-        raise BadFrame("a request says its cluster and epoch")
+    cluster, epoch = _read_epoch(header)
+    keys = header.get("keys")
     if not isinstance(keys, list):
         raise BadFrame("keys are an array of strings")
     try:

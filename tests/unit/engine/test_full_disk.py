@@ -19,9 +19,9 @@ def test_delete_on_a_full_disk_takes_the_reserve_and_gives_way_once(tmp_path: Pa
     refused: list[bool] = []
     really = engine._try
 
-    def full_at_first(change, sets, syncing):
+    def full_at_first(change, now, sets, syncing):
         if refused:
-            return really(change, sets, syncing)
+            return really(change, now, sets, syncing)
         refused.append(True)
         syncing()
         raise module._NoSpaceError
