@@ -187,6 +187,7 @@ KNOBS = (
     Knob("spawn", count, "0", "start this many nodes as child processes, which end with the proxy", "proxy"),
     Knob("spawn_port", port, "9000", "port of the first of them; the others follow", "proxy"),
     Knob("deadline", duration, "2s", "time for all node calls of one request; what is late is a failedKey"),
+    Knob("drain", duration, "10s", "time that running requests have after SIGTERM"),
     Knob("max_body", size, "32MiB", "largest request body"),
     Knob(
         "names",
@@ -221,6 +222,7 @@ class Settings:
     spawn: int
     spawn_port: int
     deadline: float
+    drain: float
     max_body: int
     names: list[str]
     metrics: bool

@@ -36,6 +36,9 @@ class Peers(Protocol):
     def adopt(self, document: Document, nodes: Sequence[Node]) -> list[int | None]:
         """Give nodes a document; return how many records each holds while it is in force."""
 
+    def reached(self, node: Node) -> None:
+        """Note that a node is there, which may have been away: it has called in. Does not switch greenlets."""
+
 
 class Authority:
     """Keeps `cluster.json` in a directory of its own and the process's view in step with it."""
@@ -126,6 +129,7 @@ class Authority:
             finally:
                 self._changing.release()
         self._last_call[node.id] = monotonic()
+        self._peers.reached(node)
         return self.document
 
     def is_up(self, node_id: str) -> bool:

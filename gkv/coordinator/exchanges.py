@@ -47,6 +47,12 @@ class Exchanges:
         """Give nodes a document; return how many records each holds, None for one that did not take it."""
         return self._counts(Request("adopt", document=document.to_json()), nodes)
 
+    def reached(self, node: Node) -> None:
+        """Note that a node is there: what is for it need not wait for the next attempt to reach it."""
+        channel = self._by_url.get(node.url)
+        if isinstance(channel, Channel):
+            channel.reached()
+
     def _counts(self, request: Request, nodes: Sequence[Node]) -> list[int | None]:
         frame = write_request(request)
         replies = ask_all([(self.to(node), frame) for node in nodes], monotonic() + self._deadline)

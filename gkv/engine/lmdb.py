@@ -178,8 +178,8 @@ class LmdbEngine(Engine):
                 txn.put(b"clean", b"0", db=self._meta)
         except (lmdb.Error, KeyError, ValueError) as error:
             raise EngineError(
-                f"{file} is damaged: {error}. Move the directory {self.path} away and start with an empty one; the node's "
-                f"records are on its replicas"
+                f"{file} is damaged: {error}. Move the directory {self.path} away, then put a snapshot of this node there as "
+                f"{file.name}, or start with an empty one and --accept-loss: there is no other copy of its records"
             ) from error
 
     def close(self) -> None:

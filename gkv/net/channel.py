@@ -31,7 +31,10 @@ REQUEST_IDS = "Gkv-Request-Ids"
 MAX_REQUEST_IDS = 1_024
 
 _FIRST_BACKOFF = 0.05
-_LONGEST_BACKOFF = 1.0
+_LONGEST_BACKOFF = 0.25
+_TRUSTED = 0.25
+"""A connection that was used so lately is taken to be open: a node closes none before it has been idle for twice as long."""
+_FOR_EVER = float("inf")
 _MAX_HEAD = 16_384
 
 
@@ -224,13 +227,23 @@ class Channel:
         self._idle.append(sender)
 
     def reached(self) -> None:
-        """Note that the node takes connections."""
+        """Note that the node is there, so that calls are sent to it at once."""
         self._backoff = 0.0
+        if self._closed_until < _FOR_EVER:
+            self._closed_until = 0.0
 
-    def unreachable(self, why: str) -> None:
-        """Refuse calls for a while: 50 ms after the first failed connection, at most a second after more of them."""
+    def leaving(self) -> None:
+        """Close the connections that nobody uses: the node is about to end, and would wait for them."""
+        for sender in self._idle:
+            sender.disconnect()
+
+    def unreachable(self, why: str, took: float) -> None:
+        """Refuse calls for a while: 50 ms after the first failed connection, 250 ms after more of them.
+
+        It is at least as long as it took to fail: a host that is gone costs those who wait for it half of the time, no more.
+        """
         self._backoff = min(_LONGEST_BACKOFF, self._backoff * 2 or _FIRST_BACKOFF)
-        self._closed_until = monotonic() + self._backoff
+        self._closed_until = monotonic() + max(self._backoff, took)
         self._why_closed = why
         waiting = list(self._outbox)
         self._outbox.clear()
@@ -240,7 +253,7 @@ class Channel:
 
     def close(self) -> None:
         """Give up every connection and every call. Switches greenlets."""
-        self._closed_until = float("inf")
+        self._closed_until = _FOR_EVER
         self._why_closed = "the channel is closed"
         for sender in self._senders:
             sender.greenlet.kill()
@@ -268,6 +281,8 @@ class _Sender:
         self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\n{LENGTHS}: ".encode()
         self._limits = limits
         self._socket: socket.socket | None = None
+        self._used = 0.0
+        """When the last answer came over it."""
         self.greenlet = gevent.spawn(self._run)
 
     def _run(self) -> None:
@@ -278,14 +293,14 @@ class _Sender:
                     try:
                         self._serve(calls)
                     except Exception:  # noqa: BLE001  # the edge of a greenlet: a bug must not take the channel down
-                        self._disconnect()
+                        self.disconnect()
                         say_exception(f"calls to {self._channel.url} were broken off by an internal error")
                 else:
                     self.wake.clear()
                     self._channel.idle(self)
                     self.wake.wait()
         finally:
-            self._disconnect()
+            self.disconnect()
 
     def _serve(self, calls: list[Call]) -> None:
         """Bring these calls to their end, each with one reply."""
@@ -296,7 +311,7 @@ class _Sender:
         try:
             frames = self._exchange(calls)
         except _BrokenError as error:
-            self._disconnect()
+            self.disconnect()
             outcome = Outcome.TIMEOUT if self._expired else None
             for call in calls:
                 self._channel.end(call, outcome or (Outcome.LOST if call.sent else Outcome.UNREACHABLE), str(error))
@@ -333,7 +348,7 @@ class _Sender:
         named = f"{REQUEST_IDS}: {_list_ids(ids)}\r\n".encode() if ids else b""
         request = b"%b%b\r\nContent-Length: %d\r\n%b\r\n%b" % (self._head, lengths.encode(), len(body), named, body)
         self._channel.requests += 1
-        reused = self._socket is not None
+        reused = self._is_open()
         connection = self._connect()
         for call in calls:
             call.sent = True
@@ -344,25 +359,46 @@ class _Sender:
             # request may be repeated, so one more attempt on a new connection is safe.
             if self._expired or not (reused and error.blank):
                 raise
-        self._disconnect()
+        self.disconnect()
         self._channel.reconnects += 1
         return self._round_trip(self._connect(), request, len(calls))
 
+    def _is_open(self) -> bool:
+        """Return whether there is a connection that can be used again; drop one that the node has closed meanwhile.
+
+        A write that is sent into such a one would count as one that the node may have seen.
+        """
+        if self._socket is None:
+            return False
+        if monotonic() - self._used < _TRUSTED:
+            return True
+        self._socket.settimeout(0.0)
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            self._socket.settimeout(None)
+            return True
+        except OSError:
+            pass
+        self.disconnect()
+        return False
+
     def _connect(self) -> socket.socket:
         if self._socket is None:
+            started = monotonic()
             try:
-                wait = max(0.001, min(self._limits.connect, self.expires - monotonic()))
+                wait = max(0.001, min(self._limits.connect, self.expires - started))
                 self._socket = socket.create_connection(self._address, wait)
             except OSError as error:
                 why = f"no connection: {error.strerror or error}"
-                self._channel.unreachable(why)
+                self._channel.unreachable(why, monotonic() - started)
                 raise _BrokenError(why) from None
             self._socket.settimeout(None)  # a timeout here would arm a timer for each wait
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._channel.reached()
         return self._socket
 
-    def _disconnect(self) -> None:
+    def disconnect(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -380,7 +416,7 @@ class _Sender:
                 if not chunk:
                     raise _BrokenError("the connection was closed", blank=not buffer)
                 buffer += chunk
-            size, lengths = _read_head(bytes(buffer[:end]), count)
+            size, lengths, last = _read_head(bytes(buffer[:end]), count)
             if size > self._limits.answer_bytes:
                 raise _BrokenError(f"the answer has {size} bytes, over the limit of {self._limits.answer_bytes}")
             del buffer[: end + 4]
@@ -393,6 +429,10 @@ class _Sender:
             raise _BrokenError(f"the connection broke: {error.strerror or error}", blank=not buffer) from None
         if len(buffer) > size or sum(lengths) != size:
             raise _BrokenError("the answer is not as long as it says")
+        self._used = monotonic()
+        if last:
+            self.disconnect()
+            self._channel.leaving()
         answer = bytes(buffer)
         frames = []
         start = 0
@@ -419,8 +459,8 @@ def _list_ids(ids: list[str]) -> str:
     return ",".join(kept)
 
 
-def _read_head(head: bytes, count: int) -> tuple[int, list[int]]:
-    """Return the length of the body and those of its `count` frames."""
+def _read_head(head: bytes, count: int) -> tuple[int, list[int], bool]:
+    """Return the length of the body, those of its `count` frames, and whether it is the last answer on this connection."""
     status, *lines = head.decode("latin-1").split("\r\n")
     if not status.startswith("HTTP/1.1 200 "):
         raise _BrokenError(f"the answer is {status[:64]!r}")
@@ -431,4 +471,4 @@ def _read_head(head: bytes, count: int) -> tuple[int, list[int]]:
         raise _BrokenError("the answer does not say how long it and its frames are")
     if len(lengths) != count:
         raise _BrokenError(f"{count} frames were sent, {len(lengths)} came back")
-    return int(size), [int(length) for length in lengths]
+    return int(size), [int(length) for length in lengths], headers.get("connection", "").lower() == "close"

@@ -11,8 +11,6 @@ import gevent
 from gevent.event import Event
 from gevent.os import make_nonblocking, nb_read
 
-DRAIN = 10.0
-"""Seconds that running requests have after SIGTERM."""
 _MAX_FILES = 65_536
 
 
@@ -47,8 +45,8 @@ def announce(line: str) -> None:
 def end_on_signals(on_hangup: Callable[[], object]) -> Event:
     """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once.
 
-    SIGHUP calls `on_hangup`, in a greenlet of its own. In a process that was started at a terminal it ends the process too: the
-    terminal is gone, and whoever sat there expects nothing to go on behind their back.
+    SIGHUP calls `on_hangup`, in a greenlet of its own, unless the end has begun. In a process that was started at a terminal it
+    ends the process too: the terminal is gone, and whoever sat there expects nothing to go on behind their back.
     """
     ending = Event()
 
@@ -57,11 +55,15 @@ def end_on_signals(on_hangup: Callable[[], object]) -> Event:
             os._exit(128 + number)
         ending.set()
 
+    def on_sighup() -> None:
+        if not ending.is_set():
+            on_hangup()
+
     ends = [signal.SIGTERM, signal.SIGINT]
     if _at_terminal():
         ends.append(signal.SIGHUP)
     else:
-        gevent.signal_handler(signal.SIGHUP, on_hangup)
+        gevent.signal_handler(signal.SIGHUP, on_sighup)
     for number in ends:
         gevent.signal_handler(number, on_signal, number)
     return ending

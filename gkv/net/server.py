@@ -12,8 +12,10 @@ Nobody's haste costs the others their turn: a socket that always has more to rea
 gives way by itself after some work.
 """
 
+import fcntl
 import struct
 import sys
+import termios
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -102,6 +104,8 @@ class ServerLimits:
     """Without a byte of the answer being taken."""
     linger: float = 1.0
     """How long what still comes is read and dropped after the last answer, so that the client can read it."""
+    recent: float = 1.0
+    """While the server drains: the next request of a client that had an answer so lately is waited for, up to a tick less."""
     tick: float = 0.5
     """How often the clock looks at the connections; all times above are exact to one tick, early or late."""
 
@@ -113,7 +117,10 @@ _WORK_OF_A_REQUEST = 4_096
 _LAGS = 60
 """Ticks over which the loop's worst lag is taken."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_RESET = struct.pack("ii", 1, 0)
+_RESET, _FAREWELL = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+"""How a connection ends when it is closed: at once and for nothing, or after all that was sent."""
+_ACCEPTS = 16
+"""Turns of a hundred connections, more than wait for being accepted."""
 
 IDLE, HEAD, BODY, WORK, WRITE = range(5)
 """What a connection is doing; in WORK it waits for the application, not for the client."""
@@ -224,7 +231,7 @@ class _Connection:
         started = monotonic() if watch is not None else 0.0
         if self._direct is not None:
             answer = self._direct(head.environ, body)
-            keep_alive = head.keep_alive and not self._server.stopping
+            keep_alive = head.keep_alive and (not self._server.stopping or self._has_next())
             if answer.stream is not None:
                 try:
                     return self._go_on(self._send_stream(answer, answer.stream, keep_alive, head.minor))
@@ -240,7 +247,7 @@ class _Connection:
             # The application sees a body of known length: it need not know about chunks.
             del environ["HTTP_TRANSFER_ENCODING"]
             environ["CONTENT_LENGTH"] = str(len(body))
-        return self._go_on(self._answer(environ, head, started) and not self._server.stopping)
+        return self._go_on(self._answer(environ, head, started))
 
     def _note(self, head: Head, status: int, size: int, started: float, request_id: str) -> None:
         """Tell the server's watch of an answer."""
@@ -270,7 +277,7 @@ class _Connection:
         limits = self._limits
         waited = now - self.since
         if self.state == IDLE:
-            return waited > limits.idle or self._server.stopping
+            return waited > limits.idle
         if self.state == HEAD:
             return waited > limits.head
         if self.state == BODY:
@@ -284,6 +291,32 @@ class _Connection:
         how = socket.SHUT_RDWR if self.state in (IDLE, WRITE) else socket.SHUT_RD
         with suppress(OSError):  # the client was faster
             self._socket.shutdown(how)
+
+    def part(self, now: float) -> None:
+        """While the server drains: end the connection when it has had no request for a while, and none is here.
+
+        It ends orderly, with a FIN; what comes nevertheless is read and dropped, since it would turn the FIN into a reset.
+        """
+        if self.state != IDLE or self._buffer:
+            return
+        waited = now - self.since
+        if self.expired:
+            if waited > self._limits.linger:
+                self.expire()
+        elif waited > self._limits.recent and not self._unread():
+            self.expired = True
+            self.since = now
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+
+    def _has_next(self) -> bool:
+        """While the server drains: whether another request, or a part of it, is here and there is still time for it."""
+        return monotonic() < self._server.patient_until and (bool(self._buffer) or self._unread() > 0)
+
+    def _unread(self) -> int:
+        """Return how many bytes have come that were not received yet."""
+        [count] = struct.unpack("i", fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(4)))
+        return int(count)
 
     def forget_head(self) -> None:
         """Read the next head anew, even if it is the same again."""
@@ -306,6 +339,8 @@ class _Connection:
             chunk = b""
         if self.expired:
             if self.state == IDLE:
+                if chunk:
+                    self._linger()
                 raise _GoneError
             raise TooSlow("the rest of the request did not come in time")
         if not chunk:
@@ -413,7 +448,7 @@ class _Connection:
         if not self._status:
             raise ValueError("start_response was not called")
         bodiless = self._status[:3] in ("204", "304")
-        keep_alive = head.keep_alive and not self._server.stopping
+        keep_alive = head.keep_alive and (not self._server.stopping or self._has_next())
         lines = [f"HTTP/1.1 {self._status}\r\n"]
         length = None
         for name, value in self._headers:
@@ -466,10 +501,12 @@ class _Connection:
         """Send an answer piece by piece, in chunks (RFC 9112, 7.1); to HTTP/1.0, up to the end of the connection.
 
         Return whether the connection may be used again. An answer that fails on its way ends without its last chunk, or, where
-        there are none, with a reset, so that nobody takes it for whole.
+        there are none, with a reset, so that nobody takes it for whole; also if it is the process that ends.
         """
         keep_alive = keep_alive and minor > 0
         self._streamed = 0
+        if not minor:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         try:
             self._send(self._assemble(answer, keep_alive, minor))
             for piece in pieces:
@@ -481,9 +518,6 @@ class _Connection:
             raise
         except Exception as error:  # noqa: BLE001  # the edge of a request, as above
             say(f"request {answer.request_id}: the answer broke off: {error}")
-            if not minor:
-                with suppress(OSError):
-                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             raise _GoneError from None
         finally:
             close = getattr(pieces, "close", None)
@@ -491,6 +525,8 @@ class _Connection:
                 close()
         if minor:
             self._send(b"0\r\n\r\n")
+        else:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FAREWELL)
         return keep_alive
 
     def _assemble(self, answer: Rendered, keep_alive: bool, minor: int) -> bytes:
@@ -563,6 +599,8 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self.accepted = 0
         """Connections up to now."""
         self.stopping = False
+        self.patient_until = float("inf")
+        """While it drains, until when requests are answered that were sent before the answer to the one before."""
         self.now = monotonic()
         self.date_line = b""
         self.base_environ = {
@@ -614,14 +652,21 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     def drain(self, seconds: float) -> bool:
         """Accept no more connections, let running requests finish, close all. Return whether all could finish.
 
-        Switches greenlets.
+        A client that has just been answered may be sending its next request: that is answered too, with `Connection: close`.
+        Who has been silent for longer, gets an orderly end. Switches greenlets.
         """
         self.stopping = True
+        for _ in range(_ACCEPTS):
+            if self._watcher is not None:
+                self._do_read()  # to close the socket would reset those who wait for being accepted
         self.close()
-        until = monotonic() + seconds
-        while self.connections and monotonic() < until:
-            for connection in [one for one in self.connections if one.state == IDLE and not one.expired]:
-                connection.expire()
+        now = monotonic()
+        self.patient_until, until = now + self.limits.recent, now + seconds
+        gevent.sleep(0)  # by then everybody who has been accepted is among the connections
+        while self.connections and (now := monotonic()) < until:
+            self.now = now
+            for connection in self.connections:
+                connection.part(now)
             gevent.sleep(0.01)
         finished = not self.connections
         for connection in list(self.connections):

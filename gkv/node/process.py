@@ -15,12 +15,13 @@ from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Clock, Coordinator, Exchanges
 from gkv.engine import Commits, open_engine
-from gkv.errors import GkvError, MemberConflict
+from gkv.errors import EngineError, GkvError, MemberConflict
 from gkv.log import say
 from gkv.model import Node
 from gkv.net import notify
+from gkv.net.activation import inherited
 from gkv.net.channel import ChannelLimits
-from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, raise_file_limit, settle
+from gkv.net.process import announce, end_on_signals, end_with_stdin, raise_file_limit, settle
 from gkv.net.reload import Reload
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.node.app import build_app
@@ -30,6 +31,9 @@ from gkv.node.service import Service
 
 CACHE = 32 << 20
 """Bytes for values that were read lately. The rest of the memory is the system's, for its cache of pages."""
+SHOWN = 1.0
+"""Seconds that a node whose storage has failed says so, to everybody who asks, before it ends: a probe looks once a second, and
+a port at which nobody listens says nothing about the reason."""
 
 
 def run(settings: Settings, reread: Callable[[], Settings]) -> None:
@@ -44,12 +48,15 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     raise_file_limit()
     reload = Reload(settings, reread)
     ending = end_on_signals(reload.run)
-    listener = listen(settings.host, settings.port)
+    listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     me = Node(settings.name or f"{settings.host}:{port}", f"http://{settings.host}:{port}", settings.weight)
     directory = Path(settings.data or f"gkv-data/{port}")
     engine = open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk, CACHE)
     ended: list[GkvError] = []
+
+    def failed() -> bool:
+        return any(isinstance(error, EngineError) for error in ended)
 
     def end_with(error: GkvError) -> None:
         ended.append(error)
@@ -71,7 +78,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
         checks=lambda: [
             ("serving", not ending.is_set()),
             ("member", view.ring is not None),
-            ("disk", not ended),
+            ("disk", not failed()),
         ],
     )
     backup = Backup(commits.snapshot if engine.durable else None)
@@ -107,7 +114,9 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     ending.wait()
     notify.stopping()
     gevent.killall(helpers)
-    server.drain(DRAIN)
+    if failed():
+        gevent.sleep(SHOWN)
+    server.drain(settings.drain)
     exchanges.close()
     commits.close()
     engine.close()

@@ -16,7 +16,8 @@ from gkv.config import Settings
 from gkv.coordinator import Clock, Coordinator, Exchanges
 from gkv.log import say
 from gkv.net import notify
-from gkv.net.process import DRAIN, announce, end_on_signals, raise_file_limit, settle
+from gkv.net.activation import inherited
+from gkv.net.process import announce, end_on_signals, raise_file_limit, settle
 from gkv.net.reload import Reload
 from gkv.net.server import Server, ServerLimits, listen
 from gkv.proxy.app import build_app
@@ -36,7 +37,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     ending = end_on_signals(reload.run)
     view = View()
     exchanges = Exchanges(settings.deadline)
-    listener = listen(settings.host, settings.port)
+    listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     directory = Path(settings.data or "gkv-data/proxy")
     authority = Authority(directory, view, exchanges)
@@ -79,7 +80,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
         ending.wait()
     finally:
         notify.stopping()
-        server.drain(DRAIN)
+        server.drain(settings.drain)
         if children is not None:
             children.end()
         exchanges.close()

@@ -14,7 +14,8 @@ from gkv.errors import Unavailable
 from gkv.net import notify
 
 _JOIN_WITHIN = 30.0
-_END_WITHIN = 12.0
+_END_WITHIN = 2.0
+"""Seconds that a child has beyond its time for running requests."""
 
 
 class Children:
@@ -27,6 +28,7 @@ class Children:
     def __init__(self, proxy: str, settings: Settings, say: Callable[[str], None]) -> None:
         """Start `settings.spawn` nodes that join at the URL `proxy`."""
         self._say = say
+        self._end_within = settings.drain + _END_WITHIN
         self.ports = range(settings.spawn_port, settings.spawn_port + settings.spawn)
         self._processes = {f"{settings.host}:{port}": _start(port, proxy, settings) for port in self.ports}
 
@@ -69,7 +71,7 @@ class Children:
             if process.stdin is not None:
                 with contextlib.suppress(OSError):
                     process.stdin.close()
-        until = monotonic() + _END_WITHIN
+        until = monotonic() + self._end_within
         for process in self._processes.values():
             try:
                 process.wait(max(0.1, until - monotonic()))
@@ -83,6 +85,7 @@ def _start(port: int, proxy: str, settings: Settings) -> subprocess.Popen[bytes]
     command = [sys.executable, "-P", "-m", "gkv.cli", "node", str(port), "--until-stdin-closes"]
     command += ["--host", settings.host, "--name", node_id, "--proxy", proxy]
     command += ["--deadline", f"{settings.deadline * 1000:.0f}ms", "--max-body", f"{settings.max_body}B"]
+    command += ["--drain", f"{settings.drain * 1000:.0f}ms"]
     command += ["--engine", settings.engine, "--durability", settings.durability]
     command += ["--max-disk", f"{settings.max_disk}B" if settings.max_disk else "0"]
     command += ["--tombstone-ttl", f"{settings.tombstone_ttl:.0f}s"]

@@ -75,7 +75,7 @@ def serve() -> Iterator[Callable[..., Running]]:
     def start(app: Any = echo, *, valid: bool = True, **limits: Any) -> Running:
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
-        limits = {"max_body": MAX_BODY, "linger": 0.3, "tick": 0.02} | limits
+        limits = {"max_body": MAX_BODY, "linger": 0.3, "tick": 0.02, "recent": 0.1} | limits
         server = Server(validator(app) if valid else app, listener, render_unread, limits=ServerLimits(**limits))
         server.start()
         started.append(Running(server, port, []))
