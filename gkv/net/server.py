@@ -121,6 +121,8 @@ _RESET, _FAREWELL = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 """How a connection ends when it is closed: at once and for nothing, or after all that was sent."""
 _ACCEPTS = 16
 """Turns of a hundred connections, more than wait for being accepted."""
+_UNWIND = 0.2
+"""How long a drain waits for what it has broken off to give back what it holds; it does, unless it waits for something else."""
 
 IDLE, HEAD, BODY, WORK, WRITE = range(5)
 """What a connection is doing; in WORK it waits for the application, not for the client."""
@@ -671,6 +673,9 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         finished = not self.connections
         for connection in list(self.connections):
             connection.expire()
+        until = monotonic() + _UNWIND
+        while self.connections and monotonic() < until:
+            gevent.sleep(0.01)
         if self._clock is not None:
             self._clock.kill()
         return finished

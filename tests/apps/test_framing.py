@@ -1013,6 +1013,82 @@ def test_drain_waits_for_a_request_that_is_being_sent(serve: Any) -> None:
     assert drained.get(timeout=2) is True
 
 
+def test_drain_answers_the_next_request_of_who_was_just_answered(serve: Any) -> None:
+    running = serve(recent=5.0)
+    client = running.client()
+    client.send(CANARY)
+    assert "connection" not in client.good().headers
+    drained = gevent.spawn(running.server.drain, 5.0)
+    gevent.sleep(0.05)
+    client.send(CANARY)
+    [answer] = client.rest()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    client.socket.close()
+    assert drained.get(timeout=2) is True
+
+
+def test_drain_answers_whoever_waits_for_being_accepted(serve: Any) -> None:
+    running = serve()
+    with blocking_socket.create_connection(("127.0.0.1", running.port), 5) as client:  # the server has not run since
+        client.sendall(CANARY)
+        drained = gevent.spawn(running.server.drain, 5.0)
+        gevent.sleep(0.05)
+        assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    assert drained.get(timeout=2) is True
+
+
+def test_drain_answers_pipelined_requests_that_are_here(gate: Gate, serve: Any) -> None:
+    running = serve(gate, recent=5.0)
+    client = running.client()
+    client.send(lines(first=b"GET /wait HTTP/1.1") + CANARY)
+    assert gate.entered.wait(5)
+    client.send(CANARY)  # this one is still with the kernel
+    drained = gevent.spawn(running.server.drain, 5.0)
+    gevent.sleep(0.05)
+    gate.go_on.set()
+    answers = client.rest()
+    assert [answer.status for answer in answers] == [200] * 3
+    assert [answer.headers.get("connection") for answer in answers] == [None, None, "close"]
+    client.socket.close()
+    assert drained.get(timeout=2) is True
+
+
+def test_drain_ends_a_client_that_never_stops_pipelining(serve: Any) -> None:
+    running = serve(recent=0.2)
+    client = running.client()
+    client.send(CANARY * 20)
+    drained = gevent.spawn(running.server.drain, 5.0)
+    before = monotonic()
+    while (answer := client.read()) is not None and "connection" not in answer.headers:
+        client.send(CANARY)
+    assert answer is not None
+    assert monotonic() - before < 2
+    client.socket.close()
+    assert drained.get(timeout=2) is True
+
+
+def test_drain_does_not_reset_who_writes_into_the_end_of_an_idle_connection(serve: Any) -> None:
+    running = serve(linger=0.5)
+    client = running.client()
+    drained = gevent.spawn(running.server.drain, 5.0)
+    assert client.rest() == []  # the server has nothing more to say
+    for _ in range(3):
+        client.socket.sendall(CANARY)
+        gevent.sleep(0.02)
+        assert client.socket.recv(100) == b""
+    client.socket.close()
+    assert drained.get(timeout=2) is True
+
+
+def test_drain_waits_only_so_long_for_who_keeps_an_ended_connection(serve: Any) -> None:
+    running = serve(linger=0.2)
+    clients = [running.client(), running.client()]
+    drained = gevent.spawn(running.server.drain, 5.0)
+    assert [client.rest() for client in clients] == [[], []]
+    clients[0].socket.sendall(CANARY)
+    assert drained.get(timeout=1.5) is True
+
+
 def test_drain_gives_up_when_its_time_is_over(gate: Gate, serve: Any) -> None:
     running = serve(gate)
     client = running.client()

@@ -279,6 +279,76 @@ def test_unreachable_node_is_left_alone_for_a_while_then_tried_again(peer: Any, 
         gevent.sleep(0.01)
 
 
+def test_node_that_is_there_again_is_tried_at_once(peer: Any, channel: Any) -> None:
+    port = unused_port()
+    to = channel(f"http://127.0.0.1:{port}")
+    assert ask(to).outcome is Outcome.UNREACHABLE
+    peer(echo, port)
+    assert ask(to).outcome is Outcome.UNREACHABLE
+    to.reached()
+    assert ask(to).outcome is Outcome.ANSWERED
+
+
+def test_closed_channel_stays_closed_whoever_is_there_again(peer: Any, channel: Any) -> None:
+    to = channel(peer(echo).url)
+    to.close()
+    to.reached()
+    assert ask(to).outcome is Outcome.UNREACHABLE
+
+
+def test_last_answer_on_a_connection_is_honoured_and_frees_the_node_of_the_idle_ones(peer: Any, channel: Any) -> None:
+    both, ended = Event(), Event()
+    gone = []
+
+    def leaving(connection: Any) -> None:
+        frames = read_request(connection)
+        if frames == [b"first"]:
+            both.wait(5)
+        connection.sendall(answer(frames or []))
+        frames = read_request(connection)
+        if frames is not None:
+            last = answer(frames).replace(b"Content-Length", b"Connection: close\r\nContent-Length", 1)
+            connection.sendall(last)
+            frames = read_request(connection)  # a channel that sent a write now could not know what became of it
+        gone.append(frames)
+        if len(gone) == 2:
+            ended.set()
+
+    node = peer(leaving)
+    to = channel(node.url, connections=2)
+    first = gevent.spawn(ask, to, b"first")
+    gevent.idle()
+    assert ask(to, b"second").outcome is Outcome.ANSWERED
+    both.set()
+    assert first.get(timeout=5).outcome is Outcome.ANSWERED
+    assert node.connections == 2
+    node.stop()
+    assert ask(to, b"last").outcome is Outcome.ANSWERED
+    assert ended.wait(5)
+    assert gone == [None, None]
+    reply = ask(to, b"write")
+    assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
+
+
+def test_connection_that_a_node_ended_while_it_was_idle_is_not_written_to(peer: Any, channel: Any, monkeypatch: Any) -> None:
+    """The node is gone for good: a write that was never sent must not count as one that the node may have seen."""
+    monkeypatch.setattr("gkv.net.channel._TRUSTED", 0.0)
+    ended = Event()
+
+    def one_answer(connection: Any) -> None:
+        connection.sendall(answer(read_request(connection) or []))
+        connection.close()
+        ended.set()
+
+    node = peer(one_answer)
+    to = channel(node.url)
+    assert ask(to).outcome is Outcome.ANSWERED
+    assert ended.wait(5)
+    node.stop()
+    reply = ask(to)
+    assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
+
+
 def test_connection_closed_while_idle_is_replaced_without_a_failure(peer: Any, channel: Any) -> None:
     closing = Event()
 
