@@ -1,4 +1,4 @@
-"""A listening socket that the supervisor holds, as sd_listen_fds(3) has it: systemd's `.socket` units, or whatever does as much.
+"""A listening socket that the supervisor holds, as sd_listen_fds(3) has it: systemd's `.socket` units, or what does as much.
 
 It stays open while the process is started anew. Who connects meanwhile waits in the kernel's queue, and is not refused.
 """
