@@ -157,9 +157,9 @@ class _GoneError(Exception):
 class _Connection:
     """One client's connection: reads requests one after the other and answers them in order."""
 
-    __slots__ = ("_app", "_base", "_buffer", "_direct", "_find", "_head", "_head_data", "_headers", "_limits", "_route",
-                 "_server", "_socket", "_status", "_streamed", "_usual_size", "_work", "_written", "expired", "progress",
-                 "received", "since",
+    __slots__ = ("_app", "_base", "_buffer", "_counted", "_direct", "_find", "_head", "_head_data", "_headers", "_limits",
+                 "_owed", "_route", "_server", "_socket", "_status", "_streamed", "_usual_size", "_work", "_written", "expired",
+                 "progress", "received", "since",
                  "state")  # fmt: skip
 
     def __init__(self, sock: Any, address: Any, server: "Server", _rfile: Any = None) -> None:
@@ -179,6 +179,8 @@ class _Connection:
         self._route: Any = None
         """What the server's watch calls this head's route, when it was asked."""
         self._streamed = 0
+        self._counted = self._owed = False
+        """While the server drains: whether it is known which requests were here, and whether nothing was received since."""
         self._status = ""
         self._headers: list[tuple[str, str]] = []
         self._written: list[bytes] = []
@@ -312,8 +314,16 @@ class _Connection:
                 self._socket.shutdown(socket.SHUT_WR)
 
     def _has_next(self) -> bool:
-        """While the server drains: whether another request, or a part of it, is here and there is still time for it."""
-        return monotonic() < self._server.patient_until and (bool(self._buffer) or self._unread() > 0)
+        """While the server drains: whether there is another request that was here before the first answer since it does.
+
+        All that is here is received then, to tell it from what comes later: a client that always sends more gets an end, too.
+        """
+        if not self._counted:
+            self._counted = self._owed = True
+            if count := self._unread():
+                with suppress(OSError):  # it is gone, which the next wait will tell
+                    self._buffer += self._socket.recv(count)
+        return self._owed and bool(self._buffer)
 
     def _unread(self) -> int:
         """Return how many bytes have come that were not received yet."""
@@ -349,6 +359,7 @@ class _Connection:
             if self.state == BODY:
                 raise BadFraming("the body is shorter than it says")
             raise _GoneError
+        self._owed = False
         self.received += len(chunk)
         self.progress = self._server.now
         self._work += len(chunk)
@@ -601,8 +612,6 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self.accepted = 0
         """Connections up to now."""
         self.stopping = False
-        self.patient_until = float("inf")
-        """While it drains, until when requests are answered that were sent before the answer to the one before."""
         self.now = monotonic()
         self.date_line = b""
         self.base_environ = {
@@ -662,8 +671,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
             if self._watcher is not None:
                 self._do_read()  # to close the socket would reset those who wait for being accepted
         self.close()
-        now = monotonic()
-        self.patient_until, until = now + self.limits.recent, now + seconds
+        until = monotonic() + seconds
         gevent.sleep(0)  # by then everybody who has been accepted is among the connections
         while self.connections and (now := monotonic()) < until:
             self.now = now
