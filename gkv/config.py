@@ -81,6 +81,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def many(text: str) -> int:
+    """Read how many there may be of something."""
+    if not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) <= 65_536:
+        raise ValueError("a number from 1 to 65536")
+    return int(text)
+
+
 def weight(text: str) -> float:
     """Read a node's weight."""
     try:
@@ -140,6 +147,10 @@ def toggle(text: str) -> bool:
     return switch(text)
 
 
+LEAST_ANSWER = 2 << 20
+"""Bytes. A value has one mebibyte at most, and a third more where it is shown as base64."""
+
+
 @dataclass(frozen=True, slots=True)
 class Knob:
     """One setting. `why` says what it is for, with its unit; `parse` raises ValueError with what it takes.
@@ -189,6 +200,9 @@ KNOBS = (
     Knob("deadline", duration, "2s", "time for all node calls of one request; what is late is a failedKey"),
     Knob("drain", duration, "10s", "time that running requests have after SIGTERM"),
     Knob("max_body", size, "32MiB", "largest request body"),
+    Knob("max_answer", size, "64MiB", "most bytes of values that one request may bring; beyond it, 413"),
+    Knob("max_inflight", many, "512", "most requests in work at once, those of members apart; beyond it, 503"),
+    Knob("max_buffered", size, "256MiB", "most bytes that bodies and answers may hold in memory; beyond it, 503"),
     Knob(
         "names",
         names,
@@ -224,6 +238,9 @@ class Settings:
     deadline: float
     drain: float
     max_body: int
+    max_answer: int
+    max_inflight: int
+    max_buffered: int
     names: list[str]
     metrics: bool
     log_format: str
@@ -240,5 +257,9 @@ class Settings:
             )
         if ipaddress.IPv4Address(self.host).is_unspecified:
             raise ConfigError(f"--host {self.host} is no address that others could be sent to; name the one to listen on")
+        if self.max_buffered < max(self.max_body, self.max_answer):
+            raise ConfigError("--max-buffered has to be at least as large as --max-body and --max-answer, for one to fit in")
+        if self.max_answer < LEAST_ANSWER:
+            raise ConfigError(f"--max-answer has to be at least {LEAST_ANSWER >> 20}MiB, for any single value to fit in")
         if self.spawn and not 0 < self.spawn_port <= 65_536 - self.spawn:
             raise ConfigError(f"--spawn-port {self.spawn_port} leaves no room for {self.spawn} ports")

@@ -155,6 +155,13 @@ class Unavailable(GkvError):
     retryable = True
 
 
+class Overloaded(Unavailable):
+    """There is too much to do just now. Nothing has changed."""
+
+    code = "overloaded"
+    title = "Too busy"
+
+
 class ConfigError(GkvError):
     """The settings or the environment cannot work. Commands end with exit code 78."""
 

@@ -127,7 +127,7 @@ class Outcome(Enum):
     UNREACHABLE = "unreachable"
     """No connection, so the node has not seen the call."""
     OVERLOADED = "overloaded"
-    """Too much is waiting for this node already; the call was not sent."""
+    """Too much is waiting for this node already, or it has too much to do, or there is no memory here for its answer."""
     TIMEOUT = "timeout"
     """No answer within the deadline."""
     LOST = "lost"
@@ -145,6 +145,8 @@ class NodeReply(NamedTuple):
     frame: bytes = b""
     sent: bool = False
     detail: str = ""
+    hold: object = None
+    """Keeps memory reserved for a large frame: to be referred to for as long as the frame is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,8 @@ class DataApi:
         SingleKeys(self._coordinator, self._max_body).mount(routes)
         routes.add("GET", "/v1/ring", self.ring)
         routes.add("GET", "/v1/info", self.info)
-        routes.add("GET", "/livez", self.livez)
-        routes.add("GET", "/readyz", self.readyz)
+        routes.add("GET", "/livez", self.livez, lane="operators")
+        routes.add("GET", "/readyz", self.readyz, lane="operators")
 
     def set(self, request: Request) -> Response:
         request.query()

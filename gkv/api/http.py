@@ -175,9 +175,9 @@ def render_problem(error: GkvError, request_id: str) -> Response:
     return Response(json_response(problem).body, "application/problem+json", error.status, headers, request_id)
 
 
-def render_unread(error: GkvError) -> Response:
-    """Render an error of a request that was never read far enough to have an id."""
-    return render_problem(error, new_request_id())
+def render_unread(error: GkvError, environ: Mapping[str, Any] | None = None) -> Response:
+    """Render an error of a request that no route has seen; without `environ`, of one that was never read far enough."""
+    return render_problem(error, new_request_id() if environ is None else Request(environ, b"").id)
 
 
 Handler = Callable[[Request], Response]
@@ -193,10 +193,12 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         self._paths: set[str] = set()
         self._handlers: dict[tuple[str, str], Callable[[Mapping[str, Any], bytes], Response]] = {}
         self._below: dict[str, dict[str, Callable[[Mapping[str, Any], bytes], Response]]] = {}
+        self._lanes: dict[str, str] = {}
 
-    def add(self, methods: str, path: str, handler: Handler) -> None:
-        """Declare a route; `methods` are separated by spaces, and the path is fixed."""
+    def add(self, methods: str, path: str, handler: Handler, *, lane: str = "clients") -> None:
+        """Declare a route; `methods` are separated by spaces, and the path is fixed. `lane` is one of `gkv.net.admission`."""
         self._paths.add(path)
+        self._lanes[path] = lane
         self.route(path, methods.split(), _callback(handler))
         for method in methods.split():
             self._handlers[method, path] = partial(_respond, handler)
@@ -213,6 +215,10 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         self.route(f"{prefix}<:re:(?s:.*)>", methods.split(), _callback(handle))
         for method in methods.split():
             self._below.setdefault(prefix, {})[method] = partial(_respond, handle)
+
+    def lane(self, path: str) -> str:
+        """Return the lane of the requests for a path."""
+        return self._lanes.get(path, "clients")
 
     def template(self, path: str) -> str:
         """Return the route that a path belongs to, as it was declared; "other" for paths that are nothing's. Never a key."""

@@ -18,6 +18,7 @@ from gkv import __version__, log, native
 from gkv.api.http import Request, Response, Routes
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator, Exchanges
+from gkv.net.admission import Admission
 from gkv.net.server import Server
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -157,7 +158,7 @@ class Metrics(Collector):
 
     def mount(self, routes: Routes) -> None:
         """Declare the route."""
-        routes.add("GET", "/metrics", self._show)
+        routes.add("GET", "/metrics", self._show, lane="operators")
 
     def _show(self, request: Request) -> Response:
         request.query()
@@ -175,6 +176,10 @@ def shared_figures(role: str, view: View, server: Server, coordinator: Coordinat
         "gkv_http_connections_limit", "Open connections beyond which further ones are refused", server.limits.connections
     )
     yield figure("gkv_http_connections_accepted_total", "Connections since the start", server.accepted)
+    yield figure(
+        "gkv_http_accept_errors_total", "Attempts to accept a connection that the system refused", server.accept_failures
+    )
+    yield from _admission_figures(server.admission)
     yield figure("gkv_loop_lag_seconds", "How late the event loop was at the worst in the last half minute", server.lag)
     yield figure("gkv_log_lines_dropped_total", "Lines that standard error did not take", log.dropped())
     document = view.document
@@ -185,7 +190,25 @@ def shared_figures(role: str, view: View, server: Server, coordinator: Coordinat
     yield figure(
         "gkv_batch_retries_total", "Parts of batches that were sent once more, to the same node or another", coordinator.retries
     )
+    yield figure(
+        "gkv_retries_refused_total", "Calls to nodes that were not made again, for want of a budget", exchanges.retries.refused
+    )
     yield from _node_figures(view, exchanges)
+
+
+def _admission_figures(admission: Admission) -> Iterator[Figure]:
+    refused = [((reason,), number) for reason, number in admission.refused().items()]
+    yield Figure("gkv_http_rejected_total", "Requests and connections for which there was no room", ("reason",), refused)
+    lanes = {"clients": admission.clients, "members": admission.members}
+    inflight = [((name,), lane.inflight) for name, lane in lanes.items()]
+    yield Figure("gkv_http_inflight", "Requests in work", ("lane",), inflight)
+    yield figure(
+        "gkv_http_inflight_limit", "Requests in work in one lane, beyond which they are refused", admission.clients.limit
+    )
+    buffered = [((name,), lane.budget.used) for name, lane in lanes.items()]
+    yield Figure("gkv_http_buffered_bytes", "Bytes of bodies and answers in memory", ("lane",), buffered)
+    limit = admission.clients.budget.limit
+    yield figure("gkv_http_buffered_limit_bytes", "Those bytes in one lane, beyond which requests are refused", limit)
 
 
 def _node_figures(view: View, exchanges: Exchanges) -> Iterator[Figure]:

@@ -6,7 +6,7 @@ deadline; nothing is reported missing that could not be asked. Leaves to others:
 """
 
 from gkv.coordinator.clock import Clock
-from gkv.coordinator.coordinator import DISK_FULL, Coordinator, Written
+from gkv.coordinator.coordinator import DISK_FULL, MAX_ANSWER, Coordinator, Written
 from gkv.coordinator.exchanges import Exchanges
 
-__all__ = ["DISK_FULL", "Clock", "Coordinator", "Exchanges", "Written"]
+__all__ = ["DISK_FULL", "MAX_ANSWER", "Clock", "Coordinator", "Exchanges", "Written"]

@@ -10,7 +10,7 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator.clock import Clock
 from gkv.coordinator.exchanges import Exchanges, understand
-from gkv.errors import FarAhead, Unavailable
+from gkv.errors import FarAhead, TooLarge, Unavailable
 from gkv.model import Damage, KeyFailure, Node, NodeReply, Outcome, Record, Value, Version
 from gkv.net.channel import ask_all
 from gkv.wire import Batch, Done, Part, PureRouter, router
@@ -22,6 +22,9 @@ _ATTEMPTS = 3
 """A node of another epoch costs one more; so does a join that ends meanwhile, or a clock that is behind. Then something else is
 wrong.
 """
+
+_CURABLE = ("stale", "changing")
+"""Refusals after which `_reconcile` may help."""
 
 _READS = {"get": SIZES, "fetch": RECORDS}
 """What the answer to each starts with; every other op is a write."""
@@ -39,6 +42,7 @@ INDETERMINATE = KeyFailure("indeterminate")
 """The write may show up now, later or never. Repeating it is harmless."""
 STALE = KeyFailure("epoch")
 DISK_FULL = KeyFailure("disk-full")
+TOO_LARGE = KeyFailure("too-large", retryable=False)
 REFUSED = KeyFailure("refused", retryable=False)
 REFUSALS = {
     "stale": STALE,
@@ -46,9 +50,13 @@ REFUSALS = {
     "ahead": KeyFailure("clock-ahead"),
     "full": DISK_FULL,
     "busy": OVERLOADED,
+    "large": TOO_LARGE,
     "failed": INDETERMINATE,
 }
 """By what a node says; everything else is REFUSED."""
+
+MAX_ANSWER = 64 << 20
+"""Bytes of the values that one request may bring."""
 
 
 @dataclass(slots=True)
@@ -70,9 +78,18 @@ class Coordinator:
     A `request_id` goes to the nodes that are asked, for their logs; "" when nobody would look for it.
     """
 
-    def __init__(self, view: View, exchanges: Exchanges, clock: Clock, deadline: float, limits: Limits | None = None) -> None:
-        """`deadline` is in seconds, for a whole request; `limits` bound a batch."""
+    def __init__(
+        self,
+        view: View,
+        exchanges: Exchanges,
+        clock: Clock,
+        deadline: float,
+        limits: Limits | None = None,
+        max_answer: int = MAX_ANSWER,
+    ) -> None:
+        """`deadline` is in seconds, for a whole request; `limits` bound a batch, `max_answer` the bytes that it brings."""
         self.limits = limits or Limits()
+        self._max_answer = max_answer
         self._clock = clock
         self._view = view
         self._exchanges = exchanges
@@ -100,8 +117,14 @@ class Coordinator:
         return self._view.current()[0].replicas
 
     def read(self, batch: Batch, request_id: str = "") -> list[Done]:
-        """Return what became of each part of a get. Switches greenlets."""
-        return self._run(batch, request_id)
+        """Return what became of each part of a get. Raise TooLarge for more than `max_answer` bytes. Switches greenlets."""
+        done = self._run(batch, request_id)
+        size = 0
+        for one in done:
+            size += len(one.frame)
+            if one.failure is TOO_LARGE or size > self._max_answer:
+                raise TooLarge(f"the answer would have more than {self._max_answer} bytes; ask for fewer keys at a time")
+        return done
 
     def write(self, batch: Batch, request_id: str = "") -> Written:
         """Apply a set, a put or a delete. Switches greenlets."""
@@ -152,7 +175,7 @@ class Coordinator:
                 answer = understand(reply)
                 if answer is not None and answer.keys is not None:
                     pages.append(answer.keys)
-                elif answer is None or not self._reconcile(node, answer):
+                elif answer is None or not self._exchanges.retries.take() or not self._reconcile(node, answer):
                     raise Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
             if len(pages) == len(replies):
                 return list(islice(merge(*pages), limit))
@@ -161,6 +184,8 @@ class Coordinator:
     def _run(self, batch: Batch, request_id: str) -> list[Done]:
         """Bring a batch to the owners of its keys; return what became of the parts, which together have each key once."""
         expires = monotonic() + self._deadline
+        retries = self._exchanges.retries
+        retries.earn()
         done: list[Done] = []
         caught_up: set[int] = set()
         parts = batch.parts
@@ -181,14 +206,14 @@ class Coordinator:
                     # What beats it now was not there when it came first: the two are concurrent, and this one is the earlier.
                     done.append(Done(part, count=one.count))
                 elif one.beaten:
-                    if attempt + 1 < _ATTEMPTS and self._catch_up(batch, one.beaten):
+                    if attempt + 1 < _ATTEMPTS and retries.take() and self._catch_up(batch, one.beaten):
                         again += part.positions
                         caught_up.update(part.positions)
                         if batch.op == "delete":  # the next attempt will not find again what this one deleted
                             done.append(Done(Part(part.node, (), b""), count=one.count))
                     else:
                         done.append(Done(part, failure=INDETERMINATE))
-                elif attempt + 1 < _ATTEMPTS and self._reconcile(part.node, one):
+                elif attempt + 1 < _ATTEMPTS and one.refused in _CURABLE and retries.take() and self._reconcile(part.node, one):
                     again += part.positions
                 else:
                     done.append(Done(part, failure=REFUSALS.get(one.refused, REFUSED)))
@@ -236,7 +261,7 @@ def _judge(op: str, part: Part, reply: NodeReply) -> Done | Reply:
     if reply.outcome is not Outcome.ANSWERED:
         return Done(part, failure=_write_failure(reply) if start is None else READ_FAILURES[reply.outcome])
     if start is not None and reply.frame.startswith(start):
-        return Done(part, reply.frame)
+        return Done(part, reply.frame, hold=reply.hold)
     answer = understand(reply)
     if answer is None or (start is not None and not answer.refused):
         return Done(part, failure=INDETERMINATE if start is None else BAD_ANSWER)
@@ -244,6 +269,6 @@ def _judge(op: str, part: Part, reply: NodeReply) -> Done | Reply:
 
 
 def _write_failure(reply: NodeReply) -> KeyFailure:
-    if reply.outcome is Outcome.OVERLOADED:
-        return OVERLOADED
-    return INDETERMINATE if reply.sent else NOT_APPLIED
+    if reply.sent:
+        return INDETERMINATE
+    return OVERLOADED if reply.outcome is Outcome.OVERLOADED else NOT_APPLIED

@@ -5,7 +5,9 @@ from time import monotonic
 
 from gkv.cluster.document import Document
 from gkv.model import Node, NodeReply, Outcome
-from gkv.net.channel import Channel, ChannelFigures, Exchange, ask_all
+from gkv.net.admission import Budget
+from gkv.net.channel import Channel, ChannelFigures, ChannelLimits, Exchange, ask_all
+from gkv.net.retries import Retries
 from gkv.wire.frames import BadFrame, Reply, Request, read_reply, write_request
 
 MAX_CHANNELS = 1_024
@@ -18,9 +20,19 @@ class Exchanges:
     Implements `gkv.cluster.authority.Peers`.
     """
 
-    def __init__(self, deadline: float, local: tuple[str, Exchange] | None = None) -> None:
-        """`deadline` is in seconds, for each call made here."""
+    def __init__(
+        self,
+        deadline: float,
+        local: tuple[str, Exchange] | None = None,
+        budget: Budget | None = None,
+        limits: ChannelLimits | None = None,
+    ) -> None:
+        """`deadline` is in seconds, for each call made here; `budget` for the bytes of answers."""
         self._deadline = deadline
+        self._limits = limits
+        self._budget = budget or Budget()
+        self.retries = Retries()
+        """Of this process: what is asked again takes from it, whoever asks."""
         self._by_url: dict[str, Exchange] = {}
         self._local = local
         if local is not None:
@@ -32,7 +44,7 @@ class Exchanges:
         if exchange is None:
             if len(self._by_url) >= MAX_CHANNELS:
                 self.close()
-            exchange = self._by_url[node.url] = Channel(node.url)
+            exchange = self._by_url[node.url] = Channel(node.url, self._limits, self._budget, self.retries)
         return exchange
 
     def figures(self) -> dict[str, ChannelFigures]:

@@ -6,6 +6,7 @@ An engine is used by two threads: everything but `write` and `reclaim` is called
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 
 from gkv.model import Applied, Damage, Record, Value, Write
 
@@ -46,8 +47,11 @@ class Engine(ABC):
         """Keep the cluster's id with the records. Raise EngineError when there are records of another cluster."""
 
     @abstractmethod
-    def read(self, keys: Sequence[str], now: int) -> list[Value | Damage | None]:
-        """Return the live value of each key in this order, None where there is none."""
+    def read(self, keys: Sequence[str], now: int, room: float = inf) -> list[Value | Damage | None]:
+        """Return the live value of each key in this order, None where there is none.
+
+        An engine that has to copy values may stop when they have more than `room` bytes, and returns fewer of them then.
+        """
 
     @abstractmethod
     def records_of(self, keys: Sequence[str], now: int) -> list[Record | Damage | None]:

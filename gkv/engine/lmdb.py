@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
+from math import inf
 from operator import add, getitem
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,9 @@ MARGIN_PAGES = 16
 """What the pages of the sub-databases do not show: the two meta pages, the list of free pages, the main database."""
 _PAGES_FOR_A_RECORD = 8
 """An upper bound in practice: a leaf in each of three trees, and the branches above them that are not shared."""
+
+_READ_STEP = 32
+"""Records, of a mebibyte each at most, that are copied between two looks at how much that is by now: 0.03 us for each."""
 
 _TOKENS_AT = [slice(start, start + TOKEN) for start in range(0, 1024 * TOKEN, TOKEN)]
 
@@ -224,14 +228,16 @@ class LmdbEngine(Engine):
             return [place for at in range(0, len(keys), 1024) for place in self._places(keys[at : at + 1024])]
         return list(map(add, map(getitem, repeat(self._tokens(keys)), _TOKENS_AT), map(str.encode, keys)))
 
-    def read(self, keys: Sequence[str], now: int) -> list[Value | Damage | None]:
+    def read(self, keys: Sequence[str], now: int, room: float = inf) -> list[Value | Damage | None]:
         found: list[Value | Damage | None] = self._cache.get(keys)  # type: ignore[assignment]  # list is invariant
         if None not in found:
             return found
         absent = [at for at, value in enumerate(found) if value is None]
         wanted = [keys[at] for at in absent]
         places = self._places(wanted)
-        stored = self._stored(places)
+        stored = self._stored(places, room)
+        if len(stored) < len(places):
+            return found[: absent[len(stored)]]
         values = record.values(places, stored, now)
         for at, value in zip(absent, values, strict=True):
             found[at] = value
@@ -251,11 +257,23 @@ class LmdbEngine(Engine):
         found = zip(places, self._stored(places), strict=True)
         return [None if data is None else record.unpack(place, data, now) for place, data in found]
 
-    def _stored(self, places: list[bytes]) -> list[bytes | None]:
-        """Return the bytes at these places; b"", which is no record, for all when LMDB finds its pages damaged."""
+    def _stored(self, places: list[bytes], room: float = inf) -> list[bytes | None]:
+        """Return the bytes at these places; b"", which is no record, for all when LMDB finds its pages damaged.
+
+        Stop soon after they have more than `room` bytes.
+        """
         try:
             with self._begin() as txn:
-                return list(map(txn.get, places))
+                if len(places) <= _READ_STEP or room == inf:
+                    return list(map(txn.get, places))
+                copied: list[bytes | None] = []
+                for at in range(0, len(places), _READ_STEP):
+                    step = list(map(txn.get, places[at : at + _READ_STEP]))
+                    copied += step
+                    room -= sum(map(len, filter(None, step)))
+                    if room < 0:
+                        break
+                return copied
         except lmdb.BadValsizeError:  # too long ever to have been written; the others are read as usual
             fits = [place for place in places if len(place) <= TOKEN + MAX_KEY]
             found = dict(zip(fits, self._stored(fits), strict=True))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import repeat
+from math import inf
 
 from sortedcontainers import SortedList
 
@@ -58,7 +59,7 @@ class MemoryEngine(Engine):
 
     # --- reading ----------------------------------------------------------------------------------------------------------
 
-    def read(self, keys: Sequence[str], now: int) -> list[Value | Damage | None]:
+    def read(self, keys: Sequence[str], now: int, room: float = inf) -> list[Value | Damage | None]:  # noqa: ARG002  # no copies
         if self._due and self._due[0][0] <= now:
             self._expire(now)
         return list(map(self._values.get, keys))

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from time import monotonic
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
@@ -22,7 +23,9 @@ from gevent.hub import Waiter, get_hub
 
 from gkv.log import say_exception
 from gkv.model import NodeReply, Outcome
+from gkv.net.admission import LARGE, Budget
 from gkv.net.deadlines import deadlines
+from gkv.net.retries import Retries
 
 PATH = "/internal/frames"
 LENGTHS = "Gkv-Frames"
@@ -51,6 +54,7 @@ class ChannelLimits:
     gathered_bytes: int = 4 << 20
     """Beyond the first frame of a request."""
     answer_bytes: int = 256 << 20
+    """Twice what a node answers at most."""
     connect: float = 1.0
 
 
@@ -70,11 +74,11 @@ class Call:
         self.reply: NodeReply | None = None
         self._asking = asking
 
-    def finish(self, outcome: Outcome, frame: bytes = b"", detail: str = "") -> bool:
+    def finish(self, outcome: Outcome, frame: bytes = b"", detail: str = "", hold: object = None) -> bool:
         """Set the reply and return True. Only the first time counts: whoever asked may have given up already."""
         if self.reply is not None:
             return False
-        self.reply = NodeReply(outcome, frame, self.sent, detail)
+        self.reply = NodeReply(outcome, frame, self.sent, detail, hold)
         self._asking.one_less()
         return True
 
@@ -153,8 +157,17 @@ class ChannelFigures:
 class Channel:
     """All calls from this process to the node at one URL."""
 
-    def __init__(self, url: str, limits: ChannelLimits | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        limits: ChannelLimits | None = None,
+        budget: Budget | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        """`budget` is for the bytes of answers."""
         self.url = url
+        self.budget = budget or Budget()
+        self.retries = retries or Retries()
         self._limits = limits or ChannelLimits()
         self._outbox: deque[Call] = deque()
         self._outbox_bytes = 0
@@ -262,11 +275,16 @@ class Channel:
 
 
 class _BrokenError(Exception):
-    """The connection, or what came over it, is of no use. `blank` when not a byte of an answer had come."""
+    """The connection, or what came over it, is of no use.
 
-    def __init__(self, detail: str, *, blank: bool = False) -> None:
+    `blank` when not a byte of an answer had come, `refused` when the node has certainly done nothing, `outcome` if it is known.
+    """
+
+    def __init__(self, detail: str, *, blank: bool = False, refused: bool = False, outcome: Outcome | None = None) -> None:
         super().__init__(detail)
         self.blank = blank
+        self.refused = refused
+        self.outcome = outcome
 
 
 class _Sender:
@@ -309,17 +327,18 @@ class _Sender:
         ended = False
         deadlines.add(self)
         try:
-            frames = self._exchange(calls)
+            frames, hold = self._exchange(calls)
         except _BrokenError as error:
             self.disconnect()
-            outcome = Outcome.TIMEOUT if self._expired else None
+            outcome = Outcome.TIMEOUT if self._expired else error.outcome
             for call in calls:
+                call.sent = call.sent and not error.refused
                 self._channel.end(call, outcome or (Outcome.LOST if call.sent else Outcome.UNREACHABLE), str(error))
             ended = True
         else:
             answered = 0
             for call, frame in zip(calls, frames, strict=True):
-                answered += call.finish(Outcome.ANSWERED, frame)
+                answered += call.finish(Outcome.ANSWERED, frame, "", hold)
             self._channel.count(answered, len(calls) - answered)
             ended = True
         finally:
@@ -339,14 +358,15 @@ class _Sender:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _exchange(self, calls: list[Call]) -> list[bytes]:
-        """Send the calls as one request and return the frames of the answer."""
+    def _exchange(self, calls: list[Call]) -> tuple[list[bytes], object]:
+        """Send the calls as one request and return the frames of the answer, and what keeps the memory for them."""
         frames = [call.frame for call in calls]
-        lengths = ",".join([str(len(frame)) for frame in frames])
-        body = b"".join(frames)
+        sizes = list(map(len, frames))
+        lengths = ",".join(map(str, sizes))
         ids = [call.request_id for call in calls if call.request_id]
         named = f"{REQUEST_IDS}: {_list_ids(ids)}\r\n".encode() if ids else b""
-        request = b"%b%b\r\nContent-Length: %d\r\n%b\r\n%b" % (self._head, lengths.encode(), len(body), named, body)
+        head = b"%b%b\r\nContent-Length: %d\r\n%b\r\n" % (self._head, lengths.encode(), sum(sizes), named)
+        request = b"".join([head, *frames])
         self._channel.requests += 1
         reused = self._is_open()
         connection = self._connect()
@@ -357,7 +377,7 @@ class _Sender:
         except _BrokenError as error:
             # A node that restarted, or closed the idle connection, breaks it before the first byte of an answer. Every
             # request may be repeated, so one more attempt on a new connection is safe.
-            if self._expired or not (reused and error.blank):
+            if self._expired or not (reused and error.blank) or not self._channel.retries.take():
                 raise
         self.disconnect()
         self._channel.reconnects += 1
@@ -403,7 +423,7 @@ class _Sender:
             self._socket.close()
             self._socket = None
 
-    def _round_trip(self, connection: socket.socket, request: bytes, count: int) -> list[bytes]:
+    def _round_trip(self, connection: socket.socket, request: bytes, count: int) -> tuple[list[bytes], object]:
         buffer = bytearray()
         try:
             sent = connection.send(request)  # sendall would ask the kernel for its buffer's size each time
@@ -417,8 +437,7 @@ class _Sender:
                     raise _BrokenError("the connection was closed", blank=not buffer)
                 buffer += chunk
             size, lengths, last = _read_head(bytes(buffer[:end]), count)
-            if size > self._limits.answer_bytes:
-                raise _BrokenError(f"the answer has {size} bytes, over the limit of {self._limits.answer_bytes}")
+            hold = self._make_room(size) if size > LARGE else None
             del buffer[: end + 4]
             while len(buffer) < size:
                 chunk = connection.recv(min(size - len(buffer), 1 << 20))
@@ -434,12 +453,21 @@ class _Sender:
             self.disconnect()
             self._channel.leaving()
         answer = bytes(buffer)
-        frames = []
-        start = 0
-        for length in lengths:
-            frames.append(answer[start : start + length])
-            start += length
-        return frames
+        frames = [answer]
+        if count > 1:
+            buffer.clear()
+            starts = accumulate(lengths[:-1], initial=0)
+            frames = [answer[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+        return frames, hold
+
+    def _make_room(self, size: int) -> object:
+        """Take memory for an answer; return what keeps it."""
+        if size > self._limits.answer_bytes:
+            raise _BrokenError(f"the answer has {size} bytes, over the limit of {self._limits.answer_bytes}")
+        hold = self._channel.budget.hold(size)
+        if hold is None:
+            raise _BrokenError(f"there is no memory for an answer of {size} bytes", outcome=Outcome.OVERLOADED)
+        return hold
 
 
 def _list_ids(ids: list[str]) -> str:
@@ -463,7 +491,8 @@ def _read_head(head: bytes, count: int) -> tuple[int, list[int], bool]:
     """Return the length of the body, those of its `count` frames, and whether it is the last answer on this connection."""
     status, *lines = head.decode("latin-1").split("\r\n")
     if not status.startswith("HTTP/1.1 200 "):
-        raise _BrokenError(f"the answer is {status[:64]!r}")
+        busy = status.startswith("HTTP/1.1 503 ")
+        raise _BrokenError(f"the answer is {status[:64]!r}", refused=busy, outcome=Outcome.OVERLOADED if busy else None)
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     size = headers.get("content-length", "")
     lengths = headers.get(LENGTHS.lower(), "").split(",")

@@ -6,16 +6,21 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import gevent
 from gevent.event import Event
 from gevent.os import make_nonblocking, nb_read
 
+from gkv.net.server import ServerLimits
+
 _MAX_FILES = 65_536
+_LEAST_KEPT, _MOST_KEPT = 32, 256
+"""Files that are kept for channels, the engine, the clock and what the interpreter opens: a quarter of all, within these."""
 
 
-def raise_file_limit() -> None:
-    """Let this process have as many open files, connections above all, as it may ask for, up to 65,536.
+def raise_file_limit() -> int:
+    """Let this process have as many open files, connections above all, as it may ask for, up to 65,536; return how many.
 
     The usual soft limit, 1,024, is there for programs that use select().
     """
@@ -23,6 +28,19 @@ def raise_file_limit() -> None:
     wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return _MAX_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def server_limits(max_body: int, files: int) -> ServerLimits:
+    """Return the bounds of a server in a process that may have so many open files.
+
+    >>> server_limits(1 << 20, 1_024).connections
+    768
+    """
+    kept = max(_LEAST_KEPT, min(_MOST_KEPT, files // 4))
+    usual = ServerLimits(max_body=max_body)
+    return replace(usual, connections=min(usual.connections, max(1, files - kept)), spare=kept // 16)
 
 
 def settle() -> None:

@@ -30,8 +30,9 @@ import gevent
 from gevent import socket  # by name, so that it needs no patched process
 from gevent.pywsgi import WSGIServer
 
-from gkv.errors import BadFraming, GkvError, InternalError, TooSlow, Unavailable
+from gkv.errors import BadFraming, GkvError, InternalError, Overloaded, TooSlow, Unavailable
 from gkv.log import say, say_exception
+from gkv.net.admission import LARGE, Admission
 from gkv.net.http1 import MAX_HEAD, ChunkedBody, Head, HostNames, diagnose, parse_head
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -68,6 +69,16 @@ class Application(Protocol):
         It is asked once for a head that comes again and again, and must leave the environment as it is.
         """
 
+    def lane(self, path: str) -> str:
+        """Return the lane of requests for a path, one of `Admission.lanes`; asked as often as `find`."""
+
+
+class Render(Protocol):
+    """Makes an answer of an error that the server met."""
+
+    def __call__(self, error: GkvError, environ: Mapping[str, Any] | None = None, /) -> Rendered:
+        """`environ` is that of a request which was read whole."""
+
 
 class Watch(Protocol):
     """What is told of every request. It does not switch greenlets, and does not raise."""
@@ -92,6 +103,8 @@ class ServerLimits:
     max_body: int = 32 << 20
     connections: int = 4_096
     """Beyond it a connection is answered 503 and closed."""
+    spare: int = 16
+    """Connections beyond that in which members and operators are still served; and how many may be waiting to be refused."""
     idle: float = 75.0
     """Between two requests."""
     head: float = 9.5
@@ -114,6 +127,9 @@ _RECEIVE = 65_536
 _TURN = 65_536
 _WORK_OF_A_REQUEST = 4_096
 """After a turn of so many bytes received, or of pipelined requests that count for bytes, a connection lets the others run."""
+_ACCEPT_PAUSE = 0.1
+"""Seconds for which nobody is accepted after the system had no file descriptor, or no memory, for another connection."""
+_SAY_EVERY = 60.0
 _LAGS = 60
 """Ticks over which the loop's worst lag is taken."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -157,9 +173,9 @@ class _GoneError(Exception):
 class _Connection:
     """One client's connection: reads requests one after the other and answers them in order."""
 
-    __slots__ = ("_app", "_base", "_buffer", "_counted", "_direct", "_find", "_head", "_head_data", "_headers", "_limits",
-                 "_owed", "_route", "_server", "_socket", "_status", "_streamed", "_usual_size", "_work", "_written", "expired",
-                 "progress", "received", "since",
+    __slots__ = ("_app", "_base", "_beyond", "_buffer", "_charged", "_counted", "_direct", "_find", "_head", "_head_data", "_headers",
+                 "_lane", "_limits", "_loop", "_owed", "_route", "_server", "_socket", "_status", "_streamed", "_usual_size", "_work",
+                 "_written", "expired", "progress", "received", "since",
                  "state")  # fmt: skip
 
     def __init__(self, sock: Any, address: Any, server: "Server", _rfile: Any = None) -> None:
@@ -169,6 +185,12 @@ class _Connection:
         self._find = server.find
         self._direct: Callable[[Mapping[str, Any], bytes], Rendered] | None = None
         self._limits = server.limits
+        self._lane = server.admission.clients
+        self._loop = server.loop
+        self._beyond = False
+        """Whether there was no room for this connection, so that only members and operators are served in it."""
+        self._charged = 0
+        """Bytes that the lane's budget has given for the request under way."""
         self._base = server.base_environ | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
         self._buffer = bytearray()
         self._head: Head | None = None
@@ -192,15 +214,17 @@ class _Connection:
 
     def handle(self) -> None:
         """Serve the connection to its end; gevent calls this in a greenlet of its own."""
-        connections = self._server.connections
-        if len(connections) >= self._limits.connections:
-            self._refuse(Unavailable(f"{self._limits.connections} connections are open already", retry_after=1))
-            self._close()
+        connections, limits = self._server.connections, self._limits
+        self._beyond = len(connections) >= limits.connections
+        if self._beyond and len(connections) >= limits.connections + limits.spare:
+            self._turn_away()
             return
         connections.add(self)
         self._server.accepted += 1
         try:
             while self._serve_one():
+                if self._charged:
+                    self._discharge()
                 if self._buffer:  # else it will most likely have to wait for the next one
                     self._work += _WORK_OF_A_REQUEST
                     if self._work >= _TURN:
@@ -210,8 +234,35 @@ class _Connection:
         except (_GoneError, OSError):
             pass
         finally:
+            self._discharge()
             connections.discard(self)
             self._close()
+
+    def _turn_away(self) -> None:
+        """Refuse a connection for which there is no room at all; without a word when many are being refused already."""
+        server = self._server
+        if server.turning_away < self._limits.spare:
+            server.turning_away += 1
+            self._refuse(self._no_room())
+            server.turning_away -= 1
+        else:
+            server.admission.refused_connections += 1
+        self._close()
+
+    def _no_room(self) -> GkvError:
+        self._server.admission.refused_connections += 1
+        return Unavailable(f"{self._limits.connections} connections are open already", retry_after=1)
+
+    def _charge(self, size: int, *, must: bool = False) -> bool:
+        """Take so many bytes of memory for this request, if there is room."""
+        fits = self._lane.budget.take(size, must=must)
+        if fits:
+            self._charged += size
+        return fits
+
+    def _discharge(self) -> None:
+        self._lane.budget.give_back(self._charged)
+        self._charged = 0
 
     def _serve_one(self) -> bool:
         """Read and answer one request; return whether another may follow."""
@@ -233,8 +284,18 @@ class _Connection:
         self.state = WORK
         watch = self._server.watch
         started = monotonic() if watch is not None else 0.0
+        lane = self._lane
+        if not lane.enter(self._loop.iteration):
+            return self._shed(self._server.too_many, head, started)
         if self._direct is not None:
-            answer = self._direct(head.environ, body)
+            try:
+                answer = self._direct(head.environ, body)
+            finally:
+                lane.leave()
+            size = len(answer.body)
+            large = size > LARGE
+            if large and not self._charge(size, must=lane.always_answers):
+                return self._shed(self._server.too_much, head, started)
             keep_alive = head.keep_alive and (not self._server.stopping or self._has_next())
             if answer.stream is not None:
                 try:
@@ -243,7 +304,7 @@ class _Connection:
                     self._note(head, answer.status, self._streamed, started, answer.request_id)
             if watch is not None:
                 self._note(head, answer.status, len(answer.body), started, answer.request_id)
-            self._send(self._assemble(answer, keep_alive, head.minor))
+            self._send(self._assemble(answer, keep_alive, head.minor), charged=large)
             return self._go_on(keep_alive)
         environ = head.environ.copy()
         environ["wsgi.input"] = BytesIO(body)
@@ -252,6 +313,18 @@ class _Connection:
             del environ["HTTP_TRANSFER_ENCODING"]
             environ["CONTENT_LENGTH"] = str(len(body))
         return self._go_on(self._answer(environ, head, started))
+
+    def _shed(self, error: GkvError, head: Head, started: float) -> bool:
+        """Refuse a request that was read whole; return whether another may follow."""
+        answer = self._server.render(error, head.environ)
+        if started:
+            self._note(head, answer.status, len(answer.body), started, answer.request_id)
+        keep_alive = head.keep_alive and (not self._server.stopping or self._has_next())
+        data = self._assemble(answer, keep_alive, head.minor)
+        if head.environ["REQUEST_METHOD"] == "HEAD":
+            data = data[: len(data) - len(answer.body)]
+        self._send(data)
+        return self._go_on(keep_alive)
 
     def _note(self, head: Head, status: int, size: int, started: float, request_id: str) -> None:
         """Tell the server's watch of an answer."""
@@ -281,7 +354,7 @@ class _Connection:
         limits = self._limits
         waited = now - self.since
         if self.state == IDLE:
-            return waited > limits.idle
+            return waited > (limits.linger if self._beyond else limits.idle)
         if self.state == HEAD:
             return waited > limits.head
         if self.state == BODY:
@@ -393,19 +466,34 @@ class _Connection:
             self._route = None
             self._usual_size = -1 if head.length < 0 or head.expects_continue else len(data) + head.length
             self._direct = self._find(head.environ["REQUEST_METHOD"], head.environ["PATH_INFO"])
+            self._take_lane(head.environ["PATH_INFO"])
         del buffer[: end + 4]
         return head
 
+    def _take_lane(self, path: str) -> None:
+        server = self._server
+        self._lane = server.admission.lanes[server.lane_of(path)]
+        if self._beyond:
+            # A member stays for long; an operator's next question may find room, or not.
+            self._beyond = len(server.connections) > self._limits.connections and self._lane is not server.admission.members
+            if self._beyond and self._lane is server.admission.clients:
+                raise self._no_room()
+
     def _read_body(self, head: Head) -> bytes:
         buffer = self._buffer
+        chunked = head.length < 0
+        if (chunked or len(buffer) < head.length) and not self._charge(len(buffer) if chunked else head.length):
+            raise _no_memory()
         if head.expects_continue and not buffer:
             self._send(_CONTINUE)
         self._enter(BODY)
         self.received = len(buffer)
-        if head.length < 0:
+        if chunked:
             decoder = ChunkedBody(self._limits.max_body)
             while (body := decoder.feed(buffer)) is None:
                 self._receive()
+                if self.received > self._charged and not self._charge(self.received - self._charged):
+                    raise _no_memory()
             return body
         while len(buffer) < head.length:
             self._receive()
@@ -444,13 +532,16 @@ class _Connection:
         return keep_alive
 
     def _run(self, environ: dict[str, Any]) -> bytes:
-        result = self._app(environ, self._start_response)
         try:
-            body = result[0] if type(result) is list and len(result) == 1 else b"".join(result)
+            result = self._app(environ, self._start_response)
+            try:
+                body = result[0] if type(result) is list and len(result) == 1 else b"".join(result)
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
         finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
+            self._lane.leave()
         return b"".join(self._written) + body if self._written else body
 
     def _render(self, body: bytes, method: str, head: Head) -> tuple[bytes, bool]:
@@ -487,17 +578,26 @@ class _Connection:
             body = b""
         return b"%b%b\r\n%b" % (text.encode("latin-1"), self._server.date_line, body), keep_alive
 
-    def _send(self, data: bytes) -> None:
-        """Send all of it. Switches greenlets when the client does not keep up."""
+    def _send(self, data: bytes, *, charged: bool = False) -> None:
+        """Send all of it; `charged` says that the budget knows of it. Switches greenlets when the client does not keep up.
+
+        A client that does not take even a small answer, when there is no memory to wait for it, is given up.
+        """
         self._enter(WRITE)
         sent = self._socket.send(data)
         if sent < len(data):
-            rest = memoryview(data)
-            while sent < len(data):
-                if self.expired:
-                    raise _GoneError
-                sent += self._socket.send(rest[sent:])
-                self.progress = self._server.now
+            budget, size = self._lane.budget, 0 if charged else len(data)
+            if not budget.take(size, must=charged or self._lane.always_answers):
+                raise _GoneError
+            try:
+                rest = memoryview(data)
+                while sent < len(data):
+                    if self.expired:
+                        raise _GoneError
+                    sent += self._socket.send(rest[sent:])
+                    self.progress = self._server.now
+            finally:
+                budget.give_back(size)
 
     def _refuse(self, error: GkvError) -> None:
         """Answer a request that could not be read, or that there is no room for. Nothing more is read as a request."""
@@ -581,6 +681,15 @@ def _find_nothing(_method: str, _path: str) -> None:
     """Stand in for `find` of an application that has only WSGI's way."""
 
 
+def _no_memory() -> GkvError:
+    return Overloaded("requests and answers take all the memory that they may; ask again later", retry_after=1)
+
+
+def _clients(_path: str) -> str:
+    """Stand in for `lane` of such an application."""
+    return "clients"
+
+
 class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     """Serves an application on a listening socket, from `start` to `drain`.
 
@@ -594,12 +703,21 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self,
         app: WSGIApp | Application,
         listener: Any,
-        render: Callable[[GkvError], Rendered],
+        render: Render,
         names: Iterable[str] = (),
         limits: ServerLimits | None = None,
+        admission: Admission | None = None,
     ) -> None:
         super().__init__(listener, app, log=None)
         self.find = getattr(app, "find", _find_nothing)
+        self.lane_of = getattr(app, "lane", _clients)
+        self.admission = admission or Admission()
+        self.too_many = Overloaded("too many requests are in work; nothing has changed", retry_after=1)
+        self.too_much = _no_memory()
+        self.turning_away = 0
+        """Connections that are being refused."""
+        self.accept_failures = 0
+        self._said_no_files = float("-inf")
         host, port = listener.getsockname()[:2]
         self._address = host, port
         self._lags: deque[float] = deque([0.0], _LAGS)
@@ -646,6 +764,26 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self._tick()
         self._clock = gevent.spawn(self._run_clock)
         super().start()
+
+    def do_read(self) -> Any:
+        """Accept a connection; gevent calls this when one is there. Where the system cannot, try again a little later.
+
+        The connection stays in the system's queue, so the socket would be ready again and again: gevent writes a stack trace
+        each time.
+        """
+        try:
+            return super().do_read()
+        except OSError as error:
+            if self.is_fatal_error(error):
+                raise
+            self.accept_failures += 1
+            if self.now - self._said_no_files > _SAY_EVERY:
+                self._said_no_files = self.now
+                say(f"cannot accept connections now: {error.strerror}; those that are open go on")
+            self.stop_accepting()
+            self._timer = self.loop.timer(_ACCEPT_PAUSE)
+            self._timer.start(self._start_accepting_if_started)
+            return None
 
     def _tick(self) -> None:
         self.now = monotonic()

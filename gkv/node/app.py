@@ -50,6 +50,6 @@ def build_app(
 
     routes = Routes()
     data.mount(routes)
-    routes.add("POST", PATH, frames)
+    routes.add("POST", PATH, frames, lane="members")
     routes.add("GET", "/v1/snapshot", copy)
     return routes

@@ -20,10 +20,11 @@ from gkv.log import say
 from gkv.model import Node
 from gkv.net import notify
 from gkv.net.activation import inherited
+from gkv.net.admission import Admission
 from gkv.net.channel import ChannelLimits
-from gkv.net.process import announce, end_on_signals, end_with_stdin, raise_file_limit, settle
+from gkv.net.process import announce, end_on_signals, end_with_stdin, raise_file_limit, server_limits, settle
 from gkv.net.reload import Reload
-from gkv.net.server import Server, ServerLimits, listen
+from gkv.net.server import Server, listen
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
 from gkv.node.health import Health
@@ -45,7 +46,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     settings.check()
     if native.warning:
         say(native.warning)
-    raise_file_limit()
+    files = raise_file_limit()
     reload = Reload(settings, reread)
     ending = end_on_signals(reload.run)
     listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
@@ -66,10 +67,12 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     commits = Commits(engine, tombstone_ttl=ttl, durability=settings.durability, on_failure=end_with)
     clock = Clock(directory / "clock" if engine.durable else None)  # the engine has locked the directory
     view = View()
-    service = Service(me.id, view, engine, commits, clock, ttl)
-    exchanges = Exchanges(settings.deadline, local=(me.url, service))
+    admission = Admission(settings.max_inflight, settings.max_buffered)
+    service = Service(me.id, view, engine, commits, clock, ttl, settings.max_answer, admission)
+    channels = ChannelLimits(answer_bytes=4 * settings.max_answer)
+    exchanges = Exchanges(settings.deadline, (me.url, service), admission.clients.budget, channels)
     health = Health(engine)
-    coordinator = Coordinator(view, exchanges, clock, settings.deadline)
+    coordinator = Coordinator(view, exchanges, clock, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
         view,
         coordinator,
@@ -83,9 +86,9 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     )
     backup = Backup(commits.snapshot if engine.durable else None)
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
-    limits = ServerLimits(max_body=ChannelLimits().gathered_bytes + 2 * settings.max_body)
+    limits = server_limits(channels.gathered_bytes + 2 * settings.max_body, files)
     app = build_app(data, service.answer, backup.begin, limits.max_body)
-    server = Server(app, listener, render_unread, settings.names, limits)
+    server = Server(app, listener, render_unread, settings.names, limits, admission)
 
     def figures() -> Iterator[Figure]:
         yield from shared_figures("node", view, server, coordinator, exchanges)

@@ -1,6 +1,7 @@
 """What a node does with frames."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -8,17 +9,21 @@ import gevent
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
+from gkv.coordinator import MAX_ANSWER
 from gkv.coordinator.clock import Clock, wall_ms
 from gkv.engine import Commits, Engine, Pending
 from gkv.errors import EngineFull, FarAhead, GkvError, Unavailable
 from gkv.model import Outcome, Value, Write
+from gkv.net.admission import LARGE, Admission
 from gkv.net.channel import Call
-from gkv.wire.frames import BadFrame, Reply, Request, read_request, write_reply
+from gkv.wire.frames import BadFrame, NoRoom, Reply, Request, read_request, write_reply
 
 COMMIT_WITHIN = 30.0
 """Seconds that a write waits for the disk. Its coordinator has given up far earlier."""
 MAX_LISTED = 10_001
 """Keys in one page."""
+_GATHERED = 2
+"""Times `max_answer` that the answers to one gathered request may have, beyond the small ones."""
 
 Waiting = Callable[[], Reply]
 """Waits for what has been begun, and returns the answer to it. Switches greenlets."""
@@ -31,8 +36,21 @@ class Service:
     admitted is counted by `_settled_count`, which waits for it.
     """
 
-    def __init__(self, node_id: str, view: View, engine: Engine, commits: Commits, clock: Clock, tombstone_ttl: int) -> None:
-        """`tombstone_ttl` is in ms."""
+    def __init__(
+        self,
+        node_id: str,
+        view: View,
+        engine: Engine,
+        commits: Commits,
+        clock: Clock,
+        tombstone_ttl: int,
+        max_answer: int = MAX_ANSWER,
+        admission: Admission | None = None,
+    ) -> None:
+        """`tombstone_ttl` is in ms; `max_answer` bounds the bytes that one frame brings, `admission` those of all together."""
+        admission = admission or Admission()
+        self._max_answer = max_answer
+        self._own, self._others = admission.clients.budget, admission.members.budget
         self._id = node_id
         self._view = view
         self._engine = engine
@@ -49,31 +67,58 @@ class Service:
         if isinstance(begun, Request):
             begun = self._read([begun])[0]
         if isinstance(begun, Reply):
-            call.finish(Outcome.ANSWERED, write_reply(begun))
+            self._finish(call, begun)
         else:
-            gevent.spawn(lambda: call.finish(Outcome.ANSWERED, write_reply(begun())))
+            gevent.spawn(lambda: self._finish(call, begun()))
+
+    def _finish(self, call: Call, reply: Reply) -> None:
+        frame = self._write_reply(reply, self._max_answer)
+        hold = self._own.hold(len(frame)) if len(frame) > LARGE else None
+        if hold is None and len(frame) > LARGE:
+            frame = write_reply(Reply(refused="busy"))
+        call.finish(Outcome.ANSWERED, frame, "", hold)
+
+    def _write_reply(self, reply: Reply, room: int) -> bytes:
+        try:
+            return write_reply(reply, min(room, self._max_answer))
+        except NoRoom:
+            # Alone it might go; if not, it never will.
+            return write_reply(Reply(refused="large" if room >= self._max_answer else "busy"))
 
     def answer(self, frames: Sequence[bytes]) -> list[bytes]:
         """Answer frames, in their order. Does not raise on any input. Switches greenlets when it has to wait for the disk.
 
         All are begun before the first is waited for: the writes among them go to the disk together, and the gets are one call
-        of the engine.
+        of the engine. Together the answers have few times `max_answer` bytes; a get that does not fit is refused.
         """
         begun = [self._begin(frame) for frame in frames]
         gets = [one for one in begun if isinstance(one, Request)]
         read = iter(self._read(gets) if gets else ())
         answers = []
+        room = _GATHERED * self._max_answer
+        holds = []
         for one in begun:
-            reply = next(read) if isinstance(one, Request) else one
-            answers.append(write_reply(reply if isinstance(reply, Reply) else reply()))
+            done = next(read) if isinstance(one, Request) else one
+            reply = done if isinstance(done, Reply) else done()
+            frame = self._write_reply(reply, room)
+            if len(frame) > LARGE:
+                hold = self._others.hold(len(frame)) if len(frame) <= room + LARGE else None
+                if hold is None:
+                    frame = write_reply(Reply(refused="busy"))
+                holds.append(hold)
+                room -= len(frame)
+            answers.append(frame)
         return answers
 
-    def _read(self, gets: Sequence[Request]) -> list[Reply]:
+    def _read(self, gets: Sequence[Request]) -> Sequence[Reply | Waiting]:
         keys = gets[0].keys if len(gets) == 1 else [key for get in gets for key in get.keys]
         try:
-            values = self._engine.read(keys, wall_ms())
+            values = self._engine.read(keys, wall_ms(), self._max_answer)
         except GkvError as error:
             return [_refused(error)] * len(gets)
+        if len(values) < len(keys):
+            # They are too many bytes together, perhaps not each for itself. Values of one at a time are in memory then.
+            return [partial(self._read_alone, get.keys) for get in gets]
         replies = []
         start = 0
         for get in gets:
@@ -81,6 +126,13 @@ class Service:
             replies.append(Reply(values=values[start:end]))
             start = end
         return replies
+
+    def _read_alone(self, keys: Sequence[str]) -> Reply:
+        def read() -> Reply:
+            values = self._engine.read(keys, wall_ms(), self._max_answer)
+            return Reply(values=values) if len(values) == len(keys) else Reply(refused="large")
+
+        return _or_refused(read)
 
     def _begin(self, frame: bytes) -> Reply | Waiting | Request:
         """Do what can be done at once; return a get that is to be read, the answer, or what waits for it."""
@@ -98,9 +150,7 @@ class Service:
         keys = request.keys
         if request.op == "get":
             pending = self._commits.pending_for(request.keys)
-            return (
-                request if pending is None else self._after(pending, lambda: Reply(values=self._engine.read(keys, wall_ms())))
-            )
+            return request if pending is None else self._after(pending, partial(self._read_alone, keys))
         if request.op == "fetch":
             return self._after(self._commits.pending_for(keys), lambda: Reply(records=self._engine.records_of(keys, wall_ms())))
         if request.op == "keys":

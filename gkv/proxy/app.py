@@ -52,5 +52,5 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
     routes = Routes()
     data.mount(routes)
     routes.add("GET", "/v1/cluster", show)
-    routes.add("POST", "/v1/cluster/nodes", join)
+    routes.add("POST", "/v1/cluster/nodes", join, lane="members")
     return routes

@@ -17,9 +17,11 @@ from gkv.coordinator import Clock, Coordinator, Exchanges
 from gkv.log import say
 from gkv.net import notify
 from gkv.net.activation import inherited
-from gkv.net.process import announce, end_on_signals, raise_file_limit, settle
+from gkv.net.admission import Admission
+from gkv.net.channel import ChannelLimits
+from gkv.net.process import announce, end_on_signals, raise_file_limit, server_limits, settle
 from gkv.net.reload import Reload
-from gkv.net.server import Server, ServerLimits, listen
+from gkv.net.server import Server, listen
 from gkv.proxy.app import build_app
 from gkv.proxy.spawn import Children
 
@@ -32,17 +34,19 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     settings.check()
     if native.warning:
         say(native.warning)
-    raise_file_limit()
+    files = raise_file_limit()
     reload = Reload(settings, reread)
     ending = end_on_signals(reload.run)
     view = View()
-    exchanges = Exchanges(settings.deadline)
+    admission = Admission(settings.max_inflight, settings.max_buffered)
+    channels = ChannelLimits(answer_bytes=4 * settings.max_answer)
+    exchanges = Exchanges(settings.deadline, budget=admission.clients.budget, limits=channels)
     listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     directory = Path(settings.data or "gkv-data/proxy")
     authority = Authority(directory, view, exchanges)
     clock = Clock(directory / "clock")  # the authority has locked the directory
-    coordinator = Coordinator(view, exchanges, clock, settings.deadline)
+    coordinator = Coordinator(view, exchanges, clock, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
         view,
         coordinator,
@@ -50,9 +54,8 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
         info=lambda: {"role": "proxy"},
         checks=lambda: [("serving", not ending.is_set()), ("members", view.ring is not None)],
     )
-    limits = ServerLimits(max_body=settings.max_body)
     app = build_app(data, authority)
-    server = Server(app, listener, render_unread, settings.names, limits)
+    server = Server(app, listener, render_unread, settings.names, server_limits(settings.max_body, files), admission)
 
     def figures() -> Iterator[Figure]:
         yield from shared_figures("proxy", view, server, coordinator, exchanges)

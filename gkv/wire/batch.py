@@ -39,6 +39,8 @@ class Done:
     frame: bytes = b""
     failure: KeyFailure | None = None
     count: int = 0
+    hold: object = None
+    """As in `NodeReply`."""
 
 
 class Batch(ABC):

@@ -18,6 +18,7 @@ otherwise answers `stale` with its own document instead of doing anything.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import ujson
@@ -34,6 +35,10 @@ DAMAGED = -2
 
 class BadFrame(ValueError):
     """What was received is no frame, or not one that was expected."""
+
+
+class NoRoom(Exception):
+    """The values of a reply have more bytes than it may have."""
 
 
 @dataclass(slots=True)  # not frozen: two are made for each call, and freezing costs 1 us each
@@ -64,7 +69,8 @@ class Reply:
     `values` is the answer to a get, `records` to a fetch, `keys` to a listing, `count` to everything else: records written,
     replaced by a put, deleted, or held. `beaten` comes with the answer to a write: the greatest stamp of another origin that
     one of its items lost against, 0 when none did. `refused` is empty, or why nothing was done: "stale" (the epochs differ),
-    "changing" (no writes while the cluster changes), "ahead" (the version is from the future), "full", "busy", or a sentence.
+    "changing" (no writes while the cluster changes), "ahead" (the version is from the future), "full", "busy", "large" (there
+    is more than an answer may have), or a sentence.
     `document` is the node's, None when it has none; it comes with "stale".
     """
 
@@ -118,8 +124,8 @@ def _with_values(header: dict[str, Any], values: Sequence[Value]) -> bytes:
     return _line(header) + payload
 
 
-def write_reply(reply: Reply) -> bytes:
-    """Write a reply as a frame.
+def write_reply(reply: Reply, room: float = inf) -> bytes:
+    """Write a reply as a frame; raise NoRoom, before any value is copied, when they have more than `room` bytes.
 
     >>> write_reply(Reply(values=[b'"hello"', None]))
     b'{"sizes":[7,-1]}\\n"hello"'
@@ -129,13 +135,17 @@ def write_reply(reply: Reply) -> bytes:
     if reply.keys is not None:
         return _line({"keys": reply.keys})
     if reply.records is not None:
-        return _write_records(reply.records)
+        return _write_records(reply.records, room)
     if not reply.values:
         return _line({"count": reply.count, "beaten": reply.beaten} if reply.beaten else {"count": reply.count})
     try:
         sizes = [MISSING if value is None else len(value) for value in reply.values]  # type: ignore[arg-type]
+        if sum(sizes) > room:
+            raise NoRoom
         return _line({"sizes": sizes}) + b"".join([value for value in reply.values if value is not None])  # type: ignore[misc]
     except TypeError:  # there is a blob among them, or damage; to look for that first would cost every get
+        if sum([len(value) for value in reply.values if isinstance(value, bytes | Blob)]) > room:
+            raise NoRoom from None
         values = [show(value) if isinstance(value, Blob) else value for value in reply.values]
         return _line({"sizes": _sizes(values)}) + b"".join([value for value in values if isinstance(value, bytes)])
 
@@ -144,10 +154,12 @@ def _sizes(values: Sequence[Value | Damage | None]) -> list[int]:
     return [MISSING if value is None else DAMAGED if value is Damage.DAMAGED else len(value) for value in values]
 
 
-def _write_records(records: Sequence[Record | Damage | None]) -> bytes:
+def _write_records(records: Sequence[Record | Damage | None], room: float) -> bytes:
     """Write the answer to a fetch. A tombstone has a version and no value."""
     known = [record if isinstance(record, Record) else None for record in records]
     values = [None if record is None else record.value for record in known]
+    if sum([len(value) for value in values if value is not None]) > room:
+        raise NoRoom
     plain = [value.data if isinstance(value, Blob) else value for value in values]
     header = {
         "versions": [record and str(record.version) for record in known],

@@ -24,6 +24,9 @@ DEFAULTS = Settings(
     deadline=2.0,
     drain=10.0,
     max_body=32 << 20,
+    max_answer=64 << 20,
+    max_inflight=512,
+    max_buffered=256 << 20,
     names=[],
     metrics=True,
     log_format="text",
@@ -62,6 +65,8 @@ DEFAULTS = Settings(
         (config.port, "65535", 65_535),
         (config.count, "0", 0),
         (config.count, "99", 99),
+        (config.many, "1", 1),
+        (config.many, "65536", 65_536),
         (config.weight, "1", 1.0),
         (config.weight, "0.25", 0.25),
         (config.weight, "1e3", 1_000.0),
@@ -116,6 +121,7 @@ def test_parser_valid_text_returns_the_value(read, text, value):
         (config.one_of("sync", "async"), ["", "Sync", "sync ", "async,sync", "asyn", "0"]),
         (config.port, ["", "-1", "65536", "99999", "123456", "80 ", "0x50", "http", "8080\n", "8_0"]),
         (config.count, ["", "-1", "100", "1.0", "two", "1\n"]),
+        (config.many, ["", "0", "-1", "65537", "100000", "1.0", "many", "1\n"]),
         (config.weight, ["", "0", "-1", "1000.1", "nan", "inf", "-inf", "heavy", "1e400"]),
         (config.name, ["-a", ".a", ":a", "a b", "a/b", "a" * 65, "\u00e9", "a\n", " "]),
         (
@@ -187,6 +193,9 @@ OTHERS = {
     "deadline": ("400ms", 0.4),
     "drain": ("3s", 3.0),
     "max_body": ("1KiB", 1024),
+    "max_answer": ("4MiB", 4 << 20),
+    "max_inflight": ("64", 64),
+    "max_buffered": ("1GiB", 1 << 30),
     "names": ("gkv.example,gkv", ["gkv.example", "gkv"]),
     "metrics": ("0", False),
     "log_format": ("json", "json"),
@@ -341,6 +350,26 @@ def test_check_other_host_with_insecure_passes(arguments, environment):
 def test_check_unspecified_host_raises_even_with_insecure(arguments):
     with pytest.raises(ConfigError, match=r"--host 0\.0\.0\.0"):
         parse("proxy", ["--host", "0.0.0.0", *arguments], {}).check()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fits"),
+    [
+        (["--max-buffered", "64MiB"], True),
+        (["--max-buffered", "63MiB"], False),
+        (["--max-body", "257MiB"], False),
+        (["--max-answer", "257MiB"], False),
+        (["--max-answer", "2MiB"], True),
+        (["--max-answer", "1MiB"], False),
+    ],
+)
+def test_check_one_request_has_to_fit_into_memory_and_one_value_into_an_answer(arguments, fits):
+    settings = parse("proxy", arguments, {})
+    if fits:
+        settings.check()
+    else:
+        with pytest.raises(ConfigError, match="has to be at least"):
+            settings.check()
 
 
 @pytest.mark.parametrize(("port", "fits"), [("65530", True), ("65531", False), ("65535", False)])
