@@ -446,6 +446,24 @@ def test_unit_passes_systemds_own_checks(tmp_path: Path, name: str) -> None:
     assert secured.returncode == 0, secured.stdout[-300:] + secured.stderr
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing (Debian package systemd)")
+@pytest.mark.parametrize(("name", "command", "arguments"), [("gkv-proxy", "proxy", []), ("gkv-node@9000", "node", ["9000"])])
+def test_socket_unit_is_what_systemd_takes_and_has_the_address_of_the_settings(
+    tmp_path: Path, name: str, command: str, arguments: list[str]
+) -> None:
+    for kind in ("service", "socket"):
+        text = (DEPLOY / "systemd" / f"{name.replace('9000', '')}.{kind}").read_text()
+        (tmp_path / f"{name}.{kind}").write_text(re.sub(r"/opt/gkv/bin/\S+", "/bin/true", text))
+    unit = tmp_path / f"{name}.socket"
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=DEADLINE
+    )
+    complaints = [line for line in checked.stderr.splitlines() if name in line]
+    assert (checked.returncode, complaints) == (0, []), checked.stderr
+    settings = parse(command, ["--config", str(DEPLOY / "gkv.toml"), *arguments], {})
+    assert f"ListenStream={settings.host}:{settings.port}\n" in unit.read_text().replace("%i", "9000")
+
+
 def test_container_is_built_in_stages_and_runs_as_nobody() -> None:
     lines = (DEPLOY / "Containerfile").read_text().splitlines()
     stages = [line for line in lines if line.startswith("FROM ")]
