@@ -2,14 +2,14 @@
 
     python benchmarks/http/restart.py [--clients 6] [--port 18080] [--json FILE]
 
-Starts gkv for itself, a proxy and two nodes with records on disk, and puts it under the load of clients on connections that are
-kept alive, each a process that sets and gets keys at both nodes in turn. Then it restarts the proxy and each node: by SIGTERM and
-by kill -9 with a socket that the program opens itself, and by SIGTERM with one that is handed over (LISTEN_FDS).
+Starts gkv for itself, a proxy and two nodes with records on disk, and puts it under the load of clients on connections that
+are kept alive, each a process that sets and gets keys at both nodes in turn. Then it restarts the proxy and each node: by SIGTERM
+and by kill -9 with a socket that the program opens itself, and by SIGTERM with one that is handed over (LISTEN_FDS).
 
 For each it prints how long the program took to end and then to be ready again, and what became of the requests from the signal
-until a second after that: how many there were and how many failed, as `refused` connections, as `reset` ones (a connection closed
-without an answer is one), as answers with `5xx` or as 200 with a `failedKey`; how many keys failed, by code; and the window from the
-begin of the first to that of the last failed request. Other work on the machine makes the times longer.
+until a second after that: how many there were and how many failed, as `refused` connections, as `reset` ones (a connection
+closed without an answer is one), as answers with `5xx` or as 200 with a `failedKey`; how many keys failed, by code; and the
+window from the begin of the first to that of the last failed request. Other work on the machine makes the times longer.
 """
 
 import argparse
