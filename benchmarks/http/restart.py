@@ -3,8 +3,8 @@
     python benchmarks/http/restart.py [--clients 6] [--port 18080] [--json FILE]
 
 Starts gkv for itself, a proxy and two nodes with records on disk, and puts it under the load of clients on connections that
-are kept alive, each a process that sets and gets keys at both nodes in turn. Then it restarts the proxy and each node: by SIGTERM
-and by kill -9 with a socket that the program opens itself, and by SIGTERM with one that is handed over (LISTEN_FDS).
+are kept alive, each a process that sets and gets keys at both nodes in turn. Then it restarts the proxy and each node: by
+SIGTERM and by kill -9 with a socket that the program opens itself, and by SIGTERM with one that is handed over (LISTEN_FDS).
 
 For each it prints how long the program took to end and then to be ready again, and what became of the requests from the signal
 until a second after that: how many there were and how many failed, as `refused` connections, as `reset` ones (a connection

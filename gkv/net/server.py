@@ -173,9 +173,9 @@ class _GoneError(Exception):
 class _Connection:
     """One client's connection: reads requests one after the other and answers them in order."""
 
-    __slots__ = ("_app", "_base", "_beyond", "_buffer", "_charged", "_counted", "_direct", "_find", "_head", "_head_data", "_headers",
-                 "_lane", "_limits", "_loop", "_owed", "_route", "_server", "_socket", "_status", "_streamed", "_usual_size", "_work",
-                 "_written", "expired", "progress", "received", "since",
+    __slots__ = ("_app", "_base", "_beyond", "_buffer", "_charged", "_counted", "_direct", "_find", "_head", "_head_data",
+                 "_headers", "_lane", "_limits", "_loop", "_owed", "_route", "_server", "_socket", "_status", "_streamed",
+                 "_usual_size", "_work", "_written", "expired", "progress", "received", "since",
                  "state")  # fmt: skip
 
     def __init__(self, sock: Any, address: Any, server: "Server", _rfile: Any = None) -> None:
