@@ -65,7 +65,7 @@ def read_all(proxy: Program, keys: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for start in range(0, len(keys), 1_000):
         asked = [{"key": key} for key in keys[start : start + 1_000]]
-        # The proxy tries a node that it could not reach once a second.
+        # The proxy does not try a node at once that it could not reach.
         answer = wait_for("an answer of both nodes", partial(_ask, proxy, asked))
         found |= {row["key"]: row["value"] for row in answer["existedKey"]}
     return found
