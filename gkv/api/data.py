@@ -63,6 +63,7 @@ class DataApi:
 
     def set(self, request: Request) -> Response:
         request.query()
+        request.refuse_conditions()
         written = self._coordinator.write(self._read(request, "set"), request.trace)
         if written.failed or request.accepts_json():
             return _counts(f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"', written.failed)
@@ -83,6 +84,7 @@ class DataApi:
 
     def delete(self, request: Request) -> Response:
         request.query()
+        request.refuse_conditions()
         deleted = self._coordinator.write(self._read(request, "delete"), request.trace)
         return _counts(f'"deleted":{deleted.keys}', deleted.failed)
 

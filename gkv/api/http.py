@@ -20,6 +20,7 @@ from gkv.errors import (
     GkvError,
     InternalError,
     InvalidParameter,
+    NotSupported,
     SyntaxProblem,
     TooLarge,
     UnknownPath,
@@ -34,6 +35,14 @@ PROBLEM = "application/problem+json"
 
 _request_id = re.compile(r"[!-~]{1,128}").fullmatch
 _bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+_CONDITIONS = {
+    "HTTP_IF": "If",
+    "HTTP_IF_MATCH": "If-Match",
+    "HTTP_IF_NONE_MATCH": "If-None-Match",
+    "HTTP_IF_MODIFIED_SINCE": "If-Modified-Since",
+    "HTTP_IF_UNMODIFIED_SINCE": "If-Unmodified-Since",
+    "HTTP_IF_RANGE": "If-Range",
+}
 _id_prefix = os.urandom(6).hex()
 _id_counter = itertools.count(1)
 
@@ -132,6 +141,12 @@ class Request:
         content_type = self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
         if content_type != JSON:
             raise WrongContentType(f"this call takes Content-Type: {JSON}")
+
+    def refuse_conditions(self) -> None:
+        """Raise NotSupported for a write that is to happen only if something holds; RFC 9110, 13.1, and RFC 4918, 10.4."""
+        if not self.environ.keys().isdisjoint(_CONDITIONS):
+            name = next(_CONDITIONS[name] for name in self.environ if name in _CONDITIONS)
+            raise NotSupported(f"{name} on a write is not available in this version; nothing has changed")
 
     def path_below(self, prefix: str) -> str:
         """Return what follows `prefix` in the path, as it was sent; raise UnknownPath when the prefix itself has an escape."""
@@ -244,9 +259,9 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, after PEP 3333."""
         if not _is_utf8(environ["PATH_INFO"]):
-            response = _respond(_refuse_path, None, environ)
-            start_response(_STATUS_LINES[response.status], _headers(response))
-            return [response.body]
+            return _answer(_refuse_path, environ, start_response)
+        if "%" in environ.get(RAW_PATH, "") and not environ[RAW_PATH].startswith(tuple(self._below)):
+            return _answer(_refuse_escapes, environ, start_response)
         answer: Iterable[bytes] = super().__call__(environ, start_response)
         return answer
 
@@ -280,6 +295,17 @@ def _is_utf8(path: str) -> bool:
 
 def _refuse_path(_request: Request) -> Response:
     raise SyntaxProblem("the path is not UTF-8")
+
+
+def _refuse_escapes(request: Request) -> Response:
+    """Refuse a fixed path that is written in another way: who watches paths in front of gkv may not know it again."""
+    raise UnknownPath(f"there is nothing at {request.environ[RAW_PATH][:256]}")
+
+
+def _answer(handler: Handler, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    response = _respond(handler, None, environ)
+    start_response(_STATUS_LINES[response.status], _headers(response))
+    return [response.body]
 
 
 def _respond(handler: Handler, doc: Description | None, environ: Mapping[str, Any], body: bytes | None = None) -> Response:

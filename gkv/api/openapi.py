@@ -44,7 +44,7 @@ _HEADERS: Mapping[str, tuple[str, Schema]] = {
     "Allow": ("methods that the path takes, separated by commas", {"type": "string", "pattern": "^[A-Z]+(, ?[A-Z]+)*$"}),
     "WWW-Authenticate": ("how to say who asks", {"type": "string", "pattern": "^Bearer"}),
 }
-_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
+_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After", 504: "Retry-After"}
 _PROBLEM = shape(
     "type title status detail retryable instance",
     "errors",
@@ -165,7 +165,8 @@ def _responses(method: str, doc: Operation, shared: dict[str, Any]) -> dict[str,
     for error in (*_ALWAYS, *doc.problems):
         errors.setdefault(error.status, {})[error.code] = error.title
     for failure in doc.failures:
-        errors.setdefault(503 if failure.retryable else 500, {})[failure.code] = NoDefiniteAnswer.title
+        unanswered = NoDefiniteAnswer("", failure.code, retryable=failure.retryable)
+        errors.setdefault(unanswered.status, {})[failure.code] = unanswered.title
     rendered = {}
     for status in sorted({*errors, *doc.answers}):
         codes = errors.get(status, {})

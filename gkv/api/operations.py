@@ -204,7 +204,7 @@ SET = Operation(
     },
     f"An invalid item refuses the whole batch. Of a key that stands twice, the last item is stored. {_NO_BODY_TYPE}",
     body={JSON: Content(ref("SetBatch"), [{"key": "hi", "value": "hello"}, {"key": "brief", "value": [1, 2.50], "ttl": 3600}])},
-    problems=(InvalidItem,),
+    problems=(InvalidItem, NotSupported),
 )
 GET = Operation("Get the values of keys", _GET_ANSWERS, _NO_BODY_TYPE, (_STRICT,), _KEY_BATCH, problems=(InvalidItem,))
 GET_BY_QUERY = Operation("Get the values of keys", _GET_ANSWERS, "", (_KEYS, _STRICT), problems=(InvalidItem,))
@@ -213,7 +213,7 @@ DELETE = Operation(
     {200: Answer("How many existed", {JSON: Content(ref("Deleted"), {"deleted": 1})}), **_unfinished("Deleted")},
     _NO_BODY_TYPE,
     body=_KEY_BATCH,
-    problems=(InvalidItem,),
+    problems=(InvalidItem, NotSupported),
 )
 LOCATE = Operation("Find the nodes of keys", _LOCATED, _NO_BODY_TYPE, body=_KEY_BATCH, problems=(InvalidItem,))
 LOCATE_BY_QUERY = Operation("Find the nodes of keys", _LOCATED, parameters=(_KEYS,), problems=(InvalidItem,))

@@ -79,7 +79,7 @@ class SingleKeys:
 
     def put(self, request: Request, path: str) -> Response:
         key = decode_key(path, self._limits)
-        _refuse_conditions(request)
+        request.refuse_conditions()
         ttl = _read_ttl(self._read_query(request).get("ttl"))
         written = self._coordinator.put(key, self._read_value(request), ttl, request.trace)
         for failure in written.failed.values():
@@ -89,7 +89,7 @@ class SingleKeys:
 
     def delete(self, request: Request, path: str) -> Response:
         key = decode_key(path, self._limits)
-        _refuse_conditions(request)
+        request.refuse_conditions()
         self._read_query(request)
         deleted = self._coordinator.delete(key, request.trace)
         for failure in deleted.failed.values():
@@ -144,14 +144,6 @@ def _fail(failure: KeyFailure) -> NoReturn:
         raise EngineFull("the disk of the node that holds the key is full; nothing has changed. Deletes free room")
     detail = _WHY.get(failure.code, "the node that holds the key gives no answer now")
     raise NoDefiniteAnswer(detail, failure.code, retryable=failure.retryable)
-
-
-def _refuse_conditions(request: Request) -> None:
-    """Raise NotSupported for a write that is to happen only if something holds; RFC 9110, 13.1, and RFC 4918, 10.4."""
-    for name in request.environ:
-        if name.startswith("HTTP_IF_") or name == "HTTP_IF":
-            header = name.removeprefix("HTTP_").replace("_", "-").title()
-            raise NotSupported(f"{header} on a write is not available in this version; nothing has changed")
 
 
 def _read_tags(text: str) -> Iterator[str]:
