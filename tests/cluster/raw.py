@@ -2,7 +2,9 @@
 
 import socket
 from contextlib import suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from jsonschema import Draft202012Validator
 
 from tests.cluster.conftest import Answer, Program
 
@@ -64,6 +66,28 @@ def refused(program: Program, data: bytes) -> Answer:
         with suppress(ConnectionResetError):
             assert stream.read() == b""
     return answer
+
+
+def keeps_to(document: dict[str, Any], method: str, path: str, answer: Answer) -> None:
+    """Check that an OpenAPI document has this answer: its status, its type, its headers and its shape."""
+    response = document["paths"][path][method.lower()]["responses"][str(answer.status)]
+    response = resolved(document, response)
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    for name, header in response["headers"].items():
+        schema = resolved(document, header)["schema"]
+        value = headers[name.lower()]
+        Draft202012Validator(schema).validate(int(value) if schema["type"] == "integer" else value)
+    if "content" in response:
+        content = response["content"][answer.headers["Content-Type"]]
+        Draft202012Validator(content["schema"] | {"components": document["components"]}).validate(answer.json)
+
+
+def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reference in a document stands for, or what is no reference as it is."""
+    while "$ref" in node:
+        kind, name = node["$ref"].removeprefix("#/components/").split("/")
+        node = document["components"][kind][name]
+    return node
 
 
 def problem(answer: Answer, status: int, code: str) -> None:

@@ -245,6 +245,13 @@ def test_parameters_in_odd_but_clear_spellings_are_taken(programs: list[Program]
         assert ask(program, "GET", "/get?" + "key=kept&" * 900).json["existedKey"][899]["key"] == "kept"
 
 
+def test_bound_that_the_document_names_is_the_one_in_force(proxy: Program) -> None:
+    parameters = proxy.call("GET", "/openapi.json").json["paths"]["/v1/kv"]["get"]["parameters"]
+    most = next(one["schema"]["maximum"] for one in parameters if one["name"] == "limit")
+    assert ask(proxy, "GET", f"/v1/kv?limit={most}").status == 200
+    problem(ask(proxy, "GET", f"/v1/kv?limit={most + 1}"), 422, "parameter-value")
+
+
 def test_cursor_is_good_everywhere_and_only_as_it_was_given(programs: list[Program]) -> None:
     page = ask(programs[0], "GET", "/v1/kv?prefix=list/&limit=1").json
     cursor = page["cursor"]

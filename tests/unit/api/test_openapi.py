@@ -8,12 +8,12 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gkv.api.data import DataApi
-from gkv.api.http import Request, Response, Routes
+from gkv.api.http import Request, Response, Routes, render_problem
 from gkv.api.openapi import render
 from gkv.api.operation import Answer, Content, Operation, Parameter, Unlisted
 from gkv.cluster.view import View
 from gkv.coordinator import Clock, Coordinator, Exchanges
-from gkv.errors import InvalidParameter, NotSupported
+from gkv.errors import EngineBusy, EngineFailed, InvalidParameter, NotSupported, Unavailable
 from gkv.node.app import build_app as build_node
 from gkv.proxy.app import build_app as build_proxy
 from gkv.wire.client import Limits
@@ -96,6 +96,13 @@ def test_statuses_of_errors_come_from_the_errors() -> None:
     schema = document["components"]["responses"][name]["content"]["application/problem+json"]["schema"]
     assert schema["properties"] == {"type": {"enum": ["urn:gkv:problem:not-supported"]}, "status": {"const": 501}}
     assert {"200", "400", "408", "413", "414", "417", "421", "431", "500", "503", "505"} < set(responses)
+
+
+def test_every_503_says_when_to_come_back_as_is_described() -> None:
+    for error in (EngineBusy("x"), Unavailable("x"), EngineFailed("x")):
+        assert render_problem(error, "id").headers == {"Retry-After": "1"}
+    assert render_problem(Unavailable("x", retry_after=10), "id").headers == {"Retry-After": "10"}
+    assert render_problem(NotSupported("x"), "id").headers == {}
 
 
 def contents(node: Any) -> Iterator[dict[str, Any]]:
