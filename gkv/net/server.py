@@ -250,7 +250,7 @@ class _Connection:
             return
         environ = head.environ
         if self._route is None:
-            self._route = watch.route(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            self._route = watch.route(environ["REQUEST_METHOD"], environ[RAW_PATH])
         watch.answered(self._route, environ, status, size, monotonic() - started, request_id)
 
     def _go_on(self, keep_alive: bool) -> bool:
