@@ -11,6 +11,7 @@ import pytest
 
 from gkv.api.data import DataApi
 from gkv.api.http import Response, Routes
+from gkv.api.operation import Unlisted
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import Clock, Coordinator, Exchanges
@@ -67,7 +68,7 @@ def test_head(benchmark: Any) -> None:
 
 def test_dispatch(benchmark: Any) -> None:
     routes = Routes()
-    routes.add("POST", "/get", lambda _request: Response(b"{}"))
+    routes.add("POST", "/get", lambda _request: Response(b"{}"), doc=Unlisted("a benchmark's"))
     made = environ(b"[]")
     assert list(benchmark(routes, made, lambda _status, _headers, _exc_info=None: None)) == [b"{}"]
 

@@ -82,11 +82,11 @@ class NoDefiniteAnswer(GkvError):
     title = "The key has no definite answer"
 
     def __init__(self, detail: str, code: str, *, retryable: bool) -> None:
-        """Be a 503 when it may be tried again, else a 500."""
+        """Be a 503 when it may be tried again, 504 when that is because the deadline has passed, else a 500."""
         super().__init__(detail, retry_after=1 if retryable else None)
         self.code = code
         self.retryable = retryable
-        self.status = 503 if retryable else 500
+        self.status = 504 if code == "timeout" else 503 if retryable else 500
 
 
 class WrongMethod(GkvError):

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gkv import __version__, native, ring
+from gkv.api import operations as described
 from gkv.api.http import TEXT, Request, Response, Routes, json_response
-from gkv.api.listing import list_keys
+from gkv.api.listing import LISTING, list_keys
+from gkv.api.openapi import Contract
 from gkv.api.single import SingleKeys
 from gkv.cluster.document import node_to_json
 from gkv.cluster.view import View
@@ -45,21 +47,23 @@ class DataApi:
 
     def mount(self, routes: Routes) -> None:
         """Declare the routes."""
-        routes.add("POST PUT", "/set", self.set)
-        routes.add("GET", "/get", self.get_by_query)
-        routes.add("POST", "/get", self.get)
-        routes.add("POST", "/delete", self.delete)
-        routes.add("GET", "/locate", self.locate_by_query)
-        routes.add("POST", "/locate", self.locate)
-        routes.add("GET", "/v1/kv", self.list_keys)
+        routes.add("POST PUT", "/set", self.set, doc=described.SET)
+        routes.add("GET", "/get", self.get_by_query, doc=described.GET_BY_QUERY)
+        routes.add("POST", "/get", self.get, doc=described.GET)
+        routes.add("POST", "/delete", self.delete, doc=described.DELETE)
+        routes.add("GET", "/locate", self.locate_by_query, doc=described.LOCATE_BY_QUERY)
+        routes.add("POST", "/locate", self.locate, doc=described.LOCATE)
+        routes.add("GET", "/v1/kv", self.list_keys, doc=LISTING)
         SingleKeys(self._coordinator, self._max_body).mount(routes)
-        routes.add("GET", "/v1/ring", self.ring)
-        routes.add("GET", "/v1/info", self.info)
-        routes.add("GET", "/livez", self.livez, lane="operators")
-        routes.add("GET", "/readyz", self.readyz, lane="operators")
+        routes.add("GET", "/v1/ring", self.ring, doc=described.RING)
+        routes.add("GET", "/v1/info", self.info, doc=described.INFO)
+        routes.add("GET", "/livez", self.livez, doc=described.LIVEZ, lane="operators")
+        routes.add("GET", "/readyz", self.readyz, doc=described.READYZ, lane="operators")
+        Contract(routes, self._limits, self._max_body).mount()
 
     def set(self, request: Request) -> Response:
         request.query()
+        request.refuse_conditions()
         written = self._coordinator.write(self._read(request, "set"), request.trace)
         if written.failed or request.accepts_json():
             return _counts(f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"', written.failed)
@@ -80,6 +84,7 @@ class DataApi:
 
     def delete(self, request: Request) -> Response:
         request.query()
+        request.refuse_conditions()
         deleted = self._coordinator.write(self._read(request, "delete"), request.trace)
         return _counts(f'"deleted":{deleted.keys}', deleted.failed)
 
@@ -111,7 +116,7 @@ class DataApi:
         return json_response({"epoch": document.epoch, "keys": rows})
 
     def _keys_of_query(self, request: Request) -> list[str]:
-        keys = request.query(repeated=["key"]).get("key", [])
+        keys = request.query().get("key", [])
         if not keys:
             raise InvalidParameter("the query parameter key is missing")
         return [check_key(key, f"/{i}", self._limits) for i, key in enumerate(keys)]
@@ -158,7 +163,7 @@ class DataApi:
         return Response(b"ok\n", TEXT)
 
     def readyz(self, request: Request) -> Response:
-        verbose = "verbose" in request.query(once=["verbose"])
+        verbose = "verbose" in request.query()
         checks = self._checks()
         ready = all(ok for _, ok in checks)
         lines = [f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed'}\n" for name, ok in checks if verbose or not ok]

@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -15,10 +15,12 @@ from bottle import Bottle, HTTPError, HTTPResponse
 from bottle import request as bottle_request
 
 from gkv import log
+from gkv.api.operation import Description
 from gkv.errors import (
     GkvError,
     InternalError,
     InvalidParameter,
+    NotSupported,
     SyntaxProblem,
     TooLarge,
     UnknownPath,
@@ -29,9 +31,18 @@ from gkv.net.http1 import RAW_PATH
 
 JSON = "application/json"
 TEXT = "text/plain"
+PROBLEM = "application/problem+json"
 
 _request_id = re.compile(r"[!-~]{1,128}").fullmatch
 _bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+_CONDITIONS = {
+    "HTTP_IF": "If",
+    "HTTP_IF_MATCH": "If-Match",
+    "HTTP_IF_NONE_MATCH": "If-None-Match",
+    "HTTP_IF_MODIFIED_SINCE": "If-Modified-Since",
+    "HTTP_IF_UNMODIFIED_SINCE": "If-Unmodified-Since",
+    "HTTP_IF_RANGE": "If-Range",
+}
 _id_prefix = os.urandom(6).hex()
 _id_counter = itertools.count(1)
 
@@ -65,11 +76,12 @@ def json_response(value: Any, status: int = 200) -> Response:
 class Request:
     """One request, read strictly and only as far as a handler asks."""
 
-    __slots__ = ("_body", "environ", "id")
+    __slots__ = ("_body", "_doc", "environ", "id")
 
-    def __init__(self, environ: Mapping[str, Any], body: bytes | None = None) -> None:
-        """`environ` is WSGI's; the body is read from it unless it is given."""
+    def __init__(self, environ: Mapping[str, Any], body: bytes | None = None, doc: Description | None = None) -> None:
+        """`environ` is WSGI's; the body is read from it unless it is given. `doc` describes the route."""
         self.environ = environ
+        self._doc = doc
         self._body = body
         given = environ.get("HTTP_X_REQUEST_ID")
         self.id = given if given and _request_id(given) else new_request_id()
@@ -93,19 +105,20 @@ class Request:
             raise TooLarge(f"{over}, this one {len(self._body)}")
         return self._body
 
-    def query(self, once: Collection[str] = (), repeated: Collection[str] = ()) -> dict[str, list[str]]:
-        """Return the query's parameters, decoded strictly. Only these names may be there; those in `once` at most once.
+    def query(self) -> dict[str, list[str]]:
+        """Return the query's parameters, decoded strictly: those that the route's description has, as often as it says.
 
         A `+` is a space, as forms have it. Raise SyntaxProblem for a wrong escape or bad UTF-8, InvalidParameter else.
         """
         found: dict[str, list[str]] = {}
         if not self.environ.get("QUERY_STRING"):
             return found
+        known = self._doc.query if self._doc is not None else {}
         for pair in filter(None, self.environ["QUERY_STRING"].split("&")):
             name, _, value = (_decode(part) for part in pair.partition("="))
-            if name not in once and name not in repeated:
+            if name not in known:
                 raise InvalidParameter(f"unknown query parameter {ujson.dumps(name[:64])}")
-            if name in found and name in once:
+            if name in found and not known[name]:
                 raise InvalidParameter(f"the query parameter {name} stands twice")
             found.setdefault(name, []).append(value)
         return found
@@ -128,6 +141,12 @@ class Request:
         content_type = self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
         if content_type != JSON:
             raise WrongContentType(f"this call takes Content-Type: {JSON}")
+
+    def refuse_conditions(self) -> None:
+        """Raise NotSupported for a write that is to happen only if something holds; RFC 9110, 13.1, and RFC 4918, 10.4."""
+        if not self.environ.keys().isdisjoint(_CONDITIONS):
+            name = next(_CONDITIONS[name] for name in self.environ if name in _CONDITIONS)
+            raise NotSupported(f"{name} on a write is not available in this version; nothing has changed")
 
     def path_below(self, prefix: str) -> str:
         """Return what follows `prefix` in the path, as it was sent; raise UnknownPath when the prefix itself has an escape."""
@@ -168,11 +187,11 @@ def render_problem(error: GkvError, request_id: str) -> Response:
     if error.pointers:
         problem["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in error.pointers]
     headers = {}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
+    if error.retry_after is not None or error.status == 503:
+        headers["Retry-After"] = str(error.retry_after or 1)
     if error.allow is not None:
         headers["Allow"] = error.allow
-    return Response(json_response(problem).body, "application/problem+json", error.status, headers, request_id)
+    return Response(json_response(problem).body, PROBLEM, error.status, headers, request_id)
 
 
 def render_unread(error: GkvError, environ: Mapping[str, Any] | None = None) -> Response:
@@ -190,20 +209,23 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
     def __init__(self) -> None:
         super().__init__()
         self.config["json.enable"] = False
+        self.described: dict[tuple[str, str], Description] = {}
+        """What was declared: by method and path, which ends with a slash when it stands for all that start with it."""
         self._paths: set[str] = set()
+        self._lanes: dict[str, str] = {}
         self._handlers: dict[tuple[str, str], Callable[[Mapping[str, Any], bytes], Response]] = {}
         self._below: dict[str, dict[str, Callable[[Mapping[str, Any], bytes], Response]]] = {}
-        self._lanes: dict[str, str] = {}
 
-    def add(self, methods: str, path: str, handler: Handler, *, lane: str = "clients") -> None:
+    def add(self, methods: str, path: str, handler: Handler, *, doc: Description, lane: str = "clients") -> None:
         """Declare a route; `methods` are separated by spaces, and the path is fixed. `lane` is one of `gkv.net.admission`."""
         self._paths.add(path)
         self._lanes[path] = lane
-        self.route(path, methods.split(), _callback(handler))
+        self.route(path, methods.split(), _callback(handler, doc))
         for method in methods.split():
-            self._handlers[method, path] = partial(_respond, handler)
+            self._handlers[method, path] = partial(_respond, handler, doc)
+            self.described[method, path] = doc
 
-    def add_below(self, methods: str, prefix: str, handler: HandlerBelow) -> None:
+    def add_below(self, methods: str, prefix: str, handler: HandlerBelow, *, doc: Description) -> None:
         """Declare a route for all paths that start with `prefix`, which ends with a slash; fixed paths go first.
 
         The handler is given the rest of the path as it was sent, percent-encoded: Bottle decodes a path so that two become one.
@@ -212,9 +234,10 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         def handle(request: Request) -> Response:
             return handler(request, request.path_below(prefix))
 
-        self.route(f"{prefix}<:re:(?s:.*)>", methods.split(), _callback(handle))
+        self.route(f"{prefix}<:re:(?s:.*)>", methods.split(), _callback(handle, doc))
         for method in methods.split():
-            self._below.setdefault(prefix, {})[method] = partial(_respond, handle)
+            self._below.setdefault(prefix, {})[method] = partial(_respond, handle, doc)
+            self.described[method, prefix] = doc
 
     def lane(self, path: str) -> str:
         """Return the lane of the requests for a path."""
@@ -242,9 +265,9 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, after PEP 3333."""
         if not _is_utf8(environ["PATH_INFO"]):
-            response = _respond(_refuse_path, environ)
-            start_response(_STATUS_LINES[response.status], _headers(response))
-            return [response.body]
+            return _answer(_refuse_path, environ, start_response)
+        if "%" in environ.get(RAW_PATH, "") and not environ[RAW_PATH].startswith(tuple(self._below)):
+            return _answer(_refuse_escapes, environ, start_response)
         answer: Iterable[bytes] = super().__call__(environ, start_response)
         return answer
 
@@ -263,8 +286,8 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         return _as_bottle(render_problem(error, request.id))
 
 
-def _callback(handler: Handler) -> Callable[[], HTTPResponse]:
-    return lambda: _as_bottle(_respond(handler, bottle_request.environ))
+def _callback(handler: Handler, doc: Description) -> Callable[[], HTTPResponse]:
+    return lambda: _as_bottle(_respond(handler, doc, bottle_request.environ))
 
 
 def _is_utf8(path: str) -> bool:
@@ -280,8 +303,19 @@ def _refuse_path(_request: Request) -> Response:
     raise SyntaxProblem("the path is not UTF-8")
 
 
-def _respond(handler: Handler, environ: Mapping[str, Any], body: bytes | None = None) -> Response:
-    request = Request(environ, body)
+def _refuse_escapes(request: Request) -> Response:
+    """Refuse a fixed path that is written in another way: who watches paths in front of gkv may not know it again."""
+    raise UnknownPath(f"there is nothing at {request.environ[RAW_PATH][:256]}")
+
+
+def _answer(handler: Handler, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    response = _respond(handler, None, environ)
+    start_response(_STATUS_LINES[response.status], _headers(response))
+    return [response.body]
+
+
+def _respond(handler: Handler, doc: Description | None, environ: Mapping[str, Any], body: bytes | None = None) -> Response:
+    request = Request(environ, body, doc)
     try:
         response = handler(request)
     except GkvError as error:

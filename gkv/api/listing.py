@@ -12,6 +12,7 @@ from hashlib import blake2b
 from json.encoder import encode_basestring as quote
 
 from gkv.api.http import Request, Response
+from gkv.api.operations import listing
 from gkv.coordinator import Coordinator
 from gkv.errors import Unavailable, WrongParameter
 from gkv.model import KeyFailure
@@ -22,6 +23,7 @@ MAX_VALUES = 100
 """Keys in one page, without and with their values: a page lies in memory whole, and a value may have a mebibyte."""
 _DEFAULT = 100
 _CHECK = 6
+LISTING = listing(_DEFAULT, MAX_KEYS, MAX_VALUES)
 
 
 def write_cursor(prefix: str, after: str) -> str:
@@ -52,7 +54,7 @@ def _check(prefix: str, key: bytes) -> bytes:
 
 def list_keys(request: Request, coordinator: Coordinator) -> Response:
     """Answer a request for a page. Switches greenlets."""
-    given = {name: found[0] for name, found in request.query(once=["prefix", "limit", "cursor", "values"]).items()}
+    given = {name: found[0] for name, found in request.query().items()}
     prefix = given.get("prefix", "")
     if len(prefix.encode()) > coordinator.limits.max_key or "\0" in prefix:
         raise WrongParameter(f"prefix has at most {coordinator.limits.max_key} bytes as UTF-8, and no U+0000")
@@ -80,7 +82,7 @@ def list_keys(request: Request, coordinator: Coordinator) -> Response:
 def _limit(text: str | None, most: int) -> int:
     if text is None:
         return _DEFAULT
-    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= most:
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text) or int(text) > most:
         raise WrongParameter(f"limit is a whole number from 1 to {most}")
     return int(text)
 

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from gkv import __version__, log, native
 from gkv.api.http import Request, Response, Routes
+from gkv.api.operations import METRICS
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator, Exchanges
 from gkv.net.admission import Admission
@@ -158,7 +159,7 @@ class Metrics(Collector):
 
     def mount(self, routes: Routes) -> None:
         """Declare the route."""
-        routes.add("GET", "/metrics", self._show, lane="operators")
+        routes.add("GET", "/metrics", self._show, doc=METRICS, lane="operators")
 
     def _show(self, request: Request) -> Response:
         request.query()

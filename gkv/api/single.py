@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NoReturn
 
+from gkv.api import operations as described
 from gkv.api.http import JSON, TEXT, Request, Response, Routes
 from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import EngineFull, NoDefiniteAnswer, NoSuchKey, NotSupported, SyntaxProblem, TooLarge, WrongContentType
@@ -26,8 +27,9 @@ _WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = r'"(?:[ !#-\[\]-~]|\\[ -~])*"'
 _media_type = re.compile(rf"{_WORD}/{_WORD} *(?:; *(?:{_WORD}=(?:{_WORD}|{_QUOTED}) *)?)*").fullmatch
 _entity_tag = re.compile(r'[ \t,]*(?:W/)?"([!#-~\x80-\xff]*)"[ \t]*(?:,|\Z)').match
-_seconds = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,6})?").fullmatch
-_copies = re.compile(r"[0-9]{1,3}").fullmatch
+_seconds = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
+"""A number as JSON has it, as it stands in a batch's `ttl` too, without a sign."""
+_copies = re.compile(r"[1-9][0-9]{0,2}").fullmatch
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -54,9 +56,9 @@ class SingleKeys:
 
     def mount(self, routes: Routes) -> None:
         """Declare the routes."""
-        routes.add_below("GET", BELOW, self.get)
-        routes.add_below("PUT", BELOW, self.put)
-        routes.add_below("DELETE", BELOW, self.delete)
+        routes.add_below("GET", BELOW, self.get, doc=described.GET_KEY)
+        routes.add_below("PUT", BELOW, self.put, doc=described.PUT_KEY)
+        routes.add_below("DELETE", BELOW, self.delete, doc=described.DELETE_KEY)
 
     def get(self, request: Request, path: str) -> Response:
         """Answer GET, and HEAD, of which only the head is sent."""
@@ -77,8 +79,8 @@ class SingleKeys:
 
     def put(self, request: Request, path: str) -> Response:
         key = decode_key(path, self._limits)
-        _refuse_conditions(request)
-        ttl = _read_ttl(self._read_query(request, "ttl").get("ttl"))
+        request.refuse_conditions()
+        ttl = _read_ttl(self._read_query(request).get("ttl"))
         written = self._coordinator.put(key, self._read_value(request), ttl, request.trace)
         for failure in written.failed.values():
             _fail(failure)
@@ -87,7 +89,7 @@ class SingleKeys:
 
     def delete(self, request: Request, path: str) -> Response:
         key = decode_key(path, self._limits)
-        _refuse_conditions(request)
+        request.refuse_conditions()
         self._read_query(request)
         deleted = self._coordinator.delete(key, request.trace)
         for failure in deleted.failed.values():
@@ -96,8 +98,8 @@ class SingleKeys:
             raise NoSuchKey("the key had no value")
         return Response(b"", status=204)
 
-    def _read_query(self, request: Request, *names: str) -> dict[str, str]:
-        given = {name: found[0] for name, found in request.query(once=["r", "w", *names]).items()}
+    def _read_query(self, request: Request) -> dict[str, str]:
+        given = {name: found[0] for name, found in request.query().items()}
         for name in ("r", "w"):
             if name in given:
                 copies = self._coordinator.replicas
@@ -144,14 +146,6 @@ def _fail(failure: KeyFailure) -> NoReturn:
     raise NoDefiniteAnswer(detail, failure.code, retryable=failure.retryable)
 
 
-def _refuse_conditions(request: Request) -> None:
-    """Raise NotSupported for a write that is to happen only if something holds; RFC 9110, 13.1, and RFC 4918, 10.4."""
-    for name in request.environ:
-        if name.startswith("HTTP_IF_") or name == "HTTP_IF":
-            header = name.removeprefix("HTTP_").replace("_", "-").title()
-            raise NotSupported(f"{header} on a write is not available in this version; nothing has changed")
-
-
 def _read_tags(text: str) -> Iterator[str]:
     """Yield what an If-None-Match names: entity tags without their quotes, of weak ones too, or `*`."""
     text = text.strip(" \t,")
@@ -170,6 +164,6 @@ def _read_tags(text: str) -> Iterator[str]:
 def _read_ttl(text: str | None) -> float | None:
     if text is None:
         return None
-    if not _seconds(text) or not 0 < float(text) <= MAX_TTL:
+    if len(text) > 32 or not _seconds(text) or not 0 < float(text) <= MAX_TTL:
         raise Wrong(f"ttl is a number of seconds above 0, at most {MAX_TTL}")
     return float(text)

@@ -33,7 +33,7 @@ from gevent.pywsgi import WSGIServer
 from gkv.errors import BadFraming, GkvError, InternalError, Overloaded, TooSlow, Unavailable
 from gkv.log import say, say_exception
 from gkv.net.admission import LARGE, Admission
-from gkv.net.http1 import MAX_HEAD, ChunkedBody, Head, HostNames, diagnose, parse_head
+from gkv.net.http1 import MAX_HEAD, RAW_PATH, ChunkedBody, Head, HostNames, diagnose, parse_head
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -66,7 +66,8 @@ class Application(Protocol):
     def find(self, method: str, path: str) -> Callable[[Mapping[str, Any], bytes], Rendered] | None:
         """Return what answers a request for this method and path, given environment and body, or None for WSGI's way.
 
-        It is asked once for a head that comes again and again, and must leave the environment as it is.
+        The path is as it was sent, with its escapes. It is asked once for a head that comes again and again, and must leave
+        the environment as it is.
         """
 
     def lane(self, path: str) -> str:
@@ -333,7 +334,7 @@ class _Connection:
             return
         environ = head.environ
         if self._route is None:
-            self._route = watch.route(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            self._route = watch.route(environ["REQUEST_METHOD"], environ[RAW_PATH])
         watch.answered(self._route, environ, status, size, monotonic() - started, request_id)
 
     def _go_on(self, keep_alive: bool) -> bool:
@@ -465,8 +466,8 @@ class _Connection:
             self._head_data = data
             self._route = None
             self._usual_size = -1 if head.length < 0 or head.expects_continue else len(data) + head.length
-            self._direct = self._find(head.environ["REQUEST_METHOD"], head.environ["PATH_INFO"])
-            self._take_lane(head.environ["PATH_INFO"])
+            self._direct = self._find(head.environ["REQUEST_METHOD"], head.environ[RAW_PATH])
+            self._take_lane(head.environ[RAW_PATH])
         del buffer[: end + 4]
         return head
 

@@ -5,11 +5,25 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes
-from gkv.errors import SyntaxProblem
+from gkv.api.operation import Answer, Content, Operation, Unlisted
+from gkv.errors import EngineBusy, EngineError, EngineFailed, NotSupported, SyntaxProblem
 from gkv.net.channel import LENGTHS, MAX_REQUEST_IDS, PATH, REQUEST_IDS
 
 _IDS = f"HTTP_{REQUEST_IDS.upper().replace('-', '_')}"
 _listed = re.compile(r"[!-~]+").fullmatch
+
+ANY_BYTES = "application/octet-stream"
+FRAMES = Unlisted("what members say to each other, in a format of their own that changes with the version")
+SNAPSHOT = Operation(
+    "Get a consistent copy of this node's records, as one file",
+    {
+        200: Answer(
+            "The file; of an answer that breaks off, none of it is of use", {ANY_BYTES: Content()}, ("Content-Disposition",)
+        )
+    },
+    "One at a time; a node that keeps its records in memory has none.",
+    problems=(NotSupported, EngineError, EngineBusy, EngineFailed),
+)
 
 
 def build_app(
@@ -46,10 +60,10 @@ def build_app(
     def copy(request: Request) -> Response:
         request.query()
         disposition = {"Content-Disposition": 'attachment; filename="data.mdb"'}
-        return Response(b"", "application/octet-stream", headers=disposition, stream=snapshot())
+        return Response(b"", ANY_BYTES, headers=disposition, stream=snapshot())
 
     routes = Routes()
     data.mount(routes)
-    routes.add("POST", PATH, frames, lane="members")
-    routes.add("GET", "/v1/snapshot", copy)
+    routes.add("POST", PATH, frames, doc=FRAMES, lane="members")
+    routes.add("GET", "/v1/snapshot", copy, doc=SNAPSHOT)
     return routes

@@ -10,9 +10,8 @@ from gkv.api.http import Request, Response, Routes, json_response
 from gkv.cluster.authority import Authority
 from gkv.cluster.document import node_from_json, node_to_json
 from gkv.errors import InvalidMember
+from gkv.proxy.operations import CLUSTER, JOIN, MAX_JOIN
 from gkv.wire.strict import Reader
-
-_MAX_JOIN = 4_096
 
 
 def build_app(data: DataApi, authority: Authority) -> Routes:
@@ -21,7 +20,7 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
     def join(request: Request) -> Response:
         request.require_json()
         request.query()
-        reader = Reader(request.body(_MAX_JOIN))
+        reader = Reader(request.body(MAX_JOIN))
         value, _ = reader.value()
         reader.end()
         unknown = sorted(set(value) - {"id", "url", "weight", "cluster", "fresh"}) if isinstance(value, dict) else []
@@ -51,6 +50,6 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
 
     routes = Routes()
     data.mount(routes)
-    routes.add("GET", "/v1/cluster", show)
-    routes.add("POST", "/v1/cluster/nodes", join, lane="members")
+    routes.add("GET", "/v1/cluster", show, doc=CLUSTER)
+    routes.add("POST", "/v1/cluster/nodes", join, doc=JOIN, lane="members")
     return routes

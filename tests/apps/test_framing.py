@@ -22,6 +22,7 @@ from gevent import socket
 from gevent.event import Event
 
 from gkv.api.http import Response, Routes, render_unread
+from gkv.api.operation import Unlisted
 from gkv.net.server import Server, ServerLimits, listen
 from tests.apps.connection import Answer, Client, GoneError
 
@@ -661,8 +662,13 @@ class Pieces(Iterator[bytes]):
 def streaming(pieces: Callable[[], Pieces]) -> Routes:
     """Return an application that answers /stream with what `pieces` makes, and /canary."""
     routes = Routes()
-    routes.add("GET", "/stream", lambda _request: Response(b"", "text/x", headers={"X-Kind": "y"}, stream=pieces()))
-    routes.add("GET", "/canary", lambda _request: Response(b"alive"))
+    routes.add(
+        "GET",
+        "/stream",
+        lambda _request: Response(b"", "text/x", headers={"X-Kind": "y"}, stream=pieces()),
+        doc=Unlisted("a test's"),
+    )
+    routes.add("GET", "/canary", lambda _request: Response(b"alive"), doc=Unlisted("a test's"))
     return routes
 
 

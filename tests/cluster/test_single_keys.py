@@ -6,17 +6,14 @@ import signal
 import socket
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import BinaryIO
 from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cluster.conftest import Answer, Program, System, keys_by_node, wait_for
-
-CANARY = b"GET /v1/info HTTP/1.1\r\nHost: localhost\r\n\r\n"
-BODILESS = (204, 304)
+from tests.cluster.conftest import Program, System, keys_by_node, wait_for
+from tests.cluster.raw import ask, problem, read_answer
 
 
 @pytest.fixture(scope="module")
@@ -36,43 +33,8 @@ def proxy(programs: list[Program]) -> Program:
     return programs[0]
 
 
-def read_answer(stream: BinaryIO, method: str) -> Answer:
-    status = int(stream.readline().split()[1])
-    headers: dict[str, str] = {}
-    while line := stream.readline().strip().decode("latin-1"):
-        name, _, value = line.partition(": ")
-        name = "ETag" if name.lower() == "etag" else name.title()  # names have no case
-        assert name not in headers
-        headers[name] = value
-    if status in BODILESS:
-        assert not {"Content-Length", "Content-Type", "Transfer-Encoding"} & set(headers)
-        return Answer(status, headers, b"")
-    return Answer(status, headers, b"" if method == "HEAD" else stream.read(int(headers["Content-Length"])))
-
-
-def ask(program: Program, method: str, target: bytes | str, body: bytes | None = None, **headers: str) -> Answer:
-    """Send one request exactly as it is given, with another behind it that must be answered too; return the answer."""
-    target = target if isinstance(target, bytes) else target.encode("ascii")
-    lines = [method.encode() + b" " + target + b" HTTP/1.1", b"Host: localhost"]
-    lines += [f"{name.replace('_', '-')}: {value}".encode("latin-1") for name, value in headers.items()]
-    if body is not None:
-        lines.append(b"Content-Length: %d" % len(body))
-    with socket.create_connection(("127.0.0.1", program.port), timeout=20) as connection:
-        connection.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + (body or b"") + CANARY)
-        stream = connection.makefile("rb")
-        answer = read_answer(stream, method)
-        assert b'"role"' in read_answer(stream, "GET").body
-    return answer
-
-
 def path_of(key: str) -> str:
     return f"/v1/kv/{quote(key, safe='')}"
-
-
-def problem(answer: Answer, status: int, code: str) -> None:
-    assert (answer.status, answer.headers["Content-Type"]) == (status, "application/problem+json")
-    assert (answer.json["status"], answer.json["type"]) == (status, f"urn:gkv:problem:{code}")
-    assert answer.json["detail"]
 
 
 # --- what is stored comes back ----------------------------------------------------------------------------------------------
@@ -311,7 +273,11 @@ BAD_QUERIES = {
     "ttl=-1": 422,
     "ttl=+1": 422,
     "ttl=": 422,
-    "ttl=1e3": 422,
+    "ttl=1e10": 422,
+    "ttl=1e-400": 422,
+    "ttl=01": 422,
+    "ttl=1e": 422,
+    f"ttl=1.{'0' * 31}": 422,
     "ttl=0x10": 422,
     "ttl=60s": 422,
     "ttl=.5": 422,
@@ -354,6 +320,9 @@ def test_bad_parameter_is_refused_and_changes_nothing(programs: list[Program], q
 
 def test_parameters_that_can_be_are_taken(proxy: Program) -> None:
     assert ask(proxy, "PUT", "/v1/kv/param?w=1&r=1&ttl=60", b"1").status in (201, 204)
+    for ttl in ("0.30000000000000004", "1e3", "5E-324", "3162240000"):
+        assert ask(proxy, "PUT", f"/v1/kv/param?ttl={ttl}", b"1").status in (201, 204)
+    assert ask(proxy, "PUT", "/v1/kv/param?ttl=60", b"1").status in (201, 204)
     assert ask(proxy, "GET", "/v1/kv/param?r=1").status == 200
     assert ask(proxy, "GET", "/v1/kv/param?ttl=60").status == 400
     assert ask(proxy, "DELETE", "/v1/kv/param?w=1").status == 204

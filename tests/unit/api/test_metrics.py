@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gkv import log
 from gkv.api.http import Request, Response, Routes
 from gkv.api.metrics import BOUNDS, Figure, Meter, Metrics, figure
+from gkv.api.operation import Unlisted
 
 ENVIRON = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "5"}
 
@@ -15,7 +16,7 @@ ENVIRON = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "5"}
 @pytest.fixture
 def routes():
     routes = Routes()
-    routes.add("GET", "/get", lambda _request: Response(b""))
+    routes.add("GET", "/get", lambda _request: Response(b""), doc=Unlisted("a test's"))
     return routes
 
 

@@ -62,7 +62,7 @@ def ask(coordinator, method, path, body=b"", max_body=1 << 20, **variables):
 FAILURES = [
     (DAMAGED, 500, "damaged", None),
     (DISK_FULL, 507, "disk-full", None),
-    (KeyFailure("timeout"), 503, "timeout", "1"),
+    (KeyFailure("timeout"), 504, "timeout", "1"),
     (KeyFailure("overloaded"), 503, "overloaded", "1"),
     (KeyFailure("indeterminate"), 503, "indeterminate", "1"),
     (REFUSED, 500, "refused", None),
@@ -75,7 +75,7 @@ def test_key_without_a_definite_answer_is_a_problem_with_the_code(method, failur
     found, headers, body = ask(Coordinator(failure), method, "/v1/kv/a")
     problem = json.loads(body)
     assert (found, problem["status"], problem["type"]) == (status, status, f"urn:gkv:problem:{code}")
-    assert problem["retryable"] is (failure.retryable and status == 503)
+    assert problem["retryable"] is (failure.retryable and status in (503, 504))
     assert headers.get("retry-after") == retry_after
     assert "etag" not in headers
 

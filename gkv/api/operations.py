@@ -1,0 +1,313 @@
+"""The descriptions of the routes that proxies and nodes share, and the schemas that they have in common.
+
+Sizes come from the limits in force. Where JSON Schema cannot say something - bytes of UTF-8, levels, a cursor's checksum - the
+text does.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gkv.api.http import JSON, TEXT
+from gkv.api.operation import Answer, Content, Operation, Parameter, Schema, ref
+from gkv.coordinator.coordinator import DISK_FULL, NOT_APPLIED, READ_FAILURES, REFUSALS, REFUSED
+from gkv.errors import EngineFull, InvalidItem, NoSuchKey, NotSupported, WrongContentType, WrongParameter
+from gkv.model import KeyFailure
+from gkv.wire.batch import DAMAGED
+from gkv.wire.client import MAX_TTL, Limits
+from gkv.wire.strict import MAX_DEPTH
+
+FAILURES: Sequence[KeyFailure] = sorted(
+    {*READ_FAILURES.values(), *REFUSALS.values(), REFUSED, NOT_APPLIED, DAMAGED}, key=lambda failure: failure.code
+)
+"""All reasons why a key may have no definite answer."""
+_OF_ONE_KEY = tuple(failure for failure in FAILURES if failure is not DISK_FULL)  # that one is an error of its own
+_VERSION = "[0-9a-f]{32}"
+_INTEGER: Schema = {"type": "integer", "minimum": 0}
+
+
+def shape(required: str, optional: str = "", **members: Schema) -> dict[str, Any]:
+    """Return the schema of an object with these members and no others; their names are separated by spaces."""
+    names = [*required.split(), *optional.split()]
+    return {
+        "type": "object",
+        "required": required.split(),
+        "additionalProperties": False,
+        "properties": {name: members[name] for name in names},
+    }
+
+
+def array(items: Schema, **more: Any) -> Schema:
+    """Return the schema of an array."""
+    return {"type": "array", "items": items, **more}
+
+
+def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
+    """Return the schemas that operations refer to, by name. `replicas` is how many copies there are."""
+    ttl = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TTL}
+    incomplete = {"failedKey": array(ref("FailedKey"), minItems=1), "complete": {"const": False}}
+    together = {"dependentRequired": {"failedKey": ["complete"], "complete": ["failedKey"]}}
+    any_json: Schema = {"description": "any JSON value; its text comes back byte for byte"}
+    asked: Schema = {"type": "string", "description": "the key as it was asked for"}
+    node = shape(
+        "id url weight",
+        id={"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"},
+        url={"type": "string", "format": "uri"},
+        weight={"type": "number", "exclusiveMinimum": 0, "maximum": 1_000},
+    )
+    return {
+        "Key": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": limits.max_key,
+            "pattern": r"^[^\u0000]+$",
+            "description": f"1 to {limits.max_key} bytes as UTF-8, without U+0000; never normalised",
+        },
+        "Prefix": {
+            "type": "string",
+            "maxLength": limits.max_key,
+            "pattern": r"^[^\u0000]*$",
+            "description": f"at most {limits.max_key} bytes as UTF-8, without U+0000",
+        },
+        "Ttl": ttl | {"description": "seconds until it expires"},
+        "Copies": {"type": "integer", "minimum": 1, "maximum": replicas, "description": "how many copies are to take part"},
+        "KeyBatch": array(shape("key", key=ref("Key")), maxItems=limits.max_items),
+        "SetBatch": array(
+            shape("key value", "ttl", key=ref("Key"), value=ref("Value"), ttl=ref("Ttl")),
+            maxItems=limits.max_items,
+        ),
+        "Value": {
+            "description": f"any JSON value, at most {limits.max_value} bytes and {MAX_DEPTH} levels; numbers within the range "
+            "of a double, strings without lone surrogates, no member of an object twice",
+        },
+        "FailedKey": shape(
+            "key code retryable",
+            key=asked,
+            code={"enum": [failure.code for failure in FAILURES]},
+            retryable={"type": "boolean"},
+        ),
+        "Got": shape(
+            "existedKey",
+            "notExistedKey failedKey complete",
+            existedKey=array(shape("key value", "encoding", key=asked, value=any_json, encoding={"const": "base64"})),
+            notExistedKey=array(shape("key value", key=asked, value={"const": ""}), minItems=1),
+            **incomplete,
+        )
+        | together,
+        "Set": shape(
+            "set nodes version",
+            "failedKey complete",
+            set=_INTEGER,
+            nodes=_INTEGER,
+            version={"type": "string", "pattern": f"^{_VERSION}$"},
+            **incomplete,
+        )
+        | together,
+        "Deleted": shape("deleted", "failedKey complete", deleted=_INTEGER, **incomplete) | together,
+        "Located": shape(
+            "epoch keys",
+            epoch=_INTEGER,
+            keys=array(
+                shape(
+                    "key token nodes",
+                    key=asked,
+                    token={"type": "string", "pattern": "^[0-9a-f]{16}$"},
+                    nodes=array(
+                        shape("id url", id={"type": "string"}, url={"type": "string", "format": "uri"}),
+                        minItems=1,
+                        description="the preference list, owner first",
+                    ),
+                )
+            ),
+        ),
+        "Listed": shape(
+            "keys complete",
+            "values encodings cursor",
+            keys=array(ref("Key")),
+            values=array(any_json),
+            encodings=array({"enum": [None, "base64"]}, description="of each value, when one of them is no JSON"),
+            cursor={"type": "string"},
+            complete={"type": "boolean"},
+        ),
+        "Node": node,
+        "Ring": shape(
+            "cluster epoch hash seed vnodes replicas nodes",
+            cluster={"type": "string", "pattern": f"^{_VERSION}$"},
+            epoch=_INTEGER,
+            hash={"type": "string"},
+            seed=_INTEGER,
+            vnodes=_INTEGER,
+            replicas=_INTEGER,
+            nodes=array(ref("Node")),
+        ),
+        "Info": {
+            "type": "object",
+            "description": "a node says about its engine, too",
+            "required": ["version", "role", "cluster", "epoch", "native", "limits"],
+            "properties": {
+                "version": {"type": "string"},
+                "role": {"enum": ["proxy", "node"]},
+                "cluster": {"type": ["string", "null"], "pattern": f"^{_VERSION}$"},
+                "epoch": {"type": ["integer", "null"], "minimum": 0},
+                "native": shape("mode ring wire", mode=_word(), ring=_word(), wire=_word()),
+                "limits": shape(
+                    "items keyBytes valueBytes bodyBytes",
+                    items=_INTEGER,
+                    keyBytes=_INTEGER,
+                    valueBytes=_INTEGER,
+                    bodyBytes=_INTEGER,
+                ),
+            },
+        },
+    }
+
+
+def _word() -> Schema:
+    return {"type": "string"}
+
+
+_KEYS = Parameter("key", "a key; `+` is a space", array(ref("Key"), minItems=1), required=True, repeated=True)
+_COPIES = tuple(Parameter(name, f"`{name}` for this request", ref("Copies")) for name in ("r", "w"))
+_STRICT = Parameter(
+    "Prefer", "`handling=strict`: 503 instead of 200 when some keys have no definite answer", _word(), place="header"
+)
+_ETAG_LIST = r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$'
+_KEY_BATCH = {JSON: Content(ref("KeyBatch"), [{"key": "hi"}, {"key": "hi6"}])}
+_GOT = {
+    JSON: Content(ref("Got"), {"existedKey": [{"key": "hi", "value": "hello"}], "notExistedKey": [{"key": "hi6", "value": ""}]})
+}
+_GET_ANSWERS = {
+    200: Answer("What is there and what is not, in request order", _GOT),
+    503: Answer("No key has a definite answer, or one has none and the request asked for strict handling", _GOT),
+}
+_LOCATED = {200: Answer("For each key its token and its nodes", {JSON: Content(ref("Located"))})}
+_NO_BODY_TYPE = "Any Content-Type is taken, as curl -d sends a form's."
+
+
+def _unfinished(schema: str) -> dict[int, Answer]:
+    return {
+        503: Answer("Some keys have no definite answer; what is said of the others holds", {JSON: Content(ref(schema))}),
+        507: Answer("The disk of a node is full", {JSON: Content(ref(schema))}),
+    }
+
+
+SET = Operation(
+    "Set keys to values",
+    {
+        200: Answer(
+            "`Success to set key`, once for every node that took part; with Accept: application/json as JSON",
+            {
+                TEXT: Content({"type": "string", "pattern": "^(Success to set key)*$"}, "Success to set keySuccess to set key"),
+                JSON: Content(ref("Set"), {"set": 2, "nodes": 2, "version": "0191f3c2a5b7000300000000000000a1"}),
+            },
+        ),
+        **_unfinished("Set"),
+    },
+    f"An invalid item refuses the whole batch. Of a key that stands twice, the last item is stored. {_NO_BODY_TYPE}",
+    body={JSON: Content(ref("SetBatch"), [{"key": "hi", "value": "hello"}, {"key": "brief", "value": [1, 2.50], "ttl": 3600}])},
+    problems=(InvalidItem, NotSupported),
+)
+GET = Operation("Get the values of keys", _GET_ANSWERS, _NO_BODY_TYPE, (_STRICT,), _KEY_BATCH, problems=(InvalidItem,))
+GET_BY_QUERY = Operation("Get the values of keys", _GET_ANSWERS, "", (_KEYS, _STRICT), problems=(InvalidItem,))
+DELETE = Operation(
+    "Delete keys",
+    {200: Answer("How many existed", {JSON: Content(ref("Deleted"), {"deleted": 1})}), **_unfinished("Deleted")},
+    _NO_BODY_TYPE,
+    body=_KEY_BATCH,
+    problems=(InvalidItem, NotSupported),
+)
+LOCATE = Operation("Find the nodes of keys", _LOCATED, _NO_BODY_TYPE, body=_KEY_BATCH, problems=(InvalidItem,))
+LOCATE_BY_QUERY = Operation("Find the nodes of keys", _LOCATED, parameters=(_KEYS,), problems=(InvalidItem,))
+
+
+def listing(default: int, most: int, most_with_values: int) -> Operation:
+    """Describe the listing; the numbers are keys in a page."""
+    return Operation(
+        "List keys by prefix, page by page",
+        {
+            200: Answer(
+                "Keys in code point order, and the cursor of the next page unless this is the last one",
+                {JSON: Content(ref("Listed"), {"keys": ["a/1", "a/2"], "cursor": "tY1jN2bfYS8y", "complete": False})},
+            )
+        },
+        "A key that is there throughout the listing is listed exactly once.",
+        (
+            Parameter(
+                "prefix",
+                "what the keys begin with; by default nothing, so all are listed",
+                ref("Prefix"),
+            ),
+            Parameter(
+                "limit",
+                f"keys in a page; with values at most {most_with_values}",
+                {"type": "integer", "minimum": 1, "maximum": most, "default": default},
+            ),
+            Parameter("cursor", "the one that came with the page before, for the same prefix", _word()),
+            Parameter("values", "1: with their values", {"type": "integer", "enum": [0, 1], "default": 0}),
+        ),
+        problems=(WrongParameter,),
+    )
+
+
+_ANY = {JSON: Content(ref("Value"), {"any": "JSON"}), "*/*": Content({}, "any bytes")}
+GET_KEY = Operation(
+    "Get one value",
+    {
+        200: Answer("The body as it was stored, with its type", {JSON: Content(ref("Value")), "*/*": Content()}, ("ETag",)),
+        304: Answer("If-None-Match names the version that is stored", headers=("ETag",)),
+    },
+    parameters=(
+        *_COPIES,
+        Parameter(
+            "If-None-Match",
+            "entity tags, or `*`",
+            {"type": "string", "pattern": _ETAG_LIST},
+            place="header",
+            example='"0191f3c2a5b7000300000000000000a1"',
+        ),
+    ),
+    problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported),
+    failures=_OF_ONE_KEY,
+)
+PUT_KEY = Operation(
+    "Store one value",
+    {
+        201: Answer("The key is new", {TEXT: Content({"const": ""})}, ("ETag",)),
+        204: Answer("The key had a value, which this one replaces", headers=("ETag",)),
+    },
+    "With Content-Type: application/json the body is a JSON value, with any other (application/octet-stream without one) it is "
+    "bytes of that type. Conditional writes (If-Match and its like) are not available in this version, and refused.",
+    (*_COPIES, Parameter("ttl", "seconds until it expires", ref("Ttl"))),
+    _ANY,
+    body_required=False,
+    body_limit="valueBytes",
+    problems=(InvalidItem, WrongParameter, WrongContentType, NotSupported, EngineFull),
+    failures=_OF_ONE_KEY,
+)
+DELETE_KEY = Operation(
+    "Delete one value",
+    {204: Answer("It is deleted")},
+    "Conditional deletes are not available in this version, and refused.",
+    _COPIES,
+    problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported, EngineFull),
+    failures=_OF_ONE_KEY,
+)
+RING = Operation("Get what a client needs to find owners itself", {200: Answer("The ring", {JSON: Content(ref("Ring"))})})
+INFO = Operation("Get version, limits in force and twins in use", {200: Answer("The facts", {JSON: Content(ref("Info"))})})
+_LINES = {"type": "string", "pattern": "^(\\[[+-]\\][a-z]+ (ok|failed)\n)*(ok|not ready)\n$"}
+LIVEZ = Operation("Tell whether the process works", {200: Answer("It does", {TEXT: Content({"const": "ok\n"}, "ok\n")})})
+READYZ = Operation(
+    "Tell whether it can serve",
+    {
+        200: Answer("It can", {TEXT: Content(_LINES, "[+]serving ok\n[+]members ok\nok\n")}),
+        503: Answer("It cannot; a line for each check that fails", {TEXT: Content(_LINES, "[-]members failed\nnot ready\n")}),
+    },
+    parameters=(Parameter("verbose", "a line for every check; its value does not matter", _word()),),
+)
+METRICS = Operation(
+    "Get counts and times for Prometheus",
+    {200: Answer("Prometheus' text format", {"text/plain; version=0.0.4; charset=utf-8": Content(_word())})},
+)
+OPENAPI = Operation(
+    "Get this document",
+    {200: Answer("OpenAPI 3.1", {JSON: Content({"type": "object", "required": ["openapi", "info", "paths"]})})},
+)
