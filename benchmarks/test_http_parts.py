@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gkv.api.data import DataApi
+from gkv.api.access import Role
 from gkv.api.http import Response, Routes
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
@@ -67,7 +68,7 @@ def test_head(benchmark: Any) -> None:
 
 def test_dispatch(benchmark: Any) -> None:
     routes = Routes()
-    routes.add("POST", "/get", lambda _request: Response(b"{}"))
+    routes.add("POST", "/get", lambda _request: Response(b"{}"), role=Role.OPEN)
     made = environ(b"[]")
     assert list(benchmark(routes, made, lambda _status, _headers, _exc_info=None: None)) == [b"{}"]
 

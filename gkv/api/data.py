@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gkv import __version__, native, ring
+from gkv.api.access import Role
 from gkv.api.http import TEXT, Request, Response, Routes, json_response
 from gkv.api.listing import list_keys
 from gkv.api.single import SingleKeys
@@ -45,18 +46,18 @@ class DataApi:
 
     def mount(self, routes: Routes) -> None:
         """Declare the routes."""
-        routes.add("POST PUT", "/set", self.set)
-        routes.add("GET", "/get", self.get_by_query)
-        routes.add("POST", "/get", self.get)
-        routes.add("POST", "/delete", self.delete)
-        routes.add("GET", "/locate", self.locate_by_query)
-        routes.add("POST", "/locate", self.locate)
-        routes.add("GET", "/v1/kv", self.list_keys)
+        routes.add("POST PUT", "/set", self.set, role=Role.CLIENT)
+        routes.add("GET", "/get", self.get_by_query, role=Role.READER)
+        routes.add("POST", "/get", self.get, role=Role.READER)
+        routes.add("POST", "/delete", self.delete, role=Role.CLIENT)
+        routes.add("GET", "/locate", self.locate_by_query, role=Role.READER)
+        routes.add("POST", "/locate", self.locate, role=Role.READER)
+        routes.add("GET", "/v1/kv", self.list_keys, role=Role.READER)
         SingleKeys(self._coordinator, self._max_body).mount(routes)
-        routes.add("GET", "/v1/ring", self.ring)
-        routes.add("GET", "/v1/info", self.info)
-        routes.add("GET", "/livez", self.livez)
-        routes.add("GET", "/readyz", self.readyz)
+        routes.add("GET", "/v1/ring", self.ring, role=Role.READER)
+        routes.add("GET", "/v1/info", self.info, role=Role.READER)
+        routes.add("GET", "/livez", self.livez, role=Role.OPEN)
+        routes.add("GET", "/readyz", self.readyz, role=Role.OPEN)
 
     def set(self, request: Request) -> Response:
         request.query()

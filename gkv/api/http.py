@@ -15,6 +15,7 @@ from bottle import Bottle, HTTPError, HTTPResponse
 from bottle import request as bottle_request
 
 from gkv import log
+from gkv.api.access import Access, Refusal, Role
 from gkv.errors import (
     GkvError,
     InternalError,
@@ -172,6 +173,8 @@ def render_problem(error: GkvError, request_id: str) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if error.allow is not None:
         headers["Allow"] = error.allow
+    if error.challenge is not None:
+        headers["WWW-Authenticate"] = error.challenge
     return Response(json_response(problem).body, "application/problem+json", error.status, headers, request_id)
 
 
@@ -182,26 +185,33 @@ def render_unread(error: GkvError) -> Response:
 
 Handler = Callable[[Request], Response]
 HandlerBelow = Callable[[Request, str], Response]
+Direct = Callable[[Mapping[str, Any], bytes], Response]
+"""Answers a request, given its environment and body."""
+
+_REFUSED_BODY = 65_536
+"""Bytes of a body that are read although the request is refused, so that the connection can go on."""
 
 
 class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
-    """A Bottle application whose handlers take a `Request` and return a `Response` or raise a `GkvError`."""
+    """A Bottle application whose handlers take a `Request` and return a `Response` or raise a `GkvError`.
+
+    Each route says which role it needs, and `access` decides who has it, for every way that leads to a handler.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.config["json.enable"] = False
-        self._paths: set[str] = set()
-        self._handlers: dict[tuple[str, str], Callable[[Mapping[str, Any], bytes], Response]] = {}
-        self._below: dict[str, dict[str, Callable[[Mapping[str, Any], bytes], Response]]] = {}
+        self.access = Access()
+        self._routes: dict[str, dict[str, tuple[Direct, Role]]] = {}
+        self._below: dict[str, dict[str, tuple[Direct, Role]]] = {}
 
-    def add(self, methods: str, path: str, handler: Handler) -> None:
+    def add(self, methods: str, path: str, handler: Handler, *, role: Role) -> None:
         """Declare a route; `methods` are separated by spaces, and the path is fixed."""
-        self._paths.add(path)
         self.route(path, methods.split(), _callback(handler))
         for method in methods.split():
-            self._handlers[method, path] = partial(_respond, handler)
+            self._routes.setdefault(path, {})[method] = partial(_respond, handler), role
 
-    def add_below(self, methods: str, prefix: str, handler: HandlerBelow) -> None:
+    def add_below(self, methods: str, prefix: str, handler: HandlerBelow, *, role: Role) -> None:
         """Declare a route for all paths that start with `prefix`, which ends with a slash; fixed paths go first.
 
         The handler is given the rest of the path as it was sent, percent-encoded: Bottle decodes a path so that two become one.
@@ -212,31 +222,62 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
 
         self.route(f"{prefix}<:re:(?s:.*)>", methods.split(), _callback(handle))
         for method in methods.split():
-            self._below.setdefault(prefix, {})[method] = partial(_respond, handle)
+            self._below.setdefault(prefix, {})[method] = partial(_respond, handle), role
 
     def template(self, path: str) -> str:
         """Return the route that a path belongs to, as it was declared; "other" for paths that are nothing's. Never a key."""
-        if path in self._paths:
+        if path in self._routes:
             return path
         return next((f"{prefix}<key>" for prefix in self._below if path.startswith(prefix)), "other")
 
-    def find(self, method: str, path: str) -> Callable[[Mapping[str, Any], bytes], Response] | None:
-        """Return what answers a request for this method and path, given its environment and body, or None.
+    def _methods_of(self, path: str) -> dict[str, tuple[Direct, Role]]:
+        """Return what a path answers, by method, and the role that it needs for that."""
+        methods = self._routes.get(path)
+        if methods is None:
+            return next((methods for prefix, methods in self._below.items() if path.startswith(prefix)), {})
+        return methods
+
+    def _judge(self, environ: Mapping[str, Any], methods: dict[str, tuple[Direct, Role]]) -> Refusal | None:
+        """Return why the request is refused, if it is.
+
+        Who has no token at all is told nothing about what paths there are and what they take; who has one, for anything, is.
+        """
+        method = environ["REQUEST_METHOD"]
+        found = methods.get("GET" if method == "HEAD" else method)
+        if found is not None:
+            return self.access.judge(environ, found[1])
+        open_path = any(role is Role.OPEN for _, role in methods.values())
+        return self.access.judge(environ, Role.OPEN if open_path else Role.ANY)
+
+    def _refuse(self, refusal: Refusal, request: Request) -> Response:
+        self.access.note(refusal, request.remote_host)
+        raise refusal.error
+
+    def find(self, environ: Mapping[str, Any]) -> Direct | None:
+        """Return what answers requests with this environment, given it and a body, or None.
 
         It needs neither Bottle nor WSGI for that, and is spared their 20 us a request. All else - HEAD, wrong methods, unknown
-        paths - is Bottle's.
+        paths - is Bottle's. Raise what refuses a request of which even the body should not be read.
         """
-        handler = self._handlers.get((method, path))
-        if handler is None:
-            for prefix, handlers in self._below.items():
-                if path.startswith(prefix):
-                    return handlers.get(method)
-        return handler
+        methods = self._methods_of(environ["PATH_INFO"])
+        refusal = self._judge(environ, methods)
+        if refusal is None:
+            found = methods.get(environ["REQUEST_METHOD"])
+            return None if found is None else found[0]
+        length = environ.get("CONTENT_LENGTH")
+        if "HTTP_TRANSFER_ENCODING" in environ or (length and int(length) > _REFUSED_BODY):
+            self.access.note(refusal, environ.get("REMOTE_ADDR", ""))
+            raise refusal.error
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return None  # and refused below: an answer to HEAD has no body, which is WSGI's to know
+        return partial(_respond, partial(self._refuse, refusal))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, after PEP 3333."""
-        if not _is_utf8(environ["PATH_INFO"]):
-            response = _respond(_refuse_path, environ)
+        path = environ["PATH_INFO"]
+        refusal = self._judge(environ, self._methods_of(path))
+        if refusal is not None or not _is_utf8(path):
+            response = _respond(_refuse_path if refusal is None else partial(self._refuse, refusal), environ)
             start_response(_STATUS_LINES[response.status], _headers(response))
             return [response.body]
         answer: Iterable[bytes] = super().__call__(environ, start_response)

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gkv import __version__, log, native
+from gkv.api.access import Access, Role
 from gkv.api.http import Request, Response, Routes
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator, Exchanges
@@ -157,14 +158,16 @@ class Metrics(Collector):
 
     def mount(self, routes: Routes) -> None:
         """Declare the route."""
-        routes.add("GET", "/metrics", self._show)
+        routes.add("GET", "/metrics", self._show, role=Role.READER)
 
     def _show(self, request: Request) -> Response:
         request.query()
         return Response(generate_latest(self._registry), CONTENT_TYPE)
 
 
-def shared_figures(role: str, view: View, server: Server, coordinator: Coordinator, exchanges: Exchanges) -> Iterator[Figure]:
+def shared_figures(
+    role: str, view: View, server: Server, access: Access, coordinator: Coordinator, exchanges: Exchanges
+) -> Iterator[Figure]:
     """Yield what proxies and nodes have both."""
     twin = "native" if native.extension is not None else "pure"
     labels = ("version", "role", "twin", "python")
@@ -175,6 +178,8 @@ def shared_figures(role: str, view: View, server: Server, coordinator: Coordinat
         "gkv_http_connections_limit", "Open connections beyond which further ones are refused", server.limits.connections
     )
     yield figure("gkv_http_connections_accepted_total", "Connections since the start", server.accepted)
+    refused = [((reason,), number) for reason, number in access.refused.items()]
+    yield Figure("gkv_access_refused_total", "Requests that were not let in, by the reason", ("reason",), refused)
     yield figure("gkv_loop_lag_seconds", "How late the event loop was at the worst in the last half minute", server.lag)
     yield figure("gkv_log_lines_dropped_total", "Lines that standard error did not take", log.dropped())
     document = view.document

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NoReturn
 
+from gkv.api.access import Role
 from gkv.api.http import JSON, TEXT, Request, Response, Routes
 from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import EngineFull, NoDefiniteAnswer, NoSuchKey, NotSupported, SyntaxProblem, TooLarge, WrongContentType
@@ -54,9 +55,9 @@ class SingleKeys:
 
     def mount(self, routes: Routes) -> None:
         """Declare the routes."""
-        routes.add_below("GET", BELOW, self.get)
-        routes.add_below("PUT", BELOW, self.put)
-        routes.add_below("DELETE", BELOW, self.delete)
+        routes.add_below("GET", BELOW, self.get, role=Role.READER)
+        routes.add_below("PUT", BELOW, self.put, role=Role.CLIENT)
+        routes.add_below("DELETE", BELOW, self.delete, role=Role.CLIENT)
 
     def get(self, request: Request, path: str) -> Response:
         """Answer GET, and HEAD, of which only the head is sent."""

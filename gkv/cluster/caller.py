@@ -10,7 +10,7 @@ import gevent
 import ujson
 
 from gkv.cluster.document import Document, node_to_json
-from gkv.errors import GkvError
+from gkv.errors import Forbidden, GkvError, Unauthorized
 from gkv.log import say
 from gkv.model import Node
 
@@ -35,7 +35,8 @@ class _NotYetError(Exception):
 class Caller:
     """Calls in until the proxy answers, then once a second, and gives every document to `adopt`.
 
-    `held_cluster` returns the cluster whose records the node holds, or None; `fresh`, whether it has certainly never held any.
+    `held_cluster` returns the cluster whose records the node holds, or None; `fresh`, whether it has certainly never held any;
+    `token`, the bearer token that proves that a member is calling, "" for none.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Caller:
         held_cluster: Callable[[], str | None],
         fresh: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = say,
+        token: Callable[[], str] = lambda: "",
     ) -> None:
         self._proxy = proxy
         self._node = node
@@ -53,6 +55,7 @@ class Caller:
         self._held_cluster = held_cluster
         self._fresh = fresh
         self._say = say
+        self._token = token
         self._joined = False
         self._quiet_about = ""
 
@@ -91,9 +94,13 @@ class Caller:
 
     def _call(self) -> Document:
         body = ujson.dumps(node_to_json(self._node) | {"cluster": self._held_cluster(), "fresh": self._fresh()})
+        headers = {"Content-Type": "application/json"}
+        token = self._token()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         connection = http.client.HTTPConnection(urlsplit(self._proxy).netloc, timeout=_TIMEOUT)
         try:
-            connection.request("POST", PATH, body, {"Content-Type": "application/json"})
+            connection.request("POST", PATH, body, headers)
             response = connection.getresponse()
             answer = ujson.loads(response.read(_MAX_ANSWER))
             if response.status == 200:
@@ -106,6 +113,10 @@ class Caller:
             raise _NotYetError(f"what answers there is no gkv-proxy ({error})") from None
         finally:
             connection.close()
+        if response.status == Unauthorized.status or answer.get("type") == f"urn:gkv:problem:{Forbidden.code}":
+            raise Refused(
+                "the proxy refuses this node's peer token" if token else "the proxy asks for a peer token (--peer-tokens)"
+            )
         if retryable:
             raise _NotYetError(detail)
         raise Refused(detail)

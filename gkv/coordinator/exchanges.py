@@ -23,6 +23,7 @@ class Exchanges:
         self._deadline = deadline
         self._by_url: dict[str, Exchange] = {}
         self._local = local
+        self._token = ""
         if local is not None:
             self._by_url[local[0]] = local[1]
 
@@ -33,7 +34,15 @@ class Exchanges:
             if len(self._by_url) >= MAX_CHANNELS:
                 self.close()
             exchange = self._by_url[node.url] = Channel(node.url)
+            exchange.show_token(self._token)
         return exchange
+
+    def show_token(self, token: str) -> None:
+        """Send a bearer token with every request from now on; "" for none."""
+        self._token = token
+        for exchange in self._by_url.values():
+            if isinstance(exchange, Channel):
+                exchange.show_token(token)
 
     def figures(self) -> dict[str, ChannelFigures]:
         """Return what was said to each node and what is about to be, by its URL; nothing about this process's own node."""

@@ -163,6 +163,14 @@ class Channel:
         self._why_closed = ""
         self._ended = dict.fromkeys([outcome.value for outcome in Outcome], 0)
         self.requests = self.reconnects = 0
+        self.head = b""
+        """What every request begins with, up to the lengths of its frames."""
+        self.show_token("")
+
+    def show_token(self, token: str) -> None:
+        """Send a bearer token with every request from now on; "" for none."""
+        proof = f"Authorization: Bearer {token}\r\n" if token else ""
+        self.head = f"POST {PATH} HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\n{proof}{LENGTHS}: ".encode()
 
     def figures(self) -> ChannelFigures:
         connected = sum(sender.connected for sender in self._senders)
@@ -265,7 +273,6 @@ class _Sender:
         self._expired = False
         self._channel = channel
         self._address = (url.hostname, url.port)
-        self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\n{LENGTHS}: ".encode()
         self._limits = limits
         self._socket: socket.socket | None = None
         self.greenlet = gevent.spawn(self._run)
@@ -331,7 +338,7 @@ class _Sender:
         body = b"".join(frames)
         ids = [call.request_id for call in calls if call.request_id]
         named = f"{REQUEST_IDS}: {_list_ids(ids)}\r\n".encode() if ids else b""
-        request = b"%b%b\r\nContent-Length: %d\r\n%b\r\n%b" % (self._head, lengths.encode(), len(body), named, body)
+        request = b"%b%b\r\nContent-Length: %d\r\n%b\r\n%b" % (self._channel.head, lengths.encode(), len(body), named, body)
         self._channel.requests += 1
         reused = self._socket is not None
         connection = self._connect()

@@ -148,7 +148,8 @@ def _environ_name(name: bytes) -> str:
     return known
 
 
-_ONLY_ONCE = ("HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "CONTENT_TYPE", "HTTP_AUTHORIZATION")
+_ONLY_ONCE = ("HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "CONTENT_TYPE")
+_NOT_IN_TRAILERS = (*_ONLY_ONCE, "HTTP_AUTHORIZATION")
 
 
 def parse_head(data: bytes, base: dict[str, Any], max_body: int, is_ours: Callable[[str], bool]) -> Head:
@@ -355,5 +356,5 @@ class ChunkedBody:
         error = _diagnose_header_line(line)
         if error is not None:
             raise error
-        if _environ_name(line.partition(b":")[0]) in _ONLY_ONCE:  # RFC 9110, 6.5.1
+        if _environ_name(line.partition(b":")[0]) in _NOT_IN_TRAILERS:  # RFC 9110, 6.5.1
             raise BadFraming("a trailer cannot say how the request is read")

@@ -60,10 +60,11 @@ class Application(Protocol):
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any], /) -> Iterable[bytes]: ...
 
-    def find(self, method: str, path: str) -> Callable[[Mapping[str, Any], bytes], Rendered] | None:
-        """Return what answers a request for this method and path, given environment and body, or None for WSGI's way.
+    def find(self, environ: Mapping[str, Any]) -> Callable[[Mapping[str, Any], bytes], Rendered] | None:
+        """Return what answers a request, given environment and body, or None for WSGI's way.
 
-        It is asked once for a head that comes again and again, and must leave the environment as it is.
+        It is asked once for a head that comes again and again, before the body is read, and must leave the environment as it
+        is. A GkvError that it raises is the answer, and the connection ends with it.
         """
 
 
@@ -215,6 +216,8 @@ class _Connection:
             self._buffer += chunk
         head = self._read_head()
         body = self._read_body(head) if head.length else b""
+        if not self._head_data:  # forgotten while the body came
+            self._direct = self._find(head.environ)
         return self._reply(head, body)
 
     def _reply(self, head: Head, body: bytes) -> bool:
@@ -344,7 +347,7 @@ class _Connection:
             self._head_data = data
             self._route = None
             self._usual_size = -1 if head.length < 0 or head.expects_continue else len(data) + head.length
-            self._direct = self._find(head.environ["REQUEST_METHOD"], head.environ["PATH_INFO"])
+            self._direct = self._find(head.environ)
         del buffer[: end + 4]
         return head
 
@@ -528,7 +531,7 @@ class _Connection:
             self._socket.close()
 
 
-def _find_nothing(_method: str, _path: str) -> None:
+def _find_nothing(_environ: Mapping[str, Any]) -> None:
     """Stand in for `find` of an application that has only WSGI's way."""
 
 
@@ -584,6 +587,10 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         """Let clients call this server by these names from now on, and by no others."""
         host, port = self._address
         self.is_ours = HostNames(["localhost", "127.0.0.1", host, *names], port)
+        self.forget_heads()
+
+    def forget_heads(self) -> None:
+        """Ask the application again what it finds, for every connection's next answer."""
         for connection in self.connections:
             connection.forget_head()
 

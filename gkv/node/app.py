@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes
 from gkv.errors import SyntaxProblem
@@ -50,6 +51,6 @@ def build_app(
 
     routes = Routes()
     data.mount(routes)
-    routes.add("POST", PATH, frames)
-    routes.add("GET", "/v1/snapshot", copy)
+    routes.add("POST", PATH, frames, role=Role.PEER)
+    routes.add("GET", "/v1/snapshot", copy, role=Role.ADMIN)
     return routes

@@ -81,9 +81,10 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     server = Server(app, listener, render_unread, settings.names, limits)
 
     def figures() -> Iterator[Figure]:
-        yield from shared_figures("node", view, server, coordinator, exchanges)
+        yield from shared_figures("node", view, server, app.access, coordinator, exchanges)
         yield from health.figures(settings, commits)
 
+    app.access.follow(reload, server, exchanges)
     watch(app, server, figures, reload)
     settle()
     server.start()
@@ -95,9 +96,12 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     def is_fresh() -> bool:
         return engine.durable and engine.cluster is None and not settings.accept_loss
 
+    def peer_token() -> str:
+        return app.access.peer_token
+
     def call_in() -> None:
         try:
-            Caller(settings.proxy, me, service.adopt, service.held_cluster, is_fresh, say).run()
+            Caller(settings.proxy, me, service.adopt, service.held_cluster, is_fresh, say, peer_token).run()
         except Refused as error:
             end_with(MemberConflict(f"the proxy at {settings.proxy} refuses this node: {error}"))
 

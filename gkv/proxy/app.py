@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import ujson
 
+from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes, json_response
 from gkv.cluster.authority import Authority
@@ -51,6 +52,6 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
 
     routes = Routes()
     data.mount(routes)
-    routes.add("GET", "/v1/cluster", show)
-    routes.add("POST", "/v1/cluster/nodes", join)
+    routes.add("GET", "/v1/cluster", show, role=Role.READER)
+    routes.add("POST", "/v1/cluster/nodes", join, role=Role.PEER)
     return routes

@@ -54,10 +54,11 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     server = Server(app, listener, render_unread, settings.names, limits)
 
     def figures() -> Iterator[Figure]:
-        yield from shared_figures("proxy", view, server, coordinator, exchanges)
+        yield from shared_figures("proxy", view, server, app.access, coordinator, exchanges)
         up = sum(authority.is_up(node.id) for node in authority.document.members)
         yield figure("gkv_ring_members_up", "Members that have called in within the last seconds", up)
 
+    app.access.follow(reload, server, exchanges)
     watch(app, server, figures, reload)
     settle()
     server.start()

@@ -21,6 +21,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
+from gkv.api.access import Role
 from gkv.api.http import Response, Routes, render_unread
 from gkv.net.server import Server, ServerLimits, listen
 from tests.apps.connection import Answer, Client, GoneError
@@ -661,8 +662,10 @@ class Pieces(Iterator[bytes]):
 def streaming(pieces: Callable[[], Pieces]) -> Routes:
     """Return an application that answers /stream with what `pieces` makes, and /canary."""
     routes = Routes()
-    routes.add("GET", "/stream", lambda _request: Response(b"", "text/x", headers={"X-Kind": "y"}, stream=pieces()))
-    routes.add("GET", "/canary", lambda _request: Response(b"alive"))
+    routes.add(
+        "GET", "/stream", lambda _request: Response(b"", "text/x", headers={"X-Kind": "y"}, stream=pieces()), role=Role.OPEN
+    )
+    routes.add("GET", "/canary", lambda _request: Response(b"alive"), role=Role.OPEN)
     return routes
 
 
