@@ -373,10 +373,20 @@ def test_check_loopback_passes(host):
     parse("proxy", ["--host", host], {}).check()
 
 
+WITH_TOKENS = ["--client-tokens", "c" * 16, "--peer-tokens", "p" * 16]
+WITH_TLS = ["--tls-cert", "n1.pem", "--tls-key", "n1.key", "--tls-ca", "ca.pem"]
+
+
+@pytest.mark.parametrize("arguments", [[], WITH_TOKENS, WITH_TLS], ids=["neither", "tokens", "tls"])
 @pytest.mark.parametrize("command", ["proxy", "node"])
-def test_check_other_host_without_insecure_raises_and_names_the_way_out(command):
+def test_check_other_host_without_tokens_and_tls_raises_and_names_the_way_out(command, arguments):
     with pytest.raises(ConfigError, match=r"--host 10\.0\.0\.5 is not loopback.*--insecure"):
-        parse(command, ["--host", "10.0.0.5", *needed(command)], {}).check()
+        parse(command, ["--host", "10.0.0.5", *arguments, *needed(command)], {}).check()
+
+
+@pytest.mark.parametrize("command", ["proxy", "node"])
+def test_check_other_host_with_tokens_and_tls_passes(command):
+    parse(command, ["--host", "10.0.0.5", *WITH_TOKENS, *WITH_TLS, *needed(command)], {}).check()
 
 
 @pytest.mark.parametrize(("arguments", "environment"), [(["--insecure"], {}), ([], {"GKV_INSECURE": "1"})])

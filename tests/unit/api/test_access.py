@@ -8,6 +8,7 @@ from gkv.api import access
 from gkv.api.access import REASONS, Access, Role
 from gkv.api.http import Response, Routes
 from gkv.errors import Unauthorized
+from gkv.net.reload import Reload
 from gkv.sources import parse
 
 TOKENS = {"reader": "r" * 16, "client": "c" * 16, "admin": "a" * 16, "peer": "p" * 16}
@@ -173,6 +174,33 @@ def test_first_peer_token_is_the_one_that_is_shown():
     for token in (TOKENS["peer"], SECOND):
         assert reason(made, Role.PEER, HTTP_AUTHORIZATION=f"Bearer {token}") is None
     assert rules().peer_token == ""
+
+
+class Noting:
+    """Stands for a server and for exchanges: notes what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def forget_heads(self):
+        self.told.append("forget")
+
+    def show_token(self, token):
+        self.told.append(token)
+
+
+def test_follow_has_the_server_and_the_exchanges_take_over_what_is_read_again():
+    before = ["--client-tokens=" + TOKENS["client"], "--peer-tokens=" + TOKENS["peer"]]
+    after = ["--client-tokens=" + SECOND, "--peer-tokens=" + TOKENS["peer"][::-1] + "0"]
+    server, exchanges, made = Noting(), Noting(), Access()
+    reload = Reload(parse("proxy", before, {}), lambda: parse("proxy", after, {}))
+    made.follow(reload, server, exchanges)
+    assert reason(made, Role.CLIENT, HTTP_AUTHORIZATION=f"Bearer {TOKENS['client']}") is None
+    assert (server.told, exchanges.told) == (["forget"], [TOKENS["peer"]])
+    reload.run()
+    assert reason(made, Role.CLIENT, HTTP_AUTHORIZATION=f"Bearer {TOKENS['client']}") == "unknown"
+    assert reason(made, Role.CLIENT, HTTP_AUTHORIZATION=f"Bearer {SECOND}") is None
+    assert (server.told, exchanges.told) == (["forget"] * 2, [TOKENS["peer"], made.peer_token])
 
 
 # -- routes
