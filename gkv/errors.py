@@ -88,6 +88,14 @@ class ForbiddenAddress(GkvError):
     title = "Members may not call from this address"
 
 
+class NoCertificate(GkvError):
+    """A member's call over TLS without a certificate of the cluster's."""
+
+    status = 403
+    code = "no-certificate"
+    title = "Members show a certificate"
+
+
 class CrossSite(GkvError):
     """A web page of another site makes somebody's browser change something here."""
 

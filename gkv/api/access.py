@@ -11,7 +11,7 @@ line of the log. What no role has a token for is closed as soon as any role has 
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from enum import Enum
+from enum import StrEnum
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 from time import monotonic
@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 
 from gkv.config import Settings
 from gkv.coordinator import Exchanges
-from gkv.errors import CrossSite, Forbidden, ForbiddenAddress, GkvError, Unauthorized
+from gkv.errors import CrossSite, Forbidden, ForbiddenAddress, GkvError, NoCertificate, Unauthorized
 from gkv.log import say
 from gkv.net.reload import Reload
 from gkv.net.server import Server
+from gkv.net.tls import CERTIFICATE
 
 _SAY_EVERY = 1.0
 """Seconds between two lines about refusals: a stranger must not fill a disk with them."""
@@ -30,7 +31,7 @@ _SAY_EVERY = 1.0
 _bearer = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([!-+\--~]+)").fullmatch
 
 
-class Role(Enum):
+class Role(StrEnum):
     """Who calls; for a route, the least that may use it."""
 
     OPEN = "anyone"
@@ -50,7 +51,7 @@ _MAY_USE = {
 _CHANGES = {Role.CLIENT, Role.ADMIN, Role.PEER}
 """What only these may use changes something, or is worth stealing as a whole."""
 
-REASONS = ("missing", "malformed", "unknown", "role", "address", "cross-site")
+REASONS = ("missing", "malformed", "unknown", "role", "address", "certificate", "cross-site")
 
 
 class Refusal(NamedTuple):
@@ -100,6 +101,8 @@ class Access:
             refusal = self._check_token(environ.get("HTTP_AUTHORIZATION", ""), needs)
             if refusal is not None:
                 return refusal
+        if needs is Role.PEER and not environ.get(CERTIFICATE, True):
+            return Refusal("certificate", NoCertificate("members show a certificate in this call, signed by the cluster's CA"))
         if needs in _CHANGES and ("HTTP_SEC_FETCH_SITE" in environ or "HTTP_ORIGIN" in environ):
             return _judge_site(environ)
         return None

@@ -178,6 +178,10 @@ def shared_figures(
         "gkv_http_connections_limit", "Open connections beyond which further ones are refused", server.limits.connections
     )
     yield figure("gkv_http_connections_accepted_total", "Connections since the start", server.accepted)
+    failed = [] if server.tls is None else [((), server.handshakes_failed)]
+    yield Figure("gkv_tls_handshakes_failed_total", "TLS handshakes that failed or took too long", (), failed)
+    expires = [] if server.tls is None else [((), server.tls.expires)]
+    yield Figure("gkv_tls_certificate_expires_seconds", "Until when the certificate is valid, as a Unix time", (), expires)
     refused = [((reason,), number) for reason, number in access.refused.items()]
     yield Figure("gkv_access_refused_total", "Requests that were not let in, by the reason", ("reason",), refused)
     yield figure("gkv_loop_lag_seconds", "How late the event loop was at the worst in the last half minute", server.lag)

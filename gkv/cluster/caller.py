@@ -13,6 +13,7 @@ from gkv.cluster.document import Document, node_to_json
 from gkv.errors import Forbidden, GkvError, Unauthorized
 from gkv.log import say
 from gkv.model import Node
+from gkv.net.tls import Tls, explain
 
 INTERVAL = 1.0
 _FIRST_BACKOFF = 0.1
@@ -48,7 +49,9 @@ class Caller:
         fresh: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = say,
         token: Callable[[], str] = lambda: "",
+        tls: Tls | None = None,
     ) -> None:
+        self._tls = tls
         self._proxy = proxy
         self._node = node
         self._adopt = adopt
@@ -98,7 +101,10 @@ class Caller:
         token = self._token()
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        connection = http.client.HTTPConnection(urlsplit(self._proxy).netloc, timeout=_TIMEOUT)
+        address = urlsplit(self._proxy).netloc
+        connection = http.client.HTTPConnection(address, timeout=_TIMEOUT)
+        if self._tls is not None:
+            connection = http.client.HTTPSConnection(address, timeout=_TIMEOUT, context=self._tls.client)
         try:
             connection.request("POST", PATH, body, headers)
             response = connection.getresponse()
@@ -108,7 +114,8 @@ class Caller:
             detail = str(answer.get("detail", ""))
             retryable = bool(answer.get("retryable", True))
         except (OSError, http.client.HTTPException) as error:
-            raise _NotYetError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
+            why = explain(error) if isinstance(error, OSError) else str(error)
+            raise _NotYetError(why or type(error).__name__) from None
         except (ValueError, AttributeError) as error:
             raise _NotYetError(f"what answers there is no gkv-proxy ({error})") from None
         finally:

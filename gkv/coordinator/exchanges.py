@@ -6,6 +6,7 @@ from time import monotonic
 from gkv.cluster.document import Document
 from gkv.model import Node, NodeReply, Outcome
 from gkv.net.channel import Channel, ChannelFigures, Exchange, ask_all
+from gkv.net.tls import Tls
 from gkv.wire.frames import BadFrame, Reply, Request, read_reply, write_request
 
 MAX_CHANNELS = 1_024
@@ -18,8 +19,9 @@ class Exchanges:
     Implements `gkv.cluster.authority.Peers`.
     """
 
-    def __init__(self, deadline: float, local: tuple[str, Exchange] | None = None) -> None:
-        """`deadline` is in seconds, for each call made here."""
+    def __init__(self, deadline: float, local: tuple[str, Exchange] | None = None, tls: Tls | None = None) -> None:
+        """`deadline` is in seconds, for each call made here; with `tls` nodes are spoken to in no other way."""
+        self._tls = tls
         self._deadline = deadline
         self._by_url: dict[str, Exchange] = {}
         self._local = local
@@ -33,7 +35,7 @@ class Exchanges:
         if exchange is None:
             if len(self._by_url) >= MAX_CHANNELS:
                 self.close()
-            exchange = self._by_url[node.url] = Channel(node.url)
+            exchange = self._by_url[node.url] = Channel(node.url, tls=self._tls)
             exchange.show_token(self._token)
         return exchange
 

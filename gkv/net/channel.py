@@ -23,6 +23,7 @@ from gevent.hub import Waiter, get_hub
 from gkv.log import say_exception
 from gkv.model import NodeReply, Outcome
 from gkv.net.deadlines import deadlines
+from gkv.net.tls import Tls, TlsSocket, explain
 
 PATH = "/internal/frames"
 LENGTHS = "Gkv-Frames"
@@ -150,8 +151,10 @@ class ChannelFigures:
 class Channel:
     """All calls from this process to the node at one URL."""
 
-    def __init__(self, url: str, limits: ChannelLimits | None = None) -> None:
+    def __init__(self, url: str, limits: ChannelLimits | None = None, tls: Tls | None = None) -> None:
+        """With `tls` it speaks nothing else, and to no node whose URL says otherwise; without, the other way round."""
         self.url = url
+        self.tls = tls
         self._limits = limits or ChannelLimits()
         self._outbox: deque[Call] = deque()
         self._outbox_bytes = 0
@@ -272,9 +275,10 @@ class _Sender:
         self.expires = 0.0
         self._expired = False
         self._channel = channel
-        self._address = (url.hostname, url.port)
+        self._address = (url.hostname or "", url.port)
+        self._secure = url.scheme == "https"
         self._limits = limits
-        self._socket: socket.socket | None = None
+        self._socket: socket.socket | TlsSocket | None = None
         self.greenlet = gevent.spawn(self._run)
 
     def _run(self) -> None:
@@ -355,17 +359,22 @@ class _Sender:
         self._channel.reconnects += 1
         return self._round_trip(self._connect(), request, len(calls))
 
-    def _connect(self) -> socket.socket:
+    def _connect(self) -> socket.socket | TlsSocket:
         if self._socket is None:
+            tls = self._channel.tls
+            if self._secure != (tls is not None):
+                raise _BrokenError(f"members of this cluster do not talk to each other as {self._channel.url} says")
             try:
                 wait = max(0.001, min(self._limits.connect, self.expires - monotonic()))
-                self._socket = socket.create_connection(self._address, wait)
+                until = monotonic() + wait
+                connection = socket.create_connection(self._address, wait)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket = connection if tls is None else tls.connect(connection, self._address[0], until)
             except OSError as error:
-                why = f"no connection: {error.strerror or error}"
+                why = f"no connection: {explain(error)}"
                 self._channel.unreachable(why)
                 raise _BrokenError(why) from None
             self._socket.settimeout(None)  # a timeout here would arm a timer for each wait
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._channel.reached()
         return self._socket
 
@@ -374,7 +383,7 @@ class _Sender:
             self._socket.close()
             self._socket = None
 
-    def _round_trip(self, connection: socket.socket, request: bytes, count: int) -> list[bytes]:
+    def _round_trip(self, connection: socket.socket | TlsSocket, request: bytes, count: int) -> list[bytes]:
         buffer = bytearray()
         try:
             sent = connection.send(request)  # sendall would ask the kernel for its buffer's size each time
@@ -397,7 +406,7 @@ class _Sender:
                     raise _BrokenError("the connection was closed within the answer")
                 buffer += chunk
         except OSError as error:
-            raise _BrokenError(f"the connection broke: {error.strerror or error}", blank=not buffer) from None
+            raise _BrokenError(f"the connection broke: {explain(error)}", blank=not buffer) from None
         if len(buffer) > size or sum(lengths) != size:
             raise _BrokenError("the answer is not as long as it says")
         answer = bytes(buffer)

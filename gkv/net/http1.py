@@ -47,7 +47,7 @@ _method_start = re.compile(rb"%b(?: |\Z)" % _METHOD).match
 _control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _digits = re.compile(r"[0-9]{1,19}").fullmatch
 _host = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{1,5}))?").fullmatch
-_absolute = re.compile(rb"[Hh][Tt][Tt][Pp]://([^/?]+)(.*)", re.DOTALL).fullmatch
+_absolute = re.compile(rb"([Hh][Tt][Tt][Pp][Ss]?)://([^/?]+)(.*)", re.DOTALL).fullmatch
 # No blanks after the size, which some readers take and others do not; senders have no reason for them.
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b)?" % _VALUE).fullmatch
 
@@ -214,9 +214,12 @@ def _read_target(environ: dict[str, Any], target: bytes) -> None:
     if target[:1] != b"/":
         absolute = _absolute(target)
         if absolute is not None:
-            if absolute[1].decode("latin-1").lower() != environ.get("HTTP_HOST", "").lower():
+            scheme, authority, rest = absolute.groups()
+            if scheme.decode().lower() != environ.get("wsgi.url_scheme", "http"):
+                raise BadFraming("the target's scheme is not that of the connection")
+            if authority.decode("latin-1").lower() != environ.get("HTTP_HOST", "").lower():
                 raise BadFraming("the target names another host than Host")
-            target = absolute[2] if absolute[2][:1] == b"/" else b"/" + absolute[2]
+            target = rest if rest[:1] == b"/" else b"/" + rest
         elif environ["REQUEST_METHOD"] == "CONNECT":
             # What follows is not meant for a server that is no proxy, whatever it looks like.
             raise NotSupported("this server opens no tunnels")

@@ -31,6 +31,7 @@ from gevent.pywsgi import WSGIServer
 from gkv.errors import BadFraming, GkvError, InternalError, TooSlow, Unavailable
 from gkv.log import say, say_exception
 from gkv.net.http1 import MAX_HEAD, ChunkedBody, Head, HostNames, diagnose, parse_head
+from gkv.net.tls import CERTIFICATE, HandshakeFailed, Tls
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -91,6 +92,11 @@ class ServerLimits:
     max_body: int = 32 << 20
     connections: int = 4_096
     """Beyond it a connection is answered 503 and closed."""
+    handshakes: int = 1_024
+    """TLS handshakes under way. Beyond it the oldest is cut off, so whoever begins them by the thousand gets a quarter of the
+    connections at most, and an honest one is cut only if so many others begin within its round trip."""
+    handshake: float = 4.5
+    """From the connection to the end of its TLS handshake."""
     idle: float = 75.0
     """Between two requests."""
     head: float = 9.5
@@ -116,7 +122,7 @@ _LAGS = 60
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)
 
-IDLE, HEAD, BODY, WORK, WRITE = range(5)
+IDLE, HEAD, BODY, WORK, WRITE, HANDSHAKE = range(6)
 """What a connection is doing; in WORK it waits for the application, not for the client."""
 
 _BODILESS = (204, 304)
@@ -184,17 +190,22 @@ class _Connection:
         """Serve the connection to its end; gevent calls this in a greenlet of its own."""
         connections = self._server.connections
         if len(connections) >= self._limits.connections:
-            self._refuse(Unavailable(f"{self._limits.connections} connections are open already", retry_after=1))
+            if self._server.tls is None:  # else it does not listen before it has shaken hands, for which there is no room
+                self._refuse(Unavailable(f"{self._limits.connections} connections are open already", retry_after=1))
             self._close()
             return
         connections.add(self)
         self._server.accepted += 1
         try:
+            if self._server.tls is not None:
+                self._shake_hands(self._server.tls)
             while self._serve_one():
                 if self._buffer:  # else it will most likely have to wait for the next one
                     self._work += _WORK_OF_A_REQUEST
                     if self._work >= _TURN:
                         self._give_way(socket.wait_write)
+            if self._server.tls is not None:
+                self._socket.shutdown(socket.SHUT_WR)
         except GkvError as error:
             self._refuse(error)
         except (_GoneError, OSError):
@@ -202,6 +213,31 @@ class _Connection:
         finally:
             connections.discard(self)
             self._close()
+
+    def _shake_hands(self, tls: Tls) -> None:
+        """Begin TLS. Raise OSError when that fails, BadFraming when the client speaks HTTP. Switches greenlets."""
+        server, plain = self._server, self._socket
+        if len(server.handshakes) >= self._limits.handshakes:
+            oldest = next(iter(server.handshakes))
+            del server.handshakes[oldest]
+            oldest.expire()
+        server.handshakes[self] = None
+        self._enter(HANDSHAKE)
+        self._socket = tls.accept(plain)
+        try:
+            self._socket.handshake()
+            self._base[CERTIFICATE] = self._socket.certified
+        except OSError as error:
+            server.handshakes_failed += 1
+            if isinstance(error, HandshakeFailed) and not self.expired:
+                self._socket = plain
+                if error.http:
+                    raise BadFraming("this port speaks TLS: its URLs begin with https://") from None
+                self._linger()  # there is an alert on its way
+            raise
+        finally:
+            server.handshakes.pop(self, None)
+        self._enter(IDLE)
 
     def _serve_one(self) -> bool:
         """Read and answer one request; return whether another may follow."""
@@ -276,6 +312,8 @@ class _Connection:
             return waited > limits.idle or self._server.stopping
         if self.state == HEAD:
             return waited > limits.head
+        if self.state == HANDSHAKE:
+            return waited > limits.handshake or self._server.stopping
         if self.state == BODY:
             slow = waited > limits.body_grace and self.received < waited * limits.body_rate
             return slow or now - self.progress > limits.body_grace
@@ -284,7 +322,7 @@ class _Connection:
     def expire(self) -> None:
         """End the wait that this connection is in."""
         self.expired = True
-        how = socket.SHUT_RDWR if self.state in (IDLE, WRITE) else socket.SHUT_RD
+        how = socket.SHUT_RDWR if self.state in (IDLE, WRITE, HANDSHAKE) else socket.SHUT_RD
         with suppress(OSError):  # the client was faster
             self._socket.shutdown(how)
 
@@ -539,7 +577,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     """Serves an application on a listening socket, from `start` to `drain`.
 
     `render` makes an answer of an error that is met before the application sees a request; `names` are those by which clients
-    may call this server besides localhost and its address.
+    may call this server besides localhost and its address. With `tls` it speaks nothing else.
     """
 
     handler_class = _Connection
@@ -551,6 +589,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         render: Callable[[GkvError], Rendered],
         names: Iterable[str] = (),
         limits: ServerLimits | None = None,
+        tls: Tls | None = None,
     ) -> None:
         super().__init__(listener, app, log=None)
         self.find = getattr(app, "find", _find_nothing)
@@ -560,6 +599,10 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self.limits = limits or ServerLimits()
         self.render = render
         self.connections: set[_Connection] = set()
+        self.tls = tls
+        self.handshakes: dict[_Connection, None] = {}
+        """Those that have not ended, the oldest first."""
+        self.handshakes_failed = 0
         self.rename(names)
         self.watch: Watch | None = None
         """Told of every request; it may come and go while the server runs."""
@@ -575,7 +618,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
             "SERVER_SOFTWARE": "gkv",
             "GATEWAY_INTERFACE": "CGI/1.1",
             "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
+            "wsgi.url_scheme": "http" if tls is None else "https",
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": False,
             "wsgi.multiprocess": False,

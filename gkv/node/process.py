@@ -23,6 +23,7 @@ from gkv.net.channel import ChannelLimits
 from gkv.net.process import DRAIN, announce, end_on_signals, end_with_stdin, raise_file_limit, settle
 from gkv.net.reload import Reload
 from gkv.net.server import Server, ServerLimits, listen
+from gkv.net.tls import Tls, refuse_to_begin
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
 from gkv.node.health import Health
@@ -39,14 +40,16 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     unknown what is on its disk.
     """
     settings.check()
+    tls = Tls.of(settings)
     if native.warning:
         say(native.warning)
     raise_file_limit()
     reload = Reload(settings, reread)
+    reload.add(tls.prepare if tls is not None else refuse_to_begin)
     ending = end_on_signals(reload.run)
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
-    me = Node(settings.name or f"{settings.host}:{port}", f"http://{settings.host}:{port}", settings.weight)
+    me = Node(settings.name or f"{settings.host}:{port}", f"{settings.scheme}://{settings.host}:{port}", settings.weight)
     directory = Path(settings.data or f"gkv-data/{port}")
     engine = open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk, CACHE)
     ended: list[GkvError] = []
@@ -60,7 +63,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     clock = Clock(directory / "clock" if engine.durable else None)  # the engine has locked the directory
     view = View()
     service = Service(me.id, view, engine, commits, clock, ttl)
-    exchanges = Exchanges(settings.deadline, local=(me.url, service))
+    exchanges = Exchanges(settings.deadline, local=(me.url, service), tls=tls)
     health = Health(engine)
     coordinator = Coordinator(view, exchanges, clock, settings.deadline)
     data = DataApi(
@@ -78,7 +81,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
     limits = ServerLimits(max_body=ChannelLimits().gathered_bytes + 2 * settings.max_body)
     app = build_app(data, service.answer, backup.begin, limits.max_body)
-    server = Server(app, listener, render_unread, settings.names, limits)
+    server = Server(app, listener, render_unread, settings.names, limits, tls)
 
     def figures() -> Iterator[Figure]:
         yield from shared_figures("node", view, server, app.access, coordinator, exchanges)
@@ -101,9 +104,9 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
 
     def call_in() -> None:
         try:
-            Caller(settings.proxy, me, service.adopt, service.held_cluster, is_fresh, say, peer_token).run()
+            Caller(settings.proxy_url, me, service.adopt, service.held_cluster, is_fresh, say, peer_token, tls).run()
         except Refused as error:
-            end_with(MemberConflict(f"the proxy at {settings.proxy} refuses this node: {error}"))
+            end_with(MemberConflict(f"the proxy at {settings.proxy_url} refuses this node: {error}"))
 
     helpers = [gevent.spawn(call_in), gevent.spawn(health.verify, say)]
     if settings.until_stdin_closes:

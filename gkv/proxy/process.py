@@ -19,6 +19,7 @@ from gkv.net import notify
 from gkv.net.process import DRAIN, announce, end_on_signals, raise_file_limit, settle
 from gkv.net.reload import Reload
 from gkv.net.server import Server, ServerLimits, listen
+from gkv.net.tls import Tls, refuse_to_begin
 from gkv.proxy.app import build_app
 from gkv.proxy.spawn import Children
 
@@ -29,13 +30,15 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     Raise ConfigError, Unavailable or OSError when it cannot start.
     """
     settings.check()
+    tls = Tls.of(settings)
     if native.warning:
         say(native.warning)
     raise_file_limit()
     reload = Reload(settings, reread)
+    reload.add(tls.prepare if tls is not None else refuse_to_begin)
     ending = end_on_signals(reload.run)
     view = View()
-    exchanges = Exchanges(settings.deadline)
+    exchanges = Exchanges(settings.deadline, tls=tls)
     listener = listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     directory = Path(settings.data or "gkv-data/proxy")
@@ -51,7 +54,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     )
     limits = ServerLimits(max_body=settings.max_body)
     app = build_app(data, authority)
-    server = Server(app, listener, render_unread, settings.names, limits)
+    server = Server(app, listener, render_unread, settings.names, limits, tls)
 
     def figures() -> Iterator[Figure]:
         yield from shared_figures("proxy", view, server, app.access, coordinator, exchanges)
@@ -69,7 +72,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     children = None
     try:
         if settings.spawn:
-            children = Children(f"http://{settings.host}:{port}", settings, say)
+            children = Children(f"{settings.scheme}://{settings.host}:{port}", settings, say)
             children.wait_joined(authority.is_up, ending)
             if not ending.is_set():
                 gevent.spawn(children.watch, ending)

@@ -88,6 +88,8 @@ def _start(port: int, proxy: str, settings: Settings) -> subprocess.Popen[bytes]
     command += ["--tombstone-ttl", f"{settings.tombstone_ttl:.0f}s"]
     command += ["--metrics", str(int(settings.metrics)), "--log-format", settings.log_format]
     command += ["--access-log", str(int(settings.access_log))]
+    if settings.tls_cert:
+        command += ["--tls-cert", settings.tls_cert, "--tls-key", settings.tls_key, "--tls-ca", settings.tls_ca]
     if settings.insecure:
         command.append("--insecure")
     if settings.allow:

@@ -46,14 +46,16 @@ class Running:
     server: Server
     port: int
     clients: list[Client]
+    context: Any = None
+    """With which clients speak TLS."""
 
     def client(self) -> Client:
-        self.clients.append(Client(self.port))
+        self.clients.append(Client(self.port, self.context))
         return self.clients[-1]
 
     def exchange(self, *pieces: bytes) -> list[Answer]:
         """Send bytes on a connection of their own; return all answers up to its end."""
-        client = Client(self.port)
+        client = Client(self.port, self.context)
         try:
             client.send(*pieces)
             return client.rest()
