@@ -2,7 +2,7 @@
 
 `judge` is pure: a request's environment and what its route needs in, a refusal or nothing out. It lies beside the routes, which
 declare what they need, and not in `gkv.net`, which knows no paths. The server asks once for a head that comes again and again,
-so what it costs (5 us with tokens set) is not paid by each request; `follow` has heads read anew when the settings change.
+so what it costs (2 us with tokens set) is not paid by each request; `follow` has heads read anew when the settings change.
 
 Promises: a token is compared in a time that depends on neither it nor those it is compared with, and is in no answer and no
 line of the log. What no role has a token for is closed as soon as any role has one. Nothing here switches greenlets.
