@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gkv.api.data import DataApi
 from gkv.api.access import Role
+from gkv.api.data import DataApi
 from gkv.api.http import Response, Routes
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
