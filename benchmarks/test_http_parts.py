@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Response, Routes
 from gkv.api.operation import Unlisted
@@ -68,7 +69,7 @@ def test_head(benchmark: Any) -> None:
 
 def test_dispatch(benchmark: Any) -> None:
     routes = Routes()
-    routes.add("POST", "/get", lambda _request: Response(b"{}"), doc=Unlisted("a benchmark's"))
+    routes.add("POST", "/get", lambda _request: Response(b"{}"), doc=Unlisted("a benchmark's"), role=Role.OPEN)
     made = environ(b"[]")
     assert list(benchmark(routes, made, lambda _status, _headers, _exc_info=None: None)) == [b"{}"]
 

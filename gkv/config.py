@@ -3,8 +3,9 @@
 import ipaddress
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -110,13 +111,13 @@ def url(text: str) -> str:
     """Read the URL of a proxy."""
     try:
         parts = urlsplit(text)
-        good = parts.scheme == "http" and parts.hostname and parts.port and parts.path in ("", "/")
-        good = good and parts.netloc == text.removeprefix("http://").removesuffix("/") and "@" not in parts.netloc
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port and parts.path in ("", "/")
+        good = good and text.removesuffix("/") == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc
     except ValueError:
         good = False
     if not good:
         raise ValueError("a URL such as http://127.0.0.1:8080")
-    return f"http://{parts.netloc}"
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def host(text: str) -> str:
@@ -135,6 +136,22 @@ def names(text: str) -> list[str]:
     return found
 
 
+def tokens(text: str) -> tuple[str, ...]:
+    """Read one or two bearer tokens, separated by commas; none for ""."""
+    found = tuple(part.strip() for part in text.split(",")) if text else ()
+    if len(found) > 2 or len(set(found)) < len(found) or not all(re.fullmatch(r"[!-+\--~]{16,256}", part) for part in found):
+        raise ValueError("one token, or two different ones with a comma between; each of 16 to 256 visible ASCII characters")
+    return found
+
+
+def networks(text: str) -> tuple[ipaddress.IPv4Network, ...]:
+    """Read IPv4 networks, separated by commas; none for ""."""
+    try:
+        return tuple(ipaddress.IPv4Network(part.strip()) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise ValueError("IPv4 networks such as 10.0.0.0/24 or addresses, separated by commas") from None
+
+
 def switch(text: str) -> bool:
     """Read a yes or no from the environment; as a flag it stands alone."""
     if text not in ("0", "1"):
@@ -149,6 +166,15 @@ def toggle(text: str) -> bool:
 
 LEAST_ANSWER = 2 << 20
 """Bytes. A value has one mebibyte at most, and a third more where it is shown as base64."""
+
+
+def others_may_read(path: Path, mode: int, environment: Mapping[str, str]) -> bool:
+    """Return whether a file of a secret may be read or written by others than its owner.
+
+    A group may read what systemd hands over (LoadCredential): it lets the service's user in by an ACL, which shows as one.
+    """
+    handed = environment.get("CREDENTIALS_DIRECTORY")
+    return bool(mode & (0o026 if handed and path.parent == Path(handed) else 0o066))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +207,10 @@ class Knob:
         return [self.name, f"{self.name}_file"] if self.secret else [self.name]
 
 
+DEFAULT_PROXY = "http://127.0.0.1:8080"
+
 KNOBS = (
-    Knob("host", host, "127.0.0.1", "address to listen on; anything but loopback needs --insecure"),
+    Knob("host", host, "127.0.0.1", "address to listen on; anything but loopback needs tokens and TLS"),
     Knob("port", port, "8080", "port to listen on; 0 lets the system choose", "proxy"),
     Knob("proxy", url, "http://127.0.0.1:8080", "where to join", "node"),
     Knob("name", name, "", "the node's id; it decides which keys the node owns (default: its HOST:PORT)", "node"),
@@ -210,10 +238,30 @@ KNOBS = (
         "further names that clients may call this server by; a Host of another name is answered 421",
         reload=True,
     ),
+    Knob("reader_tokens", tokens, "", "bearer tokens of who may read data and metrics, at most two", reload=True, secret=True),
+    Knob("client_tokens", tokens, "", "bearer tokens of who may read and write data, at most two", reload=True, secret=True),
+    Knob("admin_tokens", tokens, "", "bearer tokens of who may do that, and copy nodes, at most two", reload=True, secret=True),
+    Knob(
+        "peer_tokens",
+        tokens,
+        "",
+        "bearer tokens of the members among themselves, at most two: the first is sent, both are taken",
+        reload=True,
+        secret=True,
+    ),
+    Knob("allow", networks, "", "IPv4 networks from which members may call; none: from everywhere", reload=True),
+    Knob("tls_cert", str, "", "PEM file with this process's certificate, for clients and members", reload=True),
+    Knob("tls_key", str, "", "PEM file with its key, for its owner's eyes alone", reload=True),
+    Knob("tls_ca", str, "", "PEM file with who signs members' certificates", reload=True),
     Knob("metrics", toggle, "1", "1: count what happens, and answer /metrics; 0: neither"),
     Knob("log_format", one_of("text", "json"), "text", "lines on standard error as text or as JSON", reload=True),
     Knob("access_log", toggle, "0", "1: a line on standard error for each request, without its keys", reload=True),
-    Knob("insecure", switch, "0", "listen beyond loopback although anyone who gets there can read and write"),
+    Knob(
+        "insecure",
+        switch,
+        "0",
+        "listen beyond loopback without tokens or TLS, although anyone who gets there can read or write",
+    ),
     Knob("until_stdin_closes", switch, "0", "end when standard input does: a supervisor's death ends its nodes", "node"),
 )
 
@@ -242,6 +290,14 @@ class Settings:
     max_inflight: int
     max_buffered: int
     names: list[str]
+    reader_tokens: tuple[str, ...]
+    client_tokens: tuple[str, ...]
+    admin_tokens: tuple[str, ...]
+    peer_tokens: tuple[str, ...]
+    allow: tuple[ipaddress.IPv4Network, ...]
+    tls_cert: str
+    tls_key: str
+    tls_ca: str
     metrics: bool
     log_format: str
     access_log: bool
@@ -250,10 +306,11 @@ class Settings:
 
     def check(self) -> None:
         """Raise ConfigError for settings that cannot go together."""
-        if not ipaddress.IPv4Address(self.host).is_loopback and not self.insecure:
+        guarded = any(self.tokens.values()) and self.tls_cert
+        if not ipaddress.IPv4Address(self.host).is_loopback and not guarded and not self.insecure:
             raise ConfigError(
-                f"--host {self.host} is not loopback, and this version has no access control: whoever reaches the port "
-                "can read and write everything. Say --insecure if that is what you want"
+                f"--host {self.host} is not loopback: without tokens whoever reaches the port can read and write everything, "
+                "and without TLS (--tls-cert) whoever is on the way can. Set both, or say --insecure if that is what you want"
             )
         if ipaddress.IPv4Address(self.host).is_unspecified:
             raise ConfigError(f"--host {self.host} is no address that others could be sent to; name the one to listen on")
@@ -263,3 +320,50 @@ class Settings:
             raise ConfigError(f"--max-answer has to be at least {LEAST_ANSWER >> 20}MiB, for any single value to fit in")
         if self.spawn and not 0 < self.spawn_port <= 65_536 - self.spawn:
             raise ConfigError(f"--spawn-port {self.spawn_port} leaves no room for {self.spawn} ports")
+        self._check_tokens()
+        self._check_tls()
+
+    def _check_tls(self) -> None:
+        named = [self.tls_cert, self.tls_key, self.tls_ca]
+        if any(named) and not all(named):
+            raise ConfigError("--tls-cert, --tls-key and --tls-ca go together: members prove to each other who they are")
+        if self.proxy != DEFAULT_PROXY and self.proxy.startswith("https:") != bool(self.tls_cert):
+            raise ConfigError(
+                f"--proxy {self.proxy} is not https, but there is a --tls-cert, and members then speak TLS to each other"
+                if self.tls_cert
+                else f"--proxy {self.proxy} is https, and a node needs --tls-cert, --tls-key and --tls-ca to speak TLS with it"
+            )
+
+    @property
+    def scheme(self) -> str:
+        """How the URLs of members begin."""
+        return "https" if self.tls_cert else "http"
+
+    @property
+    def proxy_url(self) -> str:
+        """Where a node joins: by default on this machine, with TLS or without."""
+        return f"{self.scheme}:{self.proxy.partition(':')[2]}"
+
+    @property
+    def tokens(self) -> dict[str, tuple[str, ...]]:
+        """The bearer tokens by role."""
+        return {
+            "reader": self.reader_tokens,
+            "client": self.client_tokens,
+            "admin": self.admin_tokens,
+            "peer": self.peer_tokens,
+        }
+
+    def _check_tokens(self) -> None:
+        of_peers = bool(self.peer_tokens)
+        if of_peers != bool(self.reader_tokens or self.client_tokens or self.admin_tokens):
+            raise ConfigError(
+                "--peer-tokens are set and no others: nobody could read or write"
+                if of_peers
+                else "there are tokens but no --peer-tokens: the members could not talk to each other"
+            )
+        owners: dict[str, str] = {}
+        for role, found in self.tokens.items():
+            for token in found:
+                if owners.setdefault(token, role) != role:
+                    raise ConfigError(f"--{owners[token]}-tokens and --{role}-tokens have a token in common")

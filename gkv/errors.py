@@ -22,13 +22,18 @@ class GkvError(Exception):
         pointers: Sequence[tuple[str, str]] = (),
         retry_after: int | None = None,
         allow: str | None = None,
+        challenge: str | None = None,
     ) -> None:
-        """`pointers` are pairs of JSON pointer (RFC 6901) and what is wrong there; `retry_after` is in seconds."""
+        """`pointers` are pairs of JSON pointer (RFC 6901) and what is wrong there; `retry_after` is in seconds.
+
+        `allow` and `challenge` are what the headers Allow and WWW-Authenticate say.
+        """
         super().__init__(detail)
         self.detail = detail
         self.pointers = tuple(pointers)
         self.retry_after = retry_after
         self.allow = allow
+        self.challenge = challenge
 
 
 class InternalError(GkvError):
@@ -57,6 +62,46 @@ class TooLarge(GkvError):
     status = 413
     code = "too-large"
     title = "The request is over a limit"
+
+
+class Unauthorized(GkvError):
+    """The request shows no token, or none that is valid here."""
+
+    status = 401
+    code = "unauthorized"
+    title = "The request needs a valid token"
+
+
+class Forbidden(GkvError):
+    """The token is valid, but for other calls."""
+
+    status = 403
+    code = "forbidden"
+    title = "The token is not for this call"
+
+
+class ForbiddenAddress(GkvError):
+    """A member's call from where members must not be."""
+
+    status = 403
+    code = "forbidden-address"
+    title = "Members may not call from this address"
+
+
+class NoCertificate(GkvError):
+    """A member's call over TLS without a certificate of the cluster's."""
+
+    status = 403
+    code = "no-certificate"
+    title = "Members show a certificate"
+
+
+class CrossSite(GkvError):
+    """A web page of another site makes somebody's browser change something here."""
+
+    status = 403
+    code = "cross-site"
+    title = "The call comes from another site's page"
 
 
 class UnknownPath(GkvError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gkv import __version__
-from gkv.config import KNOBS, Knob, Settings, names, port, switch, toggle
+from gkv.config import KNOBS, Knob, Settings, names, networks, others_may_read, port, switch, toggle, tokens
 from gkv.errors import ConfigError
 
 
@@ -201,7 +201,11 @@ def _texts(origin: str, table: Mapping[str, Any], knobs: Iterable[Knob], mode: i
             raise ConfigError(f"{origin}: it holds {name}, and others than its owner may read or write it; chmod 600 ends that")
         if isinstance(value, bool) and knob.parse in (switch, toggle):
             texts[name] = str(int(value))
-        elif isinstance(value, list) and knob.parse is names and all(isinstance(one, str) and "," not in one for one in value):
+        elif (
+            isinstance(value, list)
+            and knob.parse in (names, networks, tokens)
+            and all(isinstance(one, str) and "," not in one for one in value)
+        ):
             texts[name] = ",".join(value)
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
             texts[name] = str(value)
@@ -211,16 +215,11 @@ def _texts(origin: str, table: Mapping[str, Any], knobs: Iterable[Knob], mode: i
 
 
 def _from_secret_file(knob: Knob, path: Path, origin: str, environment: Mapping[str, str]) -> Found:
-    """Return the secret that a file holds, without the line end. Raise ConfigError when others may read or write the file.
-
-    A group may read what systemd hands over (LoadCredential): it lets the service's user in by an ACL, which shows as one.
-    """
-    handed = environment.get("CREDENTIALS_DIRECTORY")
-    forbidden = 0o026 if handed and path.parent == Path(handed) else 0o066
+    """Return the secret that a file holds, without the line end. Raise ConfigError when others may read or write the file."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & forbidden:
+            if others_may_read(path, mode, environment):
                 raise ConfigError(
                     f"{origin}: {path} has mode {mode:04o}, so others than its owner may read or write it; chmod 600"
                 )

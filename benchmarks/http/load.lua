@@ -1,6 +1,6 @@
 -- What wrk sends: 1,000 requests drawn once, before the clock runs, and repeated in turn, so that the generator costs little.
 --
---     wrk ... -s load.lua http://127.0.0.1:PORT -- DIALECT OP N KEYS SEED
+--     wrk ... -s load.lua http://127.0.0.1:PORT -- DIALECT OP N KEYS SEED [TOKEN]
 --
 -- DIALECT is "json" (gkv, plain) or "webdis", OP is "get" or "set", N the keys in a request, all different, out of KEYS.
 -- Keys and values are those of systems.py. There is no response(): with one, wrk would hand every answer to Lua.
@@ -9,6 +9,7 @@ local REQUESTS = 1000
 
 local requests = {}
 local at = 0
+local token
 
 local function key(i)
   return string.format("key:%08d", i)
@@ -40,6 +41,9 @@ local function json_request(op, drawn)
     end
   end
   local headers = { ["Content-Type"] = "application/json" }
+  if token then
+    headers["Authorization"] = "Bearer " .. token
+  end
   return wrk.format("POST", "/" .. op, headers, "[" .. table.concat(items, ",") .. "]")
 end
 
@@ -57,6 +61,7 @@ end
 function init(args)
   local dialect, op, n, keys, seed = args[1], args[2], tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
   local build = dialect == "webdis" and webdis_request or json_request
+  token = args[6]
   math.randomseed(seed)
   for i = 1, REQUESTS do
     requests[i] = build(op, draw(n, keys))

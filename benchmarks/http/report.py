@@ -25,6 +25,10 @@ MAX_P99 = 4.0
 MAX_LMDB = 1.4
 """CPU per get with records on disk, against records in memory."""
 
+MAX_METRICS = 1.05
+MAX_TLS = 1.25
+"""CPU per request: with metrics against without, and with tokens and TLS on kept-alive connections against without."""
+
 Case = tuple[str, int]
 """An operation, and the keys per request."""
 
@@ -132,6 +136,11 @@ def verdicts(rows: Sequence[Median]) -> list[Verdict]:
             found.append(_at_least("Go, scaled / gkv, CPU", case, go_now / row.cpu_us_total, GO_TARGETS[row.n]))
         spread = row.p99_ms / row.p50_ms
         found.append(_at_most("gkv, p99 / p50", case, spread, MAX_P99))
+        bare, tls = by.get(("gkv-bare", *case)), by.get(("gkv-tls", *case))
+        if bare is not None:
+            found.append(_at_most("gkv / gkv-bare, CPU", case, row.cpu_us_total / bare.cpu_us_total, MAX_METRICS))
+        if tls is not None:
+            found.append(_at_most("gkv-tls / gkv, CPU", case, tls.cpu_us_total / row.cpu_us_total, MAX_TLS))
         durable = by.get(("gkv-lmdb", *case))
         if durable is not None:
             found.append(

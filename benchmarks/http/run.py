@@ -8,6 +8,9 @@ connections that are kept alive, keys drawn at random. Requests a second depend 
 the CPU that all server processes of a system use per request, from /proc/<pid>/stat before and after. Run it on a machine that
 does nothing else. It needs wrk; webdis and redis-server are compared with if they are installed (all are Debian packages).
 
+What watching and access cost: `--systems gkv-bare,gkv,gkv-tls`, which is without metrics, as usual, and with tokens and TLS for
+clients and between members.
+
 Exit code 0 if every run was valid, whatever the ratios; 1 if not.
 """
 
@@ -27,7 +30,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from report import Run, draw, medians, table, verdicts
-from systems import HOST, KEYS, PORTS, SYSTEMS, VALUE_BYTES, StartError, System, missing, version
+from systems import KEYS, PORTS, SYSTEMS, VALUE_BYTES, VARIANTS, StartError, System, missing, version
 
 CONNECTIONS = 32
 LOAD = Path(__file__).with_name("load.lua")
@@ -37,8 +40,8 @@ SETTLE = 0.3
 
 def measure(system: System, round_: int, op: str, n: int, seconds: int) -> Run:
     """Run wrk once. The seed is the round: in each round, all systems of a dialect get the same requests."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(LOAD), f"http://{HOST}:{system.port}"]
-    command += ["--", system.dialect, op, str(n), str(KEYS), str(round_)]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(LOAD), system.url]
+    command += ["--", system.dialect, op, str(n), str(KEYS), str(round_), *filter(None, [system.token])]
     time.sleep(SETTLE)
     start, busy_before, wrk_before = time.monotonic(), busy_seconds(), children_seconds()
     before = system.cpu()
@@ -150,7 +153,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=positive, default=3, help="how often each case is run (default: 3)")
     parser.add_argument("--n", type=batch_sizes, default=[1, 10, 100], help="keys per request (default: 1,10,100)")
     parser.add_argument("--ops", type=operations, default=["get", "set"], help="operations (default: get,set)")
-    parser.add_argument("--systems", type=systems, default=list(SYSTEMS), help=f"some of {','.join(SYSTEMS)} (default: all)")
+    ordinary = [name for name in SYSTEMS if name not in VARIANTS]
+    several = f"some of {','.join(SYSTEMS)} (default: all but {','.join(VARIANTS)})"
+    parser.add_argument("--systems", type=systems, default=ordinary, help=several)
     parser.add_argument("--port", type=positive, default=18_080, help="first of a dozen ports to use (default: 18080)")
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     parser.add_argument("--svg", metavar="FILE", help="draw the medians to this file")

@@ -9,8 +9,10 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -63,6 +65,13 @@ class System:
     check: Callable[[], None]
     """Read keys from all over the range back; raise StartError unless each has its value."""
 
+    scheme: str = "http"
+    token: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{HOST}:{self.port}"
+
     def cpu(self) -> dict[str, float]:
         """Return the seconds of CPU, user and system, that each process has used so far; the clock ticks in 10 ms."""
         used = {}
@@ -76,13 +85,21 @@ class System:
 
 
 @contextmanager
-def gkv(port: int, directory: Path, engine: str = "memory") -> Iterator[System]:
+def gkv(port: int, directory: Path, engine: str = "memory", variant: str = "") -> Iterator[System]:
     """Run a gkv proxy on `port` and its nodes on the ports after it."""
-    name = _gkv_name(engine)
+    name = variant or _gkv_name(engine)
     directory = directory / name
     directory.mkdir()
+    token, context = "", None
     command = [sys.executable, "-P", "-m", "gkv.cli", "proxy", "--port", str(port), "--engine", engine]
     command += ["--spawn", str(NODES), "--spawn-port", str(port + 1)]
+    if variant == "gkv-bare":
+        command += ["--metrics", "0"]
+    elif variant == "gkv-tls":
+        token = secrets.token_hex(32)
+        context = _make_certificate(directory)
+        command += ["--tls-cert", "cert.pem", "--tls-key", "cert.key", "--tls-ca", "ca.pem", "--client-tokens", token]
+        command += ["--peer-tokens", secrets.token_hex(32)]
     with _server(name, command, directory, range(port, port + 1 + NODES)) as proxy:
         proxy.wait_until(lambda: b"\nReady:" in proxy.output())
         processes = {"proxy": proxy.pid}
@@ -90,8 +107,23 @@ def gkv(port: int, directory: Path, engine: str = "memory") -> Iterator[System]:
             processes[f"node{i}"] = pid
         if len(processes) != 1 + NODES:
             raise StartError(f"{name} has the processes {processes}, not one proxy and {NODES} nodes")
-        _load_json(port)
-        yield System(name, "json", port, processes, lambda: _check_json(port))
+        _load_json(port, token, context)
+        scheme = "http" if context is None else "https"
+        yield System(name, "json", port, processes, lambda: _check_json(port, token, context), scheme, token)
+
+
+def _make_certificate(directory: Path) -> ssl.SSLContext:
+    """Write an authority and a certificate of it; return what trusts them."""
+    import trustme  # of the extra "bench"; nothing else here needs it
+
+    kind = trustme.KeyType.ECDSA
+    authority = trustme.CA(key_type=kind)
+    made = authority.issue_cert(HOST, key_type=kind)
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    made.cert_chain_pems[0].write_to_path(str(directory / "cert.pem"))
+    (directory / "cert.key").touch(0o600)
+    made.private_key_pem.write_to_path(str(directory / "cert.key"))
+    return ssl.create_default_context(cafile=str(directory / "ca.pem"))
 
 
 def _gkv_name(engine: str) -> str:
@@ -151,12 +183,17 @@ def plain(port: int, directory: Path) -> Iterator[System]:
 SYSTEMS: dict[str, Callable[[int, Path], AbstractContextManager[System]]] = {
     "gkv": gkv,
     "gkv-lmdb": partial(gkv, engine="lmdb"),
+    "gkv-bare": partial(gkv, variant="gkv-bare"),
+    "gkv-tls": partial(gkv, variant="gkv-tls"),
     "webdis": webdis,
     "webdis-sync": partial(webdis, durable=True),
     "plain": plain,
 }
 """Each needs `PORTS` ports in a row. `gkv` and `webdis` keep records in memory; `gkv-lmdb` and `webdis-sync` have each write on
 disk before they acknowledge it."""
+
+VARIANTS = ("gkv-bare", "gkv-tls")
+"""gkv without metrics, and with tokens and TLS: to be compared with `gkv` alone."""
 
 PORTS = 1 + NODES
 
@@ -168,6 +205,8 @@ def missing(name: str) -> str:
         return f"apt-get install {' '.join(packages)}" if packages else ""
     if name == "plain" and importlib.util.find_spec("geventhttpclient") is None:
         return "pip install geventhttpclient mmh3"
+    if name == "gkv-tls" and importlib.util.find_spec("trustme") is None:
+        return "pip install trustme"
     return ""
 
 
@@ -183,7 +222,7 @@ def version(name: str) -> str:
         "gkv-lmdb": ("gkv", "lmdb", "gevent", "bottle"),
         "plain": ("gevent", "bottle", "geventhttpclient", "ujson", "mmh3"),
     }
-    return ", ".join(f"{package} {_python_version(package)}" for package in used[name])
+    return ", ".join(f"{package} {_python_version(package)}" for package in used["gkv" if name in VARIANTS else name])
 
 
 def _which(program: str) -> str | None:
@@ -285,10 +324,15 @@ def _accepts(port: int) -> bool:
     return True
 
 
-def _call(port: int, method: str, path: str, body: str | None = None) -> bytes:
+def _call(
+    port: int, method: str, path: str, body: str | None = None, token: str = "", context: ssl.SSLContext | None = None
+) -> bytes:
     connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    if context is not None:
+        connection = http.client.HTTPSConnection(HOST, port, timeout=30, context=context)
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
+        connection.request(method, path, body, headers)
         response = connection.getresponse()
         answer = response.read()
     finally:
@@ -298,14 +342,14 @@ def _call(port: int, method: str, path: str, body: str | None = None) -> bytes:
     return answer
 
 
-def _load_json(port: int) -> None:
+def _load_json(port: int, token: str = "", context: ssl.SSLContext | None = None) -> None:
     for start in range(0, KEYS, _LOAD_BATCH):
         items = [{"key": key(i), "value": value(i)} for i in range(start, min(start + _LOAD_BATCH, KEYS))]
-        _call(port, "POST", "/set", json.dumps(items))
+        _call(port, "POST", "/set", json.dumps(items), token, context)
 
 
-def _check_json(port: int) -> None:
-    answer = json.loads(_call(port, "POST", "/get", json.dumps([{"key": key(i)} for i in _SAMPLE])))
+def _check_json(port: int, token: str = "", context: ssl.SSLContext | None = None) -> None:
+    answer = json.loads(_call(port, "POST", "/get", json.dumps([{"key": key(i)} for i in _SAMPLE]), token, context))
     if answer != {"existedKey": [{"key": key(i), "value": value(i)} for i in _SAMPLE]}:
         raise StartError(f"what the server on port {port} answers is not what was set")
 

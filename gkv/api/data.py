@@ -5,6 +5,7 @@ from typing import Any
 
 from gkv import __version__, native, ring
 from gkv.api import operations as described
+from gkv.api.access import Role
 from gkv.api.http import TEXT, Request, Response, Routes, json_response
 from gkv.api.listing import LISTING, list_keys
 from gkv.api.openapi import Contract
@@ -14,6 +15,7 @@ from gkv.cluster.view import View
 from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import InvalidParameter
 from gkv.model import KeyFailure
+from gkv.net.admission import OPERATORS
 from gkv.wire import TWIN as WIRE_TWIN
 from gkv.wire import Batch
 from gkv.wire.client import check_key, read_items, read_keys, render_failed
@@ -47,18 +49,18 @@ class DataApi:
 
     def mount(self, routes: Routes) -> None:
         """Declare the routes."""
-        routes.add("POST PUT", "/set", self.set, doc=described.SET)
-        routes.add("GET", "/get", self.get_by_query, doc=described.GET_BY_QUERY)
-        routes.add("POST", "/get", self.get, doc=described.GET)
-        routes.add("POST", "/delete", self.delete, doc=described.DELETE)
-        routes.add("GET", "/locate", self.locate_by_query, doc=described.LOCATE_BY_QUERY)
-        routes.add("POST", "/locate", self.locate, doc=described.LOCATE)
-        routes.add("GET", "/v1/kv", self.list_keys, doc=LISTING)
+        routes.add("POST PUT", "/set", self.set, doc=described.SET, role=Role.CLIENT)
+        routes.add("GET", "/get", self.get_by_query, doc=described.GET_BY_QUERY, role=Role.READER)
+        routes.add("POST", "/get", self.get, doc=described.GET, role=Role.READER)
+        routes.add("POST", "/delete", self.delete, doc=described.DELETE, role=Role.CLIENT)
+        routes.add("GET", "/locate", self.locate_by_query, doc=described.LOCATE_BY_QUERY, role=Role.READER)
+        routes.add("POST", "/locate", self.locate, doc=described.LOCATE, role=Role.READER)
+        routes.add("GET", "/v1/kv", self.list_keys, doc=LISTING, role=Role.READER)
         SingleKeys(self._coordinator, self._max_body).mount(routes)
-        routes.add("GET", "/v1/ring", self.ring, doc=described.RING)
-        routes.add("GET", "/v1/info", self.info, doc=described.INFO)
-        routes.add("GET", "/livez", self.livez, doc=described.LIVEZ, lane="operators")
-        routes.add("GET", "/readyz", self.readyz, doc=described.READYZ, lane="operators")
+        routes.add("GET", "/v1/ring", self.ring, doc=described.RING, role=Role.READER)
+        routes.add("GET", "/v1/info", self.info, doc=described.INFO, role=Role.READER)
+        routes.add("GET", "/livez", self.livez, doc=described.LIVEZ, role=Role.OPEN, lane=OPERATORS)
+        routes.add("GET", "/readyz", self.readyz, doc=described.READYZ, role=Role.OPEN, lane=OPERATORS)
         Contract(routes, self._limits, self._max_body).mount()
 
     def set(self, request: Request) -> Response:

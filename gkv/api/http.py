@@ -15,6 +15,7 @@ from bottle import Bottle, HTTPError, HTTPResponse
 from bottle import request as bottle_request
 
 from gkv import log
+from gkv.api.access import Access, Refusal, Role
 from gkv.api.operation import Description
 from gkv.errors import (
     GkvError,
@@ -27,6 +28,7 @@ from gkv.errors import (
     WrongContentType,
     WrongMethod,
 )
+from gkv.net.admission import CLIENTS
 from gkv.net.http1 import RAW_PATH
 
 JSON = "application/json"
@@ -191,6 +193,8 @@ def render_problem(error: GkvError, request_id: str) -> Response:
         headers["Retry-After"] = str(error.retry_after or 1)
     if error.allow is not None:
         headers["Allow"] = error.allow
+    if error.challenge is not None:
+        headers["WWW-Authenticate"] = error.challenge
     return Response(json_response(problem).body, PROBLEM, error.status, headers, request_id)
 
 
@@ -201,31 +205,44 @@ def render_unread(error: GkvError, environ: Mapping[str, Any] | None = None) -> 
 
 Handler = Callable[[Request], Response]
 HandlerBelow = Callable[[Request, str], Response]
+Direct = Callable[[Mapping[str, Any], bytes], Response]
+"""Answers a request, given its environment and body."""
+
+_REFUSED_BODY = 65_536
+"""Bytes of a body that are read although the request is refused, so that the connection can go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path, or of all that start with it, as it was declared."""
+
+    direct: Direct
+    doc: Description
+    role: Role
+    lane: str
 
 
 class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
-    """A Bottle application whose handlers take a `Request` and return a `Response` or raise a `GkvError`."""
+    """A Bottle application whose handlers take a `Request` and return a `Response` or raise a `GkvError`.
+
+    Each route says what it answers, which role it needs, and in which lane of `gkv.net.admission` it goes. `access` decides who
+    has the role, for every way that leads to a handler.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.config["json.enable"] = False
-        self.described: dict[tuple[str, str], Description] = {}
-        """What was declared: by method and path, which ends with a slash when it stands for all that start with it."""
-        self._paths: set[str] = set()
-        self._lanes: dict[str, str] = {}
-        self._handlers: dict[tuple[str, str], Callable[[Mapping[str, Any], bytes], Response]] = {}
-        self._below: dict[str, dict[str, Callable[[Mapping[str, Any], bytes], Response]]] = {}
+        self.access = Access()
+        self._fixed: dict[str, dict[str, Route]] = {}
+        self._below: dict[str, dict[str, Route]] = {}
 
-    def add(self, methods: str, path: str, handler: Handler, *, doc: Description, lane: str = "clients") -> None:
-        """Declare a route; `methods` are separated by spaces, and the path is fixed. `lane` is one of `gkv.net.admission`."""
-        self._paths.add(path)
-        self._lanes[path] = lane
+    def add(self, methods: str, path: str, handler: Handler, *, doc: Description, role: Role, lane: str = CLIENTS) -> None:
+        """Declare a route; `methods` are separated by spaces, and the path is fixed."""
         self.route(path, methods.split(), _callback(handler, doc))
         for method in methods.split():
-            self._handlers[method, path] = partial(_respond, handler, doc)
-            self.described[method, path] = doc
+            self._fixed.setdefault(path, {})[method] = Route(partial(_respond, handler, doc), doc, role, lane)
 
-    def add_below(self, methods: str, prefix: str, handler: HandlerBelow, *, doc: Description) -> None:
+    def add_below(self, methods: str, prefix: str, handler: HandlerBelow, *, doc: Description, role: Role) -> None:
         """Declare a route for all paths that start with `prefix`, which ends with a slash; fixed paths go first.
 
         The handler is given the rest of the path as it was sent, percent-encoded: Bottle decodes a path so that two become one.
@@ -236,34 +253,71 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
 
         self.route(f"{prefix}<:re:(?s:.*)>", methods.split(), _callback(handle, doc))
         for method in methods.split():
-            self._below.setdefault(prefix, {})[method] = partial(_respond, handle, doc)
-            self.described[method, prefix] = doc
+            self._below.setdefault(prefix, {})[method] = Route(partial(_respond, handle, doc), doc, role, CLIENTS)
 
-    def lane(self, path: str) -> str:
-        """Return the lane of the requests for a path."""
-        return self._lanes.get(path, "clients")
+    def declared(self) -> Iterator[tuple[str, str, Route]]:
+        """Yield methods, paths and their routes; a path ends with a slash when it stands for all that start with it."""
+        for path, methods in [*self._fixed.items(), *self._below.items()]:
+            for method, route in methods.items():
+                yield method, path, route
 
     def template(self, path: str) -> str:
         """Return the route that a path belongs to, as it was declared; "other" for paths that are nothing's. Never a key."""
-        if path in self._paths:
+        if path in self._fixed:
             return path
         return next((f"{prefix}<key>" for prefix in self._below if path.startswith(prefix)), "other")
 
-    def find(self, method: str, path: str) -> Callable[[Mapping[str, Any], bytes], Response] | None:
-        """Return what answers a request for this method and path, given its environment and body, or None.
+    def _methods_of(self, environ: Mapping[str, Any]) -> dict[str, Route]:
+        """Return what a path answers, by method. A fixed path has one spelling, without escapes."""
+        path = environ.get(RAW_PATH, environ["PATH_INFO"])
+        methods = self._fixed.get(path)
+        if methods is None:
+            return next((methods for prefix, methods in self._below.items() if path.startswith(prefix)), {})
+        return methods
+
+    def _judge(self, environ: Mapping[str, Any], methods: dict[str, Route]) -> Refusal | None:
+        """Return why the request is refused, if it is.
+
+        Who has no token at all is told nothing about what paths there are and what they take; who has one, for anything, is.
+        """
+        method = environ["REQUEST_METHOD"]
+        route = methods.get("GET" if method == "HEAD" else method)
+        if route is not None:
+            return self.access.judge(environ, route.role)
+        open_path = any(route.role is Role.OPEN for route in methods.values())
+        return self.access.judge(environ, Role.OPEN if open_path else Role.ANY)
+
+    def _refuse(self, refusal: Refusal, request: Request) -> Response:
+        self.access.note(refusal, request.remote_host)
+        raise refusal.error
+
+    def find(self, environ: Mapping[str, Any]) -> tuple[Direct | None, str]:
+        """Return what answers requests with this environment, given it and a body, or None; and their lane.
 
         It needs neither Bottle nor WSGI for that, and is spared their 20 us a request. All else - HEAD, wrong methods, unknown
-        paths - is Bottle's.
+        paths - is Bottle's. Raise what refuses a request of which even the body should not be read.
         """
-        handler = self._handlers.get((method, path))
-        if handler is None:
-            for prefix, handlers in self._below.items():
-                if path.startswith(prefix):
-                    return handlers.get(method)
-        return handler
+        method = environ["REQUEST_METHOD"]
+        methods = self._methods_of(environ)
+        refusal = self._judge(environ, methods)
+        if refusal is None:
+            if method == "HEAD" and "GET" in methods:
+                return None, methods["GET"].lane
+            route = methods.get(method)
+            return (None, CLIENTS) if route is None else (route.direct, route.lane)
+        length = environ.get("CONTENT_LENGTH")
+        if "HTTP_TRANSFER_ENCODING" in environ or (length and int(length) > _REFUSED_BODY):
+            self.access.note(refusal, environ.get("REMOTE_ADDR", ""))
+            raise refusal.error
+        if method == "HEAD":
+            return None, CLIENTS  # and refused below: an answer to HEAD has no body, which is WSGI's to know
+        return partial(_respond, partial(self._refuse, refusal), None), CLIENTS
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, after PEP 3333."""
+        refusal = self._judge(environ, self._methods_of(environ))
+        if refusal is not None:
+            return _answer(partial(self._refuse, refusal), environ, start_response)
         if not _is_utf8(environ["PATH_INFO"]):
             return _answer(_refuse_path, environ, start_response)
         if "%" in environ.get(RAW_PATH, "") and not environ[RAW_PATH].startswith(tuple(self._below)):

@@ -15,11 +15,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gkv import __version__, log, native
+from gkv.api.access import Access, Role
 from gkv.api.http import Request, Response, Routes
 from gkv.api.operations import METRICS
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator, Exchanges
-from gkv.net.admission import Admission
+from gkv.net.admission import OPERATORS, Admission
 from gkv.net.server import Server
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -159,14 +160,16 @@ class Metrics(Collector):
 
     def mount(self, routes: Routes) -> None:
         """Declare the route."""
-        routes.add("GET", "/metrics", self._show, doc=METRICS, lane="operators")
+        routes.add("GET", "/metrics", self._show, doc=METRICS, role=Role.READER, lane=OPERATORS)
 
     def _show(self, request: Request) -> Response:
         request.query()
         return Response(generate_latest(self._registry), CONTENT_TYPE)
 
 
-def shared_figures(role: str, view: View, server: Server, coordinator: Coordinator, exchanges: Exchanges) -> Iterator[Figure]:
+def shared_figures(
+    role: str, view: View, server: Server, access: Access, coordinator: Coordinator, exchanges: Exchanges
+) -> Iterator[Figure]:
     """Yield what proxies and nodes have both."""
     twin = "native" if native.extension is not None else "pure"
     labels = ("version", "role", "twin", "python")
@@ -181,6 +184,12 @@ def shared_figures(role: str, view: View, server: Server, coordinator: Coordinat
         "gkv_http_accept_errors_total", "Attempts to accept a connection that the system refused", server.accept_failures
     )
     yield from _admission_figures(server.admission)
+    failed = [] if server.tls is None else [((), server.handshakes_failed)]
+    yield Figure("gkv_tls_handshakes_failed_total", "TLS handshakes that failed or took too long", (), failed)
+    expires = [] if server.tls is None else [((), server.tls.expires)]
+    yield Figure("gkv_tls_certificate_expires_seconds", "Until when the certificate is valid, as a Unix time", (), expires)
+    refused = [((reason,), number) for reason, number in access.refused.items()]
+    yield Figure("gkv_access_refused_total", "Requests that were not let in, by the reason", ("reason",), refused)
     yield figure("gkv_loop_lag_seconds", "How late the event loop was at the worst in the last half minute", server.lag)
     yield figure("gkv_log_lines_dropped_total", "Lines that standard error did not take", log.dropped())
     document = view.document

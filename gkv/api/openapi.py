@@ -8,21 +8,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from gkv import __version__
-from gkv.api.http import PROBLEM, Request, Response, Routes, json_response
+from gkv.api.access import CHANGES, Role
+from gkv.api.http import PROBLEM, Request, Response, Route, Routes, json_response
 from gkv.api.operation import Answer, Content, Operation, Parameter, Schema, ref
 from gkv.api.operations import OPENAPI, array, shape, shared_schemas
 from gkv.errors import (
     BadFraming,
+    CrossSite,
     ExpectationFailed,
+    Forbidden,
+    ForbiddenAddress,
     GkvError,
     HeadTooLarge,
     InternalError,
     InvalidParameter,
     Misdirected,
+    NoCertificate,
     NoDefiniteAnswer,
+    Overloaded,
     SyntaxProblem,
     TooLarge,
     TooSlow,
+    Unauthorized,
     Unavailable,
     UriTooLong,
     WrongMethod,
@@ -32,9 +39,20 @@ from gkv.wire.client import Limits
 
 _ALWAYS: tuple[type[GkvError], ...] = (
     BadFraming, SyntaxProblem, InvalidParameter, TooSlow, TooLarge, UriTooLong, ExpectationFailed, Misdirected, HeadTooLarge,
-    InternalError, Unavailable, WrongVersion,
+    InternalError, Overloaded, Unavailable, WrongVersion,
 )  # fmt: skip
 """What any request can meet, whatever it is for."""
+
+
+def _met_at_the_door(role: Role) -> tuple[type[GkvError], ...]:
+    """Return what a request can meet that has not shown that it may use a route."""
+    if role is Role.OPEN:
+        return ()
+    door: tuple[type[GkvError], ...] = (Unauthorized, Forbidden)
+    if role in CHANGES:
+        door += (CrossSite,)
+    return (*door, ForbiddenAddress, NoCertificate) if role is Role.PEER else door
+
 
 _HEADERS: Mapping[str, tuple[str, Schema]] = {
     "X-Request-Id": ("the one of the request, or one that was made for it", {"type": "string", "pattern": "^[!-~]{1,128}$"}),
@@ -87,7 +105,7 @@ class Contract:
 
     def mount(self) -> None:
         """Declare the route."""
-        self._routes.add("GET", "/openapi.json", self._show, doc=OPENAPI)
+        self._routes.add("GET", "/openapi.json", self._show, doc=OPENAPI, role=Role.OPEN)
 
     def _show(self, request: Request) -> Response:
         request.query()
@@ -100,14 +118,15 @@ def render(routes: Routes, limits: Limits, max_body: int) -> dict[str, Any]:
     shared: dict[str, Any] = {"405": _response(405, Answer(WrongMethod.title), {WrongMethod.code: WrongMethod.title})}
     sizes = {"bodyBytes": max_body, "valueBytes": min(max_body, limits.max_value)}
     paths: dict[str, dict[str, Any]] = {}
-    for (method, path), doc in routes.described.items():
+    for method, path, route in routes.declared():
+        doc = route.doc
         if not isinstance(doc, Operation):
             continue
         below = path.endswith("/")
         item = paths.setdefault(f"{path}{{key}}" if below else path, {"parameters": [_KEY_IN_PATH]} if below else {})
-        item[method.lower()] = _operation(method, path, doc, shared, sizes)
+        item[method.lower()] = _operation(method, path, route, doc, shared, sizes)
         if method == "GET":
-            item["head"] = _operation("HEAD", path, doc, shared, sizes)
+            item["head"] = _operation("HEAD", path, route, doc, shared, sizes)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -132,7 +151,9 @@ def render(routes: Routes, limits: Limits, max_body: int) -> dict[str, Any]:
     }
 
 
-def _operation(method: str, path: str, doc: Operation, shared: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+def _operation(
+    method: str, path: str, route: Route, doc: Operation, shared: dict[str, Any], sizes: Mapping[str, int]
+) -> dict[str, Any]:
     name = re.sub(r"[^A-Za-z0-9]+", "_", f"{method.lower()}{path}key" if path.endswith("/") else f"{method.lower()}{path}")
     rendered: dict[str, Any] = {"operationId": name, "summary": doc.summary}
     if doc.what:
@@ -142,7 +163,9 @@ def _operation(method: str, path: str, doc: Operation, shared: dict[str, Any], s
     if doc.body:
         what = f"at most {doc.body_limit if isinstance(doc.body_limit, int) else sizes[doc.body_limit]} bytes"
         rendered["requestBody"] = {"description": what, "required": doc.body_required, "content": _content(doc.body)}
-    rendered["responses"] = _responses(method, doc, shared)
+    if route.role is Role.OPEN:
+        rendered["security"] = []
+    rendered["responses"] = _responses(method, route.role, doc, shared)
     return rendered
 
 
@@ -159,10 +182,10 @@ def _content(content: Mapping[str, Content]) -> dict[str, Any]:
     }
 
 
-def _responses(method: str, doc: Operation, shared: dict[str, Any]) -> dict[str, Any]:
+def _responses(method: str, role: Role, doc: Operation, shared: dict[str, Any]) -> dict[str, Any]:
     """Return all that an operation can answer; what several do alike goes to `shared`."""
     errors: dict[int, dict[str, str]] = {}
-    for error in (*_ALWAYS, *doc.problems):
+    for error in (*_ALWAYS, *_met_at_the_door(role), *doc.problems):
         errors.setdefault(error.status, {})[error.code] = error.title
     for failure in doc.failures:
         unanswered = NoDefiniteAnswer("", failure.code, retryable=failure.retryable)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from gkv.api import operations as described
+from gkv.api.access import Role
 from gkv.api.http import JSON, TEXT, Request, Response, Routes
 from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import EngineFull, NoDefiniteAnswer, NoSuchKey, NotSupported, SyntaxProblem, TooLarge, WrongContentType
@@ -56,9 +57,9 @@ class SingleKeys:
 
     def mount(self, routes: Routes) -> None:
         """Declare the routes."""
-        routes.add_below("GET", BELOW, self.get, doc=described.GET_KEY)
-        routes.add_below("PUT", BELOW, self.put, doc=described.PUT_KEY)
-        routes.add_below("DELETE", BELOW, self.delete, doc=described.DELETE_KEY)
+        routes.add_below("GET", BELOW, self.get, doc=described.GET_KEY, role=Role.READER)
+        routes.add_below("PUT", BELOW, self.put, doc=described.PUT_KEY, role=Role.CLIENT)
+        routes.add_below("DELETE", BELOW, self.delete, doc=described.DELETE_KEY, role=Role.CLIENT)
 
     def get(self, request: Request, path: str) -> Response:
         """Answer GET, and HEAD, of which only the head is sent."""

@@ -10,9 +10,10 @@ import gevent
 import ujson
 
 from gkv.cluster.document import Document, node_to_json
-from gkv.errors import GkvError
+from gkv.errors import Forbidden, GkvError, Unauthorized
 from gkv.log import say
 from gkv.model import Node
+from gkv.net.tls import Tls, explain
 
 INTERVAL = 1.0
 _FIRST_BACKOFF = 0.1
@@ -35,7 +36,8 @@ class _NotYetError(Exception):
 class Caller:
     """Calls in until the proxy answers, then once a second, and gives every document to `adopt`.
 
-    `held_cluster` returns the cluster whose records the node holds, or None; `fresh`, whether it has certainly never held any.
+    `held_cluster` returns the cluster whose records the node holds, or None; `fresh`, whether it has certainly never held any;
+    `token`, the bearer token that proves that a member is calling, "" for none.
     """
 
     def __init__(
@@ -46,13 +48,17 @@ class Caller:
         held_cluster: Callable[[], str | None],
         fresh: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = say,
+        token: Callable[[], str] = lambda: "",
+        tls: Tls | None = None,
     ) -> None:
+        self._tls = tls
         self._proxy = proxy
         self._node = node
         self._adopt = adopt
         self._held_cluster = held_cluster
         self._fresh = fresh
         self._say = say
+        self._token = token
         self._joined = False
         self._quiet_about = ""
 
@@ -91,9 +97,16 @@ class Caller:
 
     def _call(self) -> Document:
         body = ujson.dumps(node_to_json(self._node) | {"cluster": self._held_cluster(), "fresh": self._fresh()})
-        connection = http.client.HTTPConnection(urlsplit(self._proxy).netloc, timeout=_TIMEOUT)
+        headers = {"Content-Type": "application/json"}
+        token = self._token()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        address = urlsplit(self._proxy).netloc
+        connection = http.client.HTTPConnection(address, timeout=_TIMEOUT)
+        if self._tls is not None:
+            connection = http.client.HTTPSConnection(address, timeout=_TIMEOUT, context=self._tls.client)
         try:
-            connection.request("POST", PATH, body, {"Content-Type": "application/json"})
+            connection.request("POST", PATH, body, headers)
             response = connection.getresponse()
             answer = ujson.loads(response.read(_MAX_ANSWER))
             if response.status == 200:
@@ -101,11 +114,16 @@ class Caller:
             detail = str(answer.get("detail", ""))
             retryable = bool(answer.get("retryable", True))
         except (OSError, http.client.HTTPException) as error:
-            raise _NotYetError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
+            why = explain(error) if isinstance(error, OSError) else str(error)
+            raise _NotYetError(why or type(error).__name__) from None
         except (ValueError, AttributeError) as error:
             raise _NotYetError(f"what answers there is no gkv-proxy ({error})") from None
         finally:
             connection.close()
+        if response.status == Unauthorized.status or answer.get("type") == f"urn:gkv:problem:{Forbidden.code}":
+            raise Refused(
+                "the proxy refuses this node's peer token" if token else "the proxy asks for a peer token (--peer-tokens)"
+            )
         if retryable:
             raise _NotYetError(detail)
         raise Refused(detail)

@@ -112,7 +112,7 @@ def node_from_json(data: Any) -> Node:
             pointers=[("/id", "not a node id")],
         )
     if not isinstance(url, str) or not _is_node_url(url):
-        raise InvalidMember("a url is http://HOST:PORT", pointers=[("/url", "not a node's URL")])
+        raise InvalidMember("a url is http://HOST:PORT or https://HOST:PORT", pointers=[("/url", "not a node's URL")])
     number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     if not number or not 0 < weight <= MAX_WEIGHT:  # which no NaN is
         raise InvalidMember(f"a weight is a number above 0, at most {MAX_WEIGHT}", pointers=[("/weight", "not a weight")])
@@ -126,4 +126,4 @@ def _is_node_url(url: str) -> bool:
     except ValueError:
         return False
     host = parts.hostname or ""
-    return bool(port and _host_pattern(host) and url == f"http://{host}:{port}")
+    return bool(port and _host_pattern(host) and url in (f"http://{host}:{port}", f"https://{host}:{port}"))

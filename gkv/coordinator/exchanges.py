@@ -8,6 +8,7 @@ from gkv.model import Node, NodeReply, Outcome
 from gkv.net.admission import Budget
 from gkv.net.channel import Channel, ChannelFigures, ChannelLimits, Exchange, ask_all
 from gkv.net.retries import Retries
+from gkv.net.tls import Tls
 from gkv.wire.frames import BadFrame, Reply, Request, read_reply, write_request
 
 MAX_CHANNELS = 1_024
@@ -24,10 +25,16 @@ class Exchanges:
         self,
         deadline: float,
         local: tuple[str, Exchange] | None = None,
+        *,
         budget: Budget | None = None,
         limits: ChannelLimits | None = None,
+        tls: Tls | None = None,
     ) -> None:
-        """`deadline` is in seconds, for each call made here; `budget` for the bytes of answers."""
+        """`deadline` is in seconds, for each call made here; `budget` for the bytes of answers.
+
+        With `tls` nodes are spoken to in no other way.
+        """
+        self._tls = tls
         self._deadline = deadline
         self._limits = limits
         self._budget = budget or Budget()
@@ -35,6 +42,7 @@ class Exchanges:
         """Of this process: what is asked again takes from it, whoever asks."""
         self._by_url: dict[str, Exchange] = {}
         self._local = local
+        self._token = ""
         if local is not None:
             self._by_url[local[0]] = local[1]
 
@@ -44,8 +52,18 @@ class Exchanges:
         if exchange is None:
             if len(self._by_url) >= MAX_CHANNELS:
                 self.close()
-            exchange = self._by_url[node.url] = Channel(node.url, self._limits, self._budget, self.retries)
+            exchange = self._by_url[node.url] = Channel(
+                node.url, self._limits, budget=self._budget, retries=self.retries, tls=self._tls
+            )
+            exchange.show_token(self._token)
         return exchange
+
+    def show_token(self, token: str) -> None:
+        """Send a bearer token with every request from now on; "" for none."""
+        self._token = token
+        for exchange in self._by_url.values():
+            if isinstance(exchange, Channel):
+                exchange.show_token(token)
 
     def figures(self) -> dict[str, ChannelFigures]:
         """Return what was said to each node and what is about to be, by its URL; nothing about this process's own node."""

@@ -5,6 +5,9 @@ what an operator asks (is it alive?) is not refused at all. Leaves to others: wh
 switches greenlets.
 """
 
+CLIENTS, MEMBERS, OPERATORS = "clients", "members", "operators"
+"""The lanes."""
+
 MAX_INFLIGHT = 512
 """Found with benchmarks/http/openloop.py: with fewer, calls to nodes gather less and the peak is lower; with more, those that
 are let in wait longer, and nothing is gained."""
@@ -101,7 +104,7 @@ class Admission:
         # A member's answer may acknowledge a write: it must not be replaced by a refusal.
         self.members = Lane(max_inflight, Budget(max_buffered), always_answers=True)
         self.operators = Lane(float("inf"), self.clients.budget)
-        self.lanes = {"clients": self.clients, "members": self.members, "operators": self.operators}
+        self.lanes = {CLIENTS: self.clients, MEMBERS: self.members, OPERATORS: self.operators}
         self.refused_connections = 0
 
     def refused(self) -> dict[str, int]:

@@ -26,6 +26,7 @@ from gkv.model import NodeReply, Outcome
 from gkv.net.admission import LARGE, Budget
 from gkv.net.deadlines import deadlines
 from gkv.net.retries import Retries
+from gkv.net.tls import Tls, TlsSocket, explain, is_over
 
 PATH = "/internal/frames"
 LENGTHS = "Gkv-Frames"
@@ -161,11 +162,17 @@ class Channel:
         self,
         url: str,
         limits: ChannelLimits | None = None,
+        *,
         budget: Budget | None = None,
         retries: Retries | None = None,
+        tls: Tls | None = None,
     ) -> None:
-        """`budget` is for the bytes of answers."""
+        """`budget` is for the bytes of answers.
+
+        With `tls` it speaks nothing else, and to no node whose URL says otherwise; without, the other way round.
+        """
         self.url = url
+        self.tls = tls
         self.budget = budget or Budget()
         self.retries = retries or Retries()
         self._limits = limits or ChannelLimits()
@@ -179,6 +186,14 @@ class Channel:
         self._why_closed = ""
         self._ended = dict.fromkeys([outcome.value for outcome in Outcome], 0)
         self.requests = self.reconnects = 0
+        self.head = b""
+        """What every request begins with, up to the lengths of its frames."""
+        self.show_token("")
+
+    def show_token(self, token: str) -> None:
+        """Send a bearer token with every request from now on; "" for none."""
+        proof = f"Authorization: Bearer {token}\r\n" if token else ""
+        self.head = f"POST {PATH} HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\n{proof}{LENGTHS}: ".encode()
 
     def figures(self) -> ChannelFigures:
         connected = sum(sender.connected for sender in self._senders)
@@ -295,10 +310,10 @@ class _Sender:
         self.expires = 0.0
         self._expired = False
         self._channel = channel
-        self._address = (url.hostname, url.port)
-        self._head = f"POST {PATH} HTTP/1.1\r\nHost: {url.netloc}\r\n{LENGTHS}: ".encode()
+        self._address = (url.hostname or "", url.port)
+        self._secure = url.scheme == "https"
         self._limits = limits
-        self._socket: socket.socket | None = None
+        self._socket: socket.socket | TlsSocket | None = None
         self._used = 0.0
         """When the last answer came over it."""
         self.greenlet = gevent.spawn(self._run)
@@ -365,7 +380,7 @@ class _Sender:
         lengths = ",".join(map(str, sizes))
         ids = [call.request_id for call in calls if call.request_id]
         named = f"{REQUEST_IDS}: {_list_ids(ids)}\r\n".encode() if ids else b""
-        head = b"%b%b\r\nContent-Length: %d\r\n%b\r\n" % (self._head, lengths.encode(), sum(sizes), named)
+        head = b"%b%b\r\nContent-Length: %d\r\n%b\r\n" % (self._channel.head, lengths.encode(), sum(sizes), named)
         request = b"".join([head, *frames])
         self._channel.requests += 1
         reused = self._is_open()
@@ -390,31 +405,27 @@ class _Sender:
         """
         if self._socket is None:
             return False
-        if monotonic() - self._used < _TRUSTED:
+        if monotonic() - self._used < _TRUSTED or not is_over(self._socket):
             return True
-        self._socket.settimeout(0.0)
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            self._socket.settimeout(None)
-            return True
-        except OSError:
-            pass
         self.disconnect()
         return False
 
-    def _connect(self) -> socket.socket:
+    def _connect(self) -> socket.socket | TlsSocket:
         if self._socket is None:
+            tls = self._channel.tls
+            if self._secure != (tls is not None):
+                raise _BrokenError(f"members of this cluster do not talk to each other as {self._channel.url} says")
             started = monotonic()
             try:
                 wait = max(0.001, min(self._limits.connect, self.expires - started))
-                self._socket = socket.create_connection(self._address, wait)
+                connection = socket.create_connection(self._address, wait)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket = connection if tls is None else tls.connect(connection, self._address[0], started + wait)
             except OSError as error:
-                why = f"no connection: {error.strerror or error}"
+                why = f"no connection: {explain(error)}"
                 self._channel.unreachable(why, monotonic() - started)
                 raise _BrokenError(why) from None
             self._socket.settimeout(None)  # a timeout here would arm a timer for each wait
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._channel.reached()
         return self._socket
 
@@ -423,7 +434,7 @@ class _Sender:
             self._socket.close()
             self._socket = None
 
-    def _round_trip(self, connection: socket.socket, request: bytes, count: int) -> tuple[list[bytes], object]:
+    def _round_trip(self, connection: socket.socket | TlsSocket, request: bytes, count: int) -> tuple[list[bytes], object]:
         buffer = bytearray()
         try:
             sent = connection.send(request)  # sendall would ask the kernel for its buffer's size each time
@@ -445,7 +456,7 @@ class _Sender:
                     raise _BrokenError("the connection was closed within the answer")
                 buffer += chunk
         except OSError as error:
-            raise _BrokenError(f"the connection broke: {error.strerror or error}", blank=not buffer) from None
+            raise _BrokenError(f"the connection broke: {explain(error)}", blank=not buffer) from None
         if len(buffer) > size or sum(lengths) != size:
             raise _BrokenError("the answer is not as long as it says")
         self._used = monotonic()

@@ -47,7 +47,7 @@ _method_start = re.compile(rb"%b(?: |\Z)" % _METHOD).match
 _control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _digits = re.compile(r"[0-9]{1,19}").fullmatch
 _host = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{1,5}))?").fullmatch
-_absolute = re.compile(rb"[Hh][Tt][Tt][Pp]://([^/?]+)(.*)", re.DOTALL).fullmatch
+_absolute = re.compile(rb"([Hh][Tt][Tt][Pp][Ss]?)://([^/?]+)(.*)", re.DOTALL).fullmatch
 # No blanks after the size, which some readers take and others do not; senders have no reason for them.
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b)?" % _VALUE).fullmatch
 
@@ -148,7 +148,8 @@ def _environ_name(name: bytes) -> str:
     return known
 
 
-_ONLY_ONCE = ("HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "CONTENT_TYPE", "HTTP_AUTHORIZATION")
+_ONLY_ONCE = ("HTTP_HOST", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "CONTENT_TYPE")
+_NOT_IN_TRAILERS = (*_ONLY_ONCE, "HTTP_AUTHORIZATION")
 
 
 def parse_head(data: bytes, base: dict[str, Any], max_body: int, is_ours: Callable[[str], bool]) -> Head:
@@ -213,9 +214,12 @@ def _read_target(environ: dict[str, Any], target: bytes) -> None:
     if target[:1] != b"/":
         absolute = _absolute(target)
         if absolute is not None:
-            if absolute[1].decode("latin-1").lower() != environ.get("HTTP_HOST", "").lower():
+            scheme, authority, rest = absolute.groups()
+            if scheme.decode().lower() != environ.get("wsgi.url_scheme", "http"):
+                raise BadFraming("the target's scheme is not that of the connection")
+            if authority.decode("latin-1").lower() != environ.get("HTTP_HOST", "").lower():
                 raise BadFraming("the target names another host than Host")
-            target = absolute[2] if absolute[2][:1] == b"/" else b"/" + absolute[2]
+            target = rest if rest[:1] == b"/" else b"/" + rest
         elif environ["REQUEST_METHOD"] == "CONNECT":
             # What follows is not meant for a server that is no proxy, whatever it looks like.
             raise NotSupported("this server opens no tunnels")
@@ -355,5 +359,5 @@ class ChunkedBody:
         error = _diagnose_header_line(line)
         if error is not None:
             raise error
-        if _environ_name(line.partition(b":")[0]) in _ONLY_ONCE:  # RFC 9110, 6.5.1
+        if _environ_name(line.partition(b":")[0]) in _NOT_IN_TRAILERS:  # RFC 9110, 6.5.1
             raise BadFraming("a trailer cannot say how the request is read")

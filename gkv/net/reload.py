@@ -56,6 +56,7 @@ class Reload:
             changed = [knob for knob in KNOBS if getattr(read, knob.name) != getattr(self.settings, knob.name)]
             now = {knob.name: getattr(read, knob.name) for knob in changed if knob.reload}
             settings = replace(self.settings, **now)
+            settings.check()  # what waits for the next start may be what the rest could only go together with
             # All of them, whatever has changed: the files that a setting names may have.
             takers = [prepare(settings) for prepare in self._parts]
         except (GkvError, OSError) as error:

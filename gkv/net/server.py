@@ -32,8 +32,9 @@ from gevent.pywsgi import WSGIServer
 
 from gkv.errors import BadFraming, GkvError, InternalError, Overloaded, TooSlow, Unavailable
 from gkv.log import say, say_exception
-from gkv.net.admission import LARGE, Admission
+from gkv.net.admission import CLIENTS, LARGE, Admission
 from gkv.net.http1 import MAX_HEAD, RAW_PATH, ChunkedBody, Head, HostNames, diagnose, parse_head
+from gkv.net.tls import CERTIFICATE, HandshakeFailed, Tls
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -63,15 +64,12 @@ class Application(Protocol):
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any], /) -> Iterable[bytes]: ...
 
-    def find(self, method: str, path: str) -> Callable[[Mapping[str, Any], bytes], Rendered] | None:
-        """Return what answers a request for this method and path, given environment and body, or None for WSGI's way.
+    def find(self, environ: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Any], bytes], Rendered] | None, str]:
+        """Return what answers a request, given environment and body, or None for WSGI's way; and one of `Admission.lanes`.
 
-        The path is as it was sent, with its escapes. It is asked once for a head that comes again and again, and must leave
-        the environment as it is.
+        It is asked once for a head that comes again and again, before the body is read, and must leave the environment as it
+        is. A GkvError that it raises is the answer, and the connection ends with it.
         """
-
-    def lane(self, path: str) -> str:
-        """Return the lane of requests for a path, one of `Admission.lanes`; asked as often as `find`."""
 
 
 class Render(Protocol):
@@ -106,6 +104,11 @@ class ServerLimits:
     """Beyond it a connection is answered 503 and closed."""
     spare: int = 16
     """Connections beyond that in which members and operators are still served; and how many may be waiting to be refused."""
+    handshakes: int = 1_024
+    """TLS handshakes under way. Beyond it the oldest is cut off, so whoever begins them by the thousand gets a quarter of the
+    connections at most, and an honest one is cut only if so many others begin within its round trip."""
+    handshake: float = 4.5
+    """From the connection to the end of its TLS handshake."""
     idle: float = 75.0
     """Between two requests."""
     head: float = 9.5
@@ -141,7 +144,7 @@ _ACCEPTS = 16
 _UNWIND = 0.2
 """How long a drain waits for what it has broken off to give back what it holds; it does, unless it waits for something else."""
 
-IDLE, HEAD, BODY, WORK, WRITE = range(5)
+IDLE, HEAD, BODY, WORK, WRITE, HANDSHAKE = range(6)
 """What a connection is doing; in WORK it waits for the application, not for the client."""
 
 _BODILESS = (204, 304)
@@ -223,6 +226,8 @@ class _Connection:
         connections.add(self)
         self._server.accepted += 1
         try:
+            if self._server.tls is not None:
+                self._shake_hands(self._server.tls)
             while self._serve_one():
                 if self._charged:
                     self._discharge()
@@ -230,6 +235,8 @@ class _Connection:
                     self._work += _WORK_OF_A_REQUEST
                     if self._work >= _TURN:
                         self._give_way(socket.wait_write)
+            if self._server.tls is not None:
+                self._socket.shutdown(socket.SHUT_WR)
         except GkvError as error:
             self._refuse(error)
         except (_GoneError, OSError):
@@ -242,7 +249,8 @@ class _Connection:
     def _turn_away(self) -> None:
         """Refuse a connection for which there is no room at all; without a word when many are being refused already."""
         server = self._server
-        if server.turning_away < self._limits.spare:
+        # With TLS it would have to shake hands first, for which there is no room.
+        if server.tls is None and server.turning_away < self._limits.spare:
             server.turning_away += 1
             self._refuse(self._no_room())
             server.turning_away -= 1
@@ -265,6 +273,31 @@ class _Connection:
         self._lane.budget.give_back(self._charged)
         self._charged = 0
 
+    def _shake_hands(self, tls: Tls) -> None:
+        """Begin TLS. Raise OSError when that fails, BadFraming when the client speaks HTTP. Switches greenlets."""
+        server, plain = self._server, self._socket
+        if len(server.handshakes) >= self._limits.handshakes:
+            oldest = next(iter(server.handshakes))
+            del server.handshakes[oldest]
+            oldest.expire()
+        server.handshakes[self] = None
+        self._enter(HANDSHAKE)
+        self._socket = tls.accept(plain)
+        try:
+            self._socket.handshake()
+            self._base[CERTIFICATE] = self._socket.certified
+        except OSError as error:
+            server.handshakes_failed += 1
+            if isinstance(error, HandshakeFailed) and not self.expired:
+                self._socket = plain
+                if error.http:
+                    raise BadFraming("this port speaks TLS: its URLs begin with https://") from None
+                self._linger()  # there is an alert on its way
+            raise
+        finally:
+            server.handshakes.pop(self, None)
+        self._enter(IDLE)
+
     def _serve_one(self) -> bool:
         """Read and answer one request; return whether another may follow."""
         if not self._buffer:
@@ -278,6 +311,8 @@ class _Connection:
             self._buffer += chunk
         head = self._read_head()
         body = self._read_body(head) if head.length else b""
+        if not self._head_data:  # forgotten while the body came
+            self._direct, _ = self._find(head.environ)  # the lane has lent what this request holds
         return self._reply(head, body)
 
     def _reply(self, head: Head, body: bytes) -> bool:
@@ -358,6 +393,8 @@ class _Connection:
             return waited > (limits.linger if self._beyond else limits.idle)
         if self.state == HEAD:
             return waited > limits.head
+        if self.state == HANDSHAKE:
+            return waited > limits.handshake or self._server.stopping
         if self.state == BODY:
             slow = waited > limits.body_grace and self.received < waited * limits.body_rate
             return slow or now - self.progress > limits.body_grace
@@ -366,7 +403,7 @@ class _Connection:
     def expire(self) -> None:
         """End the wait that this connection is in."""
         self.expired = True
-        how = socket.SHUT_RDWR if self.state in (IDLE, WRITE) else socket.SHUT_RD
+        how = socket.SHUT_RDWR if self.state in (IDLE, WRITE, HANDSHAKE) else socket.SHUT_RD
         with suppress(OSError):  # the client was faster
             self._socket.shutdown(how)
 
@@ -466,14 +503,14 @@ class _Connection:
             self._head_data = data
             self._route = None
             self._usual_size = -1 if head.length < 0 or head.expects_continue else len(data) + head.length
-            self._direct = self._find(head.environ["REQUEST_METHOD"], head.environ[RAW_PATH])
-            self._take_lane(head.environ[RAW_PATH])
+            self._direct, lane = self._find(head.environ)
+            self._take_lane(lane)
         del buffer[: end + 4]
         return head
 
-    def _take_lane(self, path: str) -> None:
+    def _take_lane(self, name: str) -> None:
         server = self._server
-        self._lane = server.admission.lanes[server.lane_of(path)]
+        self._lane = server.admission.lanes[name]
         if self._beyond:
             # A member stays for long; an operator's next question may find room, or not.
             self._beyond = len(server.connections) > self._limits.connections and self._lane is not server.admission.members
@@ -678,24 +715,20 @@ class _Connection:
             self._socket.close()
 
 
-def _find_nothing(_method: str, _path: str) -> None:
+def _find_nothing(_environ: Mapping[str, Any]) -> tuple[None, str]:
     """Stand in for `find` of an application that has only WSGI's way."""
+    return None, CLIENTS
 
 
 def _no_memory() -> GkvError:
     return Overloaded("requests and answers take all the memory that they may; ask again later", retry_after=1)
 
 
-def _clients(_path: str) -> str:
-    """Stand in for `lane` of such an application."""
-    return "clients"
-
-
 class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     """Serves an application on a listening socket, from `start` to `drain`.
 
     `render` makes an answer of an error that is met before the application sees a request; `names` are those by which clients
-    may call this server besides localhost and its address.
+    may call this server besides localhost and its address. With `tls` it speaks nothing else.
     """
 
     handler_class = _Connection
@@ -708,10 +741,10 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         names: Iterable[str] = (),
         limits: ServerLimits | None = None,
         admission: Admission | None = None,
+        tls: Tls | None = None,
     ) -> None:
         super().__init__(listener, app, log=None)
         self.find = getattr(app, "find", _find_nothing)
-        self.lane_of = getattr(app, "lane", _clients)
         self.admission = admission or Admission()
         self.too_many = Overloaded("too many requests are in work; nothing has changed", retry_after=1)
         self.too_much = _no_memory()
@@ -725,6 +758,10 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self.limits = limits or ServerLimits()
         self.render = render
         self.connections: set[_Connection] = set()
+        self.tls = tls
+        self.handshakes: dict[_Connection, None] = {}
+        """Those that have not ended, the oldest first."""
+        self.handshakes_failed = 0
         self.rename(names)
         self.watch: Watch | None = None
         """Told of every request; it may come and go while the server runs."""
@@ -740,7 +777,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
             "SERVER_SOFTWARE": "gkv",
             "GATEWAY_INTERFACE": "CGI/1.1",
             "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
+            "wsgi.url_scheme": "http" if tls is None else "https",
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": False,
             "wsgi.multiprocess": False,
@@ -752,6 +789,10 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         """Let clients call this server by these names from now on, and by no others."""
         host, port = self._address
         self.is_ours = HostNames(["localhost", "127.0.0.1", host, *names], port)
+        self.forget_heads()
+
+    def forget_heads(self) -> None:
+        """Ask the application again what it finds, for every connection's next answer."""
         for connection in self.connections:
             connection.forget_head()
 

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes
 from gkv.api.operation import Answer, Content, Operation, Unlisted
 from gkv.errors import EngineBusy, EngineError, EngineFailed, NotSupported, SyntaxProblem
+from gkv.net.admission import MEMBERS
 from gkv.net.channel import LENGTHS, MAX_REQUEST_IDS, PATH, REQUEST_IDS
 
 _IDS = f"HTTP_{REQUEST_IDS.upper().replace('-', '_')}"
@@ -64,6 +66,6 @@ def build_app(
 
     routes = Routes()
     data.mount(routes)
-    routes.add("POST", PATH, frames, doc=FRAMES, lane="members")
-    routes.add("GET", "/v1/snapshot", copy, doc=SNAPSHOT)
+    routes.add("POST", PATH, frames, doc=FRAMES, role=Role.PEER, lane=MEMBERS)
+    routes.add("GET", "/v1/snapshot", copy, doc=SNAPSHOT, role=Role.ADMIN)
     return routes

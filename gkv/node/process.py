@@ -25,6 +25,7 @@ from gkv.net.channel import ChannelLimits
 from gkv.net.process import announce, end_on_signals, end_with_stdin, raise_file_limit, server_limits, settle
 from gkv.net.reload import Reload
 from gkv.net.server import Server, listen
+from gkv.net.tls import Tls, following
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
 from gkv.node.health import Health
@@ -44,14 +45,16 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     unknown what is on its disk.
     """
     settings.check()
+    tls = Tls.of(settings)
     if native.warning:
         say(native.warning)
     files = raise_file_limit()
     reload = Reload(settings, reread)
+    reload.add(following(tls))
     ending = end_on_signals(reload.run)
     listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
     port = listener.getsockname()[1]
-    me = Node(settings.name or f"{settings.host}:{port}", f"http://{settings.host}:{port}", settings.weight)
+    me = Node(settings.name or f"{settings.host}:{port}", f"{settings.scheme}://{settings.host}:{port}", settings.weight)
     directory = Path(settings.data or f"gkv-data/{port}")
     engine = open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk, CACHE)
     ended: list[GkvError] = []
@@ -70,7 +73,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     admission = Admission(settings.max_inflight, settings.max_buffered)
     service = Service(me.id, view, engine, commits, clock, ttl, settings.max_answer, admission)
     channels = ChannelLimits(answer_bytes=4 * settings.max_answer)
-    exchanges = Exchanges(settings.deadline, (me.url, service), admission.clients.budget, channels)
+    exchanges = Exchanges(settings.deadline, (me.url, service), budget=admission.clients.budget, limits=channels, tls=tls)
     health = Health(engine)
     coordinator = Coordinator(view, exchanges, clock, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
@@ -88,12 +91,13 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
     limits = server_limits(channels.gathered_bytes + 2 * settings.max_body, files)
     app = build_app(data, service.answer, backup.begin, limits.max_body)
-    server = Server(app, listener, render_unread, settings.names, limits, admission)
+    server = Server(app, listener, render_unread, settings.names, limits, admission, tls)
 
     def figures() -> Iterator[Figure]:
-        yield from shared_figures("node", view, server, coordinator, exchanges)
+        yield from shared_figures("node", view, server, app.access, coordinator, exchanges)
         yield from health.figures(settings, commits)
 
+    app.access.follow(reload, server, exchanges)
     watch(app, server, figures, reload)
     settle()
     server.start()
@@ -106,10 +110,13 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
         return engine.durable and engine.cluster is None and not settings.accept_loss
 
     def call_in() -> None:
+        access = app.access
         try:
-            Caller(settings.proxy, me, service.adopt, service.held_cluster, is_fresh, say).run()
+            Caller(
+                settings.proxy_url, me, service.adopt, service.held_cluster, is_fresh, say, lambda: access.peer_token, tls
+            ).run()
         except Refused as error:
-            end_with(MemberConflict(f"the proxy at {settings.proxy} refuses this node: {error}"))
+            end_with(MemberConflict(f"the proxy at {settings.proxy_url} refuses this node: {error}"))
 
     helpers = [gevent.spawn(call_in), gevent.spawn(health.verify, say)]
     if settings.until_stdin_closes:

@@ -5,11 +5,13 @@ from urllib.parse import urlsplit
 
 import ujson
 
+from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes, json_response
 from gkv.cluster.authority import Authority
 from gkv.cluster.document import node_from_json, node_to_json
 from gkv.errors import InvalidMember
+from gkv.net.admission import MEMBERS
 from gkv.proxy.operations import CLUSTER, JOIN, MAX_JOIN
 from gkv.wire.strict import Reader
 
@@ -50,6 +52,6 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
 
     routes = Routes()
     data.mount(routes)
-    routes.add("GET", "/v1/cluster", show, doc=CLUSTER)
-    routes.add("POST", "/v1/cluster/nodes", join, doc=JOIN, lane="members")
+    routes.add("GET", "/v1/cluster", show, doc=CLUSTER, role=Role.READER)
+    routes.add("POST", "/v1/cluster/nodes", join, doc=JOIN, role=Role.PEER, lane=MEMBERS)
     return routes

@@ -48,7 +48,7 @@ JOIN = Operation(
                 "id url",
                 "weight cluster fresh",
                 id={"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"},
-                url={"type": "string", "format": "uri", "pattern": "^http://[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9][0-9]{0,4}$"},
+                url={"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9][0-9]{0,4}$"},
                 weight={"type": "number", "exclusiveMinimum": 0, "maximum": 1_000, "default": 1},
                 cluster={"type": ["string", "null"], "description": "whose records the node holds, null for nobody's"},
                 fresh={"type": "boolean", "default": False, "description": "its data directory is new"},

@@ -22,6 +22,7 @@ from gkv.net.channel import ChannelLimits
 from gkv.net.process import announce, end_on_signals, raise_file_limit, server_limits, settle
 from gkv.net.reload import Reload
 from gkv.net.server import Server, listen
+from gkv.net.tls import Tls, following
 from gkv.proxy.app import build_app
 from gkv.proxy.spawn import Children
 
@@ -32,15 +33,17 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     Raise ConfigError, Unavailable or OSError when it cannot start.
     """
     settings.check()
+    tls = Tls.of(settings)
     if native.warning:
         say(native.warning)
     files = raise_file_limit()
     reload = Reload(settings, reread)
+    reload.add(following(tls))
     ending = end_on_signals(reload.run)
     view = View()
     admission = Admission(settings.max_inflight, settings.max_buffered)
     channels = ChannelLimits(answer_bytes=4 * settings.max_answer)
-    exchanges = Exchanges(settings.deadline, budget=admission.clients.budget, limits=channels)
+    exchanges = Exchanges(settings.deadline, budget=admission.clients.budget, limits=channels, tls=tls)
     listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     directory = Path(settings.data or "gkv-data/proxy")
@@ -55,13 +58,15 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
         checks=lambda: [("serving", not ending.is_set()), ("members", view.ring is not None)],
     )
     app = build_app(data, authority)
-    server = Server(app, listener, render_unread, settings.names, server_limits(settings.max_body, files), admission)
+    limits = server_limits(settings.max_body, files)
+    server = Server(app, listener, render_unread, settings.names, limits, admission, tls)
 
     def figures() -> Iterator[Figure]:
-        yield from shared_figures("proxy", view, server, coordinator, exchanges)
+        yield from shared_figures("proxy", view, server, app.access, coordinator, exchanges)
         up = sum(authority.is_up(node.id) for node in authority.document.members)
         yield figure("gkv_ring_members_up", "Members that have called in within the last seconds", up)
 
+    app.access.follow(reload, server, exchanges)
     watch(app, server, figures, reload)
     settle()
     server.start()
@@ -72,7 +77,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     children = None
     try:
         if settings.spawn:
-            children = Children(f"http://{settings.host}:{port}", settings, say)
+            children = Children(f"{settings.scheme}://{settings.host}:{port}", settings, say)
             children.wait_joined(authority.is_up, ending)
             if not ending.is_set():
                 gevent.spawn(children.watch, ending)

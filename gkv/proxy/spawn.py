@@ -9,7 +9,7 @@ from time import monotonic
 
 from gevent.event import Event
 
-from gkv.config import Settings
+from gkv.config import KNOBS, Settings
 from gkv.errors import Unavailable
 from gkv.net import notify
 
@@ -93,11 +93,19 @@ def _start(port: int, proxy: str, settings: Settings) -> subprocess.Popen[bytes]
     command += ["--tombstone-ttl", f"{settings.tombstone_ttl:.0f}s"]
     command += ["--metrics", str(int(settings.metrics)), "--log-format", settings.log_format]
     command += ["--access-log", str(int(settings.access_log))]
+    if settings.tls_cert:
+        command += ["--tls-cert", settings.tls_cert, "--tls-key", settings.tls_key, "--tls-ca", settings.tls_ca]
     if settings.insecure:
         command.append("--insecure")
+    if settings.allow:
+        command += ["--allow", ",".join(map(str, settings.allow))]
     # What the children need of a file of settings they have been given above, their directories are their own, and readiness is
     # the proxy's to tell.
-    environment = {name: text for name, text in os.environ.items() if name not in ("GKV_CONFIG", "GKV_DATA", notify.VARIABLE)}
+    left_out = {"GKV_CONFIG", "GKV_DATA", notify.VARIABLE}
+    left_out |= {f"GKV_{spelling.upper()}" for knob in KNOBS if knob.secret for spelling in knob.spellings}
+    environment = {name: text for name, text in os.environ.items() if name not in left_out}
+    for role, tokens in settings.tokens.items():  # here, since everybody on the machine can see a command line
+        environment[f"GKV_{role.upper()}_TOKENS"] = ",".join(tokens)
     # Their first line is for a terminal; where every line has to be JSON there is no place for it.
     output = subprocess.DEVNULL if settings.log_format == "json" else sys.stderr
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, env=environment)  # noqa: S603  # our own program

@@ -3,6 +3,7 @@
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import gevent
 from gevent import socket
@@ -24,9 +25,12 @@ class GoneError(Exception):
 class Client:
     """One connection."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, context: Any = None) -> None:
+        """Connect; over TLS if there is a context of gevent's for it."""
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self._buffer = b""
 
     def send(self, *pieces: bytes) -> None:

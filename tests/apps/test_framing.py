@@ -21,6 +21,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
+from gkv.api.access import Role
 from gkv.api.http import Response, Routes, render_unread
 from gkv.api.operation import Unlisted
 from gkv.net.server import Server, ServerLimits, listen
@@ -46,14 +47,16 @@ class Running:
     server: Server
     port: int
     clients: list[Client]
+    context: Any = None
+    """With which clients speak TLS."""
 
     def client(self) -> Client:
-        self.clients.append(Client(self.port))
+        self.clients.append(Client(self.port, self.context))
         return self.clients[-1]
 
     def exchange(self, *pieces: bytes) -> list[Answer]:
         """Send bytes on a connection of their own; return all answers up to its end."""
-        client = Client(self.port)
+        client = Client(self.port, self.context)
         try:
             client.send(*pieces)
             return client.rest()
@@ -667,8 +670,9 @@ def streaming(pieces: Callable[[], Pieces]) -> Routes:
         "/stream",
         lambda _request: Response(b"", "text/x", headers={"X-Kind": "y"}, stream=pieces()),
         doc=Unlisted("a test's"),
+        role=Role.OPEN,
     )
-    routes.add("GET", "/canary", lambda _request: Response(b"alive"), doc=Unlisted("a test's"))
+    routes.add("GET", "/canary", lambda _request: Response(b"alive"), doc=Unlisted("a test's"), role=Role.OPEN)
     return routes
 
 

@@ -408,6 +408,7 @@ def test_example_of_settings_can_be_used_as_it_stands_and_with_every_comment_tak
     tables = tomllib.loads(whole.read_text())
     named = set(tables) | set(tables["proxy"]) | set(tables["node"])
     assert named - {"node"} == {knob.name for knob in KNOBS if not knob.secret}
+    assert all(f"#   {knob.name}_file = " in text for knob in KNOBS if knob.secret)
 
 
 @pytest.mark.parametrize("name", ["gkv-proxy.service", "gkv-node@.service"])

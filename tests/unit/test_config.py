@@ -1,5 +1,7 @@
 """Settings: what each knob takes, which source goes first, and how a wrong one is named."""
 
+from ipaddress import IPv4Network
+
 import pytest
 
 from gkv import __version__, config
@@ -28,6 +30,14 @@ DEFAULTS = Settings(
     max_inflight=512,
     max_buffered=256 << 20,
     names=[],
+    reader_tokens=(),
+    client_tokens=(),
+    admin_tokens=(),
+    peer_tokens=(),
+    allow=(),
+    tls_cert="",
+    tls_key="",
+    tls_ca="",
     metrics=True,
     log_format="text",
     access_log=False,
@@ -60,6 +70,7 @@ DEFAULTS = Settings(
         (config.tombstone_ttl, "10s", 10.0),
         (config.tombstone_ttl, "366d", 31_622_400.0),
         (config.one_of("sync", "async"), "async", "async"),
+        (config.url, "https://n1:8080/", "https://n1:8080"),
         (config.port, "0", 0),
         (config.port, "8080", 8080),
         (config.port, "65535", 65_535),
@@ -82,6 +93,12 @@ DEFAULTS = Settings(
         (config.names, "", []),
         (config.names, "gkv", ["gkv"]),
         (config.names, " gkv.example , 10.0.0.5,", ["gkv.example", "10.0.0.5"]),
+        (config.tokens, "", ()),
+        (config.tokens, "t" * 16, ("t" * 16,)),
+        (config.tokens, " " + "!~+-/=.'" * 2 + " , " + "z" * 256, ("!~+-/=.'" * 2, "z" * 256)),
+        (config.networks, "", ()),
+        (config.networks, "10.0.0.5", (IPv4Network("10.0.0.5/32"),)),
+        (config.networks, "10.0.0.0/8, 192.0.2.0/24", (IPv4Network("10.0.0.0/8"), IPv4Network("192.0.2.0/24"))),
         (config.switch, "0", False),
         (config.switch, "1", True),
     ],
@@ -128,7 +145,13 @@ def test_parser_valid_text_returns_the_value(read, text, value):
             config.url,
             [
                 *("", "127.0.0.1:8080", "http://127.0.0.1", "http://:8080", "http://127.0.0.1:0", "http://127.0.0.1:65536"),
-                *("https://127.0.0.1:8080", "ftp://127.0.0.1:8080", "http://127.0.0.1:8080/path", "http://127.0.0.1:8080?a=b"),
+                *(
+                    "HTTP://127.0.0.1:8080",
+                    "https://127.0.0.1",
+                    "ftp://127.0.0.1:8080",
+                    "http://127.0.0.1:8080/path",
+                    "http://127.0.0.1:8080?a=b",
+                ),
                 *("http://127.0.0.1:http", "http://[::1", "//127.0.0.1:8080", "http:///8080"),
             ],
         ),
@@ -137,6 +160,23 @@ def test_parser_valid_text_returns_the_value(read, text, value):
             ["", "localhost", "127.0.0.1:80", "127.1", "256.0.0.1", "::1", "127.0.0.01", " 127.0.0.1", "http://127.0.0.1"],
         ),
         (config.names, ["http://gkv", "gkv:80", "a b", "a/b", "gkv,*", "\u00e9", "a" * 254, "a\nb"]),
+        (
+            config.tokens,
+            [
+                *("t" * 15, "t" * 257, "t" * 16 + ",", "," + "t" * 16, ",".join(["t" * 16] * 2), " "),
+                *(
+                    "a" * 16 + "," + "b" * 16 + "," + "c" * 16,
+                    "t" * 8 + " " + "t" * 8,
+                    "\u00e9" * 16,
+                    "t" * 16 + "\x7f",
+                    "t\n" * 16,
+                ),
+            ],
+        ),
+        (
+            config.networks,
+            [" ", ",", "10.0.0.0/8,", "10.0.0.1/8", "10.0.0/24", "::1", "localhost", "10.0.0.0/33", "10.0.0.0-9"],
+        ),
         (config.switch, ["", "true", "yes", "2", "on", "01"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -197,6 +237,14 @@ OTHERS = {
     "max_inflight": ("64", 64),
     "max_buffered": ("1GiB", 1 << 30),
     "names": ("gkv.example,gkv", ["gkv.example", "gkv"]),
+    "reader_tokens": ("r" * 16, ("r" * 16,)),
+    "client_tokens": (f"{'c' * 16},{'d' * 256}", ("c" * 16, "d" * 256)),
+    "admin_tokens": ("a" * 16, ("a" * 16,)),
+    "peer_tokens": ("p" * 16, ("p" * 16,)),
+    "allow": ("10.0.0.0/8,127.0.0.1", (IPv4Network("10.0.0.0/8"), IPv4Network("127.0.0.1/32"))),
+    "tls_cert": ("n1.pem", "n1.pem"),
+    "tls_key": ("n1.key", "n1.key"),
+    "tls_ca": ("ca.pem", "ca.pem"),
     "metrics": ("0", False),
     "log_format": ("json", "json"),
     "access_log": ("1", True),
@@ -324,7 +372,8 @@ def test_parse_help_names_every_flag_of_the_command_and_no_other(capsys, command
     words = capsys.readouterr().out.replace("]", " ").replace("[", " ").split()
     shown = {word for word in words if word.startswith("--")}
     shown -= {"--help", "--version", "--config", "--print-config", "--check-config"}
-    assert shown == {knob.flag for knob in KNOBS if command in knob.commands.split()}
+    mine = [knob for knob in KNOBS if command in knob.commands.split()]
+    assert shown == {knob.flag for knob in mine} | {f"{knob.flag}-file" for knob in mine if knob.secret}
 
 
 # -- settings that cannot go together
@@ -335,10 +384,20 @@ def test_check_loopback_passes(host):
     parse("proxy", ["--host", host], {}).check()
 
 
+WITH_TOKENS = ["--client-tokens", "c" * 16, "--peer-tokens", "p" * 16]
+WITH_TLS = ["--tls-cert", "n1.pem", "--tls-key", "n1.key", "--tls-ca", "ca.pem"]
+
+
+@pytest.mark.parametrize("arguments", [[], WITH_TOKENS, WITH_TLS], ids=["neither", "tokens", "tls"])
 @pytest.mark.parametrize("command", ["proxy", "node"])
-def test_check_other_host_without_insecure_raises_and_names_the_way_out(command):
+def test_check_other_host_without_tokens_and_tls_raises_and_names_the_way_out(command, arguments):
     with pytest.raises(ConfigError, match=r"--host 10\.0\.0\.5 is not loopback.*--insecure"):
-        parse(command, ["--host", "10.0.0.5", *needed(command)], {}).check()
+        parse(command, ["--host", "10.0.0.5", *arguments, *needed(command)], {}).check()
+
+
+@pytest.mark.parametrize("command", ["proxy", "node"])
+def test_check_other_host_with_tokens_and_tls_passes(command):
+    parse(command, ["--host", "10.0.0.5", *WITH_TOKENS, *WITH_TLS, *needed(command)], {}).check()
 
 
 @pytest.mark.parametrize(("arguments", "environment"), [(["--insecure"], {}), ([], {"GKV_INSECURE": "1"})])
@@ -370,6 +429,74 @@ def test_check_one_request_has_to_fit_into_memory_and_one_value_into_an_answer(a
     else:
         with pytest.raises(ConfigError, match="has to be at least"):
             settings.check()
+
+
+TLS = ["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--tls-ca", "ca.pem"]
+
+
+def test_check_all_files_of_tls_or_none_pass():
+    settings = parse("node", ["9000", *TLS, "--proxy", "https://127.0.0.1:1"], {})
+    settings.check()
+    assert (settings.scheme, settings.proxy_url) == ("https", "https://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("left_out", [[0], [1], [2], [0, 1], [0, 2], [1, 2]])
+def test_check_some_of_the_files_of_tls_raises(left_out):
+    arguments = [word for i, word in enumerate(TLS) if i // 2 not in left_out]
+    with pytest.raises(ConfigError, match="--tls-cert, --tls-key and --tls-ca go together"):
+        parse("proxy", arguments, {}).check()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [([*TLS, "--proxy", "http://10.0.0.1:1"], "is not https, but"), (["--proxy", "https://10.0.0.1:1"], "is https, and")],
+)
+def test_check_node_and_proxy_that_do_not_both_speak_tls_raises(arguments, says):
+    with pytest.raises(ConfigError, match=says):
+        parse("node", ["9000", *arguments], {}).check()
+
+
+@pytest.mark.parametrize(("arguments", "url"), [(TLS, "https://127.0.0.1:8080"), ([], "http://127.0.0.1:8080")])
+def test_node_looks_for_the_default_proxy_as_members_talk(arguments, url):
+    settings = parse("node", ["9000", *arguments], {})
+    settings.check()
+    assert settings.proxy_url == url
+
+
+TOKENS = {role: character * 16 for role, character in (("reader", "r"), ("client", "c"), ("admin", "a"), ("peer", "p"))}
+
+
+@pytest.mark.parametrize("roles", ["", "client peer", "reader peer", "admin peer", "reader client admin peer"])
+def test_check_tokens_of_members_and_of_others_pass(roles):
+    parse("proxy", [f"--{role}-tokens={TOKENS[role]}" for role in roles.split()], {}).check()
+
+
+@pytest.mark.parametrize(
+    ("roles", "says"),
+    [
+        ("client", "no --peer-tokens"),
+        ("reader", "no --peer-tokens"),
+        ("reader client admin", "no --peer-tokens"),
+        ("peer", "--peer-tokens are set and no others"),
+    ],
+)
+def test_check_tokens_with_which_nobody_could_work_raise(roles, says):
+    with pytest.raises(ConfigError, match=says):
+        parse("node", ["9000", *(f"--{role}-tokens={TOKENS[role]}" for role in roles.split())], {}).check()
+
+
+def test_check_token_in_two_roles_raises_and_does_not_show_it():
+    shared = "s3cret-" * 3
+    arguments = [f"--reader-tokens={TOKENS['reader']},{shared}", f"--peer-tokens={shared}"]
+    with pytest.raises(ConfigError, match="--reader-tokens and --peer-tokens have a token in common") as caught:
+        parse("proxy", arguments, {}).check()
+    assert shared not in str(caught.value)
+
+
+def test_parse_wrong_token_raises_and_does_not_show_it():
+    with pytest.raises(ConfigError, match="GKV_CLIENT_TOKENS is a secret that is not shown here; it takes one token") as caught:
+        parse("proxy", [], {"GKV_CLIENT_TOKENS": "short-s3cret"})
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("port", "fits"), [("65530", True), ("65531", False), ("65535", False)])

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gkv import log
+from gkv.api.access import Role
 from gkv.api.http import Request, Response, Routes
 from gkv.api.metrics import BOUNDS, Figure, Meter, Metrics, figure
 from gkv.api.operation import Unlisted
@@ -16,7 +17,7 @@ ENVIRON = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "5"}
 @pytest.fixture
 def routes():
     routes = Routes()
-    routes.add("GET", "/get", lambda _request: Response(b""), doc=Unlisted("a test's"))
+    routes.add("GET", "/get", lambda _request: Response(b""), doc=Unlisted("a test's"), role=Role.OPEN)
     return routes
 
 
@@ -29,7 +30,7 @@ def scrape(meter, figures=()):
     """Return the samples of /metrics as {name and labels: value}."""
     routes = Routes()
     Metrics(meter, lambda: figures).mount(routes)
-    answer = routes.find("GET", "/metrics")({"QUERY_STRING": ""}, b"")
+    answer = routes.find({"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics"})({"QUERY_STRING": ""}, b"")
     assert answer.content_type.startswith("text/plain; version=0.0.4")
     found = {}
     for family in text_string_to_metric_families(answer.body.decode()):

@@ -158,7 +158,9 @@ def test_node_from_json_wrong_id_raises_with_its_pointer(node_id):
     assert pointer_of({"id": node_id, "url": "http://h:1"}) == "/id"
 
 
-@pytest.mark.parametrize("url", ["http://h:1", "http://127.0.0.1:9000", "http://a-b.example:65535", "http://n1:80"])
+@pytest.mark.parametrize(
+    "url", ["http://h:1", "http://127.0.0.1:9000", "http://a-b.example:65535", "http://n1:80", "https://n1:80"]
+)
 def test_node_from_json_valid_url_is_kept(url):
     assert node_from_json({"id": "a", "url": url}) == Node("a", url, 1.0)
 
@@ -167,7 +169,19 @@ def test_node_from_json_valid_url_is_kept(url):
     "url",
     [
         *("", "h:1", "http://h", "http://h:", "http://h:0", "http://h:65536", "http://h:-1", "http://h:http", "http://:80"),
-        *("https://h:1", "ftp://h:1", "//h:1", "http:/h:1", "http://h:1/", "http://h:1/x", "http://h:1?x", "http://h:1#x"),
+        *(
+            "https://h",
+            "HTTPS://h:1",
+            "httpss://h:1",
+            "https://u@h:1",
+            "ftp://h:1",
+            "//h:1",
+            "http:/h:1",
+            "http://h:1/",
+            "http://h:1/x",
+            "http://h:1?x",
+            "http://h:1#x",
+        ),
         *("http://u@h:1", "http://u:p@h:1", "http://[::1]:80", "http://[::1", "http://h:080", "http://h:\u0661", "http://-h:1"),
         *(
             " http://h:1",

@@ -7,6 +7,7 @@ write can be put before and after each step of the protocol.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,23 @@ def test_crash_at_any_step_of_a_join_is_taken_back_or_complete(tmp_path: Path, c
 def test_view_without_a_member_refuses_at_once(cluster: Cluster) -> None:
     with pytest.raises(Unavailable):
         Coordinator(View(), cluster, Clock(None), 60).router()
+
+
+def test_member_that_begins_to_speak_tls_keeps_its_keys(tmp_path: Path, cluster: Cluster) -> None:
+    authority, view = two_members(tmp_path, cluster)
+    written = write(coordinator_of(view, cluster), KEYS)
+    assert len(written) == len(KEYS)
+    before = authority.document.epoch
+    with_tls = [replace(node, url=node.url.replace("http:", "https:")) for node in NODES[:2]]
+    for node in with_tls:
+        document = authority.join(node, authority.document.cluster)
+    assert list(document.members) == with_tls
+    assert document.epoch > before
+    assert document.joining is None
+    cluster.adopt(document, with_tls)
+    assert missing(coordinator_of(view, cluster), KEYS) == []
+    with pytest.raises(MemberConflict):  # and not back: a stranger could take its place then
+        authority.join(NODES[0], None)
+    with pytest.raises(MemberConflict):
+        authority.join(replace(NODES[0], url="https://127.0.0.1:9999"), None)
+    authority.close()

@@ -56,6 +56,19 @@ def test_run_leaves_what_only_a_start_can_change_and_says_so(said):
     assert said == ["the settings were read again; changed: log_format; what takes effect at the next start: port"]
 
 
+def test_run_refuses_what_cannot_go_with_that_which_only_a_start_can_change(said):
+    tokens = {"client_tokens": ("c" * 16,), "peer_tokens": ("p" * 16,)}
+    tls = {"tls_cert": "n1.pem", "tls_key": "n1.key", "tls_ca": "ca.pem"}
+    exposed = replace(OLD, host="10.0.0.5", **tokens, **tls)
+    part = Part()
+    reloading = Reload(exposed, lambda: replace(OLD, host="127.0.0.1", **tls))  # without tokens, which that host may do
+    reloading.add(part)
+    reloading.run()
+    assert part.taken == []
+    assert reloading.settings == exposed
+    assert "the old ones stay in force: --host 10.0.0.5 is not loopback" in said[0]
+
+
 @pytest.mark.parametrize("error", [ConfigError("bad certificate"), OSError("no file")])
 def test_run_with_one_part_that_cannot_changes_none(said, error):
     first, second = Part(), Part(error)

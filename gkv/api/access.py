@@ -1,0 +1,167 @@
+"""Who may do what: bearer tokens (RFC 6750) by role, the networks that members call from, and no calls from foreign web pages.
+
+`judge` is pure: a request's environment and what its route needs in, a refusal or nothing out. It lies beside the routes, which
+declare what they need, and not in `gkv.net`, which knows no paths. The server asks once for a head that comes again and again,
+so what it costs (2 us with tokens set) is not paid by each request; `follow` has heads read anew when the settings change.
+
+Promises: a token is compared in a time that depends on neither it nor those it is compared with, and is in no answer and no
+line of the log. What no role has a token for is closed as soon as any role has one. Nothing here switches greenlets.
+"""
+
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network
+from time import monotonic
+from typing import Any, NamedTuple
+
+from gkv.config import Settings
+from gkv.coordinator import Exchanges
+from gkv.errors import CrossSite, Forbidden, ForbiddenAddress, GkvError, NoCertificate, Unauthorized
+from gkv.log import say
+from gkv.net.reload import Reload
+from gkv.net.server import Server
+from gkv.net.tls import CERTIFICATE
+
+_SAY_EVERY = 1.0
+"""Seconds between two lines about refusals: a stranger must not fill a disk with them."""
+
+_bearer = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([!-+\--~]+)").fullmatch
+
+
+class Role(StrEnum):
+    """Who calls; for a route, the least that may use it."""
+
+    OPEN = "anyone"
+    ANY = "anyone with a token"
+    READER = "reader"
+    CLIENT = "client"
+    ADMIN = "admin"
+    PEER = "peer"
+
+
+_MAY_USE = {
+    "reader": {Role.READER},
+    "client": {Role.READER, Role.CLIENT},
+    "admin": {Role.READER, Role.CLIENT, Role.ADMIN},
+    "peer": {Role.PEER},
+}
+CHANGES = {Role.CLIENT, Role.ADMIN, Role.PEER}
+"""What only these may use changes something, or is worth stealing as a whole."""
+
+REASONS = ("missing", "malformed", "unknown", "role", "address", "certificate", "cross-site")
+
+
+class Refusal(NamedTuple):
+    """Why a request is not let in; `reason` is one of `REASONS`."""
+
+    reason: str
+    error: GkvError
+
+
+class Access:
+    """The rules in force, and how often they refused. Until it takes settings there are no tokens, and nobody needs one."""
+
+    def __init__(self) -> None:
+        self._digests: list[tuple[bytes, str]] = []
+        self._networks: tuple[IPv4Network, ...] = ()
+        self.peer_token = ""
+        """What this process shows other members, "" for nothing."""
+        self.refused = dict.fromkeys(REASONS, 0)
+        self._quiet_until = 0.0
+        self._unsaid = 0
+
+    def follow(self, reload: Reload, server: Server, exchanges: Exchanges) -> None:
+        """Take the rules from the settings, now and whenever they are read again; open connections follow at once."""
+
+        def prepare(settings: Settings) -> Callable[[], None]:
+            def take() -> None:
+                self.take(settings)
+                exchanges.show_token(self.peer_token)
+                server.forget_heads()
+
+            return take
+
+        prepare(reload.settings)()
+        reload.add(prepare)
+
+    def take(self, settings: Settings) -> None:
+        """Take the rules from settings."""
+        self._digests = [(_digest(token), role) for role, tokens in settings.tokens.items() for token in tokens]
+        self._networks = settings.allow
+        self.peer_token = settings.peer_tokens[0] if settings.peer_tokens else ""
+
+    def judge(self, environ: Mapping[str, Any], needs: Role) -> Refusal | None:
+        """Return why a request must not use a route that needs a role, or None when it may. Leaves the environment as it is."""
+        if needs is Role.PEER and self._networks and not self._is_near(environ.get("REMOTE_ADDR", "")):
+            return Refusal("address", ForbiddenAddress("members may not call from this address"))
+        if self._digests and needs is not Role.OPEN:
+            refusal = self._check_token(environ.get("HTTP_AUTHORIZATION", ""), needs)
+            if refusal is not None:
+                return refusal
+        if needs is Role.PEER and not environ.get(CERTIFICATE, True):
+            return Refusal("certificate", NoCertificate("members show a certificate in this call, signed by the cluster's CA"))
+        if needs in CHANGES and ("HTTP_SEC_FETCH_SITE" in environ or "HTTP_ORIGIN" in environ):
+            return _judge_site(environ)
+        return None
+
+    def _check_token(self, authorization: str, needs: Role) -> Refusal | None:
+        found = _bearer(authorization)
+        if found is None:
+            if authorization[:7].lower() != "bearer ":
+                return Refusal("missing", Unauthorized("this server asks for a bearer token", challenge="Bearer"))
+            return Refusal("malformed", _unknown("the Authorization header is not Bearer and one token"))
+        digest = _digest(found[1])
+        role = ""
+        for known, owner in self._digests:  # all of them, whichever it is
+            if hmac.compare_digest(known, digest):
+                role = owner
+        if not role:
+            return Refusal("unknown", _unknown("this token is not one that is valid here"))
+        if needs is not Role.ANY and needs not in _MAY_USE[role]:
+            return Refusal(
+                "role", Forbidden(f"this call needs a token of the role {needs.value}; this one is of the role {role}")
+            )
+        return None
+
+    def _is_near(self, address: str) -> bool:
+        try:
+            return any(IPv4Address(address) in network for network in self._networks)
+        except ValueError:
+            return False
+
+    def note(self, refusal: Refusal, address: str) -> None:
+        """Count a refusal, and say it unless another was said just before."""
+        self.refused[refusal.reason] += 1
+        now = monotonic()
+        if now < self._quiet_until:
+            self._unsaid += 1
+            return
+        more = f" ({self._unsaid} more since the last such line)" if self._unsaid else ""
+        self._quiet_until = now + _SAY_EVERY
+        self._unsaid = 0
+        say(f"refused a request from {address or 'an unknown address'}: {refusal.error.detail}{more}")
+
+
+def _unknown(detail: str) -> Unauthorized:
+    return Unauthorized(detail, challenge='Bearer error="invalid_token"')
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("latin-1")).digest()
+
+
+def _judge_site(environ: Mapping[str, Any]) -> Refusal | None:
+    """Refuse what a browser sends for a page of another site (Fetch Metadata, and RFC 6454 for older ones).
+
+    A page's address may begin with https where this server speaks HTTP: something before it may have taken TLS off.
+    """
+    site = environ.get("HTTP_SEC_FETCH_SITE", "none")
+    origin = environ.get("HTTP_ORIGIN")
+    host = environ.get("HTTP_HOST", "").lower()
+    ours = origin is None or (host and origin.lower() in (f"{environ['wsgi.url_scheme']}://{host}", f"https://{host}"))
+    if site in ("same-origin", "none") and ours:
+        return None
+    return Refusal("cross-site", CrossSite("a web page of another site must not make this call"))
