@@ -513,7 +513,7 @@ def test_delete_one_bad_item_in_1000_deletes_nothing(node, call):
 class BrokenEngine(MemoryEngine):
     """Fails as a bug would, with a text that must not leave the process."""
 
-    def read(self, keys, now, room=float("inf")):
+    def read(self, keys, now, room=0):  # noqa: ARG002
         raise RuntimeError(f"secret token 12345 in /var/lib/gkv for {keys} at {now}")
 
 

@@ -193,7 +193,7 @@ def test_value_that_is_damaged_makes_its_page_503_and_the_keys_alone_are_still_l
     put(nodes[0], "a", "b", "c")
     owner = next(house for house in nodes if house.read(["b"]) == [b'"B"'])
     read = owner.engine.read
-    owner.engine.read = lambda keys, now, room: [
+    owner.engine.read = lambda keys, now, _room: [
         Damage.DAMAGED if key == "b" else value for key, value in zip(keys, read(keys, now), strict=True)
     ]
     answer = nodes[0].client("GET", "/v1/kv?values=1")
@@ -206,7 +206,7 @@ def test_key_that_goes_between_its_listing_and_its_reading_is_left_out(nodes):
     put(nodes[0], "a", "b", "c")
     owner = next(house for house in nodes if house.read(["b"]) == [b'"B"'])
     read = owner.engine.read
-    owner.engine.read = lambda keys, now, room: [
+    owner.engine.read = lambda keys, now, _room: [
         None if key == "b" else value for key, value in zip(keys, read(keys, now), strict=True)
     ]
     assert listed(nodes[0], values=1) == {"keys": ["a", "c"], "values": ["A", "C"], "complete": True}
