@@ -229,7 +229,7 @@ KNOBS = (
     Knob("drain", duration, "10s", "time that running requests have after SIGTERM"),
     Knob("max_body", size, "32MiB", "largest request body"),
     Knob("max_answer", size, "64MiB", "most bytes of values that one request may bring; beyond it, 413"),
-    Knob("max_inflight", many, "512", "most requests in work at once, those of members apart; beyond it, 503"),
+    Knob("max_inflight", many, "256", "most requests in work at once, those of members apart; beyond it, 503"),
     Knob("max_buffered", size, "256MiB", "most bytes that bodies and answers may hold in memory; beyond it, 503"),
     Knob(
         "names",

@@ -13,9 +13,10 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import Clock, Coordinator, Exchanges, Written
 from gkv.engine import Commits, MemoryEngine
-from gkv.errors import EngineFailed, EngineFull, GkvError, Unavailable
+from gkv.errors import EngineFailed, EngineFull, GkvError, TooLarge, Unavailable
 from gkv.model import KeyFailure, Node, Outcome, Version
 from gkv.net.channel import Call
+from gkv.net.retries import Retries
 from gkv.node.service import Service
 from gkv.ring import tokens
 from gkv.wire.frames import Reply, read_request, write_reply
@@ -309,3 +310,40 @@ def test_write_that_stays_behind_every_clock_ends_as_indeterminate(cluster: Clus
 def test_refusal_that_nobody_knows_is_not_retryable(cluster: Cluster, refused: str) -> None:
     cluster.homes["n0"].instead = cluster.homes["n1"].instead = lambda: Reply(refused=refused)
     assert put(cluster.coordinator(), KEYS, 1).failed == dict.fromkeys(KEYS, KeyFailure("refused", retryable=False))
+
+
+# -- bounds
+
+
+def test_refusals_that_may_be_overcome_are_given_up_when_the_budget_of_retries_is_used_up(cluster: Cluster) -> None:
+    for home in cluster.homes.values():
+        home.instead = lambda: Reply(refused="changing")
+    cluster.retries = Retries(capacity=3)
+    coordinator = cluster.coordinator()
+    written = put(coordinator, KEYS, "v")
+    assert set(written.failed.values()) == {KeyFailure("epoch")}
+    assert cluster.asked("set") == 2 + 3  # of two parts, each would have been asked three times
+    put(coordinator, KEYS, "v")
+    assert cluster.asked("set") == 2 + 3 + 2  # nothing is asked again
+
+
+def test_answer_over_its_bound_is_refused_whether_nodes_or_the_coordinator_find_out(cluster: Cluster) -> None:
+    coordinator = cluster.coordinator()
+    assert put(coordinator, KEYS, "x" * 1_000).failed == {}
+    coordinator._max_answer = 11 * 1_000
+    with pytest.raises(TooLarge, match="ask for fewer keys"):
+        get(coordinator, KEYS)
+    assert len(get(coordinator, KEYS[:5])) == 5
+    for home in cluster.homes.values():
+        home.instead = lambda: Reply(refused="large")
+    with pytest.raises(TooLarge, match="ask for fewer keys"):
+        get(coordinator, KEYS[:5])
+
+
+def test_write_whose_answer_there_was_no_memory_for_is_indeterminate(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    for home in cluster.homes.values():
+        monkeypatch.setattr(home, "submit", lambda call: (setattr(call, "sent", True), call.finish(Outcome.OVERLOADED)))
+    assert set(put(cluster.coordinator(), KEYS, 1).failed.values()) == {KeyFailure("indeterminate")}
+    for home in cluster.homes.values():
+        monkeypatch.setattr(home, "submit", lambda call: call.finish(Outcome.OVERLOADED))
+    assert set(put(cluster.coordinator(), KEYS, 1).failed.values()) == {KeyFailure("overloaded")}

@@ -1,5 +1,7 @@
 """The channel, against peers on loopback that answer, answer wrongly, answer late or not at all."""
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
@@ -12,7 +14,9 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from gkv.model import NodeReply, Outcome
+from gkv.net.admission import Budget
 from gkv.net.channel import Channel, ChannelLimits, ask_all
+from gkv.net.retries import Retries
 
 Handler = Callable[[Any], None]
 
@@ -462,3 +466,69 @@ def test_closed_channel_refuses_and_finishes_what_waits(peer: Any, channel: Any)
     assert held[1].get(timeout=1).outcome is Outcome.UNREACHABLE
     assert held[0].get(timeout=1).outcome is Outcome.LOST
     assert ask(to).outcome is Outcome.UNREACHABLE
+
+
+# -- too much to do, too little memory
+
+
+def test_node_that_is_too_busy_has_not_seen_the_call(peer: Any, channel: Any) -> None:
+    def busy(connection: Any) -> None:
+        while read_request(connection) is not None:
+            connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n")
+
+    reply = ask(channel(peer(busy).url))
+    assert (reply.outcome, reply.sent) == (Outcome.OVERLOADED, False)
+
+
+def test_large_answer_takes_room_for_as_long_as_it_is_referred_to(peer: Any) -> None:
+    def large(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            connection.sendall(answer([bytes(100_000) for _ in frames]))
+
+    budget = Budget(150_000)
+    to = Channel(peer(large).url, budget=budget)
+    reply = ask(to)
+    assert (reply.outcome, len(reply.frame), budget.used) == (Outcome.ANSWERED, 100_000, 100_000)
+    refused = ask(to)
+    assert (refused.outcome, refused.sent) == (Outcome.OVERLOADED, True)  # a write would be indeterminate
+    del reply
+    assert budget.used == 0
+    assert ask(to).outcome is Outcome.ANSWERED
+    assert budget.used == 0
+    to.close()
+
+
+def test_request_goes_again_only_while_there_is_a_budget_for_it(peer: Any) -> None:
+    connections: list[Any] = []
+
+    def once(connection: Any) -> None:
+        connections.append(connection)
+        frames = read_request(connection)
+        assert frames is not None
+        connection.sendall(answer(frames))
+        read_request(connection)  # and is gone, without an answer
+
+    retries = Retries(capacity=1)
+    to = Channel(peer(once).url, ChannelLimits(connections=1), retries=retries)
+    assert ask(to).outcome is Outcome.ANSWERED
+    assert ask(to).outcome is Outcome.ANSWERED  # over a second connection
+    assert ask(to).outcome is Outcome.LOST
+    assert (len(connections), to.reconnects, retries.refused) == (2, 1, 1)
+    to.close()
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+def test_socket_that_the_system_cannot_give_is_a_failed_call(peer: Any, channel: Any, monkeypatch: Any, error: int) -> None:
+    def refuse(*_arguments: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    to = channel(peer(echo).url)
+    with monkeypatch.context() as patch:
+        patch.setattr("gkv.net.channel.socket.create_connection", refuse)
+        reply = ask(to)
+        assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
+        assert os.strerror(error) in reply.detail
+    until = monotonic() + 5
+    while ask(to).outcome is not Outcome.ANSWERED:
+        assert monotonic() < until
+        gevent.sleep(0.01)
