@@ -210,7 +210,7 @@ def test_handshakes_beyond_the_bound_drop_the_oldest(serve: Any) -> None:
 
 
 def test_connections_beyond_the_limit_are_closed(serve: Any) -> None:
-    running = serve(connections=2)
+    running = serve(connections=2, spare=0)
     clients = [running.client() for _ in range(2)]
     with pytest.raises(OSError, match=r"."):
         running.client()

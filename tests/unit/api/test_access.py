@@ -7,6 +7,7 @@ import pytest
 from gkv.api import access
 from gkv.api.access import REASONS, Access, Role
 from gkv.api.http import Response, Routes
+from gkv.api.operation import Unlisted
 from gkv.errors import Unauthorized
 from gkv.net.reload import Reload
 from gkv.sources import parse
@@ -206,17 +207,20 @@ def test_follow_has_the_server_and_the_exchanges_take_over_what_is_read_again():
 # -- routes
 
 
+ONE = Unlisted("a test's")
+
+
 def found_by(routes, method, path, **environ):
-    return routes.find(MINE | {"REQUEST_METHOD": method, "PATH_INFO": path, "REMOTE_ADDR": "127.0.0.1"} | environ)
+    return routes.find(MINE | {"REQUEST_METHOD": method, "PATH_INFO": path, "REMOTE_ADDR": "127.0.0.1"} | environ)[0]
 
 
 @pytest.fixture
 def routes():
     made = Routes()
-    made.add("GET", "/data", lambda _request: Response(b"read"), role=Role.READER)
-    made.add("PUT", "/data", lambda _request: Response(b"written"), role=Role.CLIENT)
-    made.add_below("GET", "/key/", lambda _request, path: Response(path.encode()), role=Role.READER)
-    made.add("GET", "/open", lambda _request: Response(b"open"), role=Role.OPEN)
+    made.add("GET", "/data", lambda _request: Response(b"read"), doc=ONE, role=Role.READER)
+    made.add("PUT", "/data", lambda _request: Response(b"written"), doc=ONE, role=Role.CLIENT)
+    made.add_below("GET", "/key/", lambda _request, path: Response(path.encode()), doc=ONE, role=Role.READER)
+    made.add("GET", "/open", lambda _request: Response(b"open"), doc=ONE, role=Role.OPEN)
     made.access.take(parse("proxy", ALL, {}))
     return made
 
@@ -224,7 +228,7 @@ def routes():
 def ask(routes, method, path, **environ):
     """Return the status by the way of the server, or by WSGI's where that has no answer."""
     environ = MINE | {"REQUEST_METHOD": method, "PATH_INFO": path, "REMOTE_ADDR": "127.0.0.1", "QUERY_STRING": ""} | environ
-    direct = routes.find(environ)
+    direct, _ = routes.find(environ)
     if direct is not None:
         return direct(environ, b"").status
     started = []

@@ -30,7 +30,7 @@ def scrape(meter, figures=()):
     """Return the samples of /metrics as {name and labels: value}."""
     routes = Routes()
     Metrics(meter, lambda: figures).mount(routes)
-    answer = routes.find({"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics"})({"QUERY_STRING": ""}, b"")
+    answer = routes.find({"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics"})[0]({"QUERY_STRING": ""}, b"")
     assert answer.content_type.startswith("text/plain; version=0.0.4")
     found = {}
     for family in text_string_to_metric_families(answer.body.decode()):

@@ -7,6 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes, render_problem
 from gkv.api.openapi import render
@@ -48,7 +49,7 @@ def test_document_is_openapi_3_1(document: dict[str, Any]) -> None:
 
 def test_document_has_what_bottle_routes_and_nothing_else(routes: Routes, document: dict[str, Any]) -> None:
     routed = {(route.method, route.rule.replace("<:re:(?s:.*)>", "{key}")) for route in routes.routes}
-    unlisted = {(method, path) for (method, path), doc in routes.described.items() if isinstance(doc, Unlisted)}
+    unlisted = {(method, path) for method, path, route in routes.declared() if isinstance(route.doc, Unlisted)}
     described = {
         (method.upper(), path) for path, item in document["paths"].items() for method in item if method != "parameters"
     }
@@ -89,13 +90,25 @@ def test_sizes_are_those_in_force(document: dict[str, Any]) -> None:
 def test_statuses_of_errors_come_from_the_errors() -> None:
     routes = Routes()
     doc = Operation("x", DONE, body={"a/b": Content()}, problems=(NotSupported,))
-    routes.add("POST", "/x", lambda _request: Response(b""), doc=doc)
+    routes.add("POST", "/x", lambda _request: Response(b""), doc=doc, role=Role.CLIENT)
     document = render(routes, LIMITS, MAX_BODY)
     responses = document["paths"]["/x"]["post"]["responses"]
     name = responses["501"]["$ref"].rpartition("/")[2]
     schema = document["components"]["responses"][name]["content"]["application/problem+json"]["schema"]
     assert schema["properties"] == {"type": {"enum": ["urn:gkv:problem:not-supported"]}, "status": {"const": 501}}
     assert {"200", "400", "408", "413", "414", "417", "421", "431", "500", "503", "505"} < set(responses)
+
+
+def test_document_says_who_is_let_in(document: dict[str, Any]) -> None:
+    for path in ("/livez", "/readyz", "/openapi.json"):
+        assert document["paths"][path]["get"]["security"] == []
+        assert not {"401", "403"} & set(document["paths"][path]["get"]["responses"])
+    for path in ("/get", "/v1/info"):
+        assert {"401", "403"} <= set(document["paths"][path]["get"]["responses"])
+    assert "security" not in document["paths"]["/set"]["post"]
+    codes = {method: document["paths"]["/v1/kv/{key}"][method]["responses"]["403"]["$ref"] for method in ("get", "put")}
+    assert "cross-site" in codes["put"]
+    assert "cross-site" not in codes["get"]
 
 
 def test_every_503_says_when_to_come_back_as_is_described() -> None:
