@@ -322,9 +322,9 @@ def test_pipelined_requests_wait_outside_while_answers_are_not_taken(pause: floa
         return [environ["PATH_INFO"].encode() + b"x" * 20_000]
 
     running = serve(large)
-    # Inherited by what it accepts: the kernel would hold 4 MB of requests by itself.
-    running.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
     client = running.client()
+    # With its own bounds, which differ between machines, the kernel may hold 4 MB of requests by itself.
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
     data = b"".join(lines(b"X: " + b"a" * 4_000, first=b"GET /%d HTTP/1.1" % i) for i in range(1_000))
     sender = gevent.spawn(client.send, data)
