@@ -455,7 +455,6 @@ class _Sender:
         answer = bytes(buffer)
         frames = [answer]
         if count > 1:
-            buffer.clear()
             starts = accumulate(lengths[:-1], initial=0)
             frames = [answer[start : start + length] for start, length in zip(starts, lengths, strict=True)]
         return frames, hold
