@@ -452,7 +452,7 @@ class _Sender:
         if last:
             self.disconnect()
             self._channel.leaving()
-        answer = bytes(buffer)
+        answer = bytes(buffer)  # to clear the buffer now, as there are two copies, costs 15 us a request in page faults
         frames = [answer]
         if count > 1:
             starts = accumulate(lengths[:-1], initial=0)
