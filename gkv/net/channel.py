@@ -463,10 +463,9 @@ class _Sender:
         if last:
             self.disconnect()
             self._channel.leaving()
-        answer = bytes(buffer)
+        answer = bytes(buffer)  # to clear the buffer now, as there are two copies, costs 15 us a request in page faults
         frames = [answer]
         if count > 1:
-            buffer.clear()
             starts = accumulate(lengths[:-1], initial=0)
             frames = [answer[start : start + length] for start, length in zip(starts, lengths, strict=True)]
         return frames, hold
