@@ -189,15 +189,17 @@ class Coordinator:
         done: list[Done] = []
         caught_up: set[int] = set()
         parts = batch.parts
+        writing = batch.op not in _READS
         for attempt in range(_ATTEMPTS):
             if not parts:
                 break
-            if batch.op not in _READS and not self._view.wait_settled(expires - monotonic()):
+            if writing and not self._view.wait_settled(expires - monotonic()):
                 # Nothing of these has been applied: the first attempt was not made, a later one repeats what was refused.
                 done += [Done(part, failure=NOT_APPLIED) for part in parts]
                 break
             again: list[int] = []
-            replies = ask_all([(self._exchanges.to(part.node), part.frame) for part in parts], expires, request_id)
+            asked = [(self._exchanges.to(part.node), part.frame) for part in parts]
+            replies = ask_all(asked, expires, request_id, writing=writing)
             for part, reply in zip(parts, replies, strict=True):
                 one = _judge(batch.op, part, reply)
                 if isinstance(one, Done):

@@ -9,7 +9,7 @@ from gkv.api.http import Request, Response, Routes
 from gkv.api.operation import Answer, Content, Operation, Unlisted
 from gkv.errors import EngineBusy, EngineError, EngineFailed, NotSupported, SyntaxProblem
 from gkv.net.admission import MEMBERS
-from gkv.net.channel import LENGTHS, MAX_REQUEST_IDS, PATH, REQUEST_IDS
+from gkv.net.sender import LENGTHS, MAX_REQUEST_IDS, PATH, REQUEST_IDS
 
 _IDS = f"HTTP_{REQUEST_IDS.upper().replace('-', '_')}"
 _listed = re.compile(r"[!-~]+").fullmatch

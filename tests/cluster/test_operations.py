@@ -151,8 +151,9 @@ def test_metrics_of_a_node_that_is_gone(used: tuple[Program, Program]) -> None:
     node.ended()
     for _ in range(3):
         assert proxy.call("POST", "/get", [{"key": "key-1"}]).status == 503
+    assert proxy.call("POST", "/set", [{"key": "key-1", "value": 1}]).status == 503
     seen = samples(proxy)
-    assert seen["gkv_node_calls_total", node_id, "unreachable"] + seen["gkv_node_calls_total", node_id, "lost"] == 3
+    assert seen["gkv_node_calls_total", node_id, "unreachable"] + seen["gkv_node_calls_total", node_id, "lost"] == 4
     assert seen["gkv_http_requests_total", "/get", "5xx", "POST"] == 3
     assert seen["gkv_node_connections", node_id] == 0
     wait_for("the proxy's notice", lambda: samples(proxy)["gkv_ring_members_up",] == 0)

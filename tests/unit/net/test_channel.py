@@ -100,8 +100,8 @@ def echo(connection: Any) -> None:
         connection.sendall(answer([b"<" + frame + b">" for frame in frames]))
 
 
-def ask(to: Channel, frame: bytes = b"hello", seconds: float = 5.0) -> NodeReply:
-    [reply] = ask_all([(to, frame)], monotonic() + seconds)
+def ask(to: Channel, frame: bytes = b"hello", seconds: float = 5.0, *, writing: bool = False) -> NodeReply:
+    [reply] = ask_all([(to, frame)], monotonic() + seconds, writing=writing)
     return reply
 
 
@@ -134,7 +134,7 @@ def test_calls_that_wait_are_gathered_into_one_request(peer: Any, channel: Any) 
                 go_on.wait(5)
             connection.sendall(answer([frame.upper() for frame in frames]))
 
-    to = channel(peer(slow_first).url, connections=1)
+    to = channel(peer(slow_first).url, readers=1)
     first = gevent.spawn(ask, to, b"first")
     assert first_arrived.wait(5)
     others = [gevent.spawn(ask, to, b"key%d" % i) for i in range(20)]
@@ -143,6 +143,30 @@ def test_calls_that_wait_are_gathered_into_one_request(peer: Any, channel: Any) 
     assert first.get(timeout=5).frame == b"FIRST"
     assert [other.get(timeout=5).frame for other in others] == [b"KEY%d" % i for i in range(20)]
     assert sizes == [1, 20]
+
+
+def test_reads_do_not_wait_behind_a_commit_and_writes_gather_behind_it(peer: Any, channel: Any) -> None:
+    writes: list[list[bytes]] = []
+    at_the_disk, go_on = Event(), Event()
+
+    def slow_disk(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            if frames[0].startswith(b"set"):
+                writes.append(frames)
+                at_the_disk.set()
+                go_on.wait(5)
+            connection.sendall(answer(frames))
+
+    to = channel(peer(slow_disk).url)
+    sets = [gevent.spawn(ask, to, b"set", writing=True)]
+    assert at_the_disk.wait(5)
+    sets += [gevent.spawn(ask, to, b"set%d" % i, writing=True) for i in range(5)]
+    gevent.idle()
+    assert [ask(to, b"get%d" % i).outcome for i in range(5)] == [Outcome.ANSWERED] * 5
+    assert len(writes) == 1
+    go_on.set()
+    gevent.joinall(sets, timeout=5)
+    assert writes == [[b"set"], [b"set%d" % i for i in range(5)]]
 
 
 def test_gathering_is_bounded_in_calls_and_bytes(peer: Any, channel: Any) -> None:
@@ -157,7 +181,7 @@ def test_gathering_is_bounded_in_calls_and_bytes(peer: Any, channel: Any) -> Non
                 go_on.wait(5)
             connection.sendall(answer(frames))
 
-    to = channel(peer(record).url, connections=1, gathered_calls=3, gathered_bytes=100)
+    to = channel(peer(record).url, readers=1, gathered_calls=3, gathered_bytes=100)
     calls = [gevent.spawn(ask, to, b"x")]
     assert first_arrived.wait(5)
     calls += [gevent.spawn(ask, to, b"x" * size) for size in (1, 2, 3, 4, 60, 60, 500, 5)]
@@ -176,7 +200,7 @@ def test_outbox_beyond_its_bound_refuses_at_once(peer: Any, channel: Any) -> Non
             go_on.wait(5)
             connection.sendall(answer(frames))
 
-    to = channel(peer(hold).url, connections=1, waiting_calls=4)
+    to = channel(peer(hold).url, readers=1, waiting_calls=4)
     held = [gevent.spawn(ask, to)]
     assert arrived.wait(5)
     held += [gevent.spawn(ask, to) for _ in range(4)]
@@ -198,7 +222,7 @@ def test_outbox_is_bounded_in_bytes_but_takes_one_large_call(peer: Any, channel:
             go_on.wait(5)
             connection.sendall(answer(frames))
 
-    to = channel(peer(hold).url, connections=1, waiting_bytes=1_000)
+    to = channel(peer(hold).url, readers=1, waiting_bytes=1_000)
     held = [gevent.spawn(ask, to)]
     assert arrived.wait(5)
     held.append(gevent.spawn(ask, to, b"x" * 5_000))
@@ -237,7 +261,7 @@ def test_late_answer_is_never_given_to_another_call(peer: Any, channel: Any) -> 
             except OSError:
                 return
 
-    to = channel(peer(late_first).url, connections=1)
+    to = channel(peer(late_first).url, readers=1)
     assert ask(to, b"first", seconds=0.1).outcome is Outcome.TIMEOUT
     release.set()
     assert [ask(to, b"%d" % i).frame for i in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
@@ -254,7 +278,7 @@ def test_call_that_expires_in_the_outbox_is_never_sent(peer: Any, channel: Any) 
             go_on.wait(5)
             connection.sendall(answer(frames))
 
-    to = channel(peer(hold).url, connections=1)
+    to = channel(peer(hold).url, readers=1)
     held = gevent.spawn(ask, to, b"held")
     assert arrived.wait(5)
     reply = ask(to, b"expired", seconds=0.05)
@@ -319,7 +343,7 @@ def test_last_answer_on_a_connection_is_honoured_and_frees_the_node_of_the_idle_
             ended.set()
 
     node = peer(leaving)
-    to = channel(node.url, connections=2)
+    to = channel(node.url, readers=2)
     first = gevent.spawn(ask, to, b"first")
     gevent.idle()
     assert ask(to, b"second").outcome is Outcome.ANSWERED
@@ -336,7 +360,7 @@ def test_last_answer_on_a_connection_is_honoured_and_frees_the_node_of_the_idle_
 
 def test_connection_that_a_node_ended_while_it_was_idle_is_not_written_to(peer: Any, channel: Any, monkeypatch: Any) -> None:
     """The node is gone for good: a write that was never sent must not count as one that the node may have seen."""
-    monkeypatch.setattr("gkv.net.channel._TRUSTED", 0.0)
+    monkeypatch.setattr("gkv.net.sender._TRUSTED", 0.0)
     ended = Event()
 
     def one_answer(connection: Any) -> None:
@@ -457,7 +481,7 @@ def test_closed_channel_refuses_and_finishes_what_waits(peer: Any, channel: Any)
         arrived.set()
         gevent.sleep(5)
 
-    to = channel(peer(hold).url, connections=1)
+    to = channel(peer(hold).url, readers=1)
     held = [gevent.spawn(ask, to, b"held", 2.0)]
     assert arrived.wait(5)
     held.append(gevent.spawn(ask, to, b"waiting", 2.0))
@@ -509,7 +533,7 @@ def test_request_goes_again_only_while_there_is_a_budget_for_it(peer: Any) -> No
         read_request(connection)  # and is gone, without an answer
 
     retries = Retries(capacity=1)
-    to = Channel(peer(once).url, ChannelLimits(connections=1), retries=retries)
+    to = Channel(peer(once).url, ChannelLimits(readers=1), retries=retries)
     assert ask(to).outcome is Outcome.ANSWERED
     assert ask(to).outcome is Outcome.ANSWERED  # over a second connection
     assert ask(to).outcome is Outcome.LOST
@@ -524,7 +548,7 @@ def test_socket_that_the_system_cannot_give_is_a_failed_call(peer: Any, channel:
 
     to = channel(peer(echo).url)
     with monkeypatch.context() as patch:
-        patch.setattr("gkv.net.channel.socket.create_connection", refuse)
+        patch.setattr("gkv.net.sender.socket.create_connection", refuse)
         reply = ask(to)
         assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
         assert os.strerror(error) in reply.detail
