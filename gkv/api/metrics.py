@@ -63,7 +63,7 @@ class _Route:
 
 
 class Meter:
-    """Counts requests, and has the access log written. Implements `gkv.net.server.Watch`."""
+    """Counts requests, and has the access log written. Implements `gkv.net.application.Watch`."""
 
     def __init__(self, template: Callable[[str], str]) -> None:
         """`template` returns the route of a path as it was declared, and one and the same word for all other paths."""
