@@ -231,7 +231,7 @@ def test_health_is_open_and_nothing_else_is(guarded: Guarded) -> None:
             ("GET", "/livez", 200), ("HEAD", "/livez", 200), ("GET", "/readyz?verbose", 200), ("POST", "/livez", 405),
             ("GET", "/", 401), ("GET", "/v1/nowhere", 401), ("DELETE", "/get", 401), ("TRACE", "/get", 401),
             ("OPTIONS", "*", 401), ("HEAD", "/v1/kv/kept", 401), ("GET", "/livez/", 401), ("GET", "//livez", 401),
-            ("GET", "/%6c%69vez", 200), ("GET", "/v1/kv/%ff", 401), ("GET", "/%ff", 401), ("GET", "/internal/frames", 401),
+            ("GET", "/%6c%69vez", 401), ("GET", "/v1/kv/%ff", 401), ("GET", "/%ff", 401), ("GET", "/internal/frames", 401),
             ("GET", "/v1/snapshot", 401), ("HEAD", "/v1/snapshot", 401), ("GET", "/metrics", 401),
         ):  # fmt: skip
             assert ask(port, method, target).status == status, (method, target)
@@ -652,6 +652,7 @@ def test_rotated_token_counts_at_once_on_open_connections_and_a_broken_file_chan
             (broken, 0o600),
             ("client_tokens = [", 0o600),
             (f'client_tokens = "{old}"\n', 0o600),
+            ("", 0o600),
             (broken, 0o644),
         ):
             (system.directory / "gkv.toml").write_text(text)
