@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from gkv.config import Settings
 from gkv.coordinator import Exchanges
-from gkv.errors import CrossSite, Forbidden, ForbiddenAddress, GkvError, NoCertificate, Unauthorized
+from gkv.errors import ConfigError, CrossSite, Forbidden, ForbiddenAddress, GkvError, NoCertificate, Unauthorized
 from gkv.log import say
 from gkv.net.reload import Reload
 from gkv.net.server import Server
@@ -74,9 +74,15 @@ class Access:
         self._unsaid = 0
 
     def follow(self, reload: Reload, server: Server, exchanges: Exchanges) -> None:
-        """Take the rules from the settings, now and whenever they are read again; open connections follow at once."""
+        """Take the rules from the settings, now and whenever they are read again; open connections follow at once.
+
+        Where tokens are asked for they are until the next start: a file that is empty for a moment must not let everybody in.
+        """
 
         def prepare(settings: Settings) -> Callable[[], None]:
+            if self._digests and not any(settings.tokens.values()):
+                raise ConfigError("tokens end with a restart only: none are set any more")
+
             def take() -> None:
                 self.take(settings)
                 exchanges.show_token(self.peer_token)

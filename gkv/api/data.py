@@ -25,6 +25,8 @@ Check = tuple[str, bool]
 
 SUCCESS = b"Success to set key"
 RETRY_AFTER = "1"
+FEATURES = ["bytes", "listing", "single-keys", "ttl"]
+"""What clients may rely on beside the batches; later versions have more."""
 
 
 class DataApi:
@@ -156,7 +158,9 @@ class DataApi:
                     "keyBytes": self._limits.max_key,
                     "valueBytes": self._limits.max_value,
                     "bodyBytes": self._max_body,
+                    "answerBytes": self._coordinator.max_answer,
                 },
+                "features": FEATURES,
             }
         )
 

@@ -142,7 +142,7 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
         "Info": {
             "type": "object",
             "description": "a node says about its engine, too",
-            "required": ["version", "role", "cluster", "epoch", "native", "limits"],
+            "required": ["version", "role", "cluster", "epoch", "native", "limits", "features"],
             "properties": {
                 "version": {"type": "string"},
                 "role": {"enum": ["proxy", "node"]},
@@ -150,12 +150,14 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
                 "epoch": {"type": ["integer", "null"], "minimum": 0},
                 "native": shape("mode ring wire", mode=_word(), ring=_word(), wire=_word()),
                 "limits": shape(
-                    "items keyBytes valueBytes bodyBytes",
+                    "items keyBytes valueBytes bodyBytes answerBytes",
                     items=_INTEGER,
                     keyBytes=_INTEGER,
                     valueBytes=_INTEGER,
                     bodyBytes=_INTEGER,
+                    answerBytes=_INTEGER,
                 ),
+                "features": array(_word(), description="what clients may rely on beside the batches"),
             },
         },
     }
@@ -292,7 +294,7 @@ DELETE_KEY = Operation(
     failures=_OF_ONE_KEY,
 )
 RING = Operation("Get what a client needs to find owners itself", {200: Answer("The ring", {JSON: Content(ref("Ring"))})})
-INFO = Operation("Get version, limits in force and twins in use", {200: Answer("The facts", {JSON: Content(ref("Info"))})})
+INFO = Operation("Get version, limits, twins in use and features", {200: Answer("The facts", {JSON: Content(ref("Info"))})})
 _LINES = {"type": "string", "pattern": "^(\\[[+-]\\][a-z]+ (ok|failed)\n)*(ok|not ready)\n$"}
 LIVEZ = Operation("Tell whether the process works", {200: Answer("It does", {TEXT: Content({"const": "ok\n"}, "ok\n")})})
 READYZ = Operation(

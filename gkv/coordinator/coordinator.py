@@ -89,7 +89,7 @@ class Coordinator:
     ) -> None:
         """`deadline` is in seconds, for a whole request; `limits` bound a batch, `max_answer` the bytes that it brings."""
         self.limits = limits or Limits()
-        self._max_answer = max_answer
+        self.max_answer = max_answer
         self._clock = clock
         self._view = view
         self._exchanges = exchanges
@@ -122,8 +122,8 @@ class Coordinator:
         size = 0
         for one in done:
             size += len(one.frame)
-            if one.failure is TOO_LARGE or size > self._max_answer:
-                raise TooLarge(f"the answer would have more than {self._max_answer} bytes; ask for fewer keys at a time")
+            if one.failure is TOO_LARGE or size > self.max_answer:
+                raise TooLarge(f"the answer would have more than {self.max_answer} bytes; ask for fewer keys at a time")
         return done
 
     def write(self, batch: Batch, request_id: str = "") -> Written:

@@ -97,6 +97,8 @@ def _start(port: int, proxy: str, settings: Settings) -> subprocess.Popen[bytes]
         command += ["--tls-cert", settings.tls_cert, "--tls-key", settings.tls_key, "--tls-ca", settings.tls_ca]
     if settings.insecure:
         command.append("--insecure")
+    if settings.names:
+        command += ["--names", ",".join(settings.names)]
     if settings.allow:
         command += ["--allow", ",".join(map(str, settings.allow))]
     # What the children need of a file of settings they have been given above, their directories are their own, and readiness is

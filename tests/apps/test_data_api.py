@@ -253,7 +253,8 @@ def test_info_says_version_limits_and_twins(call):
         "cluster": CLUSTER,
         "epoch": 7,
         "native": {"mode": native.mode, "ring": ring.TWIN, "wire": wire.TWIN},
-        "limits": {"items": 10_000, "keyBytes": 480, "valueBytes": 1 << 20, "bodyBytes": 1 << 20},
+        "limits": {"items": 10_000, "keyBytes": 480, "valueBytes": 1 << 20, "bodyBytes": 1 << 20, "answerBytes": 64 << 20},
+        "features": ["bytes", "listing", "single-keys", "ttl"],
     }
 
 

@@ -652,6 +652,7 @@ def test_rotated_token_counts_at_once_on_open_connections_and_a_broken_file_chan
             (broken, 0o600),
             ("client_tokens = [", 0o600),
             (f'client_tokens = "{old}"\n', 0o600),
+            ("", 0o600),
             (broken, 0o644),
         ):
             (system.directory / "gkv.toml").write_text(text)

@@ -59,6 +59,7 @@ def test_check_config_ends_without_starting_anything(system: System) -> None:
         ('host = "10.0.0.1"', {}, "--insecure"),
         ("", {"GKV_COLOUR": "1"}, "GKV_COLOUR"),
         ("", {"GKV_NATIVE": "maybe"}, "GKV_NATIVE"),
+        ('tls_cert = "no.pem"\ntls_key = "no.key"\ntls_ca = "ca.pem"', {}, "no.key cannot be read"),
     ],
 )
 def test_check_config_of_wrong_settings_ends_with_78(system: System, text: str, environment: dict[str, str], says: str) -> None:
@@ -82,12 +83,14 @@ def test_print_config_shows_what_would_be_and_why(system: System) -> None:
 
 def test_spawned_nodes_follow_the_settings_of_a_file(system: System) -> None:
     port = free_ports(1)
-    lines = f'log_format = "json"\nmetrics = false\ndata = "elsewhere"\n[proxy]\nspawn = 1\nspawn_port = {port}\n'
+    lines = 'log_format = "json"\nmetrics = false\ndata = "elsewhere"\nnames = ["gkv.example"]\n'
+    lines += f"[proxy]\nspawn = 1\nspawn_port = {port}\n"
     (system.directory / "gkv.toml").write_text(lines)
     proxy = system.proxy(GKV_CONFIG="gkv.toml")
     proxy.wait_line("Ready: ")
     assert proxy.call("GET", "/metrics").status == 404
     assert call(port, "GET", "/metrics").status == 404
+    assert call(port, "GET", "/livez", Host="gkv.example").status == 200
     assert (system.directory / "elsewhere" / "cluster.json").exists()
     assert (system.directory / "gkv-data" / str(port) / "data.mdb").exists()  # a directory of its own
     for line in proxy.stderr.splitlines():

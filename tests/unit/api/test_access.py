@@ -204,6 +204,15 @@ def test_follow_has_the_server_and_the_exchanges_take_over_what_is_read_again():
     assert (server.told, exchanges.told) == (["forget"] * 2, [TOKENS["peer"], made.peer_token])
 
 
+def test_follow_does_not_let_everybody_in_when_no_tokens_are_set_any_more(capfd):
+    made = Access()
+    reload = Reload(parse("proxy", ALL, {}), lambda: parse("proxy", [], {}))
+    made.follow(reload, Noting(), Noting())
+    reload.run()
+    assert "the old ones stay in force: tokens end with a restart only" in capfd.readouterr().err
+    assert reason(made, Role.CLIENT) == "missing"
+
+
 # -- routes
 
 

@@ -330,7 +330,7 @@ def test_refusals_that_may_be_overcome_are_given_up_when_the_budget_of_retries_i
 def test_answer_over_its_bound_is_refused_whether_nodes_or_the_coordinator_find_out(cluster: Cluster) -> None:
     coordinator = cluster.coordinator()
     assert put(coordinator, KEYS, "x" * 1_000).failed == {}
-    coordinator._max_answer = 11 * 1_000
+    coordinator.max_answer = 11 * 1_000
     with pytest.raises(TooLarge, match="ask for fewer keys"):
         get(coordinator, KEYS)
     assert len(get(coordinator, KEYS[:5])) == 5
