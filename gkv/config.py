@@ -212,7 +212,7 @@ DEFAULT_PROXY = "http://127.0.0.1:8080"
 KNOBS = (
     Knob("host", host, "127.0.0.1", "address to listen on; anything but loopback needs tokens and TLS"),
     Knob("port", port, "8080", "port to listen on; 0 lets the system choose", "proxy"),
-    Knob("proxy", url, "http://127.0.0.1:8080", "where to join", "node"),
+    Knob("proxy", url, DEFAULT_PROXY, "where to join", "node"),
     Knob("name", name, "", "the node's id; it decides which keys the node owns (default: its HOST:PORT)", "node"),
     Knob("weight", weight, "1", "share of the keys, against 1 for an ordinary node", "node"),
     Knob("engine", one_of("lmdb", "memory"), "lmdb", "where records lie: lmdb, on disk, or memory"),

@@ -197,7 +197,7 @@ def _texts(origin: str, table: Mapping[str, Any], knobs: Iterable[Knob], mode: i
         knob = by_name.get(name)
         if knob is None:
             raise ConfigError(f"{origin}: there is no setting {name[:64]!r}{_like(name, by_name)}")
-        if name == knob.name and knob.secret and stat.S_IMODE(mode) & 0o066:
+        if name == knob.name and knob.secret and value and stat.S_IMODE(mode) & 0o066:
             raise ConfigError(f"{origin}: it holds {name}, and others than its owner may read or write it; chmod 600 ends that")
         if isinstance(value, bool) and knob.parse in (switch, toggle):
             texts[name] = str(int(value))

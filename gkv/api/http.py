@@ -33,6 +33,7 @@ from gkv.net.http1 import RAW_PATH
 
 JSON = "application/json"
 TEXT = "text/plain"
+ANY_BYTES = "application/octet-stream"
 PROBLEM = "application/problem+json"
 
 _request_id = re.compile(r"[!-~]{1,128}").fullmatch

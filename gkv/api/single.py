@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from gkv.api import operations as described
 from gkv.api.access import Role
-from gkv.api.http import JSON, TEXT, Request, Response, Routes
+from gkv.api.http import ANY_BYTES, JSON, TEXT, Request, Response, Routes
 from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import EngineFull, NoDefiniteAnswer, NoSuchKey, NotSupported, SyntaxProblem, TooLarge, WrongContentType
 from gkv.errors import WrongParameter as Wrong
@@ -19,7 +19,6 @@ from gkv.wire.path import decode_key
 from gkv.wire.strict import Reader
 
 BELOW = "/v1/kv/"
-ANY_BYTES = "application/octet-stream"
 MAX_TYPE = 255
 """Bytes of a content type; RFC 6838 bounds the names in one at 127 each."""
 

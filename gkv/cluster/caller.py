@@ -54,6 +54,10 @@ class Caller:
         self._tls = tls
         self._proxy = proxy
         self._node = node
+        # A node can only enlist the address that it calls from, and the system would choose another where there are several.
+        # From 127.0.0.1 no other machine can be called, and the proxy says best what is wrong with that.
+        host = urlsplit(node.url).hostname or ""
+        self._source = (host, 0) if host not in ("", "127.0.0.1") else None
         self._adopt = adopt
         self._held_cluster = held_cluster
         self._fresh = fresh
@@ -102,9 +106,11 @@ class Caller:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         address = urlsplit(self._proxy).netloc
-        connection = http.client.HTTPConnection(address, timeout=_TIMEOUT)
+        connection = http.client.HTTPConnection(address, timeout=_TIMEOUT, source_address=self._source)
         if self._tls is not None:
-            connection = http.client.HTTPSConnection(address, timeout=_TIMEOUT, context=self._tls.client)
+            connection = http.client.HTTPSConnection(
+                address, timeout=_TIMEOUT, source_address=self._source, context=self._tls.client
+            )
         try:
             connection.request("POST", PATH, body, headers)
             response = connection.getresponse()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gkv.api.access import Role
 from gkv.api.data import DataApi
-from gkv.api.http import Request, Response, Routes
+from gkv.api.http import ANY_BYTES, Request, Response, Routes
 from gkv.api.operation import Answer, Content, Operation, Unlisted
 from gkv.errors import EngineBusy, EngineError, EngineFailed, NotSupported, SyntaxProblem
 from gkv.net.admission import MEMBERS
@@ -14,7 +14,6 @@ from gkv.net.sender import LENGTHS, MAX_REQUEST_IDS, PATH, REQUEST_IDS
 _IDS = f"HTTP_{REQUEST_IDS.upper().replace('-', '_')}"
 _listed = re.compile(r"[!-~]+").fullmatch
 
-ANY_BYTES = "application/octet-stream"
 FRAMES = Unlisted("what members say to each other, in a format of their own that changes with the version")
 SNAPSHOT = Operation(
     "Get a consistent copy of this node's records, as one file",

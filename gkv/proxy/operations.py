@@ -23,17 +23,13 @@ def _document(member: Schema) -> Schema:
     )
 
 
-_MEMBER = {
-    "type": "object",
-    "required": ["id", "url", "weight", "state"],
-    "properties": {
-        "id": {"type": "string"},
-        "url": {"type": "string"},
-        "weight": {"type": "number"},
-        "state": {"enum": ["up", "down"]},
-    },
-    "additionalProperties": False,
-}
+_MEMBER = shape(
+    "id url weight state",
+    id={"type": "string"},
+    url={"type": "string"},
+    weight={"type": "number"},
+    state={"enum": ["up", "down"]},
+)
 CLUSTER = Operation(
     "Get the member list, and who has called in lately",
     {200: Answer("The member list in force", {JSON: Content(_document(_MEMBER))})},

@@ -81,6 +81,17 @@ def test_print_config_shows_what_would_be_and_why(system: System) -> None:
     assert re.search(r'^durability = "async" +# GKV_DURABILITY$', shown.stdout, re.MULTILINE)
 
 
+@pytest.mark.parametrize("command", [["proxy"], ["node", "9000"]])
+def test_printed_settings_can_be_given_to_config(system: System, command: list[str]) -> None:
+    shown = system.start(*command, "--print-config")
+    assert shown.ended() == 0
+    file = system.directory / "gkv.toml"
+    file.write_text(shown.stdout)
+    file.chmod(0o644)  # there is no secret in it
+    read = system.start(*command, "--config", "gkv.toml", "--check-config")
+    assert (read.ended(), read.stderr) == (0, "")
+
+
 def test_spawned_nodes_follow_the_settings_of_a_file(system: System) -> None:
     port = free_ports(1)
     lines = 'log_format = "json"\nmetrics = false\ndata = "elsewhere"\nnames = ["gkv.example"]\n'

@@ -310,3 +310,10 @@ def test_installed_commands_show_help_and_version() -> None:
         for flag, says in (("--version", "gkv 0."), ("--help", "--deadline")):
             shown = subprocess.run([path, flag], capture_output=True, text=True, check=True)
             assert says in shown.stdout
+
+
+def test_node_joins_from_the_address_that_it_listens_on(system: System) -> None:
+    proxy = system.proxy()
+    node = system.node(proxy, "--host", "127.0.0.3")
+    assert proxy.call("GET", "/v1/cluster").json["members"][0]["url"] == f"http://127.0.0.3:{node.port}"
+    assert proxy.call("POST", "/set", [{"key": "a", "value": 1}]).body == b"Success to set key"
