@@ -15,6 +15,7 @@ from gkv import sources
 from gkv.config import KNOBS, Settings
 from gkv.errors import ConfigError, GkvError
 from gkv.log import configure, say
+from gkv.net.tls import Tls
 
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78
@@ -44,6 +45,7 @@ def _main(command: str, arguments: Sequence[str]) -> None:
             print(sources.render(command, reading.found, KNOBS))
         if reading.print_config or reading.check_config:
             settings.check()
+            Tls.of(settings)
             return
         run(settings, _reread(command, arguments))
     except ConfigError as error:

@@ -170,6 +170,14 @@ def test_tls_1_1_is_refused(cluster: Cluster) -> None:
     assert cluster.metric("gkv_tls_handshakes_failed_total") >= 1
 
 
+def test_check_config_refuses_certificates_that_cannot_be_used(system: System, authority: Authority) -> None:
+    files, other = authority.member, authority.issue("other")
+    for key, code, says in ((files.key, 0, ""), (other.key, 78, "key values mismatch"), (Path("none"), 78, "cannot be read")):
+        check = system.start("proxy", "--port", "0", *Files(files.cert, key, files.ca).flags, "--check-config")
+        assert check.ended() == code
+        assert says in check.stderr
+
+
 # -- certificates that change
 
 

@@ -38,7 +38,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
         {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator", "api"},
         {"bottle", "gevent", "ujson"},
     ),
-    "cli": ({"errors", "config", "log", "sources", "proxy", "node"}, {"gevent"}),
+    "cli": ({"errors", "config", "log", "net", "sources", "proxy", "node"}, {"gevent"}),
 }
 THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "prometheus_client", "sortedcontainers"}
 
