@@ -177,9 +177,11 @@ class Sender:
         return self._socket
 
     def disconnect(self) -> None:
-        if self._socket is not None:
+        if isinstance(self._socket, TlsSocket):
+            self._socket.leave()
+        elif self._socket is not None:
             self._socket.close()
-            self._socket = None
+        self._socket = None
 
     def _round_trip(self, connection: socket.socket | TlsSocket, request: bytes, count: int) -> tuple[list[bytes], object]:
         buffer = bytearray()

@@ -54,7 +54,7 @@ class ServerLimits:
     body_rate: int = 1_000
     """Bytes a second that a body has at least, after the grace."""
     write: float = 29.5
-    """Without a byte of the answer being taken."""
+    """Without a byte of the answer being taken by the kernel, which takes more when a third of its buffer is free."""
     linger: float = 1.0
     """How long what still comes is read and dropped after the last answer, so that the client can read it."""
     recent: float = 1.0

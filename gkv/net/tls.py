@@ -7,7 +7,8 @@ shows has to be signed by `tls_ca`; `CERTIFICATE` in the environment tells wheth
 one, and how long a server waits for a handshake.
 
 A connection is OpenSSL between two buffers in memory and a plain socket, not gevent's SSLSocket: that one lets OpenSSL read the
-socket, which takes two calls of the kernel for each record and an exception for each wait.
+socket, which takes two calls of the kernel for each record, where here one brings all that has come. A round trip costs both
+ends 29 us of CPU instead of 32 with small messages, 42 instead of 48 with an answer of 14 kB, and 24 or 27 without TLS.
 """
 
 import os
@@ -354,16 +355,26 @@ class TlsSocket:
         """
         if how == socket.SHUT_RDWR and self._open and self._unsent is None:
             how = socket.SHUT_RD
-        elif how == socket.SHUT_WR and self._open and self._unsent is None:
-            self._say_goodbye()
+        elif how == socket.SHUT_WR:
+            self._say_goodbye(_FAREWELL)
         self._socket.shutdown(how)
 
-    def _say_goodbye(self) -> None:
+    def leave(self) -> None:
+        """Close, with a close_notify if the kernel takes it at once. Does not switch greenlets.
+
+        `close` says nothing, since what was broken off must not look as if it were whole.
+        """
+        self._say_goodbye(0.0)
+        self._socket.close()
+
+    def _say_goodbye(self, wait: float) -> None:
+        if not self._open or self._unsent is not None:
+            return
         self._open = False
         with suppress(ssl.SSLError):  # it would rather wait for the other side's
             self._tls.unwrap()
         with suppress(OSError):
-            self._socket.settimeout(_FAREWELL)
+            self._socket.settimeout(wait)
             self._socket.sendall(self._outgoing.read())
         self._socket.settimeout(None)
 

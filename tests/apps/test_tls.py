@@ -36,6 +36,7 @@ from tests.apps.test_framing import (  # noqa: F401  # run here once more, with 
     test_drain_closes_the_idle_and_lets_the_running_finish,
     test_head_that_stalls_is_answered_408,
     test_idle_connection_is_closed_without_a_word,
+    test_reader_that_takes_a_little_is_not_cut,
     test_reader_that_takes_nothing_is_cut,
     test_requests_byte_by_byte_are_served,
     test_reset_in_mid_body_ends_only_that_connection,

@@ -9,6 +9,7 @@ import gevent
 import pytest
 from cryptography.hazmat.primitives import serialization as to
 from gevent import socket
+from gevent import ssl as ssl_of_gevent
 
 from gkv.errors import ConfigError
 from gkv.net import tls
@@ -370,3 +371,27 @@ def test_send_to_who_does_not_read_holds_little_and_goes_on_later(authority):
         assert read(called, len(data)) == data
         greenlet.get()
         assert 0 < max(held) < 70_000
+
+
+def test_leave_says_that_nothing_more_will_come_and_close_does_not(authority):
+    for end, whole in (("leave", True), ("close", False)):
+        serving = ssl_of_gevent.SSLContext(ssl_of_gevent.PROTOCOL_TLS_SERVER)
+        serving.load_cert_chain(authority.member.cert, authority.member.key)
+        with listen("127.0.0.1", 0) as listener:
+            near = socket.create_connection(listener.getsockname(), DEADLINE)
+            far, _ = listener.accept()
+        OPENED.extend([near, far])
+        accepted = gevent.spawn(serving.wrap_socket, far, server_side=True, suppress_ragged_eofs=False)
+        connection = Tls(settings(authority.member)).connect(near, "127.0.0.1", time.monotonic() + DEADLINE)
+        far = accepted.get()
+        OPENED.append(far)
+        connection.send(b"x")
+        assert far.recv(10) == b"x"
+        far.send(b"y")
+        assert connection.recv(10) == b"y"  # and its tickets: to close with something unread is a reset
+        getattr(connection, end)()
+        if whole:
+            assert far.recv(10) == b""
+        else:
+            with pytest.raises(ssl.SSLEOFError):
+                far.recv(10)
