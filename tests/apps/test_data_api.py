@@ -1,5 +1,6 @@
 """A node's application in process: the data API to the byte, every refusal as problem+json, and the frames behind it."""
 
+import itertools
 import json
 import random
 import re
@@ -670,9 +671,12 @@ def send(call, *frames):
     return found
 
 
+_later = itertools.count()
+
+
 def fresh():
-    """Return a version of this moment."""
-    return Version(wall_ms() << 16, 0xA1)
+    """Return a version of this moment, after those that clocks have given out in this millisecond."""
+    return Version((wall_ms() << 16) + 0x8000 + next(_later) % 0x8000, 0xA1)
 
 
 def ask(call, request):
