@@ -5,8 +5,6 @@ what an operator asks (is it alive?) is not refused at all. Leaves to others: wh
 switches greenlets.
 """
 
-from time import monotonic
-
 CLIENTS, MEMBERS, OPERATORS = "clients", "members", "operators"
 """The lanes."""
 
@@ -15,9 +13,6 @@ MAX_INFLIGHT = 256
 keys rejects take twice as long. The peak is the same from 128 on; with fewer than there are clients that wait for each answer,
 some of these would be rejected without need."""
 MAX_BUFFERED = 256 << 20
-
-TURN = 0.01
-"""Seconds. Of what is let in, about as much work again follows in the same turn, when the nodes have answered."""
 
 LARGE = 65_536
 """Bytes. Smaller answers, and requests that come in one piece of this size, are not counted one by one: there are no more of
@@ -69,21 +64,14 @@ class Lane:
 
     A request leaves when its answer is made, but its place is free only when the event loop has looked at the sockets again:
     what is answered without waiting would otherwise never be in flight together with anything, and the last of 2,000 clients
-    whose requests lie ready would wait for all the others to be served. Who is refused waits for the end of the loop's turn as
-    well: so when a quarter of the places are taken, nobody else is let in once the turn has lasted for `TURN`.
+    whose requests lie ready would wait for all the others to be served.
     """
 
-    __slots__ = ("_left", "_patient", "_turn", "_until", "always_answers", "budget", "inflight", "limit", "refused")
+    __slots__ = ("_left", "_turn", "always_answers", "budget", "inflight", "limit", "refused")
 
-    def __init__(self, limit: float, budget: Budget, *, always_answers: bool = False, patient: bool = False) -> None:
-        """`always_answers` says that answers are sent even when the budget has no room for them.
-
-        `patient` is a lane that only the limit closes, however long a turn lasts.
-        """
+    def __init__(self, limit: float, budget: Budget, *, always_answers: bool = False) -> None:
+        """`always_answers` says that answers are sent even when the budget has no room for them."""
         self.limit = limit
-        self._patient = limit if patient else limit / 4
-        """Requests in work up to which nobody is refused because of the time."""
-        self._until = 0.0
         self.budget = budget
         self.always_answers = always_answers
         self.inflight = 0
@@ -97,9 +85,7 @@ class Lane:
         if turn != self._turn:
             self._turn = turn
             self._left = 0
-            self._until = monotonic() + TURN
-        busy = self.inflight + self._left
-        if busy >= self._patient and (busy >= self.limit or monotonic() > self._until):
+        if self.inflight + self._left >= self.limit:
             self.refused += 1
             return False
         self.inflight += 1
@@ -117,7 +103,7 @@ class Admission:
         """`max_inflight` requests in work, `max_buffered` bytes."""
         self.clients = Lane(max_inflight, Budget(max_buffered))
         # A member's answer may acknowledge a write: it must not be replaced by a refusal.
-        self.members = Lane(max_inflight, Budget(max_buffered), always_answers=True, patient=True)
+        self.members = Lane(max_inflight, Budget(max_buffered), always_answers=True)
         self.operators = Lane(float("inf"), self.clients.budget)
         self.lanes = {CLIENTS: self.clients, MEMBERS: self.members, OPERATORS: self.operators}
         self.refused_connections = 0

@@ -1,6 +1,6 @@
 """Lanes and budgets: who is let in, and what goes back when."""
 
-from gkv.net.admission import TURN, Admission, Budget, Lane
+from gkv.net.admission import Admission, Budget, Lane
 
 
 def test_lane_lets_in_up_to_its_limit_and_again_when_the_loop_has_turned():
@@ -10,18 +10,6 @@ def test_lane_lets_in_up_to_its_limit_and_again_when_the_loop_has_turned():
     assert not lane.enter(turn=1)  # its place is free from the next turn on
     assert [lane.enter(turn=2) for _ in range(2)] == [True, False]
     assert (lane.inflight, lane.refused) == (2, 3)
-
-
-def test_lane_lets_only_a_quarter_in_once_the_turn_has_lasted_too_long(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr("gkv.net.admission.monotonic", lambda: now[0])
-    hasty, patient = Lane(8, Budget()), Lane(8, Budget(), patient=True)
-    for lane in (hasty, patient):
-        assert lane.enter(turn=1)
-    now[0] += TURN * 2
-    assert [hasty.enter(turn=1) for _ in range(3)] == [True, False, False]
-    assert [patient.enter(turn=1) for _ in range(8)] == [True] * 7 + [False]
-    assert [hasty.enter(turn=2) for _ in range(7)] == [True] * 6 + [False]
 
 
 def test_budget_is_used_up_and_given_back():
