@@ -22,11 +22,11 @@ from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from gevent import socket  # by name, so that it needs no patched process
+from gevent import sleep, socket  # by name, so that it needs no patched process
 
 from gkv.errors import BadFraming, GkvError, InternalError, Overloaded, TooSlow, Unavailable
 from gkv.log import say, say_exception
-from gkv.net.admission import LARGE
+from gkv.net.admission import CROWD, LARGE
 from gkv.net.application import Render, Rendered
 from gkv.net.http1 import MAX_HEAD, RAW_PATH, ChunkedBody, Head, diagnose, parse_head
 from gkv.net.tls import CERTIFICATE, HandshakeFailed, Tls
@@ -236,6 +236,8 @@ class Connection:
             return self._shed(self._server.too_many, head, started)
         if self._direct is not None:
             try:
+                if lane.inflight > CROWD:
+                    sleep(0)  # those who will be refused go first: what they wait for is less than this one's work
                 answer = self._direct(head.environ, body)
             finally:
                 lane.leave()

@@ -39,6 +39,13 @@ class Busy:
         routes = Routes()
         routes.add("GET", "/wait", self._wait, doc=Unlisted("a test's"), role=Role.OPEN)
         routes.add("GET", "/frames", self._wait, doc=Unlisted("a test's"), role=Role.OPEN, lane=MEMBERS)
+        routes.add(
+            "GET",
+            "/refused",
+            lambda _: Response(b"%d" % self.admission.clients.refused),
+            doc=Unlisted("a test's"),
+            role=Role.OPEN,
+        )
         routes.add("GET", "/livez", lambda _: Response(b"ok"), doc=Unlisted("a test's"), role=Role.OPEN, lane=OPERATORS)
         routes.add("GET", "/large", lambda _: Response(bytes(MAX_BODY)), doc=Unlisted("a test's"), role=Role.OPEN)
         routes.add(
@@ -110,6 +117,19 @@ def overloaded(answer: Answer | None) -> Answer:
 
 
 # -- requests in work
+
+
+def test_who_is_refused_goes_before_the_work_of_who_is_not(start: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gkv.net.connection.CROWD", 0)
+    busy = start(1)
+    clients = [busy.client() for _ in range(3)]
+    until(lambda: len(busy.server.connections) == 3)
+    for client in clients:
+        client.send(b"GET /refused HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    served, *refused = sorted((client.read() for client in clients), key=lambda answer: answer.status)
+    assert (served.status, served.body) == (200, b"2")
+    for answer in refused:
+        overloaded(answer)
 
 
 def test_more_requests_than_may_be_in_work_are_refused_and_the_others_are_served(start: Any) -> None:
