@@ -77,7 +77,11 @@ def _flags(command: str, arguments: Sequence[str], knobs: Iterable[Knob]) -> dic
     if command == "node":
         where = Knob("port", port, "", "port to listen on")
         parser.add_argument("port", type=_for_argparse(where), metavar="PORT", help=where.why)
-    return {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    found, unknown = parser.parse_known_args(arguments)
+    if unknown:  # without their values: one may be a secret, behind a flag that was misspelled
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        parser.error(f"unrecognized arguments: {' '.join(flags or unknown)}")
+    return {name: value for name, value in vars(found).items() if value is not None}
 
 
 def _for_argparse(knob: Knob) -> Callable[[str], tuple[str, Any]]:

@@ -274,3 +274,15 @@ def test_read_tells_what_else_it_was_asked_for():
 
 def test_knobs_that_are_secret_take_a_value():
     assert not [knob for knob in KNOBS if knob.secret and knob.parse is config.switch]
+
+
+@pytest.mark.parametrize(
+    "words", [["--client-token=s3cret"], ["--client-token", "s3cret"], ["--port", "1", "--client-token=s3cret"]]
+)
+def test_flag_that_does_not_exist_is_named_without_its_value(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse("proxy", words, {})
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.endswith("error: unrecognized arguments: --client-token\n")
+    assert "s3cret" not in said
