@@ -174,6 +174,7 @@ class Channel:
         self.limits = limits or ChannelLimits()
         self._reads = Outbox(self, self.limits.readers)
         self._writes = Outbox(self, self.limits.writers)
+        self._outboxes = (self._reads, self._writes)
         self._backoff = 0.0
         self._closed_until = 0.0
         self._why_closed = ""
@@ -189,9 +190,9 @@ class Channel:
         self.head = f"POST {PATH} HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\n{proof}{LENGTHS}: ".encode()
 
     def figures(self) -> ChannelFigures:
-        reads, writes = self._reads, self._writes
-        connected = sum(sender.connected for sender in [*reads.senders, *writes.senders])
-        calls, size = len(reads.calls) + len(writes.calls), reads.size + writes.size
+        connected = sum(sender.connected for outbox in self._outboxes for sender in outbox.senders)
+        calls = sum(len(outbox.calls) for outbox in self._outboxes)
+        size = sum(outbox.size for outbox in self._outboxes)
         return ChannelFigures(dict(self._ended), self.requests, self.reconnects, connected, calls, size)
 
     def end(self, call: Call, outcome: Outcome, detail: str) -> None:
@@ -219,8 +220,9 @@ class Channel:
 
     def drop_idle(self) -> None:
         """Close the connections that nobody uses: the node has ended, or is about to and would wait for them."""
-        for sender in [*self._reads.idle, *self._writes.idle]:
-            sender.disconnect()
+        for outbox in self._outboxes:
+            for sender in outbox.idle:
+                sender.disconnect()
 
     def unreachable(self, why: str, took: float) -> None:
         """Refuse calls for a while: 50 ms after the first failed connection, 250 ms after more of them.
@@ -231,16 +233,19 @@ class Channel:
         self._closed_until = monotonic() + max(self._backoff, took)
         self._why_closed = why
         self.drop_idle()
-        for call in [*self._reads.empty(), *self._writes.empty()]:
-            self.end(call, Outcome.UNREACHABLE, why)
+        self._give_up_waiting()
 
     def close(self) -> None:
         """Give up every connection and every call. Switches greenlets."""
         self._closed_until = _FOR_EVER
         self._why_closed = "the channel is closed"
-        for sender in [*self._reads.senders, *self._writes.senders]:
-            sender.greenlet.kill()
-        for call in [*self._reads.empty(), *self._writes.empty()]:
+        for outbox in self._outboxes:
+            for sender in outbox.senders:
+                sender.greenlet.kill()
+        self._give_up_waiting()
+
+    def _give_up_waiting(self) -> None:
+        for call in [call for outbox in self._outboxes for call in outbox.empty()]:
             self.end(call, Outcome.UNREACHABLE, self._why_closed)
 
 

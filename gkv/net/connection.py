@@ -51,6 +51,7 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 
 
 def no_memory() -> GkvError:
+    """Return the error for a request whose body or answer the budget has no room for."""
     return Overloaded("requests and answers take all the memory that they may; ask again later", retry_after=1)
 
 
@@ -159,17 +160,16 @@ class Connection:
 
     def _turn_away(self) -> None:
         """Refuse a connection for which there is no room at all; without a word when many are being refused already."""
-        server = self._server
+        server, error = self._server, self._no_room()
         # With TLS it would have to shake hands first, for which there is no room.
         if server.tls is None and server.turning_away < self._limits.spare:
             server.turning_away += 1
-            self._refuse(self._no_room())
+            self._refuse(error)
             server.turning_away -= 1
-        else:
-            server.admission.refused_connections += 1
         self._close()
 
     def _no_room(self) -> GkvError:
+        """Count a connection for which there is no room, and return the error that says so."""
         self._server.admission.refused_connections += 1
         return Unavailable(f"{self._limits.connections} connections are open already", retry_after=1)
 
@@ -245,7 +245,7 @@ class Connection:
             large = size > LARGE
             if large and not self._charge(size, must=lane.always_answers):
                 return self._shed(self._server.too_much, head, started)
-            keep_alive = head.keep_alive and (not self._server.stopping or self._has_next())
+            keep_alive = self._may_go_on(head)
             if answer.stream is not None:
                 try:
                     return self._go_on(self._send_stream(answer, answer.stream, keep_alive, head.minor))
@@ -265,7 +265,7 @@ class Connection:
 
     def _shed(self, refusal: Refusal, head: Head, started: float) -> bool:
         """Refuse a request that was read whole; return whether another may follow."""
-        keep_alive = head.keep_alive and (not self._server.stopping or self._has_next())
+        keep_alive = self._may_go_on(head)
         if refusal.fits(head) and keep_alive:
             data, request_id = refusal.once_more(self._assemble, self._server.date_line)
             size = refusal.size
@@ -289,6 +289,10 @@ class Connection:
         if self._route is None:
             self._route = watch.route(environ["REQUEST_METHOD"], environ[RAW_PATH])
         watch.answered(self._route, environ, status, size, monotonic() - started, request_id)
+
+    def _may_go_on(self, head: Head) -> bool:
+        """Return whether the answer to a request with this head may leave the connection open."""
+        return head.keep_alive and (not self._server.stopping or self._has_next())
 
     def _go_on(self, keep_alive: bool) -> bool:
         if keep_alive:
@@ -508,7 +512,7 @@ class Connection:
         if not self._status:
             raise ValueError("start_response was not called")
         bodiless = self._status[:3] in ("204", "304")
-        keep_alive = head.keep_alive and (not self._server.stopping or self._has_next())
+        keep_alive = self._may_go_on(head)
         lines = [f"HTTP/1.1 {self._status}\r\n"]
         length = None
         for name, value in self._headers:
