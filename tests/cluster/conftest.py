@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -63,9 +64,19 @@ class Answer:
         return json.loads(self.body)
 
 
-def call(port: int, method: str, path: str, body: Any = None, timeout: float = 15, **headers: str) -> Answer:
-    """Make one HTTP call; a body that is not bytes is sent as JSON."""
+def call(
+    port: int,
+    method: str,
+    path: str,
+    body: Any = None,
+    timeout: float = 15,
+    context: ssl.SSLContext | None = None,
+    **headers: str,
+) -> Answer:
+    """Make one HTTP call, over TLS if there is a context; a body that is not bytes is sent as JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    if context is not None:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
     try:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection.request(method, path, data, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -156,19 +167,39 @@ class System:
         proxy = self.proxy(*arguments)
         return proxy, [self.node(proxy) for _ in range(nodes)]
 
+    def end(self, *, all_run: bool = False) -> None:
+        """Kill whatever still runs, which has to be everything if `all_run`; no program may have said a stack trace."""
+        for program in self.programs:
+            assert not all_run or program.process.poll() is None, f"it has ended: {program.stderr}"
+            if program.process.poll() is None:
+                program.signal(signal.SIGCONT)
+                program.process.kill()
+            program.process.wait()
+        for program in self.programs:
+            assert "Traceback" not in program.stderr, program.stderr
+
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[System]:
     """Give a system in a directory of its own; kill whatever still runs after the test."""
     system = System(tmp_path)
     yield system
-    for program in system.programs:
-        if program.process.poll() is None:
-            program.signal(signal.SIGCONT)
-            program.process.kill()
-        program.process.wait()
-    for program in system.programs:
-        assert "Traceback" not in program.stderr, program.stderr
+    system.end()
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Program]]:
+    """Give one running system for all tests of a module, a proxy and two nodes; none of them may harm it."""
+    system = System(tmp_path_factory.mktemp("system"))
+    proxy, nodes = system.cluster(2)
+    yield [proxy, *nodes]
+    system.end()
+
+
+@pytest.fixture(scope="module")
+def proxy(programs: list[Program]) -> Program:
+    """Give that system's proxy."""
+    return programs[0]
 
 
 def keys_by_node(proxy: Program, count: int = 60) -> dict[str, list[str]]:

@@ -108,10 +108,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     program, _ = system.cluster(1)
     program.call("POST", "/set", [{"key": "kept", "value": "as it was"}])
     yield program
-    for started in system.programs:
-        started.process.kill()
-        started.process.wait()
-        assert "Traceback" not in started.stderr
+    system.end()
 
 
 def exchange(proxy: Program, path: str, body: bytes) -> tuple[Answer, Answer]:

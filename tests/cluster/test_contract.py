@@ -28,7 +28,6 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,23 +36,6 @@ from tests.cluster.conftest import Program, System, keys_by_node, wait_for
 from tests.cluster.raw import ask, keeps_to, problem, refused, request
 
 VERSION = re.compile(r"[0-9a-f]{32}").fullmatch
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Program]]:
-    """Give one running system for all of these, a proxy and two nodes."""
-    system = System(tmp_path_factory.mktemp("system"))
-    proxy, nodes = system.cluster(2)
-    yield [proxy, *nodes]
-    for started in system.programs:
-        started.process.kill()
-        started.process.wait()
-        assert "Traceback" not in started.stderr
-
-
-@pytest.fixture(scope="module")
-def proxy(programs: list[Program]) -> Program:
-    return programs[0]
 
 
 # --- as a user --------------------------------------------------------------------------------------------------------------

@@ -46,11 +46,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pro
     system = System(tmp_path_factory.mktemp("system"))
     proxy, nodes = system.cluster(2)
     yield {"proxy": proxy, "node": nodes[0]}
-    for started in system.programs:
-        assert started.process.poll() is None, "it has ended"
-        started.process.kill()
-        started.process.wait()
-        assert "Traceback" not in started.stderr
+    system.end(all_run=True)
 
 
 # Both modes in one run make a case of each kind from parts of the other: a header that must be refused in a good request.

@@ -25,16 +25,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Program]
     before = proxy.call("GET", "/v1/kv?values=1").body
     yield [proxy, *nodes]
     assert proxy.call("GET", "/v1/kv?values=1").body == before
-    for started in system.programs:
-        assert started.process.poll() is None, "it has ended"
-        started.process.kill()
-        started.process.wait()
-        assert "Traceback" not in started.stderr
-
-
-@pytest.fixture(scope="module")
-def proxy(programs: list[Program]) -> Program:
-    return programs[0]
+    system.end(all_run=True)
 
 
 def ask_all(programs: list[Program], method: str, target: bytes | str, status: int, code: str) -> None:

@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 from base64 import b64encode
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -14,23 +13,6 @@ from hypothesis import strategies as st
 
 from tests.cluster.conftest import Program, System, keys_by_node, wait_for
 from tests.cluster.raw import ask, problem, read_answer
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Program]]:
-    """Give one running system for all of these, a proxy and two nodes; nothing here may harm it."""
-    system = System(tmp_path_factory.mktemp("system"))
-    proxy, nodes = system.cluster(2)
-    yield [proxy, *nodes]
-    for started in system.programs:
-        started.process.kill()
-        started.process.wait()
-        assert "Traceback" not in started.stderr
-
-
-@pytest.fixture(scope="module")
-def proxy(programs: list[Program]) -> Program:
-    return programs[0]
 
 
 def path_of(key: str) -> str:

@@ -1,7 +1,6 @@
 """Real processes that speak TLS: whole clusters, who is kept out, certificates that change, and clients that dawdle."""
 
 import http.client
-import json
 import signal
 import socket
 import ssl
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import Authority, Files
-from tests.cluster.conftest import Answer, Program, System, free_ports, wait_for
+from tests.cluster.conftest import Answer, Program, System, call, free_ports, wait_for
 from tests.cluster.test_slow_clients import many_files  # noqa: F401  # for the thousand
 
 SILENT = 1_000
@@ -30,17 +29,6 @@ def trusting(files: Files, *, certificate: bool = False) -> ssl.SSLContext:
     if certificate:
         context.load_cert_chain(files.cert, files.key)
     return context
-
-
-def call(port: int, context: ssl.SSLContext, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=15, context=context)
-    try:
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request(method, path, data, {name.replace("_", "-"): value for name, value in headers.items()})
-        response = connection.getresponse()
-        return Answer(response.status, dict(response.getheaders()), response.read())
-    finally:
-        connection.close()
 
 
 class Cluster:
@@ -64,7 +52,7 @@ class Cluster:
         return node
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        return call(self.proxy.port, self.context, method, path, body, **headers)
+        return call(self.proxy.port, method, path, body, **headers, context=self.context)
 
     def metric(self, name: str) -> float:
         text = self.call("GET", "/metrics").body.decode()
@@ -81,7 +69,7 @@ def test_cluster_answers_over_tls_and_a_node_that_restarts_is_back(cluster: Clus
     items = [{"key": f"k{i}", "value": i} for i in range(50)]
     assert cluster.call("POST", "/set", items).status == 200
     for port in (cluster.proxy.port, cluster.nodes[0].port):
-        found = call(port, cluster.context, "POST", "/get", [{"key": item["key"]} for item in items]).json
+        found = call(port, "POST", "/get", [{"key": item["key"]} for item in items], context=cluster.context).json
         assert found == {"existedKey": items}
     located = cluster.call("GET", "/locate?key=k1").json["keys"][0]["nodes"][0]["url"]
     assert located.startswith("https://127.0.0.1:")
@@ -91,14 +79,14 @@ def test_cluster_answers_over_tls_and_a_node_that_restarts_is_back(cluster: Clus
     asked = [{"key": item["key"]} for item in items]
     wait_for("all keys", lambda: cluster.call("POST", "/get", asked).json == {"existedKey": items})
     assert cluster.call("POST", "/delete", asked).json == {"deleted": 50}
-    copy = call(cluster.nodes[0].port, cluster.context, "GET", "/v1/snapshot")
+    copy = call(cluster.nodes[0].port, "GET", "/v1/snapshot", context=cluster.context)
     assert (copy.status, len(copy.body) > 4_096) == (200, True)
 
 
 def test_spawned_nodes_speak_tls(system: System, authority: Authority) -> None:
     proxy = system.proxy(*authority.member.flags, "--spawn", "2", "--spawn-port", str(free_ports(2)))
     proxy.wait_line("Ready: 2 nodes")
-    assert call(proxy.port, trusting(authority.member), "POST", "/set", [{"key": "k", "value": 1}]).status == 200
+    assert call(proxy.port, "POST", "/set", [{"key": "k", "value": 1}], context=trusting(authority.member)).status == 200
 
 
 def test_large_bodies_get_through_both_ways(cluster: Cluster) -> None:
@@ -118,7 +106,7 @@ def test_cluster_that_turns_to_tls_keeps_its_records(system: System, authority: 
     again = system.proxy(*files.flags, port=proxy.port)
     one = system.start("node", str(node.port), "--proxy", f"https://127.0.0.1:{again.port}", *files.flags)
     one.wait_line(": member of cluster ")
-    found = call(again.port, trusting(files), "POST", "/get", [{"key": "k"}]).json
+    found = call(again.port, "POST", "/get", [{"key": "k"}], context=trusting(files)).json
     assert found == {"existedKey": [{"key": "k", "value": 1}]}
 
 
@@ -128,9 +116,11 @@ def test_cluster_that_turns_to_tls_keeps_its_records(system: System, authority: 
 def test_members_calls_want_a_certificate_of_the_clusters(cluster: Cluster) -> None:
     body = {"id": "x", "url": "https://127.0.0.1:1"}
     for port, path in ((cluster.proxy.port, "/v1/cluster/nodes"), (cluster.nodes[0].port, "/internal/frames")):
-        refused = call(port, cluster.context, "POST", path, body, Content_Type="application/json")
+        refused = call(port, "POST", path, body, Content_Type="application/json", context=cluster.context)
         assert (refused.status, refused.json["type"]) == (403, "urn:gkv:problem:no-certificate")
-        shown = call(port, trusting(cluster.files, certificate=True), "POST", path, body, Content_Type="application/json")
+        shown = call(
+            port, "POST", path, body, Content_Type="application/json", context=trusting(cluster.files, certificate=True)
+        )
         assert shown.status not in (403, 200)
 
 
@@ -167,7 +157,7 @@ def test_tls_1_1_is_refused(system: System, authority: Authority) -> None:
     with pytest.warns(DeprecationWarning, match=r"TLSv1"):
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(OSError, match=r"(?i)alert|protocol|version"):
-        call(cluster.proxy.port, old, "GET", "/livez")
+        call(cluster.proxy.port, "GET", "/livez", context=old)
     assert cluster.metric("gkv_tls_handshakes_failed_total") >= 1
 
 
