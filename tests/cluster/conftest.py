@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -200,6 +201,24 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Program]
 def proxy(programs: list[Program]) -> Program:
     """Give that system's proxy."""
     return programs[0]
+
+
+class Worker:
+    """Does its work in a thread, from when it is made until it is told to stop; a subclass makes itself ready first."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait until the thread has ended."""
+        self._stop.set()
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        raise NotImplementedError
 
 
 def keys_by_node(proxy: Program, count: int = 60) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import DEADLINE, Program, System, wait_for
+from tests.cluster.conftest import DEADLINE, Program, System, Worker, wait_for
 
 CLIENTS = 8
 BATCH = 20
@@ -20,7 +20,7 @@ PROXY_EACH = 10
 """Every tenth kill hits the proxy."""
 
 
-class Writer:
+class Writer(Worker):
     """A client that writes batches of new keys, and in each batch one key of its own again, until it is told to stop."""
 
     def __init__(self, number: int, port: int) -> None:
@@ -30,14 +30,7 @@ class Writer:
         """What the last acknowledged batch wrote to the counter, and what the last batch did."""
         self._number = number
         self._port = port
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(DEADLINE)
-        assert not self._thread.is_alive()
+        super().__init__()
 
     def _run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import DEADLINE, INHERITED, Program, System, keys_by_node, wait_for
+from tests.cluster.conftest import DEADLINE, INHERITED, Program, System, Worker, keys_by_node, wait_for
 
 
 @dataclass
@@ -27,21 +26,14 @@ class Failure:
     keys: list[str] = field(default_factory=list)
 
 
-class Client:
+class Client(Worker):
     """Writes and reads its own keys at a proxy, one request after the other, until it is told to stop."""
 
     def __init__(self, port: int, keys: list[str], *, kept: bool) -> None:
         self.answered = 0
         self.failures: list[Failure] = []
         self._port, self._keys, self._kept = port, keys, kept
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(DEADLINE)
-        assert not self._thread.is_alive()
+        super().__init__()
 
     def _run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)
