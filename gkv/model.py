@@ -102,6 +102,19 @@ class Write:
     expires: Sequence[int] = ()
 
 
+class Effect(Enum):
+    """What a write did to one key. The value stands for it in a frame, a letter for each key."""
+
+    CREATED = "c"
+    """A value where there was none."""
+    REPLACED = "r"
+    """A value, or a tombstone, in place of a value."""
+    UNCHANGED = "u"
+    """No value was there and none is now, or a greater version has kept its place."""
+    DAMAGED = "d"
+    """The write took the place of a record whose bytes were not what was written; what it was is not known."""
+
+
 class Applied(NamedTuple):
     """What became of a `Write`.
 
