@@ -12,7 +12,7 @@ local at = 0
 local token
 
 local function key(i)
-  return string.format("key:%08d", i)
+  return string.format("key:%08d", i) .. string.rep("-", i % 16)
 end
 
 local function value(i)

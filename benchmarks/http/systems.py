@@ -43,8 +43,8 @@ class StartError(Exception):
 
 
 def key(i: int) -> str:
-    """Return the i-th key; `load.lua` has the same."""
-    return f"key:{i:08d}"
+    """Return the i-th key, of one of 16 lengths, as keys differ in practice; `load.lua` has the same."""
+    return f"key:{i:08d}{'-' * (i % 16)}"
 
 
 def value(i: int) -> str:
@@ -85,13 +85,15 @@ class System:
 
 
 @contextmanager
-def gkv(port: int, directory: Path, engine: str = "memory", variant: str = "") -> Iterator[System]:
-    """Run a gkv proxy on `port` and its nodes on the ports after it."""
+def gkv(
+    port: int, directory: Path, engine: str = "memory", variant: str = "", python: str = sys.executable
+) -> Iterator[System]:
+    """Run a gkv proxy on `port` and its nodes on the ports after it, as `python` has gkv installed."""
     name = variant or _gkv_name(engine)
     directory = directory / name
     directory.mkdir()
     token, context = "", None
-    command = [sys.executable, "-P", "-m", "gkv.cli", "proxy", "--port", str(port), "--engine", engine]
+    command = [python, "-P", "-m", "gkv.cli", "proxy", "--port", str(port), "--engine", engine]
     command += ["--spawn", str(NODES), "--spawn-port", str(port + 1)]
     if variant == "gkv-bare":
         command += ["--metrics", "0"]
