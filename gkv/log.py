@@ -29,8 +29,8 @@ _PIECE = 4_096
 _control = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-class _Output:
-    """Standard error, and what it did not take."""
+class Output:
+    """A descriptor that takes lines as long as somebody reads them, and how many of them it did not take."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -56,7 +56,7 @@ class _Output:
         return done == len(data)
 
 
-_output = _Output(_FD)
+_output = Output(_FD)
 _as_json = False
 access_log = False
 """Whether every request is worth a line."""

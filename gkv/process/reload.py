@@ -10,7 +10,7 @@ from dataclasses import replace
 from gkv.config import KNOBS, Settings
 from gkv.errors import GkvError
 from gkv.log import say
-from gkv.net import notify
+from gkv.process import notify
 
 Prepare = Callable[[Settings], Callable[[], object]]
 """A part of the process that uses settings with `reload`. It makes what it needs of new ones (loads a certificate, say), and
@@ -30,6 +30,11 @@ class Reload:
     def add(self, prepare: Prepare) -> None:
         """Have a part follow, from the next time on."""
         self._parts.append(prepare)
+
+    def begin(self, prepare: Prepare) -> None:
+        """Have a part take over the settings in force, and follow from then on."""
+        prepare(self.settings)()
+        self.add(prepare)
 
     def run(self) -> None:
         """Read the settings again, and have all parts take them over. May switch greenlets if a part does.
