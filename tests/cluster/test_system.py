@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Program, System, call, free_ports, keys_by_node, wait_for
+from tests.cluster.conftest import NOWHERE, Program, System, call, free_ports, keys_by_node, wait_for
 
 FIVE = [{"key": "hi", "value": "hello"}, *({"key": f"hi{i}", "value": f"hello{i}"} for i in range(1, 5))]
 
@@ -277,7 +277,7 @@ def test_nodes_that_join_while_clients_write_lose_no_acknowledged_key(system: Sy
         (["node", "9000", "--weight", "-1"], 2, "above 0"),
         (["node", "0", "--engine", "floppy"], 2, "one of: lmdb, memory"),
         (["node", "0", "--durability", "maybe"], 2, "one of: sync, async"),
-        (["node", "0", "--data", "/proc/nowhere"], 1, "/proc/nowhere"),
+        (["node", "0", "--data", "/proc/nowhere", "--proxy", NOWHERE], 1, "/proc/nowhere"),
         (["node", "0", "--max-disk", "1KiB"], 2, "--max-disk"),
         (["proxy", "--port", "0", "--host", "192.0.2.1"], 78, "--insecure"),
     ],
