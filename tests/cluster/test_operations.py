@@ -101,7 +101,7 @@ def test_spawned_nodes_follow_the_settings_of_a_file(system: System) -> None:
     assert call(port, "GET", "/metrics").status == 404
     assert call(port, "GET", "/livez", Host="gkv.example").status == 200
     assert (system.directory / "elsewhere" / "cluster.json").exists()
-    assert (system.directory / "gkv-data" / str(port) / "data.mdb").exists()  # a directory of its own
+    assert (system.directory / "elsewhere" / str(port) / "data.mdb").exists()
     for line in proxy.stderr.splitlines():
         assert json.loads(line)["log"] == "gkv"
     assert "member of cluster" in proxy.stderr

@@ -292,7 +292,7 @@ def test_job_of_an_interactive_shell_reloads_on_kill_and_ends_with_the_terminal(
         terminal.type(f"{sys.executable} -P -m gkv.cli {' '.join(NODE)} > job.log 2>&1 & echo $! > job.pid\n")
         terminal.wait_for(["> "])
         log = system.directory / "job.log"
-        wait_for("the first line", lambda: "Listening on port" in log.read_text())
+        wait_for("the first line", lambda: log.exists() and "Listening on port" in log.read_text())
         terminal.type("kill -HUP $(cat job.pid)\n")
         terminal.wait_for(["> "])
         wait_for("the reading", lambda: "the settings were read again" in log.read_text())

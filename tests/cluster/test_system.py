@@ -1,7 +1,6 @@
 """The two commands as a user meets them: starting, joining, ending."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -92,43 +91,6 @@ def test_spawn_on_a_port_in_use_fails_and_leaves_nothing_behind(system: System) 
         assert other.call("GET", "/readyz").status == 200
     finally:
         proxy.process.kill()
-
-
-def test_child_that_ends_is_named_and_comes_back_with_its_records_when_started_as_is_said(system: System) -> None:
-    proxy, ports = spawned(system)
-    assert proxy.call("POST", "/set", FIVE).status == 200
-    doomed = ports[0]
-    [child] = [pid for pid in children_of(proxy) if f"node\0{doomed}\0" in Path(f"/proc/{pid}/cmdline").read_text()]
-    os.kill(child, signal.SIGKILL)
-    said = proxy.wait_line(
-        f"node 127.0.0.1:{doomed} ended with code -9; its keys cannot be answered until it is started again: (.+)"
-    )
-    assert said[1] == f"gkv-node {doomed}"
-    assert proxy.call("GET", "/readyz").status == 200
-    asked = [{"key": item["key"]} for item in FIVE]
-    answer = proxy.call("POST", "/get", asked).json
-    assert "notExistedKey" not in answer
-    assert answer.get("failedKey", []) == [
-        {"key": row["key"], "code": "unreachable", "retryable": True}
-        for row in proxy.call("POST", "/locate", asked).json["keys"]
-        if row["nodes"][0]["id"] == f"127.0.0.1:{doomed}"
-    ]
-    system.node(proxy, port=doomed)
-    wait_for("the node's return", lambda: proxy.call("POST", "/get", asked).json == {"existedKey": FIVE})
-
-
-def children_of(proxy: Program) -> list[int]:
-    pid = proxy.process.pid
-    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-
-
-def test_spawn_of_fewer_nodes_than_there_are_members_names_the_missing_one(system: System) -> None:
-    proxy, ports = spawned(system, 2)
-    proxy.signal(signal.SIGTERM)
-    assert proxy.ended() == 0
-    again = system.proxy("--spawn", "1", "--spawn-port", str(ports[0]))
-    again.wait_line("Ready: 1 nodes have joined")
-    again.wait_line(f"member 127.0.0.1:{ports[1]} is not running")
 
 
 def test_node_waits_for_its_proxy_and_says_so_once(system: System) -> None:
