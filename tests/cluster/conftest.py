@@ -41,9 +41,9 @@ def wait_for(what: str, condition: Callable[[], T]) -> T:
     pytest.fail(f"did not come within {DEADLINE} s: {what}")
 
 
-def free_ports(count: int) -> int:
-    """Return the first of `count` neighbouring ports that nobody listens on."""
-    for start in range(20_000 + os.getpid() % 5_000, 32_000, count):
+def free_ports(count: int, after: int = 0) -> int:
+    """Return the first of `count` neighbouring ports, from `after` on, that nobody listens on."""
+    for start in range(after or 20_000 + os.getpid() % 5_000, 32_000, count):
         try:
             for port in range(start, start + count):
                 with socket.socket() as probe:
