@@ -1,6 +1,6 @@
-"""The commands `gkv-proxy` and `gkv-node`: patch gevent first, read settings, build the graph, serve, drain.
+"""The commands `gkv-proxy` and `gkv-node`: catch signals, patch gevent, read settings, build the graph, serve, drain.
 
-Exit codes: 0 ended as asked, 1 failure, 2 usage, 78 bad configuration.
+Exit codes: 0 ended as asked, 1 a failure that may be none at the next try, 2 usage, 78 bad configuration.
 """
 
 # ruff: noqa: E402  # signals are caught before anything that takes time, and nothing may import a socket before it is patched

@@ -1,7 +1,8 @@
 """The tests are alone: whatever else of gkv runs on this machine has nothing to do with them.
 
-No test uses a default port or the default proxy. A process that would, or a connection to such a port, is refused before it is
-begun, whatever way a test goes about it. What a shell starts is not seen here; such scripts name their ports.
+No test uses a default port or the default proxy. A process that would, or a connection to such a
+port, is refused before it is begun, whatever way a test goes about it. What a shell starts is not
+seen here; such scripts name their ports.
 """
 
 import contextlib
@@ -33,7 +34,9 @@ def audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def refuse_defaults(words: Sequence[str], directory: Any, environment: Mapping[str, str] | None) -> None:
-    """Raise AssertionError for a command line by which gkv would use a default port or the default proxy."""
+    """Raise AssertionError for a command line by which gkv would use a default port or the default
+    proxy.
+    """
     command, flags = _command(words)
     if not command or _STARTS_NOTHING & set(flags):
         return
@@ -49,7 +52,9 @@ def refuse_defaults(words: Sequence[str], directory: Any, environment: Mapping[s
 
 
 def _command(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Return "proxy" or "node" and what follows it in a command line, whatever runs it; "" when it is not gkv's."""
+    """Return "proxy" or "node" and what follows it in a command line, whatever runs it; "" when it
+    is not gkv's.
+    """
     for number, word in enumerate(words):
         if word == "gkv.cli" and number + 1 < len(words):
             return words[number + 1], list(words[number + 2 :])

@@ -27,17 +27,20 @@ from gkv.process.standard import announce, end_with_input
 from gkv.sources import Reading
 
 CACHE = 32 << 20
-"""Bytes for values that were read lately. The rest of the memory is the system's, for its cache of pages."""
+"""Bytes for values that were read lately. The rest of the memory is the system's, for its cache of
+pages.
+"""
 SHOWN = 1.0
-"""Seconds that a node whose storage has failed says so, to everybody who asks, before it ends: a probe looks once a second, and
-a port at which nobody listens says nothing about the reason."""
+"""Seconds that a node whose storage has failed says so, to everybody who asks, before it ends: a
+probe looks once a second, and a port at which nobody listens says nothing about the reason.
+"""
 
 
 def run(reading: Reading, reread: Callable[[], Settings], early: Early) -> None:
     """Run until SIGTERM or SIGINT; on SIGHUP take over what `reread` returns.
 
-    Raise ConfigError, Unavailable, EngineError or OSError when it cannot start, MemberConflict when it
-    cannot join, EngineFailed when it is unknown what is on its disk.
+    Raise ConfigError, Unavailable, EngineError or OSError when it cannot start, MemberConflict when
+    it cannot join, EngineFailed when it is unknown what is on its disk.
     """
     with Runtime(reading, reread, early) as runtime:
         _run(runtime)

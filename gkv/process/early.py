@@ -1,7 +1,8 @@
 """The first moments of a process, before the imports that take time.
 
-Promises: a signal that comes before the program can act on it is kept until then; descriptors 0 to 2 are open, so that no file,
-a data file above all, gets the number of standard error and the lines that go there. Imports nothing that takes time itself.
+Promises: a signal that comes before the program can act on it is kept until then; descriptors 0 to
+2 are open, so that no file, a data file above all, gets the number of standard error and the lines
+that go there. Imports nothing that takes time itself.
 """
 
 import os
@@ -12,7 +13,9 @@ from types import FrameType
 
 CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _GRACE = 5.0
-"""Seconds that a hangup may take from the terminal to this process: a shell passes it on to its jobs."""
+"""Seconds that a hangup may take from the terminal to this process: a shell passes it on to its
+jobs.
+"""
 
 
 class Terminal:
@@ -23,9 +26,11 @@ class Terminal:
         self._gone_since = float("inf")
 
     def look(self) -> bool:
-        """Return whether the terminal is there, or has been until a moment ago. A system call or two.
+        """Return whether the terminal is there, or has been until a moment ago. A system call or
+        two.
 
-        A process that has outlived it for 5 s is its own master; so this is to be called every second or so.
+        A process that has outlived it for 5 s is its own master; so this is to be called every
+        second or so.
         """
         if self._controls and not _has_terminal():
             self._gone_since = min(self._gone_since, monotonic())
@@ -33,7 +38,9 @@ class Terminal:
         return self._controls
 
     def has_hung_up(self) -> bool:
-        """Return whether the terminal has just gone. A SIGHUP at any other time was sent by somebody with `kill`."""
+        """Return whether the terminal has just gone. A SIGHUP at any other time was sent by
+        somebody with `kill`.
+        """
         return self.look() and self._gone_since != float("inf")
 
 
@@ -47,10 +54,14 @@ def _has_terminal() -> bool:
 
 
 class Early:
-    """The signals that are caught, and those of them that have come before there is somebody to act on them."""
+    """The signals that are caught, and those of them that have come before there is somebody to act
+    on them.
+    """
 
     def __init__(self) -> None:
-        """Begin to catch SIGTERM, SIGINT and SIGHUP, but for those that are ignored: nohup and shells want them to be."""
+        """Begin to catch SIGTERM, SIGINT and SIGHUP, but for those that are ignored: nohup and
+        shells want them to be.
+        """
         self.terminal = Terminal()
         self.came: list[int] = []
         self.caught = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
@@ -68,13 +79,17 @@ class Early:
         return any(number != signal.SIGHUP for number in self.came)
 
     def ignore(self) -> None:
-        """Ignore all of them from now on: the process is about to end, and its exit code is decided."""
+        """Ignore all of them from now on: the process is about to end, and its exit code is
+        decided.
+        """
         for number in self.caught:
             signal.signal(number, signal.SIG_IGN)
 
 
 def open_standard_descriptors() -> None:
-    """Open /dev/null in place of those of the descriptors 0, 1 and 2 that the process was started without."""
+    """Open /dev/null in place of those of the descriptors 0, 1 and 2 that the process was started
+    without.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)

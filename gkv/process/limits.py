@@ -1,4 +1,6 @@
-"""How many files a process may have open, and what it lets a server have of them; how often it looks for garbage."""
+"""How many files a process may have open, and what it lets a server have of them; how often it
+looks for garbage.
+"""
 
 import gc
 import resource
@@ -8,11 +10,14 @@ from gkv.net.server import ServerLimits
 
 _MAX_FILES = 65_536
 _LEAST_KEPT, _MOST_KEPT = 32, 256
-"""Files that are kept for channels, the engine, the clock and what the interpreter opens: a quarter of all, within these."""
+"""Files that are kept for channels, the engine, the clock and what the interpreter opens: a quarter
+of all, within these.
+"""
 
 
 def raise_file_limit() -> int:
-    """Let this process have as many open files, connections above all, as it may ask for, up to 65,536; return how many.
+    """Let this process have as many open files, connections above all, as it may ask for, up to
+    65,536; return how many.
 
     The usual soft limit, 1,024, is there for programs that use select().
     """
@@ -38,8 +43,9 @@ def server_limits(max_body: int, files: int) -> ServerLimits:
 def collect_garbage_seldom() -> None:
     """Leave what was made up to now out of garbage collection, and collect less often.
 
-    Modules, routes and rings live as long as the process. Requests make few cycles, and reference counting frees the rest; with
-    Python's usual thresholds the collector took a tenth of the time of a small request.
+    Modules, routes and rings live as long as the process. Requests make few cycles, and reference
+    counting frees the rest; with Python's usual thresholds the collector took a tenth of the time
+    of a small request.
     """
     gc.collect()
     gc.freeze()

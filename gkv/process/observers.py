@@ -1,4 +1,6 @@
-"""Puts together the observers of a server, from its settings, and keeps them up to date when the settings are read again."""
+"""Puts together the observers of a server, from its settings, and keeps them up to date when the
+settings are read again.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -11,7 +13,8 @@ from gkv.process.reload import Reload
 
 
 def observe(app: Routes, server: Server, figures: Callable[[], Iterable[Figure]], reload: Reload) -> None:
-    """Have requests counted and logged, and `/metrics` answered, as the settings say; follow what changes about that.
+    """Have requests counted and logged, and `/metrics` answered, as the settings say; follow what
+    changes about that.
 
     A server that nobody wants to know about is not observed at all, which costs it nothing.
     """

@@ -1,7 +1,7 @@
 """Settings that change while the process runs: SIGHUP has them read again.
 
-Promises: either all parts take over the new settings or none does, and which of the two is said. Leaves to others: where
-settings come from (`gkv.sources`), and what a part does with them.
+Promises: either all parts take over the new settings or none does, and which of the two is said.
+Leaves to others: where settings come from (`gkv.sources`), and what a part does with them.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from gkv.log import say
 from gkv.process import notify
 
 Prepare = Callable[[Settings], Callable[[], object]]
-"""A part of the process that uses settings with `reload`. It makes what it needs of new ones (loads a certificate, say), and
-returns what takes them over, which cannot fail. It raises GkvError or OSError when the new ones cannot be used."""
+"""A part of the process that uses settings with `reload`. It makes what it needs of new ones (loads
+a certificate, say), and returns what takes them over, which cannot fail. It raises GkvError or
+OSError when the new ones cannot be used.
+"""
 
 
 class Reload:
@@ -37,9 +39,11 @@ class Reload:
         self.add(prepare)
 
     def run(self) -> None:
-        """Read the settings again, and have all parts take them over. May switch greenlets if a part does.
+        """Read the settings again, and have all parts take them over. May switch greenlets if a
+        part does.
 
-        What is asked for meanwhile is done once more afterwards, so that the last change of a file is never missed.
+        What is asked for meanwhile is done once more afterwards, so that the last change of a file
+        is never missed.
         """
         self._again = True
         if self._running:

@@ -39,7 +39,8 @@ AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Runtime:
-    """What a program has of its process: settings, signals, a port, a server, and the end. To be used as a context manager.
+    """What a program has of its process: settings, signals, a port, a server, and the end. To be
+    used as a context manager.
 
     On the way out, by an error too, all that was opened is closed in the reverse order.
     """
@@ -84,7 +85,8 @@ class Runtime:
         return part
 
     def open_port(self) -> int:
-        """Listen on the port of the settings, or take over the socket that a supervisor holds; return the port.
+        """Listen on the port of the settings, or take over the socket that a supervisor holds;
+        return the port.
 
         Raise OSError when it is in use, ConfigError when the socket is not the one of the settings.
         """
@@ -93,13 +95,16 @@ class Runtime:
         return int(self._listener.getsockname()[1])
 
     def open_exchanges(self, local: tuple[str, Exchange] | None = None) -> Exchanges:
-        """Return the ways to the nodes; `local` is the URL of this process's own node, and what answers for it."""
+        """Return the ways to the nodes; `local` is the URL of this process's own node, and what
+        answers for it.
+        """
         budget = self.admission.clients.budget
         deadline = self.settings.deadline
         return self.opened(Exchanges(deadline, local, budget=budget, limits=self.channel_limits, tls=self.tls))
 
     def serve(self, app: Routes, exchanges: Exchanges, figures: Callable[[Server], Iterable[Figure]], max_body: int) -> None:
-        """Serve an application on the open port, with bodies of `max_body` bytes at most, until the end.
+        """Serve an application on the open port, with bodies of `max_body` bytes at most, until the
+        end.
 
         `figures` yields what `/metrics` says of the server and the rest.
         """
@@ -127,7 +132,9 @@ class Runtime:
         self.ending.set()
 
     def wait(self) -> None:
-        """Wait for the end. Raise the error that is the reason, if there is one. Switches greenlets."""
+        """Wait for the end. Raise the error that is the reason, if there is one. Switches
+        greenlets.
+        """
         self.ending.wait()
         if self.error is not None:
             raise self.error

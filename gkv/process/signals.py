@@ -1,4 +1,6 @@
-"""What a running program does on a signal: SIGTERM and SIGINT end it, SIGHUP has its settings read again."""
+"""What a running program does on a signal: SIGTERM and SIGINT end it, SIGHUP has its settings read
+again.
+"""
 
 import os
 import signal
@@ -17,9 +19,10 @@ _LOOK_EVERY = 1.0
 def act_on_signals(early: Early, ready: Event, reload: Callable[[], object]) -> Event:
     """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once.
 
-    SIGHUP calls `reload`, in a greenlet of its own, once `ready` is set and unless the end has begun. When it comes because the
-    terminal is gone, it ends the process: whoever sat there expects nothing to go on behind their back. The signals that have
-    come before are acted on now, and those that `early` does not catch stay ignored.
+    SIGHUP calls `reload`, in a greenlet of its own, once `ready` is set and unless the end has
+    begun. When it comes because the terminal is gone, it ends the process: whoever sat there
+    expects nothing to go on behind their back. The signals that have come before are acted on now,
+    and those that `early` does not catch stay ignored.
     """
     ending = Event()
 

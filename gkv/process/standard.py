@@ -1,4 +1,6 @@
-"""Standard output, for the few lines that scripts wait for, and standard input, whose end may be the program's."""
+"""Standard output, for the few lines that scripts wait for, and standard input, whose end may be
+the program's.
+"""
 
 import os
 
@@ -11,15 +13,19 @@ _output = Output(1)
 
 
 def announce(line: str) -> None:
-    """Write a line that scripts wait for, at once and in one piece, so that lines of several processes do not mix.
+    """Write a line that scripts wait for, at once and in one piece, so that lines of several
+    processes do not mix.
 
-    Whether anybody takes it is no concern of a running program: not if standard output is closed or full either.
+    Whether anybody takes it is no concern of a running program: not if standard output is closed or
+    full either.
     """
     _output.write(f"{line}\n".encode())
 
 
 def show(text: str) -> None:
-    """Write what somebody has asked to see, and a line end. Raise OSError, naming standard output, when that cannot be."""
+    """Write what somebody has asked to see, and a line end. Raise OSError, naming standard output,
+    when that cannot be.
+    """
     left = f"{text}\n".encode()
     try:
         while left:

@@ -27,7 +27,9 @@ _END_WITHIN = 2.0
 """Seconds that a child has beyond its time for running requests."""
 _LOOK_EVERY = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-"""Seconds between the end of a child and its next start; twice as long each time, until it has run for a while."""
+"""Seconds between the end of a child and its next start; twice as long each time, until it has run
+for a while.
+"""
 _RUNS_WELL_AFTER = 60.0
 _WRONG_SETTINGS = (2, 78)
 """Exit codes after which another start would end the same way."""
@@ -54,12 +56,14 @@ class _Child:
 class Children:
     """Node processes that end with this one.
 
-    Each child has a pipe from this process as its standard input and ends when that closes; the system closes it however
-    this process ends, SIGKILL included.
+    Each child has a pipe from this process as its standard input and ends when that closes; the
+    system closes it however this process ends, SIGKILL included.
     """
 
     def __init__(self, proxy: str, reading: Reading, authority: Authority) -> None:
-        """Be ready to start `--spawn` nodes that join at the URL `proxy`, with the settings as they were written."""
+        """Be ready to start `--spawn` nodes that join at the URL `proxy`, with the settings as they
+        were written.
+        """
         self._settings = settings = reading.settings
         self._proxy = proxy
         self._authority = authority
@@ -69,10 +73,11 @@ class Children:
         self._children = [_Child(f"{settings.host}:{port}", port, base / str(port)) for port in self.ports]
 
     def start(self, ending: Event) -> bool:
-        """Start all, and wait until each is a member that has called in; return False if `ending` is set before.
+        """Start all, and wait until each is a member that has called in; return False if `ending`
+        is set before.
 
-        Raise ConfigError when they do not fit the members there are, Unavailable when one ends before it has joined. Switches
-        greenlets.
+        Raise ConfigError when they do not fit the members there are, Unavailable when one ends
+        before it has joined. Switches greenlets.
         """
         before = {member.id for member in self._authority.document.members}
         self._refuse_strangers(before, ending)
@@ -94,7 +99,9 @@ class Children:
         return True
 
     def _refuse_strangers(self, before: set[str], ending: Event) -> None:
-        """Raise ConfigError for nodes that are no members yet while members are missing: their keys would be nowhere."""
+        """Raise ConfigError for nodes that are no members yet while members are missing: their keys
+        would be nowhere.
+        """
         mine = {child.node for child in self._children}
         missing = before - mine
         if not missing or mine <= before:
@@ -111,7 +118,9 @@ class Children:
                 return
 
     def _refuse_data_elsewhere(self, before: set[str]) -> None:
-        """Raise ConfigError when a member's data lies where nodes kept it before they followed --data."""
+        """Raise ConfigError when a member's data lies where nodes kept it before they followed
+        --data.
+        """
         for child in self._children:
             older = Path("gkv-data") / str(child.port)
             if child.node in before and not (child.directory / "data.mdb").exists() and (older / "data.mdb").exists():
@@ -137,7 +146,9 @@ class Children:
                 )
 
     def supervise(self) -> None:
-        """Start a child again when it has ended, after a pause, and say so. Switches greenlets, for ever."""
+        """Start a child again when it has ended, after a pause, and say so. Switches greenlets, for
+        ever.
+        """
         while True:
             for child in self._children:
                 self._look(child, monotonic())
@@ -203,7 +214,9 @@ def _listed(nodes: set[str]) -> str:
 
 
 def _advice(members: set[str], settings: Settings) -> str:
-    """Return how all these members are started: by this proxy, if their names are its address and ports in a row."""
+    """Return how all these members are started: by this proxy, if their names are its address and
+    ports in a row.
+    """
     beginning = f"{settings.host}:"
     ports = sorted(int(node.removeprefix(beginning)) for node in members if node.removeprefix(beginning).isdecimal())
     if len(ports) == len(members) and ports == list(range(ports[0], ports[0] + len(ports))):
@@ -212,10 +225,12 @@ def _advice(members: set[str], settings: Settings) -> str:
 
 
 def _environment(reading: Reading, mine: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a child: the settings that this process was given, as they were written, by whatever way.
+    """Return the variables of a child: the settings that this process was given, as they were
+    written, by whatever way.
 
-    Here, since everybody on the machine can see a command line. Settings that only nodes have stay what they are in `mine`; a
-    file of settings is not read once more, and readiness is the proxy's to tell.
+    Here, since everybody on the machine can see a command line. Settings that only nodes have stay
+    what they are in `mine`; a file of settings is not read once more, and readiness is the proxy's
+    to tell.
     """
     shared = [knob for knob in KNOBS if knob.commands == "proxy node"]
     left_out = {"GKV_CONFIG", notify.VARIABLE} | {f"GKV_{spelling.upper()}" for knob in shared for spelling in knob.spellings}

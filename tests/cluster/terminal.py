@@ -12,7 +12,8 @@ from tests.cluster.conftest import DEADLINE
 CONTROLLED = (
     "import fcntl, os, sys, termios\nos.setsid()\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execvp(sys.argv[1], sys.argv[1:])\n"
 )
-"""A program that makes its standard input, a terminal, the one that controls it, and runs another."""
+"""A program that makes its standard input, a terminal, the one that controls it, and runs another.
+"""
 UNDER = [sys.executable, "-c", CONTROLLED]
 
 

@@ -424,6 +424,7 @@ def test_unit_starts_its_command_with_flags_that_exist(name: str) -> None:
         assert Path(settings.data).parts[:4] == ("/", "var", "lib", service["StateDirectory"].split("/")[0])
     assert shlex.split(service["ExecReload"])[1] == "-HUP"
     assert service["RestartPreventExitStatus"].split() == ["2", "78"]
+    assert (service["Restart"], unit["Unit"]["StartLimitIntervalSec"]) == ("on-failure", "0")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing (Debian package systemd)")

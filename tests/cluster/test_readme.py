@@ -1,7 +1,9 @@
-"""The README's example, as it stands there: each curl call gives exactly the answer that is printed below it.
+"""The README's example, as it stands there: each curl call gives exactly the answer that is printed
+below it.
 
 Only the ports are others. A node's name has its port, and names decide owners; so the ports are
-such that the same node has each key that the README shows a node for, and each set goes to two nodes.
+such that the same node has each key that the README shows a node for, and each set goes to two
+nodes.
 """
 
 import json
@@ -36,7 +38,9 @@ def owners(keys: list[str], first: int) -> list[int]:
 
 
 def ports_like(shown: list[tuple[str, str]]) -> int:
-    """Return the first of three free ports, for two nodes and a proxy, on which the nodes have keys as on 9000 and 9001."""
+    """Return the first of three free ports, for two nodes and a proxy, on which the nodes have keys
+    as on 9000 and 9001.
+    """
     located = re.findall(r"locate\?key=(\w+)", " ".join(command for command, _ in shown))
     assert located
     sets = [json.loads(command.split("'")[1]) for command, _ in shown if command.endswith("/set")]

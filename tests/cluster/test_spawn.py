@@ -1,4 +1,6 @@
-"""Nodes that a proxy starts: where their data is, what they are told, which they may be, and what becomes of one that ends."""
+"""Nodes that a proxy starts: where their data is, what they are told, which they may be, and what
+becomes of one that ends.
+"""
 
 import os
 import re
@@ -132,7 +134,9 @@ def test_settings_are_handed_on_as_they_were_written_and_secrets_are_on_no_comma
 
 @pytest.fixture
 def old(system: System) -> tuple[System, int]:
-    """Give a system whose two nodes, on neighbouring ports, hold keys, and the first of these ports; all have ended."""
+    """Give a system whose two nodes, on neighbouring ports, hold keys, and the first of these
+    ports; all have ended.
+    """
     port = free_ports(5)
     proxy = spawn(system, 2, port)
     store(proxy)

@@ -1,4 +1,6 @@
-"""The guard that keeps the tests away from other systems on this machine: each way around it is refused."""
+"""The guard that keeps the tests away from other systems on this machine: each way around it is
+refused.
+"""
 
 import os
 import socket
