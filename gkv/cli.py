@@ -1,9 +1,11 @@
-"""The commands `gkv-proxy` and `gkv-node`: catch signals, patch gevent, read settings, build the graph, serve, drain.
+"""The commands `gkv-proxy` and `gkv-node`: catch signals, patch gevent, read settings, build the
+graph, serve, drain.
 
-Exit codes: 0 ended as asked, 1 a failure that may be none at the next try, 2 usage, 78 bad configuration.
+Exit codes: 0 ended as asked, 1 a failure that may be none at the next try, 2 usage, 78 bad
+configuration.
 """
 
-# ruff: noqa: E402  # signals are caught before anything that takes time, and nothing may import a socket before it is patched
+# ruff: noqa: E402  # signals are caught at once, and nothing may import a socket before the patch
 from gkv.process import early
 
 early.open_standard_descriptors()

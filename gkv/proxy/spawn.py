@@ -123,7 +123,8 @@ class Children:
         """
         for child in self._children:
             older = Path("gkv-data") / str(child.port)
-            if child.node in before and not (child.directory / "data.mdb").exists() and (older / "data.mdb").exists():
+            kept = self._settings.engine != "memory" and child.node in before
+            if kept and not (child.directory / "data.mdb").exists() and (older / "data.mdb").exists():
                 raise ConfigError(
                     f"the data of member {child.node} belongs into {child.directory}, where there is none; an "
                     f"older version has kept it in {older}. Move it: mv {older} {child.directory}"
@@ -156,7 +157,8 @@ class Children:
 
     def _look(self, child: _Child, now: float) -> None:
         code = child.exit_code
-        if code is not None:
+        if child.process is not None and code is not None:
+            _close_input(child.process)
             child.process = None
             if code in _WRONG_SETTINGS:
                 say(
@@ -197,9 +199,7 @@ class Children:
         """Ask all children to end and wait for it; kill what does not. Switches greenlets."""
         running = [child.process for child in self._children if child.process is not None]
         for process in running:
-            if process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
+            _close_input(process)
         until = monotonic() + self._settings.drain + _END_WITHIN
         for process in running:
             try:
@@ -207,6 +207,12 @@ class Children:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _close_input(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
 def _listed(nodes: set[str]) -> str:

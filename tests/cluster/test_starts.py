@@ -79,6 +79,21 @@ def test_start_that_fails_after_the_engine_was_opened_leaves_the_store_closed_in
     assert verification(started(stored)) == "not needed"
 
 
+def test_start_that_fails_after_an_unclean_stop_leaves_the_check_to_the_next(stored: System) -> None:
+    node = started(stored)
+    node.signal(signal.SIGKILL)
+    node.ended()
+    clock = stored.directory / "here" / "clock"
+    right = clock.read_bytes()
+    clock.write_bytes(b"nonsense")
+    assert stored.start(*NODE).ended() == 78
+    clock.write_bytes(right)
+    again = started(stored)
+    wait_for("the check", lambda: verification(again) == "done")
+    end(again)
+    assert verification(started(stored)) == "not needed"
+
+
 def test_node_that_is_refused_by_its_proxy_leaves_the_store_closed_in_order(stored: System) -> None:
     proxy = stored.proxy()
     other = stored.node(proxy, "--name", "n1")
@@ -139,7 +154,8 @@ class Halfway:
 
     def start(self, *arguments: str, **options: Any) -> tuple[Program, Callable[[], None]]:
         """Start a program; return it as it waits, and what lets it go on."""
-        program = self._system.start(*arguments, PYTHONPATH=str(self._system.directory / "slow"), **options)
+        path = [str(self._system.directory / "slow"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        program = self._system.start(*arguments, PYTHONPATH=os.pathsep.join(path), **options)
         descriptor = wait_for("the first moments", self._waits)
 
         def go_on() -> None:
