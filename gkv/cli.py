@@ -9,7 +9,7 @@ configuration.
 from gkv.process import early
 
 early.open_standard_descriptors()
-_early = early.Early()
+_early = early.EarlySignals()
 
 from gevent import monkey
 

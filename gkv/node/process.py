@@ -21,7 +21,7 @@ from gkv.node.app import build_app
 from gkv.node.backup import Backup
 from gkv.node.health import Health
 from gkv.node.service import Service
-from gkv.process.early import Early
+from gkv.process.early import EarlySignals
 from gkv.process.runtime import Runtime
 from gkv.process.standard import announce, end_with_input
 from gkv.sources import Reading
@@ -36,7 +36,7 @@ probe looks once a second, and a port at which nobody listens says nothing about
 """
 
 
-def run(reading: Reading, reread: Callable[[], Settings], early: Early) -> None:
+def run(reading: Reading, reread: Callable[[], Settings], early: EarlySignals) -> None:
     """Run until SIGTERM or SIGINT; on SIGHUP take over what `reread` returns.
 
     Raise ConfigError, Unavailable, EngineError or OSError when it cannot start, MemberConflict when

@@ -53,7 +53,7 @@ def _has_terminal() -> bool:
     return True
 
 
-class Early:
+class EarlySignals:
     """The signals that are caught, and those of them that have come before there is somebody to act
     on them.
     """

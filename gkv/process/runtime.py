@@ -20,7 +20,7 @@ from gkv.net.server import Server, listen
 from gkv.net.tls import Tls, following
 from gkv.process import notify
 from gkv.process.activation import inherited
-from gkv.process.early import Early
+from gkv.process.early import EarlySignals
 from gkv.process.limits import collect_garbage_seldom, raise_file_limit, server_limits
 from gkv.process.observers import observe
 from gkv.process.reload import Reload
@@ -45,7 +45,7 @@ class Runtime:
     On the way out, by an error too, all that was opened is closed in the reverse order.
     """
 
-    def __init__(self, reading: Reading, reread: Callable[[], Settings], early: Early) -> None:
+    def __init__(self, reading: Reading, reread: Callable[[], Settings], early: EarlySignals) -> None:
         """Begin with the settings that were read, and with the signals that `early` has kept.
 
         Raise ConfigError when the settings cannot be used.

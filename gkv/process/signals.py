@@ -11,12 +11,12 @@ from gevent.event import Event
 
 from gkv import background
 from gkv.log import say, say_exception
-from gkv.process.early import Early, Terminal
+from gkv.process.early import EarlySignals, Terminal
 
 _LOOK_EVERY = 1.0
 
 
-def act_on_signals(early: Early, ready: Event, reload: Callable[[], object]) -> Event:
+def act_on_signals(early: EarlySignals, ready: Event, reload: Callable[[], object]) -> Event:
     """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once.
 
     SIGHUP calls `reload`, in a greenlet of its own, once `ready` is set and unless the end has

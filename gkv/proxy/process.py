@@ -10,7 +10,7 @@ from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Clock, Coordinator
 from gkv.net.server import Server
-from gkv.process.early import Early
+from gkv.process.early import EarlySignals
 from gkv.process.runtime import Runtime
 from gkv.process.standard import announce
 from gkv.proxy.app import build_app
@@ -18,7 +18,7 @@ from gkv.proxy.spawn import Children
 from gkv.sources import Reading
 
 
-def run(reading: Reading, reread: Callable[[], Settings], early: Early) -> None:
+def run(reading: Reading, reread: Callable[[], Settings], early: EarlySignals) -> None:
     """Run until SIGTERM or SIGINT; on SIGHUP take over what `reread` returns.
 
     Raise ConfigError, Unavailable or OSError when it cannot start.

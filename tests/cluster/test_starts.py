@@ -322,6 +322,8 @@ def test_job_of_an_interactive_shell_reloads_on_kill_and_ends_with_the_terminal(
     finally:
         shell.kill()
         shell.wait()
+        with suppress(OSError, ValueError):
+            os.kill(int((system.directory / "job.pid").read_text()), signal.SIGKILL)
     assert verification(started(system)) == "not needed"
 
 
