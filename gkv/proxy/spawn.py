@@ -162,8 +162,8 @@ class Children:
             child.process = None
             if code in _WRONG_SETTINGS:
                 say(
-                    f"node {child.node} ended with code {code}: its settings are wrong. It is not started again, and its keys "
-                    f"cannot be answered, until this proxy is"
+                    f"node {child.node} ended with code {code}, and would end so again: it is not started again. Its keys "
+                    f"cannot be answered until its reason is mended and this proxy has been started anew"
                 )
                 return
             if now - child.started >= _RUNS_WELL_AFTER:
