@@ -1,21 +1,29 @@
-"""The commands `gkv-proxy` and `gkv-node`: patch gevent first, read settings, build the graph, serve, drain.
+"""The commands `gkv-proxy` and `gkv-node`: catch signals, patch gevent, read settings, build the
+graph, serve, drain.
 
-Exit codes: 0 ended as asked, 1 failure, 2 usage, 78 bad configuration.
+Exit codes: 0 ended as asked, 1 a failure that may be none at the next try, 2 usage, 78 bad
+configuration.
 """
 
-# ruff: noqa: E402  # nothing may import a socket before it is patched
+# ruff: noqa: E402  # signals are caught at once, and nothing may import a socket before the patch
+from gkv.process import early
+
+early.open_standard_descriptors()
+_early = early.EarlySignals()
+
 from gevent import monkey
 
 monkey.patch_all()
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from gkv import sources
-from gkv.config import KNOBS, Settings
+from gkv.config import KNOBS
 from gkv.errors import ConfigError, GkvError
 from gkv.log import configure, say
 from gkv.net.tls import Tls
+from gkv.process.standard import show
 
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78
@@ -34,32 +42,26 @@ def node() -> None:
 def _main(command: str, arguments: Sequence[str]) -> None:
     try:
         reading = sources.read(command, arguments)
-        settings = reading.settings
-        configure(settings.log_format)
+        configure(reading.settings.log_format)
         # Imported late: each command loads only its own rooms, and GKV_NATIVE is checked where its error can be shown.
         if command == "proxy":
             from gkv.proxy.process import run
         else:
             from gkv.node.process import run
         if reading.print_config:
-            print(sources.render(command, reading.found, KNOBS))
+            show(sources.render(command, reading.found, KNOBS))
         if reading.print_config or reading.check_config:
-            settings.check()
+            reading.settings.check()
             if reading.check_config:
-                Tls.of(settings)
-            return
-        run(settings, _reread(command, arguments))
+                Tls.of(reading.settings)
+        elif not _early.is_ending:
+            run(reading, lambda: sources.read(command, arguments).settings, _early)
     except ConfigError as error:
         say(f"gkv-{command}: {error}")
         sys.exit(EXIT_CONFIG)
     except (GkvError, OSError) as error:
         say(f"gkv-{command}: {error}")
         sys.exit(EXIT_FAILURE)
-
-
-def _reread(command: str, arguments: Sequence[str]) -> Callable[[], Settings]:
-    """Return what reads the settings again: the file and the secrets may say something else by then."""
-    return lambda: sources.read(command, arguments).settings
 
 
 if __name__ == "__main__":

@@ -216,14 +216,25 @@ KNOBS = (
     Knob("name", name, "", "the node's id; it decides which keys the node owns (default: its HOST:PORT)", "node"),
     Knob("weight", weight, "1", "share of the keys, against 1 for an ordinary node", "node"),
     Knob("engine", one_of("lmdb", "memory"), "lmdb", "where records lie: lmdb, on disk, or memory"),
-    Knob("data", str, "", "directory of what is kept (default: gkv-data/proxy, or gkv-data/PORT for a node)"),
+    Knob(
+        "data",
+        str,
+        "",
+        "directory of what is kept, spawned nodes' in PORT below it (default: gkv-data/proxy, or gkv-data/PORT for a node)",
+    ),
     Knob(
         "durability", one_of("sync", "async"), "sync", "sync: a write is on disk before it is acknowledged; async: soon after"
     ),
     Knob("max_disk", disk, "0", "most bytes of a node's data file; beyond it values are refused (507); 0 for no bound"),
     Knob("tombstone_ttl", tombstone_ttl, "1d", "how long a node remembers what was deleted or has expired"),
     Knob("accept_loss", switch, "0", "join again although what this node held is lost", "node"),
-    Knob("spawn", count, "0", "start this many nodes as child processes, which end with the proxy", "proxy"),
+    Knob(
+        "spawn",
+        count,
+        "0",
+        "start this many nodes as child processes, which are started again when they end, and end with the proxy",
+        "proxy",
+    ),
     Knob("spawn_port", port, "9000", "port of the first of them; the others follow", "proxy"),
     Knob("deadline", duration, "2s", "time for all node calls of one request; what is late is a failedKey"),
     Knob("drain", duration, "10s", "time that running requests have after SIGTERM"),

@@ -1,9 +1,11 @@
-"""Lines for the operator, on standard error: text or JSON, one piece a line, control characters escaped.
+"""Lines for the operator, on standard error: text or JSON, one piece a line, control characters
+escaped.
 
-Promises: nothing here raises, switches greenlets, or stops the process for longer than `PATIENCE` because nobody reads standard
-error. While a pipe or a terminal is full, lines are dropped and counted, and the count is said as soon as there is room. A file
-is always taken to have room: a disk that hangs stops whoever writes to it, so logs belong into a pipe (systemd's journal, a
-container's log driver) or onto a disk that works.
+Promises: nothing here raises, switches greenlets, or stops the process for longer than `PATIENCE`
+because nobody reads standard error. While a pipe or a terminal is full, lines are dropped and
+counted, and the count is said as soon as there is room. A file is always taken to have room: a disk
+that hangs stops whoever writes to it, so logs belong into a pipe (systemd's journal, a container's
+log driver) or onto a disk that works.
 
 Leaves to others: what is worth a line. Keys, values and tokens are none of it.
 """
@@ -19,18 +21,24 @@ import traceback
 from gevent.monkey import get_original
 
 PATIENCE = 0.1
-"""Seconds that a line waits for room, on the event loop, when the line before it found some. Else it does not wait."""
+"""Seconds that a line waits for room, on the event loop, when the line before it found some. Else
+it does not wait.
+"""
 _FD = 2
 _MAX_LINE = 16_384
 _MAX_TRACE = 65_536
 _PIECE = 4_096
-"""PIPE_BUF: a pipe that poll() calls writable takes so much without blocking, and pieces of two processes do not mix in it."""
+"""PIPE_BUF: a pipe that poll() calls writable takes so much without blocking, and pieces of two
+processes do not mix in it.
+"""
 
 _control = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-class _Output:
-    """Standard error, and what it did not take."""
+class Output:
+    """A descriptor that takes lines as long as somebody reads them, and how many of them it did not
+    take.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -56,7 +64,7 @@ class _Output:
         return done == len(data)
 
 
-_output = _Output(_FD)
+_output = Output(_FD)
 _as_json = False
 access_log = False
 """Whether every request is worth a line."""

@@ -1,6 +1,12 @@
-"""Options of all tests."""
+"""Options of all tests, and what keeps them away from other systems on this machine."""
+
+import sys
 
 import pytest
+
+from tests import alone
+
+sys.addaudithook(alone.audit)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

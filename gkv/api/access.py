@@ -21,7 +21,6 @@ from gkv.config import Settings
 from gkv.coordinator import Exchanges
 from gkv.errors import ConfigError, CrossSite, Forbidden, ForbiddenAddress, GkvError, NoCertificate, Unauthorized
 from gkv.log import say
-from gkv.net.reload import Reload
 from gkv.net.server import Server
 from gkv.net.tls import CERTIFICATE
 
@@ -73,8 +72,8 @@ class Access:
         self._quiet_until = 0.0
         self._unsaid = 0
 
-    def follow(self, reload: Reload, server: Server, exchanges: Exchanges) -> None:
-        """Take the rules from the settings, now and whenever they are read again; open connections follow at once.
+    def following(self, server: Server, exchanges: Exchanges) -> Callable[[Settings], Callable[[], None]]:
+        """Return what takes the rules from settings, in two steps; open connections follow at once.
 
         Where tokens are asked for they are until the next start: a file that is empty for a moment must not let everybody in.
         """
@@ -90,8 +89,7 @@ class Access:
 
             return take
 
-        prepare(reload.settings)()
-        reload.add(prepare)
+        return prepare
 
     def take(self, settings: Settings) -> None:
         """Take the rules from settings."""

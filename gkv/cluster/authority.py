@@ -46,8 +46,8 @@ class Authority:
     def __init__(self, directory: Path, view: View, peers: Peers) -> None:
         """Lock the directory and read the document, or begin a new cluster in an empty one.
 
-        Raise ConfigError when another process has the directory, or the file cannot be read as a document; it is never
-        overwritten then.
+        Raise Unavailable when another process has the directory or it cannot be used, ConfigError when the file cannot be read
+        as a document; it is never overwritten then.
         """
         self._directory = directory
         self._path = directory / "cluster.json"
@@ -68,12 +68,12 @@ class Authority:
             self._directory.mkdir(parents=True, exist_ok=True)
             lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise ConfigError(f"the data directory {self._directory} cannot be used: {error.strerror}") from None
+            raise Unavailable(f"the data directory {self._directory} cannot be used: {error.strerror}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise ConfigError(f"another gkv-proxy uses the data directory {self._directory}") from None
+            raise Unavailable(f"another gkv-proxy uses the data directory {self._directory}") from None
         return lock
 
     def _read(self) -> Document | None:
@@ -81,7 +81,9 @@ class Authority:
             return Document.from_json(ujson.loads(self._path.read_bytes()))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, AttributeError) as error:
+        except OSError as error:
+            raise Unavailable(f"{self._path} cannot be read: {error.strerror}") from None
+        except (ValueError, AttributeError) as error:
             raise ConfigError(f"{self._path} cannot be read: {error}") from None
 
     def _commit(self, document: Document) -> None:

@@ -45,11 +45,12 @@ class Clock:
     def __init__(self, path: Path | None, max_ahead_ms: int = 500, wall: Callable[[], int] = wall_ms) -> None:
         """Read the file at `path`, or make it; None keeps nothing. `wall` returns milliseconds since the Unix epoch.
 
-        Raise ConfigError when the file is damaged or cannot be used; it is never replaced then, because a new one would let
-        versions go back. Raise it as well when the bound lies more than `max_ahead_ms` ahead of the wall clock. Either the wall
-        clock is behind now, and expiries would be wrong; or it was ahead before, and nodes would refuse every version until
-        time has caught up. Both end by themselves or by setting the clock, so whoever starts the process should try again. A
-        clock that steps back while it runs goes on counting: which of the two readings was wrong, the nodes will say.
+        Raise ConfigError when the file is damaged, Unavailable when it cannot be used; it is never replaced then, because a new
+        one would let versions go back. Raise Unavailable as well when the bound lies more than `max_ahead_ms` ahead of the wall
+        clock. Either the wall clock is behind now, and expiries would be wrong; or it was ahead before, and nodes would refuse
+        every version until time has caught up. Both end by themselves or by setting the clock, so whoever starts the process
+        should try again. A clock that steps back while it runs goes on counting: which of the two readings was wrong, the nodes
+        will say.
 
         Blocks for two fsyncs when it makes the file.
         """
@@ -75,7 +76,7 @@ class Clock:
                 _keep(path, self._origin, self._bound)
                 return
         except OSError as error:
-            raise ConfigError(f"the clock file {path} cannot be used: {error.strerror}") from None
+            raise Unavailable(f"the clock file {path} cannot be used: {error.strerror}") from None
         except ValueError:
             raise ConfigError(
                 f"the clock file {path} is damaged, and without it versions could go back: remove it only when the system's "
@@ -85,7 +86,7 @@ class Clock:
         self._last = self._bound
         behind = (self._bound >> 16) - self._wall()
         if behind > self._max_ahead_ms:
-            raise ConfigError(
+            raise Unavailable(
                 f"the system's clock is {behind / 1000:.3f} s behind the versions given before, as {path} has them; "
                 f"{self._max_ahead_ms} ms are allowed: set the system's clock, or start again when that time has come"
             )

@@ -35,7 +35,9 @@ class Engine(ABC):
     """Whether what a `write` wrote outlives the process and a power cut."""
 
     was_clean: bool = True
-    """Whether the last stop was an orderly one; if not, `verify` should be run."""
+    """Whether the last stop was an orderly one, or all records have been checked since. If neither,
+    `verify` should be run; whoever has done so sets this, and else `close` leaves it to the next.
+    """
 
     @property
     @abstractmethod

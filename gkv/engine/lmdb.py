@@ -187,7 +187,7 @@ class LmdbEngine(Engine):
             ) from error
 
     def close(self) -> None:
-        if self._env is not None and self.failed is None:
+        if self._env is not None and self.failed is None and self.was_clean:
             with suppress(lmdb.Error), self._env.begin(write=True) as txn:
                 txn.put(b"clean", b"1", db=self._meta)
         self._release()

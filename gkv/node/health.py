@@ -43,6 +43,7 @@ class Health:
             say(f"the check has failed: {error}")
             return
         self._state = "done"
+        self._engine.was_clean = True
         say(f"every record has been checked, {self._problems} are damaged")
 
     def figures(self, settings: Settings, commits: Commits) -> Iterator[Figure]:

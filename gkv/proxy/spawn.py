@@ -4,75 +4,204 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
 from time import monotonic
 
+import gevent
 from gevent.event import Event
 
+from gkv.cluster.authority import Authority
 from gkv.config import KNOBS, Settings
-from gkv.errors import Unavailable
-from gkv.net import notify
+from gkv.errors import ConfigError, Unavailable
+from gkv.log import say
+from gkv.process import notify
+from gkv.sources import Reading
 
+_CALL_WITHIN = 3.0
+"""Seconds within which members that run call in, before others are started beside them."""
 _JOIN_WITHIN = 30.0
 _END_WITHIN = 2.0
 """Seconds that a child has beyond its time for running requests."""
+_LOOK_EVERY = 0.2
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+"""Seconds between the end of a child and its next start; twice as long each time, until it has run
+for a while.
+"""
+_RUNS_WELL_AFTER = 60.0
+_WRONG_SETTINGS = (2, 78)
+"""Exit codes after which another start would end the same way."""
+
+
+@dataclass(slots=True)
+class _Child:
+    """A node, and the process that it is just now, if it is one."""
+
+    node: str
+    port: int
+    directory: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    started: float = -inf
+    starts_at: float = inf
+    """When it is to be started again; never while it runs."""
+    pause: float = _FIRST_PAUSE
+
+    @property
+    def exit_code(self) -> int | None:
+        return None if self.process is None else self.process.poll()
 
 
 class Children:
     """Node processes that end with this one.
 
-    Each child has a pipe from this process as its standard input and ends when that closes; the system closes it however
-    this process ends, SIGKILL included.
+    Each child has a pipe from this process as its standard input and ends when that closes; the
+    system closes it however this process ends, SIGKILL included.
     """
 
-    def __init__(self, proxy: str, settings: Settings, say: Callable[[str], None]) -> None:
-        """Start `settings.spawn` nodes that join at the URL `proxy`."""
-        self._say = say
-        self._end_within = settings.drain + _END_WITHIN
-        self.ports = range(settings.spawn_port, settings.spawn_port + settings.spawn)
-        self._processes = {f"{settings.host}:{port}": _start(port, proxy, settings) for port in self.ports}
-
-    def wait_joined(self, joined: Callable[[str], bool], ending: Event) -> None:
-        """Wait until every child is a member that has called in, or `ending` is set. Switches greenlets.
-
-        Raise Unavailable when one ends before that.
+    def __init__(self, proxy: str, reading: Reading, authority: Authority) -> None:
+        """Be ready to start `--spawn` nodes that join at the URL `proxy`, with the settings as they
+        were written.
         """
+        self._settings = settings = reading.settings
+        self._proxy = proxy
+        self._authority = authority
+        self._environment = _environment(reading, os.environ)
+        self.ports = range(settings.spawn_port, settings.spawn_port + settings.spawn)
+        base = Path(settings.data or "gkv-data")
+        self._children = [_Child(f"{settings.host}:{port}", port, base / str(port)) for port in self.ports]
+
+    def start(self, ending: Event) -> bool:
+        """Start all, and wait until each is a member that has called in; return False if `ending`
+        is set before.
+
+        Raise ConfigError when they do not fit the members there are, Unavailable when one ends
+        before it has joined. Switches greenlets.
+        """
+        before = {member.id for member in self._authority.document.members}
+        self._refuse_strangers(before, ending)
+        self._refuse_data_elsewhere(before)
+        for child in self._children:
+            if ending.is_set():
+                return False
+            self._start(child)
         until = monotonic() + _JOIN_WITHIN
-        while not all(joined(node_id) for node_id in self._processes):
-            for node_id, process in self._processes.items():
-                if process.poll() is not None:
-                    raise Unavailable(f"node {node_id} ended with code {process.returncode} before it had joined")
+        while not all(self._authority.is_up(child.node) for child in self._children):
+            for child in self._children:
+                if child.exit_code is not None:
+                    self._raise_early_end(child, before)
             if monotonic() > until:
-                waiting = ", ".join(node_id for node_id in self._processes if not joined(node_id))
+                waiting = ", ".join(child.node for child in self._children if not self._authority.is_up(child.node))
                 raise Unavailable(f"{waiting} did not join within {_JOIN_WITHIN:.0f} s")
             if ending.wait(0.02):
-                return
+                return False
+        return True
 
-    def watch(self, ending: Event) -> None:
-        """Say when a child ends, until `ending` is set. It is not started again: why it ended is for a person to see first.
-
-        Switches greenlets.
+    def _refuse_strangers(self, before: set[str], ending: Event) -> None:
+        """Raise ConfigError for nodes that are no members yet while members are missing: their keys
+        would be nowhere.
         """
-        running = dict(self._processes)
-        while running:
-            for node_id, process in list(running.items()):
-                if process.poll() is not None:
-                    del running[node_id]
-                    self._say(
-                        f"node {node_id} ended with code {process.returncode}; its keys cannot be answered until it is started "
-                        f"again: gkv-node {node_id.rpartition(':')[2]}"
-                    )
-            if ending.wait(0.5):
+        mine = {child.node for child in self._children}
+        missing = before - mine
+        if not missing or mine <= before:
+            return
+        until = monotonic() + _CALL_WITHIN
+        while missing := {node for node in missing if not self._authority.is_up(node)}:
+            if monotonic() > until:
+                raise ConfigError(
+                    f"the members are {_listed(before)}, of which {_listed(missing)} does not run; "
+                    f"{_listed(mine - before)} would be new beside them, with none of their data. "
+                    f"{_advice(before, self._settings)}, or begin a new system with another --data"
+                )
+            if ending.wait(0.05):
                 return
 
-    def end(self) -> None:
+    def _refuse_data_elsewhere(self, before: set[str]) -> None:
+        """Raise ConfigError when a member's data lies where nodes kept it before they followed
+        --data.
+        """
+        for child in self._children:
+            older = Path("gkv-data") / str(child.port)
+            kept = self._settings.engine != "memory" and child.node in before
+            if kept and not (child.directory / "data.mdb").exists() and (older / "data.mdb").exists():
+                raise ConfigError(
+                    f"the data of member {child.node} belongs into {child.directory}, where there is none; an "
+                    f"older version has kept it in {older}. Move it: mv {older} {child.directory}"
+                )
+
+    def _raise_early_end(self, child: _Child, before: set[str]) -> None:
+        said = f"node {child.node} ended with code {child.exit_code} before it had joined"
+        if before and child.node not in before:
+            said += f". The members are {_listed(before)}. {_advice(before, self._settings)}"
+        raise (ConfigError if child.exit_code in _WRONG_SETTINGS else Unavailable)(said)
+
+    def say_who_is_missing(self) -> None:
+        """Say which members do not run, and how they do."""
+        members = {member.id for member in self._authority.document.members}
+        for node in sorted(members):
+            if not self._authority.is_up(node):
+                say(
+                    f"member {node} is not running; its keys cannot be answered until it is started again. "
+                    f"{_advice(members, self._settings)}"
+                )
+
+    def supervise(self) -> None:
+        """Start a child again when it has ended, after a pause, and say so. Switches greenlets, for
+        ever.
+        """
+        while True:
+            for child in self._children:
+                self._look(child, monotonic())
+            gevent.sleep(_LOOK_EVERY)
+
+    def _look(self, child: _Child, now: float) -> None:
+        code = child.exit_code
+        if child.process is not None and code is not None:
+            _close_input(child.process)
+            child.process = None
+            if code in _WRONG_SETTINGS:
+                say(
+                    f"node {child.node} ended with code {code}, and would end so again: it is not started again. Its keys "
+                    f"cannot be answered until its reason is mended and this proxy has been started anew"
+                )
+                return
+            if now - child.started >= _RUNS_WELL_AFTER:
+                child.pause = _FIRST_PAUSE
+            self._start_later(child, now, f"ended with code {code}")
+        if now >= child.starts_at:
+            try:
+                self._start(child)
+            except OSError as error:
+                self._start_later(child, now, f"cannot be started: {error.strerror}")
+
+    def _start_later(self, child: _Child, now: float, why: str) -> None:
+        say(f"node {child.node} {why}; its keys cannot be answered until it runs again. It is started in {child.pause:g} s")
+        child.starts_at = now + child.pause
+        child.pause = min(_LONGEST_PAUSE, 2 * child.pause)
+
+    def _start(self, child: _Child) -> None:
+        command = [sys.executable, "-P", "-m", "gkv.cli", "node", str(child.port), "--until-stdin-closes"]
+        command += ["--name", child.node, "--proxy", self._proxy, "--data", str(child.directory)]
+        # Their first line is for a terminal; where every line has to be JSON there is no place for it.
+        output = subprocess.DEVNULL if self._settings.log_format == "json" else 2
+        child.starts_at = inf
+        child.started = monotonic()
+        child.process = subprocess.Popen(  # noqa: S603  # our own program
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C is for the proxy, which ends them when nobody needs them any more
+        )
+
+    def close(self) -> None:
         """Ask all children to end and wait for it; kill what does not. Switches greenlets."""
-        for process in self._processes.values():
-            if process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
-        until = monotonic() + self._end_within
-        for process in self._processes.values():
+        running = [child.process for child in self._children if child.process is not None]
+        for process in running:
+            _close_input(process)
+        until = monotonic() + self._settings.drain + _END_WITHIN
+        for process in running:
             try:
                 process.wait(max(0.1, until - monotonic()))
             except subprocess.TimeoutExpired:
@@ -80,34 +209,38 @@ class Children:
                 process.wait()
 
 
-def _start(port: int, proxy: str, settings: Settings) -> subprocess.Popen[bytes]:
-    node_id = f"{settings.host}:{port}"
-    command = [sys.executable, "-P", "-m", "gkv.cli", "node", str(port), "--until-stdin-closes"]
-    command += ["--host", settings.host, "--name", node_id, "--proxy", proxy]
-    command += ["--deadline", f"{settings.deadline * 1000:.0f}ms", "--max-body", f"{settings.max_body}B"]
-    command += ["--drain", f"{settings.drain * 1000:.0f}ms"]
-    command += ["--max-answer", f"{settings.max_answer}B", "--max-inflight", str(settings.max_inflight)]
-    command += ["--max-buffered", f"{settings.max_buffered}B"]
-    command += ["--engine", settings.engine, "--durability", settings.durability]
-    command += ["--max-disk", f"{settings.max_disk}B" if settings.max_disk else "0"]
-    command += ["--tombstone-ttl", f"{settings.tombstone_ttl:.0f}s"]
-    command += ["--metrics", str(int(settings.metrics)), "--log-format", settings.log_format]
-    command += ["--access-log", str(int(settings.access_log))]
-    if settings.tls_cert:
-        command += ["--tls-cert", settings.tls_cert, "--tls-key", settings.tls_key, "--tls-ca", settings.tls_ca]
-    if settings.insecure:
-        command.append("--insecure")
-    if settings.names:
-        command += ["--names", ",".join(settings.names)]
-    if settings.allow:
-        command += ["--allow", ",".join(map(str, settings.allow))]
-    # What the children need of a file of settings they have been given above, their directories are their own, and readiness is
-    # the proxy's to tell.
-    left_out = {"GKV_CONFIG", "GKV_DATA", notify.VARIABLE}
-    left_out |= {f"GKV_{spelling.upper()}" for knob in KNOBS if knob.secret for spelling in knob.spellings}
-    environment = {name: text for name, text in os.environ.items() if name not in left_out}
-    for role, tokens in settings.tokens.items():  # here, since everybody on the machine can see a command line
-        environment[f"GKV_{role.upper()}_TOKENS"] = ",".join(tokens)
-    # Their first line is for a terminal; where every line has to be JSON there is no place for it.
-    output = subprocess.DEVNULL if settings.log_format == "json" else sys.stderr
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, env=environment)  # noqa: S603  # our own program
+def _close_input(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+
+
+def _listed(nodes: set[str]) -> str:
+    return ", ".join(sorted(nodes))
+
+
+def _advice(members: set[str], settings: Settings) -> str:
+    """Return how all these members are started: by this proxy, if their names are its address and
+    ports in a row.
+    """
+    beginning = f"{settings.host}:"
+    ports = sorted(int(node.removeprefix(beginning)) for node in members if node.removeprefix(beginning).isdecimal())
+    if len(ports) == len(members) and ports == list(range(ports[0], ports[0] + len(ports))):
+        return f"Start them with --spawn {len(ports)} --spawn-port {ports[0]}"
+    return "Start them with gkv-node, each with its name and its data"
+
+
+def _environment(reading: Reading, mine: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a child: the settings that this process was given, as they were
+    written, by whatever way.
+
+    Here, since everybody on the machine can see a command line. Settings that only nodes have stay
+    what they are in `mine`; a file of settings is not read once more, and readiness is the proxy's
+    to tell.
+    """
+    shared = [knob for knob in KNOBS if knob.commands == "proxy node"]
+    left_out = {"GKV_CONFIG", notify.VARIABLE} | {f"GKV_{spelling.upper()}" for knob in shared for spelling in knob.spellings}
+    handed = {knob.variable: reading.found[knob.name] for knob in shared if knob.name != "data"}
+    return {name: text for name, text in mine.items() if name not in left_out} | {
+        name: found.text for name, found in handed.items() if found.origin != "default"
+    }

@@ -14,7 +14,7 @@ from gkv.cluster.view import View
 from gkv.coordinator import Clock, Coordinator
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, MemoryEngine
-from gkv.errors import ConfigError
+from gkv.errors import ConfigError, Unavailable
 from gkv.model import Node, Version, Write
 from gkv.node.service import Service
 from gkv.proxy.app import build_app
@@ -685,7 +685,7 @@ def test_corrupt_document_is_refused_naming_the_file_and_left_untouched(tmp_path
 
 def test_document_that_is_a_directory_is_refused(tmp_path):
     (tmp_path / "cluster.json").mkdir()
-    with pytest.raises(ConfigError, match=r"cluster\.json"):
+    with pytest.raises(Unavailable, match=r"cluster\.json"):
         Authority(tmp_path, View(), Peers(tmp_path))
 
 
@@ -703,7 +703,7 @@ def test_corrupt_document_once_repaired_can_be_opened_by_the_same_process(tmp_pa
 def test_second_authority_on_the_same_directory_is_refused_until_the_first_closes(pair):
     before = (pair.directory / "cluster.json").read_bytes()
     for directory in (pair.directory, pair.directory / ".." / "proxy"):
-        with pytest.raises(ConfigError, match="another gkv-proxy uses the data directory"):
+        with pytest.raises(Unavailable, match="another gkv-proxy uses the data directory"):
             Authority(directory, View(), pair.peers)
     assert (pair.directory / "cluster.json").read_bytes() == before
     pair.writes_work()
@@ -713,7 +713,7 @@ def test_second_authority_on_the_same_directory_is_refused_until_the_first_close
 
 def test_directory_that_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be used"):
+    with pytest.raises(Unavailable, match="cannot be used"):
         Authority(tmp_path / "file" / "proxy", View(), Peers(tmp_path))
-    with pytest.raises(ConfigError, match="cannot be used"):
+    with pytest.raises(Unavailable, match="cannot be used"):
         Authority(Path("/proc/nowhere"), View(), Peers(tmp_path))

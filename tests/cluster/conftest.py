@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,9 @@ T = TypeVar("T")
 DEADLINE = 20.0
 """Seconds within which anything that is waited for must come."""
 
+
+NOWHERE = "http://127.0.0.1:1"
+"""A proxy that is not there."""
 
 INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("GKV_") or name == "GKV_NATIVE"}
 """The tests' own variables, such as seeds, are no settings; the commands would refuse them."""
@@ -38,9 +41,9 @@ def wait_for(what: str, condition: Callable[[], T]) -> T:
     pytest.fail(f"did not come within {DEADLINE} s: {what}")
 
 
-def free_ports(count: int) -> int:
-    """Return the first of `count` neighbouring ports that nobody listens on."""
-    for start in range(20_000 + os.getpid() % 5_000, 32_000, count):
+def free_ports(count: int, after: int = 0) -> int:
+    """Return the first of `count` neighbouring ports, from `after` on, that nobody listens on."""
+    for start in range(after or 20_000 + os.getpid() % 5_000, 32_000, count):
         try:
             for port in range(start, start + count):
                 with socket.socket() as probe:
@@ -132,18 +135,27 @@ class System:
     directory: Path
     programs: list[Program] = field(default_factory=list)
 
-    def start(self, command: str, *arguments: str, **environment: str) -> Program:
-        """Start a command of gkv's without waiting for it."""
+    def start(
+        self,
+        command: str,
+        *arguments: str,
+        under: Sequence[str] = (),
+        popen: Mapping[str, Any] | None = None,
+        **environment: str,
+    ) -> Program:
+        """Start a command of gkv's without waiting for it, `under` another one if that is given.
+
+        `popen` has what is to be different for `subprocess.Popen`.
+        """
         number = len(self.programs)
         out, err = self.directory / f"{number}.out", self.directory / f"{number}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
+            usual = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": stderr}
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "gkv.cli", command, *arguments],
+                [*under, sys.executable, "-P", "-m", "gkv.cli", command, *arguments],
                 cwd=self.directory,
                 env=INHERITED | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                **(usual | dict(popen or {})),
             )
         self.programs.append(Program(process, out, err))
         return self.programs[-1]
@@ -155,8 +167,8 @@ class System:
         return proxy
 
     def node(self, proxy: Program | None, *arguments: str, port: int = 0, **environment: str) -> Program:
-        """Start a node and wait until it listens and, if a proxy is given, has joined there."""
-        target = ["--proxy", f"http://127.0.0.1:{proxy.port}"] if proxy else []
+        """Start a node and wait until it listens and, if a proxy is given, has joined there; else it waits for one."""
+        target = ["--proxy", f"http://127.0.0.1:{proxy.port}" if proxy else NOWHERE]
         node = self.start("node", str(port), *target, *arguments, **environment)
         node.port = int(node.wait_line(r"Listening on port \.\.\.(\d+)")[1])
         if proxy:

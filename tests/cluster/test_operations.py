@@ -2,14 +2,12 @@
 
 import configparser
 import json
-import os
 import re
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -103,7 +101,7 @@ def test_spawned_nodes_follow_the_settings_of_a_file(system: System) -> None:
     assert call(port, "GET", "/metrics").status == 404
     assert call(port, "GET", "/livez", Host="gkv.example").status == 200
     assert (system.directory / "elsewhere" / "cluster.json").exists()
-    assert (system.directory / "gkv-data" / str(port) / "data.mdb").exists()  # a directory of its own
+    assert (system.directory / "elsewhere" / str(port) / "data.mdb").exists()
     for line in proxy.stderr.splitlines():
         assert json.loads(line)["log"] == "gkv"
     assert "member of cluster" in proxy.stderr
@@ -307,10 +305,8 @@ def test_access_lines_are_off_by_default_and_in_text_one_line_a_request(system: 
 def test_standard_error_that_nobody_reads_stops_nothing(system: System) -> None:
     proxy = system.proxy()
     port = free_ports(1)
-    command = [*shlex.split("-P -m gkv.cli node --access-log 1 --proxy"), f"http://127.0.0.1:{proxy.port}", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=system.directory, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
+    arguments = [str(port), "--access-log", "1", "--proxy", f"http://127.0.0.1:{proxy.port}"]
+    process = system.start("node", *arguments, popen={"stderr": subprocess.PIPE}).process
     try:
 
         def ready() -> bool:
@@ -375,22 +371,6 @@ def test_sighup_with_wrong_settings_keeps_the_old_ones_and_says_so(system: Syste
     assert node.ended() == 0
 
 
-def test_sighup_ends_what_was_started_at_a_terminal(system: System) -> None:
-    keyboard, terminal = os.openpty()
-    command = [sys.executable, "-P", "-m", "gkv.cli", "proxy", "--port", "0"]
-    process = subprocess.Popen(command, cwd=system.directory, stdin=terminal, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"*** Welcome ***\n"
-        process.send_signal(signal.SIGHUP)
-        assert process.wait(DEADLINE) == 0
-    finally:
-        process.kill()
-        process.communicate()
-        os.close(keyboard)
-        os.close(terminal)
-
-
 # -- systemd
 
 
@@ -444,6 +424,7 @@ def test_unit_starts_its_command_with_flags_that_exist(name: str) -> None:
         assert Path(settings.data).parts[:4] == ("/", "var", "lib", service["StateDirectory"].split("/")[0])
     assert shlex.split(service["ExecReload"])[1] == "-HUP"
     assert service["RestartPreventExitStatus"].split() == ["2", "78"]
+    assert (service["Restart"], unit["Unit"]["StartLimitIntervalSec"]) == ("on-failure", "0")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing (Debian package systemd)")

@@ -5,8 +5,6 @@ import re
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.cluster.conftest import INHERITED, Program, System, call, wait_for
+from tests.cluster.conftest import Program, System, call, wait_for
 
 MIB = 1 << 20
 BODY_OF_ONE = b'[{"key":"k"}]'
@@ -244,14 +242,8 @@ def test_get_of_ten_thousand_large_values_is_refused_and_builds_no_gigabytes(sys
 
 def test_program_with_few_files_serves_as_many_as_it_can_and_everybody_later(system: System, connections: Connections) -> None:
     files = 64
-    out, err = system.directory / "few.out", system.directory / "few.err"
-    command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", sys.executable, "-P", "-m", "gkv.cli", "proxy", "--port", "0"]
-    with out.open("wb") as stdout, err.open("wb") as stderr:
-        process = subprocess.Popen(
-            command, cwd=system.directory, env=INHERITED, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
-        )
-    proxy = Program(process, out, err)
-    system.programs.append(proxy)
+    limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
+    proxy = system.start("proxy", "--port", "0", under=limited)
     proxy.port = int(proxy.wait_line(r"Listening on port (\d+)\.\.\.")[1])
     system.node(proxy)
     assert proxy.call("POST", "/set", [{"key": "k", "value": "v"}]).status == 200
@@ -271,7 +263,7 @@ def test_program_with_few_files_serves_as_many_as_it_can_and_everybody_later(sys
     for sock in socks:
         sock.close()
     wait_for("room for a new client", lambda: proxy.call("POST", "/get", [{"key": "k"}]).status == 200)
-    assert process.poll() is None
+    assert proxy.process.poll() is None
 
 
 def test_accepting_pauses_while_there_are_no_files_and_goes_on_afterwards(system: System, connections: Connections) -> None:

@@ -4,8 +4,6 @@ import http.client
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import DEADLINE, INHERITED, Program, System, Worker, keys_by_node, wait_for
+from tests.cluster.conftest import DEADLINE, NOWHERE, Program, System, Worker, keys_by_node, wait_for
 
 
 @dataclass
@@ -99,22 +97,11 @@ def load() -> Iterator[Callable[[Program], Load]]:
 
 def start_at(system: System, listener: socket.socket, command: str, *arguments: str) -> Program:
     """Start a command with its listening socket handed over, as a supervisor does; wait until it listens."""
-    number = len(system.programs)
-    out, err = system.directory / f"{number}.out", system.directory / f"{number}.err"
     script = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@" 3<&{listener.fileno()}'
-    with out.open("wb") as stdout, err.open("wb") as stderr:
-        process = subprocess.Popen(
-            ["bash", "-c", script, sys.executable, "-P", "-m", "gkv.cli", command, *arguments],
-            cwd=system.directory,
-            env=INHERITED,
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-        )
-    system.programs.append(Program(process, out, err, listener.getsockname()[1]))
-    system.programs[-1].wait_line("Listening on port ")
-    return system.programs[-1]
+    program = system.start(command, *arguments, under=["bash", "-c", script], popen={"pass_fds": [listener.fileno()]})
+    program.port = listener.getsockname()[1]
+    program.wait_line("Listening on port ")
+    return program
 
 
 def start_proxy_at(system: System, listener: socket.socket) -> Program:
@@ -195,7 +182,7 @@ def test_restart_of_a_node_whose_socket_a_supervisor_holds_fails_nothing(system:
 def test_handed_over_socket_of_another_address_is_a_wrong_setting(system: System) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for program in ("proxy", "node"):
-            where = ["--port", "1"] if program == "proxy" else ["1"]
+            where = ["--port", "1"] if program == "proxy" else ["1", "--proxy", NOWHERE]
             with pytest.raises(AssertionError, match=r"it ended with 78: .*LISTEN_FDS"):
                 start_at(system, listener, program, *where)
 
@@ -327,17 +314,9 @@ def test_node_whose_disk_fails_says_so_before_it_ends(system: System) -> None:
         pytest.skip("there is no strace")
     proxy = system.proxy()
     trace = system.directory / "trace"
-    number = len(system.programs)
-    out, err = system.directory / f"{number}.out", system.directory / f"{number}.err"
-    command = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(trace), "--trace=fdatasync"]
-    command += ["--inject=fdatasync:error=EIO:when=5", sys.executable, "-P", "-m", "gkv.cli", "node", "0"]
-    command += ["--proxy", f"http://127.0.0.1:{proxy.port}"]
-    with out.open("wb") as stdout, err.open("wb") as stderr:
-        process = subprocess.Popen(
-            command, cwd=system.directory, env=INHERITED, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
-        )
-    node = Program(process, out, err)
-    system.programs.append(node)
+    strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(trace), "--trace=fdatasync"]
+    strace.append("--inject=fdatasync:error=EIO:when=5")
+    node = system.start("node", "0", "--proxy", f"http://127.0.0.1:{proxy.port}", under=strace)
     node.port = int(node.wait_line(r"Listening on port \.\.\.(\d+)")[1])
     node.wait_line(": member of cluster ")
 

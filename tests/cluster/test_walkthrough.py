@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import INHERITED, free_ports
+from tests.cluster.terminal import UNDER, Terminal
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 MISSING = [program for program in ("bash", "curl", "openssl") if shutil.which(program) is None]
@@ -22,14 +23,23 @@ def blocks() -> list[tuple[str, str]]:
     return re.findall(r"^```(sh|text)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)}")
-@pytest.mark.skipif(not (COMMANDS / "gkv-proxy").exists(), reason="gkv-proxy is not installed beside Python")
+needs_programs = pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)}")
+needs_commands = pytest.mark.skipif(not (COMMANDS / "gkv-proxy").exists(), reason="gkv-proxy is not installed beside Python")
+
+
+def moved(text: str, port: int) -> str:
+    """Return a text of the page with the proxy on another port, which ends in 0, and the nodes on those after it."""
+    return text.replace("900$i", f"{port // 10}$i").replace("8080", str(port))
+
+
+@needs_programs
+@needs_commands
 def test_walkthrough_does_what_it_says(tmp_path: Path) -> None:
     port = free_ports(10) // 10 * 10 + 10  # so that 900$i becomes NNNN$i
     script = ["set -eu", "trap 'kill $(jobs -p) 2> ended.log || true' EXIT"]
     shown: list[tuple[int, str]] = []
     for number, (kind, written) in enumerate(blocks()):
-        text = written.replace("900$i", f"{port // 10}$i").replace("8080", str(port))
+        text = moved(written, port)
         if kind == "sh":
             assert "/tmp" not in text
             last = number
@@ -60,3 +70,43 @@ def test_walkthrough_does_what_it_says(tmp_path: Path) -> None:
     with (tmp_path / "metrics.txt").open("rb") as scrape:
         checked = subprocess.run([promtool, "check", "metrics"], stdin=scrape, capture_output=True, text=True, timeout=20)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@needs_programs
+@needs_commands
+def test_walkthrough_can_be_pasted_into_a_shell_at_a_terminal(tmp_path: Path) -> None:
+    port = free_ports(10) // 10 * 10 + 10
+    environment = INHERITED | {
+        "PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}",
+        "GKV_PORT": str(port),
+        "PS1": "next> ",
+        "PS2": "more> ",
+        "HISTFILE": "",
+        "TERM": "dumb",
+    }
+    terminal = Terminal()
+    everything = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.descriptor)
+    command = [*UNDER, "bash", "--norc", "--noediting", "-i"]
+    shell = subprocess.Popen(command, cwd=tmp_path, env=environment, **everything)
+    try:
+        terminal.wait_for(["next> "])
+        for kind, written in blocks():
+            text = moved(written, port)
+            if kind == "sh":
+                printed = ""
+                for line in text.splitlines():
+                    terminal.type(f"{line}\n")
+                    printed += terminal.wait_for(["next> ", "more> "], within=60)
+            else:
+                for line in text.splitlines():
+                    assert line in printed, printed
+        assert shell.poll() is None
+    finally:
+        terminal.hang_up()
+        shell.wait(20)
+    for log in tmp_path.glob("*.log"):
+        said = log.read_text()
+        assert "Traceback" not in said, log
+        assert "the terminal is gone" not in said, log
+        assert "stay in force" not in said, log
+    assert (tmp_path / "proxy.log").read_text().count("the settings were read again") == 3

@@ -30,16 +30,26 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
         {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator"},
         {"bottle", "prometheus_client", "ujson"},
     ),
+    "process": (
+        {"errors", "config", "sources", "log", "background", "model", "native", "net", "cluster", "coordinator", "api"},
+        {"gevent"},
+    ),
     "node": (
-        {"errors", "config", "log", "model", "native", "ring", "wire", "engine", "net", "cluster", "coordinator", "api"},
+        {
+            *("errors", "config", "sources", "log", "background", "model", "native", "ring", "wire", "engine"),
+            *("net", "cluster", "coordinator", "api", "process"),
+        },
         {"bottle", "gevent", "ujson"},
     ),
     # It never meets an engine: proxy and nodes meet only over HTTP.
     "proxy": (
-        {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator", "api"},
+        {
+            *("errors", "config", "sources", "log", "background", "model", "native", "ring", "wire"),
+            *("net", "cluster", "coordinator", "api", "process"),
+        },
         {"bottle", "gevent", "ujson"},
     ),
-    "cli": ({"errors", "config", "log", "sources", "net", "proxy", "node"}, {"gevent"}),
+    "cli": ({"errors", "config", "log", "sources", "net", "process", "proxy", "node"}, {"gevent"}),
 }
 THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "prometheus_client", "sortedcontainers"}
 

@@ -24,7 +24,7 @@ def pipe(monkeypatch):
     """Make standard error a pipe; return its reading end."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    monkeypatch.setattr(log, "_output", log._Output(writing))
+    monkeypatch.setattr(log, "_output", log.Output(writing))
     yield reading
     os.close(reading)
     os.close(writing)
@@ -128,7 +128,7 @@ def test_line_that_was_torn_does_not_swallow_the_next(pipe):
 
 def test_closed_standard_error_is_survived(monkeypatch):
     reading, writing = os.pipe()
-    monkeypatch.setattr(log, "_output", log._Output(writing))
+    monkeypatch.setattr(log, "_output", log.Output(writing))
     os.close(reading)
     log.say("nobody is there")
     os.close(writing)

@@ -9,7 +9,7 @@ from gkv.api.access import REASONS, Access, Role
 from gkv.api.http import Response, Routes
 from gkv.api.operation import Unlisted
 from gkv.errors import Unauthorized
-from gkv.net.reload import Reload
+from gkv.process.reload import Reload
 from gkv.sources import parse
 
 TOKENS = {"reader": "r" * 16, "client": "c" * 16, "admin": "a" * 16, "peer": "p" * 16}
@@ -190,12 +190,12 @@ class Noting:
         self.told.append(token)
 
 
-def test_follow_has_the_server_and_the_exchanges_take_over_what_is_read_again():
+def test_following_has_the_server_and_the_exchanges_take_over_what_is_read_again():
     before = ["--client-tokens=" + TOKENS["client"], "--peer-tokens=" + TOKENS["peer"]]
     after = ["--client-tokens=" + SECOND, "--peer-tokens=" + TOKENS["peer"][::-1] + "0"]
     server, exchanges, made = Noting(), Noting(), Access()
     reload = Reload(parse("proxy", before, {}), lambda: parse("proxy", after, {}))
-    made.follow(reload, server, exchanges)
+    reload.begin(made.following(server, exchanges))
     assert reason(made, Role.CLIENT, HTTP_AUTHORIZATION=f"Bearer {TOKENS['client']}") is None
     assert (server.told, exchanges.told) == (["forget"], [TOKENS["peer"]])
     reload.run()
@@ -204,10 +204,10 @@ def test_follow_has_the_server_and_the_exchanges_take_over_what_is_read_again():
     assert (server.told, exchanges.told) == (["forget"] * 2, [TOKENS["peer"], made.peer_token])
 
 
-def test_follow_does_not_let_everybody_in_when_no_tokens_are_set_any_more(capfd):
+def test_following_does_not_let_everybody_in_when_no_tokens_are_set_any_more(capfd):
     made = Access()
     reload = Reload(parse("proxy", ALL, {}), lambda: parse("proxy", [], {}))
-    made.follow(reload, Noting(), Noting())
+    reload.begin(made.following(Noting(), Noting()))
     reload.run()
     assert "the old ones stay in force: tokens end with a restart only" in capfd.readouterr().err
     assert reason(made, Role.CLIENT) == "missing"

@@ -1,6 +1,8 @@
-"""A listening socket that the supervisor holds, as sd_listen_fds(3) has it: systemd's `.socket` units, or what does as much.
+"""A listening socket that the supervisor holds, as sd_listen_fds(3) has it: systemd's `.socket`
+units, or what does as much.
 
-It stays open while the process is started anew. Who connects meanwhile waits in the kernel's queue, and is not refused.
+It stays open while the process is started anew. Who connects meanwhile waits in the kernel's queue,
+and is not refused.
 """
 
 import os
@@ -16,10 +18,11 @@ _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def inherited(host: str, port: int) -> Any | None:
-    """Return the socket that this process was given, or None if it was given none; to be asked once.
+    """Return the socket that this process was given, or None if it was given none; to be asked
+    once.
 
-    Raise ConfigError unless it is one that listens on this address; for port 0, on any port of it. The variables that told of
-    it are gone afterwards, and children do not get the socket.
+    Raise ConfigError unless it is one that listens on this address; for port 0, on any port of it.
+    The variables that told of it are gone afterwards, and children do not get the socket.
     """
     pid, fds, _ = (os.environ.pop(name, "") for name in _VARIABLES)
     if pid != str(os.getpid()) or fds in ("", "0"):

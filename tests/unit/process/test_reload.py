@@ -9,8 +9,8 @@ from gevent.event import Event
 
 from gkv import config
 from gkv.errors import ConfigError
-from gkv.net import notify, reload
-from gkv.net.reload import Reload
+from gkv.process import notify, reload
+from gkv.process.reload import Reload
 from gkv.sources import parse
 
 OLD = parse("proxy", [], {})

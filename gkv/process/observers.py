@@ -1,4 +1,6 @@
-"""Puts together what watches a server, from its settings, and keeps that up to date when they are read again."""
+"""Puts together the observers of a server, from its settings, and keeps them up to date when the
+settings are read again.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -6,14 +8,15 @@ from gkv import log
 from gkv.api.http import Routes
 from gkv.api.metrics import Figure, Meter, Metrics
 from gkv.config import Settings
-from gkv.net.reload import Reload
 from gkv.net.server import Server
+from gkv.process.reload import Reload
 
 
-def watch(app: Routes, server: Server, figures: Callable[[], Iterable[Figure]], reload: Reload) -> None:
-    """Have requests counted and logged, and `/metrics` answered, as the settings say; follow what changes about that.
+def observe(app: Routes, server: Server, figures: Callable[[], Iterable[Figure]], reload: Reload) -> None:
+    """Have requests counted and logged, and `/metrics` answered, as the settings say; follow what
+    changes about that.
 
-    A server that nobody wants to know about is not watched at all, which costs it nothing.
+    A server that nobody wants to know about is not observed at all, which costs it nothing.
     """
     meter = Meter(app.template)
     if reload.settings.metrics:
@@ -27,5 +30,4 @@ def watch(app: Routes, server: Server, figures: Callable[[], Iterable[Figure]], 
 
         return take
 
-    prepare(reload.settings)()
-    reload.add(prepare)
+    reload.begin(prepare)

@@ -12,7 +12,7 @@ TAKE = """
 import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid() + int(sys.argv[3]))
 from gkv.errors import ConfigError
-from gkv.net.activation import inherited
+from gkv.process.activation import inherited
 try:
     listener = inherited(sys.argv[1], int(sys.argv[2]))
 except ConfigError as error:

@@ -1,7 +1,7 @@
 """Settings that change while the process runs: SIGHUP has them read again.
 
-Promises: either all parts take over the new settings or none does, and which of the two is said. Leaves to others: where
-settings come from (`gkv.sources`), and what a part does with them.
+Promises: either all parts take over the new settings or none does, and which of the two is said.
+Leaves to others: where settings come from (`gkv.sources`), and what a part does with them.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,13 @@ from dataclasses import replace
 from gkv.config import KNOBS, Settings
 from gkv.errors import GkvError
 from gkv.log import say
-from gkv.net import notify
+from gkv.process import notify
 
 Prepare = Callable[[Settings], Callable[[], object]]
-"""A part of the process that uses settings with `reload`. It makes what it needs of new ones (loads a certificate, say), and
-returns what takes them over, which cannot fail. It raises GkvError or OSError when the new ones cannot be used."""
+"""A part of the process that uses settings with `reload`. It makes what it needs of new ones (loads
+a certificate, say), and returns what takes them over, which cannot fail. It raises GkvError or
+OSError when the new ones cannot be used.
+"""
 
 
 class Reload:
@@ -31,10 +33,17 @@ class Reload:
         """Have a part follow, from the next time on."""
         self._parts.append(prepare)
 
-    def run(self) -> None:
-        """Read the settings again, and have all parts take them over. May switch greenlets if a part does.
+    def begin(self, prepare: Prepare) -> None:
+        """Have a part take over the settings in force, and follow from then on."""
+        prepare(self.settings)()
+        self.add(prepare)
 
-        What is asked for meanwhile is done once more afterwards, so that the last change of a file is never missed.
+    def run(self) -> None:
+        """Read the settings again, and have all parts take them over. May switch greenlets if a
+        part does.
+
+        What is asked for meanwhile is done once more afterwards, so that the last change of a file
+        is never missed.
         """
         self._again = True
         if self._running:

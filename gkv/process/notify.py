@@ -1,6 +1,8 @@
-"""What systemd is told about a service of `Type=notify`: one datagram each (sd_notify(3)), without a library.
+"""What systemd is told about a service of `Type=notify`: one datagram each (sd_notify(3)), without
+a library.
 
-Does nothing where nobody has asked for it, never waits, and never raises: whether somebody listens is not our concern.
+Does nothing where nobody has asked for it, never waits, and never raises: whether somebody listens
+is not our concern.
 """
 
 import os

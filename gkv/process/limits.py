@@ -1,0 +1,52 @@
+"""How many files a process may have open, and what it lets a server have of them; how often it
+looks for garbage.
+"""
+
+import gc
+import resource
+from dataclasses import replace
+
+from gkv.net.server import ServerLimits
+
+_MAX_FILES = 65_536
+_LEAST_KEPT, _MOST_KEPT = 32, 256
+"""Files that are kept for channels, the engine, the clock and what the interpreter opens: a quarter
+of all, within these.
+"""
+
+
+def raise_file_limit() -> int:
+    """Let this process have as many open files, connections above all, as it may ask for, up to
+    65,536; return how many.
+
+    The usual soft limit, 1,024, is there for programs that use select().
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return _MAX_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def server_limits(max_body: int, files: int) -> ServerLimits:
+    """Return the bounds of a server in a process that may have so many open files.
+
+    >>> server_limits(1 << 20, 1_024).connections
+    768
+    """
+    kept = max(_LEAST_KEPT, min(_MOST_KEPT, files // 4))
+    usual = ServerLimits(max_body=max_body)
+    return replace(usual, connections=min(usual.connections, max(1, files - kept)), spare=kept // 16)
+
+
+def collect_garbage_seldom() -> None:
+    """Leave what was made up to now out of garbage collection, and collect less often.
+
+    Modules, routes and rings live as long as the process. Requests make few cycles, and reference
+    counting frees the rest; with Python's usual thresholds the collector took a tenth of the time
+    of a small request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

@@ -1,0 +1,64 @@
+"""What a running program does on a signal: SIGTERM and SIGINT end it, SIGHUP has its settings read
+again.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+
+from gkv import background
+from gkv.log import say, say_exception
+from gkv.process.early import EarlySignals, Terminal
+
+_LOOK_EVERY = 1.0
+
+
+def act_on_signals(early: EarlySignals, ready: Event, reload: Callable[[], object]) -> Event:
+    """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once.
+
+    SIGHUP calls `reload`, in a greenlet of its own, once `ready` is set and unless the end has
+    begun. When it comes because the terminal is gone, it ends the process: whoever sat there
+    expects nothing to go on behind their back. The signals that have come before are acted on now,
+    and those that `early` does not catch stay ignored.
+    """
+    ending = Event()
+
+    def on_end(number: int) -> None:
+        if ending.is_set():
+            os._exit(128 + number)
+        ending.set()
+
+    def on_hangup(_number: int) -> None:
+        if ending.is_set():
+            return
+        if early.terminal.has_hung_up():
+            say("the terminal is gone, and the process ends with it; one that is started with nohup or setsid goes on")
+            ending.set()
+            return
+        ready.wait()
+        if ending.is_set():
+            return
+        try:
+            reload()
+        except Exception:  # noqa: BLE001  # the edge of a greenlet
+            say_exception("the settings could not be read again, by an internal error")
+
+    acts = {number: on_hangup if number == signal.SIGHUP else on_end for number in early.caught}
+    for number, act in acts.items():
+        gevent.signal_handler(number, act, number)
+    if early.terminal.look():
+        background.start("the look at the terminal", lambda: _follow(early.terminal))
+    if early.is_ending:
+        ending.set()
+    elif signal.SIGHUP in early.came:
+        gevent.spawn(on_hangup, signal.SIGHUP)
+    return ending
+
+
+def _follow(terminal: Terminal) -> None:
+    """Look at the terminal until it is gone for good."""
+    while terminal.look():
+        gevent.sleep(_LOOK_EVERY)
