@@ -46,7 +46,7 @@ class Terminal:
 
 def _has_terminal() -> bool:
     try:
-        # Not kept open: a terminal with an open descriptor can stay on the screen after its shell has ended.
+        # Not kept open: a terminal can wait for that to close, after its shell has ended.
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:
         return False
@@ -94,8 +94,9 @@ def open_standard_descriptors() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+            # It gets the lowest number that is free: this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115  # for as long as the process lives
+        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115  # until the end
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115

@@ -183,7 +183,7 @@ class Children:
     def _start(self, child: _Child) -> None:
         command = [sys.executable, "-P", "-m", "gkv.cli", "node", str(child.port), "--until-stdin-closes"]
         command += ["--name", child.node, "--proxy", self._proxy, "--data", str(child.directory)]
-        # Their first line is for a terminal; where every line has to be JSON there is no place for it.
+        # The first line is for a terminal, and has no place where every line has to be JSON.
         output = subprocess.DEVNULL if self._settings.log_format == "json" else 2
         child.starts_at = inf
         child.started = monotonic()
@@ -192,7 +192,7 @@ class Children:
             stdin=subprocess.PIPE,
             stdout=output,
             env=self._environment,
-            start_new_session=True,  # Ctrl-C is for the proxy, which ends them when nobody needs them any more
+            start_new_session=True,  # Ctrl-C is for the proxy, which ends them last
         )
 
     def close(self) -> None:

@@ -226,7 +226,7 @@ def test_child_that_ends_because_of_its_settings_is_not_started_again(system: Sy
     clock = system.directory / "gkv-data" / str(port) / "clock"
     clock.write_bytes(b"nonsense")
     os.kill(child(proxy, port), signal.SIGKILL)
-    proxy.wait_line(f"node 127.0.0.1:{port} ended with code 78: .* not started again")
+    proxy.wait_line(f"node 127.0.0.1:{port} ended with code 78, .* not started again")
     assert child(proxy, port) == 0
     assert proxy.call("GET", "/livez").status == 200
     end(proxy)
