@@ -103,6 +103,20 @@ class Pending:
             raise self._error
         return self._applied
 
+    def wait_for_reading(self, deadline: float) -> None:
+        """Return when the write cannot change any more what a read finds, whatever has become of it.
+
+        Raise Unavailable when the deadline has passed, and EngineFailed when the write was acknowledged and has failed: what is
+        read then would lack it. An error of the write itself is its own writer's alone.
+        """
+        try:
+            self.wait(deadline)
+        except Unsettled:
+            raise Unavailable("the disk takes too long for what was written before this read", retry_after=1) from None
+        except GkvError as error:
+            if self.early or isinstance(error, EngineFailed):
+                raise EngineFailed(f"what was written before this read is not on disk: {error}") from error
+
     def _finish(self, applied: Applied, error: BaseException | None = None) -> None:
         self._applied = applied
         self._error = error
@@ -290,7 +304,7 @@ class Commits:
         writes = [pending.write for pending in group]
         started = time.monotonic()
         try:
-            applied = self._grown(lambda syncing: self._engine.write(writes, self._now(), syncing))
+            applied = self._write(writes)
         except EngineFull as error:
             self._commit_what_goes(group, error)
         except EngineFailed as error:
@@ -313,6 +327,17 @@ class Commits:
             for pending, outcome in zip(group, applied, strict=True):
                 self._answer(pending, outcome)
         self._under_way = []
+
+    def _write(self, writes: Sequence[Write]) -> Sequence[Applied]:
+        # Not in a `finally`: of a writer that is killed nobody knows whether its thread has come to the commit.
+        self._engine.begin_group(writes)
+        try:
+            applied = self._grown(lambda syncing: self._engine.write(writes, self._now(), syncing))
+        except Exception:
+            self._engine.end_group()
+            raise
+        self._engine.end_group()
+        return applied
 
     def _commit_what_goes(self, group: list[Pending], error: EngineFull) -> None:
         """On a full disk refuse what brings values, and try the deletes again; halve them while they fail together."""
@@ -393,7 +418,6 @@ class Commits:
                     del self._uncommitted[key]
         if self._last is pending:
             self._last = None
-        self._engine.forget(pending.write.keys)
         pending._finish(applied, error)
 
     def _answer_all(self, group: Sequence[Pending], error: BaseException) -> None:

@@ -69,11 +69,15 @@ class Engine(ABC):
         disk: nothing may be acknowledged any more, and the process should end.
         """
 
-    def forget(self, keys: Sequence[str]) -> None:  # noqa: B027  # most engines keep nothing besides their records
-        """Take note that a `write` of these keys is over, whatever has become of it, and before anybody is told of it.
+    def begin_group(self, writes: Sequence[Write]) -> None:  # noqa: B027  # most engines keep nothing besides their records
+        """Take note that these writes are about to be handed to the writer thread, in one call of `write`.
 
-        For an engine that keeps what it has read. Called by the event loop's thread.
+        For an engine that keeps what it has read: from now until `end_group` it must read their keys anew each time, since
+        their commit can be seen before `write` returns. Called by the event loop's thread.
         """
+
+    def end_group(self) -> None:  # noqa: B027  # as above
+        """Take note that the group is over, whatever has become of it. Called before anybody is told of it."""
 
     @abstractmethod
     def grow(self) -> None:

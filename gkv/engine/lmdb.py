@@ -80,8 +80,8 @@ class LmdbEngine(Engine):
         """Open or create the environment in the directory `path`.
 
         `tokens` returns 8 bytes for each key. `max_disk` bounds the data file, 0 for the disk's own bound. `cache` bytes are
-        for values that were read lately; with any, `forget` must be called. Raise EngineError for what is not this node's,
-        OSError when the directory cannot be used.
+        for values that were read lately; with any, each `write` must stand between `begin_group` and `end_group`.
+        Raise EngineError for what is not this node's, OSError when the directory cannot be used.
         """
         if max_disk and max_disk < MIN_DISK:
             raise EngineError(f"{path} may take {max_disk} bytes; it needs {MIN_DISK} at least")
@@ -249,8 +249,11 @@ class LmdbEngine(Engine):
         )
         return found
 
-    def forget(self, keys: Sequence[str]) -> None:
-        self._cache.forget(keys)
+    def begin_group(self, writes: Sequence[Write]) -> None:
+        self._cache.bar(key for write in writes for key in write.keys)
+
+    def end_group(self) -> None:
+        self._cache.lift_bar()
 
     def records_of(self, keys: Sequence[str], now: int) -> list[Record | Damage | None]:
         places = self._places(keys)

@@ -352,6 +352,33 @@ def test_async_listing_waits_for_the_last_write_of_all(disk, start):
     assert commits.last_pending() is None
 
 
+@pytest.mark.parametrize("error", [EngineFull("full"), EngineBusy("busy")])
+def test_async_read_goes_on_when_the_write_it_waits_for_is_refused(disk, start, error):
+    commits = start(durability="async")
+    held(disk, commits)
+    disk.errors = [error]
+    counted = commits.submit(put("a"), counted=True)
+    reader = gevent.spawn(commits.pending_for(["a"]).wait_for_reading, soon())
+    disk.goes_on.set()
+    reader.get(timeout=10)
+    with pytest.raises(type(error)):
+        counted.wait(soon())
+
+
+def test_async_read_fails_as_a_read_when_the_disk_hangs_or_fails(disk, start):
+    commits = start(durability="async")
+    held(disk, commits)
+    disk.errors = [EngineFailed("EIO")]
+    commits.submit(put("a"))
+    reader = commits.pending_for(["a"])
+    with pytest.raises(Unavailable) as caught:
+        reader.wait_for_reading(time.monotonic() + 0.02)
+    assert (caught.value.code, caught.value.retryable) == ("unavailable", True)
+    disk.goes_on.set()
+    with pytest.raises(EngineFailed):
+        reader.wait_for_reading(soon())
+
+
 def test_sync_readers_wait_for_nothing(disk, start):
     commits = start()
     held(disk, commits, "a")
