@@ -1,8 +1,10 @@
-"""Values that were read lately, so that asking for them again costs a lookup instead of a walk through a tree.
+"""Values that were read lately, so that asking for them again costs a lookup instead of a walk
+through a tree.
 
-It belongs to the event loop's thread. A read puts in what it found. While a write is under way, from before the writer thread
-has it until it is over, its keys are barred: they are not here, and are not put in. So a key is never here while the tree may
-show another value, and who has read the tree finds nothing older here afterwards.
+It belongs to the event loop's thread. A read puts in what it found. While a write is under way,
+from before the writer thread has it until it is over, its keys are barred: they are not here, and
+are not put in. So a key is never here while the tree may show another value, and who has read the
+tree finds nothing older here afterwards.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +16,8 @@ _OVERHEAD = 250
 class Cache:
     """Text of values by key, up to `limit` bytes, overhead included; the oldest go first.
 
-    First in, first out: keeping the order of use would cost each hit more than a miss that it saves now and then.
+    First in, first out: keeping the order of use would cost each hit more than a miss that it saves
+    now and then.
     """
 
     def __init__(self, limit: int) -> None:

@@ -224,16 +224,16 @@ def test_snapshot_takes_no_parameters_and_no_other_method(house):
 
 
 def test_copy_that_fails_before_its_first_byte_is_an_error_and_the_next_one_works(house, tmp_path):
-    snapshot = house.engine.snapshot
+    snapshot = house.engine.copy_snapshot
 
     def refuse(_fd: int) -> None:
         raise EngineError("the disk cannot be read")
 
-    house.engine.snapshot = refuse
+    house.engine.copy_snapshot = refuse
     for _ in range(2):
         answer = house.client("GET", "/v1/snapshot")
         assert (answer.status, answer.json()["type"]) == (503, "urn:gkv:problem:engine")
-    house.engine.snapshot = snapshot
+    house.engine.copy_snapshot = snapshot
     assert opened(house.client("GET", "/v1/snapshot").body, tmp_path / "copy", house) == EXPECTED
 
 
@@ -242,7 +242,7 @@ def test_copy_that_fails_on_its_way_never_passes_for_whole(house, connect, capfd
         os.write(fd, b"x" * 100_000)
         raise EngineError("the disk cannot be read any more")
 
-    house.engine.snapshot = break_off
+    house.engine.copy_snapshot = break_off
     client = connect()
     client.send(GET)
     with pytest.raises(GoneError):
