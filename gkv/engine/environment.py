@@ -25,9 +25,6 @@ from gkv.log import say
 FORMAT = b"gkv-engine 1"
 MIN_DISK = 8 << 20
 """Bytes of the data file that a store needs at least."""
-_OWN_READERS = 4
-"""Slots for transactions that read: the loop's thread, the writer, and what both do within another
-read."""
 SHORT_WRITE = 1 << 20
 """With less room for the file, an EIO is taken for a write that had only some of its bytes taken."""
 _LOCK_FILE = 1 << 14
@@ -89,7 +86,6 @@ class Environment:
                 map_size=map_bytes,
                 max_dbs=8,
                 max_readers=readers.SLOTS,
-                max_spare_txns=_OWN_READERS,
                 sync=True,
                 metasync=True,
                 writemap=False,
@@ -116,10 +112,6 @@ class Environment:
             self._create(env, node, new_file)
         else:
             self._adopt(env, node)
-        # Slots of one's own are kept by transactions that lie ready, whatever other processes take
-        # later.
-        for txn in [env.begin() for _ in range(_OWN_READERS)]:
-            txn.abort()
 
     def _make_room_for_locks(self) -> None:
         """Have the whole lock file on disk: LMDB writes to it through a map, and a hole on a full
@@ -222,7 +214,7 @@ class Environment:
         """Begin a transaction on `records`. Raise what LMDB raises, and Unavailable when others
         have all slots for reading.
 
-        0.5 us: the binding keeps readers' slots and renews them.
+        0.5 us: the binding keeps one slot for good and renews it, so a read alone never lacks one.
         """
         try:
             return self.env.begin(db=self.records, write=write)
@@ -232,7 +224,7 @@ class Environment:
             return self.env.begin(db=self.records, write=write)
         except lmdb.ReadersFullError:
             raise Unavailable(
-                f"all {readers.SLOTS} slots for readers of {self.file} are taken by other processes", retry_after=1
+                f"all {self.env.max_readers()} slots for readers of {self.file} are taken by other processes", retry_after=1
             ) from None
 
     @contextmanager

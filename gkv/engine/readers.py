@@ -28,6 +28,8 @@ class Readers:
         self._env = env
         self._file = file
         self._next = 0.0
+        self.foreign = 0
+        """Other processes' transactions that read, a second ago at most."""
         self._seen: dict[tuple[str, ...], float] = {}
         """Since when another process's reader (its id, its thread) has kept the same transaction."""
         self._said = False
@@ -50,6 +52,7 @@ class Readers:
         own = str(os.getpid())
         readers = [tuple(line.split()) for line in self._env.readers().splitlines()[1:]]
         others = [reader for reader in readers if len(reader) == 3 and reader[0] != own and reader[2] != "-"]
+        self.foreign = len(others)
         self._seen = {reader: self._seen.get(reader, now) for reader in others}
         lingering = [reader for reader, since in self._seen.items() if now - since >= LINGERS]
         if lingering and not self._said:
@@ -58,11 +61,6 @@ class Readers:
                 f"cannot be used again, and the file grows with every write"
             )
         self._said = bool(lingering)
-
-    @property
-    def foreign(self) -> int:
-        """Other processes' transactions that read, a second ago at most."""
-        return len(self._seen)
 
     @property
     def oldest_foreign(self) -> float:
