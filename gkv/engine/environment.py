@@ -214,7 +214,7 @@ class Environment:
         """Begin a transaction on `records`. Raise what LMDB raises, and Unavailable when others
         have all slots for reading.
 
-        0.5 us: the binding keeps one slot for good and renews it, so a read alone never lacks one.
+        About 0.5 us.
         """
         try:
             return self.env.begin(db=self.records, write=write)

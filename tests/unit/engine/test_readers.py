@@ -112,18 +112,19 @@ def test_commits_take_care_of_dead_readers_by_themselves(
     commits.close()
 
 
-def test_all_slots_taken_by_others_leave_room_for_the_store_itself(
+def test_slots_that_all_are_taken_refuse_reads_and_nothing_else_until_they_are_free(
     engine: LmdbEngine, reader: Callable[[int], subprocess.Popen[bytes]]
 ) -> None:
     overwrite(engine, 1, 1)
     process = reader(300)
     assert 100 < begun(process) < 300
-    with engine._environment.begin(), pytest.raises(Unavailable, match="slots for readers"):
-        engine._environment.begin()
-    assert engine.read(["k1"], NOW) == [bytes(2_000)]
+    with pytest.raises(Unavailable, match="slots for readers"):
+        own = [engine._environment.begin() for _ in range(3)]
+    with pytest.raises(Unavailable, match="slots for readers"), engine._environment.begin():
+        engine.read(["k1"], NOW)
     overwrite(engine, 2, 5)
-    assert engine.reclaim(NOW, 1 << 50, 10) == 0
     kill(process)
+    assert engine.read(["k1"], NOW) == [b"\1" * 2_000]
     own = [engine._environment.begin() for _ in range(20)]  # the dead ones' are freed when they are needed
     for txn in own:
         txn.abort()
