@@ -11,7 +11,7 @@ goes on, or `on_failure` is told why it does not.
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gevent.event import AsyncResult, Event
@@ -34,19 +34,28 @@ SNAPSHOT_WITHIN = 30.0
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CommitFigures:
     """For metrics; times in seconds."""
 
-    commits: int
-    writes: int
-    records: int
-    seconds: float
+    commits: int = 0
+    writes: int = 0
+    records: int = 0
+    seconds: float = 0.0
     """What all commits took together."""
-    last_seconds: float
-    longest_seconds: float
-    waiting: int
+    last_seconds: float = 0.0
+    longest_seconds: float = 0.0
+    waiting: int = 0
     """Writes that are admitted and not yet on disk."""
+
+    def count(self, writes: Sequence[Write], seconds: float) -> None:
+        """Count one commit."""
+        self.commits += 1
+        self.writes += len(writes)
+        self.records += sum([len(write.keys) for write in writes])
+        self.seconds += seconds
+        self.last_seconds = seconds
+        self.longest_seconds = max(self.longest_seconds, seconds)
 
 
 class Commits:
@@ -75,8 +84,7 @@ class Commits:
         durability "sync", where nobody was told of a write that is not on disk."""
         self._failure: GkvError | None = None
         self._closing = False
-        self._commits = self._writes = self._records = 0
-        self._seconds = self._last_seconds = self._longest_seconds = 0.0
+        self._figures = CommitFigures()
         self._snapshots_wanted: deque[AsyncResult[None]] = deque()
         self._wake = Event()
         self._writer = Writer(engine) if engine.durable else None
@@ -115,8 +123,8 @@ class Commits:
     def _apply_inline(self, write: Write) -> Pending:
         pending = Pending(write, 0)
         pending.finish(self._engine.write([write], self._now())[0])
-        self._writes += 1
-        self._records += len(write.keys)
+        self._figures.writes += 1
+        self._figures.records += len(write.keys)
         return pending
 
     def last_pending(self) -> Pending | None:
@@ -141,15 +149,7 @@ class Commits:
             raise self._failure
 
     def figures(self) -> CommitFigures:
-        return CommitFigures(
-            self._commits,
-            self._writes,
-            self._records,
-            self._seconds,
-            self._last_seconds,
-            self._longest_seconds,
-            self._backlog.writes,
-        )
+        return replace(self._figures, waiting=self._backlog.writes)
 
     def snapshot(self, fd: int) -> Snapshot:
         """Begin to write a copy of the store to a file descriptor, between two commits; writing
@@ -227,12 +227,7 @@ class Commits:
                 for pending in group:
                     self._commit([pending])
         else:
-            self._last_seconds = time.monotonic() - started
-            self._seconds += self._last_seconds
-            self._longest_seconds = max(self._longest_seconds, self._last_seconds)
-            self._commits += 1
-            self._writes += len(group)
-            self._records += sum(len(write.keys) for write in writes)
+            self._figures.count(writes, time.monotonic() - started)
             for pending, outcome in zip(group, applied, strict=True):
                 self._backlog.finish(pending, outcome)
         self._backlog.under_way = []

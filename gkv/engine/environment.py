@@ -78,8 +78,7 @@ class Environment:
 
     def _open(self, node: str, map_bytes: int) -> None:
         new_file = not self.file.exists() or self.file.stat().st_size == 0
-        with naming(self.path / "lock.mdb"):
-            self._make_room_for_locks()
+        _make_room_for_locks(self.path / "lock.mdb", self._directory)
         try:
             self._env = env = lmdb.open(
                 str(self.path),
@@ -112,21 +111,6 @@ class Environment:
             self._create(env, node, new_file)
         else:
             self._adopt(env, node)
-
-    def _make_room_for_locks(self) -> None:
-        """Have the whole lock file on disk: LMDB writes to it through a map, and a hole on a full
-        disk would be a SIGBUS.
-        """
-        lock = os.open(self.path / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            while True:
-                try:
-                    return os.posix_fallocate(lock, 0, _LOCK_FILE)
-                except OSError:
-                    if not self._directory.reserve.give_up():
-                        raise
-        finally:
-            os.close(lock)
 
     def _create(self, env: lmdb.Environment, node: str, new_file: bool) -> None:
         try:
@@ -314,3 +298,21 @@ def check_file(path: Path) -> int:
         raise EngineError(f"this process may write files of {limit} bytes (ulimit -f), and {file} needs {MIN_DISK} at least")
     intact.check(file, used=(path / "lock.mdb").exists() or (path / "reserve").exists())
     return file.stat().st_size if file.exists() else 0
+
+
+def _make_room_for_locks(path: Path, directory: Directory) -> None:
+    """Have the whole lock file on disk, on a full one with the room of the reserve.
+
+    LMDB writes to it through a map, where a hole on a full disk would be a SIGBUS.
+    """
+    with naming(path):
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                try:
+                    return os.posix_fallocate(lock, 0, _LOCK_FILE)
+                except OSError:
+                    if not directory.reserve.give_up():
+                        raise
+        finally:
+            os.close(lock)
