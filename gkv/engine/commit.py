@@ -79,9 +79,6 @@ class Commits:
         self._on_failure = on_failure
         self._now = now
         self._backlog = Backlog()
-        self.pending_for = self._backlog.pending_for
-        """As `Backlog.pending_for`; to be waited for before the keys are read. Always None with
-        durability "sync", where nobody was told of a write that is not on disk."""
         self._failure: GkvError | None = None
         self._closing = False
         self._figures = CommitFigures()
@@ -126,6 +123,14 @@ class Commits:
         self._figures.writes += 1
         self._figures.records += len(write.keys)
         return pending
+
+    def pending_for(self, keys: Sequence[str]) -> Pending | None:
+        """Return the last admitted write of any of these keys that is not on disk yet.
+
+        It is to be waited for before they are read. Always None with durability "sync", where nobody
+        was told of such a write.
+        """
+        return self._backlog.pending_for(keys) if self._async else None
 
     def last_pending(self) -> Pending | None:
         """Return the last admitted write that is not on disk yet; to be waited for before keys are

@@ -224,6 +224,10 @@ class LmdbEngine(Engine):
             if not any(self._overdue(txn, kind, until, 1) for kind, until in ends):
                 return 0
 
+        demand = Demand(0, limit, sets=False)
+        if not self._store.has_room(demand):
+            return 0
+
         def take(merge: Merge, txn: lmdb.Transaction) -> int:
             taken = 0
             for kind, until in ends:
@@ -233,7 +237,7 @@ class LmdbEngine(Engine):
                 taken += len(due)
             return taken
 
-        return self._store.commit(take, now, Demand(0, limit, sets=False), syncing)
+        return self._store.commit(take, now, demand, syncing)
 
     def _overdue(self, txn: lmdb.Transaction, kind: bytes, until: int, limit: int) -> list[bytes]:
         """Return up to `limit` entries of `due`, oldest first."""

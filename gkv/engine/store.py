@@ -135,6 +135,10 @@ class Store:
         """Raise what would refuse such a write now."""
         self._refuse_unless(demand, self._verdict(demand))
 
+    def has_room(self, demand: Demand) -> bool:
+        """Return whether such a change may be tried now; for one that can wait."""
+        return self._verdict(demand) is Verdict.GOES
+
     def _verdict(self, demand: Demand) -> Verdict:
         return self.room.verdict(demand, self._room_figures() if self.room.is_tight else None)
 

@@ -58,6 +58,11 @@ class Disk(MemoryEngine):
         self.threads = set()
         self.grown = 0
         self.reclaimed = []
+        self.refuses = None
+
+    def admit(self, write, waiting):  # noqa: ARG002  # as the engine has them
+        if self.refuses is not None:
+            raise self.refuses
 
     def write(self, writes, now, syncing=no_call):
         self.threads.add(threading.get_ident())
@@ -364,6 +369,21 @@ def test_async_read_goes_on_when_the_write_it_waits_for_is_refused(disk, start, 
     reader.get(timeout=10)
     with pytest.raises(type(error)):
         counted.wait(soon())
+
+
+@pytest.mark.parametrize("error", [EngineFull("full"), SnapshotRunning("a snapshot")])
+def test_async_set_for_which_there_is_no_room_is_refused_before_it_is_acknowledged(disk, start, error):
+    told = []
+    commits = start(durability="async", on_failure=told.append)
+    disk.refuses = error
+    with pytest.raises(type(error)):
+        commits.submit(put("a"))
+    assert commits.submit(put("x", None)).wait(soon()) == did("u")
+    disk.refuses = None
+    commits.submit(put("a"))
+    commits.flush(soon())
+    assert disk.read(["a"], NOW) == [b"1"]
+    assert told == []
 
 
 def test_async_read_fails_as_a_read_when_the_disk_hangs_or_fails(disk, start):
