@@ -79,6 +79,7 @@ def _run(runtime: Runtime) -> None:
     def figures(server: Server) -> Iterator[Figure]:
         yield from shared_figures("node", view, server, app.access, coordinator, exchanges)
         yield from health.figures(settings, commits)
+        yield from backup.figures()
 
     runtime.serve(app, exchanges, figures, max_body)
     announce(f"Listening on port ...{port}")

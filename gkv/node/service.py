@@ -12,7 +12,7 @@ from gkv.cluster.view import View
 from gkv.coordinator import MAX_ANSWER
 from gkv.coordinator.clock import Clock, wall_ms
 from gkv.engine import Commits, Engine, Pending
-from gkv.errors import EngineFull, FarAhead, GkvError, Unavailable
+from gkv.errors import EngineFull, FarAhead, GkvError, SnapshotRunning, Unavailable
 from gkv.model import Outcome, Value, Write
 from gkv.net.admission import LARGE, Admission
 from gkv.net.channel import Call
@@ -169,7 +169,7 @@ class Service:
             return _or_refused(read)
 
         def wait_for_it() -> Reply:
-            pending.wait(monotonic() + COMMIT_WITHIN)
+            pending.wait_for_reading(monotonic() + COMMIT_WITHIN)
             return read()
 
         return lambda: _or_refused(wait_for_it)
@@ -220,7 +220,7 @@ class Service:
         """Return how many records there are once all that was admitted is on disk."""
 
         def settled() -> Reply:
-            self._commits.settle(monotonic() + COMMIT_WITHIN)
+            self._commits.flush(monotonic() + COMMIT_WITHIN)
             return Reply(count=self._engine.live)
 
         return _or_refused(settled)
@@ -270,6 +270,6 @@ def _refused(error: GkvError) -> Reply:
     """Say why nothing was done, or that it is not known whether it was."""
     if isinstance(error, EngineFull):
         return Reply(refused="full")
-    if isinstance(error, Unavailable) or error.code == "unavailable":
+    if isinstance(error, Unavailable | SnapshotRunning) or error.code == "unavailable":
         return Reply(refused="busy")
     return Reply(refused="failed")

@@ -1,6 +1,8 @@
 """The proxy's application in process: joins through a real authority, with real nodes behind it and no socket."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import gevent
@@ -648,6 +650,54 @@ def test_crash_while_the_document_was_written_leaves_the_old_one(pair):
     (pair.directory / "cluster.new").write_text('{"cluster": "' + "f" * 20)
     pair.open()
     pair.settled_at(5, A, B)
+
+
+def test_document_that_has_not_changed_is_not_written_at_the_start(pair, monkeypatch):
+    before = (pair.directory / "cluster.json").stat()
+    pair.authority.close()
+    pair.authority = None
+
+    def full(_fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        patch.setattr(os, "posix_fallocate", lambda *_: full(0))
+        pair.open()
+    after = (pair.directory / "cluster.json").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    pair.settled_at(5, A, B)
+
+
+def test_join_that_cannot_be_written_is_refused_with_a_line_and_changes_nothing(pair, monkeypatch, capfd):
+    def full(_fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        answer = pair.join(C)
+    assert (answer.status, answer.json()["type"]) == (503, "urn:gkv:problem:unavailable")
+    assert "cluster.json" not in answer.body.decode()
+    assert "cluster.json cannot be written: No space left on device" in capfd.readouterr().err
+    pair.settled_at(5, A, B)
+    assert pair.join(C).status == 200
+    pair.settled_at(7, A, B, C)
+
+
+def test_join_on_a_full_disk_takes_the_room_of_the_reserve(pair, monkeypatch):
+    assert (pair.directory / "reserve").stat().st_blocks * 512 >= 1 << 20
+    fsync = os.fsync
+
+    def full(fd):
+        if (pair.directory / "reserve").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        patch.setattr("gkv.files.free_bytes", lambda _path: 0)
+        assert pair.join(C).status == 200
+    pair.settled_at(7, A, B, C)
 
 
 GOOD = Document(CLUSTER, 5, (A, B), VNODES).to_json()

@@ -18,14 +18,19 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "sources": ({"errors", "config"}, set()),
     "log": (set(), {"gevent"}),
     "background": ({"errors", "log"}, {"gevent"}),
+    "files": (set(), set()),
+    "threads": (set(), {"gevent"}),
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
     "wire": ({"errors", "model", "ring", "native"}, {"ujson"}),
-    "engine": ({"errors", "model", "background"}, {"gevent", "lmdb", "sortedcontainers"}),
+    "engine": ({"errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
-    "cluster": ({"errors", "config", "log", "model", "ring", "net"}, {"gevent", "ujson"}),
-    "coordinator": ({"errors", "config", "log", "model", "ring", "wire", "net", "cluster"}, {"gevent"}),
+    "cluster": ({"errors", "config", "files", "log", "model", "ring", "net"}, {"gevent", "ujson"}),
+    "coordinator": (
+        {"errors", "config", "files", "log", "model", "ring", "threads", "wire", "net", "cluster"},
+        {"gevent"},
+    ),
     "api": (
         {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator"},
         {"bottle", "prometheus_client", "ujson"},
