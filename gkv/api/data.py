@@ -14,7 +14,7 @@ from gkv.cluster.document import node_to_json
 from gkv.cluster.view import View
 from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import InvalidParameter
-from gkv.model import KeyFailure
+from gkv.model import KeyFailure, Op
 from gkv.net.admission import OPERATORS
 from gkv.wire import TWIN as WIRE_TWIN
 from gkv.wire import Batch
@@ -68,17 +68,17 @@ class DataApi:
     def set(self, request: Request) -> Response:
         request.query()
         request.refuse_conditions()
-        written = self._coordinator.write(self._read(request, "set"), request.trace)
+        written = self._coordinator.write(self._read(request, Op.SET), request.trace)
         if written.failed or request.accepts_json():
             return _counts(f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"', written.failed)
         return Response(SUCCESS * written.nodes, TEXT)
 
     def get(self, request: Request) -> Response:
         request.query()
-        return self._get(request, self._read(request, "get"))
+        return self._get(request, self._read(request, Op.GET))
 
     def get_by_query(self, request: Request) -> Response:
-        return self._get(request, self._coordinator.router().of_keys("get", self._keys_of_query(request)))
+        return self._get(request, self._coordinator.router().of_keys(Op.GET, self._keys_of_query(request)))
 
     def _get(self, request: Request, batch: Batch) -> Response:
         body, failed = batch.render_get(self._coordinator.read(batch, request.trace))
@@ -89,14 +89,14 @@ class DataApi:
     def delete(self, request: Request) -> Response:
         request.query()
         request.refuse_conditions()
-        deleted = self._coordinator.write(self._read(request, "delete"), request.trace)
-        return _counts(f'"deleted":{deleted.keys}', deleted.failed)
+        deleted = self._coordinator.write(self._read(request, Op.DELETE), request.trace)
+        return _counts(f'"deleted":{deleted.existed}', deleted.failed)
 
-    def _read(self, request: Request, op: str) -> Batch:
+    def _read(self, request: Request, op: Op) -> Batch:
         body = request.body(self._max_body)
         if self._view.ring is None:  # before any member has joined, a bad request is still told what is wrong with it
-            (read_items if op == "set" else read_keys)(body, self._limits)
-        if op == "get":
+            (read_items if op is Op.SET else read_keys)(body, self._limits)
+        if op is Op.GET:
             return self._coordinator.router().read(op, body)
         return self._coordinator.router().read(op, body, self._coordinator.version())
 

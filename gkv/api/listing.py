@@ -15,7 +15,7 @@ from gkv.api.http import Request, Response
 from gkv.api.operations import listing
 from gkv.coordinator import Coordinator
 from gkv.errors import Unavailable, WrongParameter
-from gkv.model import KeyFailure
+from gkv.model import KeyFailure, Op
 from gkv.wire.client import shown
 
 MAX_KEYS = 10_000
@@ -89,7 +89,7 @@ def _limit(text: str | None, most: int) -> int:
 
 def _with_values(keys: list[str], coordinator: Coordinator, request_id: str) -> tuple[list[str], list[bytes]]:
     """Return the keys that still have a value, and their values."""
-    batch = coordinator.router().of_keys("get", keys)
+    batch = coordinator.router().of_keys(Op.GET, keys)
     answers = batch.answers(coordinator.read(batch, request_id))
     for key, answer in zip(keys, answers, strict=True):
         if isinstance(answer, KeyFailure):

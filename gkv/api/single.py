@@ -42,6 +42,7 @@ _WHY = {
     "indeterminate": "the write may show up now, later or never; repeating it is harmless",
     "damaged": "the record of this key is not what was written; set it again, or delete it",
     "overloaded": "too much is waiting for the node that holds the key; nothing has changed",
+    "snapshot-running": "the node that holds the key is copying its store and has no room until that is done; nothing has changed",
     "clock-ahead": "the clocks of this process and of the node that holds the key differ by too much; nothing has changed",
 }
 
@@ -85,7 +86,7 @@ class SingleKeys:
         for failure in written.failed.values():
             _fail(failure)
         headers = {} if written.version is None else _tagged(written.version)
-        return Response(b"", TEXT, 204 if written.keys else 201, headers)
+        return Response(b"", TEXT, 204 if written.existed else 201, headers)
 
     def delete(self, request: Request, path: str) -> Response:
         key = decode_key(path, self._limits)
@@ -94,7 +95,7 @@ class SingleKeys:
         deleted = self._coordinator.delete(key, request.trace)
         for failure in deleted.failed.values():
             _fail(failure)
-        if not deleted.keys:
+        if not deleted.existed:
             raise NoSuchKey("the key had no value")
         return Response(b"", status=204)
 

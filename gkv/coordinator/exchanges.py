@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from time import monotonic
+from typing import TypeVar
 
 from gkv.cluster.document import Document
 from gkv.model import Node, NodeReply, Outcome
@@ -9,7 +10,7 @@ from gkv.net.admission import Budget
 from gkv.net.channel import Channel, ChannelFigures, ChannelLimits, Exchange, ask_all
 from gkv.net.retries import Retries
 from gkv.net.tls import Tls
-from gkv.wire.frames import BadFrame, Reply, Request, read_reply, write_request
+from gkv.wire.ops import Adopt, BadFrame, Held, NodeAnswer, NodeRequest, Refused, Status, read_answer
 
 MAX_CHANNELS = 1_024
 """Far more than members; URLs of nodes that left are forgotten beyond it."""
@@ -71,11 +72,11 @@ class Exchanges:
 
     def records(self, nodes: Sequence[Node]) -> list[int | None]:
         """Ask nodes how many records they hold; None for one that does not answer."""
-        return self._counts(Request("status"), nodes)
+        return self._counts(Status(), nodes)
 
     def adopt(self, document: Document, nodes: Sequence[Node]) -> list[int | None]:
         """Give nodes a document; return how many records each holds, None for one that did not take it."""
-        return self._counts(Request("adopt", document=document.to_json()), nodes)
+        return self._counts(Adopt(document.to_json()), nodes)
 
     def reached(self, node: Node) -> None:
         """Note that a node is there: what is for it need not wait for the next attempt to reach it."""
@@ -83,13 +84,13 @@ class Exchanges:
         if isinstance(channel, Channel):
             channel.reached()
 
-    def _counts(self, request: Request, nodes: Sequence[Node]) -> list[int | None]:
-        frame = write_request(request)
+    def _counts(self, request: NodeRequest, nodes: Sequence[Node]) -> list[int | None]:
+        frame = request.write()
         replies = ask_all([(self.to(node), frame) for node in nodes], monotonic() + self._deadline)
         counts: list[int | None] = []
         for reply in replies:
-            answer = understand(reply)
-            counts.append(None if answer is None or answer.refused else answer.count)
+            answer = understand(reply, Held)
+            counts.append(answer.count if isinstance(answer, Held) else None)
         return counts
 
     def close(self) -> None:
@@ -100,11 +101,14 @@ class Exchanges:
         self._by_url = {} if self._local is None else {self._local[0]: self._local[1]}
 
 
-def understand(reply: NodeReply, keys: Sequence[str] | None = None) -> Reply | None:
-    """Return what a node answered, or None when it did not answer, or not in a way that can be understood."""
+Answer = TypeVar("Answer", bound=NodeAnswer)
+
+
+def understand(reply: NodeReply, kind: type[Answer], count: int = 0) -> Answer | Refused | None:
+    """Return what a node answered about `count` keys, or None when it did not answer, or in no way that can be understood."""
     if reply.outcome is not Outcome.ANSWERED:
         return None
     try:
-        return read_reply(reply.frame, keys)
+        return read_answer(reply.frame, kind, count)
     except BadFrame:
         return None

@@ -5,7 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 from gkv import native
-from gkv.model import Version
+from gkv.model import Op, Version
 from gkv.ring._native import NativeRing
 from gkv.ring.ring import Ring
 from gkv.wire.batch import SIZES, Batch, Done, Part, PureRouter
@@ -33,7 +33,7 @@ class NativeBatch(Batch):
     __slots__ = ("_body", "_count", "_items", "_routed")
 
     def __init__(
-        self, op: str, body: bytes, items: Any, count: int, routed: Any, parts: list[Part], version: Version | None
+        self, op: Op, body: bytes, items: Any, count: int, routed: Any, parts: list[Part], version: Version | None
     ) -> None:
         self.op = op
         self.version = version
@@ -50,7 +50,7 @@ class NativeBatch(Batch):
 
     @property
     def values(self) -> Sequence[bytes]:
-        if self.op != "set":
+        if self.op is not Op.SET:
             return ()
         spans = [(self._items[i].value, self._items[i].value_size) for i in range(self._count)]
         return [self._body[start : start + size] for start, size in spans]
@@ -90,12 +90,12 @@ class NativeRouter(PureRouter):
         self._written = _buffer(self._scratch)
         self._c_limits = _ffi.new("gkv_limits *", (limits.max_items, limits.max_key, limits.max_value))
         self._prefixes = {
-            op: f'{{"op":"{op}","cluster":"{cluster}","epoch":{epoch},{rest}'.encode()
-            for op, rest in (("get", '"keys":['), ("set", '"version":"'), ("delete", '"version":"'))
+            op: f'{{"op":"{op.value}","cluster":"{cluster}","epoch":{epoch},{rest}'.encode()
+            for op, rest in ((Op.GET, '"keys":['), (Op.SET, '"version":"'), (Op.DELETE, '"version":"'))
         }
 
-    def read(self, op: str, body: bytes, version: Version | None = None) -> Batch:
-        with_values = op == "set"
+    def read(self, op: Op, body: bytes, version: Version | None = None) -> Batch:
+        with_values = op is Op.SET
         size = len(body)
         room = min(self._limits.max_items, size // _LEAST_ITEM) + 1
         items = _new(_ITEMS, room)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import chain
 from math import ceil
 
-from gkv.model import Damage, KeyFailure, Node, Value, Version
+from gkv.model import Damage, KeyFailure, Node, Op, Value, Version
 from gkv.ring import Ring
 from gkv.wire.client import Answer, Limits, read_items, read_keys, render_get
-from gkv.wire.frames import BadFrame, Request, read_reply, write_request
+from gkv.wire.ops import BadFrame, Effects, Refused, Values, key_request, read_answer
 
 SIZES = b'{"sizes":['
 """What the answer to a get starts with, and no other."""
@@ -33,22 +33,22 @@ class Part:
 
 @dataclass(slots=True)
 class Done:
-    """What became of a part: the frame that answers a get, or how many keys a write concerned; or why there is neither."""
+    """What became of a part: the frame that answers a get, or what a write did to each key; or why there is neither."""
 
     part: Part
     frame: bytes = b""
     failure: KeyFailure | None = None
-    count: int = 0
+    effects: Effects | None = None
     hold: object = None
     """As in `NodeReply`."""
 
 
 class Batch(ABC):
-    """A batch that was read and routed once. `op` is `get`, `fetch`, `set`, `put` or `delete`."""
+    """A batch that was read and routed once. `op` is one that is about keys."""
 
     __slots__ = ("op", "parts", "version")
 
-    op: str
+    op: Op
     version: Version | None
     """Of a write; whoever finds that it was too small gives a greater one and routes again."""
     parts: list[Part]
@@ -72,14 +72,14 @@ class Batch(ABC):
     def route(self, positions: Sequence[int], ring: Ring, cluster: str, epoch: int) -> list[Part]:
         """Route these keys of the batch again, by another ring or epoch."""
         keys, values, expires = self.keys, self.values, self.expires
+        asked = key_request(self.op)
         parts = []
         for node, places, part_keys in ring.split([keys[i] for i in positions]):
             original = [positions[i] for i in places]
             part_values = [values[i] for i in original] if values else []
             part_expires = [expires[i] for i in original] if expires else ()
-            request = Request(self.op, cluster, epoch, part_keys, part_values, version=self.version, expires=part_expires)
-            frame = write_request(request)
-            parts.append(Part(node, original, frame))
+            request = asked.of_part(cluster, epoch, part_keys, self.version, part_values, part_expires)
+            parts.append(Part(node, original, request.write()))
         return parts
 
     def answers(self, done: Sequence[Done]) -> list[Answer]:
@@ -90,7 +90,7 @@ class Batch(ABC):
             positions = one.part.positions
             failure = one.failure
             if failure is None:
-                values = _values(one.frame, [keys[i] for i in positions])
+                values = _values(one.frame, len(positions))
                 if values is None:
                     failure = BAD_ANSWER
                 else:
@@ -113,13 +113,13 @@ DAMAGED = KeyFailure("damaged", retryable=False)
 """The owner has a record of this key, and its bytes are not what was written."""
 
 
-def _values(frame: bytes, keys: Sequence[str]) -> Sequence[bytes | Damage | None] | None:
-    """Return the values in the answer to a get of these keys, None when it is no such answer."""
+def _values(frame: bytes, count: int) -> Sequence[bytes | Damage | None] | None:
+    """Return the values in the answer to a get of so many keys, None when it is no such answer."""
     try:
-        reply = read_reply(frame, keys)
+        answer = read_answer(frame, Values, count)
     except BadFrame:
         return None
-    return None if reply.refused else reply.values  # type: ignore[return-value]  # a reply that was read has no blobs
+    return None if isinstance(answer, Refused) else answer.values  # type: ignore[return-value]  # read, so it has no blobs
 
 
 class PureBatch(Batch):
@@ -129,7 +129,7 @@ class PureBatch(Batch):
 
     def __init__(
         self,
-        op: str,
+        op: Op,
         keys: Sequence[str],
         values: Sequence[Value] = (),
         expires: Sequence[int] = (),
@@ -164,13 +164,13 @@ class PureRouter:
         self._epoch = epoch
         self._limits = limits
 
-    def read(self, op: str, body: bytes, version: Version | None = None) -> Batch:
+    def read(self, op: Op, body: bytes, version: Version | None = None) -> Batch:
         """Read a batch; raise SyntaxProblem, InvalidItem or TooLarge, and then nothing of it may be applied.
 
         A set and a delete have a `version`. A `ttl` counts from the version's milliseconds, which are never behind the clock,
         so nothing expires early.
         """
-        if op != "set":
+        if op is not Op.SET:
             return self.of_keys(op, read_keys(body, self._limits), version)
         items = read_items(body, self._limits)
         expires: list[int] = []
@@ -178,14 +178,14 @@ class PureRouter:
             expires = [0 if item.ttl is None else _end_of(version, item.ttl) for item in items]
         return self._route(PureBatch(op, [item.key for item in items], [item.value for item in items], expires, version))
 
-    def of_keys(self, op: str, keys: Sequence[str], version: Version | None = None) -> Batch:
+    def of_keys(self, op: Op, keys: Sequence[str], version: Version | None = None) -> Batch:
         """Route keys that were read already."""
         return self._route(PureBatch(op, keys, version=version))
 
     def of_value(self, key: str, value: Value, ttl: float | None, version: Version) -> Batch:
         """Route one value as a put. `ttl` as in `read`."""
         expires = [] if ttl is None else [_end_of(version, ttl)]
-        return self._route(PureBatch("put", [key], [value], expires, version))
+        return self._route(PureBatch(Op.PUT, [key], [value], expires, version))
 
     def _route(self, batch: PureBatch) -> Batch:
         batch.parts = batch.route(range(len(batch.keys)), self._ring, self._cluster, self._epoch)
