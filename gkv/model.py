@@ -106,11 +106,11 @@ class Effect(Enum):
     """What a write did to one key. The value stands for it in a frame, a letter for each key."""
 
     CREATED = "c"
-    """A value where there was none."""
+    """A value where there was none; one that has expired on its way is counted as well."""
     REPLACED = "r"
     """A value, or a tombstone, in place of a value."""
     UNCHANGED = "u"
-    """No value was there and none is now, or a greater version has kept its place."""
+    """No value was there and none is now, or what was there has kept its place: a greater version, or the same write."""
     DAMAGED = "d"
     """The write took the place of a record whose bytes were not what was written; what it was is not known."""
     SUPERSEDED = "s"
@@ -122,13 +122,18 @@ class Effect(Enum):
 class Applied(NamedTuple):
     """What became of a `Write`.
 
-    `existed` counts the keys that had a live value that this write replaced or deleted. `beaten` is the greatest stamp of the
-    records of other origins that kept their place because their version is greater, 0 when there was none. A greater version of
-    the same origin was given later, so that write cannot have been over before this one began; of another origin it can.
+    `effects` has one entry for each key of the write, in its order. `beaten` is the greatest stamp of the records of other
+    origins that kept their place because their version is greater, 0 when there was none. A greater version of the same origin
+    was given later, so that write cannot have been over before this one began; of another origin it can.
     """
 
-    existed: int
+    effects: Sequence[Effect]
     beaten: int = 0
+
+    @property
+    def existed(self) -> int:
+        """Count of the keys that had a live value, which this write replaced or deleted. O(keys)."""
+        return self.effects.count(Effect.REPLACED)
 
 
 class Op(StrEnum):

@@ -51,6 +51,9 @@ CLOSE_WITHIN = 30.0
 
 _MAX_GROWTHS = 64
 
+_UNTOLD = Applied(())
+"""Stands for effects that are not known, of a write that has failed or that nobody counts."""
+
 Result = TypeVar("Result")
 
 
@@ -81,7 +84,7 @@ class Pending:
         """Whether somebody has been told already that it is written."""
         self.done = False
         """Whether it is certain what became of it, so that `wait` does not wait."""
-        self._applied = Applied(0)
+        self._applied = _UNTOLD
         self._error: BaseException | None = None
         self._event: Event | None = None
 
@@ -149,7 +152,7 @@ class Commits:
     # --- for requests -----------------------------------------------------------------------------------------------------
 
     def submit(self, write: Write, *, counted: bool = False) -> Pending:
-        """Admit a write; `counted` if its `Applied` must be true.
+        """Admit a write; `counted` if its effects must be told. With durability "async" those of others may be missing.
 
         Raise Unavailable when too much is waiting, or what ended all writing.
         """
@@ -175,7 +178,7 @@ class Commits:
             return pending
         pending.early = True
         admitted = Pending(write, size)
-        admitted._finish(Applied(0))
+        admitted._finish(_UNTOLD)
         return admitted
 
     def _apply_inline(self, write: Write) -> Pending:
@@ -395,7 +398,7 @@ class Commits:
 
     def _answer_all(self, group: Sequence[Pending], error: BaseException) -> None:
         for pending in group:
-            self._answer(pending, Applied(0), error)
+            self._answer(pending, _UNTOLD, error)
         if any(pending.early for pending in group):  # to go on would hide it
             self._fail(EngineFailed(f"writes that were acknowledged have failed: {error}"))
 
@@ -411,7 +414,7 @@ class Commits:
         self._queue.clear()
         for pending in waiting:
             if not pending.done:
-                self._answer(pending, Applied(0), error)
+                self._answer(pending, _UNTOLD, error)
         while self._headroom_wanted:
             self._headroom_wanted.popleft().set_exception(error)
 

@@ -10,9 +10,10 @@ from sortedcontainers import SortedList
 from gkv.engine.engine import MAX_KEY, Engine, no_call
 from gkv.engine.record import rank
 from gkv.errors import EngineError
-from gkv.model import Applied, Damage, Record, Value, Version, Write
+from gkv.model import Applied, Damage, Effect, Record, Value, Version, Write
 
 _HEAP_SLACK = 1_000
+CREATED, REPLACED, UNCHANGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED
 _is_short = frozenset(range(1, MAX_KEY // 4 + 1)).__contains__
 """Whether a key of so many characters has 1 to MAX_KEY bytes, whatever they are."""
 
@@ -125,7 +126,9 @@ class MemoryEngine(Engine):
         values, versions = self._values, self._versions
         version = write.version
         stamp = version.stamp  # whole versions are compared only where these are equal: that takes 1 us
-        existed = beaten = grown = 0
+        beaten = grown = 0
+        effects: list[Effect] = []
+        append = effects.append
         for key, value, expires in zip(write.keys, write.values, write.expires or repeat(0), strict=False):
             before = versions.get(key)
             old = None
@@ -133,14 +136,15 @@ class MemoryEngine(Engine):
                 if before.stamp >= stamp and before >= version and not self._gives_way(key, before, version, value, expires):
                     if before > version and before.origin != version.origin:
                         beaten = max(beaten, before.stamp)
+                    append(UNCHANGED)
                     continue
                 old = values.get(key)
-                existed += old is not None
             else:
                 self._by_token.changed.add(key)
             versions[key] = version
             if before is not None and key in self._expires:
                 del self._expires[key]
+            append(REPLACED if old is not None else UNCHANGED if value is None else CREATED)
             if value is None or expires:
                 self._bury_or_date(key, version, value, expires, now)
                 continue
@@ -151,7 +155,7 @@ class MemoryEngine(Engine):
                 grown += len(value) - len(old)
             values[key] = value
         self._size += grown
-        return Applied(existed, beaten)
+        return Applied(effects, beaten)
 
     def _gives_way(self, key: str, before: Version, version: Version, value: Value | None, expires: int) -> bool:
         """Return whether the record of a key is replaced by one whose version is not greater."""

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from gkv.engine import ENGINES, Engine, open_engine
 from gkv.errors import EngineError
-from gkv.model import Applied, Blob, Record, Version, Write
+from gkv.model import Applied, Blob, Effect, Record, Version, Write
 from gkv.ring import token, tokens
 
 NOW = 1_000_000
@@ -39,6 +39,11 @@ def engine(request):
     """Return each engine in turn, empty."""
     with opened(request.param) as engine:
         yield engine
+
+
+def did(letters, beaten=0):
+    """Return what becomes of a write with these effects, a letter for each key."""
+    return Applied([Effect(letter) for letter in letters], beaten)
 
 
 def at(millis, counter=0, origin=1):
@@ -87,7 +92,7 @@ def test_read_of_thousands_of_keys_at_once(engine):
     puts(engine, items, at(1))
     keys = list(reversed(items))
     assert engine.read(keys, NOW) == [items[key] for key in keys]
-    assert deletes(engine, keys, at(2)) == Applied(5_000)
+    assert deletes(engine, keys, at(2)) == did("r" * 5_000)
     assert (engine.live, engine.tombstones, engine.size) == (0, 5_000, 0)
 
 
@@ -133,7 +138,7 @@ LOOK_ALIKES = [
 def test_keys_that_look_alike_are_two_keys(engine, one, other):
     puts(engine, {one: b"1", other: b"2"}, at(1))
     assert engine.read([one, other], NOW) == [b"1", b"2"]
-    assert deletes(engine, [one], at(2)) == Applied(1)
+    assert deletes(engine, [one], at(2)) == did("r")
     assert engine.read([one, other], NOW) == [None, b"2"]
 
 
@@ -194,30 +199,32 @@ def test_live_and_size_count_bytes_of_keys_and_values(engine, items, live, size)
 def test_write_of_a_lesser_version_is_beaten_and_changes_nothing(engine):
     puts(engine, {"a": b"new", "b": b"old"}, at(5, origin=2))
     puts(engine, {"b": b"newer"}, at(9, origin=3))
-    assert puts(engine, {"a": b"x", "b": b"x", "c": b"x"}, at(5)) == Applied(0, at(9).stamp)
-    assert puts(engine, {"a": b"x"}, at(5)) == Applied(0, at(5).stamp)
+    assert puts(engine, {"a": b"x", "b": b"x", "c": b"x"}, at(5)) == did("uuc", at(9).stamp)
+    assert puts(engine, {"a": b"x"}, at(5)) == did("u", at(5).stamp)
     assert engine.read(["a", "b", "c"], NOW) == [b"new", b"newer", b"x"]
 
 
 def test_write_that_loses_against_its_own_origin_is_not_told(engine):
     puts(engine, {"a": b"new"}, at(5))
     puts(engine, {"b": b"other"}, at(4, origin=2))
-    assert puts(engine, {"a": b"x"}, at(2)) == Applied(0)
-    assert puts(engine, {"a": b"x", "b": b"x"}, at(2)) == Applied(0, at(4).stamp)
+    assert puts(engine, {"a": b"x"}, at(2)) == did("u")
+    assert puts(engine, {"a": b"x", "b": b"x"}, at(2)) == did("uu", at(4).stamp)
     assert engine.read(["a", "b"], NOW) == [b"new", b"other"]
 
 
 def test_write_repeated_is_not_beaten_and_counts_nothing(engine):
     write = Write(at(5), ["a", "b"], [b"1", None])
-    assert engine.write([write, write], NOW) == [Applied(0), Applied(0)]
-    assert engine.write([write], NOW) == [Applied(0)]
+    assert engine.write([write, write], NOW) == [did("cu"), did("uu")]
+    assert engine.write([write], NOW) == [did("uu")]
 
 
-def test_applied_counts_the_live_values_that_were_replaced_or_deleted(engine):
+def test_effects_say_what_was_done_to_each_key_in_the_order_of_the_write(engine):
     puts(engine, {"a": b"1", "b": b"2", "c": b"3"}, at(1), [0, 0, NOW + 5])
     deletes(engine, ["b"], at(2))
-    assert puts(engine, {"a": b"x", "b": b"x", "c": b"x", "d": b"x"}, at(3), now=NOW + 5) == Applied(1)
-    assert deletes(engine, ["a", "b", "c", "d", "e"], at(4)) == Applied(4)
+    assert puts(engine, {"a": b"x", "b": b"x", "c": b"x", "d": b"x"}, at(3), now=NOW + 5) == did("rccc")
+    assert deletes(engine, ["e", "a", "b", "c", "d"], at(4)) == did("urrrr")
+    assert deletes(engine, ["a"], at(5)) == did("u")
+    assert deletes(engine, ["a", "b", "x"], at(5), now=NOW + 9).existed == 0
 
 
 def test_writes_of_one_call_follow_each_other(engine):
@@ -230,7 +237,7 @@ def test_writes_of_one_call_follow_each_other(engine):
         ],
         NOW,
     )
-    assert applied == [Applied(0), Applied(1), Applied(0, at(3).stamp), Applied(1)]
+    assert applied == [did("c"), did("r"), did("u", at(3).stamp), did("r")]
 
 
 def test_records_of_returns_versions_and_tombstones(engine):
@@ -252,10 +259,10 @@ def test_records_of_returns_the_type_of_a_blob_until_it_expires(engine):
     assert engine.read(["a", "b"], NOW + 1) == [blobs[0], None]
 
 
-def test_applied_counts_blobs_as_values(engine):
+def test_effects_count_blobs_as_values(engine):
     puts(engine, {"a": Blob(b"", "a/b"), "b": Blob(b"", "a/b"), "c": Blob(b"", "a/b")}, at(1), [0, NOW + 5, NOW + 9])
-    assert puts(engine, {"a": b"1", "b": b"1", "c": Blob(b"2", "x/y")}, at(2), now=NOW + 5) == Applied(2)
-    assert deletes(engine, ["a", "b", "c"], at(3)) == Applied(3)
+    assert puts(engine, {"a": b"1", "b": b"1", "c": Blob(b"2", "x/y")}, at(2), now=NOW + 5) == did("rcr")
+    assert deletes(engine, ["a", "b", "c"], at(3)) == did("rrr")
 
 
 def test_of_equal_versions_a_blob_stays_and_the_greater_type(engine):
@@ -271,10 +278,10 @@ def test_of_equal_versions_a_blob_stays_and_the_greater_type(engine):
 def test_deleted_key_stays_away_from_older_writes(engine):
     puts(engine, {"a": b"1"}, at(1))
     deletes(engine, ["a"], at(3))
-    assert puts(engine, {"a": b"2"}, at(2)) == Applied(0)
-    assert puts(engine, {"a": b"2"}, at(2, origin=2)) == Applied(0, at(3).stamp)
+    assert puts(engine, {"a": b"2"}, at(2)) == did("u")
+    assert puts(engine, {"a": b"2"}, at(2, origin=2)) == did("u", at(3).stamp)
     assert engine.read(["a"], NOW) == [None]
-    assert puts(engine, {"a": b"4"}, at(4)) == Applied(0)
+    assert puts(engine, {"a": b"4"}, at(4)) == did("c")
     assert engine.read(["a"], NOW) == [b"4"]
 
 
@@ -315,8 +322,10 @@ def test_expired_value_is_a_tombstone_from_that_millisecond_on(engine):
 
 def test_value_that_has_expired_on_its_way_is_never_seen(engine):
     puts(engine, {"a": b"1"}, at(1))
-    assert puts(engine, {"a": b"2"}, at(2), [NOW]) == Applied(1)
-    assert engine.records_of(["a"], NOW) == [Record(at(2), None, NOW)]
+    assert puts(engine, {"a": b"2"}, at(2), [NOW]) == did("r")
+    assert puts(engine, {"a": b"3", "b": b"3"}, at(3), [NOW, NOW]) == did("cc")
+    assert puts(engine, {"a": b"2"}, at(4), [NOW]) == did("c")
+    assert engine.records_of(["a"], NOW) == [Record(at(4), None, NOW)]
     assert (engine.live, engine.size) == (0, 0)
 
 
@@ -495,17 +504,21 @@ class AgainstModel(RuleBasedStateMachine):
         self.clock += 1
         version = at(self.clock - back, origin=origin)
         expires = [life and self.now + life for _, life in items.values()]
-        existed = beaten = 0
+        beaten = 0
+        effects = ""
         for (key, (value, _)), end in zip(items.items(), expires, strict=True):
             old = self.model.get(key)
             new = Record(version, value, end)
             if old is not None and old.version > version:
                 beaten = max(beaten, old.version.stamp) if old.version.origin != origin else beaten
+                effects += "u"
             elif old is None or old.version < version or self.rank(new) > self.rank(self.seen(key)):
-                existed += self.is_live(key)
+                effects += "r" if self.is_live(key) else "c" if value is not None else "u"
                 self.model[key] = new
+            else:
+                effects += "u"
         write = Write(version, list(items), [value for value, _ in items.values()], expires)
-        assert self.engine.write([write], self.now) == [Applied(existed, beaten)]
+        assert self.engine.write([write], self.now) == [did(effects, beaten)]
 
     def rank(self, record):
         """Say the order of equal versions once more, in other words than the engines do."""

@@ -13,10 +13,15 @@ from gkv.engine.engine import no_call
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 from gkv.errors import EngineBusy, EngineError, EngineFailed, EngineFull, OutOfRoom, Unavailable, Unsettled
-from gkv.model import Applied, Version, Write
+from gkv.model import Applied, Effect, Version, Write
 from gkv.ring import tokens
 
 NOW = 1_000_000
+
+
+def did(letters, beaten=0):
+    """Return what becomes of a write with these effects, a letter for each key."""
+    return Applied([Effect(letter) for letter in letters], beaten) if letters else Applied((), beaten)
 
 
 def at(millis):
@@ -113,8 +118,8 @@ def test_write_is_answered_when_it_is_on_disk(disk, start):
         pending.wait(time.monotonic() + 0.02)
     assert (caught.value.status, caught.value.code) == (503, "indeterminate")
     disk.goes_on.set()
-    assert pending.wait(soon()) == pending.wait(soon()) == Applied(0)
-    assert commits.submit(put("first", None, 2)).wait(soon()) == Applied(1)
+    assert pending.wait(soon()) == pending.wait(soon()) == did("c")
+    assert commits.submit(put("first", None, 2)).wait(soon()) == did("r")
 
 
 def test_what_comes_while_a_commit_is_under_way_goes_together_in_the_next(disk, start):
@@ -186,7 +191,7 @@ def test_too_many_bytes_waiting_are_refused_but_a_large_write_alone_is_not(disk,
 def test_map_grows_on_the_loops_thread_and_the_group_goes_again(disk, start):
     commits = start()
     disk.errors = [OutOfRoom("x"), OutOfRoom("x")]
-    assert commits.submit(put("a")).wait(soon()) == Applied(0)
+    assert commits.submit(put("a")).wait(soon()) == did("c")
     assert disk.grown == 2
     assert disk.groups == [["a"]] * 3
 
@@ -201,7 +206,7 @@ def test_map_that_cannot_grow_now_fails_the_group_and_nothing_else(disk, start):
     disk.grow = refuse
     with pytest.raises(EngineBusy):
         commits.submit(put("a")).wait(soon())
-    assert commits.submit(put("b")).wait(soon()) == Applied(0)
+    assert commits.submit(put("b")).wait(soon()) == did("c")
 
 
 def test_full_disk_refuses_the_sets_of_a_group_and_takes_its_deletes(disk, start):
@@ -219,8 +224,8 @@ def test_full_disk_refuses_the_sets_of_a_group_and_takes_its_deletes(disk, start
         with pytest.raises(EngineFull) as caught:
             refused.wait(soon())
         assert (caught.value.status, caught.value.code) == (507, "disk-full")
-    assert delete.wait(soon()) == Applied(1)
-    assert commits.submit(put("d")).wait(soon()) == Applied(0)
+    assert delete.wait(soon()) == did("r")
+    assert commits.submit(put("d")).wait(soon()) == did("c")
 
 
 def test_deletes_that_do_not_fit_together_go_in_halves(disk, start):
@@ -236,7 +241,7 @@ def test_deletes_that_do_not_fit_together_go_in_halves(disk, start):
         except EngineFull:
             outcomes.append("full")
     assert disk.groups[1:] == [["a", "b", "c", "d"], ["a", "b"], ["a"], ["b"], ["c", "d"]]
-    assert outcomes == [Applied(0), "full", Applied(0), Applied(0)]
+    assert outcomes == [did("u"), "full", did("u"), did("u")]
 
 
 def test_failed_commit_fails_all_that_waits_and_all_that_comes(disk, start):
@@ -264,7 +269,7 @@ def test_write_that_cannot_be_stored_fails_alone(disk, start):
     held(disk, commits)
     good, bad, also_good = commits.submit(put("a")), commits.submit(put("x" * 500)), commits.submit(put("b"))
     disk.goes_on.set()
-    assert good.wait(soon()) == also_good.wait(soon()) == Applied(0)
+    assert good.wait(soon()) == also_good.wait(soon()) == did("c")
     with pytest.raises(ValueError, match="480"):
         bad.wait(soon())
     assert disk.read(["a", "b"], NOW) == [b"1", b"1"]
@@ -285,9 +290,8 @@ def test_writer_that_meets_a_bug_leaves_nobody_waiting(disk, start, monkeypatch)
 def test_async_set_is_acknowledged_at_once_and_its_readers_wait(disk, start):
     commits = start(durability="async")
     disk.goes_on.clear()
-    assert commits.submit(put("a", b"1", 1)).wait(soon()) == Applied(0)
-    assert commits.submit(put("b")).wait(soon()) == Applied(0)
-    assert commits.submit(put("a", b"2", 2)).wait(soon()) == Applied(0)
+    for write in (put("a", b"1", 1), put("b"), put("a", b"2", 2)):
+        assert commits.submit(write).wait(soon()) == did("")  # nobody knows yet
     assert commits.pending_for(["x", "y"]) is None
     reader = commits.pending_for(["b", "x", "a"])
     with pytest.raises(Unsettled):
@@ -311,14 +315,14 @@ def test_async_reader_waits_for_the_last_of_several_writes(disk, start):
 def test_async_delete_says_what_existed(disk, start):
     commits = start(durability="async")
     commits.submit(put("a"))
-    assert commits.submit(put("a", None, 2)).wait(soon()) == Applied(1)
+    assert commits.submit(put("a", None, 2)).wait(soon()) == did("r")
 
 
 def test_async_set_that_is_counted_says_what_existed(disk, start):
     commits = start(durability="async")
     commits.submit(put("a"))
-    assert commits.submit(put("a", b"2", 2), counted=True).wait(soon()) == Applied(1)
-    assert commits.submit(put("b", b"2", 2), counted=True).wait(soon()) == Applied(0)
+    assert commits.submit(put("a", b"2", 2), counted=True).wait(soon()) == did("r")
+    assert commits.submit(put("b", b"2", 2), counted=True).wait(soon()) == did("c")
 
 
 def test_async_set_that_is_counted_and_fails_is_told_so_and_writing_goes_on(disk, start):
@@ -330,7 +334,7 @@ def test_async_set_that_is_counted_and_fails_is_told_so_and_writing_goes_on(disk
     disk.goes_on.set()
     with pytest.raises(EngineFull):
         counted.wait(soon())
-    assert commits.submit(put("b"), counted=True).wait(soon()) == Applied(0)
+    assert commits.submit(put("b"), counted=True).wait(soon()) == did("c")
     assert told == []
 
 
@@ -361,7 +365,7 @@ def test_async_commit_that_fails_ends_all_writing(disk, start, error):
     commits = start(durability="async", on_failure=told.append)
     held(disk, commits)
     disk.errors = [error]
-    assert commits.submit(put("a")).wait(soon()) == Applied(0)
+    commits.submit(put("a")).wait(soon())
     disk.goes_on.set()
     eventually(lambda: told)
     assert isinstance(told[0], EngineFailed)
@@ -455,7 +459,7 @@ def test_close_brings_what_was_admitted_to_disk_and_admits_no_more(disk, start):
         commits.submit(put("b"))
     disk.goes_on.set()
     closing.get(timeout=10)
-    assert pending.wait(soon()) == Applied(0)
+    assert pending.wait(soon()) == did("c")
     assert disk.read(["a", "b"], NOW) == [b"1", None]
     commits.close()
 
@@ -476,7 +480,7 @@ def test_engine_that_is_not_durable_is_written_at_once_on_the_callers_thread(sta
     commits = start(engine)
     pending = commits.submit(put("a"))
     assert engine.read(["a"], NOW) == [b"1"]
-    assert pending.wait(0) == Applied(0)
+    assert pending.wait(0) == did("c")
     assert commits.pending_for(["a"]) is None
     commits.settle(0)
     with pytest.raises(ValueError, match="480"):

@@ -17,11 +17,16 @@ from gkv.engine import lmdb as engine_module
 from gkv.engine.directory import RESERVE
 from gkv.engine.lmdb import MIN_MAP, LmdbEngine
 from gkv.errors import EngineBusy, EngineError, EngineFailed, EngineFull, OutOfRoom
-from gkv.model import Applied, Damage, Version, Write
+from gkv.model import Applied, Damage, Effect, Version, Write
 from gkv.ring import tokens
 
 NOW = 1_000_000
 ALL = (1 << 64) - 1
+
+
+def did(letters, beaten=0):
+    """Return what becomes of a write with these effects, a letter for each key."""
+    return Applied([Effect(letter) for letter in letters], beaten)
 
 
 def at(millis):
@@ -184,7 +189,7 @@ def test_somebody_elses_lmdb_file_is_refused(start, path):
 def test_file_that_was_never_finished_is_begun_anew(start, path):
     path.mkdir()
     lmdb.open(str(path), max_dbs=8).close()
-    assert puts(start(), {"a": b"1"}, 1) == Applied(0)
+    assert puts(start(), {"a": b"1"}, 1) == did("c")
 
 
 def test_stop_is_clean_only_after_close(start, path, tmp_path):
@@ -228,7 +233,7 @@ def test_write_that_does_not_fit_the_map_changes_nothing_and_goes_after_growing(
     assert engine.read(["a", "k0"], NOW) == [b"1", None]
     assert engine.failed is None
     engine.grow()
-    assert puts(engine, many | {"a": b"2"}, 2) == Applied(1)
+    assert puts(engine, many | {"a": b"2"}, 2) == did("c" * len(many) + "r")
     assert engine.check() == []
     engine.close()
     again = start()
@@ -374,13 +379,13 @@ def test_full_disk_refuses_values_and_gives_the_reserve_up_for_deletes(start, pa
         puts(engine, {"a": b"2"}, 3)
     assert len(left) == 2  # it was not even tried
     left.pop()
-    assert puts(engine, {"a": None}, 4) == Applied(1)
+    assert puts(engine, {"a": None}, 4) == did("r")
     assert not left
     assert not (path / "reserve").exists()
     with pytest.raises(EngineFull):
         puts(engine, {"c": b"1"}, 5)
     free.f_bavail = 1 << 30
-    assert puts(engine, {"c": b"1"}, 6) == Applied(0)
+    assert puts(engine, {"c": b"1"}, 6) == did("c")
     assert (path / "reserve").exists()
     assert engine.read(["a", "b", "c"], NOW) == [None, b"1", b"1"]
 
@@ -397,7 +402,7 @@ def test_full_disk_takes_values_again_when_the_file_has_room_inside(start, fail,
     with pytest.raises(EngineFull):
         puts(engine, {"a": b"2"}, 2)
     puts(engine, {f"k{i}": None for i in range(10)}, 2)
-    assert puts(engine, {"a": b"2"}, 3) == Applied(0)
+    assert puts(engine, {"a": b"2"}, 3) == did("c")
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------------
@@ -432,7 +437,7 @@ def test_damaged_record_is_never_served_and_repaired_by_any_version(start, path,
     assert dict(engine.arc(0, ALL, None, 9))["a"] is Damage.DAMAGED
     assert engine.keys("", "", 9, NOW) == ["a", "b", "c"]
     assert problems(engine) == ["'a' is damaged"]
-    assert puts(engine, {"a": b"repaired"}, 1) == Applied(0)
+    assert puts(engine, {"x": b"1", "a": b"repaired", "b": b"2"}, 1) == did("cdu")
     assert engine.read(["a", "b"], NOW) == [b"repaired", b"2"]
     assert engine.check() == []
 
@@ -445,7 +450,7 @@ def test_damaged_tombstone_is_not_taken_for_missing_and_is_repaired(start, path,
     flip(path, b"\x02123456\0\0"[1:], 3)
     engine = start()
     assert engine.read(["needle-key"], NOW) == [Damage.DAMAGED]
-    assert puts(engine, {"needle-key": repair}, 1) == Applied(0)
+    assert puts(engine, {"needle-key": repair}, 1) == did("d")
     assert engine.read(["needle-key"], NOW) == [repair]
     late = 0x313233343536 + 100
     while engine.reclaim(late, 50, 10):  # what was kept of the damaged one goes when its time has come
