@@ -102,7 +102,7 @@ class Write:
     expires: Sequence[int] = ()
 
 
-class Effect(Enum):
+class Effect(StrEnum):
     """What a write did to one key. The value stands for it in a frame, a letter for each key."""
 
     CREATED = "c"

@@ -95,8 +95,8 @@ class DataApi:
     def _read(self, request: Request, op: Op) -> Batch:
         body = request.body(self._max_body)
         if self._view.ring is None:  # before any member has joined, a bad request is still told what is wrong with it
-            (read_items if op is Op.SET else read_keys)(body, self._limits)
-        if op is Op.GET:
+            (read_items if op == Op.SET else read_keys)(body, self._limits)
+        if op == Op.GET:
             return self._coordinator.router().read(op, body)
         return self._coordinator.router().read(op, body, self._coordinator.version())
 

@@ -16,7 +16,6 @@ from gkv.wire.client import MAX_TTL, Limits
 from gkv.wire.strict import MAX_DEPTH
 
 
-
 def _sorted(failures: Iterable[KeyFailure]) -> tuple[KeyFailure, ...]:
     return tuple(sorted(failures, key=lambda failure: failure.code))
 

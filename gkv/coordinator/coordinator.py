@@ -193,11 +193,16 @@ class Coordinator:
             for part, reply in zip(parts, replies, strict=True):
                 one = _judge(batch.op, part, reply)
                 if isinstance(one, Effects) and before:
-                    one = _over_all(part, one, before)  # noqa: PLW2901
+                    one = _over_all(part, one, before)
                 if isinstance(one, Done):
                     done.append(one)
                 elif isinstance(one, Refused):
-                    if attempt + 1 < _ATTEMPTS and one.reason in _CURABLE and retries.take() and self._reconcile(part.node, one):
+                    if (
+                        attempt + 1 < _ATTEMPTS
+                        and one.reason in _CURABLE
+                        and retries.take()
+                        and self._reconcile(part.node, one)
+                    ):
                         again += part.positions
                     else:
                         done.append(Done(part, failure=failure(batch.op, one.reason)))

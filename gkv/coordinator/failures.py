@@ -45,7 +45,8 @@ class Unanswered:
 
 
 Reason = NodeRefusal | GivenUp | tuple[Outcome, bool]
-"""A node's refusal, the coordinator's own, or the outcome of a call with whether the node may have seen it (`NodeReply.sent`)."""
+"""A node's refusal, the coordinator's own reason, or the outcome of a call and `NodeReply.sent`: whether the node may have seen
+it."""
 
 UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.STALE: Unanswered(STALE, STALE, begun=False),

@@ -45,7 +45,8 @@ class Service:
         self._max_answer = max_answer
         self._own, self._others = admission.clients.budget, admission.members.budget
         self._view = view
-        self.membership = Membership(node_id, view, engine, commits)
+        membership = Membership(node_id, view, engine, commits)
+        self.adopt, self.held_cluster = membership.adopt, membership.held_cluster
         self._reads = Reads(engine, commits, max_answer)
         write = Writes(view, commits, clock, tombstone_ttl).write
         self._handlers: Mapping[Op, Callable[[Any], NodeAnswer | Waiting | Get]] = {
@@ -55,8 +56,8 @@ class Service:
             Op.SET: write,
             Op.PUT: write,
             Op.DELETE: write,
-            Op.STATUS: self.membership.status,
-            Op.ADOPT: self.membership.take_over,
+            Op.STATUS: membership.status,
+            Op.ADOPT: membership.take_over,
         }
         """By op, what does all that can be done at once; it returns the answer, or what waits for it, or a get to be read."""
 

@@ -37,7 +37,7 @@ class Writes:
             return Refused(NodeRefusal.TOO_OLD)
         keys = request.keys
         last = dict(zip(keys, range(len(keys)), strict=True))
-        places = last.values() if len(last) < len(keys) else None
+        places = list(last.values()) if len(last) < len(keys) else None
         try:
             pending = self._commits.submit(_as_write(request, places), counted=request.op is Op.PUT)
         except GkvError as error:
@@ -62,10 +62,7 @@ def _as_write(request: WriteRequest, places: Sequence[int] | None) -> Write:
 
 def _effects(applied: Applied, count: int, places: Sequence[int] | None) -> Effects:
     """Say for each of `count` items what it did; `places` as in `_as_write`."""
-    if not applied.effects:
-        known = [Effect.ACCEPTED] * (count if places is None else len(places))
-    else:
-        known = applied.effects
+    known = applied.effects or [Effect.ACCEPTED] * (count if places is None else len(places))
     if places is None:
         return Effects.of(known, applied.beaten)
     effects = [Effect.SUPERSEDED] * count

@@ -50,7 +50,7 @@ class NativeBatch(Batch):
 
     @property
     def values(self) -> Sequence[bytes]:
-        if self.op is not Op.SET:
+        if self.op != Op.SET:
             return ()
         spans = [(self._items[i].value, self._items[i].value_size) for i in range(self._count)]
         return [self._body[start : start + size] for start, size in spans]
@@ -95,7 +95,7 @@ class NativeRouter(PureRouter):
         }
 
     def read(self, op: Op, body: bytes, version: Version | None = None) -> Batch:
-        with_values = op is Op.SET
+        with_values = op == Op.SET
         size = len(body)
         room = min(self._limits.max_items, size // _LEAST_ITEM) + 1
         items = _new(_ITEMS, room)

@@ -170,7 +170,7 @@ class PureRouter:
         A set and a delete have a `version`. A `ttl` counts from the version's milliseconds, which are never behind the clock,
         so nothing expires early.
         """
-        if op is not Op.SET:
+        if op != Op.SET:
             return self.of_keys(op, read_keys(body, self._limits), version)
         items = read_items(body, self._limits)
         expires: list[int] = []

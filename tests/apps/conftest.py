@@ -177,7 +177,8 @@ def build_node(monkeypatch):
     """Return a function that builds a node which is not yet a member; engines are checked after the test."""
     built = []
     wall = Wall()
-    monkeypatch.setattr("gkv.node.service.wall_ms", wall)
+    monkeypatch.setattr("gkv.node.reads.wall_ms", wall)
+    monkeypatch.setattr("gkv.node.writes.wall_ms", wall)
 
     def build(
         node_id="n1", url="http://127.0.0.1:9000", *, engine=None, limits=None, max_body=MAX_BODY, exchanges=None, clock=None

@@ -20,7 +20,7 @@ from gkv.node.service import Service
 from gkv.proxy.app import build_app
 from gkv.ring import tokens
 from gkv.ring.ring import MAX_VNODES
-from gkv.wire.frames import read_request
+from gkv.wire.ops import read_request
 from tests.apps.conftest import TTL, InProcess
 
 CLUSTER = "0123456789abcdef" * 2

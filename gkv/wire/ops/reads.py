@@ -145,7 +145,9 @@ class Records(NodeAnswer):
             "versions": [record and str(record.version) for record in known],
             "expires": [record.expires if record else 0 for record in known],
             "types": [value.content_type if isinstance(value, Blob) else None for value in values],
-            "sizes": sizes_of([one if isinstance(one, Damage) else value for one, value in zip(self.records, plain, strict=True)]),
+            "sizes": sizes_of(
+                [one if isinstance(one, Damage) else value for one, value in zip(self.records, plain, strict=True)]
+            ),
         }
         return line(header) + b"".join([value for value in plain if value is not None])
 

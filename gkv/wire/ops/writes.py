@@ -22,7 +22,10 @@ class WriteRequest(KeyRequest):
 
 @dataclass(slots=True)
 class Set(WriteRequest):
-    """Sets keys to values. `expires` has a moment for each key, in milliseconds since the Unix epoch, 0 for never, or is empty."""
+    """Sets keys to values.
+
+    `expires` says when each expires, in milliseconds since the Unix epoch, 0 for never; it is empty when none does.
+    """
 
     op: ClassVar[Op] = Op.SET
     values: Sequence[Value]
@@ -157,7 +160,7 @@ class Effects(NodeAnswer):
     @classmethod
     def of(cls, effects: Iterable[Effect], beaten: int = 0) -> Self:
         """Write effects as letters. O(keys)."""
-        return cls("".join([effect._value_ for effect in effects]), beaten)  # `value` would take twice as long
+        return cls("".join(effects), beaten)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:
@@ -169,7 +172,9 @@ class Effects(NodeAnswer):
         return cls(letters, beaten)
 
     def write(self, room: float = inf) -> bytes:  # noqa: ARG002  # it has no values
-        return line({"effects": self.letters, "beaten": self.beaten} if self.beaten else {"effects": self.letters})
+        if self.beaten:
+            return line({"effects": self.letters, "beaten": self.beaten})
+        return b'{"effects":"%b"}\n' % self.letters.encode()  # what `line` would write, in a quarter of the time
 
     def __iter__(self) -> Iterator[Effect]:
         """Yield the effect on each key."""
@@ -181,4 +186,4 @@ class Effects(NodeAnswer):
 
     def count(self, effect: Effect) -> int:
         """Return on how many keys the write had this effect. O(keys), some 1 ns each."""
-        return self.letters.count(effect._value_)
+        return self.letters.count(effect)

@@ -19,7 +19,7 @@ from gkv.coordinator import Clock, Coordinator, Exchanges
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import MemberConflict, Unavailable
-from gkv.model import Node, Outcome
+from gkv.model import Node, Op, Outcome
 from gkv.net.channel import Call
 from gkv.node.service import Service
 from gkv.ring import tokens
@@ -119,14 +119,14 @@ def coordinator_of(view: View, cluster: Cluster) -> Coordinator:
 def write(coordinator: Coordinator, keys: Sequence[str]) -> list[str]:
     """Set these keys and return those that were acknowledged."""
     body = json.dumps([{"key": key, "value": 1} for key in keys]).encode()
-    written = coordinator.write(coordinator.router().read("set", body, coordinator.version()))
+    written = coordinator.write(coordinator.router().read(Op.SET, body, coordinator.version()))
     assert written.keys == len(keys) - len(written.failed)
     return [key for key in keys if key not in written.failed]
 
 
 def missing(coordinator: Coordinator, keys: Sequence[str]) -> list[str]:
     """Return those of the keys that are said not to exist."""
-    batch = coordinator.router().of_keys("get", keys)
+    batch = coordinator.router().of_keys(Op.GET, keys)
     answer, _ = batch.render_get(coordinator.read(batch))
     return [row["key"] for row in json.loads(answer).get("notExistedKey", [])]
 
