@@ -122,7 +122,7 @@ class SingleKeys:
         if content_type.partition(";")[0].rstrip().lower() != JSON:
             return Blob(body, content_type)
         reader = Reader(body)
-        reader.value()
+        reader.text()
         reader.end()
         return body
 
