@@ -1,9 +1,11 @@
 """A client's batch on its way: read, routed to the owners of its keys, and put together again from their answers.
 
-`PureRouter` is the definition. `NativeRouter` does the same in C and leaves each item that C is not sure of, or that is wrong,
-to the definition. So it has no errors of its own: what is refused is refused by the definition, with its words.
+`PureRouter` is the definition. `NativeRouter` does the same in C and leaves each item that is wrong,
+or that C is not sure of, to the definition. So it has no errors of its own: the definition refuses,
+with its words.
 
-What may take long calls `pause` at least every few ms, so that others can have their turn; a `pause` may switch greenlets.
+Long work calls `pause` at least every few ms, so that others can have a turn; a `pause` may switch
+greenlets.
 """
 
 from abc import ABC, abstractmethod
@@ -15,8 +17,8 @@ from math import ceil
 from gkv.model import Damage, KeyFailure, Node, Value, Version
 from gkv.ring import Ring
 from gkv.wire.client import Answer, Limits, read_items, read_keys, render_get
-from gkv.wire.strict import Pause, no_pause
 from gkv.wire.frames import BadFrame, Request, read_reply, write_request
+from gkv.wire.strict import Pause, no_pause
 
 SIZES = b'{"sizes":['
 """What the answer to a get starts with, and no other."""
@@ -71,9 +73,7 @@ class Batch(ABC):
         """When each key expires, in milliseconds since the Unix epoch, 0 for never; empty when none does."""
         return ()
 
-    def route(
-        self, positions: Sequence[int], ring: Ring, cluster: str, epoch: int, pause: Pause = no_pause
-    ) -> list[Part]:
+    def route(self, positions: Sequence[int], ring: Ring, cluster: str, epoch: int, pause: Pause = no_pause) -> list[Part]:
         """Route these keys of the batch again, by another ring or epoch."""
         keys, values, expires = self.keys, self.values, self.expires
         parts = []
