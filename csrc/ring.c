@@ -70,8 +70,7 @@ void gkv_ring_order(gkv_ring *ring, const uint64_t *unsorted, const uint32_t *en
     }
 }
 
-/* The position of the first vnode token >= token, wrapping round. */
-static inline uint32_t find(const gkv_ring *ring, uint64_t token)
+uint32_t gkv_ring_find(const gkv_ring *ring, uint64_t token)
 {
     uint64_t bucket = token >> ring->shift;
     uint32_t low = ring->index[bucket];
@@ -89,7 +88,7 @@ static inline uint32_t find(const gkv_ring *ring, uint64_t token)
 
 uint32_t gkv_ring_owner(const gkv_ring *ring, uint64_t token)
 {
-    return ring->owners[find(ring, token)];
+    return ring->owners[gkv_ring_find(ring, token)];
 }
 
 uint32_t gkv_ring_owner_of_key(const gkv_ring *ring, const uint8_t *key, size_t size)
@@ -99,7 +98,7 @@ uint32_t gkv_ring_owner_of_key(const gkv_ring *ring, const uint8_t *key, size_t 
 
 uint32_t gkv_ring_preference(const gkv_ring *ring, uint64_t token, uint32_t limit, uint16_t *out)
 {
-    uint32_t at = find(ring, token);
+    uint32_t at = gkv_ring_find(ring, token);
     uint32_t found = 0;
 
     if (limit > ring->nodes)

@@ -14,9 +14,10 @@ from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import EngineFull, NoDefiniteAnswer, NoSuchKey, NotSupported, SyntaxProblem, TooLarge, WrongContentType
 from gkv.errors import WrongParameter as Wrong
 from gkv.model import Blob, KeyFailure, Record, Value, Version
+from gkv.net.turn import LARGE, Turn
 from gkv.wire.client import MAX_TTL
 from gkv.wire.path import decode_key
-from gkv.wire.strict import Reader
+from gkv.wire.strict import Reader, no_pause
 
 BELOW = "/v1/kv/"
 MAX_TYPE = 255
@@ -122,8 +123,8 @@ class SingleKeys:
         body = request.body(self._max_body)
         if content_type.partition(";")[0].rstrip().lower() != JSON:
             return Blob(body, content_type)
-        reader = Reader(body)
-        reader.value()
+        reader = Reader(body, Turn() if len(body) > LARGE else no_pause)
+        reader.text()
         reader.end()
         return body
 

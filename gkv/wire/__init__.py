@@ -1,4 +1,5 @@
-"""JSON in and out. Pure functions: nothing here waits, and nothing is kept between calls.
+"""JSON in and out. Pure functions: nothing is kept between calls, and nothing here waits, but in the
+`pause` that a caller gives to functions whose work may be long.
 
 `strict` reads JSON from outside: exactly RFC 8259, in UTF-8, within limits. `client` is the format of the original batch
 interface. `ops` is what a coordinator and a node say to each other. `batch` leads from the one to the other and back, and
