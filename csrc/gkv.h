@@ -8,7 +8,7 @@
  * reading past a given length. Buffers belong to the caller. */
 
 /* Raised with every change of this file; the loader refuses a library that was built from another one. */
-#define GKV_ABI 5
+#define GKV_ABI 6
 
 /* Vnode tokens in ascending order, and what finds one quickly.
  *
@@ -19,7 +19,7 @@ typedef struct {
     uint16_t *owners;  /* [vnodes], the node of each token; equal tokens are in ascending order of it */
     uint32_t *index;   /* [2^bits + 1] */
     uint32_t vnodes;   /* >= 1 */
-    uint32_t nodes;    /* 1 .. 65536 */
+    uint32_t nodes;    /* 1 .. 65535 */
     uint32_t shift;
 } gkv_ring;
 
@@ -44,23 +44,27 @@ void gkv_ring_order(gkv_ring *ring, const uint64_t *unsorted, const uint32_t *en
 /* The position of the first vnode token >= token, wrapping round. */
 uint32_t gkv_ring_find(const gkv_ring *ring, uint64_t token);
 
-/* The owner of a token: the node of the first vnode token >= token, wrapping round. */
-uint32_t gkv_ring_owner(const gkv_ring *ring, uint64_t token);
+/* Stands for a token that no node answers for.
+ *
+ * Lookups take an array `places` with a node for each of the ring's tokens, or GKV_NOBODY: the ring's own `owners`, or another. */
+#define GKV_NOBODY 65535
 
-/* The owner of a key. */
-uint32_t gkv_ring_owner_of_key(const gkv_ring *ring, const uint8_t *key, size_t size);
+/* The node of the first vnode token >= the key's token, wrapping round. */
+uint32_t gkv_ring_node_of_key(const gkv_ring *ring, const uint16_t *places, const uint8_t *key, size_t size);
 
 /* Writes the first `limit` distinct nodes clockwise from a token to out, and returns how many there are. */
 uint32_t gkv_ring_preference(const gkv_ring *ring, uint64_t token, uint32_t limit, uint16_t *out);
 
-/* Groups a batch by owner. `text` holds `count` keys with one NUL byte between neighbours. Writes to out
+/* Groups a batch by node. `text` holds `count` keys with one NUL byte between neighbours. Writes to out
  *
- *     [0, count)                  the positions of the keys, sorted by owner, in batch order within an owner
- *     [count, count + 2 * found)  for each owner that has keys, ascending: the owner, and where its positions end
+ *     [0, count)                  the positions of the keys, sorted by node, in batch order within a node
+ *     [count, count + 2 * found)  for each node that has keys, ascending: the node, and where its positions end; for the keys
+ *                                 of nobody, last, ring->nodes stands in place of a node
  *
  * and returns `found`, or -1 if `text` does not hold `count` keys (one of them has a NUL in it). `out` has
- * room for 2 * count + 3 * ring->nodes numbers; those past the answer are working space. */
-int32_t gkv_ring_split(const gkv_ring *ring, const char *text, size_t size, uint32_t count, uint32_t *out);
+ * room for 2 * count + 3 * (ring->nodes + 1) numbers; those past the answer are working space. */
+int32_t gkv_ring_split(const gkv_ring *ring, const uint16_t *places, const char *text, size_t size, uint32_t count,
+                       uint32_t *out);
 
 /* One item of a client's batch: where its parts stand. */
 typedef struct {
@@ -113,14 +117,15 @@ int32_t gkv_scan(const uint8_t *body, size_t size, int with_values, const gkv_li
  *     <prefix>"K1","K2"],"sizes":[N1,N2]}\n<V1><V2>                 with_values
  *     <prefix>"K1","K2"],"expires":[E1,E2],"sizes":[N1,N2]}\n<V1><V2>  the same, with a number for each item in `expires`
  *
- * `owners` has a node for each of the ring's tokens, each below ring->nodes: the ring's own, or others. Writes to out
+ * Writes to out
  *
  *     [0, count)                  the items' positions, sorted by owner, in batch order within an owner
  *     [count, count + 3 * found)  for each owner that has items, ascending: the owner, where its positions end, and where its
  *                                 frame ends; the latter is 0 for all when `frames_room` is too small, and then there are none
  *
- * and returns `found`. `out` has room for count + 4 * ring->nodes numbers, those past the answer being working space. */
-int32_t gkv_route(const gkv_ring *ring, const uint16_t *owners, const uint8_t *body, size_t size, const uint8_t *texts,
+ * and returns `found`. The items of nobody are the last ones, and their owner is ring->nodes. `out` has room for
+ * count + 4 * (ring->nodes + 1) numbers, those past the answer being working space. */
+int32_t gkv_route(const gkv_ring *ring, const uint16_t *places, const uint8_t *body, size_t size, const uint8_t *texts,
                   gkv_item *items, uint32_t count, int with_values, const int64_t *expires, const uint8_t *prefix,
                   size_t prefix_size, uint32_t *out, uint8_t *frames, size_t frames_room);
 

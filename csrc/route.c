@@ -77,19 +77,21 @@ static uint8_t *put_frame(uint8_t *out, const source *from, const gkv_item *item
     return out;
 }
 
-int32_t gkv_route(const gkv_ring *ring, const uint16_t *owners, const uint8_t *body, size_t size, const uint8_t *texts,
+int32_t gkv_route(const gkv_ring *ring, const uint16_t *places, const uint8_t *body, size_t size, const uint8_t *texts,
                   gkv_item *items, uint32_t count, int with_values, const int64_t *expires, const uint8_t *prefix,
                   size_t prefix_size, uint32_t *out, uint8_t *frames, size_t frames_room)
 {
     const source from = {body, size, texts};
     uint32_t *groups = out + count;
-    uint32_t *cursors = groups + 3 * (size_t)ring->nodes;
+    const uint32_t nodes = ring->nodes + 1; /* with nobody, the last one */
+    uint32_t *cursors = groups + 3 * (size_t)nodes;
     size_t needed = 0;
 
-    memset(cursors, 0, ring->nodes * sizeof *cursors);
+    memset(cursors, 0, nodes * sizeof *cursors);
     for (uint32_t i = 0; i < count; i++) {
         gkv_item *item = &items[i];
-        item->owner = owners[gkv_ring_find(ring, item->token)];
+        uint32_t place = places[gkv_ring_find(ring, item->token)];
+        item->owner = place == GKV_NOBODY ? ring->nodes : place;
         cursors[item->owner]++;
         needed += (size_t)item->key_size + item->value_size + 14; /* quotes, commas, ten digits */
         if (expires != NULL)
@@ -98,7 +100,7 @@ int32_t gkv_route(const gkv_ring *ring, const uint16_t *owners, const uint8_t *b
 
     int32_t found = 0;
     uint32_t start = 0;
-    for (uint32_t node = 0; node < ring->nodes; node++) {
+    for (uint32_t node = 0; node < nodes; node++) {
         uint32_t keys = cursors[node];
         cursors[node] = start;
         start += keys;

@@ -107,7 +107,7 @@ class DataApi:
         """Return the batch in the body, and how whoever works on it gives way."""
         body = request.body(self._max_body)
         pause = pause_for(body)
-        if self._view.ring is None:  # before any member has joined, a bad request is still told what is wrong with it
+        if self._view.placement is None:  # before any member has joined, a bad request is still told what is wrong with it
             (read_items if op == Op.SET else read_keys)(body, self._limits, pause)
         if op == Op.GET:
             return self._coordinator.router().read(op, body, None, pause), pause
@@ -123,14 +123,14 @@ class DataApi:
         return self._locate(self._keys_of_query(request), Turn())
 
     def _locate(self, keys: list[str], pause: Pause) -> Response:
-        document, current = self._view.current()
+        document, placement = self._view.current()
         pieces = [b'{"epoch":%d,"keys":[' % document.epoch]
         for start in range(0, len(keys), _LOCATED_AT_ONCE):
             rows = [
                 {
                     "key": key,
                     "token": f"{ring.token(key):016x}",
-                    "nodes": [{"id": node.id, "url": node.url} for node in current.preference(key, document.replicas)],
+                    "nodes": [{"id": node.id, "url": node.url} for node in placement.preference(key)],
                 }
                 for key in keys[start : start + _LOCATED_AT_ONCE]
             ]

@@ -14,6 +14,7 @@ from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
 from gkv.errors import FarAhead, TooLarge, Unavailable
 from gkv.model import Damage, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, Outcome, Record, Value, Version
 from gkv.net.channel import ask_all
+from gkv.ring import NOBODY
 from gkv.wire import Batch, Done, Part, PureRouter, router
 from gkv.wire.batch import BAD_ANSWER, DAMAGED, RECORDS, SIZES, failures
 from gkv.wire.client import Limits
@@ -90,9 +91,9 @@ class Coordinator:
 
     def router(self) -> PureRouter:
         """Return what reads and routes batches now. Raise Unavailable while there is no member."""
-        document, ring = self._view.current()
+        document, placement = self._view.current()
         if document is not self._routed:
-            self._router = router(ring, document.cluster, document.epoch, self.limits)
+            self._router = router(placement.ring, document.cluster, document.epoch, self.limits, placement.primaries)
             self._routed = document
         return self._router
 
@@ -155,7 +156,7 @@ class Coordinator:
         """
         expires = monotonic() + self._deadline
         for _ in range(_ATTEMPTS):
-            document, _ring = self._view.current()
+            document, _ = self._view.current()
             frame = ListKeys(document.cluster, document.epoch, prefix, after, limit).write()
             replies = ask_all([(self._exchanges.to(node), frame) for node in document.members], expires, request_id)
             pages: list[Sequence[str]] = []
@@ -181,6 +182,7 @@ class Coordinator:
         parts = batch.parts
         writing = batch.op not in _READS
         for attempt in range(_ATTEMPTS):
+            parts = _answerable(batch.op, parts, done)
             if not parts:
                 break
             if writing and not self._view.wait_settled(expires - monotonic()):
@@ -218,8 +220,8 @@ class Coordinator:
                     done.append(Done(part, failure=failure(batch.op, GivenUp.BEATEN)))
             if not again:
                 break
-            document, ring = self._view.current()
-            parts = batch.route(again, ring, document.cluster, document.epoch)
+            document, placement = self._view.current()
+            parts = batch.route(again, placement.split, document.cluster, document.epoch)
             self.retries += len(parts)
         return done
 
@@ -252,6 +254,15 @@ class Coordinator:
             self._view.adopt(theirs)
             return True
         return self._exchanges.adopt(mine, [node]) != [None]
+
+
+def _answerable(op: Op, parts: list[Part], done: list[Done]) -> list[Part]:
+    """Return the parts that a node answers for; note in `done` that the one of nobody has failed."""
+    for part in parts:
+        if part.node is NOBODY:
+            done.append(Done(part, failure=failure(op, GivenUp.NO_PRIMARY)))
+            return [other for other in parts if other is not part]
+    return parts
 
 
 def _judge(op: Op, part: Part, reply: NodeReply) -> Done | Effects | Refused:

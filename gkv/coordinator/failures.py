@@ -18,6 +18,7 @@ NOT_APPLIED = KeyFailure("not-applied")
 INDETERMINATE = KeyFailure("indeterminate")
 """The write may show up now, later or never. Repeating it is harmless."""
 STALE = KeyFailure("epoch")
+NO_PRIMARY = KeyFailure("no-primary")
 CLOCK_AHEAD = KeyFailure("clock-ahead")
 DISK_FULL = KeyFailure("disk-full")
 SNAPSHOT_RUNNING = KeyFailure("snapshot-running")
@@ -30,6 +31,8 @@ class GivenUp(Enum):
 
     CHANGE_TOO_LONG = "change-too-long"
     """The cluster went on changing until the deadline, so the nodes were not asked again."""
+    NO_PRIMARY = "no-primary"
+    """No node answers for the key."""
     BEATEN = "beaten"
     """The write has lost against one that may have been over before it began, and cannot be given a greater version."""
 
@@ -74,6 +77,7 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     (Outcome.UNREACHABLE, False): Unanswered(UNREACHABLE, NOT_APPLIED, begun=False),
     (Outcome.OVERLOADED, False): Unanswered(OVERLOADED, OVERLOADED, begun=False),
     GivenUp.CHANGE_TOO_LONG: Unanswered(STALE, NOT_APPLIED, begun=False),
+    GivenUp.NO_PRIMARY: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
     GivenUp.BEATEN: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),
 }
 

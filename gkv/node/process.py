@@ -83,7 +83,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
         info=lambda: {"role": "node", "id": me.id, "engine": health.describe(settings, commits)},
         checks=lambda: [
             ("serving", not ending.is_set()),
-            ("member", view.ring is not None),
+            ("member", view.placement is not None),
             ("disk", not failed()),
         ],
     )

@@ -55,7 +55,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
         coordinator,
         max_body=settings.max_body,
         info=lambda: {"role": "proxy"},
-        checks=lambda: [("serving", not ending.is_set()), ("members", view.ring is not None)],
+        checks=lambda: [("serving", not ending.is_set()), ("members", view.placement is not None)],
     )
     app = build_app(data, authority)
     limits = server_limits(settings.max_body, files)

@@ -7,7 +7,7 @@ has a native twin. The text of a value is never rewritten: the bytes that a clie
 """
 
 from gkv import native
-from gkv.ring import Ring
+from gkv.ring import Places, Ring
 from gkv.wire.batch import Batch, Done, Part, PureRouter
 from gkv.wire.client import Limits
 
@@ -23,6 +23,6 @@ else:
     _twin = PureRouter
 
 
-def router(ring: Ring, cluster: str, epoch: int, limits: Limits) -> PureRouter:
-    """Return what reads batches for this ring and epoch, of the twin in use. O(1)."""
-    return _twin(ring, cluster, epoch, limits)
+def router(ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> PureRouter:
+    """Return what reads batches for this ring and epoch, of the twin in use. `places` as for `PureRouter`. O(1)."""
+    return _twin(ring, cluster, epoch, limits, places)

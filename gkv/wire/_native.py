@@ -9,7 +9,7 @@ from typing import Any
 from gkv import native
 from gkv.model import Op, Version
 from gkv.ring._native import NativeRing, token
-from gkv.ring.ring import Ring
+from gkv.ring.ring import NOBODY, Places, Ring
 from gkv.wire.batch import SIZES, Batch, Done, Part, PureRouter, end_of
 from gkv.wire.client import Found, ItemReader, Limits, join
 from gkv.wire.strict import Pause, no_pause
@@ -212,13 +212,12 @@ class NativeBatch(Batch):
 class NativeRouter(PureRouter):
     """Reads and routes in C, item by item what C leaves alone. Not for several threads at once."""
 
-    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits) -> None:
-        super().__init__(ring, cluster, epoch, limits)
+    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> None:
+        super().__init__(ring, cluster, epoch, limits, places)
         if not isinstance(ring, NativeRing):
             raise TypeError("a native router needs a native ring")
         self._c_ring = ring.c_ring
-        self._owners = ring.c_ring.owners
-        self._nodes = ring.nodes
+        self._nodes = (*ring.nodes, NOBODY)
         # Frames are written here and copied out before anything else can happen; only large batches need room of their own.
         self._scratch = _new(_BYTES, _SCRATCH)
         self._written = _buffer(self._scratch)
@@ -249,7 +248,7 @@ class NativeRouter(PureRouter):
             frames = _new(_BYTES, frames_room)
             written = _buffer(frames)
         found = _lib.gkv_route(
-            self._c_ring, self._owners, body, size, scanned.texts, scanned.items, count, with_values,
+            self._c_ring, self._places, body, size, scanned.texts, scanned.items, count, with_values,
             _ffi.new(_INT64S, expires) if expires else _NULL, prefix, len(prefix), out, frames, frames_room,
         )  # fmt: skip  # one argument a line would be longer than what it belongs to
         answer = _unpack(out, count + 3 * found)

@@ -9,16 +9,20 @@ greenlets.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from math import ceil
 
 from gkv.model import Damage, KeyFailure, Node, Op, Value, Version
-from gkv.ring import Ring
+from gkv.ring import Places, Ring, Share
 from gkv.wire.client import Answer, Limits, read_items, read_keys, render_get
 from gkv.wire.ops import BadFrame, Effects, Refused, Values, key_request, read_answer
 from gkv.wire.strict import Pause, no_pause
+
+Split = Callable[[Sequence[str]], list[Share]]
+"""Groups keys by the node that answers for them, as `Ring.split` does."""
 
 SIZES = b'{"sizes":['
 """What the answer to a get starts with, and no other."""
@@ -56,7 +60,7 @@ class Batch(ABC):
     version: Version | None
     """Of a write; whoever finds that it was too small gives a greater one and routes again."""
     parts: list[Part]
-    """One for each owner, by the ring that was in force when the batch was read."""
+    """One for each node, by the placement that was in force when the batch was read; one may be of NOBODY."""
 
     @property
     @abstractmethod
@@ -73,12 +77,12 @@ class Batch(ABC):
         """When each key expires, in milliseconds since the Unix epoch, 0 for never; empty when none does."""
         return ()
 
-    def route(self, positions: Sequence[int], ring: Ring, cluster: str, epoch: int, pause: Pause = no_pause) -> list[Part]:
-        """Route these keys of the batch again, by another ring or epoch."""
+    def route(self, positions: Sequence[int], split: Split, cluster: str, epoch: int, pause: Pause = no_pause) -> list[Part]:
+        """Route these keys of the batch again, by another ring or epoch; `split` groups keys by node."""
         keys, values, expires = self.keys, self.values, self.expires
         asked = key_request(self.op)
         parts = []
-        for node, original in _shares(ring, keys, positions, pause):
+        for node, original in _shares(split, keys, positions, pause):
             part_keys = [keys[i] for i in original]
             part_values = [values[i] for i in original] if values else []
             part_expires = [expires[i] for i in original] if expires else ()
@@ -118,14 +122,14 @@ _SPLIT_AT_ONCE = 1000
 """Keys whose owners are looked up in one step; the pure ring takes 5 us for each."""
 
 
-def _shares(ring: Ring, keys: Sequence[str], positions: Sequence[int], pause: Pause) -> list[tuple[Node, Sequence[int]]]:
+def _shares(split: Split, keys: Sequence[str], positions: Sequence[int], pause: Pause) -> list[tuple[Node, Sequence[int]]]:
     """Return for each owner of some of these keys where they stand in the batch; owners are ascending by id."""
     if len(positions) <= _SPLIT_AT_ONCE:
-        return [(node, [positions[i] for i in places]) for node, places, _ in ring.split([keys[i] for i in positions])]
+        return [(node, [positions[i] for i in places]) for node, places, _ in split([keys[i] for i in positions])]
     shares: dict[Node, list[int]] = {}
     for start in range(0, len(positions), _SPLIT_AT_ONCE):
         some = positions[start : start + _SPLIT_AT_ONCE]
-        for node, places, _ in ring.split([keys[i] for i in some]):
+        for node, places, _ in split([keys[i] for i in some]):
             shares.setdefault(node, []).extend([some[i] for i in places])
         pause()
     return sorted(shares.items(), key=lambda share: share[0].id)
@@ -181,8 +185,10 @@ class PureBatch(Batch):
 class PureRouter:
     """Reads batches and routes them by one ring, under one epoch."""
 
-    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits) -> None:
-        self._ring = ring
+    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> None:
+        """`places` is of the ring's, and says who answers for each key; without it that is the owner."""
+        self._places = ring.own if places is None else places
+        self._split: Split = partial(ring.split, places=self._places)
         self._cluster = cluster
         self._epoch = epoch
         self._limits = limits
@@ -212,7 +218,7 @@ class PureRouter:
         return self._route(PureBatch(Op.PUT, [key], [value], expires, version), no_pause)
 
     def _route(self, batch: PureBatch, pause: Pause) -> Batch:
-        batch.parts = batch.route(range(len(batch.keys)), self._ring, self._cluster, self._epoch, pause)
+        batch.parts = batch.route(range(len(batch.keys)), self._split, self._cluster, self._epoch, pause)
         return batch
 
 

@@ -201,7 +201,7 @@ def build_node(monkeypatch):
             Coordinator(view, exchanges, clock, 20.0 if engine.durable else DEADLINE, limits),
             max_body=max_body,
             info=lambda: {"role": "node", "id": node_id, "engine": health.describe(running, commits)},
-            checks=lambda: [("serving", not draining), ("member", view.ring is not None)],
+            checks=lambda: [("serving", not draining), ("member", view.placement is not None)],
         )
         backup = Backup(commits.snapshot if engine.durable else None)
         app = build_app(data, service.answer, backup.begin, 2 * max_body)

@@ -602,7 +602,7 @@ def half(build_node, dead_url):
     members = (Node("n1", "http://127.0.0.1:9000"), Node("n2", dead_url))
     assert node.service.adopt(Document(CLUSTER, 7, members, 64))
     candidates = [f"k{i}" for i in range(100)]
-    mine, other = (next(key for key in candidates if node.view.ring.owner(key).id == owner) for owner in ("n1", "n2"))
+    mine, other = (next(key for key in candidates if node.view.placement.primary(key).id == owner) for owner in ("n1", "n2"))
     return node, mine, other
 
 

@@ -89,7 +89,7 @@ class Cluster:
             Coordinator(view, self.peers, Clock(None), DEADLINE),
             max_body=1 << 20,
             info=lambda: {"role": "proxy"},
-            checks=lambda: [("serving", True), ("members", view.ring is not None)],
+            checks=lambda: [("serving", True), ("members", view.placement is not None)],
         )
         self.app = build_app(data, self.authority)
         self.client = self._wsgi(self.app)
@@ -499,7 +499,7 @@ def test_join_whose_newcomer_dies_before_it_hears_of_it_does_not_hang_the_others
     pair.peers.before_adopt = [lambda _: None, lambda _: pair.stop(C)]
     assert pair.join(C).status == 200
     pair.settled_at(7, A, B, C)
-    mine = next(key for key in (f"k{i}" for i in range(99)) if pair.authority._view.ring.owner(key) == A)
+    mine = next(key for key in (f"k{i}" for i in range(99)) if pair.authority._view.placement.primary(key) == A)
     assert pair.client("POST", "/set", json.dumps([{"key": mine, "value": 1}]).encode()).status == 200
 
 
@@ -575,7 +575,7 @@ def test_join_while_another_takes_too_long_is_answered_409_and_retryable(cluster
 def test_write_that_meets_a_join_waits_for_it_and_lands_at_the_new_owner(pair):
     after = View()
     after.adopt(Document(CLUSTER, 1, (A, B, C), VNODES))
-    moving = next(key for key in (f"k{i}" for i in range(999)) if after.ring.owner(key) == C)
+    moving = next(key for key in (f"k{i}" for i in range(999)) if after.placement.primary(key) == C)
     writes = []
 
     def write(_document):

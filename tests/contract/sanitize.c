@@ -97,12 +97,13 @@ static void ask_ring(const gkv_ring *ring, uint64_t token)
 {
     const uint32_t limits[] = {0, 1, 2, ring->nodes, ring->nodes + 1, UINT32_MAX};
 
-    CHECK(gkv_ring_owner(ring, token) < ring->nodes);
+    uint16_t owner = ring->owners[gkv_ring_find(ring, token)];
+    CHECK(owner < ring->nodes);
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         uint32_t limit = limits[i] < ring->nodes ? limits[i] : ring->nodes;
         uint16_t *out = exactly(limit * sizeof *out);
         CHECK(gkv_ring_preference(ring, token, limits[i], out) == limit);
-        CHECK(limit == 0 || out[0] == gkv_ring_owner(ring, token));
+        CHECK(limit == 0 || out[0] == owner);
         free(out);
     }
 }
@@ -119,6 +120,15 @@ static void check_ring(const gkv_ring *ring)
     }
 }
 
+/* The owners' places, every third of them nobody's: as lookups may be given them. */
+static uint16_t *thinned(const gkv_ring *ring)
+{
+    uint16_t *places = exactly(ring->vnodes * sizeof *places);
+    for (uint32_t i = 0; i < ring->vnodes; i++)
+        places[i] = i % 3 == 0 ? GKV_NOBODY : ring->owners[i];
+    return places;
+}
+
 /* Splits a text into as many keys as there are, and into other numbers, which must be refused. */
 static void split(const gkv_ring *ring, const void *text, size_t size)
 {
@@ -126,17 +136,21 @@ static void split(const gkv_ring *ring, const void *text, size_t size)
     uint32_t count = 1;
     for (size_t i = 0; i < size; i++)
         count += keys[i] == 0;
+    uint16_t *some = thinned(ring);
     for (uint32_t asked = count > 1 ? count - 1 : 1; asked <= count + 1; asked++) {
-        uint32_t *out = exactly((2 * (size_t)asked + 3 * (size_t)ring->nodes) * sizeof *out);
-        int32_t found = gkv_ring_split(ring, keys, size, asked, out);
-        CHECK((found > 0) == (asked == count));
-        if (found > 0)
-            CHECK(out[count + 2 * (uint32_t)found - 1] == count);
-        free(out);
+        for (int all = 0; all < 2; all++) {
+            uint32_t *out = exactly((2 * (size_t)asked + 3 * ((size_t)ring->nodes + 1)) * sizeof *out);
+            int32_t found = gkv_ring_split(ring, all ? ring->owners : some, keys, size, asked, out);
+            CHECK((found > 0) == (asked == count));
+            if (found > 0)
+                CHECK(out[count + 2 * (uint32_t)found - 1] == count);
+            free(out);
+        }
         uint8_t *tokens = exactly(8 * (size_t)asked);
         CHECK((gkv_tokens(keys, size, asked, tokens) == 0) == (asked == count));
         free(tokens);
     }
+    free(some);
     free(keys);
 }
 
@@ -310,8 +324,10 @@ static void route_all(const gkv_ring *ring, const source *from, gkv_item *items,
                       chance *c)
 {
     int64_t *expires = NULL;
+    uint16_t *some = draw(c, 8) == 0 ? thinned(ring) : NULL;
+    const uint16_t *places = some != NULL ? some : ring->owners;
     uint8_t *prefix = copy_of("{\"keys\":[", PREFIX);
-    size_t owners = count < ring->nodes ? count : ring->nodes;
+    size_t owners = count < ring->nodes + 1 ? count : ring->nodes + 1; /* with nobody */
     if (with_values && draw(c, 2) == 0) {
         expires = exactly(count * sizeof *expires);
         for (uint32_t i = 0; i < count; i++)
@@ -322,10 +338,10 @@ static void route_all(const gkv_ring *ring, const source *from, gkv_item *items,
     size_t rooms[] = {full, 0, 0, draw(c, (uint32_t)full + 1)};
 
     for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
-        uint32_t *out = exactly((count + 4 * (size_t)ring->nodes) * sizeof *out);
+        uint32_t *out = exactly((count + 4 * ((size_t)ring->nodes + 1)) * sizeof *out);
         uint8_t *frames = exactly(rooms[i]);
-        int32_t found = gkv_route(ring, ring->owners, from->body, from->size, from->texts, items, count, with_values, expires,
-                                  prefix, PREFIX, out, frames, rooms[i]);
+        int32_t found = gkv_route(ring, places, from->body, from->size, from->texts, items, count, with_values, expires, prefix,
+                                  PREFIX, out, frames, rooms[i]);
         CHECK((found > 0) == (count > 0));
         uint32_t written = found > 0 ? out[count + 3 * (uint32_t)found - 1] : 0;
         CHECK(found == 0 || written > 0 || i > 0);
@@ -346,6 +362,7 @@ static void route_all(const gkv_ring *ring, const source *from, gkv_item *items,
         counts.routed++;
     }
     free(expires);
+    free(some);
     free(prefix);
 }
 

@@ -228,7 +228,7 @@ def test_read_empty_batch_has_no_parts(router: PureRouter, op: str, body: bytes)
     batch = read(router, op, body)
     check(batch, op, [], [])
     assert batch.parts == []
-    assert batch.route([], RING, CLUSTER, EPOCH) == []
+    assert batch.route([], RING.split, CLUSTER, EPOCH) == []
 
 
 @pytest.mark.parametrize("epoch", [0, 1, (1 << 31) + 1, (1 << 53) + 1])
@@ -865,7 +865,7 @@ def test_route_again_by_another_ring_and_epoch(twin: Twin, op: str, positions: l
     before = as_tuples(batch.parts)
     for nodes in (FIVE[:1], FIVE[1:], [*FIVE, Node("joined")]):
         ring = twin.ring(nodes, VNODES)
-        parts = batch.route(positions, ring, CLUSTER, 8)
+        parts = batch.route(positions, ring.split, CLUSTER, 8)
         assert as_tuples(parts) == parts_by_definition(op, keys, values, positions, ring, 8)
     assert as_tuples(batch.parts) == before
 
@@ -875,7 +875,7 @@ def test_route_again_carries_the_version_that_the_batch_has_by_then(twin: Twin, 
     keys, values = pairs(30, seed=4)
     batch = read(twin.over(), op, body_of(op, keys, values))
     batch.version = later = Version(VERSION.stamp + 1, VERSION.origin)
-    parts = batch.route(range(30), twin.ring(FIVE, VNODES), CLUSTER, EPOCH)
+    parts = batch.route(range(30), twin.ring(FIVE, VNODES).split, CLUSTER, EPOCH)
     assert as_tuples(parts) == parts_by_definition(op, keys, values, range(30), version=later)
 
 
@@ -885,7 +885,7 @@ def test_route_again_keeps_when_its_keys_expire(twin: Twin) -> None:
     batch = read(twin.over(), "set", body + b'{"key":"e","value":5,"ttl":1}]')
     ring = twin.ring(FIVE[:2], VNODES)
     for positions in ([0, 3], [1, 2, 4], [4, 0]):
-        parts = batch.route(positions, ring, CLUSTER, 8)
+        parts = batch.route(positions, ring.split, CLUSTER, 8)
         values = [b"1", b"2", b"3", b"4", b"5"]
         assert as_tuples(parts) == parts_by_definition("set", keys, values, positions, ring, 8, expires)
 
@@ -969,7 +969,7 @@ def test_render_get_of_parts_that_were_routed_again(twin: Twin) -> None:
     batch = twin.over().read("get", body_of("get", keys))
     done = answered(batch, STORE)
     again = done.pop(1).part.positions
-    for part in batch.route(again, twin.ring(FIVE[:2], VNODES), CLUSTER, 8):
+    for part in batch.route(again, twin.ring(FIVE[:2], VNODES).split, CLUSTER, 8):
         done.append(Done(part, reply([STORE.get(keys[i]) for i in part.positions])))
     assert batch.render_get(done) == answer_by_definition(keys, STORE)
 

@@ -188,7 +188,7 @@ def test_write_under_the_old_epoch_is_refused_once_a_member_has_the_new_one(tmp_
     coordinator = coordinator_of(old, cluster)
     assert write(coordinator, KEYS) == KEYS
     assert old.document == authority.document, "the refusal brought the new document"
-    ring = old.ring
+    ring = old.placement.ring
     assert ring is not None
     for node, _, keys in ring.split(KEYS):
         assert cluster.engines[node.id].read(keys, wall_ms()) == [b"1"] * len(keys)

@@ -6,6 +6,7 @@ a wall clock of its own, which stands still until it is moved.
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Versio
 from gkv.net.channel import Call
 from gkv.net.retries import Retries
 from gkv.node.service import Service
-from gkv.ring import tokens
+from gkv.ring import NO_PLACE, tokens
 from gkv.wire.ops import Effects, KeyRequest, Refused, read_request
 
 START = 1_800_000_000_000
@@ -160,10 +161,10 @@ def test_write_that_loses_with_one_key_takes_the_others_of_its_node_along(cluste
     assert cluster.asked("set") == 1 + 2 + 1
     assert get(fast, KEYS) == dict.fromkeys(KEYS, "second")
     [(_, owner_of_the_first)] = [
-        (key, node.id) for node, _, found in fast._view.ring.split(KEYS) for key in found if key == KEYS[0]
+        (key, node.id) for node, _, found in fast._view.placement.split(KEYS) for key in found if key == KEYS[0]
     ]  # type: ignore[union-attr]
     later = {key for key, (version, _) in cluster.records().items() if version == written.version}
-    assert later == {key for key in KEYS if fast._view.ring.owner(key).id == owner_of_the_first}  # type: ignore[union-attr]
+    assert later == {key for key in KEYS if fast._view.placement.primary(key).id == owner_of_the_first}  # type: ignore[union-attr]
 
 
 def test_coordinator_that_has_lost_once_is_ahead_from_then_on(cluster: Cluster) -> None:
@@ -399,6 +400,31 @@ def test_answer_to_a_write_with_other_effects_than_keys_leaves_it_open(cluster: 
     for home in cluster.homes.values():
         home.instead = lambda _request: Effects(letters).write()
     assert put(cluster.coordinator(), KEYS, 1).failed == dict.fromkeys(KEYS, KeyFailure("indeterminate"))
+
+
+def test_key_that_nobody_answers_for_fails_and_the_others_do_not(cluster: Cluster) -> None:
+    coordinator = cluster.coordinator()
+    view = coordinator._view
+    ring = view.placement.ring  # type: ignore[union-attr]
+    view.placement = replace(view.placement, primaries=ring.places([place or NO_PLACE for place in ring.owners]))
+    lost = {key for key in KEYS if ring.owner(key) == NODES[0]}
+    kept = set(KEYS) - lost
+    assert lost
+    assert kept
+    no_primary = KeyFailure("no-primary")
+    written = put(coordinator, KEYS, 1)
+    assert (written.failed, written.keys) == (dict.fromkeys(lost, no_primary), len(kept))
+    assert set(cluster.records()) == kept
+    batch = coordinator.router().read(Op.GET, json.dumps([{"key": key} for key in KEYS]).encode())
+    answers = dict(zip(KEYS, batch.answers(coordinator.read(batch)), strict=True))
+    assert answers == dict.fromkeys(lost, no_primary) | dict.fromkeys(kept, b"1")
+    body, failed = batch.render_get(coordinator.read(batch))
+    assert failed == len(lost)
+    assert "notExistedKey" not in json.loads(body)
+    assert {row["key"] for row in json.loads(body)["failedKey"]} == lost
+    for key in KEYS[:4]:
+        assert (coordinator.fetch(key) == no_primary) == (key in lost)
+        assert (coordinator.delete(key).failed == {key: no_primary}) == (key in lost)
 
 
 # -- bounds
