@@ -303,11 +303,11 @@ class OutOfRoom(EngineError):
     retryable = True
 
 
-class EngineBusy(EngineError):
-    """The engine cannot make room just now. Nothing has changed; later it can."""
+class SnapshotRunning(EngineError):
+    """What is asked for must wait until the snapshot under way is done. Nothing has changed."""
 
-    code = "unavailable"
-    title = "Not available now"
+    code = "snapshot-running"
+    title = "A snapshot of the node is running"
     retryable = True
 
 

@@ -6,8 +6,6 @@ that document, and says in the same answer how many records it holds. Only when 
 have the new member. Both are on disk before anybody hears of them, and a document found half-way at the start is taken back.
 """
 
-import fcntl
-import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +18,13 @@ from gevent.lock import BoundedSemaphore
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.errors import ChangeInProgress, ConfigError, InvalidMember, MemberConflict, Unavailable
+from gkv.files import FULL, Lock, Reserve, make_directory, replace
+from gkv.log import say
 from gkv.model import Node
 
 _WAIT_FOR_CHANGE = 5.0
+RESERVE = 1 << 20
+"""Bytes that are given up when the disk is full, so that a change of the members that has begun can be ended."""
 UP = 3.0
 """Seconds without a call from a node after which it is shown as down."""
 
@@ -56,25 +58,26 @@ class Authority:
         self._changing = BoundedSemaphore(1)  # one change of the members at a time
         self._last_call: dict[str, float] = {}
         self._lock = self._acquire()
+        self._reserve = Reserve(directory / "reserve", RESERVE)
         try:
-            document = self._read() or Document(uuid.uuid4().hex, 1)
-            self._commit(document if document.joining is None else document.abandon_join())
+            document = self._read()
+            if document is None or document.joining is not None:
+                document = Document(uuid.uuid4().hex, 1) if document is None else document.abandon_join()
+                self._write(document)
+            view.adopt(document)
+            self._reserve.keep()
         except BaseException:
             self.close()
             raise
 
-    def _acquire(self) -> int:
+    def _acquire(self) -> Lock:
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            make_directory(self._directory)
+            return Lock(self._directory / "lock")
+        except BlockingIOError:
+            raise ConfigError(f"another gkv-proxy uses the data directory {self._directory}") from None
         except OSError as error:
             raise ConfigError(f"the data directory {self._directory} cannot be used: {error.strerror}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise ConfigError(f"another gkv-proxy uses the data directory {self._directory}") from None
-        return lock
 
     def _read(self) -> Document | None:
         try:
@@ -85,19 +88,27 @@ class Authority:
             raise ConfigError(f"{self._path} cannot be read: {error}") from None
 
     def _commit(self, document: Document) -> None:
-        """Put a document into force: on disk first, then in the view. Blocks the hub for the fsyncs, a few ms."""
-        scratch = self._path.with_suffix(".new")
-        with scratch.open("w", encoding="utf-8") as file:
-            ujson.dump(document.to_json(), file, indent=2, escape_forward_slashes=False)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(self._path)
-        directory = os.open(self._directory, os.O_RDONLY)
+        """Put a document into force: on disk first, then in the view. Blocks the hub for the fsyncs, a few ms.
+
+        Raise Unavailable when it cannot be written; then it is not in force.
+        """
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            self._write(document)
+        except OSError as error:
+            say(f"{self._path} cannot be written: {error.strerror}")
+            raise Unavailable("the list of members cannot be written to the proxy's disk", retry_after=10) from error
         self._view.adopt(document)
+        self._reserve.keep()
+
+    def _write(self, document: Document) -> None:
+        """Write a document, on a full disk with the room of the reserve. Raise OSError when it cannot be done."""
+        content = ujson.dumps(document.to_json(), indent=2, escape_forward_slashes=False).encode()
+        try:
+            replace(self._path, content)
+        except OSError as error:
+            if error.errno not in FULL or not self._reserve.give_up():
+                raise
+            replace(self._path, content)
 
     @property
     def document(self) -> Document:
@@ -178,7 +189,7 @@ class Authority:
 
     def close(self) -> None:
         """Unlock the directory."""
-        os.close(self._lock)
+        self._lock.release()
 
 
 def _now_with_tls(known: Node, node: Node) -> bool:

@@ -5,7 +5,8 @@ observed since the start; a stamp far ahead of the wall clock is refused and cha
 restart once a version has been given after it; before that nothing of this coordinator's depends on it. A clock belongs to the
 thread of one event loop. Leaves to others: that no two processes use the same file; the lock of its directory is for that.
 
-The file holds the origin and a bound: no version above the bound is given before a greater bound is on the disk, and after a
+The file holds the origin and a bound, in two slots that are written in turn where they lie, so that it can be written on a full
+disk too: the greater bound is in force. No version above the bound is given before a greater bound is on the disk, and after a
 restart the clock begins above it. The bound lies at most 400 ms ahead of the wall clock, or 1 ms ahead of the clock where that
 is later, so that what a restarted clock gives is not refused by others, who tolerate 500 ms. With half of that left a native
 thread writes the next bound, five times a second at most, and `now` does not wait. When nobody has asked for 400 ms, the next
@@ -13,25 +14,27 @@ who asks waits for the disk, twice the time of an fsync.
 """
 
 import hashlib
-import os
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from gevent import Greenlet
-from gevent.threadpool import ThreadPool
 
 from gkv.errors import ConfigError, FarAhead, Unavailable
+from gkv.files import make_slots, read_slots, write_slot
 from gkv.log import say
 from gkv.model import Version
+from gkv.threads import NativeThread
 
 _WINDOW_MS = 400
 _MS = 1 << 16
 """A millisecond, in stamps."""
 _WAIT = 5.0
 """Seconds that a caller waits for the disk."""
-_FORMAT = "gkv-clock-1"
+_FORMAT = "gkv-clock-2"
+_OLD_FORMAT = "gkv-clock-1"
+"""A file of one line, which was replaced each time."""
 
 
 def wall_ms() -> int:
@@ -63,8 +66,7 @@ class Clock:
         self._extension: Greenlet | None = None  # at most one; whoever needs the bound joins it
         self._failing = False
         if path is not None:
-            # Its own thread: in the hub's pool ten slow look-ups of names would hold up every write.
-            self._threads = ThreadPool(1)
+            self._thread = NativeThread()
             self._start(path)
 
     def _start(self, path: Path) -> None:
@@ -144,8 +146,13 @@ class Clock:
         return self._extension
 
     def _keep_bound(self, bound: int) -> OSError | None:
+        path = self._path
+        assert path is not None  # noqa: S101  # without a file nothing is ever beyond the bound
+        error: OSError | None = None
         try:
-            error: OSError | None = self._threads.apply(_try_to_keep, (self._path, self._origin, bound))
+            self._thread.call(lambda: _keep(path, self._origin, bound))
+        except OSError as raised:
+            error = raised
         finally:
             self._extension = None
         if error is None:
@@ -156,43 +163,47 @@ class Clock:
         return error
 
 
-def _text(origin: int, bound: int) -> bytes:
-    body = f"{_FORMAT} {origin:016x} {bound:016x}"
+def _text(origin: int, bound: int, form: str = _FORMAT) -> bytes:
+    body = f"{form} {origin:016x} {bound:016x}"
     return f"{body} {hashlib.blake2b(body.encode(), digest_size=8).hexdigest()}\n".encode()
 
 
 def _read(path: Path) -> tuple[int, int] | None:
-    """Return origin and bound, None when there is no file. Raise ValueError for anything but what `_keep` wrote."""
+    """Return origin and bound, None when there is no file. Raise ValueError for anything but what `_keep` wrote.
+
+    A line is shorter than a sector, which disks write whole or not at all; so one that is damaged was
+    not left by a crash.
+    """
     try:
-        data = path.read_bytes()
+        slots = read_slots(path)
     except FileNotFoundError:
         return None
-    _, origin, bound, _ = data.split(b" ")
+    found = [_parse(slot, _FORMAT if len(slots) > 1 else _OLD_FORMAT) for slot in slots]
+    if len({origin for origin, _ in found}) > 1:
+        raise ValueError("the slots have two origins")
+    return max(found)
+
+
+def _parse(line: bytes, form: str) -> tuple[int, int]:
+    _, origin, bound, _ = line.split(b" ")
     found = int(origin, 16), int(bound, 16)
-    if _text(*found) != data:
+    if _text(*found, form) != line:
         raise ValueError("the checksum is wrong")
     return found
 
 
 def _keep(path: Path, origin: int, bound: int) -> None:
-    """Write the file so that a crash at any point leaves the old one or the new one. Blocks for two fsyncs."""
-    scratch = path.with_suffix(".new")
-    with scratch.open("wb") as file:
-        file.write(_text(origin, bound))
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    """Write a bound so that a crash at any point leaves the old one or the new one.
 
-
-def _try_to_keep(path: Path, origin: int, bound: int) -> OSError | None:
-    """Return what `_keep` raises: gevent prints a stack for whatever is raised in its threads."""
+    Blocks for an fdatasync, or for two fsyncs when there is no file with slots yet.
+    """
+    line = _text(origin, bound)
     try:
-        _keep(path, origin, bound)
-    except OSError as error:
-        return error
-    return None
+        slots = read_slots(path)
+    except FileNotFoundError:
+        slots = []
+    if len(slots) < 2:
+        make_slots(path, line)
+    else:
+        # Both begin alike up to the bound, whose digits sort as it does itself.
+        write_slot(path, slots.index(min(slots)), line)

@@ -8,10 +8,12 @@ Leaves to others: which node a record belongs to, and everything about HTTP.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gkv.engine.commit import CommitFigures, Commits, Pending
+from gkv.engine.backlog import Pending
+from gkv.engine.commit import CommitFigures, Commits
 from gkv.engine.engine import Engine
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
+from gkv.engine.snapshot import Snapshot
 
 __all__ = [
     "ENGINES",
@@ -21,6 +23,7 @@ __all__ = [
     "LmdbEngine",
     "MemoryEngine",
     "Pending",
+    "Snapshot",
     "open_engine",
 ]
 

@@ -7,6 +7,7 @@ An engine is used by two threads: everything but `write` and `reclaim` is called
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
+from typing import NamedTuple
 
 from gkv.model import Applied, Damage, Record, Value, Write
 
@@ -16,6 +17,22 @@ MAX_KEY = 480
 
 def no_call() -> None:
     """Do nothing: for callers of `Engine.write` whom it is all the same when the disk is waited for."""
+
+
+class StoreFigures(NamedTuple):
+    """About a data file; nothing but zeros without one."""
+
+    map_bytes: int = 0
+    """Address space that the file may fill before the map has to grow."""
+    file_bytes: int = 0
+    snapshot_seconds: float | None = None
+    """Age of the snapshot under way, None without one."""
+    refused_by_snapshot: int = 0
+    """Records whose write had to wait for the end of a snapshot."""
+    foreign_readers: int = 0
+    """Other processes' transactions that read, a second ago at most."""
+    foreign_reader_seconds: float = 0.0
+    """For how long the oldest of them has been seen."""
 
 
 class Engine(ABC):
@@ -65,15 +82,26 @@ class Engine(ABC):
         raises before.
 
         Raise OutOfRoom when the map must grow first (see `grow`), EngineFull when the disk or its bound is full and something
-        other than a tombstone is among them; then nothing has changed. Raise EngineFailed when it is unknown what is on the
+        other than a tombstone is among them, SnapshotRunning when it might not fit before a snapshot is over; then nothing has
+        changed. Raise EngineFailed when it is unknown what is on the
         disk: nothing may be acknowledged any more, and the process should end.
         """
 
-    def forget(self, keys: Sequence[str]) -> None:  # noqa: B027  # most engines keep nothing besides their records
-        """Take note that a `write` of these keys is over, whatever has become of it, and before anybody is told of it.
+    def admit(self, write: Write, waiting: int) -> None:  # noqa: B027  # most engines take whatever comes
+        """Raise EngineFull or SnapshotRunning when a write might be refused after others with `waiting` bytes.
 
-        For an engine that keeps what it has read. Called by the event loop's thread.
+        For a write of values that is acknowledged before it is on disk. Called by the event loop's thread.
         """
+
+    def begin_group(self, writes: Sequence[Write]) -> None:  # noqa: B027  # most engines keep nothing besides their records
+        """Take note that these writes are about to be handed to the writer thread, in one call of `write`.
+
+        For an engine that keeps what it has read: from now until `end_group` it must read their keys anew each time, since
+        their commit can be seen before `write` returns. Called by the event loop's thread.
+        """
+
+    def end_group(self) -> None:  # noqa: B027  # as above
+        """Take note that the group is over, whatever has become of it. Called before anybody is told of it."""
 
     @abstractmethod
     def grow(self) -> None:
@@ -89,15 +117,22 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def make_headroom(self) -> None:
-        """Get ready for a `snapshot`, during which there is no growing. Called like `grow`; raise EngineBusy during another."""
+    def begin_snapshot(self) -> None:
+        """Get ready for one snapshot, during which there is no growing, and no page that it reads is used again.
+
+        Called like `grow`, and followed by `end_snapshot` in any case. Raise SnapshotRunning during another.
+        """
 
     @abstractmethod
-    def snapshot(self, fd: int) -> None:
+    def copy_snapshot(self, fd: int) -> None:
         """Write a consistent copy to a file descriptor; called in a native thread of its own.
 
         Raise EngineError when it cannot.
         """
+
+    @abstractmethod
+    def end_snapshot(self) -> None:
+        """Take note that the copy is over, whatever has become of it. Called by the event loop's thread."""
 
     @abstractmethod
     def arc(self, first: int, last: int, after: str | None, limit: int) -> list[tuple[str, Record | Damage]]:
@@ -129,14 +164,9 @@ class Engine(ABC):
         """Bytes of the keys (as UTF-8) and values (`len`) of the live records, without overhead. O(1)."""
 
     @property
-    def map_bytes(self) -> int:
-        """Bytes of the address space that the data file may fill before it has to grow; 0 without a file. O(1)."""
-        return 0
-
-    @property
-    def file_bytes(self) -> int:
-        """Bytes of the data file on the disk; 0 without one. One system call."""
-        return 0
+    def store_figures(self) -> StoreFigures:
+        """What there is to say about the data file and those who read it. One system call."""
+        return StoreFigures()
 
     @abstractmethod
     def verify(self) -> Iterator[list[str]]:

@@ -226,11 +226,14 @@ class MemoryEngine(Engine):
         syncing()
         return taken
 
-    def make_headroom(self) -> None:
-        """Do nothing: there are no snapshots."""
+    def begin_snapshot(self) -> None:
+        raise EngineError("this engine keeps nothing on disk, so there is nothing to copy")
 
-    def snapshot(self, fd: int) -> None:
+    def copy_snapshot(self, fd: int) -> None:
         raise EngineError(f"this engine keeps nothing on disk, so there is nothing to copy to descriptor {fd}")
+
+    def end_snapshot(self) -> None:
+        """Do nothing: there are no snapshots."""
 
     # --- looking after it -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""How one transaction of the LMDB engine changes its records, and the two indices that go with them.
+"""How one transaction of the LMDB engine changes its records, and the two indices that go with
+them.
 
 No call commits or aborts, and none switches greenlets. Whatever LMDB raises goes through.
 """
@@ -15,10 +16,10 @@ from gkv.engine.record import EXPIRING, EXPIRING_BLOB, INTACT, LASTING, OVERHEAD
 from gkv.model import Applied, Effect, Record, Write
 
 TOKEN = 8
-"""Bytes of the token in front of a place; the rest is the key."""
+"""Bytes of the token in front of an address; the rest is the key."""
 VALUE_DUE, TOMBSTONE_DUE = b"v", b"t"
 DUE = 9
-"""Bytes in front of the place in an entry of `due`: which queue, and the time."""
+"""Bytes in front of the address in an entry of `due`: which queue, and the time."""
 CREATED, REPLACED, UNCHANGED, DAMAGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED, Effect.DAMAGED
 
 
@@ -33,9 +34,10 @@ class Merge:
         self.grown = 0
         """By how many bytes the keys and values of the live records have grown."""
 
-    def apply(self, write: Write, places: Sequence[bytes]) -> Applied:  # noqa: C901  # for the speed that is said below
+    def apply(self, write: Write, addresses: Sequence[bytes]) -> Applied:  # noqa: C901  # for the speed that is said below
         """Merge one write."""
-        # The loop is written out for the two usual cases, a new key and a value for a value: 3 us instead of 6.
+        # The loop is written out for the two usual cases, a new key and a value for a value: 3 us
+        # instead of 6.
         put = self._txn.put
         listed = self._listed
         now = self._now
@@ -45,14 +47,14 @@ class Merge:
         effects: list[Effect] = []
         append = effects.append
         beaten = version
-        for place, value, expires, old in zip(
-            places, write.values, write.expires or repeat(0), map(self._txn.get, places), strict=False
+        for address, value, expires, old in zip(
+            addresses, write.values, write.expires or repeat(0), map(self._txn.get, addresses), strict=False
         ):
-            seed = crc32(place)
+            seed = crc32(address)
             effect = CREATED
             if old is not None:
-                if crc32(old, seed) != INTACT or not record.intact(place, old):
-                    self._drop_damaged(place, old)
+                if crc32(old, seed) != INTACT or not record.intact(address, old):
+                    self._drop_damaged(address, old)
                     old = None  # noqa: PLW2901
                     effect = DAMAGED
                 elif old[1:17] >= version:
@@ -61,7 +63,7 @@ class Merge:
                             beaten = max(beaten, old[1:17])
                         append(UNCHANGED)
                         continue
-                    kept = record.unpack(place, old)
+                    kept = record.unpack(address, old)
                     if isinstance(kept, Record) and record.rank(kept.value, kept.expires) >= record.rank(value, expires):
                         append(UNCHANGED)
                         continue
@@ -69,80 +71,82 @@ class Merge:
                 if old is not None:
                     if self._is_live(old):
                         effect = REPLACED
-                    self._unlist(place, old)
+                    self._unlist(address, old)
                 if value is None and effect is CREATED:
                     effect = UNCHANGED
                 # What has expired on its way here is not stored only to be reclaimed.
                 left = None if 0 < expires <= now else value
-                self._list(place, record.pack(place, version, left, expires))
+                self._list(address, record.pack(address, version, left, expires))
                 append(effect)
                 continue
             if old is None:
-                put(place[TOKEN:], b"", True, True, False, listed)
-                self.grown += len(place) - TOKEN + len(value)
+                put(address[TOKEN:], b"", True, True, False, listed)
+                self.grown += len(address) - TOKEN + len(value)
             elif old[0] == VALUE:
                 effect = REPLACED
                 self.grown += len(value) + OVERHEAD - len(old)
             else:
                 if self._is_live(old):
                     effect = REPLACED
-                self._unlist(place, old)
-                put(place[TOKEN:], b"", True, True, False, listed)
-                self.grown += len(place) - TOKEN + len(value)
+                self._unlist(address, old)
+                put(address[TOKEN:], b"", True, True, False, listed)
+                self.grown += len(address) - TOKEN + len(value)
             body = head + value
-            put(place, body + crc32(body, seed).to_bytes(4, "little"))
+            put(address, body + crc32(body, seed).to_bytes(4, "little"))
             append(effect)
         return Applied(effects, int.from_bytes(beaten[:8], "big") if beaten is not version else 0)
 
     def _is_live(self, data: bytes) -> bool:
         return data[0] in LASTING or (data[0] in (EXPIRING, EXPIRING_BLOB) and record.expiry(data) > self._now)
 
-    def _list(self, place: bytes, data: bytes) -> None:
+    def _list(self, address: bytes, data: bytes) -> None:
         """Put a record, with what is kept about it."""
         if data[0] == TOMBSTONE:
-            # LMDB gives pages free only where something is deleted. With tombstones put over values of 500 bytes, a store that
-            # was emptied kept three quarters of its pages for a day, and a full disk stayed full.
-            self._txn.delete(place)
-        self._txn.put(place, data)
+            # LMDB gives pages free only where something is deleted. With tombstones put over values
+            # of 500 bytes, a store that was emptied kept three quarters of its pages for a day, and
+            # a full disk stayed full.
+            self._txn.delete(address)
+        self._txn.put(address, data)
         if data[0] != TOMBSTONE:
-            self._txn.put(place[TOKEN:], listed_as(data), db=self._listed)
-            self.grown += len(place) - TOKEN + record.value_size(data)
-        due = due_of(place, data)
+            self._txn.put(address[TOKEN:], listed_as(data), db=self._listed)
+            self.grown += len(address) - TOKEN + record.value_size(data)
+        due = due_of(address, data)
         if due:
             self._txn.put(due, b"", db=self._due)
 
-    def _unlist(self, place: bytes, data: bytes) -> None:
+    def _unlist(self, address: bytes, data: bytes) -> None:
         """Take away what is kept about an intact record that is about to be replaced."""
         if data[0] != TOMBSTONE:
-            self._txn.delete(place[TOKEN:], db=self._listed)
-            self.grown -= len(place) - TOKEN + record.value_size(data)
-        due = due_of(place, data)
+            self._txn.delete(address[TOKEN:], db=self._listed)
+            self.grown -= len(address) - TOKEN + record.value_size(data)
+        due = due_of(address, data)
         if due:
             self._txn.delete(due, db=self._due)
 
-    def _drop_damaged(self, place: bytes, data: bytes) -> None:
+    def _drop_damaged(self, address: bytes, data: bytes) -> None:
         """Take away what is kept about a record whose bytes cannot be trusted.
 
-        Of a tombstone the entry in `due` stays, as its time is not known; `take` drops it when it comes up.
+        Of a tombstone the entry in `due` stays, as its time is not known; `reclaim` drops it when
+        it comes up.
         """
-        expires = self._txn.pop(place[TOKEN:], db=self._listed)
+        expires = self._txn.pop(address[TOKEN:], db=self._listed)
         if expires is not None:
-            self.grown -= len(place) - TOKEN + record.value_size(data)
+            self.grown -= len(address) - TOKEN + record.value_size(data)
             if expires:
-                self._txn.delete(VALUE_DUE + expires + place, db=self._due)
+                self._txn.delete(VALUE_DUE + expires + address, db=self._due)
 
-    def take(self, entry: bytes) -> None:
+    def reclaim(self, entry: bytes) -> None:
         """Do what is due by this entry; drop it alone, if its record has changed or is damaged."""
-        place = entry[DUE:]
-        data = self._txn.get(place)
-        if data is None or not record.intact(place, data) or due_of(place, data) != entry:
+        address = entry[DUE:]
+        data = self._txn.get(address)
+        if data is None or not record.intact(address, data) or due_of(address, data) != entry:
             self._txn.delete(entry, db=self._due)
         elif data[0] == TOMBSTONE:
-            self._unlist(place, data)
-            self._txn.delete(place)
+            self._unlist(address, data)
+            self._txn.delete(address)
         else:
-            self._unlist(place, data)
-            self._list(place, record.pack(place, data[1:17], None, record.expiry(data)))
+            self._unlist(address, data)
+            self._list(address, record.pack(address, data[1:17], None, record.expiry(data)))
 
 
 def listed_as(data: bytes) -> bytes:
@@ -150,14 +154,14 @@ def listed_as(data: bytes) -> bytes:
     return b"" if data[0] in LASTING else data[17:25]
 
 
-def due_of(place: bytes, data: bytes) -> bytes:
+def due_of(address: bytes, data: bytes) -> bytes:
     """Return the entry of an intact record in `due`, or nothing for one that stays for ever.
 
-    A tombstone is as old as its version or its expiry, the same on every replica: were it as old as its arrival, two replicas
-    could hand it to each other for ever.
+    A tombstone is as old as its version or its expiry, the same on every replica: were it as old as
+    its arrival, two replicas could hand it to each other for ever.
     """
     if data[0] in LASTING:
         return b""
     if data[0] == TOMBSTONE:
-        return TOMBSTONE_DUE + (data[17:25] if any(data[17:25]) else b"\0\0" + data[1:7]) + place
-    return VALUE_DUE + data[17:25] + place
+        return TOMBSTONE_DUE + (data[17:25] if any(data[17:25]) else b"\0\0" + data[1:7]) + address
+    return VALUE_DUE + data[17:25] + address

@@ -4,9 +4,10 @@ Pure functions over bytes. A record is
 
     kind (1) | version (16) | expires (8, big-endian) | value | CRC-32 (4, little-endian)
 
-where the value of a blob is its media type, a newline and its data. The checksum covers the place (the key that the record lies
-under) and everything before itself. As it stands last and in the order in which CRC-32 shifts its bits, the checksum of a whole
-record is one constant: a check takes one call and no slice.
+where the value of a blob is its media type, a newline and its data. The checksum covers the address
+(the key that the record lies under) and everything before itself. As it stands last and in the
+order in which CRC-32 shifts its bits, the checksum of a whole record is one constant: a check takes
+one call and no slice.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,8 +16,8 @@ from zlib import crc32
 from gkv.model import Blob, Damage, Record, Value, Version
 
 VALUE, EXPIRING, TOMBSTONE, BLOB, EXPIRING_BLOB = 1, 2, 3, 4, 5
-"""The kinds. A value that never expires has one of its own, so that `values` need not look at its expiry. A number that is not
-known is damage."""
+"""The kinds. A value that never expires has one of its own, so that `values` need not look at its
+expiry. A number that is not known is damage."""
 LASTING = (VALUE, BLOB)
 """The kinds of what never expires and is no tombstone."""
 
@@ -30,11 +31,11 @@ INTACT = 0x2144DF1C
 DAMAGED = Damage.DAMAGED
 
 
-def pack(place: bytes, version: bytes, value: Value | None, expires: int) -> bytes:
-    """Return the bytes to be stored under a place; the version in its 16 bytes. About 0.7 us.
+def pack(address: bytes, version: bytes, value: Value | None, expires: int) -> bytes:
+    """Return the bytes to be stored under an address; the version in its 16 bytes. About 0.7 us.
 
-    >>> pack(b"place", bytes(16), b"1", 0).hex()
-    '0100000000000000000000000000000000000000000000000031062a0382'
+    >>> pack(b"key", bytes(16), b"1", 0).hex()
+    '0100000000000000000000000000000000000000000000000031719980a6'
     """
     if value is None:
         body = b"\x03" + version + expires.to_bytes(8, "big")
@@ -45,7 +46,7 @@ def pack(place: bytes, version: bytes, value: Value | None, expires: int) -> byt
         body = b"\x02" + version + expires.to_bytes(8, "big") + value
     else:
         body = head(version) + value
-    return body + crc32(body, crc32(place)).to_bytes(4, "little")
+    return body + crc32(body, crc32(address)).to_bytes(4, "little")
 
 
 def head(version: bytes) -> bytes:
@@ -56,9 +57,9 @@ def head(version: bytes) -> bytes:
 _NEVER = bytes(8)
 
 
-def intact(place: bytes, data: bytes) -> bool:
-    """Return whether these bytes are what `pack` made for this place."""
-    return crc32(data, crc32(place)) == INTACT and len(data) >= OVERHEAD and VALUE <= data[0] <= EXPIRING_BLOB
+def intact(address: bytes, data: bytes) -> bool:
+    """Return whether these bytes are what `pack` made for this address."""
+    return crc32(data, crc32(address)) == INTACT and len(data) >= OVERHEAD and VALUE <= data[0] <= EXPIRING_BLOB
 
 
 def expiry(data: bytes) -> int:
@@ -71,9 +72,9 @@ def value_size(data: bytes) -> int:
     return max(0, len(data) - OVERHEAD)
 
 
-def unpack(place: bytes, data: bytes, now: int = 0) -> Record | Damage:
+def unpack(address: bytes, data: bytes, now: int = 0) -> Record | Damage:
     """Read a record; as a tombstone if it has expired by `now`."""
-    if not intact(place, data):
+    if not intact(address, data):
         return DAMAGED
     expires = expiry(data)
     dead = data[0] == TOMBSTONE or 0 < expires <= now
@@ -88,15 +89,15 @@ def _value(data: bytes) -> Value:
     return Blob(data[end + 1 : -4], data[HEADER:end].decode("ascii"))
 
 
-def values(places: Sequence[bytes], stored: Iterable[bytes | None], now: int) -> list[Value | Damage | None]:
+def values(addresses: Sequence[bytes], stored: Iterable[bytes | None], now: int) -> list[Value | Damage | None]:
     """Return the live values of a batch. About 0.4 us a record of 100 bytes."""
     # Written out for speed: a call for each record would take as long as all that is done here.
     found: list[Value | Damage | None] = []
     append = found.append
-    for place, data in zip(places, stored, strict=True):
+    for address, data in zip(addresses, stored, strict=True):
         if data is None:
             append(None)
-        elif crc32(data, crc32(place)) != INTACT:
+        elif crc32(data, crc32(address)) != INTACT:
             append(DAMAGED)
         elif data[0] == VALUE:
             append(data[25:-4])
@@ -105,7 +106,7 @@ def values(places: Sequence[bytes], stored: Iterable[bytes | None], now: int) ->
         elif data[0] == TOMBSTONE:
             append(None)
         else:
-            whole = unpack(place, data, now)
+            whole = unpack(address, data, now)
             append(whole if isinstance(whole, Damage) else whole.value)
     return found
 
@@ -113,9 +114,9 @@ def values(places: Sequence[bytes], stored: Iterable[bytes | None], now: int) ->
 def rank(value: Value | None, expires: int) -> tuple[bool, bool, int, bool, str, bytes]:
     """Return what orders records of one version: the one with the greater rank stays.
 
-    A tombstone that was written is the greatest, then the greater expiry, then a tombstone (what is left of a value that has
-    expired), then a blob, the one with the greater type, then the greater value. Nothing in it depends on the time of the
-    merge, so the order of merges does not matter.
+    A tombstone that was written is the greatest, then the greater expiry, then a tombstone (what is
+    left of a value that has expired), then a blob, the one with the greater type, then the greater
+    value. Nothing in it depends on the time of the merge, so the order of merges does not matter.
 
     >>> rank(None, 0) > rank(b"2", 0) > rank(b"1", 0) > rank(None, 8) > rank(b"3", 8) > rank(b"3", 7)
     True

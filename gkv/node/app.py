@@ -7,7 +7,7 @@ from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import ANY_BYTES, Request, Response, Routes
 from gkv.api.operation import Answer, Content, Operation, Unlisted
-from gkv.errors import EngineBusy, EngineError, EngineFailed, NotSupported, SyntaxProblem
+from gkv.errors import EngineError, EngineFailed, NotSupported, SnapshotRunning, SyntaxProblem, Unavailable
 from gkv.net.admission import MEMBERS
 from gkv.net.sender import LENGTHS, MAX_REQUEST_IDS, PATH, REQUEST_IDS
 
@@ -23,7 +23,7 @@ SNAPSHOT = Operation(
         )
     },
     "One at a time; a node that keeps its records in memory has none.",
-    problems=(NotSupported, EngineError, EngineBusy, EngineFailed),
+    problems=(NotSupported, EngineError, SnapshotRunning, EngineFailed, Unavailable),
 )
 
 

@@ -1,105 +1,166 @@
 """A copy of a running node's records, as a stream of bytes.
 
-The engine writes it from a native thread into a pipe, which bounds what lies between it and a slow reader; the event loop reads
-the pipe. One at a time: while one is on its way the engine cannot use again the pages that it may still read.
+The engine writes it from a native thread into a pipe, which bounds what lies between it and a slow
+reader; the event loop reads the pipe. One at a time: while one is on its way the engine cannot use
+again the pages that it may still read, and the data file grows with every write. So a reader that
+takes next to nothing, or nothing any more, is cut off.
 """
 
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from time import monotonic
 
 import gevent
 from gevent.os import make_nonblocking, nb_read
 
-from gkv.errors import NotSupported, Unavailable
+from gkv import background
+from gkv.api.metrics import Figure, figure
+from gkv.engine import Snapshot
+from gkv.errors import EngineError, NotSupported, SnapshotRunning, Unavailable
+from gkv.log import say
 
 PIPE = 1 << 20
 """Bytes; the most that an unprivileged process may have by default."""
+GRACE = 30.0
+"""Seconds of waiting for the reader after which it is judged, again and again."""
+FLOOR = 64 << 10
+"""Bytes a second that it must have taken in them: a store of 20 GB would be on its way for four
+days."""
 _PIECE = 1 << 18
+_LOOK_EVERY = 1.0
 
 
 class Backup:
-    """Begins copies.
+    """Begins copies."""
 
-    `write` writes one to a file descriptor, which it leaves open, and switches greenlets; it is None when nothing is on a disk.
-    """
-
-    def __init__(self, write: Callable[[int], None] | None) -> None:
-        self._write = write
+    def __init__(self, begin: Callable[[int], Snapshot] | None, grace: float = GRACE) -> None:
+        """`begin` begins to write a copy to a file descriptor, as `Commits.snapshot`; None when
+        nothing is on a disk.
+        """
+        self._begin = begin
+        self._grace = grace
         self._running = False
+        self._cut = 0
 
     def begin(self) -> Iterator[bytes]:
-        """Begin a copy and return its pieces. Raise NotSupported, Unavailable, or what the engine raises before the first byte.
+        """Begin a copy and return its pieces.
 
+        Raise NotSupported, SnapshotRunning, or what the engine raises before the first byte.
         Whatever is raised between two pieces means that the copy is of no use. Switches greenlets.
         """
-        if self._write is None:
+        if self._begin is None:
             raise NotSupported("this node keeps its records in memory; there is nothing to copy")
         if self._running:
-            raise Unavailable("another snapshot of this node is on its way", retry_after=10)
+            raise SnapshotRunning("another snapshot of this node is on its way", retry_after=10)
         self._running = True
-        pieces = self._pieces(self._write)
         try:
-            first = next(pieces)
+            return _Stream(self._begin, self._grace, self._ended)
         except BaseException:
             self._running = False
             raise
-        return _Stream(first, pieces, self)
 
-    def ended(self) -> None:
-        """Let the next one begin."""
+    def _ended(self, was_cut: bool) -> None:
         self._running = False
+        self._cut += was_cut
 
-    def _pieces(self, write: Callable[[int], None]) -> Iterator[bytes]:
-        reading, writing = os.pipe()
-        with suppress(OSError):
-            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
-        make_nonblocking(reading)
-
-        def copy() -> None:
-            try:
-                write(writing)
-            finally:
-                os.close(writing)
-
-        copying = gevent.spawn(_result, copy)
-        try:
-            while piece := nb_read(reading, _PIECE):
-                yield piece
-        finally:
-            os.close(reading)  # a copy that nobody reads any more ends at its next write
-            error = copying.get()
-        if error is not None:
-            raise error
+    def figures(self) -> Iterator[Figure]:
+        """Yield what /metrics says about copies."""
+        yield figure("gkv_snapshots_cut_total", "Snapshots that were cut off because their reader took too little", self._cut)
 
 
 class _Stream(Iterator[bytes]):
-    """The pieces, and the note that the copy has ended, whichever way."""
+    """The pieces of one copy, from the first one on, which it waits for when it is made."""
 
-    def __init__(self, first: bytes, rest: Iterator[bytes], backup: Backup) -> None:
-        self._first: bytes | None = first
-        self._rest = rest
-        self._backup = backup
+    def __init__(self, begin: Callable[[int], Snapshot], grace: float, ended: Callable[[bool], None]) -> None:
+        self._grace = grace
+        self._ended = ended
+        self._over = False
+        self._error: Unavailable | None = None
+        """Why the reader was cut off."""
+        self._waited = 0.0
+        """Seconds of waiting for the reader since it was judged last, and the bytes that it has
+        taken in them."""
+        self._taken = 0
+        self._handed: float | None = None
+        """When the reader was given a piece that it has not come back from; None while the disk is
+        waited for."""
+        self._reading, writing = os.pipe()
+        try:
+            with suppress(OSError):
+                fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
+            make_nonblocking(self._reading)
+            self._snapshot = begin(writing)
+        except BaseException:
+            os.close(writing)
+            os.close(self._reading)
+            raise
+        try:
+            self._first: bytes | None = self._read()
+        except BaseException:
+            self.close()  # again, if it was the copy that ended
+            raise
+        self._handed = monotonic()
+        self._judging = background.start("the watch over a snapshot's reader", self._keep_judging)
 
     def __next__(self) -> bytes:
+        if self._handed is not None:
+            self._waited += monotonic() - self._handed
+            self._handed = None
         if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        return next(self._rest)
+            piece, self._first = self._first, None
+        elif self._error is not None:
+            raise self._error
+        else:
+            piece = self._read()
+        if not piece:
+            raise StopIteration
+        self._taken += len(piece)
+        self._handed = monotonic()
+        return piece
+
+    def _read(self) -> bytes:
+        """Return the next piece, b"" after the last one of a whole copy."""
+        piece: bytes = nb_read(self._reading, _PIECE)
+        if not piece:
+            self._end()
+        return piece
+
+    def _keep_judging(self) -> None:
+        while not self._over:
+            gevent.sleep(min(_LOOK_EVERY, self._grace / 4))
+            self._judge()
+
+    def _judge(self) -> None:
+        """Cut the reader off when it has taken too little."""
+        now = monotonic()
+        waited = self._waited + (0.0 if self._handed is None else now - self._handed)
+        if waited < self._grace:
+            return
+        if self._taken < FLOOR * waited and self._handed is not None:
+            self._error = Unavailable(f"the reader of the snapshot took {self._taken / waited:.0f} bytes a second")
+            say(f"a snapshot is cut off: its reader took {self._taken} bytes in {waited:.0f} s, less than {FLOOR} a second")
+            with suppress(EngineError):  # the copy has no reader any more, and says so
+                self._end()
+        self._waited, self._taken = 0.0, 0
+        if self._handed is not None:
+            self._handed = now
+
+    def _end(self) -> None:
+        """End the copy, and let the next one begin; raise what the copy raised. Doing so twice is
+        fine. Switches greenlets.
+        """
+        if self._over:
+            return
+        self._over = True
+        os.close(self._reading)  # a copy that nobody reads any more ends at its next write
+        try:
+            self._snapshot.end()
+        finally:
+            self._ended(self._error is not None)
 
     def close(self) -> None:
-        """End the copy. Switches greenlets."""
-        try:
-            self._rest.close()  # type: ignore[attr-defined]  # it is a generator
-        finally:
-            self._backup.ended()
-
-
-def _result(call: Callable[[], None]) -> Exception | None:
-    """Return what a call raises: gevent would print it as well."""
-    try:
-        call()
-    except Exception as error:  # noqa: BLE001  # raised again by whoever reads the copy
-        return error
-    return None
+        """End the copy, whole or not. Switches greenlets."""
+        with suppress(EngineError):  # who closes it early knows that it is not whole
+            self._end()

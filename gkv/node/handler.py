@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from gkv.cluster.document import Document
-from gkv.errors import EngineFull, GkvError, Overloaded, Unavailable
+from gkv.errors import EngineFull, GkvError, Overloaded, SnapshotRunning, Unavailable
 from gkv.model import NodeRefusal
 from gkv.wire.ops import NodeAnswer, Refused
 
@@ -17,7 +17,7 @@ _BY_CODE: Mapping[str, NodeRefusal] = {
     EngineFull.code: NodeRefusal.FULL,
     Unavailable.code: NodeRefusal.BUSY,
     Overloaded.code: NodeRefusal.BUSY,
-    NodeRefusal.SNAPSHOT_RUNNING.value: NodeRefusal.SNAPSHOT_RUNNING,
+    SnapshotRunning.code: NodeRefusal.SNAPSHOT_RUNNING,
 }
 """By the code of an error after which nothing has changed; after any other one that is not known."""
 

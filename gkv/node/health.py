@@ -48,13 +48,27 @@ class Health:
     def figures(self, settings: Settings, commits: Commits) -> Iterator[Figure]:
         """Yield what /metrics says about the engine."""
         engine, done = self._engine, commits.figures()
+        store = engine.store_figures
         kind = [((settings.engine, settings.durability if engine.durable else "none"), 1.0)]
         yield Figure("gkv_engine_info", "Where the records lie", ("engine", "durability"), kind)
         yield figure("gkv_engine_keys", "Keys with a value", engine.live)
         yield figure("gkv_engine_tombstones", "Keys of which only their deletion or expiry is remembered", engine.tombstones)
         yield figure("gkv_engine_live_bytes", "Bytes of all keys and values, without overhead", engine.size)
-        yield figure("gkv_engine_map_bytes", "Bytes that the data file may have before its map grows", engine.map_bytes)
-        yield figure("gkv_engine_file_bytes", "Bytes of the data file", engine.file_bytes)
+        yield figure("gkv_engine_map_bytes", "Bytes that the data file may have before its map grows", store.map_bytes)
+        yield figure("gkv_engine_file_bytes", "Bytes of the data file", store.file_bytes)
+        yield figure("gkv_snapshot_running", "Whether a snapshot is on its way", store.snapshot_seconds is not None)
+        yield figure("gkv_snapshot_age_seconds", "Time since it began, 0 without one", store.snapshot_seconds or 0.0)
+        yield figure(
+            "gkv_snapshot_refused_records_total",
+            "Records not written for want of room beside a snapshot",
+            store.refused_by_snapshot,
+        )
+        yield figure(
+            "gkv_engine_foreign_readers", "Transactions of other processes that read the data file", store.foreign_readers
+        )
+        yield figure(
+            "gkv_engine_foreign_reader_seconds", "For how long the oldest of them has read", store.foreign_reader_seconds
+        )
         yield figure("gkv_engine_damaged_records", "Damaged records that the check after an unclean stop found", self._problems)
         yield figure("gkv_engine_commits_total", "Commits, each with the writes of one group", done.commits)
         yield figure("gkv_engine_commit_seconds_total", "Time of all commits together", done.seconds)

@@ -28,7 +28,7 @@ class Membership:
 
     def _settled_count(self) -> NodeAnswer:
         def settled() -> NodeAnswer:
-            self._commits.settle(monotonic() + COMMIT_WITHIN)
+            self._commits.flush(monotonic() + COMMIT_WITHIN)
             return Held(self._engine.live)
 
         return or_refused(settled)

@@ -96,6 +96,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     def figures() -> Iterator[Figure]:
         yield from shared_figures("node", view, server, app.access, coordinator, exchanges)
         yield from health.figures(settings, commits)
+        yield from backup.figures()
 
     app.access.follow(reload, server, exchanges)
     watch(app, server, figures, reload)

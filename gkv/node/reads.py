@@ -78,7 +78,7 @@ class Reads:
             return or_refused(read)
 
         def wait_for_it() -> NodeAnswer:
-            pending.wait(monotonic() + COMMIT_WITHIN)
+            pending.wait_for_reading(monotonic() + COMMIT_WITHIN)
             return read()
 
         return lambda: or_refused(wait_for_it)

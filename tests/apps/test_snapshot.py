@@ -12,9 +12,10 @@ import pytest
 
 from gkv.api.http import render_unread
 from gkv.engine import LmdbEngine, MemoryEngine
-from gkv.errors import EngineError
+from gkv.errors import EngineError, Unavailable
 from gkv.model import Version, Write
 from gkv.net.server import Server, ServerLimits, listen
+from gkv.node.backup import Backup
 from gkv.ring import tokens
 from tests.apps.connection import Client, GoneError
 
@@ -204,6 +205,58 @@ def test_writes_are_acknowledged_while_a_copy_waits_for_its_reader(house, connec
     assert house.read(["new19"]) == [b"19"]
 
 
+# -- a slow reader
+
+
+def test_writes_of_many_times_the_store_go_on_while_a_copy_waits_for_its_reader(house, connect):
+    before = house.engine.store_figures.map_bytes
+    client = connect()
+    client.send(GET)
+    assert client.read().status == 200
+    written = 0
+    while written < 2 * before:  # none of it can use a page that the copy may still read
+        written += 40 * 100_000
+        house.put({f"key{i}": b"%d" % written + bytes(100_000) for i in range(40)})
+    assert house.engine.store_figures.snapshot_seconds > 0
+    assert house.engine.store_figures.refused_by_snapshot == 0
+    rest_of(client)
+    wait_until(lambda: house.engine.store_figures.snapshot_seconds is None)
+
+
+def figures(backup: Backup) -> dict[str, float]:
+    return {one.name: next(iter(one.samples))[1] for one in backup.figures()}
+
+
+@pytest.mark.parametrize("takes", [0, 3])
+def test_reader_that_takes_next_to_nothing_is_cut_off_with_a_line_and_the_next_one_works(house, takes, capfd):
+    backup = Backup(house.commits.snapshot, grace=0.2)
+    stream = backup.begin()
+    for _ in range(takes):
+        next(stream)
+    wait_until(lambda: house.engine.store_figures.snapshot_seconds is None)
+    assert figures(backup) == {"gkv_snapshots_cut_total": 1}
+    assert capfd.readouterr().err.count("a snapshot is cut off: its reader took") == 1
+    with pytest.raises(Unavailable):
+        list(stream)
+    stream.close()
+    again = backup.begin()
+    assert sum(map(len, again)) > 1_000_000
+    again.close()
+    assert figures(backup) == {"gkv_snapshots_cut_total": 1}
+
+
+def test_reader_that_takes_enough_is_not_cut_off_however_long_it_takes(house):
+    backup = Backup(house.commits.snapshot, grace=0.3)
+    stream = backup.begin()
+    size = 0
+    for piece in stream:
+        size += len(piece)
+        gevent.sleep(0.1)  # all of it takes longer than the grace, at some megabytes a second
+    stream.close()
+    assert size > 1_000_000
+    assert figures(backup) == {"gkv_snapshots_cut_total": 0}
+
+
 # -- when there is none
 
 
@@ -224,16 +277,16 @@ def test_snapshot_takes_no_parameters_and_no_other_method(house):
 
 
 def test_copy_that_fails_before_its_first_byte_is_an_error_and_the_next_one_works(house, tmp_path):
-    snapshot = house.engine.snapshot
+    snapshot = house.engine.copy_snapshot
 
     def refuse(_fd: int) -> None:
         raise EngineError("the disk cannot be read")
 
-    house.engine.snapshot = refuse
+    house.engine.copy_snapshot = refuse
     for _ in range(2):
         answer = house.client("GET", "/v1/snapshot")
         assert (answer.status, answer.json()["type"]) == (503, "urn:gkv:problem:engine")
-    house.engine.snapshot = snapshot
+    house.engine.copy_snapshot = snapshot
     assert opened(house.client("GET", "/v1/snapshot").body, tmp_path / "copy", house) == EXPECTED
 
 
@@ -242,7 +295,7 @@ def test_copy_that_fails_on_its_way_never_passes_for_whole(house, connect, capfd
         os.write(fd, b"x" * 100_000)
         raise EngineError("the disk cannot be read any more")
 
-    house.engine.snapshot = break_off
+    house.engine.copy_snapshot = break_off
     client = connect()
     client.send(GET)
     with pytest.raises(GoneError):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import signal
 import threading
@@ -273,6 +274,25 @@ def test_backup_that_was_taken_while_serving_is_restored_into_empty_directories(
 def restore(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("left", ["half", "8 kB", "all but 4 kB", "nothing"])
+def test_node_whose_data_file_was_cut_off_ends_with_1_and_says_what_is_wrong(system: System, left: str) -> None:
+    proxy, [node] = system.cluster(1)
+    fill(proxy)
+    node.signal(signal.SIGTERM)
+    assert node.ended() == 0
+    file = system.directory / "gkv-data" / str(node.port) / "data.mdb"
+    size = file.stat().st_size
+    content = file.read_bytes()[: {"half": size // 2, "8 kB": 8192, "all but 4 kB": size - 4096, "nothing": 0}[left]]
+    file.write_bytes(content)
+    again = system.start("node", str(node.port), "--proxy", f"http://127.0.0.1:{proxy.port}")
+    assert again.ended() == 1
+    assert re.search(
+        rf"{re.escape(str(file.relative_to(system.directory)))} is (cut off: it has \d+ bytes|empty)", again.stderr
+    )
+    assert "put a whole snapshot of this node in its place" in again.stderr
+    assert file.read_bytes() == content
 
 
 def test_proxy_has_no_snapshot(system: System) -> None:

@@ -14,7 +14,7 @@ from gkv.api.openapi import render
 from gkv.api.operation import Answer, Content, Operation, Parameter, Unlisted
 from gkv.cluster.view import View
 from gkv.coordinator import Clock, Coordinator, Exchanges
-from gkv.errors import EngineBusy, EngineFailed, InvalidParameter, NotSupported, Unavailable
+from gkv.errors import EngineFailed, InvalidParameter, NotSupported, SnapshotRunning, Unavailable
 from gkv.node.app import build_app as build_node
 from gkv.proxy.app import build_app as build_proxy
 from gkv.wire.client import Limits
@@ -112,7 +112,7 @@ def test_document_says_who_is_let_in(document: dict[str, Any]) -> None:
 
 
 def test_every_503_says_when_to_come_back_as_is_described() -> None:
-    for error in (EngineBusy("x"), Unavailable("x"), EngineFailed("x")):
+    for error in (SnapshotRunning("x"), Unavailable("x"), EngineFailed("x")):
         assert render_problem(error, "id").headers == {"Retry-After": "1"}
     assert render_problem(Unavailable("x", retry_after=10), "id").headers == {"Retry-After": "10"}
     assert render_problem(NotSupported("x"), "id").headers == {}

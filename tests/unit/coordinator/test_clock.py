@@ -1,5 +1,6 @@
 """The hybrid logical clock: over steps of the wall clock, restarts, crashes, slow and failing disks."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -58,8 +59,8 @@ def settle(clock: Clock) -> None:
 
 def bound(path: Path) -> int:
     """Return the bound on the disk. Uses nothing of the module's, of which some may be made to fail just then."""
-    _, _, bound, _ = path.read_bytes().split(b" ")
-    return int(bound, 16)
+    data = path.read_bytes()
+    return max(int(line.split(b" ")[2], 16) for line in (data[:4096], data[4096:]))
 
 
 class Disk:
@@ -215,29 +216,58 @@ def test_every_version_lies_within_the_bound_on_the_disk_when_it_is_given(path: 
     settle(clock)
 
 
-def test_file_is_forced_to_the_disk_before_it_is_renamed_and_the_directory_after(
+def test_bound_is_on_the_disk_where_it_lies_before_a_version_is_given(
     path: Path, wall: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(path, wall=wall)
     steps: list[str] = []
-    fsync, replace = os.fsync, Path.replace
+    pwrite, fdatasync = os.pwrite, os.fdatasync
 
-    def traced_fsync(fd: int) -> None:
-        name = Path(f"/proc/self/fd/{fd}").readlink().name
-        steps.append(f"fsync {name}")
-        fsync(fd)
+    def traced_pwrite(fd: int, data: bytes, at: int) -> int:
+        steps.append(f"write {Path(f'/proc/self/fd/{fd}').readlink().name} at {at}")
+        return pwrite(fd, data, at)
 
-    def traced_replace(self: Path, target: Path) -> Path:
-        assert self.read_bytes().endswith(b"\n")
-        steps.append(f"rename {self.name}")
-        return replace(self, target)
+    def traced_sync(fd: int) -> None:
+        fdatasync(fd)
+        steps.append(f"sync {Path(f'/proc/self/fd/{fd}').readlink().name}")
 
-    monkeypatch.setattr(os, "fsync", traced_fsync)
-    monkeypatch.setattr(Path, "replace", traced_replace)
-    clock.now()
-    steps.append("given")
-    assert steps == ["fsync clock.new", "rename clock.new", f"fsync {path.parent.name}", "given"]
+    monkeypatch.setattr(os, "pwrite", traced_pwrite)
+    monkeypatch.setattr(os, "fdatasync", traced_sync)
+    before = path.stat()
+    for turn in range(3):
+        clock.now()
+        steps.append("given")
+        settle(clock)
+        assert steps[:3] == [f"write clock at {turn % 2 * 4096}", "sync clock", "given"]
+        assert steps.count("given") == 1
+        steps.clear()
+        wall.now += 1_000
+    after = path.stat()
+    assert (before.st_ino, before.st_blocks, before.st_size) == (after.st_ino, after.st_blocks, after.st_size)
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_bound_before_the_last_one_is_still_there_while_the_last_one_is_written(path: Path, wall: Wall, slot: int) -> None:
+    clock = Clock(path, wall=wall)
+    for _ in range(2 + slot):
+        wall.now += 1_000
+        clock.now()
+        settle(clock)
+    data = path.read_bytes()
+    bounds = [int(line.split(b" ")[2], 16) for line in (data[:4096], data[4096:])]
+    assert sorted(bounds) == [(wall.now - 600) * MS, (wall.now + 400) * MS]
+
+
+def test_file_of_the_version_before_is_read_and_written_anew(path: Path, wall: Wall) -> None:
+    old = b"gkv-clock-1 00000000000000a1 018bcfe568630000 "
+    path.write_bytes(old + hashlib.blake2b(old[:-1], digest_size=8).hexdigest().encode() + b"\n")
+    clock = Clock(path, wall=wall)
+    assert clock.origin == 0xA1
+    assert clock.now().stamp > 0x018BCFE568630000
     settle(clock)
+    assert path.stat().st_size == 8192
+    again = Clock(path, wall=wall)
+    assert (again.origin, again.now().stamp > bound(path) - 400 * MS) == (0xA1, True)
 
 
 def test_scratch_file_of_a_crash_is_not_read(path: Path, wall: Wall) -> None:
@@ -254,7 +284,8 @@ def test_damaged_file_is_refused_with_its_path_and_left_alone(path: Path, wall: 
     clock.now()
     settle(clock)
     intact = path.read_bytes()
-    flipped = [intact[:i] + bytes([byte ^ 1 << bit]) + intact[i + 1 :] for i, byte in enumerate(intact) for bit in range(8)]
+    places = [*range(80), *range(4096, 4176), 100, 2000, 4095, 8191]
+    flipped = [intact[:i] + bytes([intact[i] ^ 1 << bit]) + intact[i + 1 :] for i in places for bit in range(8)]
     for damaged in [b"", intact[:-1], intact + b"\n", intact * 2, b"\0" * len(intact), intact.upper(), *flipped]:
         path.write_bytes(damaged)
         with pytest.raises(ConfigError, match="is damaged") as caught:

@@ -15,7 +15,7 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import Clock, Coordinator, Exchanges, Written
 from gkv.engine import Commits, MemoryEngine
-from gkv.errors import EngineError, EngineFailed, EngineFull, GkvError, TooLarge, Unavailable
+from gkv.errors import EngineFailed, EngineFull, GkvError, SnapshotRunning, TooLarge, Unavailable
 from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Version
 from gkv.net.channel import Call
 from gkv.net.retries import Retries
@@ -325,15 +325,9 @@ def test_refusal_that_nobody_knows_is_not_retryable(cluster: Cluster, refused: s
     assert put(cluster.coordinator(), KEYS, 1).failed == dict.fromkeys(KEYS, KeyFailure("refused", retryable=False))
 
 
-class SnapshotRuns(EngineError):
-    """No room, and none can be made just now."""
-
-    code = "snapshot-running"
-
-
 def test_write_that_a_snapshot_leaves_no_room_for_is_refused_by_a_code_of_its_own(cluster: Cluster) -> None:
     for home in cluster.homes.values():
-        home.fail(SnapshotRuns("no room"))
+        home.fail(SnapshotRunning("no room"))
     assert put(cluster.coordinator(), KEYS, 1).failed == dict.fromkeys(KEYS, KeyFailure("snapshot-running"))
 
 

@@ -1,12 +1,15 @@
 """The cache of read values: its bound, and that nobody is given an older value than one who knows of a write may expect."""
 
+import threading
 import time
 
+import gevent
 import pytest
 
 from gkv import ring
 from gkv.engine import Commits, LmdbEngine
 from gkv.engine.cache import Cache
+from gkv.errors import EngineFull
 from gkv.model import Version, Write
 
 ENTRY = 250 + 1 + 10
@@ -17,12 +20,23 @@ def test_cache_gives_what_was_put_and_none_for_the_rest():
     cache = Cache(10_000)
     cache.put([("a", b"1"), ("b", b"2")])
     assert cache.get(["b", "x", "a", "b"]) == [b"2", None, b"1", b"2"]
-    cache.forget(["a", "x", "a"])
-    assert cache.get(["a", "b"]) == [None, b"2"]
     assert cache.check() == []
 
 
-def test_cache_keeps_what_it_has_until_it_is_told_to_forget():
+def test_cache_keeps_no_barred_key_until_the_bar_is_lifted():
+    cache = Cache(10_000)
+    cache.put([("a", b"1"), ("b", b"2")])
+    cache.bar(["a", "x", "a"])
+    cache.put([("a", b"old"), ("x", b"old"), ("c", b"3")])
+    assert cache.get(["a", "b", "c", "x"]) == [None, b"2", b"3", None]
+    assert cache.check() == []
+    cache.lift_bar()
+    cache.put([("a", b"new")])
+    assert cache.get(["a", "x"]) == [b"new", None]
+    assert cache.check() == []
+
+
+def test_cache_keeps_what_it_has_until_it_is_barred():
     cache = Cache(10_000)
     cache.put([("a", b"1")])
     cache.put([("a", b"22")])
@@ -87,6 +101,85 @@ def test_read_after_an_acknowledged_write_is_never_older(engine, commits):
         pending.wait(deadline())
         assert engine.read(["a"], NOW) == [b"%d" % stamp]
         assert engine.read(["a"], NOW) == [b"%d" % stamp]
+
+
+READS = {
+    "values": lambda engine: engine.read(["k"], NOW)[0],
+    "values, many": lambda engine: engine.read(["x", "k", "y"], NOW)[1],
+    "record": lambda engine: engine.records_of(["k"], NOW)[0].value,
+    "listing and values": lambda engine: next(iter(engine.read(engine.keys("k", "", 1, NOW), NOW)), None),
+    "arc": lambda engine: next((found.value for key, found in engine.arc(0, (1 << 64) - 1, None, 9) if key == "k"), None),
+}
+
+
+class Held(LmdbEngine):
+    """An engine whose writer thread stops before or after the commit until the test lets it go on."""
+
+    stop = ""
+
+    def write(self, writes, now, syncing=lambda: None):
+        def before():
+            syncing()
+            self.hold("before")
+
+        applied = super().write(writes, now, before)
+        self.hold("after")
+        return applied
+
+    def hold(self, where):
+        if self.stop == where:
+            self.held.set()
+            assert self.goes_on.wait(10)
+
+
+@pytest.fixture
+def held_engine(tmp_path):
+    """Return an engine that stops at its commits."""
+    engine = Held(tmp_path / "held", "n1", ring.tokens, cache=1 << 20)
+    engine.held, engine.goes_on = threading.Event(), threading.Event()
+    yield engine
+    assert engine.check() == []
+    engine.close()
+
+
+@pytest.mark.parametrize("outcome", ["set", "deleted"])
+@pytest.mark.parametrize("stop", ["before", "after"])
+@pytest.mark.parametrize(("first", "second"), [(one, other) for one in READS for other in READS])
+def test_reads_in_any_two_ways_see_one_order_while_a_write_is_under_way(held_engine, first, second, stop, outcome):
+    engine, new = held_engine, b"2" if outcome == "set" else None
+    commits = Commits(engine, tombstone_ttl=1 << 50, now=lambda: NOW)
+    try:
+        write(commits, 1, "k", b"1").wait(deadline())
+        assert engine.read(["k"], NOW) == [b"1"]  # it is in the cache
+        engine.stop = stop
+        pending = write(commits, 2, "k", new)
+        while not engine.held.is_set():
+            assert time.monotonic() < deadline()
+            gevent.sleep(0.001)
+        seen = [READS[way](engine) for way in (first, second, first, "values")]
+        assert seen == [new if stop == "after" else b"1"] * 4
+        engine.goes_on.set()
+        pending.wait(deadline())
+        assert [READS[way](engine) for way in (second, first)] == [new, new]
+    finally:
+        engine.goes_on.set()
+        commits.close()
+
+
+def test_write_that_fails_leaves_its_keys_free_for_the_cache(engine, monkeypatch):
+    commits = Commits(engine, tombstone_ttl=1 << 50, now=lambda: NOW)
+    try:
+        write(commits, 1, "k", b"1").wait(deadline())
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "write", lambda *_: (_ for _ in ()).throw(EngineFull("full")))
+            with pytest.raises(EngineFull):
+                write(commits, 2, "k", b"2").wait(deadline())
+        assert engine.read(["k"], NOW) == [b"1"]
+        with monkeypatch.context() as patch:
+            patch.delattr(LmdbEngine, "_stored")
+            assert engine.read(["k"], NOW) == [b"1"]
+    finally:
+        commits.close()
 
 
 def test_read_after_a_delete_finds_nothing(engine, commits):

@@ -1,5 +1,6 @@
 """Group commit: what goes together, what waits for what, and what happens when it fails."""
 
+import os
 import threading
 import time
 from contextlib import suppress
@@ -7,12 +8,12 @@ from contextlib import suppress
 import gevent
 import pytest
 
-from gkv.engine import commit
+from gkv.engine import backlog, commit
 from gkv.engine.commit import Commits
 from gkv.engine.engine import no_call
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
-from gkv.errors import EngineBusy, EngineError, EngineFailed, EngineFull, OutOfRoom, Unavailable, Unsettled
+from gkv.errors import EngineError, EngineFailed, EngineFull, OutOfRoom, SnapshotRunning, Unavailable, Unsettled
 from gkv.model import Applied, Effect, Version, Write
 from gkv.ring import tokens
 
@@ -139,8 +140,8 @@ def test_what_comes_while_a_commit_is_under_way_goes_together_in_the_next(disk, 
 
 
 def test_group_is_bounded_in_records_and_bytes(disk, start, monkeypatch):
-    monkeypatch.setattr(commit, "GROUP_RECORDS", 4)
-    monkeypatch.setattr(commit, "GROUP_BYTES", 1000)
+    monkeypatch.setattr(backlog, "GROUP_RECORDS", 4)
+    monkeypatch.setattr(backlog, "GROUP_BYTES", 1000)
     commits = start()
     held(disk, commits)
     last = [
@@ -162,7 +163,7 @@ def test_hub_runs_while_the_disk_is_waited_for(disk, start):
 
 
 def test_too_much_waiting_is_refused_at_once_and_nothing_of_it_is_written(disk, start, monkeypatch):
-    monkeypatch.setattr(commit, "MAX_WRITES", 3)
+    monkeypatch.setattr(backlog, "MAX_WRITES", 3)
     commits = start()
     held(disk, commits)
     others = [commits.submit(put(key)) for key in "ab"]
@@ -176,7 +177,7 @@ def test_too_much_waiting_is_refused_at_once_and_nothing_of_it_is_written(disk, 
 
 
 def test_too_many_bytes_waiting_are_refused_but_a_large_write_alone_is_not(disk, start, monkeypatch):
-    monkeypatch.setattr(commit, "MAX_BYTES", 1000)
+    monkeypatch.setattr(backlog, "MAX_BYTES", 1000)
     commits = start()
     commits.submit(put("large", bytes(5000))).wait(soon())
     held(disk, commits)
@@ -200,11 +201,11 @@ def test_map_that_cannot_grow_now_fails_the_group_and_nothing_else(disk, start):
     commits = start()
 
     def refuse():
-        raise EngineBusy("a snapshot")
+        raise SnapshotRunning("a snapshot")
 
     disk.errors = [OutOfRoom("x")]
     disk.grow = refuse
-    with pytest.raises(EngineBusy):
+    with pytest.raises(SnapshotRunning):
         commits.submit(put("a")).wait(soon())
     assert commits.submit(put("b")).wait(soon()) == did("c")
 
@@ -257,7 +258,7 @@ def test_failed_commit_fails_all_that_waits_and_all_that_comes(disk, start):
     with pytest.raises(EngineFailed, match="EIO"):
         commits.submit(put("d"))
     with pytest.raises(EngineFailed, match="EIO"):
-        commits.settle(soon())
+        commits.flush(soon())
     eventually(lambda: told)
     assert [str(error) for error in told] == ["EIO"]
     assert commits.figures().waiting == 0
@@ -278,7 +279,7 @@ def test_write_that_cannot_be_stored_fails_alone(disk, start):
 def test_writer_that_meets_a_bug_leaves_nobody_waiting(disk, start, monkeypatch):
     told = []
     commits = start(on_failure=told.append)
-    monkeypatch.setattr(commits, "_take", lambda: 1 // 0)
+    monkeypatch.setattr(commits._backlog, "take", lambda: 1 // 0)
     with pytest.raises(EngineFailed, match="ZeroDivisionError"):
         commits.submit(put("a")).wait(soon())
     assert len(told) == 1
@@ -352,6 +353,33 @@ def test_async_listing_waits_for_the_last_write_of_all(disk, start):
     assert commits.last_pending() is None
 
 
+@pytest.mark.parametrize("error", [EngineFull("full"), SnapshotRunning("busy")])
+def test_async_read_goes_on_when_the_write_it_waits_for_is_refused(disk, start, error):
+    commits = start(durability="async")
+    held(disk, commits)
+    disk.errors = [error]
+    counted = commits.submit(put("a"), counted=True)
+    reader = gevent.spawn(commits.pending_for(["a"]).wait_for_reading, soon())
+    disk.goes_on.set()
+    reader.get(timeout=10)
+    with pytest.raises(type(error)):
+        counted.wait(soon())
+
+
+def test_async_read_fails_as_a_read_when_the_disk_hangs_or_fails(disk, start):
+    commits = start(durability="async")
+    held(disk, commits)
+    disk.errors = [EngineFailed("EIO")]
+    commits.submit(put("a"))
+    reader = commits.pending_for(["a"])
+    with pytest.raises(Unavailable) as caught:
+        reader.wait_for_reading(time.monotonic() + 0.02)
+    assert (caught.value.code, caught.value.retryable) == ("unavailable", True)
+    disk.goes_on.set()
+    with pytest.raises(EngineFailed):
+        reader.wait_for_reading(soon())
+
+
 def test_sync_readers_wait_for_nothing(disk, start):
     commits = start()
     held(disk, commits, "a")
@@ -359,7 +387,7 @@ def test_sync_readers_wait_for_nothing(disk, start):
     assert commits.last_pending() is None
 
 
-@pytest.mark.parametrize("error", [EngineFull("full"), EngineFailed("EIO"), EngineBusy("busy")])
+@pytest.mark.parametrize("error", [EngineFull("full"), EngineFailed("EIO"), SnapshotRunning("busy")])
 def test_async_commit_that_fails_ends_all_writing(disk, start, error):
     told = []
     commits = start(durability="async", on_failure=told.append)
@@ -376,29 +404,29 @@ def test_async_commit_that_fails_ends_all_writing(disk, start, error):
 # --- settle, reclaim, close -------------------------------------------------------------------------------------------------
 
 
-def test_settle_waits_for_what_was_admitted_before_and_not_after(disk, start):
+def test_flush_waits_for_what_was_admitted_before_and_not_after(disk, start):
     commits = start(durability="async")
-    commits.settle(soon())
+    commits.flush(soon())
     held(disk, commits)
     commits.submit(put("a"))
     with pytest.raises(Unsettled):
-        commits.settle(time.monotonic() + 0.02)
-    settling = gevent.spawn(commits.settle, soon())
+        commits.flush(time.monotonic() + 0.02)
+    flushing = gevent.spawn(commits.flush, soon())
     gevent.sleep(0)
     disk.goes_on.set()
-    settling.get(timeout=10)
+    flushing.get(timeout=10)
     assert disk.live == 2
 
 
-def test_settle_after_a_refused_write_is_fine(disk, start):
+def test_flush_after_a_refused_write_is_fine(disk, start):
     commits = start()
     held(disk, commits)
     disk.errors = [EngineFull("full")]
     commits.submit(put("a"))
-    settling = gevent.spawn(commits.settle, soon())
+    flushing = gevent.spawn(commits.flush, soon())
     gevent.sleep(0)
     disk.goes_on.set()
-    settling.get(timeout=10)
+    flushing.get(timeout=10)
 
 
 def test_reclaim_takes_what_is_due_in_small_steps(disk, start, monkeypatch):
@@ -435,7 +463,7 @@ def test_reclaim_lets_waiting_writes_go_first(disk, start, monkeypatch):
 
 def test_reclaim_that_finds_no_room_ends_nothing_and_that_fails_ends_writing(disk, start, monkeypatch):
     monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
-    errors = [EngineFull("full"), EngineBusy("busy"), EngineFailed("EIO")]
+    errors = [EngineFull("full"), SnapshotRunning("busy"), EngineFailed("EIO")]
 
     def failing(*_args):
         raise errors.pop(0)
@@ -482,7 +510,7 @@ def test_engine_that_is_not_durable_is_written_at_once_on_the_callers_thread(sta
     assert engine.read(["a"], NOW) == [b"1"]
     assert pending.wait(0) == did("c")
     assert commits.pending_for(["a"]) is None
-    commits.settle(0)
+    commits.flush(0)
     with pytest.raises(ValueError, match="480"):
         commits.submit(put("x" * 500))
     assert commits.figures().writes == 1
@@ -509,12 +537,11 @@ def test_greenlets_write_and_read_through_lmdb_and_its_map_grows(start, tmp_path
     workers = [gevent.spawn(work, number) for number in range(50)]
     gevent.joinall(workers, timeout=100, raise_error=True)
     assert engine.live == 5_000
-    assert engine._map > 64 << 20
+    assert engine.store_figures.map_bytes > 64 << 20
     assert commits.figures().commits < 500
     copy = tmp_path / "copy"
     copy.mkdir()
-    with (copy / "data.mdb").open("wb") as file:
-        commits.snapshot(file.fileno())
+    commits.snapshot(os.open(copy / "data.mdb", os.O_WRONLY | os.O_CREAT)).end()
     other = LmdbEngine(copy, "n1", tokens)
     assert other.live == 5_000
     other.close()

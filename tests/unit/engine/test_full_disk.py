@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gkv.engine import LmdbEngine
-from gkv.engine import lmdb as module
+from gkv.engine import store as module
 from gkv.model import Version, Write
 from gkv.ring import tokens
 
@@ -15,9 +15,9 @@ NOW = 1_700_000_000_000
 def test_delete_on_a_full_disk_takes_the_reserve_and_gives_way_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = LmdbEngine(tmp_path / "store", "n1", tokens)
     engine.write([Write(Version(NOW << 16, 1), ["a"], [b"1"])], NOW)
-    assert engine.directory.has_reserve
+    assert engine._store.directory.reserve.exists
     refused: list[bool] = []
-    really = engine._try
+    really = engine._store._try
 
     def full_at_first(change, now, sets, syncing):
         if refused:
@@ -26,9 +26,9 @@ def test_delete_on_a_full_disk_takes_the_reserve_and_gives_way_once(tmp_path: Pa
         syncing()
         raise module._NoSpaceError
 
-    monkeypatch.setattr(engine, "_try", full_at_first)
+    monkeypatch.setattr(engine._store, "_try", full_at_first)
     given_way: list[bool] = []
     engine.write([Write(Version(NOW + 1 << 16, 1), ["a"], [None])], NOW, lambda: given_way.append(True))
-    assert (engine.read(["a"], NOW), engine.tombstones, engine.directory.has_reserve) == ([None], 1, False)
+    assert (engine.read(["a"], NOW), engine.tombstones, engine._store.directory.reserve.exists) == ([None], 1, False)
     assert given_way == [True]  # a second time would release a lock that the event loop holds
     engine.close()

@@ -13,10 +13,12 @@ from types import SimpleNamespace
 import lmdb
 import pytest
 
-from gkv.engine import lmdb as engine_module
+from gkv.engine import environment as environment_module
 from gkv.engine.directory import RESERVE
-from gkv.engine.lmdb import MIN_MAP, LmdbEngine
-from gkv.errors import EngineBusy, EngineError, EngineFailed, EngineFull, OutOfRoom
+from gkv.engine.environment import Environment
+from gkv.engine.lmdb import LmdbEngine
+from gkv.engine.room import MIN_MAP
+from gkv.errors import EngineError, EngineFailed, EngineFull, OutOfRoom, SnapshotRunning
 from gkv.model import Applied, Damage, Effect, Version, Write
 from gkv.ring import tokens
 
@@ -74,10 +76,10 @@ def start(path):
 
 def test_environment_syncs_and_is_not_written_through_the_map(start):
     engine = start()
-    flags = engine._env.flags()
+    flags = engine._environment.env.flags()
     assert flags["sync"] is flags["metasync"] is flags["lock"] is True
     assert flags["writemap"] is flags["readahead"] is flags["map_async"] is False
-    assert engine._env.max_readers() <= 32
+    assert engine._environment.env.max_readers() >= 126
     assert engine.durable
 
 
@@ -162,7 +164,7 @@ def test_another_nodes_records_are_refused(start, path):
 
 
 def test_another_format_is_refused(start, path, monkeypatch):
-    monkeypatch.setattr(engine_module, "FORMAT", b"gkv-engine 99")
+    monkeypatch.setattr(environment_module, "FORMAT", b"gkv-engine 99")
     start().close()
     monkeypatch.undo()
     with pytest.raises(EngineError, match=r"data\.mdb has the format 'gkv-engine 99', this version reads 'gkv-engine 1'"):
@@ -209,7 +211,7 @@ def test_stop_is_clean_only_after_close(start, path, tmp_path):
 
 def test_stop_after_a_failure_is_not_clean(start):
     engine = start()
-    engine.failed = EngineFailed("the disk is gone")
+    engine._store.failed = EngineFailed("the disk is gone")
     engine.close()
     assert not start().was_clean
 
@@ -231,13 +233,13 @@ def test_write_that_does_not_fit_the_map_changes_nothing_and_goes_after_growing(
     with pytest.raises(OutOfRoom):
         puts(engine, many | {"a": b"2"}, 2)
     assert engine.read(["a", "k0"], NOW) == [b"1", None]
-    assert engine.failed is None
+    assert engine._store.failed is None
     engine.grow()
     assert puts(engine, many | {"a": b"2"}, 2) == did("c" * len(many) + "r")
     assert engine.check() == []
     engine.close()
     again = start()
-    assert again._map > MIN_MAP
+    assert again._store.room.map_bytes > MIN_MAP
     assert again.read(["a"], NOW) == [b"2"]
 
 
@@ -258,7 +260,7 @@ def test_bound_on_the_disk_refuses_values_and_not_deletes(start, path):
     bound = 16 << 20
     engine = start(max_disk=bound)
     written = fill(engine, [])
-    assert engine._measure() <= bound - (1 << 20)  # what is above is for deletes, and no group may reach into it
+    assert engine._environment.held() <= bound - (1 << 20)  # what is above is for deletes, and no group may reach into it
     assert engine.size > bound // 2
     batch = {f"x{i}": bytes(10_000) for i in range(20)}
     with pytest.raises(EngineFull) as caught:
@@ -312,13 +314,13 @@ def fail(monkeypatch):
 
     def failing(engine, *errors):
         left = list(errors)
-        begin = LmdbEngine._begin
+        begin = Environment.begin
 
         def beginning(self, write=False):
             txn = begin(self, write)
             return Failing(txn, left.pop(0)) if write and left else txn
 
-        monkeypatch.setattr(LmdbEngine, "_begin", beginning)
+        monkeypatch.setattr(Environment, "begin", beginning)
         return left
 
     return failing
@@ -354,7 +356,7 @@ def test_every_other_error_of_lmdb_in_a_commit_ends_writing_too(start, fail, err
     fail(engine, error)
     with pytest.raises(EngineFailed):
         puts(engine, {"a": b"1"}, 1)
-    assert engine.failed is not None
+    assert engine._store.failed is not None
 
 
 NO_SPACE = [lmdb.DiskError("No space left on device"), lmdb.Error(f"mdb_txn_commit: {os.strerror(errno.EDQUOT)}")]
@@ -372,7 +374,7 @@ def test_full_disk_refuses_values_and_gives_the_reserve_up_for_deletes(start, pa
     with pytest.raises(EngineFull):
         puts(engine, {"a": b"2"}, 2)
     assert not left
-    assert engine.failed is None
+    assert engine._store.failed is None
     assert (path / "reserve").exists()  # no value may have it
     left = fail(engine, error, error)
     with pytest.raises(EngineFull):
@@ -472,8 +474,8 @@ def test_damaged_record_that_is_due_is_left_and_not_looked_at_again(start, path)
 def test_record_under_another_key_is_damaged(start):
     engine = start()
     puts(engine, {"a": b"1", "b": b"2"}, 5)
-    one, other = engine._places(["a", "b"])
-    with engine._begin(write=True) as txn:
+    one, other = engine._addresses(["a", "b"])
+    with engine._environment.begin(write=True) as txn:
         txn.put(one, txn.get(other))
     assert engine.read(["a", "b"], NOW) == [Damage.DAMAGED, b"2"]
 
@@ -481,7 +483,7 @@ def test_record_under_another_key_is_damaged(start):
 def test_key_that_lies_at_a_wrong_token_is_found_and_ends_no_page(start):
     engine = start()
     puts(engine, {"a": b"1", "b": b"2", "c": b"3"}, 5)
-    with engine._begin(write=True) as txn:
+    with engine._environment.begin(write=True) as txn:
         txn.put(bytes(8) + b"a", b"whatever")
     assert [key for key, _ in engine.arc(0, ALL, None, 1)] != ["a"] or engine.arc(0, 1, None, 1) == []
     assert engine.arc(0, 1, None, 9) == []
@@ -496,7 +498,7 @@ def test_pages_that_make_no_sense_are_damage_for_the_keys_of_the_call(start, mon
     def beginning(*_args, **_more):
         raise error
 
-    monkeypatch.setattr(LmdbEngine, "_begin", beginning)
+    monkeypatch.setattr(Environment, "begin", beginning)
     assert engine.read(["a", "b"], NOW) == [Damage.DAMAGED] * 2
     assert engine.records_of(["a", "b"], NOW) == [Damage.DAMAGED] * 2
 
@@ -505,13 +507,13 @@ def test_indices_that_disagree_are_found(start):
     engine = start()
     puts(engine, {"a": b"1", "b": b"2", "c": b"3", "d": b"4"}, 5, [0, NOW + 1, 0, 0])
     assert engine.check() == []
-    with engine._begin(write=True) as txn:
-        txn.delete(b"a", db=engine._listed)
-        txn.put(b"ghost", b"", db=engine._listed)
-        txn.put(b"c", b"12345678", db=engine._listed)
-        txn.put(b"v" + bytes(8) + engine._places(["d"])[0], b"", db=engine._due)
-        txn.delete(b"v" + (NOW + 1).to_bytes(8, "big") + engine._places(["b"])[0], db=engine._due)
-        txn.put(b"size", b"77", db=engine._meta)
+    with engine._environment.begin(write=True) as txn:
+        txn.delete(b"a", db=engine._environment.listed)
+        txn.put(b"ghost", b"", db=engine._environment.listed)
+        txn.put(b"c", b"12345678", db=engine._environment.listed)
+        txn.put(b"v" + bytes(8) + engine._addresses(["d"])[0], b"", db=engine._environment.due)
+        txn.delete(b"v" + (NOW + 1).to_bytes(8, "big") + engine._addresses(["b"])[0], db=engine._environment.due)
+        txn.put(b"size", b"77", db=engine._environment.meta)
     found = sorted(engine.check())
     assert [problem.split("'")[1] if "'" in problem else problem for problem in found] == [
         "a",
@@ -546,9 +548,10 @@ def test_snapshot_starts_as_a_store(start, tmp_path):
     puts(engine, {f"k{i}": None for i in range(1_000)}, 2)
     copy = tmp_path / "copy"
     copy.mkdir()
-    engine.make_headroom()
+    engine.begin_snapshot()
     with (copy / "data.mdb").open("wb") as file:
-        engine.snapshot(file.fileno())
+        engine.copy_snapshot(file.fileno())
+    engine.end_snapshot()
     puts(engine, {"later": b"1"}, 3)
     other = start(at=copy)
     assert other.read(["k0", "k2999", "later"], NOW) == [None, b"2999", None]
@@ -558,27 +561,29 @@ def test_snapshot_starts_as_a_store(start, tmp_path):
 
 
 def test_snapshot_while_writing_is_one_moments_and_the_map_does_not_grow(start, tmp_path):
-    engine = start()
+    engine = start(max_disk=256 << 20)
     for number in range(40):
         grown(engine, {f"k{number}-{i}": bytes(20_000) for i in range(100)}, 1)
-    engine.make_headroom()
+    engine.begin_snapshot()
     copy = tmp_path / "copy"
     copy.mkdir()
     reading, writing = os.pipe()  # which this test does not read at first, so the snapshot stays under way
-    thread = threading.Thread(target=lambda: (engine.snapshot(writing), os.close(writing)))
+    thread = threading.Thread(target=lambda: (engine.copy_snapshot(writing), os.close(writing)))
     thread.start()
     with (copy / "data.mdb").open("wb") as file, os.fdopen(reading, "rb") as pipe:
         file.write(pipe.read(4096))
         puts(engine, {f"k0-{i}": b"new" for i in range(100)}, 2)
-        with pytest.raises(EngineBusy) as caught:
+        with pytest.raises(SnapshotRunning) as caught:
             engine.grow()
         assert (caught.value.status, caught.value.retryable) == (503, True)
-        with pytest.raises(EngineBusy):
+        with pytest.raises(SnapshotRunning):
             fill(engine, [])
         shutil.copyfileobj(pipe, file)
     thread.join(30)
     assert not thread.is_alive()
-    engine.grow()
+    assert engine.store_figures.refused_by_snapshot > 0
+    engine.end_snapshot()
+    puts(engine, {"after": b"1"}, 3)
     other = start(at=copy)
     assert other.read(["k0-0", "k39-99"], NOW) == [bytes(20_000)] * 2
     assert other.live == 4_000
@@ -591,17 +596,24 @@ def test_snapshot_that_cannot_be_written_says_so_and_lets_the_map_grow(start):
     reading = os.open("/dev/null", os.O_RDONLY)
     try:
         with pytest.raises(EngineError, match="snapshot"):
-            engine.snapshot(reading)
+            engine.copy_snapshot(reading)
     finally:
         os.close(reading)
-    engine.grow()
 
 
-def test_make_headroom_leaves_half_of_the_map_free(start):
+def test_map_before_a_snapshot_is_as_large_as_the_disk_lets_the_file_be(start):
     engine = start()
-    while engine._map == MIN_MAP:
-        grown(engine, {f"k{engine.live + i}": bytes(1 << 20) for i in range(8)}, 1)
-    grown(engine, {f"m{i}": bytes(1 << 20) for i in range(20)}, 1)
-    engine.make_headroom()
-    assert engine._map >= 2 * int(engine._env.info()["last_pgno"]) * 4096
-    assert Path(engine.path).exists()
+    end, free = engine._environment.end, engine._store.directory.free(engine._environment.file)
+    engine.begin_snapshot()
+    assert engine.store_figures.map_bytes >= end + free * 0.9
+    assert engine.store_figures.snapshot_seconds >= 0
+    with pytest.raises(SnapshotRunning):
+        engine.begin_snapshot()
+    engine.end_snapshot()
+    assert engine.store_figures.snapshot_seconds is None
+
+
+def test_map_before_a_snapshot_stays_within_the_bound(start):
+    engine = start(max_disk=80 << 20)
+    engine.begin_snapshot()
+    assert engine.store_figures.map_bytes == 80 << 20

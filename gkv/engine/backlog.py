@@ -1,0 +1,170 @@
+"""Writes that have been admitted and are not on disk yet, in their order.
+
+Promises: what waits is bounded; `pending_for` and `last_pending` name the write after which a read
+is in order. Nothing here switches greenlets but the two ways to wait for a write.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from gevent.event import Event
+
+from gkv.errors import EngineFailed, GkvError, Unavailable, Unsettled
+from gkv.model import Applied, Write
+
+MAX_WRITES = 4_096
+MAX_BYTES = 64 << 20
+"""What may wait for its commit, the one under way included. Beyond, a write is refused."""
+
+GROUP_RECORDS = 2_000
+GROUP_BYTES = 8 << 20
+"""What one commit takes. A single write may be larger."""
+
+UNTOLD = Applied(())
+"""Stands for effects that are not known, of a write that has failed or that nobody counts."""
+
+
+class Pending:
+    """A write that has been admitted."""
+
+    __slots__ = ("_applied", "_error", "_event", "done", "early", "size", "write")
+
+    def __init__(self, write: Write, size: int) -> None:
+        self.write = write
+        self.size = size
+        self.early = False
+        """Whether somebody has been told already that it is written."""
+        self.done = False
+        """Whether it is certain what became of it, so that `wait` does not wait."""
+        self._applied = UNTOLD
+        self._error: BaseException | None = None
+        self._event: Event | None = None
+
+    def wait(self, deadline: float) -> Applied:
+        """Return what became of the write, once that is certain; `deadline` is on `time.monotonic`.
+
+        Raise what the commit raised, or Unsettled when the deadline has passed; the write may then
+        still be applied.
+        """
+        if not self.done:
+            if self._event is None:
+                self._event = Event()
+            self._event.wait(max(0.0, deadline - time.monotonic()))
+            if not self.done:
+                raise Unsettled("the write was not on disk by its deadline")
+        if self._error is not None:
+            raise self._error
+        return self._applied
+
+    def wait_for_reading(self, deadline: float) -> None:
+        """Return when the write cannot change any more what a read finds, whatever has become of
+        it.
+
+        Raise Unavailable when the deadline has passed, and EngineFailed when the write was
+        acknowledged and has failed: what is read then would lack it. An error of the write itself
+        is its own writer's alone.
+        """
+        try:
+            self.wait(deadline)
+        except Unsettled:
+            raise Unavailable("the disk takes too long for what was written before this read", retry_after=1) from None
+        except GkvError as error:
+            if self.early or isinstance(error, EngineFailed):
+                raise EngineFailed(f"what was written before this read is not on disk: {error}") from error
+
+    def finish(self, applied: Applied, error: BaseException | None = None) -> None:
+        """Say what has become of the write, to all who wait for it."""
+        self._applied = applied
+        self._error = error
+        self.done = True
+        if self._event is not None:
+            self._event.set()
+
+
+class Backlog:
+    """The queue of the one writer, and the group that it has taken."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Pending] = deque()
+        self.under_way: list[Pending] = []
+        """The group that has been taken last."""
+        self.writes = 0
+        """Writes in the queue and in the group under way."""
+        self.size = 0
+        """Their bytes."""
+        self._by_key: dict[str, Pending] = {}
+        """By key, the last admitted write of it; of those that were added to be found by key."""
+        self.last: Pending | None = None
+        """The last admitted write that is not over."""
+
+    def __bool__(self) -> bool:
+        """Whether anything waits to be taken."""
+        return bool(self._queue)
+
+    def add(self, write: Write, *, by_key: bool) -> Pending:
+        """Admit a write; `by_key` if `pending_for` must find it. Raise Unavailable when too much is
+        waiting.
+        """
+        size = size_of(write)
+        if self.writes >= MAX_WRITES or (self.writes and self.size + size > MAX_BYTES):
+            raise Unavailable("too many writes are waiting for the disk", retry_after=1)
+        pending = Pending(write, size)
+        self._queue.append(pending)
+        self.last = pending
+        self.writes += 1
+        self.size += size
+        if by_key:
+            self._by_key.update(dict.fromkeys(write.keys, pending))
+        return pending
+
+    def take(self) -> list[Pending]:
+        """Take the next group from the queue."""
+        group = [self._queue.popleft()]
+        records, size = len(group[0].write.keys), group[0].size
+        while self._queue:
+            following = self._queue[0]
+            records += len(following.write.keys)
+            size += following.size
+            if records > GROUP_RECORDS or size > GROUP_BYTES:
+                break
+            group.append(self._queue.popleft())
+        return group
+
+    def finish(self, pending: Pending, applied: Applied, error: BaseException | None = None) -> None:
+        """Strike off a write that is over, and say what has become of it."""
+        self.writes -= 1
+        self.size -= pending.size
+        if self._by_key:
+            for key in pending.write.keys:
+                if self._by_key.get(key) is pending:
+                    del self._by_key[key]
+        if self.last is pending:
+            self.last = None
+        pending.finish(applied, error)
+
+    def finish_all(self, error: BaseException) -> None:
+        """Strike off everything that is left."""
+        waiting = [*self.under_way, *self._queue]
+        self._queue.clear()
+        for pending in waiting:
+            if not pending.done:
+                self.finish(pending, UNTOLD, error)
+
+    def pending_for(self, keys: Sequence[str]) -> Pending | None:
+        """Return the last write of any of these keys that is not over, of those that were added to
+        be found.
+        """
+        if not self._by_key:
+            return None
+        # Writes are committed in order, so the last one of them answers for all. The dict has them
+        # in no useful order.
+        found = {id(pending): pending for pending in map(self._by_key.get, keys) if pending is not None}
+        if len(found) < 2:
+            return next(iter(found.values()), None)
+        return next(pending for pending in reversed([*self.under_way, *self._queue]) if id(pending) in found)
+
+
+def size_of(write: Write) -> int:
+    """Return the bytes that a write is counted with."""
+    return sum(map(len, write.keys)) + sum(len(value) for value in write.values if value is not None)

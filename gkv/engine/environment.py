@@ -1,0 +1,316 @@
+"""The LMDB environment of a store: opened with care, its map made larger, copied.
+
+Promises: a file that is not this node's, is cut off or makes no sense is refused with what to do,
+and left as it is; what LMDB raises while something is read leaves as an error of gkv's. `resize`
+and `close` may only be called while nothing is read or written; `begin`, `look` and `copy` from any
+thread. Nothing switches greenlets.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, mmap
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from gkv.engine import intact, readers
+from gkv.engine.directory import Directory, file_limit
+from gkv.errors import EngineError, EngineFailed, Unavailable
+from gkv.files import naming, sync_directory
+from gkv.log import say
+
+FORMAT = b"gkv-engine 1"
+MIN_DISK = 8 << 20
+"""Bytes of the data file that a store needs at least."""
+SHORT_WRITE = 1 << 20
+"""With less room for the file, an EIO is taken for a write that had only some of its bytes taken."""
+_LOCK_FILE = 1 << 14
+"""Bytes; more than LMDB's table of readers takes, 64 each."""
+_MARGIN_PAGES = 16
+"""What the pages of the sub-databases do not show: the two meta pages, the list of free pages, the
+main database."""
+_NAMES = (b"records", b"keys", b"due", b"meta")
+
+STRUCTURAL = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+    lmdb.CursorFullError,
+    lmdb.BadTxnError,
+    lmdb.BadDbiError,
+)
+"""What LMDB says on a read when its pages make no sense."""
+
+
+class Environment:
+    """Four sub-databases in one file; `gkv.engine.lmdb.LmdbEngine` says what they hold."""
+
+    def __init__(self, directory: Directory, path: Path, node: str, map_bytes: int) -> None:
+        """Open or create the environment in the directory `path`, which this process owns.
+
+        Raise EngineError for what is not this node's or cannot be read, OSError when the directory
+        cannot be used.
+        """
+        self.path = path
+        self.file = path / "data.mdb"
+        self.page = 0
+        """Bytes of a page."""
+        self.cluster: str | None = None
+        self.was_clean = True
+        self.records: Any = None
+        self.listed: Any = None
+        self.due: Any = None
+        self.meta: Any = None
+        self._directory = directory
+        self._env: lmdb.Environment | None = None
+        try:
+            self._open(node, map_bytes)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- opening and closing ----------------------------------------------------------------------------------------------
+
+    def _open(self, node: str, map_bytes: int) -> None:
+        new_file = not self.file.exists() or self.file.stat().st_size == 0
+        with naming(self.path / "lock.mdb"):
+            self._make_room_for_locks()
+        try:
+            self._env = env = lmdb.open(
+                str(self.path),
+                map_size=map_bytes,
+                max_dbs=8,
+                max_readers=readers.SLOTS,
+                sync=True,
+                metasync=True,
+                writemap=False,
+                readahead=False,  # a store larger than memory is read at random
+                lock=True,
+                mode=0o600,
+            )
+            self.readers = readers.Readers(env, self.file)
+            self.readers.free_dead()
+            with env.begin() as txn, txn.cursor() as cursor:
+                names = set(cursor.iternext(values=False))
+        except lmdb.Error as error:
+            raise EngineError(
+                f"{self.file} cannot be opened: {error}. It is no LMDB file that this version reads, or it is damaged; move "
+                f"the directory {self.path} away and start with an empty one"
+            ) from error
+        if names - set(_NAMES):
+            raise EngineError(
+                f"{self.file} is not gkv's: it holds {min(names)!r}. Start with an empty directory, or with the one of node "
+                f"{node}"
+            )
+        self.page = int(env.stat()["psize"])
+        if not names:
+            self._create(env, node, new_file)
+        else:
+            self._adopt(env, node)
+
+    def _make_room_for_locks(self) -> None:
+        """Have the whole lock file on disk: LMDB writes to it through a map, and a hole on a full
+        disk would be a SIGBUS.
+        """
+        lock = os.open(self.path / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                try:
+                    return os.posix_fallocate(lock, 0, _LOCK_FILE)
+                except OSError:
+                    if not self._directory.reserve.give_up():
+                        raise
+        finally:
+            os.close(lock)
+
+    def _create(self, env: lmdb.Environment, node: str, new_file: bool) -> None:
+        try:
+            with env.begin(write=True) as txn:
+                self._open_databases(env, txn, create=True)
+                for name, value in ((b"format", FORMAT), (b"node", node.encode()), (b"size", b"0"), (b"clean", b"0")):
+                    txn.put(name, value, db=self.meta)
+        except lmdb.Error as error:
+            if self.has_no_space(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file)) from error
+            raise EngineError(f"{self.file} cannot be written: {error}") from error
+        if new_file:  # or the files' names could be gone after a power cut, whatever was synced in them
+            sync_directory(self.path)
+            sync_directory(self.path.parent)
+
+    def _open_databases(self, env: lmdb.Environment, txn: lmdb.Transaction, create: bool) -> None:
+        self.records, self.listed, self.due, self.meta = (env.open_db(name, txn=txn, create=create) for name in _NAMES)
+
+    def _adopt(self, env: lmdb.Environment, node: str) -> None:
+        """Take over what another run has left, if it is this node's."""
+        try:
+            with env.begin(write=True) as txn:  # which alone keeps the handles; it changes nothing, so it writes nothing
+                self._open_databases(env, txn, create=False)
+                meta = dict(txn.cursor(self.meta).iternext())
+            if meta.get(b"format") != FORMAT:
+                raise EngineError(
+                    f"{self.file} has the format {meta.get(b'format', b'').decode(errors='replace')!r}, this version reads "
+                    f"{FORMAT.decode()!r}. Start it with the version that wrote it, or with an empty directory"
+                )
+            if meta.get(b"node") != node.encode():
+                raise EngineError(
+                    f"{self.file} holds the records of node {meta.get(b'node', b'').decode(errors='replace')!r}, "
+                    f"this is node {node!r}. Give the node its own directory, or the name it had"
+                )
+            self.was_clean = meta.get(b"clean") == b"1"
+            cluster = meta.get(b"cluster")
+            self.cluster = None if cluster is None else cluster.decode()
+            int(meta[b"size"])
+            if meta.get(b"clean") != b"0":
+                self._mark_in_use(env)
+        except (lmdb.Error, KeyError, ValueError) as error:
+            raise EngineError(
+                f"{self.file} is damaged: {error}. Move the directory {self.path} away, then put a snapshot of this node there "
+                f"as {self.file.name}, or start with an empty one and --accept-loss: there is no other copy of its records"
+            ) from error
+
+    def _mark_in_use(self, env: lmdb.Environment) -> None:
+        """Note that there has been no orderly stop from now on; on a disk that is full, with the
+        room of the reserve.
+        """
+        while True:
+            try:
+                with env.begin(write=True) as txn:
+                    txn.put(b"clean", b"0", db=self.meta)
+            except lmdb.Error as error:
+                if not self.has_no_space(error):
+                    raise
+                if not self._directory.reserve.give_up():
+                    say(f"{self.file}: the disk is full and has no room for the note that the store is in use: all is checked")
+                    self.was_clean = False
+                    return
+            else:
+                return
+
+    def close(self, *, clean: bool = False) -> None:
+        """Close the environment; `clean` says that all is well with it. Doing so twice is fine."""
+        if self._env is None:
+            return
+        if clean:
+            with suppress(lmdb.Error), self._env.begin(write=True) as txn:
+                txn.put(b"clean", b"1", db=self.meta)
+        self._env.close()
+        self._env = None
+
+    @property
+    def env(self) -> lmdb.Environment:
+        """The binding's own. Raise EngineError when it is closed."""
+        if self._env is None:
+            raise EngineError(f"{self.path} is closed")
+        return self._env
+
+    # --- transactions -----------------------------------------------------------------------------------------------------
+
+    def begin(self, write: bool = False) -> lmdb.Transaction:
+        """Begin a transaction on `records`. Raise what LMDB raises, and Unavailable when others
+        have all slots for reading.
+
+        About 0.5 us.
+        """
+        try:
+            return self.env.begin(db=self.records, write=write)
+        except lmdb.ReadersFullError:
+            self.readers.free_dead()
+        try:
+            return self.env.begin(db=self.records, write=write)
+        except lmdb.ReadersFullError:
+            raise Unavailable(
+                f"all {self.env.max_readers()} slots for readers of {self.file} are taken by other processes", retry_after=1
+            ) from None
+
+    @contextmanager
+    def look(self) -> Iterator[lmdb.Transaction]:
+        """Begin a transaction that reads, and end it. 1 us more than `begin`.
+
+        Raise EngineError for pages that make no sense, EngineFailed when the file cannot be read.
+        """
+        try:
+            with self.begin() as txn:
+                yield txn
+        except STRUCTURAL as error:
+            raise EngineError(f"the pages of {self.file} are damaged: {error}") from error
+        except lmdb.Error as error:
+            raise EngineFailed(f"{self.path} cannot be read: {error}") from error
+
+    def has_no_space(self, error: lmdb.Error) -> bool:
+        """Return whether a transaction came to nothing because the disk, or what the file may have
+        of it, is full.
+
+        A disk that fills in the middle of a write takes its first part, and LMDB calls that EIO; so
+        does the limit of a process for its files. The pages belong to no commit then, as after
+        ENOSPC. Were it a bad disk that is full besides, this commit would not be acknowledged
+        either, and after a meta page that could not be written LMDB refuses all others.
+        """
+        # The binding has a class for ENOSPC; the others it names by their text alone.
+        text = str(error)
+        if isinstance(error, lmdb.DiskError) or any(os.strerror(number) in text for number in (errno.EDQUOT, errno.EFBIG)):
+            return True
+        return os.strerror(errno.EIO) in text and self._directory.free(self.file) < SHORT_WRITE
+
+    # --- room -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def end(self) -> int:
+        """Bytes up to the end of the last page that has ever been in use."""
+        return (int(self.env.info()["last_pgno"]) + 1) * self.page
+
+    def held_in(self, txn: lmdb.Transaction) -> int:
+        """Return the bytes of all pages that hold something. About 5 us."""
+        pages = _MARGIN_PAGES
+        for database in (self.records, self.listed, self.due, self.meta):
+            stat = txn.stat(database)
+            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return pages * self.page
+
+    def held(self) -> int:
+        """Return the same for the last commit."""
+        with self.look() as txn:
+            return self.held_in(txn)
+
+    def resize(self, size: int) -> bool:
+        """Give the map `size` bytes; return False, with nothing changed, when this process may not
+        have so many.
+
+        Raise EngineFailed when it cannot be done after all: the environment is of no use then.
+        """
+        try:
+            # LMDB lets go of the old map before it makes the new one, so whether that is possible
+            # is tried before.
+            mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS, PROT_READ).close()
+        except OSError:
+            return False
+        try:
+            self.env.set_mapsize(size)
+        except lmdb.Error as error:
+            raise EngineFailed(f"{self.path} cannot be mapped with {size} bytes: {error}") from error
+        return True
+
+    def copy(self, descriptor: int) -> None:
+        """Write a compacted copy of the last commit to a file descriptor, without the GIL, for as
+        long as it takes.
+        """
+        try:
+            self.env.copyfd(descriptor, compact=True)
+        except lmdb.Error as error:
+            raise EngineError(f"the snapshot of {self.path} failed: {error}") from error
+
+
+def check_file(path: Path) -> int:
+    """Return the bytes that a store's data file has, 0 without one. Raise EngineError when LMDB
+    must not open it.
+    """
+    file = path / "data.mdb"
+    limit = file_limit()
+    if limit is not None and limit < MIN_DISK:
+        raise EngineError(f"this process may write files of {limit} bytes (ulimit -f), and {file} needs {MIN_DISK} at least")
+    intact.check(file, used=(path / "lock.mdb").exists() or (path / "reserve").exists())
+    return file.stat().st_size if file.exists() else 0

@@ -1,0 +1,250 @@
+"""A store on disk: an environment, the room that it has, and the transactions that change it.
+
+Promises: a change is on disk whole when `commit` returns, or nothing of it is there; a change
+without room is refused before it is begun, where that can be known; after any error that leaves it
+open what is on the disk, no change is made any more. `commit` is called by one writer thread,
+everything else by the event loop's. Nothing switches greenlets.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+
+from gkv.engine.directory import RESERVE, Directory, file_limit
+from gkv.engine.engine import StoreFigures, no_call
+from gkv.engine.environment import MIN_DISK, Environment, check_file
+from gkv.engine.merge import Merge
+from gkv.engine.room import Demand, Figures, Room, Verdict
+from gkv.errors import EngineError, EngineFailed, EngineFull, OutOfRoom, SnapshotRunning
+from gkv.log import say
+
+Result = TypeVar("Result")
+Change = Callable[[Merge, lmdb.Transaction], Result]
+"""Changes records within a transaction, which it neither commits nor aborts."""
+
+
+class Store:
+    """What `gkv.engine.lmdb.LmdbEngine` reads and changes."""
+
+    def __init__(self, path: Path, node: str, max_disk: int) -> None:
+        """As `LmdbEngine`."""
+        if max_disk and max_disk < MIN_DISK:
+            raise EngineError(f"{path} may take {max_disk} bytes; it needs {MIN_DISK} at least")
+        self.path = path
+        self.failed: EngineFailed | None = None
+        """Why nothing is acknowledged any more."""
+        self._bound = min(filter(None, (max_disk, file_limit())), default=0)
+        self._snapshot_since: float | None = None
+        self._refused_by_snapshot = 0
+        self._said = False
+        """Whether a line says already that the snapshot under way has writes refused."""
+        self.directory = Directory(path)
+        try:
+            self.room = Room(self._bound, check_file(path))
+            self.environment = Environment(self.directory, path, node, self.room.map_bytes)
+            self.room.written(self.environment.held())
+        except BaseException:
+            self.directory.release()
+            raise
+        self.directory.reserve.keep()
+
+    def close(self) -> None:
+        """Close the environment and let another process have the directory. Doing so twice is fine."""
+        self.environment.close(clean=self.failed is None)
+        self.directory.release()
+
+    def join(self, cluster: str) -> None:
+        """As `Engine.join`."""
+        environment = self.environment
+        if environment.cluster == cluster:
+            return
+        try:
+            with environment.begin(write=True) as txn:
+                held = txn.stat(environment.records)["entries"]
+                if held and environment.cluster is not None:
+                    raise EngineError(
+                        f"{self.path} holds {held} records of cluster {environment.cluster}, this is cluster {cluster}. "
+                        f"Start the node with an empty directory"
+                    )
+                txn.put(b"cluster", cluster.encode(), db=environment.meta)
+        except lmdb.Error as error:
+            if environment.has_no_space(error):
+                raise self._full() from error
+            self.failed = EngineFailed(f"{environment.file} cannot be written: {error}")
+            raise self.failed from error
+        environment.cluster = cluster
+
+    # --- changes ----------------------------------------------------------------------------------------------------------
+
+    def commit(self, change: Change[Result], now: int, demand: Demand, syncing: Callable[[], object]) -> Result:
+        """Make a change in one transaction, if there is room for it."""
+        if self.failed is not None:
+            raise self.failed
+        self._refuse_unless(demand, self._verdict(demand))
+        try:
+            return self._try(change, now, demand.sets, syncing)
+        except _NoSpaceError as error:
+            self.room.disk_was_full()
+            if not demand.sets and self.directory.reserve.give_up():
+                with suppress(_NoSpaceError):
+                    return self._try(change, now, demand.sets, no_call)  # it has been called
+            raise self._full() from error
+
+    def _try(self, change: Change[Result], now: int, sets: bool, syncing: Callable[[], object]) -> Result:
+        environment, room = self.environment, self.room
+        txn = None
+        try:
+            txn = environment.begin(write=True)
+            counted = size_in(txn, environment.meta)
+            merge = Merge(txn, environment.listed, environment.due, now)
+            done = change(merge, txn)
+            if merge.grown:
+                txn.put(b"size", b"%d" % (counted + merge.grown), db=environment.meta)
+            held = environment.held_in(txn) if room.is_bounded else 0
+            if sets and room.exceeds(held):
+                raise self._at_bound()
+            syncing()
+            committing, txn = txn, None  # whether or not that works, nothing is left to abort
+            committing.commit()
+            room.written(held)
+        except lmdb.MapFullError:
+            if room.next_map() is None:
+                raise self._at_bound() from None
+            raise OutOfRoom(f"the map of {self.path} has {room.map_bytes} bytes, which is not enough") from None
+        except lmdb.Error as error:
+            if environment.has_no_space(error):
+                raise _NoSpaceError from error
+            # Among these is a failed fdatasync: LMDB itself would go on and acknowledge what may
+            # never reach the disk.
+            self.failed = EngineFailed(f"{self.path} cannot be written, nothing more is acknowledged: {error}")
+            raise self.failed from error
+        else:
+            return done
+        finally:
+            if txn is not None:
+                with suppress(lmdb.Error):
+                    txn.abort()
+
+    # --- room -------------------------------------------------------------------------------------------------------------
+
+    def admit(self, demand: Demand) -> None:
+        """Raise what would refuse such a write now."""
+        self._refuse_unless(demand, self._verdict(demand))
+
+    def _verdict(self, demand: Demand) -> Verdict:
+        return self.room.verdict(demand, self._room_figures() if self.room.is_tight else None)
+
+    def _room_figures(self) -> Figures:
+        environment, reserve = self.environment, self.directory.reserve
+        reserve.keep()
+        return Figures(
+            end=environment.end,
+            held=environment.held(),
+            free=self.directory.free(environment.file),
+            size=self.file_bytes,
+            reserve=0 if reserve.exists else RESERVE,
+        )
+
+    def _refuse_unless(self, demand: Demand, verdict: Verdict) -> None:
+        """Raise what a verdict stands for.
+
+        What might not fit must not be tried while a snapshot runs: the binding's `abort` waits
+        until that is done.
+        """
+        if verdict is Verdict.GOES:
+            return
+        if verdict is Verdict.AT_BOUND:
+            raise self._at_bound()
+        if verdict is Verdict.DISK_FULL:
+            raise self._full()
+        self._refused_by_snapshot += demand.records
+        if not self._said:
+            self._said = True
+            say(f"{self.path}: writes are refused until the snapshot is done: there is no more room beside it")
+        raise SnapshotRunning(f"there is no more room in {self.path} until its snapshot is done", retry_after=1)
+
+    def _at_bound(self) -> EngineFull:
+        return EngineFull(f"{self.path} is at its bound of {self._bound} bytes; deletes free some")
+
+    def _full(self) -> EngineFull:
+        return EngineFull(f"no space is left on the disk of {self.path}; deletes free some")
+
+    def grow(self) -> None:
+        """As `Engine`."""
+        if self._snapshot_since is not None:
+            raise SnapshotRunning(f"the map of {self.path} cannot grow until its snapshot is done", retry_after=1)
+        larger = self.room.next_map()
+        if larger is None:
+            raise self._at_bound()
+        if not self._map_with(larger):
+            self.failed = EngineFailed(f"{self.path} cannot be mapped with {larger} bytes: the process may not have so many")
+            raise self.failed
+
+    def _map_with(self, size: int) -> bool:
+        """Return whether the map could be made so large."""
+        try:
+            resized = self.environment.resize(size)
+        except EngineFailed as error:
+            self.failed = error
+            raise
+        if resized:
+            self.room.map_is(size)
+        return resized
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the data file on the disk. One system call."""
+        try:
+            return self.environment.file.stat().st_size
+        except OSError:
+            return 0
+
+    @property
+    def figures(self) -> StoreFigures:
+        """As `Engine.store_figures`."""
+        since = self._snapshot_since
+        return StoreFigures(
+            map_bytes=self.room.map_bytes,
+            file_bytes=self.file_bytes,
+            snapshot_seconds=None if since is None else time.monotonic() - since,
+            refused_by_snapshot=self._refused_by_snapshot,
+            foreign_readers=self.environment.readers.foreign,
+            foreign_reader_seconds=self.environment.readers.oldest_foreign,
+        )
+
+    # --- snapshots --------------------------------------------------------------------------------------------------------
+
+    def begin_snapshot(self) -> None:
+        """As `Engine`."""
+        if self._snapshot_since is not None:
+            raise SnapshotRunning(f"another snapshot of {self.path} is being copied", retry_after=10)
+        wanted = self.room.map_for_snapshot(self._room_figures())
+        while wanted > self.room.map_bytes and not self._map_with(wanted):
+            wanted //= 2
+        self._said = False
+        self._snapshot_since = time.monotonic()
+        self.room.snapshot_begins()
+
+    def copy_snapshot(self, fd: int) -> None:
+        """As `Engine`. The copy, placed as `data.mdb` in an empty directory, starts as it is; the
+        caller syncs it.
+        """
+        self.environment.copy(fd)
+
+    def end_snapshot(self) -> None:
+        """As `Engine`."""
+        self.room.snapshot_is_over()
+        self._snapshot_since = None
+
+
+class _NoSpaceError(Exception):
+    """LMDB met ENOSPC; the transaction is gone and nothing has changed."""
+
+
+def size_in(txn: lmdb.Transaction, meta: Any) -> int:
+    """Return the bytes that the live records are counted to have."""
+    return int(txn.get(b"size", b"0", db=meta))
