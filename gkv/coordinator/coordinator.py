@@ -12,7 +12,7 @@ from gkv.coordinator.clock import Clock
 from gkv.coordinator.exchanges import Exchanges, understand
 from gkv.errors import FarAhead, TooLarge, Unavailable
 from gkv.model import Damage, KeyFailure, Node, NodeReply, Outcome, Record, Value, Version
-from gkv.net.channel import ask_all
+from gkv.net.call import Lane, ask_all
 from gkv.wire import Batch, Done, Part, PureRouter, router
 from gkv.wire.batch import BAD_ANSWER, DAMAGED, RECORDS, SIZES, failures
 from gkv.wire.client import Limits
@@ -175,7 +175,7 @@ class Coordinator:
                 answer = understand(reply)
                 if answer is not None and answer.keys is not None:
                     pages.append(answer.keys)
-                elif answer is None or not self._exchanges.retries.take() or not self._reconcile(node, answer):
+                elif answer is None or not self._exchanges.retries.spend() or not self._reconcile(node, answer):
                     raise Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
             if len(pages) == len(replies):
                 return list(islice(merge(*pages), limit))
@@ -199,7 +199,7 @@ class Coordinator:
                 break
             again: list[int] = []
             asked = [(self._exchanges.to(part.node), part.frame) for part in parts]
-            replies = ask_all(asked, expires, request_id, writing=writing)
+            replies = ask_all(asked, expires, request_id, lane=Lane.WRITE if writing else Lane.READ)
             for part, reply in zip(parts, replies, strict=True):
                 one = _judge(batch.op, part, reply)
                 if isinstance(one, Done):
@@ -208,14 +208,16 @@ class Coordinator:
                     # What beats it now was not there when it came first: the two are concurrent, and this one is the earlier.
                     done.append(Done(part, count=one.count))
                 elif one.beaten:
-                    if attempt + 1 < _ATTEMPTS and retries.take() and self._catch_up(batch, one.beaten):
+                    if attempt + 1 < _ATTEMPTS and retries.spend() and self._catch_up(batch, one.beaten):
                         again += part.positions
                         caught_up.update(part.positions)
                         if batch.op == "delete":  # the next attempt will not find again what this one deleted
                             done.append(Done(Part(part.node, (), b""), count=one.count))
                     else:
                         done.append(Done(part, failure=INDETERMINATE))
-                elif attempt + 1 < _ATTEMPTS and one.refused in _CURABLE and retries.take() and self._reconcile(part.node, one):
+                elif (
+                    attempt + 1 < _ATTEMPTS and one.refused in _CURABLE and retries.spend() and self._reconcile(part.node, one)
+                ):
                     again += part.positions
                 else:
                     done.append(Done(part, failure=REFUSALS.get(one.refused, REFUSED)))

@@ -15,7 +15,7 @@ from gkv.engine import Commits, Engine, Pending
 from gkv.errors import EngineFull, FarAhead, GkvError, Unavailable
 from gkv.model import Outcome, Value, Write
 from gkv.net.admission import LARGE, Admission
-from gkv.net.channel import Call
+from gkv.net.call import Call
 from gkv.wire.frames import BadFrame, NoRoom, Reply, Request, read_request, write_reply
 
 COMMIT_WITHIN = 30.0

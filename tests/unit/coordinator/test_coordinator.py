@@ -15,7 +15,7 @@ from gkv.coordinator import Clock, Coordinator, Exchanges, Written
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import EngineFailed, EngineFull, GkvError, TooLarge, Unavailable
 from gkv.model import KeyFailure, Node, Outcome, Version
-from gkv.net.channel import Call
+from gkv.net.call import Call
 from gkv.net.retries import Retries
 from gkv.node.service import Service
 from gkv.ring import tokens
