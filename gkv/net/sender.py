@@ -235,7 +235,7 @@ class Sender:
         """Return the frames of an answer whose body has `size` bytes, the first of which are in the buffer."""
         whole = min(size, LARGE)
         while len(buffer) < whole:
-            buffer += self._receive(connection, whole - len(buffer))
+            buffer += self._receive(connection)
         if len(buffer) > size:
             raise _BrokenError("the answer is longer than it says")
         preface = gathered.read_preface(buffer, size, count)
@@ -253,16 +253,16 @@ class Sender:
             frame.write(buffer)
             buffer.clear()
             while (left := length - frame.tell()) > 0:
-                chunk = self._receive(connection, min(left, _PIECE))
+                chunk = self._receive(connection)
                 frame.write(chunk[:left])
-                buffer += chunk[left:]  # over TLS more comes than was asked for
+                buffer += chunk[left:]
             frames.append(frame.getvalue())
         if buffer:
             raise _BrokenError("the answer is longer than it says")
         return frames
 
-    def _receive(self, connection: socket.socket | TlsSocket, size: int) -> bytes:
-        chunk: bytes = connection.recv(size)
+    def _receive(self, connection: socket.socket | TlsSocket) -> bytes:
+        chunk: bytes = connection.recv(_PIECE)
         if not chunk:
             raise _BrokenError("the connection was closed within the answer")
         self._give_way(connection, len(chunk), socket.wait_read)

@@ -16,6 +16,9 @@ from gkv.net.peer import PATHS
 _LANES = {Lane.READ: MEMBERS, Lane.WRITE: MEMBERS, Lane.REPLICA: REPLICA, Lane.BACKGROUND: BACKGROUND}
 """Whose bounds gathered frames count against, by the lane of the calls in them."""
 
+_SAID = 64
+"""Lines at most about members that cannot be understood."""
+
 FRAMES = Unlisted("what members say to each other, in a format of their own that changes with the version")
 SNAPSHOT = Operation(
     "Get a consistent copy of this node's records, as one file",
@@ -41,13 +44,14 @@ def build_app(
     gathered request.
     """
     said: set[str] = set()
+    """Addresses of members that speak another format, of which one line each was said."""
 
     def frames(request: Request) -> Response:
         body = request.body(max_frames)
         try:
             preface = gathered.read_preface(body, len(body))
         except gathered.BadGathering as error:
-            if isinstance(error, gathered.OtherFormat) and request.remote_host not in said:
+            if isinstance(error, gathered.OtherFormat) and request.remote_host not in said and len(said) < _SAID:
                 said.add(request.remote_host)
                 say(f"a member at {request.remote_host} cannot be understood: {error}")
             raise SyntaxProblem(str(error)) from None

@@ -396,7 +396,7 @@ def test_wrong_method_is_answered_405_with_allow(cluster, method, path, allowed)
 
 
 def test_frames_are_not_answered_by_a_proxy(cluster):
-    problem(cluster.client("POST", "/internal/frames", b"x", {"Gkv-Frames": "1"}), 404, "not-found")
+    problem(cluster.client("POST", "/internal/frames", b"gkv/1 1\nx"), 404, "not-found")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.2", "10.0.0.5", "", "::1"])
