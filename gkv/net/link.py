@@ -23,6 +23,7 @@ from gevent import socket  # by name, so that it needs no patched process
 from gkv.errors import BadFraming, TooSlow
 from gkv.net.admission import Gate
 from gkv.net.serving import Serving
+from gkv.net.tls import TlsSocket
 from gkv.net.waits import State, Wait
 
 _RECEIVE = 65_536
@@ -68,9 +69,12 @@ class Link:
     def expire(self) -> None:
         """End the wait that is under way. Does not switch greenlets."""
         self.expired = True
-        how = socket.SHUT_RD if self.wait.state.can_be_answered else socket.SHUT_RDWR
+        state = self.wait.state
         with suppress(OSError):  # the client was faster
-            self.socket.shutdown(how)
+            if state is State.WRITE and isinstance(self.socket, TlsSocket):
+                self.socket.break_off()
+            else:
+                self.socket.shutdown(socket.SHUT_RD if state.can_be_answered else socket.SHUT_RDWR)
 
     def end_if_silent(self, now: float) -> None:
         """While the server drains: end the connection when it has had no request for a while, and none is here.

@@ -58,6 +58,8 @@ class Sender:
         self._address = (url.hostname or "", url.port)
         self._secure = url.scheme == "https"
         self._socket: socket.socket | TlsSocket | None = None
+        self._sending = False
+        """Whether the node has not taken all of a request."""
         self._moved = 0
         """Bytes sent and received since the others could run."""
         self._used = 0.0
@@ -84,7 +86,7 @@ class Sender:
     def _serve(self, calls: list[Call]) -> None:
         """Bring these calls to their end, each with one reply."""
         self.expires = max(call.expires for call in calls)
-        self._expired = False
+        self._expired = self._sending = False
         ended = False
         deadlines.add(self)
         try:
@@ -115,8 +117,10 @@ class Sender:
     def expire(self) -> None:
         """End the wait for an answer: what is being read or written ends as if the node had closed the connection."""
         self._expired = True
-        if self._socket is not None:
-            with suppress(OSError):
+        with suppress(OSError):
+            if self._sending and isinstance(self._socket, TlsSocket):
+                self._socket.break_off()
+            elif self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def _exchange(self, calls: list[Call]) -> tuple[list[bytes], object]:
@@ -189,8 +193,10 @@ class Sender:
         """Send a request and read the answer. Switches greenlets."""
         buffer = bytearray()
         try:
+            self._sending = True
             for piece in pieces:
                 self._send(connection, piece)
+            self._sending = False
             while (end := buffer.find(b"\r\n\r\n")) < 0:
                 if len(buffer) > _MAX_HEAD:
                     raise _BrokenError("the head of the answer is too long")
