@@ -5,6 +5,8 @@ what an operator asks (is it alive?) is not refused at all. Leaves to others: wh
 switches greenlets.
 """
 
+from gkv.errors import GkvError, Overloaded
+
 CLIENTS, MEMBERS, REPLICA, BACKGROUND, OPERATORS = "clients", "members", "replica", "background", "operators"
 """The lanes. Members have three: what clients wait for, copies of writes, and work for which nobody waits."""
 
@@ -21,6 +23,11 @@ at twice saturation half of them were out after 10 ms instead of 22."""
 LARGE = 65_536
 """Bytes. Smaller answers, and requests that come in one piece of this size, are not counted one by one: there are no more of
 them than requests in flight."""
+
+
+def no_memory() -> GkvError:
+    """Return the error for a request whose body or answer the budget has no room for."""
+    return Overloaded("requests and answers take all the memory that they may; ask again later", retry_after=1)
 
 
 class Budget:

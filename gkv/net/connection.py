@@ -6,32 +6,26 @@ some work (`gkv.net.link`), reads a body whole before the application sees the r
 """
 
 from collections.abc import Callable, Mapping
-from io import BytesIO
 from time import monotonic
 from typing import Any
 
 from gevent import sleep
 
-from gkv.errors import BadFraming, GkvError, InternalError, Overloaded, Unavailable
+from gkv.errors import GkvError, InternalError, Unavailable
 from gkv.log import say_exception
 from gkv.net import answers, wsgi
 from gkv.net.admission import CROWD, LARGE
 from gkv.net.answers import RepeatedRefusal
 from gkv.net.application import Rendered
-from gkv.net.http1 import MAX_HEAD, RAW_PATH, ChunkedBody, Head, diagnose, parse_head
+from gkv.net.handshake import shake_hands
+from gkv.net.http1 import RAW_PATH, Head, parse_head
 from gkv.net.known_head import KnownHead
 from gkv.net.link import ClientGone, Link
+from gkv.net.reading import read_body, read_head
 from gkv.net.serving import Serving
 from gkv.net.streaming import Stream
-from gkv.net.tls import CERTIFICATE, HandshakeFailed, Tls
+from gkv.net.tls import CERTIFICATE
 from gkv.net.waits import State
-
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-def no_memory() -> GkvError:
-    """Return the error for a request whose body or answer the budget has no room for."""
-    return Overloaded("requests and answers take all the memory that they may; ask again later", retry_after=1)
 
 
 class Connection:
@@ -66,7 +60,7 @@ class Connection:
         serving.accepted += 1
         try:
             if serving.tls is not None:
-                self._shake_hands(serving.tls)
+                self._base[CERTIFICATE] = shake_hands(link, serving, self, serving.tls)
             while self._serve_one():
                 if self._charged:
                     self._discharge()
@@ -80,8 +74,6 @@ class Connection:
             self._discharge()
             connections.discard(self)
             link.close()
-
-    # The server's clock and its drain.
 
     @property
     def expired(self) -> bool:
@@ -104,8 +96,6 @@ class Connection:
     def forget_head(self) -> None:
         """Read the next head anew, even if it is the same again."""
         self._known.forget()
-
-    # Who is let in.
 
     def _turn_away(self) -> None:
         """Refuse a connection for which there is no room at all; without a word when many are being refused already."""
@@ -132,31 +122,6 @@ class Connection:
     def _discharge(self) -> None:
         self._gate.budget.release(self._charged)
         self._charged = 0
-
-    def _shake_hands(self, tls: Tls) -> None:
-        """Begin TLS. Raise OSError when that fails, BadFraming when the client speaks HTTP. Switches greenlets."""
-        serving, link, plain = self._serving, self._link, self._link.socket
-        if len(serving.handshakes) >= serving.limits.handshakes:
-            oldest = next(iter(serving.handshakes))
-            del serving.handshakes[oldest]
-            oldest.expire()
-        serving.handshakes[self] = None
-        link.enter(State.HANDSHAKE)
-        link.socket = tls.accept(plain)
-        try:
-            link.socket.handshake()
-            self._base[CERTIFICATE] = link.socket.certified
-        except OSError as error:
-            serving.handshakes_failed += 1
-            if isinstance(error, HandshakeFailed) and not link.expired:
-                link.socket = plain
-                if error.http:
-                    raise BadFraming("this port speaks TLS: its URLs begin with https://") from None
-                link.linger()  # there is an alert on its way
-            raise
-        finally:
-            serving.handshakes.pop(self, None)
-        link.enter(State.IDLE)
 
     def _enter_lane(self, name: str) -> None:
         serving = self._serving
@@ -185,7 +150,7 @@ class Connection:
                 return self._reply(known.head, chunk[start:])  # type: ignore[arg-type]
             link.buffer += chunk
         head = self._read_head()
-        body = self._read_body(head) if head.length else b""
+        body = read_body(link, head, self._gate, self._charge, self._serving.limits.max_body) if head.length else b""
         if not self._known.known:  # forgotten while the body came
             self._direct, _ = self._serving.find(head.environ)  # the lane has lent what this request holds
         return self._reply(head, body)
@@ -193,60 +158,15 @@ class Connection:
     def _read_head(self) -> Head:
         """Return the next request's head, of which the buffer has the first byte. Switches greenlets."""
         link, known, serving = self._link, self._known, self._serving
-        buffer = link.buffer
-        if link.wait.state is State.IDLE:
-            link.enter(State.HEAD)
-        checked = 0
-        while (end := buffer.find(b"\r\n\r\n", max(0, checked - 3), MAX_HEAD + 4)) < 0:
-            error = diagnose(bytes(buffer[: MAX_HEAD + 4]))
-            if error is not None:
-                raise error
-            checked = len(buffer)
-            buffer += link.receive()
-        data = bytes(buffer[: end + 4])
-        del buffer[: end + 4]
+        data = read_head(link)
         if known.recognise(data) == len(data) and known.head is not None:
             return known.head
-        head = parse_head(data[:end], self._base, serving.limits.max_body, serving.is_ours)
+        head = parse_head(data[:-4], self._base, serving.limits.max_body, serving.is_ours)
         known.learn(head, data)
         self._route = None
         self._direct, lane = serving.find(head.environ)
         self._enter_lane(lane)
         return head
-
-    def _read_body(self, head: Head) -> bytes:
-        """Return the body of a request with this head. Switches greenlets."""
-        link, length = self._link, head.length
-        buffer, wait = link.buffer, link.wait
-        chunked = length < 0
-        if (chunked or len(buffer) < length) and not self._charge(len(buffer) if chunked else length):
-            raise no_memory()
-        if head.expects_continue and not buffer:
-            link.send(_CONTINUE, self._gate)
-        link.enter(State.BODY)
-        wait.received = len(buffer)
-        if chunked:
-            decoder = ChunkedBody(self._serving.limits.max_body)
-            while (decoded := decoder.feed(buffer)) is None:
-                buffer += link.receive()
-                if wait.received > self._charged and not self._charge(wait.received - self._charged):
-                    raise no_memory()
-            return decoded
-        if len(buffer) >= length:
-            body = bytes(buffer[:length])
-            del buffer[:length]
-            return body
-        # It grows where it stays: a bytearray would have to be copied whole in the end, which for 31 MiB takes 10 ms.
-        pieces = BytesIO()
-        pieces.write(buffer)
-        buffer.clear()
-        while (left := length - pieces.tell()) > 0:
-            chunk = link.receive()
-            if len(chunk) > left:
-                buffer += chunk[left:]
-                chunk = chunk[:left]
-            pieces.write(chunk)
-        return pieces.getvalue()
 
     # Answering.
 

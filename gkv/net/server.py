@@ -14,10 +14,10 @@ from gevent.pywsgi import WSGIServer
 from gkv import background
 from gkv.errors import Overloaded
 from gkv.log import say
-from gkv.net.admission import CLIENTS, Admission
+from gkv.net.admission import CLIENTS, Admission, no_memory
 from gkv.net.answers import RepeatedRefusal
 from gkv.net.application import Application, Render, Watch, WSGIApp
-from gkv.net.connection import Connection, no_memory
+from gkv.net.connection import Connection
 from gkv.net.http1 import HostNames
 from gkv.net.serving import Served, ServerLimits
 from gkv.net.tls import Tls
