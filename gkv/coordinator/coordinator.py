@@ -13,7 +13,7 @@ from gkv.coordinator.exchanges import Exchanges, understand
 from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
 from gkv.errors import FarAhead, TooLarge, Unavailable
 from gkv.model import Damage, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, Outcome, Record, Value, Version
-from gkv.net.channel import ask_all
+from gkv.net.call import Lane, ask_all
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Done, Part, PureRouter, router
 from gkv.wire.batch import BAD_ANSWER, DAMAGED, RECORDS, SIZES, failures
@@ -164,7 +164,7 @@ class Coordinator:
                 answer = understand(reply, Page)
                 if isinstance(answer, Page):
                     pages.append(answer.keys)
-                elif answer is None or not self._exchanges.retries.take() or not self._reconcile(node, answer):
+                elif answer is None or not self._exchanges.retries.spend() or not self._reconcile(node, answer):
                     raise Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
             if len(pages) == len(replies):
                 return list(islice(merge(*pages), limit))
@@ -191,7 +191,7 @@ class Coordinator:
                 break
             again: list[int] = []
             asked = [(self._exchanges.to(part.node), part.frame) for part in parts]
-            replies = ask_all(asked, expires, request_id, writing=writing)
+            replies = ask_all(asked, expires, request_id, lane=Lane.WRITE if writing else Lane.READ)
             for part, reply in zip(parts, replies, strict=True):
                 one = _judge(batch.op, part, reply)
                 if isinstance(one, Effects) and before:
@@ -202,7 +202,7 @@ class Coordinator:
                     if (
                         attempt + 1 < _ATTEMPTS
                         and one.reason in _CURABLE
-                        and retries.take()
+                        and retries.spend()
                         and self._reconcile(part.node, one)
                     ):
                         again += part.positions
@@ -212,7 +212,7 @@ class Coordinator:
                     # What beats it the second time was not there when it came first: the two are concurrent, and this one is
                     # the earlier.
                     done.append(Done(part, effects=one))
-                elif attempt + 1 < _ATTEMPTS and retries.take() and self._catch_up(batch, one.beaten):
+                elif attempt + 1 < _ATTEMPTS and retries.spend() and self._catch_up(batch, one.beaten):
                     again += part.positions
                     caught_up.update(part.positions)
                     before.update(zip(part.positions, one, strict=True))

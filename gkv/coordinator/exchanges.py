@@ -5,15 +5,19 @@ from time import monotonic
 from typing import TypeVar
 
 from gkv.cluster.document import Document
+from gkv.cluster.view import View
 from gkv.model import Node, NodeReply, Outcome
 from gkv.net.admission import Budget
-from gkv.net.channel import Channel, ChannelFigures, ChannelLimits, Exchange, ask_all
+from gkv.net.call import Exchange, ask_all
+from gkv.net.channel import Channel, ChannelFigures
+from gkv.net.peer import ChannelLimits
 from gkv.net.retries import Retries
 from gkv.net.tls import Tls
 from gkv.wire.ops import Adopt, BadFrame, Held, NodeAnswer, NodeRequest, Refused, Status, read_answer
 
 MAX_CHANNELS = 1_024
-"""Far more than members; URLs of nodes that left are forgotten beyond it."""
+"""Beyond it, channels that nobody uses are forgotten. Those to members never are, nor those in
+use, which only deadlines bound; so there may be more."""
 
 
 class Exchanges:
@@ -30,11 +34,13 @@ class Exchanges:
         budget: Budget | None = None,
         limits: ChannelLimits | None = None,
         tls: Tls | None = None,
+        view: View | None = None,
     ) -> None:
         """`deadline` is in seconds, for each call made here; `budget` for the bytes of answers.
 
-        With `tls` nodes are spoken to in no other way.
+        With `tls` nodes are spoken to in no other way. `view` tells who is a member.
         """
+        self._view = view
         self._tls = tls
         self._deadline = deadline
         self._limits = limits
@@ -48,16 +54,32 @@ class Exchanges:
             self._by_url[local[0]] = local[1]
 
     def to(self, node: Node) -> Exchange:
-        """Return the way to a node."""
+        """Return the way to a node. Does not switch greenlets."""
         exchange = self._by_url.get(node.url)
         if exchange is None:
             if len(self._by_url) >= MAX_CHANNELS:
-                self.close()
+                self._forget_unused()
             exchange = self._by_url[node.url] = Channel(
                 node.url, self._limits, budget=self._budget, retries=self.retries, tls=self._tls
             )
             exchange.show_token(self._token)
         return exchange
+
+    def _forget_unused(self) -> None:
+        """Make room for one more channel, if possible, at the expense of the longest unused.
+
+        A channel that somebody has just been given, and not used yet, still works afterwards.
+        """
+        document = self._view.document if self._view is not None else None
+        members = {node.url for node in document.members} if document is not None else set()
+        unused = [
+            (channel.used, url, channel)
+            for url, channel in self._by_url.items()
+            if isinstance(channel, Channel) and url not in members and not channel.in_use
+        ]
+        for _, url, channel in sorted(unused)[: len(self._by_url) - MAX_CHANNELS + 1]:
+            del self._by_url[url]
+            channel.retire()
 
     def show_token(self, token: str) -> None:
         """Send a bearer token with every request from now on; "" for none."""

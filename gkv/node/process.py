@@ -73,7 +73,9 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     admission = Admission(settings.max_inflight, settings.max_buffered)
     service = Service(me.id, view, engine, commits, clock, ttl, settings.max_answer, admission)
     channels = ChannelLimits(answer_bytes=4 * settings.max_answer)
-    exchanges = Exchanges(settings.deadline, (me.url, service), budget=admission.clients.budget, limits=channels, tls=tls)
+    exchanges = Exchanges(
+        settings.deadline, (me.url, service), budget=admission.clients.budget, limits=channels, tls=tls, view=view
+    )
     health = Health(engine)
     coordinator = Coordinator(view, exchanges, clock, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(

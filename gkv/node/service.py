@@ -11,7 +11,7 @@ from gkv.coordinator.clock import Clock
 from gkv.engine import Commits, Engine
 from gkv.model import NodeRefusal, Op, Outcome
 from gkv.net.admission import LARGE, Admission
-from gkv.net.channel import Call
+from gkv.net.call import Call
 from gkv.node.handler import Waiting, stale
 from gkv.node.membership import Membership
 from gkv.node.reads import Reads

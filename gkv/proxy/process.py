@@ -43,7 +43,7 @@ def run(settings: Settings, reread: Callable[[], Settings]) -> None:
     view = View()
     admission = Admission(settings.max_inflight, settings.max_buffered)
     channels = ChannelLimits(answer_bytes=4 * settings.max_answer)
-    exchanges = Exchanges(settings.deadline, budget=admission.clients.budget, limits=channels, tls=tls)
+    exchanges = Exchanges(settings.deadline, budget=admission.clients.budget, limits=channels, tls=tls, view=view)
     listener = inherited(settings.host, settings.port) or listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     directory = Path(settings.data or "gkv-data/proxy")

@@ -15,7 +15,7 @@ from gkv.coordinator.clock import wall_ms
 from gkv.engine import LmdbEngine, MemoryEngine
 from gkv.model import Effect, Node, NodeRefusal, Op, Version
 from gkv.net.admission import LARGE, Admission
-from gkv.net.channel import ask_all
+from gkv.net.call import ask_all
 from gkv.node.service import Service
 from gkv.ring import tokens
 from gkv.wire.client import Limits
@@ -679,13 +679,20 @@ def test_write_while_a_node_joins_waits_for_the_deadline_and_applies_nothing(nod
 FRAMES = "/internal/frames"
 
 
-def send(call, *frames):
+def gathered(*frames):
+    """Return the body with which a channel sends frames."""
+    return b"gkv/1 %b\n%b" % (b",".join(b"%d" % len(frame) for frame in frames), b"".join(frames))
+
+
+def send(call, *frames, path=FRAMES):
     """Send frames as a channel does, and return the frames of the answer."""
-    answer = call("POST", FRAMES, b"".join(frames), {"Gkv-Frames": ",".join(str(len(frame)) for frame in frames)})
+    answer = call("POST", path, gathered(*frames))
     assert answer.status == 200
-    lengths = [int(length) for length in answer.headers["gkv-frames"].split(",")]
-    assert sum(lengths) == len(answer.body)
-    found, start = [], 0
+    preface = answer.body.partition(b"\n")[0].decode()
+    assert preface.startswith("gkv/1 ")
+    lengths = [int(length) for length in preface.removeprefix("gkv/1 ").split(",")]
+    assert len(preface) + 1 + sum(lengths) == len(answer.body)
+    found, start = [], len(preface) + 1
     for length in lengths:
         found.append(answer.body[start : start + length])
         start += length
@@ -755,21 +762,45 @@ def test_frames_gathered_into_one_request_are_answered_in_order(call):
         "{n},1",
         "\u00b2",
         "9" * 16,
+        "0{n}",
+        "{n} ",
+        "{n} \u00b2",
+        "{n}\r",
+        "{n}" + ",0" * 128,
+        "{n} " + "x" * 2_000,
     ],
 )
-def test_frames_with_a_wrong_header_are_answered_400_and_change_nothing(node, call, lengths):
+def test_frames_with_a_wrong_preface_are_answered_400_and_change_nothing(node, call, lengths):
     frame = Set(CLUSTER, 7, ["a"], fresh(), [b"1"]).write()
-    headers = {} if lengths is None else {"Gkv-Frames": lengths.format(n=len(frame), m=len(frame) + 1)}
-    problem(call("POST", FRAMES, frame, headers), 400, "syntax")
+    preface = "" if lengths is None else f"gkv/1 {lengths.format(n=len(frame), m=len(frame) + 1)}\n"
+    problem(call("POST", FRAMES, preface.encode() + frame), 400, "syntax")
     assert node.engine.live == 0
+
+
+@pytest.mark.parametrize("number", ["0", "2", "10", "01"])
+def test_frames_of_another_format_are_refused_by_a_line_that_names_both(node, call, capfd, number):
+    frame = Set(CLUSTER, 7, ["a"], fresh(), [b"1"]).write()
+    for _ in range(3):
+        answer = call("POST", FRAMES, f"gkv/{number} {len(frame)}\n".encode() + frame)
+        problem(answer, 400, "syntax")
+    assert node.engine.live == 0
+    if number != "01":  # which is no other number, and no number of a format either
+        assert f"format {number}, this process reads format 1" in answer.json()["detail"]
+        assert capfd.readouterr().err.count(f"in format {number}, this process reads format 1") == 1
+
+
+@pytest.mark.parametrize("lane", ["/replica", "/background"])
+def test_frames_of_the_other_lanes_are_answered_as_well(call, lane):
+    [frame] = send(call, Status().write(), path=FRAMES + lane)
+    assert answer_to(Status(), frame) == Held(0)
 
 
 def test_frames_body_over_the_limit_is_answered_413(build_node):
     node = build_node(max_body=64)
-    body = b" " * (2 * 64 + 1)
-    answer = node.client("POST", FRAMES, body, {"Gkv-Frames": str(len(body))})
-    problem(answer, 413, "too-large")
-    assert node.client("POST", FRAMES, body[1:], {"Gkv-Frames": str(len(body) - 1)}).status == 200
+    body = gathered(b" " * (2 * 64 - len("gkv/1 118\n")))
+    assert len(body) == 2 * 64
+    assert node.client("POST", FRAMES, body).status == 200
+    problem(node.client("POST", FRAMES, body + b" "), 413, "too-large")
 
 
 def test_what_a_write_did_is_told_when_there_is_no_memory_for_answers(node, document):

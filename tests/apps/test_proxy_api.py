@@ -336,6 +336,42 @@ def test_join_with_a_wrong_member_is_answered_422_with_its_pointer(cluster, chan
     cluster.settled_at(1)
 
 
+def heavy(cluster):
+    """Have a cluster whose first member is of a weight that none may join with any more."""
+    heavy = Node(A.id, A.url, 1_000.0)
+    cluster.write(Document(CLUSTER, 5, (heavy, B), 400))
+    cluster.open()
+    for node in (heavy, B, C):
+        cluster.start(node)
+    return heavy
+
+
+@pytest.mark.parametrize("weight", [1e-9, 0.03, 656, 1_000])
+def test_join_with_a_weight_of_too_few_or_too_many_tokens_is_refused_with_advice(cluster, weight):
+    members = heavy(cluster), B
+    for node in (C, B):  # whether it is new or a member that changes
+        found = problem(cluster.join(node, weight=weight), 422, "invalid-member")
+        assert found["retryable"] is False
+        assert [error["pointer"] for error in found["errors"]] == ["/weight"]
+        assert "take a weight of 0.04 to 655.36" in found["detail"]
+    cluster.settled_at(5, *members)
+
+
+@pytest.mark.parametrize("weight", [0.04, 655.36])
+def test_join_with_the_least_or_the_greatest_weight_is_granted(cluster, weight):
+    members = heavy(cluster), B
+    assert cluster.join(C, weight=weight).status == 200
+    cluster.settled_at(7, *members, Node(C.id, C.url, weight))
+
+
+def test_member_of_a_weight_that_none_may_join_with_any_more_stays_one(cluster):
+    members = heavy(cluster), B
+    assert cluster.join(members[0]).status == 200
+    cluster.settled_at(5, *members)
+    cluster.open()
+    cluster.settled_at(5, *members)
+
+
 @pytest.mark.parametrize(
     "body", [b"[]", b"null", b'"n0"', b"1", b"{}", b'{"id":"n0"}', b'{"id":"n0","url":"http://127.0.0.1:9000","x":1}']
 )
@@ -396,7 +432,7 @@ def test_wrong_method_is_answered_405_with_allow(cluster, method, path, allowed)
 
 
 def test_frames_are_not_answered_by_a_proxy(cluster):
-    problem(cluster.client("POST", "/internal/frames", b"x", {"Gkv-Frames": "1"}), 404, "not-found")
+    problem(cluster.client("POST", "/internal/frames", b"gkv/1 1\nx"), 404, "not-found")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.2", "10.0.0.5", "", "::1"])

@@ -379,10 +379,9 @@ def document(guarded: Guarded) -> dict[str, Any]:
 
 def tell(guarded: Guarded, frame: bytes) -> Effects | Refused:
     """Have the node answer a frame that writes one key."""
-    lengths = f"Gkv-Frames: {len(frame)}".encode()
-    answer = ask(guarded.node.port, "POST", FRAMES, bearer(TOKENS["peer"]), lengths, body=frame)
+    answer = ask(guarded.node.port, "POST", FRAMES, bearer(TOKENS["peer"]), body=b"gkv/1 %d\n%b" % (len(frame), frame))
     assert answer.status == 200
-    return read_answer(answer.body, Effects, 1)
+    return read_answer(answer.body.partition(b"\n")[2], Effects, 1)
 
 
 def write(guarded: Guarded, version: Version, key: str = "inside", **changes: Any) -> bytes:
@@ -498,15 +497,17 @@ class Rogue:
                     assert line.startswith(b"POST /internal/frames ")
                     headers = dict(header.split(b": ", 1) for header in iter(lambda: stream.readline().strip(), b""))
                     self.proofs.add(headers[b"Authorization"])
-                    frames = [stream.read(int(size)) for size in headers[b"Gkv-Frames"].split(b",")]
+                    preface = stream.readline()
+                    assert int(headers[b"Content-Length"]) > len(preface)
+                    frames = [stream.read(int(size)) for size in preface.split()[1].split(b",")]
                     if any(read_request(frame).op not in (Op.STATUS, Op.ADOPT) for frame in frames) and self.misbehave:
                         self.times += 1
                         self.sent += self.misbehave(connection)
                         return
                     replies = [Held(0).write() for _ in frames]
                     lengths = ",".join(str(len(reply)) for reply in replies).encode()
-                    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nGkv-Frames: %b\r\n\r\n"
-                    connection.sendall(head % (sum(map(len, replies)), lengths) + b"".join(replies))
+                    body = b"gkv/1 %b\n%b" % (lengths, b"".join(replies))
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             except OSError:
                 return
 
@@ -534,10 +535,10 @@ def pour(head: bytes, piece: bytes, most: int) -> Callable[[socket.socket], int]
 GIGABYTE = 1 << 30
 MISBEHAVIOUR = {
     "1 GB": pour(
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nGkv-Frames: %d\r\n\r\n" % (GIGABYTE, GIGABYTE), b"x" * 65_536, GIGABYTE
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\ngkv/1 %d\n" % (GIGABYTE + 17, GIGABYTE), b"x" * 65_536, GIGABYTE
     ),
     "endless chunks": pour(
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nGkv-Frames: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"10000\r\n" + b"x" * 65_536 + b"\r\n",
         GIGABYTE,
     ),
@@ -565,7 +566,7 @@ def test_member_that_answers_as_none_should_counts_as_failed(system: System, lis
         assert joined.status == 200
         before = resident(proxy)
         location = f"Location: http://127.0.0.1:{listener.getsockname()[1]}{FRAMES}".encode()
-        redirect = pour(b"HTTP/1.1 302 Found\r\n%b\r\nContent-Length: 0\r\nGkv-Frames: 0\r\n\r\n" % location, b"", 0)
+        redirect = pour(b"HTTP/1.1 302 Found\r\n%b\r\nContent-Length: 0\r\n\r\n" % location, b"", 0)
         for name, misbehave in MISBEHAVIOUR.items():
             rogue.misbehave = redirect if name == "redirect" else misbehave
             for method, path, body in (("POST", "/get", b'[{"key":"a"}]'), ("POST", "/set", b'[{"key":"a","value":1}]')):

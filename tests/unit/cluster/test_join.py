@@ -20,7 +20,7 @@ from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import MemberConflict, Unavailable
 from gkv.model import Node, Op, Outcome
-from gkv.net.channel import Call
+from gkv.net.call import Call
 from gkv.node.service import Service
 from gkv.ring import tokens
 

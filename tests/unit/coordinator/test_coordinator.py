@@ -17,7 +17,7 @@ from gkv.coordinator import Clock, Coordinator, Exchanges, Written
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import EngineFailed, EngineFull, GkvError, SnapshotRunning, TooLarge, Unavailable
 from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Version
-from gkv.net.channel import Call
+from gkv.net.call import Call
 from gkv.net.retries import Retries
 from gkv.node.service import Service
 from gkv.ring import NO_PLACE, tokens
