@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Callable
 from math import isinf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from gkv.errors import InvalidItem, SyntaxProblem, TooLarge
 
@@ -61,7 +61,10 @@ _elements, _scalars = (
     re.compile(rb"(?:%b%b%b,){0,200}+(?:%b(%b)%b(?=\]))?+" % (_SPACE, one, _SPACE, _SPACE, one, _SPACE)).match
     for one in (_FLAT, _SCALAR)
 )
-_member = re.compile(rb"%b(%b)%b:%b%b%b(?:,|(?=(\})))" % (_SPACE, _STRING, _SPACE, _SPACE, _FLAT, _SPACE)).match
+_MEMBER = rb"%b(%%b%b)%b:%b%b%b" % (_SPACE, _STRING, _SPACE, _SPACE, _FLAT, _SPACE)
+_members = re.compile(rb"(?:%b,){1,100}+" % (_MEMBER % b"?:")).match
+_names = re.compile(rb"%b," % (_MEMBER % b"")).findall
+_last_member = re.compile(rb"%b(?=\})" % (_MEMBER % b"")).match
 _string_piece = re.compile(
     rb"%b{0,%d}+(?:\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4})%b{0,100}+){0,1000}+" % (_PLAIN, _STRETCH, _PLAIN)
 ).match
@@ -73,8 +76,8 @@ _escapes = re.compile(
 ).finditer
 _CONTINUATION = bytes(range(0x80, 0xC0))
 
-_QUOTE, _BACKSLASH, _COMMA = b'"\\,'
-_ARRAY, _ARRAY_END, _OBJECT, _OBJECT_END = b"[]{}"
+_SMALL = 2048
+"""Bytes of arrays and objects that are looked at together. With more, work that turns out vain grows."""
 _SLACK = 8
 """Bytes behind a bound that tell a number that ends there from one that goes on."""
 
@@ -167,13 +170,13 @@ class Reader:
             if not steps % 64:
                 self._pause()
             kind = self.peek()
-            opened = kind in (b"[", b"{")
+            opened = kind in (b"[", b"{") and not self._small(len(names), limit)
             if opened:
                 if len(names) == MAX_DEPTH:
                     raise too_deep(pointer)
                 names.append(None if kind == b"[" else set())
                 self.at += 1
-            else:
+            elif kind not in (b"[", b"{"):
                 self._scalar(pointer, limit)
             while names:
                 seen = names[-1]
@@ -185,7 +188,7 @@ class Reader:
                 if not opened:
                     self.take(b",]" if seen is None else b",}")
                 flat = len(names) < MAX_DEPTH
-                opened = self._elements(limit, flat) if seen is None else self._members(seen, pointer, limit, flat)
+                opened = self._elements(limit, len(names)) if seen is None else self._members(seen, pointer, limit, flat)
                 if not opened:
                     break
             if self.at > limit:
@@ -193,17 +196,18 @@ class Reader:
             if not names:
                 return
 
-    def _elements(self, limit: int, flat: bool) -> bool:
+    def _elements(self, limit: int, depth: int) -> bool:
         """Read elements of an array as long as they are simple.
 
-        Return whether all are read; if not, another one is due. `flat` says whether there may be a
-        level more.
+        Return whether all are read; if not, another one is due. `depth` levels are open.
         """
-        match = _elements if flat else _scalars
+        match = _elements if depth < MAX_DEPTH else _scalars
         while True:
             found = match(self._body, self.at, limit)
             end = found.end()  # type: ignore[union-attr]  # it matches everywhere
             if end == self.at:
+                if self.peek() in (b"[", b"{") and self._siblings(depth, limit):
+                    continue
                 return False
             self._check_utf8(self.at, end)
             self.at = end
@@ -211,21 +215,44 @@ class Reader:
                 return True
             self._pause()
 
+    def _siblings(self, depth: int, limit: int) -> bool:
+        """Read some of the arrays or objects that are due in an array, and the comma behind them; return whether it did."""
+        body, start = self._body, self.at
+        stop = min(limit, start + _SMALL)
+        end = 1 + max(body.rfind(b"},", start, stop), body.rfind(b"],", start, stop))
+        if end == 0 or not _accepted(b"[%b]" % body[start:end], depth - 1):
+            return False
+        self.at = end + 1
+        self._pause()
+        return True
+
+    def _small(self, depth: int, limit: int) -> bool:
+        """Read an array or object if it is small and simple; return whether it did. `depth` levels are open."""
+        size = _accepted(self._body[self.at : min(limit, self.at + _SMALL // 4)], depth, whole=False)
+        self.at += size
+        return size > 0
+
     def _members(self, seen: set[bytes], pointer: str, limit: int, flat: bool) -> bool:
         """Read members of an object as long as they are simple.
 
         Return whether all are read; if not, a value is due. `flat` as in `_elements`.
         """
-        steps = 0
-        while flat and (found := _member(self._body, self.at, limit)) is not None:
-            self._check_utf8(self.at, found.end())
-            self.at = found.end()
-            self._note(seen, found[1], pointer)
-            if found[2] is not None:
-                return True
-            steps += 1
-            if not steps % 64:
-                self._pause()
+        body = self._body
+        while flat and (run := _members(body, self.at, limit)) is not None:
+            self._check_utf8(self.at, run.end())
+            names = _names(body, self.at, run.end())
+            self.at = run.end()
+            if b"\\" in run[0] or len(set(names)) < len(names) or not seen.isdisjoint(names):
+                for name in names:
+                    self._note(seen, name, pointer)
+            else:
+                seen.update(names)
+            self._pause()
+        if flat and (last := _last_member(body, self.at, limit)) is not None:
+            self._check_utf8(self.at, last.end())
+            self.at = last.end()
+            self._note(seen, last[1], pointer)
+            return True
         if self.peek() != b'"':
             raise self.syntax("expected a member's name in double quotes")
         start = self.at
@@ -321,6 +348,53 @@ class Reader:
             column += len(stretch.translate(None, _CONTINUATION))
             self._pause()
         return SyntaxProblem(f"the body is not JSON: {what} at line {line}, column {column}")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a member stands twice")
+
+
+_scan = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once).scan_once  # type: ignore[attr-defined]
+_doubtful = re.compile(r"\\u[dD][89a-fA-F]|[0-9]{100}|[0-9][eE][+-]?[0-9]{3}").search
+
+
+def _accepted(text: bytes, depth: int, *, whole: bool = True) -> int:
+    """Return the size of the array or object that starts here, 0 if it is wrong or there is any doubt.
+
+    It ends with the text if it is `whole`. The standard library's scanner does the work, six times as fast as steps of ours.
+    """
+    decoded = text.decode("utf-8", "surrogateescape")
+    try:
+        end = _scan(decoded, 0)[1]
+        size = len(text) if decoded.isascii() and end == len(decoded) else len(decoded[:end].encode())
+    except (StopIteration, ValueError, RecursionError):
+        return 0
+    if (whole and size < len(text)) or _doubtful(decoded, 0, end) is not None:
+        return 0
+    brackets = text.count(b"[", 0, size) + text.count(b"{", 0, size)
+    if brackets > MAX_DEPTH - depth and _levels(text[:size]) > MAX_DEPTH - depth:
+        return 0
+    return size
+
+
+_quoted = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(x for x in range(256) if x not in b"[]{}")
+
+
+def _levels(text: bytes) -> int:
+    """Return how many levels of arrays and objects there are in a JSON text."""
+    brackets = _quoted.sub(b"", text).translate(_AS_ARRAYS, _NO_BRACKETS)
+    levels = 0
+    while brackets:
+        brackets = brackets.replace(b"[]", b"")
+        levels += 1
+    return levels
 
 
 def _what_is_wrong(found: bytes) -> str:
