@@ -19,7 +19,7 @@ from gkv.coordinator import Clock, Coordinator, Exchanges
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, MemoryEngine
 from gkv.model import Node, Version, Write
-from gkv.net.channel import ask_all
+from gkv.net.call import ask_all
 from gkv.net.http1 import HostNames, parse_head
 from gkv.node.service import Service
 from gkv.ring import tokens

@@ -20,12 +20,12 @@ import ujson
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from gkv import native
-from gkv.model import Node, Version
+from gkv.model import Node, Op, Version
 from gkv.ring import DEFAULT_VNODES
 from gkv.ring._pure import PureRing
 from gkv.wire.batch import Done, PureRouter
 from gkv.wire.client import Limits
-from gkv.wire.frames import Reply, Request, read_reply, read_request, write_reply, write_request
+from gkv.wire.ops import Values, key_request, read_answer, read_request
 
 NODES = (2, 16)
 SIZES = (1, 10, 100, 1000)
@@ -44,7 +44,7 @@ EVERY = 10
 class Competitor(Protocol):
     """What reads a body into something, the frames in it, and joins the answers to them."""
 
-    def read(self, op: str, body: bytes) -> Any: ...
+    def read(self, op: Op, body: bytes) -> Any: ...
 
     def frames(self, batch: Any) -> list[bytes]: ...
 
@@ -57,7 +57,7 @@ class Router:
     def __init__(self, router: PureRouter) -> None:
         self._router = router
 
-    def read(self, op: str, body: bytes) -> Any:
+    def read(self, op: Op, body: bytes) -> Any:
         return self._router.read(op, body, None if op == "get" else VERSION)
 
     def frames(self, batch: Any) -> list[bytes]:
@@ -79,7 +79,7 @@ class Ujson:
         self._owners = [owner for _, owner in vnodes]
         self._owners.append(self._owners[0])
 
-    def read(self, op: str, body: bytes) -> tuple[list[Any], list[list[int]], list[bytes]]:
+    def read(self, op: Op, body: bytes) -> tuple[list[Any], list[list[int]], list[bytes]]:
         items = ujson.loads(body)
         groups: dict[str, list[int]] = {}
         hash64, tokens, owners = mmh3.hash64, self._tokens, self._owners
@@ -138,7 +138,7 @@ def keys_of(turn: int, size: int) -> list[str]:
     return [f"user:{turn * size + i}" for i in range(size)]
 
 
-def body_of(op: str, keys: Sequence[str]) -> bytes:
+def body_of(op: Op, keys: Sequence[str]) -> bytes:
     items = [
         b'{"key":"%b","value":%b}' % (key.encode(), VALUE) if op == "set" else b'{"key":"%b"}' % key.encode() for key in keys
     ]
@@ -154,7 +154,7 @@ def answers_to(frames: Sequence[bytes], name: str) -> list[bytes]:
     if name == "ujson":
         asked = [[item["key"] for item in ujson.loads(frame)["items"]] for frame in frames]
         return [b"[" + b",".join([VALUE if exists(key) else b"null" for key in keys]) + b"]" for keys in asked]
-    return [write_reply(Reply(values=[VALUE if exists(key) else None for key in read_request(frame).keys])) for frame in frames]
+    return [Values([VALUE if exists(key) else None for key in read_request(frame).keys]).write() for frame in frames]
 
 
 def joined(keys: Sequence[str]) -> bytes:
@@ -168,12 +168,12 @@ def competitor(name: str, nodes: int) -> Competitor:
     """Build a competitor, once, and see that it does what it is timed for."""
     built = COMPETITORS[name]([Node(f"10.0.0.{i}:9000") for i in range(nodes)])
     keys = keys_of(0, 300)
-    frames = built.frames(built.read("set", body_of("set", keys)))
+    frames = built.frames(built.read(Op.SET, body_of("set", keys)))
     assert len(frames) == nodes
     if name != "ujson":
-        assert frames == [write_request(read_request(frame)) for frame in frames]
+        assert frames == [read_request(frame).write() for frame in frames]
         assert sorted(key for frame in frames for key in read_request(frame).keys) == sorted(keys)
-    batch = built.read("get", body_of("get", keys))
+    batch = built.read(Op.GET, body_of("get", keys))
     assert built.join(batch, answers_to(built.frames(batch), name)) == joined(keys)
     return built
 
@@ -181,9 +181,9 @@ def competitor(name: str, nodes: int) -> Competitor:
 @competitors
 @pytest.mark.parametrize("nodes", NODES)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("op", ["get", "set"])
+@pytest.mark.parametrize("op", [Op.GET, Op.SET])
 @pytest.mark.benchmark(max_time=0.3, min_rounds=20, warmup=True, warmup_iterations=50)
-def test_read(benchmark: BenchmarkFixture, op: str, name: str, size: int, nodes: int) -> None:
+def test_read(benchmark: BenchmarkFixture, op: Op, name: str, size: int, nodes: int) -> None:
     """From a client's body to the frames for the owners."""
     read = competitor(name, nodes).read
     turns = cycle([body_of(op, keys_of(turn, size)) for turn in range(TURNS)])
@@ -198,21 +198,21 @@ def test_read(benchmark: BenchmarkFixture, op: str, name: str, size: int, nodes:
 def test_render_get(benchmark: BenchmarkFixture, name: str, size: int, nodes: int) -> None:
     """From the owners' answers to the client's; one key of ten is missing."""
     built = competitor(name, nodes)
-    batches = [built.read("get", body_of("get", keys_of(turn, size))) for turn in range(TURNS)]
+    batches = [built.read(Op.GET, body_of("get", keys_of(turn, size))) for turn in range(TURNS)]
     turns = cycle([(batch, answers_to(built.frames(batch), name)) for batch in batches])
     benchmark.group = f"join the answers to a get of {size:4} keys, {nodes:2} nodes"
     benchmark(lambda: built.join(*next(turns)))
 
 
 @pytest.mark.parametrize("size", FRAME_SIZES)
-@pytest.mark.parametrize("op", ["get", "set"])
+@pytest.mark.parametrize("op", [Op.GET, Op.SET])
 @pytest.mark.benchmark(max_time=0.3, min_rounds=20, warmup=True, warmup_iterations=50)
-def test_read_request(benchmark: BenchmarkFixture, op: str, size: int) -> None:
+def test_read_request(benchmark: BenchmarkFixture, op: Op, size: int) -> None:
     """What a node does with what it gets."""
     values = [VALUE] * size if op == "set" else []
     turns = cycle(
         [
-            write_request(Request(op, "5f1c", 7, keys_of(turn, size), values, version=None if op == "get" else VERSION))
+            key_request(op).of_part("5f1c", 7, keys_of(turn, size), None if op == "get" else VERSION, values, ()).write()
             for turn in range(TURNS)
         ]
     )
@@ -224,8 +224,8 @@ def test_read_request(benchmark: BenchmarkFixture, op: str, size: int) -> None:
 @pytest.mark.benchmark(max_time=0.3, min_rounds=20, warmup=True, warmup_iterations=50)
 def test_write_reply(benchmark: BenchmarkFixture, size: int) -> None:
     """What a node answers to a get; one key of ten is missing."""
-    replies = [Reply(values=[VALUE if exists(key) else None for key in keys_of(turn, size)]) for turn in range(TURNS)]
+    replies = [Values([VALUE if exists(key) else None for key in keys_of(turn, size)]) for turn in range(TURNS)]
     turns = cycle(replies)
     benchmark.group = f"frames: write the answer to a get of {size:3} keys"
-    frame = benchmark(lambda: write_reply(next(turns)))
-    assert len(read_reply(frame, [""] * size).values) == size
+    frame = benchmark(lambda: next(turns).write())
+    assert len(read_answer(frame, Values, size).values) == size

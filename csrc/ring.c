@@ -70,8 +70,7 @@ void gkv_ring_order(gkv_ring *ring, const uint64_t *unsorted, const uint32_t *en
     }
 }
 
-/* The position of the first vnode token >= token, wrapping round. */
-static inline uint32_t find(const gkv_ring *ring, uint64_t token)
+uint32_t gkv_ring_find(const gkv_ring *ring, uint64_t token)
 {
     uint64_t bucket = token >> ring->shift;
     uint32_t low = ring->index[bucket];
@@ -87,19 +86,14 @@ static inline uint32_t find(const gkv_ring *ring, uint64_t token)
     return low == ring->vnodes ? 0 : low;
 }
 
-uint32_t gkv_ring_owner(const gkv_ring *ring, uint64_t token)
+uint32_t gkv_ring_node_of_key(const gkv_ring *ring, const uint16_t *places, const uint8_t *key, size_t size)
 {
-    return ring->owners[find(ring, token)];
-}
-
-uint32_t gkv_ring_owner_of_key(const gkv_ring *ring, const uint8_t *key, size_t size)
-{
-    return gkv_ring_owner(ring, gkv_token(key, size));
+    return places[gkv_ring_find(ring, gkv_token(key, size))];
 }
 
 uint32_t gkv_ring_preference(const gkv_ring *ring, uint64_t token, uint32_t limit, uint16_t *out)
 {
-    uint32_t at = find(ring, token);
+    uint32_t at = gkv_ring_find(ring, token);
     uint32_t found = 0;
 
     if (limit > ring->nodes)
@@ -117,29 +111,32 @@ uint32_t gkv_ring_preference(const gkv_ring *ring, uint64_t token, uint32_t limi
     return found;
 }
 
-int32_t gkv_ring_split(const gkv_ring *ring, const char *text, size_t size, uint32_t count, uint32_t *out)
+int32_t gkv_ring_split(const gkv_ring *ring, const uint16_t *places, const char *text, size_t size, uint32_t count,
+                       uint32_t *out)
 {
     uint32_t *order = out;
     uint32_t *groups = out + count;
-    uint32_t *cursors = groups + 2 * (size_t)ring->nodes;
-    uint32_t *owners = cursors + ring->nodes;
+    const uint32_t nodes = ring->nodes + 1; /* with nobody, the last one */
+    uint32_t *cursors = groups + 2 * (size_t)nodes;
+    uint32_t *owners = cursors + nodes;
     const char *end = text + size;
 
-    memset(cursors, 0, ring->nodes * sizeof *cursors);
+    memset(cursors, 0, nodes * sizeof *cursors);
     for (uint32_t i = 0; i < count; i++) {
         const char *stop = memchr(text, 0, (size_t)(end - text));
         if ((stop == NULL) != (i + 1 == count))
             return -1;
         if (stop == NULL)
             stop = end;
-        owners[i] = gkv_ring_owner_of_key(ring, (const uint8_t *)text, (size_t)(stop - text));
+        uint32_t place = gkv_ring_node_of_key(ring, places, (const uint8_t *)text, (size_t)(stop - text));
+        owners[i] = place == GKV_NOBODY ? ring->nodes : place;
         cursors[owners[i]]++;
         text = stop == end ? end : stop + 1;
     }
 
     int32_t found = 0;
     uint32_t start = 0;
-    for (uint32_t node = 0; node < ring->nodes; node++) {
+    for (uint32_t node = 0; node < nodes; node++) {
         uint32_t keys = cursors[node];
         cursors[node] = start;
         start += keys;

@@ -7,6 +7,7 @@
 #include "gkv.h"
 
 enum { MAX_DEPTH = 64, MAX_NAMES = 256, MAX_MEMBERS = 64, MAX_NUMBER = 100, MAX_EXPONENT_DIGITS = 2 };
+enum { MAX_KEY = 1024, MAX_TTL_DIGITS = 9, MAX_TTL = 32, MAX_SPACE = 65536 };
 
 /* What is left to read. */
 typedef struct {
@@ -17,6 +18,7 @@ typedef struct {
 typedef struct {
     const uint8_t *start;
     size_t size;
+    int escaped; /* whether there is a backslash in it */
 } span;
 
 static inline void skip_space(cursor *c)
@@ -129,10 +131,11 @@ static int take_escape(cursor *c)
     }
 }
 
-/* Takes a string from behind its opening quote. `text` gets what is between the quotes; with `plain`, an escape is refused. */
-static int take_string(cursor *c, span *text, int plain)
+/* Takes a string from behind its opening quote. `text` gets what is between the quotes. */
+static int take_string(cursor *c, span *text)
 {
     text->start = c->at;
+    text->escaped = 0;
     for (;;) {
         while (c->end - c->at >= 8 && !has_special(c->at))
             c->at += 8;
@@ -148,7 +151,8 @@ static int take_string(cursor *c, span *text, int plain)
                 return 0;
         } else if (x == '\\') {
             c->at++;
-            if (plain || !take_escape(c))
+            text->escaped = 1;
+            if (!take_escape(c))
                 return 0;
         } else if (x < 0x20) {
             return 0;
@@ -200,23 +204,159 @@ static int take_literal(cursor *c, const char *literal, size_t size)
     return 1;
 }
 
-/* The names of the members of all open objects. */
+/* Reads one character of a string that was taken, or a byte of one, from `at`; writes it to `out` as UTF-8 without escape, and
+ * its size to `size`. Returns the place behind it. */
+static const uint8_t *unescape(const uint8_t *at, uint8_t out[4], size_t *size)
+{
+    static const char letters[] = "bfnrt", controls[] = "\b\f\n\r\t";
+    cursor c = {at + 2, at + 6};
+    uint32_t code;
+
+    *size = 1;
+    out[0] = *at;
+    if (*at != '\\')
+        return at + 1;
+    if (at[1] != 'u') {
+        const char *letter = strchr(letters, at[1]);
+        out[0] = letter == NULL ? at[1] : (uint8_t)controls[letter - letters];
+        return at + 2;
+    }
+    code = (uint32_t)take_code_unit(&c);
+    at = c.at;
+    if (code >= 0xD800 && code <= 0xDBFF) {
+        c = (cursor){at + 2, at + 6};
+        code = 0x10000 + ((code - 0xD800) << 10) + ((uint32_t)take_code_unit(&c) - 0xDC00);
+        at = c.at;
+    }
+    if (code < 0x80) {
+        out[0] = (uint8_t)code;
+        return at;
+    }
+    *size = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = *size - 1; i > 0; i--) {
+        out[i] = (uint8_t)(0x80 | (code & 0x3F));
+        code >>= 6;
+    }
+    out[0] = (uint8_t)((*size == 2 ? 0xC0 : *size == 3 ? 0xE0 : 0xF0) | code);
+    return at;
+}
+
+/* Writes a taken string without its escapes to `out`; returns its size, or `room` + 1 when it has more than `room` bytes. */
+static size_t unescape_all(const span *text, uint8_t *out, size_t room)
+{
+    const uint8_t *at = text->start, *end = text->start + text->size;
+    size_t size = 0;
+
+    while (at < end) {
+        uint8_t bytes[4];
+        size_t more;
+        at = unescape(at, bytes, &more);
+        if (more > room - size)
+            return room + 1;
+        memcpy(out + size, bytes, more);
+        size += more;
+    }
+    return size;
+}
+
+/* Writes a string to `out` as a JSON text, in quotes; returns its size. */
+static size_t quote(const uint8_t *text, size_t size, uint8_t *out)
+{
+    static const char controls[] = "\b\f\n\r\t", letters[] = "bfnrt", digits[] = "0123456789abcdef";
+    uint8_t *at = out;
+
+    *at++ = '"';
+    for (size_t i = 0; i < size; i++) {
+        uint8_t x = text[i];
+        if (x >= 0x20 && x != '"' && x != '\\') {
+            *at++ = x;
+            continue;
+        }
+        *at++ = '\\';
+        const char *control = x == 0 ? NULL : strchr(controls, x);
+        if (x >= 0x20) {
+            *at++ = x;
+        } else if (control != NULL) {
+            *at++ = (uint8_t)letters[control - controls];
+        } else {
+            memcpy(at, "u00", 3);
+            at[3] = (uint8_t)digits[x >> 4];
+            at[4] = (uint8_t)digits[x & 15];
+            at += 5;
+        }
+    }
+    *at++ = '"';
+    return (size_t)(at - out);
+}
+
+/* The names of the members of all open objects. A hash tells most of them apart without a look at their text. */
 typedef struct {
     span names[MAX_NAMES];
+    uint32_t hashes[MAX_NAMES];
     uint32_t count;
 } names;
+
+/* The hash of a name (FNV-1a), the same with and without escapes. */
+static uint32_t hash_name(const span *name)
+{
+    const uint8_t *at = name->start, *end = name->start + name->size;
+    uint32_t hash = 2166136261u;
+
+    if (!name->escaped) {
+        while (at < end)
+            hash = (hash ^ *at++) * 16777619u;
+        return hash;
+    }
+    while (at < end) {
+        uint8_t bytes[4];
+        size_t size;
+        at = unescape(at, bytes, &size);
+        for (size_t i = 0; i < size; i++)
+            hash = (hash ^ bytes[i]) * 16777619u;
+    }
+    return hash;
+}
+
+static int same_name(const span *a, const span *b)
+{
+    const uint8_t *x = a->start, *y = b->start, *x_end = x + a->size, *y_end = y + b->size;
+    uint8_t x_bytes[4], y_bytes[4];
+    size_t x_size = 0, y_size = 0, x_at = 0, y_at = 0;
+
+    if (!a->escaped && !b->escaped)
+        return a->size == b->size && memcmp(x, y, a->size) == 0;
+    /* Byte by byte, since an escape is one character and what is plain is read in bytes. */
+    for (;;) {
+        if (x_at == x_size) {
+            if (x == x_end)
+                return y_at == y_size && y == y_end;
+            x = unescape(x, x_bytes, &x_size);
+            x_at = 0;
+        }
+        if (y_at == y_size) {
+            if (y == y_end)
+                return 0;
+            y = unescape(y, y_bytes, &y_size);
+            y_at = 0;
+        }
+        if (x_bytes[x_at++] != y_bytes[y_at++])
+            return 0;
+    }
+}
 
 /* Takes a member's name and the colon behind it; the names from `base` on are those of the same object. */
 static int take_name(cursor *c, names *seen, uint32_t base)
 {
     span name;
-    if (!take(c, '"') || !take_string(c, &name, 1) || !take(c, ':'))
+    if (!take(c, '"') || !take_string(c, &name) || !take(c, ':'))
         return 0;
     if (seen->count == MAX_NAMES || seen->count - base == MAX_MEMBERS)
         return 0;
+    uint32_t hash = hash_name(&name);
     for (uint32_t i = base; i < seen->count; i++)
-        if (seen->names[i].size == name.size && memcmp(seen->names[i].start, name.start, name.size) == 0)
+        if (seen->hashes[i] == hash && same_name(&seen->names[i], &name))
             return 0;
+    seen->hashes[seen->count] = hash;
     seen->names[seen->count++] = name;
     return 1;
 }
@@ -241,7 +381,7 @@ static int take_value(cursor *c)
         switch (*c->at) {
         case '"':
             c->at++;
-            if (!take_string(c, &ignored, 0))
+            if (!take_string(c, &ignored))
                 return 0;
             break;
         case 't':
@@ -288,54 +428,154 @@ static int take_value(cursor *c)
     }
 }
 
-/* Takes one item, from behind its opening brace to behind its closing one. */
-static int take_item(cursor *c, const uint8_t *body, int with_values, const gkv_limits *limits, gkv_item *item)
+/* Takes a number of seconds that is certainly above 0 and below 10^9, without an exponent. */
+static int take_ttl(cursor *c, span *text)
 {
-    int has_key = 0, has_value = 0;
-    item->value = item->value_size = 0;
+    int above = 0;
+    size_t whole;
+
+    text->start = c->at;
+    text->escaped = 0;
+    whole = take_digits(c);
+    c->at = text->start;
+    if (whole == 0 || whole > MAX_TTL_DIGITS || !take_number(c))
+        return 0;
+    text->size = (size_t)(c->at - text->start);
+    for (const uint8_t *at = text->start; at < c->at; at++) {
+        if (*at == 'e' || *at == 'E')
+            return 0;
+        above |= *at >= '1' && *at <= '9';
+    }
+    return above && text->size <= MAX_TTL;
+}
+
+/* The buffer for the texts of keys that are written anew. */
+typedef struct {
+    uint8_t *at;
+    uint32_t size;
+    uint32_t room;
+} buffer;
+
+/* Notes a key that was taken. Returns 1; 0 for one that can be none; -1 when its text does not fit into `texts`. */
+static int note_key(const span *key, const uint8_t *body, size_t size, const gkv_limits *limits, buffer *texts, gkv_item *item)
+{
+    if (!key->escaped) {
+        item->key = (uint32_t)(key->start - body);
+        item->key_size = (uint32_t)key->size;
+        item->token = gkv_token(key->start, key->size);
+        return key->size > 0 && key->size <= limits->max_key;
+    }
+    uint8_t plain[MAX_KEY];
+    size_t most = limits->max_key < MAX_KEY ? limits->max_key : MAX_KEY;
+    size_t plain_size = unescape_all(key, plain, most);
+    if (plain_size == 0 || plain_size > most || memchr(plain, 0, plain_size) != NULL)
+        return 0;
+    if (key->size + 2 > texts->room - texts->size)
+        return -1;
+    uint32_t start = texts->size;
+    texts->size += (uint32_t)quote(plain, plain_size, texts->at + start);
+    item->key = (uint32_t)size + start + 1;
+    item->key_size = texts->size - start - 2;
+    item->token = gkv_token(plain, plain_size);
+    return 1;
+}
+
+/* Which of an item's members a name is: 'k', 'v' or 't' for "key", "value" and "ttl"; 0 for another. */
+static uint8_t member_of_item(const span *name)
+{
+    uint8_t plain[5];
+    const uint8_t *text = name->start;
+    size_t size = name->size;
+
+    if (name->escaped) {
+        size = unescape_all(name, plain, sizeof plain);
+        text = plain;
+    }
+    if (size == 3 && memcmp(text, "key", 3) == 0)
+        return 'k';
+    if (size == 5 && memcmp(text, "value", 5) == 0)
+        return 'v';
+    return size == 3 && memcmp(text, "ttl", 3) == 0 ? 't' : 0;
+}
+
+/* Takes one item, from behind its opening brace to behind its closing one. Returns 1, 0 or -1 as `note_key` does. */
+static int take_item(cursor *c, const uint8_t *body, size_t size, int with_values, const gkv_limits *limits, buffer *texts,
+                     gkv_item *item)
+{
+    span key = {NULL, 0, 0};
+    item->value = item->value_size = item->ttl = item->ttl_size = 0;
     do {
         span name;
-        if (!take(c, '"') || !take_string(c, &name, 1) || !take(c, ':'))
+        if (!take(c, '"') || !take_string(c, &name) || !take(c, ':'))
             return 0;
         skip_space(c);
-        if (name.size == 3 && memcmp(name.start, "key", 3) == 0 && !has_key) {
-            span key;
-            if (!take(c, '"') || !take_string(c, &key, 1) || key.size == 0 || key.size > limits->max_key)
+        uint8_t member = member_of_item(&name);
+        if (member == 'k' && key.start == NULL) {
+            if (!take(c, '"') || !take_string(c, &key))
                 return 0;
-            item->key = (uint32_t)(key.start - body);
-            item->key_size = (uint32_t)key.size;
-            has_key = 1;
-        } else if (with_values && name.size == 5 && memcmp(name.start, "value", 5) == 0 && !has_value) {
+        } else if (with_values && member == 'v' && item->value_size == 0) {
             const uint8_t *start = c->at;
             if (!take_value(c) || (size_t)(c->at - start) > limits->max_value)
                 return 0;
             item->value = (uint32_t)(start - body);
             item->value_size = (uint32_t)(c->at - start);
-            has_value = 1;
+        } else if (with_values && member == 't' && item->ttl_size == 0) {
+            span ttl;
+            if (!take_ttl(c, &ttl))
+                return 0;
+            item->ttl = (uint32_t)(ttl.start - body);
+            item->ttl_size = (uint32_t)ttl.size;
         } else {
             return 0;
         }
     } while (take(c, ','));
-    return take(c, '}') && has_key && has_value == with_values;
+    if (!take(c, '}') || key.start == NULL || (with_values && item->value_size == 0))
+        return 0;
+    return note_key(&key, body, size, limits, texts, item);
 }
 
-int32_t gkv_scan(const uint8_t *body, size_t size, int with_values, const gkv_limits *limits, gkv_item *items, uint32_t room)
+int32_t gkv_scan(const uint8_t *body, size_t size, int with_values, const gkv_limits *limits, gkv_cursor *reached,
+                 gkv_item *items, uint32_t room, uint8_t *texts, uint32_t texts_room, uint32_t budget)
 {
-    cursor c = {body, body + size};
-    uint32_t count = 0;
+    const uint8_t *end = body + size;
+    /* An item, with the comma in front of it, that is longer than this is too long or has much white space. */
+    uint64_t window = (uint64_t)limits->max_value + 6 * (uint64_t)limits->max_key + MAX_SPACE;
+    buffer keys = {texts, reached->texts, texts_room};
+    uint32_t start = reached->at;
 
-    if (size > UINT32_MAX || !take(&c, '['))
-        return -1;
-    if (!take(&c, ']')) {
-        do {
-            if (count == limits->max_items || count == room || !take(&c, '{') ||
-                !take_item(&c, body, with_values, limits, &items[count]))
-                return -1;
-            count++;
-        } while (take(&c, ','));
-        if (!take(&c, ']'))
-            return -1;
+    if (size > UINT32_MAX / 2 || texts_room > UINT32_MAX / 2)
+        return GKV_DOUBT;
+    for (;;) {
+        size_t left = size - reached->at;
+        cursor c = {body + reached->at, left > window ? body + reached->at + window : end};
+        int closed = 0, taken;
+        if (reached->at == 0) {
+            if (!take(&c, '['))
+                return GKV_DOUBT;
+            reached->at = (uint32_t)(c.at - body);
+            closed = take(&c, ']');
+        } else if (reached->count > 0) {
+            closed = take(&c, ']');
+            if (!closed && !take(&c, ','))
+                return GKV_DOUBT;
+        }
+        if (closed) {
+            skip_space(&c);
+            if (c.at != end)
+                return GKV_DOUBT;
+            reached->at = (uint32_t)size;
+            return GKV_END;
+        }
+        if (reached->count == limits->max_items || reached->count == room || !take(&c, '{'))
+            return GKV_DOUBT;
+        taken = take_item(&c, body, size, with_values, limits, &keys, &items[reached->count]);
+        if (taken <= 0)
+            return taken < 0 ? GKV_ROOM : GKV_DOUBT;
+        reached->at = (uint32_t)(c.at - body);
+        reached->texts = keys.size;
+        reached->ttls += items[reached->count].ttl_size > 0;
+        reached->count++;
+        if (reached->at - start >= budget)
+            return GKV_MORE;
     }
-    skip_space(&c);
-    return c.at == c.end ? (int32_t)count : -1;
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NamedTuple, Self
 
 
@@ -102,7 +102,7 @@ class Write:
     expires: Sequence[int] = ()
 
 
-class Effect(Enum):
+class Effect(StrEnum):
     """What a write did to one key. The value stands for it in a frame, a letter for each key."""
 
     CREATED = "c"
@@ -113,6 +113,10 @@ class Effect(Enum):
     """No value was there and none is now, or what was there has kept its place: a greater version, or the same write."""
     DAMAGED = "d"
     """The write took the place of a record whose bytes were not what was written; what it was is not known."""
+    SUPERSEDED = "s"
+    """A later item of the same request is about the same key, and stands in place of this one."""
+    ACCEPTED = "a"
+    """The write was acknowledged before it was known what it does to the key (durability "async")."""
 
 
 class Applied(NamedTuple):
@@ -130,6 +134,57 @@ class Applied(NamedTuple):
     def existed(self) -> int:
         """Count of the keys that had a live value, which this write replaced or deleted. O(keys)."""
         return self.effects.count(Effect.REPLACED)
+
+
+class Op(StrEnum):
+    """What a node can be asked for. The value stands for it in a frame."""
+
+    GET = "get"
+    """Values, as texts."""
+    FETCH = "fetch"
+    """Whole records."""
+    SET = "set"
+    PUT = "put"
+    """A set whose effects must be told, so that it waits for the disk with any durability."""
+    DELETE = "delete"
+    KEYS = "keys"
+    """A page of the keys that the node holds."""
+    STATUS = "status"
+    """How many records the node holds."""
+    ADOPT = "adopt"
+    """To take over a cluster document."""
+
+
+class NodeRefusal(StrEnum):
+    """Why a node does not do what it is asked. The value stands for it in a frame.
+
+    What each means for a key that is read or written says `gkv.coordinator.failures`.
+    """
+
+    STALE = "stale"
+    """The node is of another epoch or cluster; its own document comes with the refusal."""
+    CHANGING = "changing"
+    """No writes while the cluster changes."""
+    AHEAD = "ahead"
+    """The version is from the future."""
+    TOO_OLD = "too-old"
+    """The version is older than tombstones are kept for certain, so a delete after it may be forgotten already."""
+    FULL = "full"
+    """There is no room on the disk."""
+    SNAPSHOT_RUNNING = "snapshot-running"
+    """The store cannot grow while a snapshot is taken, and there is no room in it."""
+    BUSY = "busy"
+    """Too much is under way."""
+    LARGE = "large"
+    """The answer would have more bytes than one may have."""
+    FAILED = "failed"
+    """The engine has failed; a write may have been applied or not."""
+    BAD_FRAME = "bad-frame"
+    """The request cannot be read."""
+    BAD_DOCUMENT = "bad-document"
+    """The cluster document cannot be read."""
+    UNKNOWN = "unknown"
+    """Stands for a word that this process does not know; never sent."""
 
 
 class Damage(Enum):

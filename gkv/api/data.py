@@ -14,11 +14,16 @@ from gkv.cluster.document import node_to_json
 from gkv.cluster.view import View
 from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import InvalidParameter
-from gkv.model import KeyFailure
+from gkv.model import KeyFailure, Op
 from gkv.net.admission import OPERATORS
+from gkv.net.turn import LARGE, Turn
 from gkv.wire import TWIN as WIRE_TWIN
 from gkv.wire import Batch
-from gkv.wire.client import check_key, read_items, read_keys, render_failed
+from gkv.wire.client import check_key, join, read_items, read_keys, render_failed
+from gkv.wire.strict import Pause, no_pause
+
+_LOCATED_AT_ONCE = 100
+"""Keys that are looked up in one step: 0.5 ms, or 3 ms in the pure twin."""
 
 Check = tuple[str, bool]
 """The name of something that must hold for a process to serve, and whether it does."""
@@ -68,20 +73,25 @@ class DataApi:
     def set(self, request: Request) -> Response:
         request.query()
         request.refuse_conditions()
-        written = self._coordinator.write(self._read(request, "set"), request.trace)
+        batch, pause = self._read(request, Op.SET)
+        written = self._coordinator.write(batch, request.trace)
         if written.failed or request.accepts_json():
-            return _counts(f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"', written.failed)
+            counts = f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"'
+            return _counts(counts, written.failed, pause)
         return Response(SUCCESS * written.nodes, TEXT)
 
     def get(self, request: Request) -> Response:
         request.query()
-        return self._get(request, self._read(request, "get"))
+        return self._get(request, *self._read(request, Op.GET))
 
     def get_by_query(self, request: Request) -> Response:
-        return self._get(request, self._coordinator.router().of_keys("get", self._keys_of_query(request)))
+        return self._get(request, self._coordinator.router().of_keys(Op.GET, self._keys_of_query(request)), no_pause)
 
-    def _get(self, request: Request, batch: Batch) -> Response:
-        body, failed = batch.render_get(self._coordinator.read(batch, request.trace))
+    def _get(self, request: Request, batch: Batch, pause: Pause) -> Response:
+        done = self._coordinator.read(batch, request.trace)
+        if pause is no_pause and sum([len(one.frame) for one in done]) > LARGE:
+            pause = Turn()
+        body, failed = batch.render_get(done, pause)
         if failed and (failed == len(batch.keys) or request.wants_strict()):
             return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})
         return Response(body)
@@ -89,35 +99,45 @@ class DataApi:
     def delete(self, request: Request) -> Response:
         request.query()
         request.refuse_conditions()
-        deleted = self._coordinator.write(self._read(request, "delete"), request.trace)
-        return _counts(f'"deleted":{deleted.keys}', deleted.failed)
+        batch, pause = self._read(request, Op.DELETE)
+        deleted = self._coordinator.write(batch, request.trace)
+        return _counts(f'"deleted":{deleted.existed}', deleted.failed, pause)
 
-    def _read(self, request: Request, op: str) -> Batch:
+    def _read(self, request: Request, op: Op) -> tuple[Batch, Pause]:
+        """Return the batch in the body, and how whoever works on it gives way."""
         body = request.body(self._max_body)
-        if self._view.ring is None:  # before any member has joined, a bad request is still told what is wrong with it
-            (read_items if op == "set" else read_keys)(body, self._limits)
-        if op == "get":
-            return self._coordinator.router().read(op, body)
-        return self._coordinator.router().read(op, body, self._coordinator.version())
+        pause = pause_for(body)
+        if self._view.placement is None:  # before any member has joined, a bad request is still told what is wrong with it
+            (read_items if op == Op.SET else read_keys)(body, self._limits, pause)
+        if op == Op.GET:
+            return self._coordinator.router().read(op, body, None, pause), pause
+        return self._coordinator.router().read(op, body, self._coordinator.version(), pause), pause
 
     def locate(self, request: Request) -> Response:
         request.query()
-        return self._locate(read_keys(request.body(self._max_body), self._limits))
+        body = request.body(self._max_body)
+        pause = pause_for(body)
+        return self._locate(read_keys(body, self._limits, pause), pause)
 
     def locate_by_query(self, request: Request) -> Response:
-        return self._locate(self._keys_of_query(request))
+        return self._locate(self._keys_of_query(request), Turn())
 
-    def _locate(self, keys: list[str]) -> Response:
-        document, current = self._view.current()
-        rows = [
-            {
-                "key": key,
-                "token": f"{ring.token(key):016x}",
-                "nodes": [{"id": node.id, "url": node.url} for node in current.preference(key, document.replicas)],
-            }
-            for key in keys
-        ]
-        return json_response({"epoch": document.epoch, "keys": rows})
+    def _locate(self, keys: list[str], pause: Pause) -> Response:
+        document, placement = self._view.current()
+        pieces = [b'{"epoch":%d,"keys":[' % document.epoch]
+        for start in range(0, len(keys), _LOCATED_AT_ONCE):
+            rows = [
+                {
+                    "key": key,
+                    "token": f"{ring.token(key):016x}",
+                    "nodes": [{"id": node.id, "url": node.url} for node in placement.preference(key)],
+                }
+                for key in keys[start : start + _LOCATED_AT_ONCE]
+            ]
+            pieces += (b"," if start else b"", json_response(rows).body[1:-1])
+            pause()
+        pieces.append(b"]}")
+        return Response(join(pieces, pause))
 
     def _keys_of_query(self, request: Request) -> list[str]:
         keys = request.query().get("key", [])
@@ -178,11 +198,16 @@ class DataApi:
         return Response(text.encode(), TEXT, 200 if ready else 503, headers)
 
 
-def _counts(counts: str, failed: dict[str, KeyFailure]) -> Response:
+def pause_for(body: bytes) -> Pause:
+    """Return how whoever reads this body gives way to others: not at all when it is small."""
+    return Turn() if len(body) > LARGE else no_pause
+
+
+def _counts(counts: str, failed: dict[str, KeyFailure], pause: Pause) -> Response:
     """Answer a set or delete in JSON, with the keys that have no definite answer."""
     if not failed:
         return Response(f"{{{counts}}}".encode())
-    body = b"{%b,%b}" % (counts.encode(), render_failed(failed.items()))
+    body = b"{%b,%b}" % (counts.encode(), render_failed(failed.items(), pause))
     if all(failure is DISK_FULL for failure in failed.values()):
         return Response(body, status=507)
     return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})

@@ -15,14 +15,18 @@ from gkv.api.http import Request, Response
 from gkv.api.operations import listing
 from gkv.coordinator import Coordinator
 from gkv.errors import Unavailable, WrongParameter
-from gkv.model import KeyFailure
-from gkv.wire.client import shown
+from gkv.model import KeyFailure, Op
+from gkv.net.turn import Turn
+from gkv.wire.client import join, shown
+from gkv.wire.strict import Pause
 
 MAX_KEYS = 10_000
 MAX_VALUES = 100
 """Keys in one page, without and with their values: a page lies in memory whole, and a value may have a mebibyte."""
 _DEFAULT = 100
 _CHECK = 6
+_QUOTED_AT_ONCE = 1000
+"""Keys that are written in one step, of 1 ms or less."""
 LISTING = listing(_DEFAULT, MAX_KEYS, MAX_VALUES)
 
 
@@ -66,17 +70,27 @@ def list_keys(request: Request, coordinator: Coordinator) -> Response:
 
     keys = coordinator.keys(prefix, after, limit, request.trace)
     cursor = write_cursor(prefix, keys[-1]) if len(keys) == limit else ""
-    members = []
+    pause = Turn()
+    pieces: list[bytes] = []
     if with_values == "1":
-        keys, values = _with_values(keys, coordinator, request.trace)
+        keys, values = _with_values(keys, coordinator, request.trace, pause)
         texts = [shown(value) for value in values]
-        members.append(b'"values":[%b]' % b",".join([text for text, _ in texts]))
+        pieces.append(b'],"values":[')
+        pieces += _separated([text for text, _ in texts])
         if any(encoding for _, encoding in texts):
             encodings = [f'"{encoding}"' if encoding else "null" for _, encoding in texts]
-            members.append(f'"encodings":[{",".join(encodings)}]'.encode())
-    members.insert(0, b'"keys":[%b]' % ",".join(map(quote, keys)).encode())
-    members.append(f'"cursor":"{cursor}","complete":false'.encode() if cursor else b'"complete":true')
-    return Response(b"{%b}" % b",".join(members))
+            pieces.append(f'],"encodings":[{",".join(encodings)}'.encode())
+    quoted = []
+    for start in range(0, len(keys), _QUOTED_AT_ONCE):
+        quoted.append(",".join(map(quote, keys[start : start + _QUOTED_AT_ONCE])).encode())
+        pause()
+    end = f'],"cursor":"{cursor}","complete":false}}' if cursor else '],"complete":true}'
+    return Response(join([b'{"keys":[', *_separated(quoted), *pieces, end.encode()], pause))
+
+
+def _separated(texts: list[bytes]) -> list[bytes]:
+    """Return texts with a comma between neighbours."""
+    return [piece for text in texts for piece in (b",", text)][1:]
 
 
 def _limit(text: str | None, most: int) -> int:
@@ -87,10 +101,10 @@ def _limit(text: str | None, most: int) -> int:
     return int(text)
 
 
-def _with_values(keys: list[str], coordinator: Coordinator, request_id: str) -> tuple[list[str], list[bytes]]:
+def _with_values(keys: list[str], coordinator: Coordinator, request_id: str, pause: Pause) -> tuple[list[str], list[bytes]]:
     """Return the keys that still have a value, and their values."""
-    batch = coordinator.router().of_keys("get", keys)
-    answers = batch.answers(coordinator.read(batch, request_id))
+    batch = coordinator.router().of_keys(Op.GET, keys)
+    answers = batch.answers(coordinator.read(batch, request_id), pause)
     for key, answer in zip(keys, answers, strict=True):
         if isinstance(answer, KeyFailure):
             raise Unavailable(f"the value of {quote(key)} cannot be read now ({answer.code})", retry_after=1)

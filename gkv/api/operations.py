@@ -4,23 +4,24 @@ Sizes come from the limits in force. Where JSON Schema cannot say something - by
 text does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from gkv.api.http import JSON, TEXT
 from gkv.api.operation import Answer, Content, Operation, Parameter, Schema, ref
-from gkv.coordinator.coordinator import DISK_FULL, NOT_APPLIED, READ_FAILURES, REFUSALS, REFUSED
+from gkv.coordinator.failures import DISK_FULL, READ_FAILURES, WRITE_FAILURES
 from gkv.errors import EngineFull, InvalidItem, NoSuchKey, NotSupported, WrongContentType, WrongParameter
 from gkv.model import KeyFailure
-from gkv.wire.batch import DAMAGED
 from gkv.wire.client import MAX_TTL, Limits
 from gkv.wire.strict import MAX_DEPTH
 
-FAILURES: Sequence[KeyFailure] = sorted(
-    {*READ_FAILURES.values(), *REFUSALS.values(), REFUSED, NOT_APPLIED, DAMAGED}, key=lambda failure: failure.code
-)
-"""All reasons why a key may have no definite answer."""
-_OF_ONE_KEY = tuple(failure for failure in FAILURES if failure is not DISK_FULL)  # that one is an error of its own
+
+def _sorted(failures: Iterable[KeyFailure]) -> tuple[KeyFailure, ...]:
+    return tuple(sorted(failures, key=lambda failure: failure.code))
+
+
+_OF_ONE_READ = _sorted(READ_FAILURES)
+_OF_ONE_WRITE = _sorted(WRITE_FAILURES - {DISK_FULL})  # that one is an error of its own
 _VERSION = "[0-9a-f]{32}"
 _INTEGER: Schema = {"type": "integer", "minimum": 0}
 
@@ -41,10 +42,17 @@ def array(items: Schema, **more: Any) -> Schema:
     return {"type": "array", "items": items, **more}
 
 
+def _failed(key: Schema, failures: Iterable[KeyFailure]) -> Schema:
+    """Return the schema of a key that has no definite answer, for one of these reasons."""
+    code = {"enum": [failure.code for failure in _sorted(failures)]}
+    return shape("key code retryable", key=key, code=code, retryable={"type": "boolean"})
+
+
 def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
     """Return the schemas that operations refer to, by name. `replicas` is how many copies there are."""
     ttl = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TTL}
-    incomplete = {"failedKey": array(ref("FailedKey"), minItems=1), "complete": {"const": False}}
+    unread = {"failedKey": array(ref("FailedRead"), minItems=1), "complete": {"const": False}}
+    unwritten = {"failedKey": array(ref("FailedWrite"), minItems=1), "complete": {"const": False}}
     together = {"dependentRequired": {"failedKey": ["complete"], "complete": ["failedKey"]}}
     any_json: Schema = {"description": "any JSON value; its text comes back byte for byte"}
     asked: Schema = {"type": "string", "description": "the key as it was asked for"}
@@ -79,18 +87,14 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
             "description": f"any JSON value, at most {limits.max_value} bytes and {MAX_DEPTH} levels; numbers within the range "
             "of a double, strings without lone surrogates, no member of an object twice",
         },
-        "FailedKey": shape(
-            "key code retryable",
-            key=asked,
-            code={"enum": [failure.code for failure in FAILURES]},
-            retryable={"type": "boolean"},
-        ),
+        "FailedRead": _failed(asked, READ_FAILURES),
+        "FailedWrite": _failed(asked, WRITE_FAILURES),
         "Got": shape(
             "existedKey",
             "notExistedKey failedKey complete",
             existedKey=array(shape("key value", "encoding", key=asked, value=any_json, encoding={"const": "base64"})),
             notExistedKey=array(shape("key value", key=asked, value={"const": ""}), minItems=1),
-            **incomplete,
+            **unread,
         )
         | together,
         "Set": shape(
@@ -99,10 +103,10 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
             set=_INTEGER,
             nodes=_INTEGER,
             version={"type": "string", "pattern": f"^{_VERSION}$"},
-            **incomplete,
+            **unwritten,
         )
         | together,
-        "Deleted": shape("deleted", "failedKey complete", deleted=_INTEGER, **incomplete) | together,
+        "Deleted": shape("deleted", "failedKey complete", deleted=_INTEGER, **unwritten) | together,
         "Located": shape(
             "epoch keys",
             epoch=_INTEGER,
@@ -268,7 +272,7 @@ GET_KEY = Operation(
         ),
     ),
     problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported),
-    failures=_OF_ONE_KEY,
+    failures=_OF_ONE_READ,
 )
 PUT_KEY = Operation(
     "Store one value",
@@ -283,7 +287,7 @@ PUT_KEY = Operation(
     body_required=False,
     body_limit="valueBytes",
     problems=(InvalidItem, WrongParameter, WrongContentType, NotSupported, EngineFull),
-    failures=_OF_ONE_KEY,
+    failures=_OF_ONE_WRITE,
 )
 DELETE_KEY = Operation(
     "Delete one value",
@@ -291,7 +295,7 @@ DELETE_KEY = Operation(
     "Conditional deletes are not available in this version, and refused.",
     _COPIES,
     problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported, EngineFull),
-    failures=_OF_ONE_KEY,
+    failures=_OF_ONE_WRITE,
 )
 RING = Operation("Get what a client needs to find owners itself", {200: Answer("The ring", {JSON: Content(ref("Ring"))})})
 INFO = Operation("Get version, limits, twins in use and features", {200: Answer("The facts", {JSON: Content(ref("Info"))})})

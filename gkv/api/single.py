@@ -14,9 +14,10 @@ from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import EngineFull, NoDefiniteAnswer, NoSuchKey, NotSupported, SyntaxProblem, TooLarge, WrongContentType
 from gkv.errors import WrongParameter as Wrong
 from gkv.model import Blob, KeyFailure, Record, Value, Version
+from gkv.net.turn import LARGE, Turn
 from gkv.wire.client import MAX_TTL
 from gkv.wire.path import decode_key
-from gkv.wire.strict import Reader
+from gkv.wire.strict import Reader, no_pause
 
 BELOW = "/v1/kv/"
 MAX_TYPE = 255
@@ -41,7 +42,9 @@ _WHY = {
     "not-applied": "the node that holds the key cannot be reached; nothing has changed",
     "indeterminate": "the write may show up now, later or never; repeating it is harmless",
     "damaged": "the record of this key is not what was written; set it again, or delete it",
+    "no-primary": "no node answers for the key; nothing has changed",
     "overloaded": "too much is waiting for the node that holds the key; nothing has changed",
+    "snapshot-running": "the node that holds the key has no room until the copy of its store is done; nothing has changed",
     "clock-ahead": "the clocks of this process and of the node that holds the key differ by too much; nothing has changed",
 }
 
@@ -85,7 +88,7 @@ class SingleKeys:
         for failure in written.failed.values():
             _fail(failure)
         headers = {} if written.version is None else _tagged(written.version)
-        return Response(b"", TEXT, 204 if written.keys else 201, headers)
+        return Response(b"", TEXT, 204 if written.existed else 201, headers)
 
     def delete(self, request: Request, path: str) -> Response:
         key = decode_key(path, self._limits)
@@ -94,7 +97,7 @@ class SingleKeys:
         deleted = self._coordinator.delete(key, request.trace)
         for failure in deleted.failed.values():
             _fail(failure)
-        if not deleted.keys:
+        if not deleted.existed:
             raise NoSuchKey("the key had no value")
         return Response(b"", status=204)
 
@@ -121,8 +124,8 @@ class SingleKeys:
         body = request.body(self._max_body)
         if content_type.partition(";")[0].rstrip().lower() != JSON:
             return Blob(body, content_type)
-        reader = Reader(body)
-        reader.value()
+        reader = Reader(body, Turn() if len(body) > LARGE else no_pause)
+        reader.text()
         reader.end()
         return body
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import ujson
 from gevent.lock import BoundedSemaphore
 
-from gkv.cluster.document import Document
+from gkv.cluster.document import Document, check_weight
 from gkv.cluster.view import View
 from gkv.errors import ChangeInProgress, ConfigError, InvalidMember, MemberConflict, Unavailable
 from gkv.files import FULL, Lock, Reserve, make_directory, replace
@@ -165,6 +165,8 @@ class Authority:
     def _change(self, node: Node) -> None:
         members = self.document.members
         known = self.document.member(node.id)
+        if known is None or known.weight != node.weight:
+            check_weight(node, self.document.vnodes)
         if known is not None and _now_with_tls(known, node) and known.weight == node.weight:
             # No key changes its owner, so no write has to wait; the others hear of it when they call in.
             self._commit(self.document.begin_join(node).finish_join())

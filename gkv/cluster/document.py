@@ -11,6 +11,10 @@ from gkv.model import Node
 from gkv.ring import DEFAULT_VNODES, vnode_counts
 
 MAX_WEIGHT = 1_000
+MIN_TOKENS = 16
+"""With fewer a node's share has little to do with its weight: it scatters by a quarter of it or more."""
+MAX_TOKENS = 262_144
+"""Of one node. Each takes 14 bytes in every process, and more of them make no share more even."""
 _id_pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}").fullmatch
 _host_pattern = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?").fullmatch
 
@@ -94,6 +98,20 @@ class Document:
         if type(replicas) is not int or replicas != 1:
             raise ValueError(f"it asks for {replicas} replicas; this version keeps one")
         return cls(cluster, epoch, members, vnodes, joining)
+
+
+def check_weight(node: Node, vnodes: int) -> None:
+    """Raise InvalidMember, with advice, for a weight that no node may join with.
+
+    Documents of earlier versions may have members of such a weight, which stay what they are.
+    """
+    tokens = round(vnodes * node.weight)
+    if not MIN_TOKENS <= tokens <= MAX_TOKENS:
+        raise InvalidMember(
+            f"with a weight of {node.weight:g} {node.id} would have {tokens:,} tokens of {MIN_TOKENS} to {MAX_TOKENS:,}: "
+            f"take a weight of {MIN_TOKENS / vnodes:g} to {MAX_TOKENS / vnodes:g}, where 1 is an ordinary node's",
+            pointers=[("/weight", "not a weight for this cluster")],
+        )
 
 
 def node_to_json(node: Node) -> dict[str, Any]:

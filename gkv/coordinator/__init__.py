@@ -6,7 +6,8 @@ deadline; nothing is reported missing that could not be asked. Leaves to others:
 """
 
 from gkv.coordinator.clock import Clock
-from gkv.coordinator.coordinator import DISK_FULL, MAX_ANSWER, Coordinator, Written
+from gkv.coordinator.coordinator import MAX_ANSWER, Coordinator, Written
 from gkv.coordinator.exchanges import Exchanges
+from gkv.coordinator.failures import DISK_FULL
 
 __all__ = ["DISK_FULL", "MAX_ANSWER", "Clock", "Coordinator", "Exchanges", "Written"]

@@ -1,6 +1,6 @@
 """Read, write and delete a batch of keys at their owners, and list keys."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
@@ -10,50 +10,26 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator.clock import Clock
 from gkv.coordinator.exchanges import Exchanges, understand
+from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
 from gkv.errors import FarAhead, TooLarge, Unavailable
-from gkv.model import Damage, KeyFailure, Node, NodeReply, Outcome, Record, Value, Version
-from gkv.net.channel import ask_all
+from gkv.model import Damage, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, Outcome, Record, Value, Version
+from gkv.net.call import Lane, ask_all
+from gkv.ring import NOBODY
 from gkv.wire import Batch, Done, Part, PureRouter, router
 from gkv.wire.batch import BAD_ANSWER, DAMAGED, RECORDS, SIZES, failures
 from gkv.wire.client import Limits
-from gkv.wire.frames import BadFrame, Reply, Request, read_records, write_request
+from gkv.wire.ops import BadFrame, Effects, ListKeys, Page, Records, Refused, read_answer
 
 _ATTEMPTS = 3
 """A node of another epoch costs one more; so does a join that ends meanwhile, or a clock that is behind. Then something else is
 wrong.
 """
 
-_CURABLE = ("stale", "changing")
+_CURABLE = frozenset((NodeRefusal.STALE, NodeRefusal.CHANGING))
 """Refusals after which `_reconcile` may help."""
 
-_READS = {"get": SIZES, "fetch": RECORDS}
+_READS = {Op.GET: SIZES, Op.FETCH: RECORDS}
 """What the answer to each starts with; every other op is a write."""
-
-OVERLOADED = KeyFailure("overloaded")
-READ_FAILURES = {
-    Outcome.ANSWERED: BAD_ANSWER,
-    Outcome.UNREACHABLE: KeyFailure("unreachable"),
-    Outcome.OVERLOADED: OVERLOADED,
-    Outcome.TIMEOUT: KeyFailure("timeout"),
-    Outcome.LOST: KeyFailure("unreachable"),
-}
-NOT_APPLIED = KeyFailure("not-applied")
-INDETERMINATE = KeyFailure("indeterminate")
-"""The write may show up now, later or never. Repeating it is harmless."""
-STALE = KeyFailure("epoch")
-DISK_FULL = KeyFailure("disk-full")
-TOO_LARGE = KeyFailure("too-large", retryable=False)
-REFUSED = KeyFailure("refused", retryable=False)
-REFUSALS = {
-    "stale": STALE,
-    "changing": STALE,
-    "ahead": KeyFailure("clock-ahead"),
-    "full": DISK_FULL,
-    "busy": OVERLOADED,
-    "large": TOO_LARGE,
-    "failed": INDETERMINATE,
-}
-"""By what a node says; everything else is REFUSED."""
 
 MAX_ANSWER = 64 << 20
 """Bytes of the values that one request may bring."""
@@ -61,15 +37,29 @@ MAX_ANSWER = 64 << 20
 
 @dataclass(slots=True)
 class Written:
-    """What became of a set or a delete: how many keys it concerned, at how many owners, and the keys without a definite answer.
+    """What became of the keys of a write: its effects on those that were written, and why the others have no definite answer.
 
-    For a delete or a put, only keys that existed count.
+    `parts` has the effects at each owner, for the keys at these places of the batch; `nodes` counts the owners.
     """
 
     version: Version | None = None
-    keys: int = 0
+    parts: Sequence[tuple[Sequence[int], Effects]] = ()
     nodes: int = 0
     failed: dict[str, KeyFailure] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> int:
+        """Count of the keys that were written; one that stands twice in the batch counts once. O(keys)."""
+        return sum([len(effects) - effects.count(Effect.SUPERSEDED) for _, effects in self.parts])
+
+    @property
+    def existed(self) -> int:
+        """Count of the keys that had a value, which was replaced or deleted. O(keys)."""
+        return sum([effects.count(Effect.REPLACED) for _, effects in self.parts])
+
+    def effects(self) -> dict[int, Effect]:
+        """Return the effect on each key that was written, by its place in the batch."""
+        return {place: effect for places, effects in self.parts for place, effect in zip(places, effects, strict=True)}
 
 
 class Coordinator:
@@ -101,9 +91,9 @@ class Coordinator:
 
     def router(self) -> PureRouter:
         """Return what reads and routes batches now. Raise Unavailable while there is no member."""
-        document, ring = self._view.current()
+        document, placement = self._view.current()
         if document is not self._routed:
-            self._router = router(ring, document.cluster, document.epoch, self.limits)
+            self._router = router(placement.ring, document.cluster, document.epoch, self.limits, placement.primaries)
             self._routed = document
         return self._router
 
@@ -129,23 +119,23 @@ class Coordinator:
     def write(self, batch: Batch, request_id: str = "") -> Written:
         """Apply a set, a put or a delete. Switches greenlets."""
         done = self._run(batch, request_id)
-        applied = [one for one in done if one.failure is None]
-        nodes = {one.part.node.id for one in applied}  # an owner may stand twice, when some keys were routed anew
-        failed = failures(done, batch.keys) if len(applied) < len(done) else {}
-        return Written(batch.version, sum(one.count for one in applied), len(nodes), failed)
+        parts = [(one.part.positions, one.effects) for one in done if one.effects is not None]
+        nodes = {one.part.node.id for one in done if one.effects is not None}  # some keys may have been routed anew
+        failed = failures(done, batch.keys) if len(parts) < len(done) else {}
+        return Written(batch.version, parts, len(nodes), failed)
 
     def fetch(self, key: str, request_id: str = "") -> Record | KeyFailure | None:
         """Return the record of a key; None when it certainly has no value. Switches greenlets."""
-        [one] = self._run(self.router().of_keys("fetch", [key]), request_id)
+        [one] = self._run(self.router().of_keys(Op.FETCH, [key]), request_id)
         if one.failure is not None:
             return one.failure
         try:
-            records = read_records(one.frame, 1).records
+            answer = read_answer(one.frame, Records, 1)
         except BadFrame:
-            records = None
-        if records is None:
             return BAD_ANSWER
-        record = records[0]
+        if isinstance(answer, Refused):
+            return BAD_ANSWER
+        record = answer.records[0]
         if isinstance(record, Damage):
             return DAMAGED
         return None if record is None or record.value is None else record
@@ -156,7 +146,7 @@ class Coordinator:
 
     def delete(self, key: str, request_id: str = "") -> Written:
         """Delete one key. Switches greenlets."""
-        return self.write(self.router().of_keys("delete", [key], self.version()), request_id)
+        return self.write(self.router().of_keys(Op.DELETE, [key], self.version()), request_id)
 
     def keys(self, prefix: str, after: str, limit: int, request_id: str = "") -> list[str]:
         """Return up to `limit` keys that start with `prefix` and sort after `after`, in code point order.
@@ -166,16 +156,15 @@ class Coordinator:
         """
         expires = monotonic() + self._deadline
         for _ in range(_ATTEMPTS):
-            document, _ring = self._view.current()
-            request = Request("keys", document.cluster, document.epoch, prefix=prefix, after=after, limit=limit)
-            frame = write_request(request)
+            document, _ = self._view.current()
+            frame = ListKeys(document.cluster, document.epoch, prefix, after, limit).write()
             replies = ask_all([(self._exchanges.to(node), frame) for node in document.members], expires, request_id)
             pages: list[Sequence[str]] = []
             for node, reply in zip(document.members, replies, strict=True):
-                answer = understand(reply)
-                if answer is not None and answer.keys is not None:
+                answer = understand(reply, Page)
+                if isinstance(answer, Page):
                     pages.append(answer.keys)
-                elif answer is None or not self._exchanges.retries.take() or not self._reconcile(node, answer):
+                elif answer is None or not self._exchanges.retries.spend() or not self._reconcile(node, answer):
                     raise Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
             if len(pages) == len(replies):
                 return list(islice(merge(*pages), limit))
@@ -188,41 +177,51 @@ class Coordinator:
         retries.earn()
         done: list[Done] = []
         caught_up: set[int] = set()
+        before: dict[int, Effect] = {}
+        """By place in the batch, the effects of this write's attempts that lost with other keys."""
         parts = batch.parts
         writing = batch.op not in _READS
         for attempt in range(_ATTEMPTS):
+            parts = _answerable(batch.op, parts, done)
             if not parts:
                 break
             if writing and not self._view.wait_settled(expires - monotonic()):
                 # Nothing of these has been applied: the first attempt was not made, a later one repeats what was refused.
-                done += [Done(part, failure=NOT_APPLIED) for part in parts]
+                done += [Done(part, failure=failure(batch.op, GivenUp.CHANGE_TOO_LONG)) for part in parts]
                 break
             again: list[int] = []
             asked = [(self._exchanges.to(part.node), part.frame) for part in parts]
-            replies = ask_all(asked, expires, request_id, writing=writing)
+            replies = ask_all(asked, expires, request_id, lane=Lane.WRITE if writing else Lane.READ)
             for part, reply in zip(parts, replies, strict=True):
                 one = _judge(batch.op, part, reply)
+                if isinstance(one, Effects) and before:
+                    one = _over_all(part, one, before)
                 if isinstance(one, Done):
                     done.append(one)
-                elif one.beaten and caught_up.issuperset(part.positions):
-                    # What beats it now was not there when it came first: the two are concurrent, and this one is the earlier.
-                    done.append(Done(part, count=one.count))
-                elif one.beaten:
-                    if attempt + 1 < _ATTEMPTS and retries.take() and self._catch_up(batch, one.beaten):
+                elif isinstance(one, Refused):
+                    if (
+                        attempt + 1 < _ATTEMPTS
+                        and one.reason in _CURABLE
+                        and retries.spend()
+                        and self._reconcile(part.node, one)
+                    ):
                         again += part.positions
-                        caught_up.update(part.positions)
-                        if batch.op == "delete":  # the next attempt will not find again what this one deleted
-                            done.append(Done(Part(part.node, (), b""), count=one.count))
                     else:
-                        done.append(Done(part, failure=INDETERMINATE))
-                elif attempt + 1 < _ATTEMPTS and one.refused in _CURABLE and retries.take() and self._reconcile(part.node, one):
+                        done.append(Done(part, failure=failure(batch.op, one.reason)))
+                elif not one.beaten or caught_up.issuperset(part.positions):
+                    # What beats it the second time was not there when it came first: the two are concurrent, and this one is
+                    # the earlier.
+                    done.append(Done(part, effects=one))
+                elif attempt + 1 < _ATTEMPTS and retries.spend() and self._catch_up(batch, one.beaten):
                     again += part.positions
+                    caught_up.update(part.positions)
+                    before.update(zip(part.positions, one, strict=True))
                 else:
-                    done.append(Done(part, failure=REFUSALS.get(one.refused, REFUSED)))
+                    done.append(Done(part, failure=failure(batch.op, GivenUp.BEATEN)))
             if not again:
                 break
-            document, ring = self._view.current()
-            parts = batch.route(again, ring, document.cluster, document.epoch)
+            document, placement = self._view.current()
+            parts = batch.route(again, placement.split, document.cluster, document.epoch)
             self.retries += len(parts)
         return done
 
@@ -240,15 +239,15 @@ class Coordinator:
             batch.version = self._clock.now()
         return True
 
-    def _reconcile(self, node: Node, reply: Reply) -> bool:
+    def _reconcile(self, node: Node, refused: Refused) -> bool:
         """After a refusal, bring this process and a node to the same document. Return whether asking again may help."""
-        if reply.refused == "changing":
+        if refused.reason is NodeRefusal.CHANGING:
             return True  # what comes next waits until the change is over
-        if reply.refused != "stale":
+        if refused.reason is not NodeRefusal.STALE:
             return False
         mine, _ = self._view.current()
         try:
-            theirs = Document.from_json(reply.document) if reply.document is not None else None
+            theirs = Document.from_json(refused.document) if refused.document is not None else None
         except ValueError:
             return False
         if theirs is not None and theirs.cluster == mine.cluster and theirs.epoch > mine.epoch:
@@ -257,20 +256,37 @@ class Coordinator:
         return self._exchanges.adopt(mine, [node]) != [None]
 
 
-def _judge(op: str, part: Part, reply: NodeReply) -> Done | Reply:
-    """Return what became of a part, or the refusal that may be overcome."""
+def _answerable(op: Op, parts: list[Part], done: list[Done]) -> list[Part]:
+    """Return the parts that a node answers for; note in `done` that the one of nobody has failed."""
+    for part in parts:
+        if part.node is NOBODY:
+            done.append(Done(part, failure=failure(op, GivenUp.NO_PRIMARY)))
+            return [other for other in parts if other is not part]
+    return parts
+
+
+def _judge(op: Op, part: Part, reply: NodeReply) -> Done | Effects | Refused:
+    """Return what became of a part, where that is certain: what a write did may still have lost against another one."""
     start = _READS.get(op)
-    if reply.outcome is not Outcome.ANSWERED:
-        return Done(part, failure=_write_failure(reply) if start is None else READ_FAILURES[reply.outcome])
-    if start is not None and reply.frame.startswith(start):
-        return Done(part, reply.frame, hold=reply.hold)
-    answer = understand(reply)
-    if answer is None or (start is not None and not answer.refused):
-        return Done(part, failure=INDETERMINATE if start is None else BAD_ANSWER)
-    return answer if answer.refused or answer.beaten else Done(part, count=answer.count)
+    if start is None:
+        written = understand(reply, Effects, len(part.positions))
+        return Done(part, failure=failure(op, (reply.outcome, reply.sent))) if written is None else written
+    if reply.outcome is Outcome.ANSWERED:
+        if reply.frame.startswith(start):
+            return Done(part, reply.frame, hold=reply.hold)
+        refused = understand(reply, Refused)
+        if refused is not None:
+            return refused
+    return Done(part, failure=failure(op, (reply.outcome, reply.sent)))
 
 
-def _write_failure(reply: NodeReply) -> KeyFailure:
-    if reply.sent:
-        return INDETERMINATE
-    return OVERLOADED if reply.outcome is Outcome.OVERLOADED else NOT_APPLIED
+def _over_all(part: Part, last: Effects, before: Mapping[int, Effect]) -> Effects:
+    """Return what all attempts of one write did together.
+
+    An attempt that follows finds what the ones before it have done: nothing where they deleted, its own value where they set.
+    """
+    effects = []
+    for place, effect in zip(part.positions, last, strict=True):
+        earlier = before.get(place, effect)
+        effects.append(effect if earlier is Effect.UNCHANGED else earlier)
+    return Effects.of(effects, last.beaten)

@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from time import monotonic
+from typing import TypeVar
 
 from gkv.cluster.document import Document
+from gkv.cluster.view import View
 from gkv.model import Node, NodeReply, Outcome
 from gkv.net.admission import Budget
-from gkv.net.channel import Channel, ChannelFigures, ChannelLimits, Exchange, ask_all
+from gkv.net.call import Exchange, ask_all
+from gkv.net.channel import Channel, ChannelFigures
+from gkv.net.peer import ChannelLimits
 from gkv.net.retries import Retries
 from gkv.net.tls import Tls
-from gkv.wire.frames import BadFrame, Reply, Request, read_reply, write_request
+from gkv.wire.ops import Adopt, BadFrame, Held, NodeAnswer, NodeRequest, Refused, Status, read_answer
 
 MAX_CHANNELS = 1_024
-"""Far more than members; URLs of nodes that left are forgotten beyond it."""
+"""Beyond it, channels that nobody uses are forgotten. Those to members never are, nor those in
+use, which only deadlines bound; so there may be more."""
 
 
 class Exchanges:
@@ -29,11 +34,13 @@ class Exchanges:
         budget: Budget | None = None,
         limits: ChannelLimits | None = None,
         tls: Tls | None = None,
+        view: View | None = None,
     ) -> None:
         """`deadline` is in seconds, for each call made here; `budget` for the bytes of answers.
 
-        With `tls` nodes are spoken to in no other way.
+        With `tls` nodes are spoken to in no other way. `view` tells who is a member.
         """
+        self._view = view
         self._tls = tls
         self._deadline = deadline
         self._limits = limits
@@ -47,16 +54,32 @@ class Exchanges:
             self._by_url[local[0]] = local[1]
 
     def to(self, node: Node) -> Exchange:
-        """Return the way to a node."""
+        """Return the way to a node. Does not switch greenlets."""
         exchange = self._by_url.get(node.url)
         if exchange is None:
             if len(self._by_url) >= MAX_CHANNELS:
-                self.close()
+                self._forget_unused()
             exchange = self._by_url[node.url] = Channel(
                 node.url, self._limits, budget=self._budget, retries=self.retries, tls=self._tls
             )
             exchange.show_token(self._token)
         return exchange
+
+    def _forget_unused(self) -> None:
+        """Make room for one more channel, if possible, at the expense of the longest unused.
+
+        A channel that somebody has just been given, and not used yet, still works afterwards.
+        """
+        document = self._view.document if self._view is not None else None
+        members = {node.url for node in document.members} if document is not None else set()
+        unused = [
+            (channel.used, url, channel)
+            for url, channel in self._by_url.items()
+            if isinstance(channel, Channel) and url not in members and not channel.in_use
+        ]
+        for _, url, channel in sorted(unused)[: len(self._by_url) - MAX_CHANNELS + 1]:
+            del self._by_url[url]
+            channel.retire()
 
     def show_token(self, token: str) -> None:
         """Send a bearer token with every request from now on; "" for none."""
@@ -71,11 +94,11 @@ class Exchanges:
 
     def records(self, nodes: Sequence[Node]) -> list[int | None]:
         """Ask nodes how many records they hold; None for one that does not answer."""
-        return self._counts(Request("status"), nodes)
+        return self._counts(Status(), nodes)
 
     def adopt(self, document: Document, nodes: Sequence[Node]) -> list[int | None]:
         """Give nodes a document; return how many records each holds, None for one that did not take it."""
-        return self._counts(Request("adopt", document=document.to_json()), nodes)
+        return self._counts(Adopt(document.to_json()), nodes)
 
     def reached(self, node: Node) -> None:
         """Note that a node is there: what is for it need not wait for the next attempt to reach it."""
@@ -83,13 +106,13 @@ class Exchanges:
         if isinstance(channel, Channel):
             channel.reached()
 
-    def _counts(self, request: Request, nodes: Sequence[Node]) -> list[int | None]:
-        frame = write_request(request)
+    def _counts(self, request: NodeRequest, nodes: Sequence[Node]) -> list[int | None]:
+        frame = request.write()
         replies = ask_all([(self.to(node), frame) for node in nodes], monotonic() + self._deadline)
         counts: list[int | None] = []
         for reply in replies:
-            answer = understand(reply)
-            counts.append(None if answer is None or answer.refused else answer.count)
+            answer = understand(reply, Held)
+            counts.append(answer.count if isinstance(answer, Held) else None)
         return counts
 
     def close(self) -> None:
@@ -100,11 +123,14 @@ class Exchanges:
         self._by_url = {} if self._local is None else {self._local[0]: self._local[1]}
 
 
-def understand(reply: NodeReply, keys: Sequence[str] | None = None) -> Reply | None:
-    """Return what a node answered, or None when it did not answer, or not in a way that can be understood."""
+Answer = TypeVar("Answer", bound=NodeAnswer)
+
+
+def understand(reply: NodeReply, kind: type[Answer], count: int = 0) -> Answer | Refused | None:
+    """Return what a node answered about `count` keys, or None when it did not answer, or in no way that can be understood."""
     if reply.outcome is not Outcome.ANSWERED:
         return None
     try:
-        return read_reply(reply.frame, keys)
+        return read_answer(reply.frame, kind, count)
     except BadFrame:
         return None

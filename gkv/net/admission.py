@@ -5,8 +5,10 @@ what an operator asks (is it alive?) is not refused at all. Leaves to others: wh
 switches greenlets.
 """
 
-CLIENTS, MEMBERS, OPERATORS = "clients", "members", "operators"
-"""The lanes."""
+from gkv.errors import GkvError, Overloaded
+
+CLIENTS, MEMBERS, REPLICA, BACKGROUND, OPERATORS = "clients", "members", "replica", "background", "operators"
+"""The lanes. Members have three: what clients wait for, copies of writes, and work for which nobody waits."""
 
 MAX_INFLIGHT = 256
 """Found with benchmarks/http/openloop.py: all that are let in at once are read before the next reject, so with 512 gets of 300
@@ -23,6 +25,11 @@ LARGE = 65_536
 them than requests in flight."""
 
 
+def no_memory() -> GkvError:
+    """Return the error for a request whose body or answer the budget has no room for."""
+    return Overloaded("requests and answers take all the memory that they may; ask again later", retry_after=1)
+
+
 class Budget:
     """Bytes that requests may hold together. One that comes alone always fits, whatever its size."""
 
@@ -34,20 +41,20 @@ class Budget:
         self.refused = 0
         """How often there was no room."""
 
-    def take(self, size: int, *, must: bool = False) -> bool:
-        """Take so many bytes and return True, or return False when there is no room; `must` takes them all the same."""
+    def reserve(self, size: int, *, must: bool = False) -> bool:
+        """Reserve so many bytes and return True, or return False when there is no room; `must` reserves them all the same."""
         if self.used and self.used + size > self.limit and not must:
             self.refused += 1
             return False
         self.used += size
         return True
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         self.used -= size
 
     def hold(self, size: int) -> "Hold | None":
-        """Take so many bytes for as long as anybody refers to what is returned; return None when there is no room."""
-        return Hold(self, size) if self.take(size) else None
+        """Reserve so many bytes for as long as anybody refers to what is returned; return None when there is no room."""
+        return Hold(self, size) if self.reserve(size) else None
 
 
 class Hold:
@@ -60,18 +67,19 @@ class Hold:
         self._size = size
 
     def __del__(self) -> None:
-        self._budget.give_back(self._size)
+        self._budget.release(self._size)
 
 
-class Lane:
-    """The requests of one kind in work.
+class Gate:
+    """The bounds of one lane: on bytes, and on requests in work, which were read whole and have no
+    answer yet.
 
-    A request leaves when its answer is made, but its place is free only when the event loop has looked at the sockets again:
-    what is answered without waiting would otherwise never be in flight together with anything, and the last of 2,000 clients
-    whose requests lie ready would wait for all the others to be served.
+    A request that is answered without waiting never meets another one here, however many
+    connections have one ready. They share the process by turns (`gkv.net.link`): to count them as
+    well would refuse a single client that is always ready.
     """
 
-    __slots__ = ("_left", "_turn", "always_answers", "budget", "inflight", "limit", "refused")
+    __slots__ = ("always_answers", "budget", "inflight", "limit", "refused")
 
     def __init__(self, limit: float, budget: Budget, *, always_answers: bool = False) -> None:
         """`always_answers` says that answers are sent even when the budget has no room for them."""
@@ -81,15 +89,10 @@ class Lane:
         self.inflight = 0
         self.refused = 0
         """Requests up to now."""
-        self._turn = -1
-        self._left = 0
 
-    def enter(self, turn: int) -> bool:
-        """Let a request in and return True, or return False when too many are in work. `turn` is the event loop's."""
-        if turn != self._turn:
-            self._turn = turn
-            self._left = 0
-        if self.inflight + self._left >= self.limit:
+    def enter(self) -> bool:
+        """Let a request in and return True, or return False when too many are in work."""
+        if self.inflight >= self.limit:
             self.refused += 1
             return False
         self.inflight += 1
@@ -97,26 +100,38 @@ class Lane:
 
     def leave(self) -> None:
         self.inflight -= 1
-        self._left += 1
 
 
 class Admission:
-    """The lanes of a process. Clients and members have the same bounds, each for themselves."""
+    """The gates of a process. Clients and members have the same bounds, each for themselves."""
 
     def __init__(self, max_inflight: int = MAX_INFLIGHT, max_buffered: int = MAX_BUFFERED) -> None:
         """`max_inflight` requests in work, `max_buffered` bytes."""
-        self.clients = Lane(max_inflight, Budget(max_buffered))
+        self.clients = Gate(max_inflight, Budget(max_buffered))
         # A member's answer may acknowledge a write: it must not be replaced by a refusal.
-        self.members = Lane(max_inflight, Budget(max_buffered), always_answers=True)
-        self.operators = Lane(float("inf"), self.clients.budget)
-        self.lanes = {CLIENTS: self.clients, MEMBERS: self.members, OPERATORS: self.operators}
+        self.members = Gate(max_inflight, Budget(max_buffered), always_answers=True)
+        self.replica = Gate(max_inflight, Budget(max_buffered // 4), always_answers=True)
+        self.background = Gate(max(1, max_inflight // 4), Budget(max_buffered // 4), always_answers=True)
+        self.operators = Gate(float("inf"), self.clients.budget)
+        self.gates = {
+            CLIENTS: self.clients,
+            MEMBERS: self.members,
+            REPLICA: self.replica,
+            BACKGROUND: self.background,
+            OPERATORS: self.operators,
+        }
+        """By lane."""
         self.refused_connections = 0
+
+    def of_members(self, gate: Gate) -> bool:
+        """Return whether only members come through a gate."""
+        return gate is self.members or gate is self.replica or gate is self.background
 
     def refused(self) -> dict[str, int]:
         """Return how many requests or connections were refused, by the bound that was reached."""
-        both = (self.clients, self.members)
+        bounded = (self.clients, self.members, self.replica, self.background)
         return {
-            "inflight": sum(lane.refused for lane in both),
-            "memory": sum(lane.budget.refused for lane in both),
+            "inflight": sum(gate.refused for gate in bounded),
+            "memory": sum(gate.budget.refused for gate in bounded),
             "connections": self.refused_connections,
         }

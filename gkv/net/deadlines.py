@@ -9,6 +9,8 @@ from typing import Protocol
 
 import gevent
 
+from gkv import background
+
 TICK = 0.02
 """Seconds between two looks."""
 _IDLE_TICKS = 50
@@ -37,7 +39,7 @@ class Deadlines:
         self._waits.add(wait)
         if not self._running:
             self._running = True
-            gevent.spawn(self._run)
+            background.start("the watch over deadlines", self._run)
 
     def remove(self, wait: Wait) -> None:
         """Forget a wait; fine if it has expired already."""

@@ -10,6 +10,7 @@ depend on how the bytes were cut into packets. `parse_head` takes a short cut th
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -277,10 +278,11 @@ class HostNames:
 class ChunkedBody:
     """Decodes a chunked body (RFC 9112, 7.1) that arrives in pieces."""
 
-    __slots__ = ("_data", "_extra", "_left", "_max_body", "_stage", "_trailers")
+    __slots__ = ("_data", "_extra", "_left", "_max_body", "_size", "_stage", "_trailers")
 
     def __init__(self, max_body: int) -> None:
-        self._data = bytearray()
+        self._data = BytesIO()  # which gives out its bytes without a copy
+        self._size = 0
         self._max_body = max_body
         self._stage = "size"
         self._left = 0
@@ -295,7 +297,8 @@ class ChunkedBody:
         while True:
             if self._stage == "data":
                 taken = buffer[: self._left]
-                self._data += taken
+                self._data.write(taken)
+                self._size += len(taken)
                 del buffer[: len(taken)]
                 self._left -= len(taken)
                 if self._left:
@@ -314,7 +317,7 @@ class ChunkedBody:
             if self._stage == "size":
                 self._begin_chunk(line)
             elif not line:
-                return bytes(self._data)
+                return self._data.getvalue()
             else:
                 self._check_trailer(line)
 
@@ -332,7 +335,7 @@ class ChunkedBody:
             return None
         del buffer[: end + 2]
         self._extra += len(line)
-        if self._extra > MAX_CHUNK_EXTRA + (len(self._data) if self._stage == "size" else 0):
+        if self._extra > MAX_CHUNK_EXTRA + (self._size if self._stage == "size" else 0):
             raise self._too_long()
         return line
 
@@ -346,7 +349,7 @@ class ChunkedBody:
         if match is None:
             raise BadFraming("a chunk starts with its size in hexadecimal digits")
         self._left = int(match[1], 16)
-        if self._left + len(self._data) > self._max_body:
+        if self._left + self._size > self._max_body:
             raise TooLarge(f"a body has at most {self._max_body} bytes")
         self._stage = "data" if self._left else "trailers"
         if not self._left:

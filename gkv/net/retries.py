@@ -10,7 +10,7 @@ CAPACITY = 1_000
 
 
 class Retries:
-    """A bucket of tokens, full at first: a request brings a part of one, a retry takes one."""
+    """A bucket of tokens, full at first: a request brings a part of one, a retry spends one."""
 
     __slots__ = ("_capacity", "_tokens", "refused")
 
@@ -24,7 +24,7 @@ class Retries:
         if self._tokens < self._capacity:
             self._tokens += SHARE
 
-    def take(self) -> bool:
+    def spend(self) -> bool:
         """Return whether something may be asked once more."""
         if self._tokens < 1:
             self.refused += 1

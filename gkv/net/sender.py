@@ -4,34 +4,32 @@ A connection that a node has closed while nobody used it, or that breaks before 
 new one, and the request goes once more. Every wait ends with the last of the calls' deadlines.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import accumulate
+from io import BytesIO
 from time import monotonic
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import gevent
 from gevent import socket  # by name, so that it needs no patched process
 from gevent.event import Event
 
+from gkv import background
 from gkv.log import say_exception
 from gkv.model import Outcome
+from gkv.net import gathered
 from gkv.net.admission import LARGE
+from gkv.net.call import Call
 from gkv.net.deadlines import deadlines
+from gkv.net.outbox import Outbox
+from gkv.net.peer import Peer
 from gkv.net.tls import TlsSocket, explain, is_over
-
-if TYPE_CHECKING:
-    from gkv.net.channel import Call, Channel, Outbox
-
-PATH = "/internal/frames"
-LENGTHS = "Gkv-Frames"
-REQUEST_IDS = "Gkv-Request-Ids"
-"""The ids of the clients' requests that a gathered request is for."""
-MAX_REQUEST_IDS = 1_024
 
 _TRUSTED = 0.25
 """A connection that was used so lately is taken to be open: a node closes none before it has been idle for twice as long."""
 _MAX_HEAD = 16_384
+_PIECE = 262_144
+_TURN = 1 << 20
+"""Bytes after which a connection that never has to wait lets the others run; sent or received in pieces of the size above."""
 
 
 class _BrokenError(Exception):
@@ -48,33 +46,36 @@ class _BrokenError(Exception):
 
 
 class Sender:
-    """A greenlet with one connection, which takes the outbox whenever it is free."""
+    """A greenlet with one connection, which takes calls from the outbox whenever it is free."""
 
-    def __init__(self, channel: "Channel", outbox: "Outbox") -> None:
-        url = urlsplit(channel.url)
+    def __init__(self, peer: Peer, outbox: Outbox) -> None:
+        url = urlsplit(peer.url)
         self.wake = Event()
         self.expires = 0.0
         self._expired = False
-        self._channel = channel
+        self._peer = peer
         self._outbox = outbox
-        self._limits = channel.limits
         self._address = (url.hostname or "", url.port)
         self._secure = url.scheme == "https"
         self._socket: socket.socket | TlsSocket | None = None
+        self._sending = False
+        """Whether the node has not taken all of a request."""
+        self._moved = 0
+        """Bytes sent and received since the others could run."""
         self._used = 0.0
         """When the last answer came over it."""
-        self.greenlet = gevent.spawn(self._run)
+        self.greenlet = background.start(f"the connection to {peer.url}", self._run)
 
     def _run(self) -> None:
         try:
             while True:
-                calls = self._outbox.take()
+                calls = self._outbox.next_group()
                 if calls:
                     try:
                         self._serve(calls)
                     except Exception:  # noqa: BLE001  # the edge of a greenlet: a bug must not take the channel down
                         self.disconnect()
-                        say_exception(f"calls to {self._channel.url} were broken off by an internal error")
+                        say_exception(f"calls to {self._peer.url} were broken off by an internal error")
                 else:
                     self.wake.clear()
                     self._outbox.idle.append(self)
@@ -82,10 +83,10 @@ class Sender:
         finally:
             self.disconnect()
 
-    def _serve(self, calls: "list[Call]") -> None:
+    def _serve(self, calls: list[Call]) -> None:
         """Bring these calls to their end, each with one reply."""
         self.expires = max(call.expires for call in calls)
-        self._expired = False
+        self._expired = self._sending = False
         ended = False
         deadlines.add(self)
         try:
@@ -95,19 +96,19 @@ class Sender:
             outcome = Outcome.TIMEOUT if self._expired else error.outcome
             for call in calls:
                 call.sent = call.sent and not error.refused
-                self._channel.end(call, outcome or (Outcome.LOST if call.sent else Outcome.UNREACHABLE), str(error))
+                self._peer.end(call, outcome or (Outcome.LOST if call.sent else Outcome.UNREACHABLE), str(error))
             ended = True
         else:
             answered = 0
             for call, frame in zip(calls, frames, strict=True):
                 answered += call.finish(Outcome.ANSWERED, frame, "", hold)
-            self._channel.count(answered, len(calls) - answered)
+            self._peer.count(answered, len(calls) - answered)
             ended = True
         finally:
             deadlines.remove(self)
             if not ended:  # the channel is being closed
                 for call in calls:
-                    self._channel.end(call, Outcome.LOST if call.sent else Outcome.UNREACHABLE, "the call was broken off")
+                    self._peer.end(call, Outcome.LOST if call.sent else Outcome.UNREACHABLE, "the call was broken off")
 
     @property
     def connected(self) -> bool:
@@ -116,34 +117,36 @@ class Sender:
     def expire(self) -> None:
         """End the wait for an answer: what is being read or written ends as if the node had closed the connection."""
         self._expired = True
-        if self._socket is not None:
-            with suppress(OSError):
+        with suppress(OSError):
+            if self._sending and isinstance(self._socket, TlsSocket):
+                self._socket.break_off()
+            elif self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _exchange(self, calls: "list[Call]") -> tuple[list[bytes], object]:
+    def _exchange(self, calls: list[Call]) -> tuple[list[bytes], object]:
         """Send the calls as one request and return the frames of the answer, and what keeps the memory for them."""
         frames = [call.frame for call in calls]
-        sizes = list(map(len, frames))
-        lengths = ",".join(map(str, sizes))
-        ids = [call.request_id for call in calls if call.request_id]
-        named = f"{REQUEST_IDS}: {_list_ids(ids)}\r\n".encode() if ids else b""
-        head = b"%b%b\r\nContent-Length: %d\r\n%b\r\n" % (self._channel.head, lengths.encode(), sum(sizes), named)
-        request = b"".join([head, *frames])
-        self._channel.requests += 1
+        lengths = list(map(len, frames))
+        preface = gathered.write_preface(lengths, [call.request_id for call in calls if call.request_id])
+        size = len(preface) + sum(lengths)
+        head = b"%b%d\r\n\r\n%b" % (self._peer.heads[self._outbox.lane], size, preface)
+        # Many small frames leave in one piece; to join large ones would only copy them.
+        pieces = [b"".join([head, *frames])] if size <= LARGE else [head, *frames]
+        self._peer.requests += 1
         reused = self._is_open()
         connection = self._connect()
         for call in calls:
             call.sent = True
         try:
-            return self._round_trip(connection, request, len(calls))
+            return self._round_trip(connection, pieces, len(calls))
         except _BrokenError as error:
             # A node that restarted, or closed the idle connection, breaks it before the first byte of an answer. Every
             # request may be repeated, so one more attempt on a new connection is safe.
-            if self._expired or not (reused and error.blank) or not self._channel.retries.take():
+            if self._expired or not (reused and error.blank) or not self._peer.retries.spend():
                 raise
         self.disconnect()
-        self._channel.reconnects += 1
-        return self._round_trip(self._connect(), request, len(calls))
+        self._peer.reconnects += 1
+        return self._round_trip(self._connect(), pieces, len(calls))
 
     def _is_open(self) -> bool:
         """Return whether there is a connection that can be used again; drop one that the node has closed meanwhile.
@@ -159,36 +162,41 @@ class Sender:
 
     def _connect(self) -> socket.socket | TlsSocket:
         if self._socket is None:
-            tls = self._channel.tls
+            tls = self._peer.tls
             if self._secure != (tls is not None):
-                raise _BrokenError(f"members of this cluster do not talk to each other as {self._channel.url} says")
+                raise _BrokenError(f"members of this cluster do not talk to each other as {self._peer.url} says")
             started = monotonic()
             try:
-                wait = max(0.001, min(self._limits.connect, self.expires - started))
+                wait = max(0.001, min(self._peer.limits.connect, self.expires - started))
                 connection = socket.create_connection(self._address, wait)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._socket = connection if tls is None else tls.connect(connection, self._address[0], started + wait)
             except OSError as error:
                 why = f"no connection: {explain(error)}"
-                self._channel.unreachable(why, monotonic() - started)
+                self._peer.unreachable(why, monotonic() - started)
                 raise _BrokenError(why) from None
             self._socket.settimeout(None)  # a timeout here would arm a timer for each wait
-            self._channel.reached()
+            self._peer.reached()
         return self._socket
 
     def disconnect(self) -> None:
+        """Close the connection, until the next call needs one. Does not switch greenlets."""
         if isinstance(self._socket, TlsSocket):
             self._socket.leave()
         elif self._socket is not None:
             self._socket.close()
         self._socket = None
 
-    def _round_trip(self, connection: socket.socket | TlsSocket, request: bytes, count: int) -> tuple[list[bytes], object]:
+    def _round_trip(
+        self, connection: socket.socket | TlsSocket, pieces: Sequence[bytes], count: int
+    ) -> tuple[list[bytes], object]:
+        """Send a request and read the answer. Switches greenlets."""
         buffer = bytearray()
         try:
-            sent = connection.send(request)  # sendall would ask the kernel for its buffer's size each time
-            while sent < len(request):
-                sent += connection.send(memoryview(request)[sent:])
+            self._sending = True
+            for piece in pieces:
+                self._send(connection, piece)
+            self._sending = False
             while (end := buffer.find(b"\r\n\r\n")) < 0:
                 if len(buffer) > _MAX_HEAD:
                     raise _BrokenError("the head of the answer is too long")
@@ -196,67 +204,94 @@ class Sender:
                 if not chunk:
                     raise _BrokenError("the connection was closed", blank=not buffer)
                 buffer += chunk
-            size, lengths, last = _read_head(bytes(buffer[:end]), count)
+            size, last = _read_head(bytes(buffer[:end]))
             hold = self._make_room(size) if size > LARGE else None
             del buffer[: end + 4]
-            while len(buffer) < size:
-                chunk = connection.recv(min(size - len(buffer), 1 << 20))
-                if not chunk:
-                    raise _BrokenError("the connection was closed within the answer")
-                buffer += chunk
+            frames = self._read_frames(connection, buffer, size, count)
         except OSError as error:
             raise _BrokenError(f"the connection broke: {explain(error)}", blank=not buffer) from None
-        if len(buffer) > size or sum(lengths) != size:
-            raise _BrokenError("the answer is not as long as it says")
+        except gathered.BadGathering as error:
+            if isinstance(error, gathered.OtherFormat):
+                self._peer.complain(str(error))
+            raise _BrokenError(str(error)) from None
         self._used = monotonic()
         if last:
             self.disconnect()
-            self._channel.drop_idle()
-        answer = bytes(buffer)  # to clear the buffer now, as there are two copies, costs 15 us a request in page faults
-        frames = [answer]
-        if count > 1:
-            starts = accumulate(lengths[:-1], initial=0)
-            frames = [answer[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+            self._peer.drop_idle()
         return frames, hold
 
+    def _send(self, connection: socket.socket | TlsSocket, piece: bytes) -> None:
+        sent = connection.send(piece) if len(piece) <= _PIECE else 0  # sendall would ask for the size of the kernel's buffer
+        if sent == len(piece):
+            return
+        rest = memoryview(piece)
+        while sent < len(piece):
+            count = connection.send(rest[sent : sent + _PIECE])
+            sent += count
+            self._give_way(connection, count, socket.wait_write)
+
+    def _give_way(self, connection: socket.socket | TlsSocket, moved: int, until: Callable[[int], None]) -> None:
+        """Let the others run after some work: a socket that is always ready would never switch greenlets."""
+        self._moved += moved
+        if self._moved >= _TURN:
+            self._moved = 0
+            until(connection.fileno())
+
+    def _read_frames(self, connection: socket.socket | TlsSocket, buffer: bytearray, size: int, count: int) -> list[bytes]:
+        """Return the frames of an answer whose body has `size` bytes, the first of which are in the buffer."""
+        whole = min(size, LARGE)
+        while len(buffer) < whole:
+            buffer += self._receive(connection)
+        if len(buffer) > size:
+            raise _BrokenError("the answer is longer than it says")
+        preface = gathered.read_preface(buffer, size, count)
+        if len(buffer) == size:
+            return gathered.cut(bytes(buffer), preface)
+        # A frame that comes in many pieces grows where it stays, since copying it whole would hold up the others.
+        del buffer[: preface.size]
+        frames = []
+        for length in preface.lengths:
+            if length <= len(buffer):
+                frames.append(bytes(buffer[:length]))
+                del buffer[:length]
+                continue
+            frame = BytesIO()
+            frame.write(buffer)
+            buffer.clear()
+            while (left := length - frame.tell()) > 0:
+                chunk = self._receive(connection)
+                frame.write(chunk[:left])
+                buffer += chunk[left:]
+            frames.append(frame.getvalue())
+        if buffer:
+            raise _BrokenError("the answer is longer than it says")
+        return frames
+
+    def _receive(self, connection: socket.socket | TlsSocket) -> bytes:
+        chunk: bytes = connection.recv(_PIECE)
+        if not chunk:
+            raise _BrokenError("the connection was closed within the answer")
+        self._give_way(connection, len(chunk), socket.wait_read)
+        return chunk
+
     def _make_room(self, size: int) -> object:
-        """Take memory for an answer; return what keeps it."""
-        if size > self._limits.answer_bytes:
-            raise _BrokenError(f"the answer has {size} bytes, over the limit of {self._limits.answer_bytes}")
-        hold = self._channel.budget.hold(size)
+        """Reserve memory for an answer; return what keeps it."""
+        if size > self._peer.limits.answer_bytes:
+            raise _BrokenError(f"the answer has {size} bytes, over the limit of {self._peer.limits.answer_bytes}")
+        hold = self._peer.budget.hold(size)
         if hold is None:
             raise _BrokenError(f"there is no memory for an answer of {size} bytes", outcome=Outcome.OVERLOADED)
         return hold
 
 
-def _list_ids(ids: list[str]) -> str:
-    """Return the first of these ids, up to `MAX_REQUEST_IDS` characters, and how many more there are.
-
-    >>> _list_ids(["a-1", "b-2"])
-    'a-1,b-2'
-    """
-    kept: list[str] = []
-    room = MAX_REQUEST_IDS - 4
-    for one in ids:
-        room -= len(one) + 1
-        if room < 0:
-            kept.append(f"+{len(ids) - len(kept)}")
-            break
-        kept.append(one)
-    return ",".join(kept)
-
-
-def _read_head(head: bytes, count: int) -> tuple[int, list[int], bool]:
-    """Return the length of the body, those of its `count` frames, and whether it is the last answer on this connection."""
+def _read_head(head: bytes) -> tuple[int, bool]:
+    """Return the length of the body, and whether it is the last answer on this connection."""
     status, *lines = head.decode("latin-1").split("\r\n")
     if not status.startswith("HTTP/1.1 200 "):
         busy = status.startswith("HTTP/1.1 503 ")
         raise _BrokenError(f"the answer is {status[:64]!r}", refused=busy, outcome=Outcome.OVERLOADED if busy else None)
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     size = headers.get("content-length", "")
-    lengths = headers.get(LENGTHS.lower(), "").split(",")
-    if not all(number.isascii() and number.isdigit() and len(number) < 16 for number in (size, *lengths)):
-        raise _BrokenError("the answer does not say how long it and its frames are")
-    if len(lengths) != count:
-        raise _BrokenError(f"{count} frames were sent, {len(lengths)} came back")
-    return int(size), [int(length) for length in lengths], headers.get("connection", "").lower() == "close"
+    if not (size.isascii() and size.isdigit() and len(size) < 16):
+        raise _BrokenError("the answer does not say how long it is")
+    return int(size), headers.get("connection", "").lower() == "close"

@@ -3,7 +3,6 @@
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from email.utils import formatdate
 from time import monotonic
 from typing import Any
@@ -12,13 +11,18 @@ import gevent
 from gevent import socket  # by name, so that it needs no patched process
 from gevent.pywsgi import WSGIServer
 
+from gkv import background
 from gkv.errors import Overloaded
 from gkv.log import say
-from gkv.net.admission import CLIENTS, Admission
+from gkv.net.admission import CLIENTS, Admission, no_memory
+from gkv.net.answers import RepeatedRefusal
 from gkv.net.application import Application, Render, Watch, WSGIApp
-from gkv.net.connection import Connection, Refusal, no_memory
+from gkv.net.connection import Connection
 from gkv.net.http1 import HostNames
+from gkv.net.serving import Served, ServerLimits
 from gkv.net.tls import Tls
+
+__all__ = ["Server", "ServerLimits", "listen"]
 
 _ACCEPT_PAUSE = 0.1
 """Seconds for which nobody is accepted after the system had no file descriptor, or no memory, for another connection."""
@@ -29,38 +33,6 @@ _ACCEPTS = 16
 """Turns of a hundred connections, more than wait for being accepted."""
 _UNWIND = 0.2
 """How long a drain waits for what it has broken off to give back what it holds; it does, unless it waits for something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """Bounds of a server; sizes in bytes, times in seconds."""
-
-    max_body: int = 32 << 20
-    connections: int = 4_096
-    """Beyond it a connection is answered 503 and closed."""
-    spare: int = 16
-    """Connections beyond that in which members and operators are still served; and how many may be waiting to be refused."""
-    handshakes: int = 1_024
-    """TLS handshakes under way. Beyond it the oldest is cut off, so whoever begins them by the thousand gets a quarter of the
-    connections at most, and an honest one is cut only if so many others begin within its round trip."""
-    handshake: float = 4.5
-    """From the connection to the end of its TLS handshake."""
-    idle: float = 75.0
-    """Between two requests."""
-    head: float = 9.5
-    """From the first byte of a head to its end."""
-    body_grace: float = 9.0
-    """A body may take this long whatever its rate, and may pause this long."""
-    body_rate: int = 1_000
-    """Bytes a second that a body has at least, after the grace."""
-    write: float = 29.5
-    """Without a byte of the answer being taken by the kernel, which takes more when a third of its buffer is free."""
-    linger: float = 1.0
-    """How long what still comes is read and dropped after the last answer, so that the client can read it."""
-    recent: float = 1.0
-    """While the server drains: the next request of a client that had an answer so lately is waited for, up to a tick less."""
-    tick: float = 0.5
-    """How often the clock looks at the connections; all times above are exact to one tick, early or late."""
 
 
 def listen(host: str, port: int) -> Any:
@@ -108,8 +80,8 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         super().__init__(listener, app, log=None)
         self.find = getattr(app, "find", _find_nothing)
         self.admission = admission or Admission()
-        self.too_many = Refusal(Overloaded("too many requests are in work; nothing has changed", retry_after=1), render)
-        self.too_much = Refusal(no_memory(), render)
+        self.too_many = RepeatedRefusal(Overloaded("too many requests are in work; nothing has changed", retry_after=1), render)
+        self.too_much = RepeatedRefusal(no_memory(), render)
         self.turning_away = 0
         """Connections that are being refused."""
         self.accept_failures = 0
@@ -119,9 +91,9 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self._lags: deque[float] = deque([0.0], _LAGS)
         self.limits = limits or ServerLimits()
         self.render = render
-        self.connections: set[Connection] = set()
+        self.connections: set[Served] = set()
         self.tls = tls
-        self.handshakes: dict[Connection, None] = {}
+        self.handshakes: dict[Served, None] = {}
         """Those that have not ended, the oldest first."""
         self.handshakes_failed = 0
         self.rename(names)
@@ -132,6 +104,8 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         self.stopping = False
         self.now = monotonic()
         self.date_line = b""
+        self.turn = -1
+        self.turn_began = 0.0
         self.base_environ = {
             "SCRIPT_NAME": "",
             "SERVER_NAME": host,
@@ -166,7 +140,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     def start(self) -> None:
         """Begin to accept connections."""
         self._tick()
-        self._clock = gevent.spawn(self._run_clock)
+        self._clock = background.start("the server's clock", self._run_clock)
         super().start()
 
     def do_read(self) -> Any:
@@ -218,7 +192,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         while self.connections and (now := monotonic()) < until:
             self.now = now
             for connection in list(self.connections):
-                connection.part(now)
+                connection.end_if_silent(now)
             gevent.sleep(0.01)
         finished = not self.connections
         for connection in list(self.connections):

@@ -1,6 +1,5 @@
 """The node's Bottle application: the data API, the frames that coordinators send, and the copy for a backup."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 from gkv.api.access import Role
@@ -8,11 +7,17 @@ from gkv.api.data import DataApi
 from gkv.api.http import ANY_BYTES, Request, Response, Routes
 from gkv.api.operation import Answer, Content, Operation, Unlisted
 from gkv.errors import EngineError, EngineFailed, NotSupported, SnapshotRunning, SyntaxProblem, Unavailable
-from gkv.net.admission import MEMBERS
-from gkv.net.sender import LENGTHS, MAX_REQUEST_IDS, PATH, REQUEST_IDS
+from gkv.log import say
+from gkv.net import gathered
+from gkv.net.admission import BACKGROUND, MEMBERS, REPLICA
+from gkv.net.call import Lane
+from gkv.net.peer import PATHS
 
-_IDS = f"HTTP_{REQUEST_IDS.upper().replace('-', '_')}"
-_listed = re.compile(r"[!-~]+").fullmatch
+_LANES = {Lane.READ: MEMBERS, Lane.WRITE: MEMBERS, Lane.REPLICA: REPLICA, Lane.BACKGROUND: BACKGROUND}
+"""Whose bounds gathered frames count against, by the lane of the calls in them."""
+
+_SAID = 64
+"""Lines at most about members that cannot be understood."""
 
 FRAMES = Unlisted("what members say to each other, in a format of their own that changes with the version")
 SNAPSHOT = Operation(
@@ -38,25 +43,22 @@ def build_app(
     `answer` turns frames into their replies, `snapshot` begins a copy of the records, `max_frames` bounds the bytes of a
     gathered request.
     """
+    said: set[str] = set()
+    """Addresses of members that speak another format, of which one line each was said."""
 
     def frames(request: Request) -> Response:
         body = request.body(max_frames)
-        lengths = request.environ.get(f"HTTP_{LENGTHS.upper().replace('-', '_')}", "").split(",")
-        if not all(length.isascii() and length.isdigit() and len(length) < 16 for length in lengths):
-            raise SyntaxProblem(f"{LENGTHS} is missing or wrong")
-        sizes = list(map(int, lengths))
-        if sum(sizes) != len(body):
-            raise SyntaxProblem(f"{LENGTHS} says {sum(sizes)} bytes, the body has {len(body)}")
-        cut = []
-        start = 0
-        for size in sizes:
-            cut.append(body[start : start + size])
-            start += size
-        ids = request.environ.get(_IDS)
-        if ids and len(ids) <= MAX_REQUEST_IDS and _listed(ids):
-            request.id = ids  # whose requests these are: for the log
-        replies = answer(cut)
-        return Response(b"".join(replies), headers={LENGTHS: ",".join([str(len(reply)) for reply in replies])})
+        try:
+            preface = gathered.read_preface(body, len(body))
+        except gathered.BadGathering as error:
+            if isinstance(error, gathered.OtherFormat) and request.remote_host not in said and len(said) < _SAID:
+                said.add(request.remote_host)
+                say(f"a member at {request.remote_host} cannot be understood: {error}")
+            raise SyntaxProblem(str(error)) from None
+        if preface.request_ids:
+            request.id = preface.request_ids  # whose requests these are: for the log
+        replies = answer(gathered.cut(body, preface))
+        return Response(b"".join([gathered.write_preface(list(map(len, replies))), *replies]), ANY_BYTES)
 
     def copy(request: Request) -> Response:
         request.query()
@@ -65,6 +67,7 @@ def build_app(
 
     routes = Routes()
     data.mount(routes)
-    routes.add("POST", PATH, frames, doc=FRAMES, role=Role.PEER, lane=MEMBERS)
+    for path, lane in {PATHS[lane]: admitted for lane, admitted in _LANES.items()}.items():
+        routes.add("POST", path, frames, doc=FRAMES, role=Role.PEER, lane=lane)
     routes.add("GET", "/v1/snapshot", copy, doc=SNAPSHOT, role=Role.ADMIN)
     return routes

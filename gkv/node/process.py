@@ -57,7 +57,7 @@ def _run(runtime: Runtime) -> None:
     commits = runtime.opened(Commits(engine, tombstone_ttl=ttl, durability=settings.durability, on_failure=runtime.end_with))
     view = View()
     service = Service(me.id, view, engine, commits, clock, ttl, settings.max_answer, runtime.admission)
-    exchanges = runtime.open_exchanges((me.url, service))
+    exchanges = runtime.open_exchanges(view, (me.url, service))
     health = Health(engine)
     coordinator = Coordinator(view, exchanges, clock, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
@@ -67,7 +67,7 @@ def _run(runtime: Runtime) -> None:
         info=lambda: {"role": "node", "id": me.id, "engine": health.describe(settings, commits)},
         checks=lambda: [
             ("serving", not runtime.ending.is_set()),
-            ("member", view.ring is not None),
+            ("member", view.placement is not None),
             ("disk", not isinstance(runtime.error, EngineError)),
         ],
     )

@@ -1,39 +1,32 @@
-"""What a node does with frames."""
+"""What a node does with frames: each goes to the handler of its op, and the answers share a bound."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from time import monotonic
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gevent
 
-from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import MAX_ANSWER
-from gkv.coordinator.clock import Clock, wall_ms
-from gkv.engine import Commits, Engine, Pending
-from gkv.errors import EngineFull, FarAhead, GkvError, SnapshotRunning, Unavailable
-from gkv.model import Outcome, Value, Write
+from gkv.coordinator.clock import Clock
+from gkv.engine import Commits, Engine
+from gkv.model import NodeRefusal, Op, Outcome
 from gkv.net.admission import LARGE, Admission
-from gkv.net.channel import Call
-from gkv.wire.frames import BadFrame, NoRoom, Reply, Request, read_request, write_reply
+from gkv.net.call import Call
+from gkv.node.handler import Waiting, stale
+from gkv.node.membership import Membership
+from gkv.node.reads import Reads
+from gkv.node.writes import Writes
+from gkv.wire.ops import BadFrame, Effects, EpochRequest, Get, NodeAnswer, NoRoom, Refused, read_request
 
-COMMIT_WITHIN = 30.0
-"""Seconds that a write waits for the disk. Its coordinator has given up far earlier."""
-MAX_LISTED = 10_001
-"""Keys in one page."""
 _GATHERED = 2
 """Times `max_answer` that the answers to one gathered request may have, beyond the small ones."""
-
-Waiting = Callable[[], Reply]
-"""Waits for what has been begun, and returns the answer to it. Switches greenlets."""
 
 
 class Service:
     """Answers frames from an engine, under the epoch that the node's view has.
 
     Nothing switches greenlets between the check of the epoch and the moment at which a write is admitted; what has been
-    admitted is counted by `_settled_count`, which waits for it.
+    admitted is counted by `Membership.status`, which waits for it.
     """
 
     def __init__(
@@ -51,225 +44,83 @@ class Service:
         admission = admission or Admission()
         self._max_answer = max_answer
         self._own, self._others = admission.clients.budget, admission.members.budget
-        self._id = node_id
         self._view = view
-        self._engine = engine
-        self._commits = commits
-        self._clock = clock
-        self._oldest = tombstone_ttl // 2
-        self._invited = False
-        """Whether the authority is letting this node in, as a new member."""
+        membership = Membership(node_id, view, engine, commits)
+        self.adopt, self.held_cluster = membership.adopt, membership.held_cluster
+        self._reads = Reads(engine, commits, max_answer)
+        write = Writes(view, commits, clock, tombstone_ttl).write
+        self._handlers: Mapping[Op, Callable[[Any], NodeAnswer | Waiting | Get]] = {
+            Op.GET: self._reads.get,
+            Op.FETCH: self._reads.fetch,
+            Op.KEYS: self._reads.list_keys,
+            Op.SET: write,
+            Op.PUT: write,
+            Op.DELETE: write,
+            Op.STATUS: membership.status,
+            Op.ADOPT: membership.take_over,
+        }
+        """By op, what does all that can be done at once; it returns the answer, or what waits for it, or a get to be read."""
 
     def submit(self, call: Call) -> None:
         """Answer a call of this process's own coordinator, as a channel would."""
         call.sent = True
         begun = self._begin(call.frame)
-        if isinstance(begun, Request):
-            begun = self._read([begun])[0]
-        if isinstance(begun, Reply):
+        if isinstance(begun, Get):
+            begun = self._reads.values_of([begun])[0]
+        if isinstance(begun, NodeAnswer):
             self._finish(call, begun)
         else:
-            gevent.spawn(lambda: self._finish(call, begun()))
+            waiting = begun
+            gevent.spawn(lambda: self._finish(call, waiting()))
 
-    def _finish(self, call: Call, reply: Reply) -> None:
-        frame = self._write_reply(reply, self._max_answer)
+    def _finish(self, call: Call, answer: NodeAnswer) -> None:
+        frame = self._written(answer, self._max_answer)
         hold = self._own.hold(len(frame)) if len(frame) > LARGE else None
-        if hold is None and len(frame) > LARGE:
-            frame = write_reply(Reply(refused="busy"))
+        if hold is None and len(frame) > LARGE and not isinstance(answer, Effects):
+            frame = Refused(NodeRefusal.BUSY).write()
         call.finish(Outcome.ANSWERED, frame, "", hold)
 
-    def _write_reply(self, reply: Reply, room: int) -> bytes:
+    def _written(self, answer: NodeAnswer, room: int) -> bytes:
         try:
-            return write_reply(reply, min(room, self._max_answer))
+            return answer.write(min(room, self._max_answer))
         except NoRoom:
             # Alone it might go; if not, it never will.
-            return write_reply(Reply(refused="large" if room >= self._max_answer else "busy"))
+            return Refused(NodeRefusal.LARGE if room >= self._max_answer else NodeRefusal.BUSY).write()
 
     def answer(self, frames: Sequence[bytes]) -> list[bytes]:
         """Answer frames, in their order. Does not raise on any input. Switches greenlets when it has to wait for the disk.
 
         All are begun before the first is waited for: the writes among them go to the disk together, and the gets are one call
-        of the engine. Together the answers have few times `max_answer` bytes; a get that does not fit is refused.
+        of the engine. Together the answers have few times `max_answer` bytes; a get that does not fit is refused. What a write
+        did is always told: to refuse it then would say that nothing was begun.
         """
         begun = [self._begin(frame) for frame in frames]
-        gets = [one for one in begun if isinstance(one, Request)]
-        read = iter(self._read(gets) if gets else ())
+        gets = [one for one in begun if isinstance(one, Get)]
+        read = iter(self._reads.values_of(gets) if gets else ())
         answers = []
         room = _GATHERED * self._max_answer
         holds = []
         for one in begun:
-            done = next(read) if isinstance(one, Request) else one
-            reply = done if isinstance(done, Reply) else done()
-            frame = self._write_reply(reply, room)
-            if len(frame) > LARGE:
+            done = next(read) if isinstance(one, Get) else one
+            answer = done if isinstance(done, NodeAnswer) else done()
+            frame = self._written(answer, room)
+            if len(frame) > LARGE and not isinstance(answer, Effects):
                 hold = self._others.hold(len(frame)) if len(frame) <= room + LARGE else None
                 if hold is None:
-                    frame = write_reply(Reply(refused="busy"))
+                    frame = Refused(NodeRefusal.BUSY).write()
                 holds.append(hold)
                 room -= len(frame)
             answers.append(frame)
         return answers
 
-    def _read(self, gets: Sequence[Request]) -> Sequence[Reply | Waiting]:
-        keys = gets[0].keys if len(gets) == 1 else [key for get in gets for key in get.keys]
-        try:
-            values = self._engine.read(keys, wall_ms(), self._max_answer)
-        except GkvError as error:
-            return [_refused(error)] * len(gets)
-        if len(values) < len(keys):
-            # They are too many bytes together, perhaps not each for itself. Values of one at a time are in memory then.
-            return [partial(self._read_alone, get.keys) for get in gets]
-        replies = []
-        start = 0
-        for get in gets:
-            end = start + len(get.keys)
-            replies.append(Reply(values=values[start:end]))
-            start = end
-        return replies
-
-    def _read_alone(self, keys: Sequence[str]) -> Reply:
-        def read() -> Reply:
-            values = self._engine.read(keys, wall_ms(), self._max_answer)
-            return Reply(values=values) if len(values) == len(keys) else Reply(refused="large")
-
-        return _or_refused(read)
-
-    def _begin(self, frame: bytes) -> Reply | Waiting | Request:
+    def _begin(self, frame: bytes) -> NodeAnswer | Waiting | Get:
         """Do what can be done at once; return a get that is to be read, the answer, or what waits for it."""
         try:
             request = read_request(frame)
         except BadFrame as error:
-            return Reply(refused=f"bad frame: {error}")
-        if request.op == "status":
-            return self._settled_count
-        if request.op == "adopt":
-            return self._take_over(request.document)
-        document = self._view.document
-        if document is None or (document.cluster, document.epoch) != (request.cluster, request.epoch):
-            return Reply(refused="stale", document=document.to_json() if document else None)
-        keys = request.keys
-        if request.op == "get":
-            pending = self._commits.pending_for(request.keys)
-            return request if pending is None else self._after(pending, partial(self._read_alone, keys))
-        if request.op == "fetch":
-            return self._after(self._commits.pending_for(keys), lambda: Reply(records=self._engine.records_of(keys, wall_ms())))
-        if request.op == "keys":
-            limit = min(request.limit, MAX_LISTED)
-            return self._after(
-                self._commits.last_pending(),
-                lambda: Reply(keys=self._engine.keys(request.prefix, request.after, limit, wall_ms())),
-            )
-        if document.joining is not None:
-            return Reply(refused="changing")
-        return self._write(request)
-
-    def _after(self, pending: Pending | None, read: Waiting) -> Reply | Waiting:
-        """Read once a write that was acknowledged already is on disk; at once, if there is none."""
-        if pending is None:
-            return _or_refused(read)
-
-        def wait_for_it() -> Reply:
-            pending.wait_for_reading(monotonic() + COMMIT_WITHIN)
-            return read()
-
-        return lambda: _or_refused(wait_for_it)
-
-    def _write(self, request: Request) -> Reply | Waiting:
-        version = request.version
-        assert version is not None  # noqa: S101  # read_request has seen to it
-        try:
-            self._clock.observe(version.stamp)
-        except FarAhead:
-            return Reply(refused="ahead")
-        if version.millis < wall_ms() - self._oldest:
-            # What has been deleted since might be forgotten already, or be by the time that this comes to the disk.
-            return Reply(refused="the version is older than tombstones are kept")
-        try:
-            pending = self._commits.submit(_as_write(request), counted=request.op == "put")
-        except GkvError as error:
-            return _refused(error)
-
-        def wait_for_it() -> Reply:
-            applied = pending.wait(monotonic() + COMMIT_WITHIN)
-            count = len(pending.write.keys) if request.op == "set" else applied.existed
-            return Reply(count=count, beaten=applied.beaten)
-
-        return _or_refused(wait_for_it) if pending.done else lambda: _or_refused(wait_for_it)
-
-    def _take_over(self, data: Any) -> Reply | Waiting:
-        try:
-            document = Document.from_json(data)
-        except ValueError as error:
-            return Reply(refused=f"bad document: {error}")
-        if document.joining is not None and document.joining.id == self._id:
-            self._invited = True
-        if self._engine.durable and self._engine.cluster is None and not self._invited:
-            # Any coordinator may say that this node is a member. But if it was one, what it held is not here, and it would call
-            # that missing: so the proxy decides, when this node calls in and says that its directory is empty.
-            return Reply(refused="stale")
-        try:
-            taken = self.adopt(document)
-        except GkvError as error:
-            return _refused(error)
-        if not taken:
-            mine = self._view.document
-            return Reply(refused="stale", document=mine.to_json() if mine else None)
-        return self._settled_count
-
-    def _settled_count(self) -> Reply:
-        """Return how many records there are once all that was admitted is on disk."""
-
-        def settled() -> Reply:
-            self._commits.flush(monotonic() + COMMIT_WITHIN)
-            return Reply(count=self._engine.live)
-
-        return _or_refused(settled)
-
-    def adopt(self, document: Document) -> bool:
-        """Take over a document that has this node as a member; return whether it is in force now.
-
-        A document of another cluster is only taken while the node holds nothing, no tombstone either: those would stand against
-        the other cluster's records. The cluster's id is on disk before anything is written under it.
-        """
-        if document.member(self._id) is None:
-            return False
-        mine = self._view.document
-        if self._engine.cluster != document.cluster:
-            if self.held_cluster() is not None:
-                return False
-            self._engine.join(document.cluster)
-        if mine is not None and mine.cluster != document.cluster:
-            return self._view.adopt(document, replace=True)
-        return self._view.adopt(document) or document == mine
-
-    def held_cluster(self) -> str | None:
-        """Return the cluster whose records or tombstones this node holds, None when it holds neither."""
-        return self._engine.cluster if self._engine.live or self._engine.tombstones else None
-
-
-def _as_write(request: Request) -> Write:
-    """Return what is to be written; of a key that stands twice, the last item."""
-    keys, version = request.keys, request.version
-    assert version is not None  # noqa: S101  # as above
-    values: Sequence[Value | None] = [None] * len(keys) if request.op == "delete" else request.values
-    last = dict(zip(keys, range(len(keys)), strict=True))
-    if len(last) < len(keys):
-        expires = [request.expires[i] for i in last.values()] if request.expires else ()
-        return Write(version, list(last), [values[i] for i in last.values()], expires)
-    return Write(version, keys, values, request.expires)
-
-
-def _or_refused(answer: Waiting) -> Reply:
-    try:
-        return answer()
-    except GkvError as error:
-        return _refused(error)
-
-
-def _refused(error: GkvError) -> Reply:
-    """Say why nothing was done, or that it is not known whether it was."""
-    if isinstance(error, EngineFull):
-        return Reply(refused="full")
-    if isinstance(error, Unavailable | SnapshotRunning) or error.code == "unavailable":
-        return Reply(refused="busy")
-    return Reply(refused="failed")
+            return Refused(NodeRefusal.BAD_FRAME, detail=str(error))
+        if isinstance(request, EpochRequest):
+            document = self._view.document
+            if document is None or document.epoch != request.epoch or document.cluster != request.cluster:
+                return stale(document)
+        return self._handlers[request.op](request)

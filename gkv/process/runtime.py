@@ -10,12 +10,14 @@ from gevent.event import Event
 from gkv import background, native
 from gkv.api.http import Routes, render_unread
 from gkv.api.metrics import Figure
+from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Exchanges
 from gkv.errors import GkvError
 from gkv.log import say
 from gkv.net.admission import Admission
-from gkv.net.channel import ChannelLimits, Exchange
+from gkv.net.call import Exchange
+from gkv.net.peer import ChannelLimits
 from gkv.net.server import Server, listen
 from gkv.net.tls import Tls, following
 from gkv.process import notify
@@ -94,13 +96,13 @@ class Runtime:
         self._listener = self.opened(inherited(host, port) or listen(host, port))
         return int(self._listener.getsockname()[1])
 
-    def open_exchanges(self, local: tuple[str, Exchange] | None = None) -> Exchanges:
-        """Return the ways to the nodes; `local` is the URL of this process's own node, and what
-        answers for it.
+    def open_exchanges(self, view: View, local: tuple[str, Exchange] | None = None) -> Exchanges:
+        """Return the ways to the nodes, those of the view's members above all; `local` is the URL
+        of this process's own node, and what answers for it.
         """
         budget = self.admission.clients.budget
         deadline = self.settings.deadline
-        return self.opened(Exchanges(deadline, local, budget=budget, limits=self.channel_limits, tls=self.tls))
+        return self.opened(Exchanges(deadline, local, budget=budget, limits=self.channel_limits, tls=self.tls, view=view))
 
     def serve(self, app: Routes, exchanges: Exchanges, figures: Callable[[Server], Iterable[Figure]], max_body: int) -> None:
         """Serve an application on the open port, with bodies of `max_body` bytes at most, until the

@@ -23,7 +23,7 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
         request.require_json()
         request.query()
         reader = Reader(request.body(MAX_JOIN))
-        value, _ = reader.value()
+        value = reader.value()
         reader.end()
         unknown = sorted(set(value) - {"id", "url", "weight", "cluster", "fresh"}) if isinstance(value, dict) else []
         if unknown:

@@ -30,7 +30,7 @@ def run(reading: Reading, reread: Callable[[], Settings], early: EarlySignals) -
 def _run(runtime: Runtime) -> None:
     settings = runtime.settings
     view = View()
-    exchanges = runtime.open_exchanges()
+    exchanges = runtime.open_exchanges(view)
     port = runtime.open_port()
     directory = Path(settings.data or "gkv-data/proxy")
     authority = runtime.opened(Authority(directory, view, exchanges))
@@ -41,7 +41,7 @@ def _run(runtime: Runtime) -> None:
         coordinator,
         max_body=settings.max_body,
         info=lambda: {"role": "proxy"},
-        checks=lambda: [("serving", not runtime.ending.is_set()), ("members", view.ring is not None)],
+        checks=lambda: [("serving", not runtime.ending.is_set()), ("members", view.placement is not None)],
     )
     app = build_app(data, authority)
 

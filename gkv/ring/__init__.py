@@ -1,4 +1,4 @@
-"""Which node owns a key.
+"""Which node owns a key, and who of an array of nodes answers for it.
 
 Promises: a `Ring` is immutable and built from the member list alone, so every process that knows the members computes the
 same owner for every key; the pure and the native twin agree on every input; no call switches greenlets or waits.
@@ -12,9 +12,22 @@ from gkv.model import Node
 from gkv.ring._pure import PureRing
 from gkv.ring.murmur3 import token as _pure_token
 from gkv.ring.murmur3 import tokens as _pure_tokens
-from gkv.ring.ring import DEFAULT_VNODES, HASH, Ring, Share, vnode_counts
+from gkv.ring.ring import DEFAULT_VNODES, HASH, NO_PLACE, NOBODY, Places, Ring, Share, vnode_counts
 
-__all__ = ["DEFAULT_VNODES", "HASH", "TWIN", "Ring", "Share", "build", "token", "tokens", "vnode_counts"]
+__all__ = [
+    "DEFAULT_VNODES",
+    "HASH",
+    "NOBODY",
+    "NO_PLACE",
+    "TWIN",
+    "Places",
+    "Ring",
+    "Share",
+    "build",
+    "token",
+    "tokens",
+    "vnode_counts",
+]
 
 if native.extension is not None:
     from gkv.ring._native import NativeRing

@@ -4,15 +4,16 @@ Nothing here is shared between calls but the ring itself, which never changes, s
 run without the GIL).
 """
 
+from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from operator import itemgetter
 from typing import Any
 
 from gkv import native
 from gkv.model import Node
-from gkv.ring.ring import Ring, Share
+from gkv.ring.ring import NO_PLACE, NOBODY, Places, Ring, Share
 
 if native.extension is None:
     raise ImportError(f"the C extension cannot be used: {native.why_not}")
@@ -56,7 +57,7 @@ class NativeRing(Ring):
     the crossing into C.
     """
 
-    __slots__ = ("_index", "_owners", "_ring", "_tokens")
+    __slots__ = ("_index", "_named", "_owners", "_ring", "_tokens")
     token = staticmethod(token)
 
     def _build(self, ids: list[bytes]) -> None:
@@ -65,11 +66,13 @@ class NativeRing(Ring):
         self._tokens = bytearray(8 * total)
         self._owners = bytearray(2 * total)
         self._index = bytearray(4 * ((1 << bits) + 1))
+        self.own = _ffi.from_buffer("uint16_t[]", self._owners)
+        self._named = (*self.nodes, NOBODY)
         self._ring = _ffi.new(
             "gkv_ring *",
             {
                 "tokens": _ffi.from_buffer("uint64_t[]", self._tokens),
-                "owners": _ffi.from_buffer("uint16_t[]", self._owners),
+                "owners": self.own,
                 "index": _ffi.from_buffer("uint32_t[]", self._index),
                 "vnodes": total,
                 "nodes": len(self.nodes),
@@ -96,10 +99,14 @@ class NativeRing(Ring):
     def owners(self) -> Sequence[int]:
         return memoryview(self._owners).toreadonly().cast("H")
 
-    def owner(self, key: str) -> Node:
+    def places(self, by_token: Iterable[int]) -> Places:
+        places: Places = _ffi.from_buffer("uint16_t[]", array("H", self._checked(by_token)))
+        return places
+
+    def node_of(self, key: str, places: Places) -> Node:
         data = key.encode()
-        place: int = _lib.gkv_ring_owner_of_key(self._ring, data, len(data))
-        return self.nodes[place]
+        place: int = _lib.gkv_ring_node_of_key(self._ring, places, data, len(data))
+        return NOBODY if place == NO_PLACE else self.nodes[place]
 
     def preference(self, key: str, limit: int) -> list[Node]:
         limit = max(0, min(limit, len(self.nodes)))
@@ -107,18 +114,19 @@ class NativeRing(Ring):
         found = _lib.gkv_ring_preference(self._ring, token(key), limit, out)
         return [self.nodes[place] for place in _unpack(out, found)]
 
-    def split(self, keys: Sequence[str]) -> list[Share]:
+    def split(self, keys: Sequence[str], places: Places | None = None) -> list[Share]:
+        places = self.own if places is None else places
         count = len(keys)
         if count < 2:  # itemgetter gives no tuple for one key, and there is nothing to group
-            return [(self.owner(key), [0], [key]) for key in keys]
+            return [(self.node_of(key, places), [0], [key]) for key in keys]
         text = "\0".join(keys).encode()
-        out = _new(_UINT32S, 2 * count + 3 * len(self.nodes))
-        found = _lib.gkv_ring_split(self._ring, text, len(text), count, out)
+        out = _new(_UINT32S, 2 * count + 3 * len(self._named))
+        found = _lib.gkv_ring_split(self._ring, places, text, len(text), count, out)
         if found < 0:
-            return self._split_one_by_one(keys)
+            return self._split_one_by_one(keys, places)
         answer = _unpack(out, count + 2 * found)
         ordered = list(itemgetter(*answer[:count])(keys))
-        nodes = self.nodes
+        nodes = self._named
         ends = answer[count + 1 :: 2]
         groups = zip(answer[count::2], [0, *ends[:-1]], ends, strict=True)
         return [(nodes[place], answer[start:end], ordered[start:end]) for place, start, end in groups]
@@ -133,9 +141,11 @@ class NativeRing(Ring):
             problems.append("the index does not lead to the tokens")
         return problems
 
-    def _split_one_by_one(self, keys: Sequence[str]) -> list[Share]:
+    def _split_one_by_one(self, keys: Sequence[str], places: Places) -> list[Share]:
         """Group keys with a NUL among them, which cannot be joined by NULs. gkv refuses such keys; a ring need not."""
-        groups: dict[Node, list[int]] = {}
+        groups: dict[int, list[int]] = {}
         for position, key in enumerate(keys):
-            groups.setdefault(self.owner(key), []).append(position)
-        return [(node, group, [keys[i] for i in group]) for node, group in sorted(groups.items())]
+            data = key.encode()
+            place = _lib.gkv_ring_node_of_key(self._ring, places, data, len(data))
+            groups.setdefault(min(place, len(self.nodes)), []).append(position)
+        return [(self._named[place], group, [keys[i] for i in group]) for place, group in sorted(groups.items())]

@@ -15,7 +15,11 @@ is five standard deviations away. With 1024, one ring in twenty lies above 1.08,
 (`benchmarks/ring_balance.py` prints a table). More would only cost: a token takes 14 bytes, or 0.9 MB for 16 nodes.
 """
 
-MAX_NODES = 65_536
+MAX_NODES = 65_535
+NO_PLACE = 0xFFFF
+"""Stands in an array of places for a token that no node answers for."""
+NOBODY = Node("~")
+"""Stands where a node would, for keys that no node answers for; sorts behind the id of every node."""
 MAX_VNODES = 1 << 26
 """In the whole ring: 0.9 GB of tokens, and a bound on what a wrong weight can ask for."""
 
@@ -38,8 +42,11 @@ def vnode_counts(nodes: Sequence[Node], vnodes: int) -> tuple[int, ...]:
     return counts
 
 
+Places = Sequence[int]
+"""What `Ring.places` has made, for lookups in that ring."""
+
 Share = tuple[Node, list[int], list[str]]
-"""The part of a batch that one node owns: the node, where its keys stand in the batch, and the keys, both in batch order.
+"""The part of a batch that is one node's: the node or NOBODY, where its keys stand in the batch, and the keys, in batch order.
 
 A plain tuple: as a NamedTuple it made a split of 100 keys over 16 nodes 3 us (a third) slower.
 """
@@ -52,7 +59,7 @@ class Ring(ABC):
     the first vnode token >= the key's token, wrapping round; equal tokens are ordered by node id.
     """
 
-    __slots__ = ("counts", "nodes", "vnodes")
+    __slots__ = ("counts", "nodes", "own", "vnodes")
 
     nodes: tuple[Node, ...]
     """The members, ascending by id. What follows names a node by its place here."""
@@ -60,6 +67,8 @@ class Ring(ABC):
     """How many vnodes each has."""
     vnodes: int
     """How many a node of weight 1 has."""
+    own: Places
+    """The place of each token's owner."""
 
     def __init__(self, nodes: Iterable[Node], vnodes: int = DEFAULT_VNODES) -> None:
         """Raise ValueError when there is no node, an id stands twice, or a number is out of bounds."""
@@ -88,16 +97,36 @@ class Ring(ABC):
         """The place in `nodes` of each token's node."""
 
     @abstractmethod
+    def places(self, by_token: Iterable[int]) -> Places:
+        """Return an array that lookups take in place of the owners: for each token a place in `nodes`, or NO_PLACE.
+
+        Raise ValueError for anything else.
+        """
+
+    @abstractmethod
+    def node_of(self, key: str, places: Places) -> Node:
+        """Return the node that answers for a key, or NOBODY. O(1) expected."""
+
     def owner(self, key: str) -> Node:
         """Return the node that owns a key. O(1) expected."""
+        return self.node_of(key, self.own)
 
     @abstractmethod
     def preference(self, key: str, limit: int) -> list[Node]:
         """Return the first `limit` distinct nodes clockwise from a key, the owner first; all, if there are fewer."""
 
+    def _checked(self, by_token: Iterable[int]) -> list[int]:
+        places = list(by_token)
+        if len(places) != len(self.tokens) or not all(0 <= place < len(self.nodes) or place == NO_PLACE for place in places):
+            raise ValueError("an array of places has one of the ring's nodes for each of its tokens, or nobody")
+        return places
+
     @abstractmethod
-    def split(self, keys: Sequence[str]) -> list[Share]:
-        """Group a batch by owner, owners ascending by id, in one call. O(keys)."""
+    def split(self, keys: Sequence[str], places: Places | None = None) -> list[Share]:
+        """Group a batch by the node that answers for each key, ascending by id, NOBODY last, in one call. O(keys).
+
+        Without `places` that is the owner.
+        """
 
     def shares(self) -> dict[str, float]:
         """Return which part of all tokens each node owns; the sum is 1. O(V)."""

@@ -1,12 +1,13 @@
-"""JSON in and out. Pure functions: nothing here waits, and nothing is kept between calls.
+"""JSON in and out. Pure functions: nothing is kept between calls, and nothing here waits, but in the
+`pause` that a caller gives to functions whose work may be long.
 
 `strict` reads JSON from outside: exactly RFC 8259, in UTF-8, within limits. `client` is the format of the original batch
-interface. `frames` is what a coordinator and a node say to each other. `batch` leads from the one to the other and back, and
+interface. `ops` is what a coordinator and a node say to each other. `batch` leads from the one to the other and back, and
 has a native twin. The text of a value is never rewritten: the bytes that a client sent are the bytes that a client gets.
 """
 
 from gkv import native
-from gkv.ring import Ring
+from gkv.ring import Places, Ring
 from gkv.wire.batch import Batch, Done, Part, PureRouter
 from gkv.wire.client import Limits
 
@@ -22,6 +23,6 @@ else:
     _twin = PureRouter
 
 
-def router(ring: Ring, cluster: str, epoch: int, limits: Limits) -> PureRouter:
-    """Return what reads batches for this ring and epoch, of the twin in use. O(1)."""
-    return _twin(ring, cluster, epoch, limits)
+def router(ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> PureRouter:
+    """Return what reads batches for this ring and epoch, of the twin in use. `places` as for `PureRouter`. O(1)."""
+    return _twin(ring, cluster, epoch, limits, places)

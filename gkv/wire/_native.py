@@ -1,15 +1,18 @@
 """Reading, routing and joining of batches on the C extension."""
 
+import json
 from collections.abc import Sequence
 from itertools import accumulate
+from json.encoder import encode_basestring as quote
 from typing import Any
 
 from gkv import native
-from gkv.model import Version
-from gkv.ring._native import NativeRing
-from gkv.ring.ring import Ring
-from gkv.wire.batch import SIZES, Batch, Done, Part, PureRouter
-from gkv.wire.client import Limits
+from gkv.model import Op, Version
+from gkv.ring._native import NativeRing, token
+from gkv.ring.ring import NOBODY, Places, Ring
+from gkv.wire.batch import SIZES, Batch, Done, Part, PureRouter, end_of
+from gkv.wire.client import Found, ItemReader, Limits, join
+from gkv.wire.strict import Pause, no_pause
 
 if native.extension is None:
     raise ImportError(f"the C extension cannot be used: {native.why_not}")
@@ -18,108 +21,261 @@ _ffi = native.extension.ffi
 _lib = native.extension.lib
 # Parsed once: with the type as text, `new` takes three times as long.
 _ITEMS = _ffi.typeof("gkv_item[]")
+_CURSOR = _ffi.typeof("gkv_cursor *")
 _UINT32S = _ffi.typeof("uint32_t[]")
+_INT64S = _ffi.typeof("int64_t[]")
 _BYTES = _ffi.typeof("uint8_t[]")
 _new = _ffi.new_allocator(should_clear_after_alloc=False)
 _unpack, _buffer = _ffi.unpack, _ffi.buffer
+_NULL = _ffi.NULL
+_END, _DOUBT, _ROOM = _lib.GKV_END, _lib.GKV_DOUBT, _lib.GKV_ROOM
+_MISSING = _lib.GKV_MISSING
 
 _SCRATCH = 16_384
 _LEAST_ITEM = len('{"key":"x"}') + 1
+_STEP = 262_144
+"""Bytes that C reads in one step, which takes a millisecond or two."""
+_AT_ONCE = 2 << 20
+"""Bytes that C writes in one step. What is larger is put together here, slower by 1 us a key, with pauses."""
+_PAUSE_EVERY = 256
+"""Keys that are worked on in one step here."""
+
+
+class _Scanned:
+    """A batch as offsets into its body, read but not routed. `texts` holds the texts of keys that had an escape."""
+
+    __slots__ = ("_limits", "body", "items", "reached", "texts")
+
+    def __init__(self, body: bytes, limits: Limits, c_limits: Any, with_values: bool, pause: Pause) -> None:
+        """Raise as `PureRouter.read` does: C leaves each item that is wrong, or that it is not sure of, to the definition."""
+        self.body = body
+        self._limits = limits
+        size = len(body)
+        room = min(limits.max_items, size // _LEAST_ITEM) + 1
+        items = self.items = _new(_ITEMS, room)
+        reached = self.reached = _ffi.new(_CURSOR)
+        self.texts = _NULL
+        texts_room = 0
+        definition: ItemReader | None = None
+        scan = _lib.gkv_scan
+        while (state := scan(body, size, with_values, c_limits, reached, items, room, self.texts, texts_room, _STEP)) != _END:
+            if state in (_DOUBT, _ROOM) and not texts_room:
+                texts_room = self._make_texts()
+            if state == _DOUBT:
+                definition = definition or ItemReader(body, limits, with_values=with_values, pause=pause)
+                definition.at, definition.count = reached.at, reached.count
+                found = definition.next()
+                if found is None:
+                    break
+                self._note(found, definition.at)
+            pause()
+
+    def _make_texts(self) -> int:
+        """Make room for the texts of all keys that are left. Memory is taken only as far as it is written to."""
+        left, count = len(self.body) - self.reached.at, self._limits.max_items - self.reached.count
+        room: int = min(left, count * (6 * self._limits.max_key + 2))
+        self.texts = _new(_BYTES, room)
+        return room
+
+    def _note(self, found: Found, at: int) -> None:
+        """Note an item that the definition has read, up to `at`."""
+        reached = self.reached
+        item = self.items[reached.count]
+        text = quote(found.key).encode()
+        _ffi.memmove(self.texts + reached.texts, text, len(text))
+        item.token = token(found.key)
+        item.key, item.key_size = len(self.body) + reached.texts + 1, len(text) - 2
+        item.value, item.value_size = found.value[0], found.value[1] - found.value[0]
+        item.ttl, item.ttl_size = found.ttl[0], found.ttl[1] - found.ttl[0]
+        reached.texts += len(text)
+        reached.ttls += item.ttl_size > 0
+        reached.count += 1
+        reached.at = at
+
+    def quoted_keys(self, positions: Sequence[int], pause: Pause) -> list[bytes]:
+        """Return the texts of some keys, in quotes."""
+        body, items, texts, size = self.body, self.items, self.texts, len(self.body)
+        quoted = []
+        for number, position in enumerate(positions):
+            item = items[position]
+            start, end = item.key - 1, item.key + item.key_size + 1
+            quoted.append(body[start:end] if start < size else _buffer(texts + (start - size), end - start)[:])
+            if not number % _PAUSE_EVERY:
+                pause()
+        return quoted
+
+    def expires(self, version: Version, pause: Pause) -> list[int]:
+        """Return when each item expires, as a batch has it."""
+        body, items = self.body, self.items
+        expires = []
+        for number in range(self.reached.count):
+            item = items[number]
+            start, size = item.ttl, item.ttl_size
+            expires.append(end_of(version, float(body[start : start + size])) if size else 0)
+            if not number % _PAUSE_EVERY:
+                pause()
+        return expires
 
 
 class NativeBatch(Batch):
     """A batch as offsets into its body. Keys and values become Python objects only where something went wrong."""
 
-    __slots__ = ("_body", "_count", "_items", "_routed")
+    __slots__ = ("_expires", "_routed", "_scanned")
 
     def __init__(
-        self, op: str, body: bytes, items: Any, count: int, routed: Any, parts: list[Part], version: Version | None
+        self, op: Op, scanned: _Scanned, routed: Any, parts: list[Part], version: Version | None, expires: Sequence[int]
     ) -> None:
         self.op = op
         self.version = version
         self.parts = parts
-        self._body = body
-        self._items = items
-        self._count = count
+        self._scanned = scanned
         self._routed = routed
+        self._expires = expires
 
     @property
     def keys(self) -> Sequence[str]:
-        spans = [(self._items[i].key, self._items[i].key_size) for i in range(self._count)]
-        return [self._body[start : start + size].decode() for start, size in spans]
+        scanned = self._scanned
+        quoted = scanned.quoted_keys(range(scanned.reached.count), no_pause)
+        return [text[1:-1].decode() if b"\\" not in text else json.loads(text) for text in quoted]
 
     @property
     def values(self) -> Sequence[bytes]:
-        if self.op != "set":
+        if self.op != Op.SET:
             return ()
-        spans = [(self._items[i].value, self._items[i].value_size) for i in range(self._count)]
-        return [self._body[start : start + size] for start, size in spans]
+        items, body = self._scanned.items, self._scanned.body
+        spans = [(items[i].value, items[i].value_size) for i in range(self._scanned.reached.count)]
+        return [body[start : start + size] for start, size in spans]
 
-    def render_get(self, done: Sequence[Done]) -> tuple[bytes, int]:
+    @property
+    def expires(self) -> Sequence[int]:
+        return self._expires
+
+    def render_get(self, done: Sequence[Done], pause: Pause = no_pause) -> tuple[bytes, int]:
         if len(done) == len(self.parts):
             for one, part in zip(done, self.parts, strict=True):
                 if one.part is not part or one.failure is not None or not one.frame.startswith(SIZES):
                     break
             else:
-                answer = self._splice(done)
+                frames = [one.frame for one in done]
+                if pause is no_pause or sum(map(len, frames)) <= _AT_ONCE:
+                    answer = self._splice(frames)
+                else:
+                    answer = self._splice_in_steps(frames, pause)
                 if answer is not None:
                     return answer, 0
-        return super().render_get(done)
+        return super().render_get(done, pause)
 
-    def _splice(self, done: Sequence[Done]) -> bytes | None:
-        parts = [one.frame for one in done]
+    def _splice(self, parts: list[bytes]) -> bytes | None:
+        """Join the owners' answers in C; return None when one of them is not as it should be."""
+        scanned = self._scanned
+        body, count = scanned.body, scanned.reached.count
         frames = parts[0] if len(parts) == 1 else b"".join(parts)
         ends = list(accumulate(map(len, parts)))
-        room = 64 + 40 * self._count + len(self._body) + len(frames)
+        room = 64 + 40 * count + len(body) + len(frames)
         out = _new(_BYTES, room)
-        size = _lib.gkv_splice(self._body, self._items, self._count, self._routed, len(parts), frames, ends, out, room)
+        size = _lib.gkv_splice(
+            body, len(body), scanned.texts, scanned.items, count, self._routed, len(parts), frames, ends, out, room
+        )
         return None if size < 0 else _buffer(out, size)[:]
+
+    def _splice_in_steps(self, frames: list[bytes], pause: Pause) -> bytes | None:
+        """Join the owners' answers as `_splice` does, with no copy but the one into the answer."""
+        scanned = self._scanned
+        items, count = scanned.items, scanned.reached.count
+        views: list[memoryview] = [memoryview(b"")] * count
+        start = 0
+        for part, frame in zip(self.parts, frames, strict=True):
+            size = len(part.positions)
+            if not _lib.gkv_read_answer(frame, len(frame), items, self._routed + start, size):
+                return None
+            start += size
+            view = memoryview(frame)
+            for position in part.positions:
+                views[position] = view
+            pause()
+        existed: list[bytes | memoryview] = [b'{"existedKey":[']
+        missing: list[bytes] = []
+        for number, key in enumerate(scanned.quoted_keys(range(count), pause)):
+            value, size = items[number].value, items[number].value_size
+            if size == _MISSING:
+                missing.append(b'{"key":%b,"value":""}' % key)
+            else:
+                existed += (b',{"key":%b,"value":' % key, views[number][value : value + size], b"}")
+            if not number % _PAUSE_EVERY:
+                pause()
+        if len(existed) > 1:
+            existed[1] = existed[1][1:]
+        existed.append(b'],"notExistedKey":[%b]}' % b",".join(missing) if missing else b"]}")
+        return join(existed, pause)
 
 
 class NativeRouter(PureRouter):
-    """Reads and routes in C; what C leaves alone, its base class reads. Not for several threads at once."""
+    """Reads and routes in C, item by item what C leaves alone. Not for several threads at once."""
 
-    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits) -> None:
-        super().__init__(ring, cluster, epoch, limits)
+    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> None:
+        super().__init__(ring, cluster, epoch, limits, places)
         if not isinstance(ring, NativeRing):
             raise TypeError("a native router needs a native ring")
         self._c_ring = ring.c_ring
-        self._nodes = ring.nodes
+        self._nodes = (*ring.nodes, NOBODY)
         # Frames are written here and copied out before anything else can happen; only large batches need room of their own.
         self._scratch = _new(_BYTES, _SCRATCH)
         self._written = _buffer(self._scratch)
         self._c_limits = _ffi.new("gkv_limits *", (limits.max_items, limits.max_key, limits.max_value))
         self._prefixes = {
-            op: f'{{"op":"{op}","cluster":"{cluster}","epoch":{epoch},{rest}'.encode()
-            for op, rest in (("get", '"keys":['), ("set", '"version":"'), ("delete", '"version":"'))
+            op: f'{{"op":"{op.value}","cluster":"{cluster}","epoch":{epoch},{rest}'.encode()
+            for op, rest in ((Op.GET, '"keys":['), (Op.SET, '"version":"'), (Op.DELETE, '"version":"'))
         }
 
-    def read(self, op: str, body: bytes, version: Version | None = None) -> Batch:
-        with_values = op == "set"
-        size = len(body)
-        room = min(self._limits.max_items, size // _LEAST_ITEM) + 1
-        items = _new(_ITEMS, room)
-        count = _lib.gkv_scan(body, size, with_values, self._c_limits, items, room)
-        if count < 0:
-            return super().read(op, body, version)
+    def read(self, op: Op, body: bytes, version: Version | None = None, pause: Pause = no_pause) -> Batch:
+        with_values = op == Op.SET
+        scanned = _Scanned(body, self._limits, self._c_limits, with_values, pause)
+        count = scanned.reached.count
         prefix = self._prefixes[op]
+        expires: Sequence[int] = ()
         if version is not None:
             prefix = b'%b%b","keys":[' % (prefix, str(version).encode())
+            if scanned.reached.ttls:
+                expires = scanned.expires(version, pause)
         nodes = self._nodes
+        size = len(body)
         out = _new(_UINT32S, count + 4 * len(nodes))
-        frames_room = size + 16 * count + (len(prefix) + 16) * min(len(nodes), count)
+        frames_room = size + (36 if expires else 16) * count + (len(prefix) + 28) * min(len(nodes), count)
         frames, written = self._scratch, self._written
         if frames_room > _SCRATCH:
+            if pause is not no_pause and frames_room > _AT_ONCE:
+                frames_room = 0
             frames = _new(_BYTES, frames_room)
             written = _buffer(frames)
-        found = _lib.gkv_route(self._c_ring, body, items, count, with_values, prefix, len(prefix), out, frames, frames_room)
-        if found < 0:
-            return super().read(op, body, version)
+        found = _lib.gkv_route(
+            self._c_ring, self._places, body, size, scanned.texts, scanned.items, count, with_values,
+            _ffi.new(_INT64S, expires) if expires else _NULL, prefix, len(prefix), out, frames, frames_room,
+        )  # fmt: skip  # one argument a line would be longer than what it belongs to
         answer = _unpack(out, count + 3 * found)
         parts = []
         start = frame_start = 0
         for at in range(count, count + 3 * found, 3):
             node, end, frame_end = answer[at : at + 3]
-            parts.append(Part(nodes[node], answer[start:end], written[frame_start:frame_end]))
+            positions = answer[start:end]
+            frame = written[frame_start:frame_end] if frame_end else _frame(scanned, op, prefix, positions, expires, pause)
+            parts.append(Part(nodes[node], positions, frame))
             start, frame_start = end, frame_end
-        return NativeBatch(op, body, items, count, out, parts, version)
+        return NativeBatch(op, scanned, out, parts, version, expires)
+
+
+def _frame(scanned: _Scanned, op: Op, prefix: bytes, positions: Sequence[int], expires: Sequence[int], pause: Pause) -> bytes:
+    """Write one owner's frame in steps, as gkv_route writes it at once."""
+    pieces: list[bytes | memoryview] = [prefix, b",".join(scanned.quoted_keys(positions, pause)), b"]"]
+    if expires:
+        pieces.append(b',"expires":[%b]' % ",".join([str(expires[i]) for i in positions]).encode())
+    if op == Op.SET:
+        items = scanned.items
+        sizes = [items[i].value_size for i in positions]
+        pieces.append(b',"sizes":[%b]' % ",".join(map(str, sizes)).encode())
+    pieces.append(b"}\n")
+    if op == Op.SET:
+        view = memoryview(scanned.body)
+        starts = [items[i].value for i in positions]
+        pieces += [view[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    pause()
+    return join(pieces, pause)

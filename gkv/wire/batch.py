@@ -1,20 +1,28 @@
 """A client's batch on its way: read, routed to the owners of its keys, and put together again from their answers.
 
-`PureRouter` is the definition. `NativeRouter` does the same in one pass over the body, in C, for every batch that is as simple
-as nearly all are - no escapes in keys, nothing wrong - and leaves the others to its base class. So it has no errors of its own:
-what is refused is refused by the definition, with its words.
+`PureRouter` is the definition. `NativeRouter` does the same in C and leaves each item that is wrong,
+or that C is not sure of, to the definition. So it has no errors of its own: the definition refuses,
+with its words.
+
+Long work calls `pause` at least every few ms, so that others can have a turn; a `pause` may switch
+greenlets.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from math import ceil
 
-from gkv.model import Damage, KeyFailure, Node, Value, Version
-from gkv.ring import Ring
+from gkv.model import Damage, KeyFailure, Node, Op, Value, Version
+from gkv.ring import Places, Ring, Share
 from gkv.wire.client import Answer, Limits, read_items, read_keys, render_get
-from gkv.wire.frames import BadFrame, Request, read_reply, write_request
+from gkv.wire.ops import BadFrame, Effects, Refused, Values, key_request, read_answer
+from gkv.wire.strict import Pause, no_pause
+
+Split = Callable[[Sequence[str]], list[Share]]
+"""Groups keys by the node that answers for them, as `Ring.split` does."""
 
 SIZES = b'{"sizes":['
 """What the answer to a get starts with, and no other."""
@@ -33,26 +41,26 @@ class Part:
 
 @dataclass(slots=True)
 class Done:
-    """What became of a part: the frame that answers a get, or how many keys a write concerned; or why there is neither."""
+    """What became of a part: the frame that answers a get, or what a write did to each key; or why there is neither."""
 
     part: Part
     frame: bytes = b""
     failure: KeyFailure | None = None
-    count: int = 0
+    effects: Effects | None = None
     hold: object = None
     """As in `NodeReply`."""
 
 
 class Batch(ABC):
-    """A batch that was read and routed once. `op` is `get`, `fetch`, `set`, `put` or `delete`."""
+    """A batch that was read and routed once. `op` is one that is about keys."""
 
     __slots__ = ("op", "parts", "version")
 
-    op: str
+    op: Op
     version: Version | None
     """Of a write; whoever finds that it was too small gives a greater one and routes again."""
     parts: list[Part]
-    """One for each owner, by the ring that was in force when the batch was read."""
+    """One for each node, by the placement that was in force when the batch was read; one may be of NOBODY."""
 
     @property
     @abstractmethod
@@ -69,28 +77,30 @@ class Batch(ABC):
         """When each key expires, in milliseconds since the Unix epoch, 0 for never; empty when none does."""
         return ()
 
-    def route(self, positions: Sequence[int], ring: Ring, cluster: str, epoch: int) -> list[Part]:
-        """Route these keys of the batch again, by another ring or epoch."""
+    def route(self, positions: Sequence[int], split: Split, cluster: str, epoch: int, pause: Pause = no_pause) -> list[Part]:
+        """Route these keys of the batch again, by another ring or epoch; `split` groups keys by node."""
         keys, values, expires = self.keys, self.values, self.expires
+        asked = key_request(self.op)
         parts = []
-        for node, places, part_keys in ring.split([keys[i] for i in positions]):
-            original = [positions[i] for i in places]
+        for node, original in _shares(split, keys, positions, pause):
+            part_keys = [keys[i] for i in original]
             part_values = [values[i] for i in original] if values else []
             part_expires = [expires[i] for i in original] if expires else ()
-            request = Request(self.op, cluster, epoch, part_keys, part_values, version=self.version, expires=part_expires)
-            frame = write_request(request)
-            parts.append(Part(node, original, frame))
+            request = asked.of_part(cluster, epoch, part_keys, self.version, part_values, part_expires)
+            parts.append(Part(node, original, request.write()))
+            pause()
         return parts
 
-    def answers(self, done: Sequence[Done]) -> list[Answer]:
+    def answers(self, done: Sequence[Done], pause: Pause = no_pause) -> list[Answer]:
         """Return what is known about each key of a get, in request order, from what became of its parts."""
         keys = self.keys
         answers: list[Answer] = [None] * len(keys)
         for one in done:
+            pause()
             positions = one.part.positions
             failure = one.failure
             if failure is None:
-                values = _values(one.frame, [keys[i] for i in positions])
+                values = _values(one.frame, len(positions))
                 if values is None:
                     failure = BAD_ANSWER
                 else:
@@ -101,11 +111,28 @@ class Batch(ABC):
                     answers[position] = failure
         return answers
 
-    def render_get(self, done: Sequence[Done]) -> tuple[bytes, int]:
+    def render_get(self, done: Sequence[Done], pause: Pause = no_pause) -> tuple[bytes, int]:
         """Return the answer to a get, put together from what became of its parts, and how many keys have no definite answer."""
-        answers = self.answers(done)
+        answers = self.answers(done, pause)
         failed = sum(isinstance(answer, KeyFailure) for answer in answers)
-        return render_get(self.keys, answers), failed
+        return render_get(self.keys, answers, pause), failed
+
+
+_SPLIT_AT_ONCE = 1000
+"""Keys whose owners are looked up in one step; the pure ring takes 5 us for each."""
+
+
+def _shares(split: Split, keys: Sequence[str], positions: Sequence[int], pause: Pause) -> list[tuple[Node, Sequence[int]]]:
+    """Return for each owner of some of these keys where they stand in the batch; owners are ascending by id."""
+    if len(positions) <= _SPLIT_AT_ONCE:
+        return [(node, [positions[i] for i in places]) for node, places, _ in split([keys[i] for i in positions])]
+    shares: dict[Node, list[int]] = {}
+    for start in range(0, len(positions), _SPLIT_AT_ONCE):
+        some = positions[start : start + _SPLIT_AT_ONCE]
+        for node, places, _ in split([keys[i] for i in some]):
+            shares.setdefault(node, []).extend([some[i] for i in places])
+        pause()
+    return sorted(shares.items(), key=lambda share: share[0].id)
 
 
 BAD_ANSWER = KeyFailure("bad-answer")
@@ -113,13 +140,13 @@ DAMAGED = KeyFailure("damaged", retryable=False)
 """The owner has a record of this key, and its bytes are not what was written."""
 
 
-def _values(frame: bytes, keys: Sequence[str]) -> Sequence[bytes | Damage | None] | None:
-    """Return the values in the answer to a get of these keys, None when it is no such answer."""
+def _values(frame: bytes, count: int) -> Sequence[bytes | Damage | None] | None:
+    """Return the values in the answer to a get of so many keys, None when it is no such answer."""
     try:
-        reply = read_reply(frame, keys)
+        answer = read_answer(frame, Values, count)
     except BadFrame:
         return None
-    return None if reply.refused else reply.values  # type: ignore[return-value]  # a reply that was read has no blobs
+    return None if isinstance(answer, Refused) else answer.values  # type: ignore[return-value]  # read, so it has no blobs
 
 
 class PureBatch(Batch):
@@ -129,7 +156,7 @@ class PureBatch(Batch):
 
     def __init__(
         self,
-        op: str,
+        op: Op,
         keys: Sequence[str],
         values: Sequence[Value] = (),
         expires: Sequence[int] = (),
@@ -158,41 +185,45 @@ class PureBatch(Batch):
 class PureRouter:
     """Reads batches and routes them by one ring, under one epoch."""
 
-    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits) -> None:
-        self._ring = ring
+    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> None:
+        """`places` is of the ring's, and says who answers for each key; without it that is the owner."""
+        self._places = ring.own if places is None else places
+        self._split: Split = partial(ring.split, places=self._places)
         self._cluster = cluster
         self._epoch = epoch
         self._limits = limits
 
-    def read(self, op: str, body: bytes, version: Version | None = None) -> Batch:
+    def read(self, op: Op, body: bytes, version: Version | None = None, pause: Pause = no_pause) -> Batch:
         """Read a batch; raise SyntaxProblem, InvalidItem or TooLarge, and then nothing of it may be applied.
 
         A set and a delete have a `version`. A `ttl` counts from the version's milliseconds, which are never behind the clock,
         so nothing expires early.
         """
-        if op != "set":
-            return self.of_keys(op, read_keys(body, self._limits), version)
-        items = read_items(body, self._limits)
+        if op != Op.SET:
+            return self.of_keys(op, read_keys(body, self._limits, pause), version, pause)
+        items = read_items(body, self._limits, pause)
         expires: list[int] = []
         if version is not None and any(item.ttl is not None for item in items):
-            expires = [0 if item.ttl is None else _end_of(version, item.ttl) for item in items]
-        return self._route(PureBatch(op, [item.key for item in items], [item.value for item in items], expires, version))
+            expires = [0 if item.ttl is None else end_of(version, item.ttl) for item in items]
+        keys, values = [item.key for item in items], [item.value for item in items]
+        return self._route(PureBatch(op, keys, values, expires, version), pause)
 
-    def of_keys(self, op: str, keys: Sequence[str], version: Version | None = None) -> Batch:
+    def of_keys(self, op: Op, keys: Sequence[str], version: Version | None = None, pause: Pause = no_pause) -> Batch:
         """Route keys that were read already."""
-        return self._route(PureBatch(op, keys, version=version))
+        return self._route(PureBatch(op, keys, version=version), pause)
 
     def of_value(self, key: str, value: Value, ttl: float | None, version: Version) -> Batch:
         """Route one value as a put. `ttl` as in `read`."""
-        expires = [] if ttl is None else [_end_of(version, ttl)]
-        return self._route(PureBatch("put", [key], [value], expires, version))
+        expires = [] if ttl is None else [end_of(version, ttl)]
+        return self._route(PureBatch(Op.PUT, [key], [value], expires, version), no_pause)
 
-    def _route(self, batch: PureBatch) -> Batch:
-        batch.parts = batch.route(range(len(batch.keys)), self._ring, self._cluster, self._epoch)
+    def _route(self, batch: PureBatch, pause: Pause) -> Batch:
+        batch.parts = batch.route(range(len(batch.keys)), self._split, self._cluster, self._epoch, pause)
         return batch
 
 
-def _end_of(version: Version, ttl: float) -> int:
+def end_of(version: Version, ttl: float) -> int:
+    """Return when a record expires that was written under a version and lives for `ttl` seconds."""
     return version.millis + ceil(ttl * 1000)
 
 

@@ -1,86 +1,125 @@
-"""A strict reader for JSON from outside.
+"""A strict reader for JSON from outside, over the bytes as they came.
 
-The standard library's scanner does the work; this module closes what it leaves open: NaN and Infinity, numbers beyond the
-range of a double, members that stand twice, lone surrogates, and depth. ujson is not used here: it takes raw newlines in
-strings, `01`, NaN and lone surrogates.
+The text is checked where it stands, token by token, and never decoded as a whole: exactly RFC 8259
+in UTF-8, no NaN or Infinity, no number beyond the range of a double, no member twice, no lone
+surrogate, at most `MAX_DEPTH` levels. Errors come in the order of the bytes. A text may be bounded;
+the reader refuses it as soon as it passes the bound. Memory: the names of one value, nothing else.
+
+Regular expressions do the work, each over a bounded stretch. A `pause` is called between stretches,
+so that others can have a turn, and may switch greenlets. Cost: 1 us for a short scalar, 0.2 us for
+an element of an array, 2 us for a member. The standard library's scanner is no choice here: nothing
+can interrupt it, and it takes 25 bytes of memory for each byte of `[[],[]]`. Neither is ujson, which
+takes raw newlines in strings, `01`, NaN and lone surrogates.
 """
 
 import json
-import math
 import re
-from typing import Any, NoReturn
+from collections.abc import Callable
+from math import isinf
+from typing import Any, NamedTuple, NoReturn
 
-from gkv.errors import InvalidItem, SyntaxProblem
+from gkv.errors import InvalidItem, SyntaxProblem, TooLarge
 
 MAX_DEPTH = 64
 """Of arrays and objects within one value."""
 
-_skip = re.compile(r"[ \t\n\r]*").match
-_surrogate_escape = re.compile(r"\\u[dD][89a-fA-F]").search
+Pause = Callable[[], object]
+"""Called between steps of long work, each of which takes a millisecond or so."""
 
 
-class Refused(ValueError):
-    """A value that RFC 8259 would let pass and gkv does not."""
+def no_pause() -> None:
+    """Go on at once, for work that is short."""
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise Refused(f"{name} is not JSON")
+class Bound(NamedTuple):
+    """The most bytes that a text may have, and the words that refuse a longer one."""
+
+    most: int
+    words: str
 
 
-def _number(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise Refused(f"the number {text[:20]}{'...' * (len(text) > 20)} is beyond the range of a double")
-    return number
+_STRETCH = 65_536
+"""Bytes that are looked at in one step, where nothing else bounds it."""
+
+_SPACE = rb"[ \t\n\r]*+"
+_NUMBER = rb"-?(?:0|[1-9][0-9]{0,99}+)(?:\.[0-9]{1,99}+)?(?:[eE][+-]?[0-9]{1,2}+)?(?=[ \t\n\r,\]}])"
+"""A number that is certainly within the range of a double."""
+_PLAIN = rb'[^"\\\x00-\x1f]'
+_ESCAPE = rb'\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})'
+"""An escape that is no half of a surrogate pair."""
+_STRING = rb'"' + _PLAIN + rb"{0,1000}+(?:" + _ESCAPE + _PLAIN + rb'{0,1000}+){0,50}+"'
+_SCALAR = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null)"
+_FLAT = rb"(?:%(scalar)s|\[%(space)s(?:%(scalar)s%(space)s(?:,%(space)s%(scalar)s%(space)s){0,30}+)?\]|\{%(space)s\})" % {
+    b"scalar": _SCALAR,
+    b"space": _SPACE,
+}
+"""A scalar, or an array of a few of them."""
+
+_skip = re.compile(rb"[ \t\n\r]{0,%d}" % _STRETCH).match
+_short = re.compile(_SCALAR).match
+_elements, _scalars = (
+    re.compile(rb"(?:%b%b%b,){0,200}+(?:%b(%b)%b(?=\]))?+" % (_SPACE, one, _SPACE, _SPACE, one, _SPACE)).match
+    for one in (_FLAT, _SCALAR)
+)
+_MEMBER = rb"%b(%%b%b)%b:%b%b%b" % (_SPACE, _STRING, _SPACE, _SPACE, _FLAT, _SPACE)
+_members = re.compile(rb"(?:%b,){1,100}+" % (_MEMBER % b"?:")).match
+_names = re.compile(rb"%b," % (_MEMBER % b"")).findall
+_last_member = re.compile(rb"%b(?=\})" % (_MEMBER % b"")).match
+_string_piece = re.compile(
+    rb"%b{0,%d}+(?:\\(?:[\"\\/bfnrt]|u[0-9a-fA-F]{4})%b{0,100}+){0,1000}+" % (_PLAIN, _STRETCH, _PLAIN)
+).match
+_number = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?").match
+_word = re.compile(rb"(true|false|null)|NaN|-?Infinity").match
+_half = re.compile(rb"\\u[dD][89a-fA-F]").search
+_escapes = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F])|.)", re.DOTALL
+).finditer
+_CONTINUATION = bytes(range(0x80, 0xC0))
+
+_SMALL = 2048
+"""Bytes of arrays and objects that are looked at together. With more, work that turns out vain grows."""
+_SLACK = 8
+"""Bytes behind a bound that tell a number that ends there from one that goes on."""
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise Refused(f"the member {json.dumps(name)} stands twice in one object")
-            seen.add(name)
-    return members
-
-
-_decoder = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_constant=_no_constant, object_pairs_hook=_members)
-_scan = _decoder.scan_once  # type: ignore[attr-defined]  # missing in the stubs
+class _PassedError(Exception):
+    """A text has passed its bound."""
 
 
 class Reader:
     """A cursor over one JSON document.
 
-    `value` returns the decoded value and leaves the cursor behind it; numbers come back as floats, because the text is what
-    is kept and the decoded value only serves to check it.
-
-    >>> Reader(b' [1.0, "x"] ').value()
-    ([1.0, 'x'], '[1.0, "x"]')
+    >>> reader = Reader(b' [1.0, "x"] ')
+    >>> reader.text()
+    b'[1.0, "x"]'
+    >>> reader.end()
     """
 
-    def __init__(self, body: bytes) -> None:
-        """Raise SyntaxProblem when the body is empty or not UTF-8."""
-        try:
-            self._text = body.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise SyntaxProblem(f"the body is not UTF-8: byte {error.start} is wrong") from None
-        self._escaped_surrogates = _surrogate_escape(self._text) is not None
-        self._at = 0
-        if not self.peek():
+    def __init__(self, body: bytes, pause: Pause = no_pause, at: int = 0) -> None:
+        """Start at byte `at`; raise SyntaxProblem for a body that is nothing but white space."""
+        self._body = body
+        self._pause = pause
+        self.at = at
+        if not at and not self.peek():
             raise SyntaxProblem("the body is empty; it should be JSON")
 
-    def peek(self) -> str:
-        """Return the next character that is not white space, or "" at the end."""
-        self._at = _skip(self._text, self._at).end()  # type: ignore[union-attr]  # it matches everywhere
-        return self._text[self._at : self._at + 1]
+    def peek(self) -> bytes:
+        """Return the next byte that is not white space, or b"" at the end."""
+        body = self._body
+        while True:
+            end = _skip(body, self.at).end()  # type: ignore[union-attr]  # it matches everywhere
+            full = end - self.at == _STRETCH
+            self.at = end
+            if not full:
+                return body[end : end + 1]
+            self._pause()
 
-    def take(self, expected: str) -> str:
-        """Read one of the characters in `expected`."""
+    def take(self, expected: bytes) -> bytes:
+        """Read one of the bytes in `expected`."""
         found = self.peek()
         if not found or found not in expected:
-            raise self.syntax(f"expected {' or '.join(expected)}")
-        self._at += 1
+            raise self.syntax(f"expected {' or '.join(expected.decode())}")
+        self.at += 1
         return found
 
     def end(self) -> None:
@@ -88,58 +127,293 @@ class Reader:
         if self.peek():
             raise self.syntax("expected the end of the body")
 
-    def value(self, pointer: str = "") -> tuple[Any, str]:
-        """Read one value; return it decoded and as its text. `pointer` (RFC 6901) names it in errors."""
+    def value(self, pointer: str = "") -> Any:
+        """Read one value and decode it, numbers as floats. `pointer` (RFC 6901) names it in errors."""
+        return json.loads(self.text(pointer), parse_int=float)
+
+    def string(self, pointer: str, bound: Bound) -> str:
+        """Read one string, which must be due, and decode it; raise TooLarge as `text` does."""
+        text = self.text(pointer, bound)
+        return text[1:-1].decode() if b"\\" not in text else str(json.loads(text))
+
+    def text(self, pointer: str = "", bound: Bound | None = None) -> bytes:
+        """Read one value and return its text; raise TooLarge as soon as that passes its bound."""
+        start, end = self.span(pointer, bound)
+        return self._body[start:end]
+
+    def span(self, pointer: str = "", bound: Bound | None = None) -> tuple[int, int]:
+        """Read one value; return where its text starts and ends. Raise TooLarge as `text` does."""
         self.peek()
-        start = self._at
+        start = self.at
+        limit = len(self._body) if bound is None else start + bound.most
+        short = _short(self._body, start)
+        if short is not None and short.end() <= limit:
+            self._check_utf8(start, short.end())
+            self.at = short.end()
+            return start, self.at
         try:
-            value, self._at = _scan(self._text, start)
-        except StopIteration as stop:
-            self._at = stop.value
-            raise self.syntax("expected a JSON value") from None
-        except RecursionError:
-            raise too_deep(pointer) from None
-        except json.JSONDecodeError as error:
-            self._at = error.pos
-            raise self.syntax(error.msg) from None
-        except Refused as error:
-            raise InvalidItem(f"{pointer or 'the body'}: {error}", pointers=[(pointer, str(error))]) from None
-        if isinstance(value, (dict, list)) or self._escaped_surrogates:
-            _inspect(value, pointer)
-        return value, self._text[start : self._at]
+            self._walk(pointer, limit)
+        except _PassedError:
+            words = bound.words if bound is not None else "the text is too long"
+            raise TooLarge(f"{pointer or 'the body'}: {words}", pointers=[(pointer, words)]) from None
+        return start, self.at
+
+    def _walk(self, pointer: str, limit: int) -> None:
+        """Read one value of any kind, which ends at `limit` at the latest.
+
+        Iterative: no request chooses how deep we recurse.
+        """
+        names: list[set[bytes] | None] = []  # of the members of each open object; None for an array
+        steps = 0
+        while True:
+            steps += 1
+            if not steps % 64:
+                self._pause()
+            kind = self.peek()
+            opened = kind in (b"[", b"{") and not self._small(len(names), limit)
+            if opened:
+                if len(names) == MAX_DEPTH:
+                    raise too_deep(pointer)
+                names.append(None if kind == b"[" else set())
+                self.at += 1
+            elif kind not in (b"[", b"{"):
+                self._scalar(pointer, limit)
+            while names:
+                seen = names[-1]
+                if self.peek() == (b"]" if seen is None else b"}"):
+                    self.at += 1
+                    names.pop()
+                    opened = False
+                    continue
+                if not opened:
+                    self.take(b",]" if seen is None else b",}")
+                flat = len(names) < MAX_DEPTH
+                opened = self._elements(limit, len(names)) if seen is None else self._members(seen, pointer, limit, flat)
+                if not opened:
+                    break
+            if self.at > limit:
+                raise _PassedError
+            if not names:
+                return
+
+    def _elements(self, limit: int, depth: int) -> bool:
+        """Read elements of an array as long as they are simple.
+
+        Return whether all are read; if not, another one is due. `depth` levels are open.
+        """
+        match = _elements if depth < MAX_DEPTH else _scalars
+        while True:
+            found = match(self._body, self.at, limit)
+            end = found.end()  # type: ignore[union-attr]  # it matches everywhere
+            if end == self.at:
+                if self.peek() in (b"[", b"{") and self._siblings(depth, limit):
+                    continue
+                return False
+            self._check_utf8(self.at, end)
+            self.at = end
+            if found[1] is not None:  # type: ignore[index]
+                return True
+            self._pause()
+
+    def _siblings(self, depth: int, limit: int) -> bool:
+        """Read some of the arrays or objects that are due in an array, and the comma behind them; return whether it did."""
+        body, start = self._body, self.at
+        stop = min(limit, start + _SMALL)
+        end = 1 + max(body.rfind(b"},", start, stop), body.rfind(b"],", start, stop))
+        if end == 0 or not _accepted(b"[%b]" % body[start:end], depth - 1):
+            return False
+        self.at = end + 1
+        self._pause()
+        return True
+
+    def _small(self, depth: int, limit: int) -> bool:
+        """Read an array or object if it is small and simple; return whether it did. `depth` levels are open."""
+        size = _accepted(self._body[self.at : min(limit, self.at + _SMALL // 4)], depth, whole=False)
+        self.at += size
+        return size > 0
+
+    def _members(self, seen: set[bytes], pointer: str, limit: int, flat: bool) -> bool:
+        """Read members of an object as long as they are simple.
+
+        Return whether all are read; if not, a value is due. `flat` as in `_elements`.
+        """
+        body = self._body
+        while flat and (run := _members(body, self.at, limit)) is not None:
+            self._check_utf8(self.at, run.end())
+            names = _names(body, self.at, run.end())
+            self.at = run.end()
+            if b"\\" in run[0] or len(set(names)) < len(names) or not seen.isdisjoint(names):
+                for name in names:
+                    self._note(seen, name, pointer)
+            else:
+                seen.update(names)
+            self._pause()
+        if flat and (last := _last_member(body, self.at, limit)) is not None:
+            self._check_utf8(self.at, last.end())
+            self.at = last.end()
+            self._note(seen, last[1], pointer)
+            return True
+        if self.peek() != b'"':
+            raise self.syntax("expected a member's name in double quotes")
+        start = self.at
+        self._string(pointer, limit)
+        self._note(seen, self._body[start : self.at], pointer)
+        self.take(b":")
+        return False
+
+    def _note(self, seen: set[bytes], name: bytes, pointer: str) -> None:
+        """Note a name, which stands in quotes; raise InvalidItem when it stands twice."""
+        if b"\\" in name:
+            name = b'"%b"' % json.loads(name).encode()
+        if name in seen:
+            shown = name[1:-1].decode()
+            raise _invalid(pointer, f"the member {json.dumps(shown[:64])} stands twice in one object")
+        seen.add(name)
+
+    def _scalar(self, pointer: str, limit: int) -> None:
+        """Read one string, number or literal."""
+        body, start = self._body, self.at
+        if body[start : start + 1] == b'"':
+            self._string(pointer, limit)
+            return
+        if (word := _word(body, start)) is not None:
+            if word[1] is None:
+                raise _invalid(pointer, f"{word[0].decode()} is not JSON")
+            self.at = word.end()
+            return
+        number = _number(body, start, limit + _SLACK)
+        if number is None:
+            raise self.syntax("expected a JSON value")
+        if number.end() > limit:
+            raise _PassedError
+        text = number[0]
+        if isinf(float(text)):
+            raise _invalid(
+                pointer, f"the number {text[:20].decode()}{'...' * (len(text) > 20)} is beyond the range of a double"
+            )
+        self.at = number.end()
+
+    def _string(self, pointer: str, limit: int) -> None:
+        """Read one string, from its opening quote."""
+        body, start = self._body, self.at
+        at = start + 1
+        while True:
+            end = _string_piece(body, at).end()  # type: ignore[union-attr]  # it matches everywhere
+            if end >= limit < len(body):
+                raise _PassedError
+            if body[end : end + 1] == b'"':
+                break
+            if end == at:
+                self._check_utf8(start, end)
+                self.at = end
+                raise self.syntax(_what_is_wrong(body[end : end + 1]))
+            at = end
+            self._pause()
+        self._check_utf8(start, end)
+        self.at = end + 1
+        if _half(body, start, end) is not None:
+            self._check_surrogates(start, end, pointer)
+
+    def _check_surrogates(self, start: int, end: int, pointer: str) -> None:
+        """Raise InvalidItem for a lone surrogate, which has no UTF-8."""
+        for number, escape in enumerate(_escapes(self._body, start, end)):
+            if escape.lastindex is not None:
+                raise _invalid(pointer, "a string has a lone surrogate")
+            if not number % 1024:
+                self._pause()
+
+    def _check_utf8(self, start: int, end: int) -> None:
+        text = self._body[start:end]
+        if not text.isascii():
+            try:
+                text.decode()
+            except UnicodeDecodeError as error:
+                raise _not_utf8(start + error.start) from None
 
     def syntax(self, what: str) -> SyntaxProblem:
-        """Return an error about the place of the cursor."""
-        line = self._text.count("\n", 0, self._at) + 1
-        column = self._at - self._text.rfind("\n", 0, self._at)
+        """Return an error about the place of the cursor, or about the UTF-8 there if that is wrong."""
+        try:
+            self._body[self.at : self.at + 4].decode()
+        except UnicodeDecodeError as error:
+            if error.start == 0:
+                return _not_utf8(self.at)
+        line, column = 1, 1
+        for start in range(0, self.at, _STRETCH):
+            stretch = self._body[start : min(self.at, start + _STRETCH)]
+            lines = stretch.count(b"\n")
+            if lines:
+                line += lines
+                column = 1
+                stretch = stretch[stretch.rindex(b"\n") + 1 :]
+            column += len(stretch.translate(None, _CONTINUATION))
+            self._pause()
         return SyntaxProblem(f"the body is not JSON: {what} at line {line}, column {column}")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a member stands twice")
+
+
+_scan = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once).scan_once  # type: ignore[attr-defined]
+_doubtful = re.compile(r"\\u[dD][89a-fA-F]|[0-9]{100}|[0-9][eE][+-]?[0-9]{3}").search
+
+
+def _accepted(text: bytes, depth: int, *, whole: bool = True) -> int:
+    """Return the size of the array or object that starts here, 0 if it is wrong or there is any doubt.
+
+    It ends with the text if it is `whole`. The standard library's scanner does the work, six times as fast as steps of ours.
+    """
+    decoded = text.decode("utf-8", "surrogateescape")
+    try:
+        end = _scan(decoded, 0)[1]
+        size = len(text) if decoded.isascii() and end == len(decoded) else len(decoded[:end].encode())
+    except (StopIteration, ValueError, RecursionError):
+        return 0
+    if (whole and size < len(text)) or _doubtful(decoded, 0, end) is not None:
+        return 0
+    brackets = text.count(b"[", 0, size) + text.count(b"{", 0, size)
+    if brackets > MAX_DEPTH - depth and _levels(text[:size]) > MAX_DEPTH - depth:
+        return 0
+    return size
+
+
+_quoted = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(x for x in range(256) if x not in b"[]{}")
+
+
+def _levels(text: bytes) -> int:
+    """Return how many levels of arrays and objects there are in a JSON text."""
+    brackets = _quoted.sub(b"", text).translate(_AS_ARRAYS, _NO_BRACKETS)
+    levels = 0
+    while brackets:
+        brackets = brackets.replace(b"[]", b"")
+        levels += 1
+    return levels
+
+
+def _what_is_wrong(found: bytes) -> str:
+    if not found:
+        return "a string has no end"
+    return "a wrong escape stands in a string" if found == b"\\" else "a control character stands in a string"
+
+
+def _not_utf8(at: int) -> SyntaxProblem:
+    return SyntaxProblem(f"the body is not UTF-8: byte {at} is wrong")
+
+
+def _invalid(pointer: str, what: str) -> InvalidItem:
+    return InvalidItem(f"{pointer or 'the body'}: {what}", pointers=[(pointer, what)])
 
 
 def too_deep(pointer: str) -> InvalidItem:
     """Return the error for a value with too many levels."""
-    what = f"a value may be {MAX_DEPTH} levels deep"
-    return InvalidItem(f"{pointer or 'the body'}: {what}", pointers=[(pointer, what)])
-
-
-def _inspect(value: Any, pointer: str) -> None:
-    """Refuse lone surrogates and too many levels. Iterative: a request must not choose how deep we recurse."""
-    level = [value]
-    depth = 0
-    while level:
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, str):
-                check_text(item, pointer)
-            elif isinstance(item, dict):
-                for name in item:
-                    check_text(name, pointer)
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-        depth += any(isinstance(item, (dict, list)) for item in level)
-        if depth > MAX_DEPTH:
-            raise too_deep(pointer)
-        level = below
+    return _invalid(pointer, f"a value may be {MAX_DEPTH} levels deep")
 
 
 def check_text(text: str, pointer: str) -> None:
@@ -147,5 +421,4 @@ def check_text(text: str, pointer: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        what = "a string has a lone surrogate"
-        raise InvalidItem(f"{pointer or 'the body'}: {what}", pointers=[(pointer, what)]) from None
+        raise _invalid(pointer, "a string has a lone surrogate") from None

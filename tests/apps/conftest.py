@@ -177,7 +177,8 @@ def build_node(monkeypatch):
     """Return a function that builds a node which is not yet a member; engines are checked after the test."""
     built = []
     wall = Wall()
-    monkeypatch.setattr("gkv.node.service.wall_ms", wall)
+    monkeypatch.setattr("gkv.node.reads.wall_ms", wall)
+    monkeypatch.setattr("gkv.node.writes.wall_ms", wall)
 
     def build(
         node_id="n1", url="http://127.0.0.1:9000", *, engine=None, limits=None, max_body=MAX_BODY, exchanges=None, clock=None
@@ -200,7 +201,7 @@ def build_node(monkeypatch):
             Coordinator(view, exchanges, clock, 20.0 if engine.durable else DEADLINE, limits),
             max_body=max_body,
             info=lambda: {"role": "node", "id": node_id, "engine": health.describe(running, commits)},
-            checks=lambda: [("serving", not draining), ("member", view.ring is not None)],
+            checks=lambda: [("serving", not draining), ("member", view.placement is not None)],
         )
         backup = Backup(commits.snapshot if engine.durable else None)
         app = build_app(data, service.answer, backup.begin, 2 * max_body)

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+from time import monotonic
 
 import pytest
 import ujson
@@ -12,10 +13,30 @@ from gkv import __version__, native, ring, wire
 from gkv.cluster.document import Document
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import LmdbEngine, MemoryEngine
-from gkv.model import Node, Version
+from gkv.model import Effect, Node, NodeRefusal, Op, Version
+from gkv.net.admission import LARGE, Admission
+from gkv.net.call import ask_all
+from gkv.node.service import Service
 from gkv.ring import tokens
 from gkv.wire.client import Limits
-from gkv.wire.frames import BadFrame, Reply, Request, read_reply, read_request, write_request
+from gkv.wire.ops import (
+    Adopt,
+    BadFrame,
+    Delete,
+    Effects,
+    Get,
+    Held,
+    ListKeys,
+    Put,
+    Refused,
+    Set,
+    Status,
+    Values,
+    key_request,
+    read_answer,
+    read_request,
+)
+from tests.frames import answer_to, refusal
 
 SEED = 1357
 HELLO = b'[{"key":"hi","value":"hello"},{"key":"hi1","value":"hello1"}]'
@@ -581,7 +602,7 @@ def half(build_node, dead_url):
     members = (Node("n1", "http://127.0.0.1:9000"), Node("n2", dead_url))
     assert node.service.adopt(Document(CLUSTER, 7, members, 64))
     candidates = [f"k{i}" for i in range(100)]
-    mine, other = (next(key for key in candidates if node.view.ring.owner(key).id == owner) for owner in ("n1", "n2"))
+    mine, other = (next(key for key in candidates if node.view.placement.primary(key).id == owner) for owner in ("n1", "n2"))
     return node, mine, other
 
 
@@ -658,13 +679,20 @@ def test_write_while_a_node_joins_waits_for_the_deadline_and_applies_nothing(nod
 FRAMES = "/internal/frames"
 
 
-def send(call, *frames):
+def gathered(*frames):
+    """Return the body with which a channel sends frames."""
+    return b"gkv/1 %b\n%b" % (b",".join(b"%d" % len(frame) for frame in frames), b"".join(frames))
+
+
+def send(call, *frames, path=FRAMES):
     """Send frames as a channel does, and return the frames of the answer."""
-    answer = call("POST", FRAMES, b"".join(frames), {"Gkv-Frames": ",".join(str(len(frame)) for frame in frames)})
+    answer = call("POST", path, gathered(*frames))
     assert answer.status == 200
-    lengths = [int(length) for length in answer.headers["gkv-frames"].split(",")]
-    assert sum(lengths) == len(answer.body)
-    found, start = [], 0
+    preface = answer.body.partition(b"\n")[0].decode()
+    assert preface.startswith("gkv/1 ")
+    lengths = [int(length) for length in preface.removeprefix("gkv/1 ").split(",")]
+    assert len(preface) + 1 + sum(lengths) == len(answer.body)
+    found, start = [], len(preface) + 1
     for length in lengths:
         found.append(answer.body[start : start + length])
         start += length
@@ -680,41 +708,38 @@ def fresh():
 
 
 def ask(call, request):
-    """Send one request, a write with a version of this moment if it has none; return the reply."""
-    if request.op in ("set", "delete") and request.version is None:
-        request.version = fresh()
-    [reply] = send(call, write_request(request))
-    return read_reply(reply, request.keys if request.op == "get" else None)
+    """Send one request; return the answer."""
+    [frame] = send(call, request.write())
+    return answer_to(request, frame)
 
 
-def answered(node, frame):
-    """Return a node's reply to one frame."""
+def refused(node, frame):
+    """Return why a node refuses a frame."""
     [reply] = node.service.answer([frame])
-    return read_reply(reply)
+    return refusal(reply)
 
 
 def test_frames_do_what_they_say(node, call):
-    assert ask(call, Request("set", CLUSTER, 7, ["a", "b"], [b"1.0", b"\n\0"])) == Reply(count=2)
-    assert ask(call, Request("get", CLUSTER, 7, ["b", "x", "a"])) == Reply(values=[b"\n\0", None, b"1.0"])
-    assert ask(call, Request("status")) == Reply(count=2)
-    assert ask(call, Request("delete", CLUSTER, 7, ["a", "x"])) == Reply(count=1)
+    assert ask(call, Set(CLUSTER, 7, ["a", "b"], fresh(), [b"1.0", b"\n\0"])) == Effects("cc")
+    assert ask(call, Get(CLUSTER, 7, ["b", "x", "a"])) == Values([b"\n\0", None, b"1.0"])
+    assert ask(call, Status()) == Held(2)
+    assert ask(call, Delete(CLUSTER, 7, ["a", "x"], fresh())) == Effects("ru")
     assert node.read(["a", "b"]) == [None, b"\n\0"]
 
 
 def test_frames_gathered_into_one_request_are_answered_in_order(call):
     replies = send(
         call,
-        write_request(Request("set", CLUSTER, 7, ["a"], [b"1"], version=fresh())),
+        Set(CLUSTER, 7, ["a"], fresh(), [b"1"]).write(),
         b"nonsense",
         b"",
-        write_request(Request("get", CLUSTER, 7, ["a"])),
-        write_request(Request("status")),
+        Get(CLUSTER, 7, ["a"]).write(),
+        Status().write(),
     )
-    assert read_reply(replies[0]) == Reply(count=1)
-    assert read_reply(replies[1]).refused.startswith("bad frame: ")
-    assert read_reply(replies[2]).refused.startswith("bad frame: ")
-    assert read_reply(replies[3], ["a"]) == Reply(values=[b"1"])
-    assert read_reply(replies[4]) == Reply(count=1)
+    assert read_answer(replies[0], Effects, 1) == Effects("c")
+    assert refusal(replies[1]).reason is refusal(replies[2]).reason is NodeRefusal.BAD_FRAME
+    assert read_answer(replies[3], Values, 1) == Values([b"1"])
+    assert read_answer(replies[4], Held) == Held(1)
 
 
 @pytest.mark.parametrize(
@@ -737,21 +762,61 @@ def test_frames_gathered_into_one_request_are_answered_in_order(call):
         "{n},1",
         "\u00b2",
         "9" * 16,
+        "0{n}",
+        "{n} ",
+        "{n} \u00b2",
+        "{n}\r",
+        "{n}" + ",0" * 128,
+        "{n} " + "x" * 2_000,
     ],
 )
-def test_frames_with_a_wrong_header_are_answered_400_and_change_nothing(node, call, lengths):
-    frame = write_request(Request("set", CLUSTER, 7, ["a"], [b"1"], version=fresh()))
-    headers = {} if lengths is None else {"Gkv-Frames": lengths.format(n=len(frame), m=len(frame) + 1)}
-    problem(call("POST", FRAMES, frame, headers), 400, "syntax")
+def test_frames_with_a_wrong_preface_are_answered_400_and_change_nothing(node, call, lengths):
+    frame = Set(CLUSTER, 7, ["a"], fresh(), [b"1"]).write()
+    preface = "" if lengths is None else f"gkv/1 {lengths.format(n=len(frame), m=len(frame) + 1)}\n"
+    problem(call("POST", FRAMES, preface.encode() + frame), 400, "syntax")
     assert node.engine.live == 0
+
+
+@pytest.mark.parametrize("number", ["0", "2", "10", "01"])
+def test_frames_of_another_format_are_refused_by_a_line_that_names_both(node, call, capfd, number):
+    frame = Set(CLUSTER, 7, ["a"], fresh(), [b"1"]).write()
+    for _ in range(3):
+        answer = call("POST", FRAMES, f"gkv/{number} {len(frame)}\n".encode() + frame)
+        problem(answer, 400, "syntax")
+    assert node.engine.live == 0
+    if number != "01":  # which is no other number, and no number of a format either
+        assert f"format {number}, this process reads format 1" in answer.json()["detail"]
+        assert capfd.readouterr().err.count(f"in format {number}, this process reads format 1") == 1
+
+
+@pytest.mark.parametrize("lane", ["/replica", "/background"])
+def test_frames_of_the_other_lanes_are_answered_as_well(call, lane):
+    [frame] = send(call, Status().write(), path=FRAMES + lane)
+    assert answer_to(Status(), frame) == Held(0)
 
 
 def test_frames_body_over_the_limit_is_answered_413(build_node):
     node = build_node(max_body=64)
-    body = b" " * (2 * 64 + 1)
-    answer = node.client("POST", FRAMES, body, {"Gkv-Frames": str(len(body))})
-    problem(answer, 413, "too-large")
-    assert node.client("POST", FRAMES, body[1:], {"Gkv-Frames": str(len(body) - 1)}).status == 200
+    body = gathered(b" " * (2 * 64 - len("gkv/1 118\n")))
+    assert len(body) == 2 * 64
+    assert node.client("POST", FRAMES, body).status == 200
+    problem(node.client("POST", FRAMES, body + b" "), 413, "too-large")
+
+
+def test_what_a_write_did_is_told_when_there_is_no_memory_for_answers(node, document):
+    """A refusal would say that nothing was begun."""
+    admission = Admission(max_buffered=LARGE)
+    held = [lane.budget.hold(1) for lane in (admission.clients, admission.members)]  # what comes alone always fits
+    service = Service("n1", node.view, node.engine, node.commits, node.clock, TTL, admission=admission)
+    keys = [f"{i:x}" for i in range(LARGE + 1)]
+    put, get = Put(CLUSTER, 7, keys, fresh(), [b"1"] * len(keys)), Get(CLUSTER, 7, keys)
+    frames = service.answer([put.write(), get.write()])
+    assert answer_to(put, frames[0]).count(Effect.CREATED) == len(keys)
+    assert answer_to(get, frames[1]) == Refused(NodeRefusal.BUSY)
+    asked = ask_all([(service, put.write()), (service, get.write())], monotonic() + 10)
+    assert answer_to(put, asked[0].frame).count(Effect.UNCHANGED) == len(keys)
+    assert answer_to(get, asked[1].frame) == Refused(NodeRefusal.BUSY)
+    del held
 
 
 @pytest.mark.parametrize("op", ["get", "set", "delete"])
@@ -760,8 +825,8 @@ def test_frames_body_over_the_limit_is_answered_413(build_node):
 )
 def test_frames_of_another_epoch_or_cluster_are_stale_and_change_nothing(node, call, document, op, cluster, epoch):
     node.put({"a": b"0"})
-    reply = ask(call, Request(op, cluster, epoch, ["a"], [b"1"] if op == "set" else []))
-    assert reply == Reply(refused="stale", document=document.to_json())
+    reply = ask(call, key_request(Op(op)).of_part(cluster, epoch, ["a"], fresh(), [b"1"] if op == "set" else [], ()))
+    assert reply == Refused(NodeRefusal.STALE, document.to_json())
     assert node.read(["a"]) == [b"0"]
 
 
@@ -769,51 +834,53 @@ def test_frames_of_another_epoch_or_cluster_are_stale_and_change_nothing(node, c
 def test_frames_before_the_join_are_stale_without_a_document(build_node, op):
     node = build_node()
     node.put({"a": b"0"})
-    assert ask(node.client, Request(op, "", 0, ["a"], [b"1"] if op == "set" else [])) == Reply(refused="stale")
-    assert ask(node.client, Request("status")) == Reply(count=1)
+    assert ask(node.client, key_request(Op(op)).of_part("", 0, ["a"], fresh(), [b"1"] if op == "set" else [], ())) == Refused(
+        NodeRefusal.STALE
+    )
+    assert ask(node.client, Status()) == Held(1)
     assert node.read(["a"]) == [b"0"]
 
 
 def test_frames_while_a_node_joins_are_read_but_not_written(node, call, document):
     node.put({"a": b"0"})
     changing = document.begin_join(Node("n2", "http://127.0.0.1:9001"))
-    assert ask(call, Request("adopt", document=changing.to_json())) == Reply(count=1)
-    assert ask(call, Request("set", CLUSTER, 8, ["a"], [b"1"])) == Reply(refused="changing")
-    assert ask(call, Request("delete", CLUSTER, 8, ["a"])) == Reply(refused="changing")
-    assert ask(call, Request("get", CLUSTER, 8, ["a"])) == Reply(values=[b"0"])
-    assert ask(call, Request("adopt", document=changing.abandon_join().to_json())) == Reply(count=1)
-    assert ask(call, Request("set", CLUSTER, 9, ["a"], [b"1"])) == Reply(count=1)
+    assert ask(call, Adopt(changing.to_json())) == Held(1)
+    assert ask(call, Set(CLUSTER, 8, ["a"], fresh(), [b"1"])) == Refused(NodeRefusal.CHANGING)
+    assert ask(call, Delete(CLUSTER, 8, ["a"], fresh())) == Refused(NodeRefusal.CHANGING)
+    assert ask(call, Get(CLUSTER, 8, ["a"])) == Values([b"0"])
+    assert ask(call, Adopt(changing.abandon_join().to_json())) == Held(1)
+    assert ask(call, Set(CLUSTER, 9, ["a"], fresh(), [b"1"])) == Effects("r")
 
 
 def test_adopt_newer_document_is_in_force_and_the_same_again_is_granted(node, call, document):
     newer = document.begin_join(Node("n2", "http://127.0.0.1:9001")).finish_join()
     for _ in range(2):
-        assert ask(call, Request("adopt", document=newer.to_json())) == Reply(count=0)
+        assert ask(call, Adopt(newer.to_json())) == Held(0)
     assert node.view.document == newer
     assert call("GET", "/v1/ring").json()["epoch"] == 9
 
 
 def test_adopt_older_document_is_refused_with_the_one_in_force(node, call, document):
     older = Document(CLUSTER, 6, document.members, document.vnodes)
-    assert ask(call, Request("adopt", document=older.to_json())) == Reply(refused="stale", document=document.to_json())
+    assert ask(call, Adopt(older.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
     assert node.view.document == document
 
 
 def test_adopt_other_document_of_the_same_epoch_is_refused(node, call, document):
     other = Document(CLUSTER, 7, (*document.members, Node("n2", "http://127.0.0.1:9001")), document.vnodes)
-    assert ask(call, Request("adopt", document=other.to_json())) == Reply(refused="stale", document=document.to_json())
+    assert ask(call, Adopt(other.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
     assert node.view.document == document
 
 
 def test_adopt_document_on_an_empty_disk_is_refused_until_the_proxy_lets_the_node_in(build_node, document, tmp_path):
     node = build_node(engine=LmdbEngine(tmp_path / "n1", "n1", tokens))
     for _ in range(2):
-        assert ask(node.client, Request("adopt", document=document.to_json())) == Reply(refused="stale")
-        assert ask(node.client, Request("get", CLUSTER, 7, ["a"])) == Reply(refused="stale")
+        assert ask(node.client, Adopt(document.to_json())) == Refused(NodeRefusal.STALE)
+        assert ask(node.client, Get(CLUSTER, 7, ["a"])) == Refused(NodeRefusal.STALE)
     assert (node.view.document, node.engine.cluster) == (None, None)
     assert node.service.adopt(document)  # what the proxy has answered to the node's own call
     newer = Document(CLUSTER, 8, document.members, document.vnodes)
-    assert ask(node.client, Request("adopt", document=newer.to_json())) == Reply(count=0)
+    assert ask(node.client, Adopt(newer.to_json())) == Held(0)
 
 
 @pytest.mark.parametrize("invited", ["n1", "n2"])
@@ -821,10 +888,10 @@ def test_adopt_document_on_an_empty_disk_is_granted_to_who_was_seen_joining(buil
     node = build_node(engine=LmdbEngine(tmp_path / "n1", "n1", tokens))
     members = (Node("n0", "http://127.0.0.1:8999"), Node("n2", "http://127.0.0.1:9002"))
     changing = Document(CLUSTER, 7, members[:1], 64).begin_join(Node(invited, "http://127.0.0.1:9000"))
-    assert ask(node.client, Request("adopt", document=changing.to_json())).refused == "stale"
+    assert ask(node.client, Adopt(changing.to_json())).reason is NodeRefusal.STALE
     after = Document(CLUSTER, 9, (members[0], Node("n1", "http://127.0.0.1:9000")), 64)
-    granted = ask(node.client, Request("adopt", document=after.to_json()))
-    assert granted == (Reply(count=0) if invited == "n1" else Reply(refused="stale"))
+    granted = ask(node.client, Adopt(after.to_json()))
+    assert granted == (Held(0) if invited == "n1" else Refused(NodeRefusal.STALE))
     assert node.view.document == (after if invited == "n1" else None)
 
 
@@ -832,26 +899,26 @@ def test_adopt_document_on_an_empty_disk_is_granted_to_who_was_seen_joining(buil
 def test_adopt_document_without_this_node_is_refused(node, call, document, joining):
     stranger = Node("n2", "http://127.0.0.1:9001")
     without = Document(CLUSTER, 8, (stranger,), document.vnodes, document.members[0] if joining else None)
-    assert ask(call, Request("adopt", document=without.to_json())) == Reply(refused="stale", document=document.to_json())
+    assert ask(call, Adopt(without.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
     assert node.view.document == document
 
 
 def test_adopt_document_of_a_foreign_cluster_is_taken_only_while_there_is_neither_record_nor_tombstone(node, call, document):
     foreign = Document("f" * 32, 1, document.members, document.vnodes)
     node.put({"a": b"0"})
-    assert ask(call, Request("adopt", document=foreign.to_json())) == Reply(refused="stale", document=document.to_json())
+    assert ask(call, Adopt(foreign.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
     assert node.view.document == document
     assert node.service.held_cluster() == CLUSTER
 
     node.put({"a": None})
-    assert ask(call, Request("adopt", document=foreign.to_json())) == Reply(refused="stale", document=document.to_json())
+    assert ask(call, Adopt(foreign.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
     assert node.service.held_cluster() == CLUSTER
 
     assert node.engine.reclaim(node.wall() + TTL + 1, TTL, 10) == 1
     assert node.service.held_cluster() is None
-    assert ask(call, Request("adopt", document=foreign.to_json())) == Reply(count=0)
+    assert ask(call, Adopt(foreign.to_json())) == Held(0)
     assert node.view.document == foreign
-    assert ask(call, Request("set", CLUSTER, 7, ["a"], [b"1"])).refused == "stale"
+    assert ask(call, Set(CLUSTER, 7, ["a"], fresh(), [b"1"])).reason is NodeRefusal.STALE
 
 
 @pytest.mark.parametrize(
@@ -870,20 +937,20 @@ def test_adopt_document_of_a_foreign_cluster_is_taken_only_while_there_is_neithe
 )
 def test_adopt_malformed_document_is_refused_and_changes_nothing(node, call, document, change):
     newer = document.to_json() | {"epoch": 8} | change
-    assert ask(call, Request("adopt", document=newer)).refused.startswith("bad document: ")
+    assert ask(call, Adopt(newer)).reason is NodeRefusal.BAD_DOCUMENT
     assert node.view.document == document
 
 
 def test_adopt_document_with_a_ring_too_large_to_build_is_refused(node, document):
     newer = document.to_json() | {"epoch": 8, "vnodes": 1 << 40}
-    assert answered(node, write_request(Request("adopt", document=newer))).refused
+    assert refused(node, Adopt(newer).write()).reason is NodeRefusal.BAD_DOCUMENT
     assert node.view.document == document
 
 
 def test_adopt_document_with_a_weight_beyond_a_double_is_refused(node, document):
     newer = document.to_json() | {"epoch": 8, "members": [{"id": "n1", "url": "http://127.0.0.1:9000", "weight": 10**400}]}
     frame = b'{"op":"adopt","document":%b}\n' % ujson.dumps(newer).encode()
-    assert answered(node, frame).refused
+    assert refused(node, frame).reason is NodeRefusal.BAD_DOCUMENT
     assert node.view.document == document
 
 
@@ -891,7 +958,7 @@ def test_set_frame_with_a_lone_surrogate_is_refused_and_applies_nothing(node):
     version = str(fresh()).encode()
     frame = b'{"op":"set","cluster":"%b","epoch":7,"version":"%b","keys":["a","\\ud800"],"sizes":[1,1]}\n12'
     frame %= (CLUSTER.encode(), version)
-    assert answered(node, frame).refused
+    assert refused(node, frame).reason is NodeRefusal.BAD_FRAME
     assert node.engine.live == 0
 
 
@@ -901,15 +968,15 @@ def test_answer_mutated_frames_does_not_raise_and_what_is_no_request_changes_not
     house.service.adopt(document)
     newer = document.begin_join(Node("n2", "http://127.0.0.1:9001"))
     frames = [
-        write_request(request)
+        request.write()
         for request in (
-            Request("status"),
-            Request("get", CLUSTER, 7, ["a", "b"]),
-            Request("set", CLUSTER, 7, ["a", "b"], [b"1", b'"x"'], version=fresh()),
-            Request("set", CLUSTER, 7, ["a"], [b"1"], version=fresh(), expires=[wall_ms() + 60_000]),
-            Request("delete", CLUSTER, 7, ["a"], version=fresh()),
-            Request("keys", CLUSTER, 7, prefix="a", limit=10),
-            Request("adopt", document=newer.to_json()),
+            Status(),
+            Get(CLUSTER, 7, ["a", "b"]),
+            Set(CLUSTER, 7, ["a", "b"], fresh(), [b"1", b'"x"']),
+            Set(CLUSTER, 7, ["a"], fresh(), [b"1"], [wall_ms() + 60_000]),
+            Delete(CLUSTER, 7, ["a"], fresh()),
+            ListKeys(CLUSTER, 7, "a", "", 10),
+            Adopt(newer.to_json()),
         )
     ]
     refused = 0
@@ -923,7 +990,7 @@ def test_answer_mutated_frames_does_not_raise_and_what_is_no_request_changes_not
             read_request(bytes(frame))
         except BadFrame:
             refused += 1
-            assert read_reply(reply).refused.startswith("bad frame: "), frame
+            assert refusal(reply).reason is NodeRefusal.BAD_FRAME, frame
             assert (house.view.document, house.engine.live, house.engine.size) == before, frame
     assert refused > 2_000
     assert house.engine.check() == []

@@ -9,9 +9,10 @@ import pytest
 
 from gkv.engine import LmdbEngine, MemoryEngine
 from gkv.errors import EngineFull
-from gkv.model import Version, Write
+from gkv.model import NodeRefusal, Op, Version, Write
 from gkv.ring import tokens
-from gkv.wire.frames import Reply, Request, read_reply, write_request
+from gkv.wire.ops import Delete, Effects, Get, Refused, Set, Values, key_request
+from tests.frames import answer_to
 
 JSON = {"Accept": "application/json"}
 CLUSTER = "0123456789abcdef" * 2
@@ -48,8 +49,8 @@ def delete(house, *keys):
 
 def send(house, request):
     """Return the reply to one frame."""
-    [frame] = house.service.answer([write_request(request)])
-    return read_reply(frame, request.keys if request.op == "get" else None)
+    [frame] = house.service.answer([request.write()])
+    return answer_to(request, frame)
 
 
 def other(house):
@@ -152,7 +153,7 @@ def test_version_given_by_a_client_is_an_unknown_member(house):
 
 def test_version_goes_on_after_what_another_coordinator_wrote(house):
     ahead = Version((house.wall() + 400) << 16, 7)
-    assert send(house, Request("set", CLUSTER, 7, ["a"], [b"1"], version=ahead)) == Reply(count=1)
+    assert send(house, Set(CLUSTER, 7, ["a"], ahead, [b"1"])) == Effects("c")
     assert Version.parse(put(house, {"key": "a", "value": 2})["version"]) > ahead
     assert get(house, "a") == {"a": 2}
 
@@ -164,9 +165,9 @@ def test_deleted_key_does_not_come_back_with_an_older_write(house):
     put(house, {"key": "a", "value": "first"})
     older = other(house)
     assert delete(house, "a") == 1
-    for _ in range(2):  # as a retry would
-        reply = send(house, Request("set", CLUSTER, 7, ["a", "b"], [b'"late"', b'"late"'], version=older))
-        assert reply.count == 2
+    for effects in ("uc", "uu"):  # as a retry would
+        reply = send(house, Set(CLUSTER, 7, ["a", "b"], older, [b'"late"', b'"late"']))
+        assert reply.letters == effects
         assert reply.beaten > older.stamp
     assert get(house, "a", "b") == {"b": "late"}
     put(house, {"key": "a", "value": "again"})
@@ -177,15 +178,15 @@ def test_expired_key_does_not_come_back_with_an_older_write(house):
     older = other(house)
     put(house, {"key": "a", "value": "first", "ttl": 60})
     house.wall.ahead = 61_000
-    assert send(house, Request("set", CLUSTER, 7, ["a"], [b'"late"'], version=older)).beaten > older.stamp
+    assert send(house, Set(CLUSTER, 7, ["a"], older, [b'"late"'])).beaten > older.stamp
     assert get(house, "a") == {}
 
 
 def test_older_delete_deletes_nothing(house):
     older = other(house)
     put(house, {"key": "a", "value": 1})
-    reply = send(house, Request("delete", CLUSTER, 7, ["a"], version=older))
-    assert (reply.count, reply.beaten > older.stamp) == (0, True)
+    reply = send(house, Delete(CLUSTER, 7, ["a"], older))
+    assert (reply.letters, reply.beaten > older.stamp) == ("u", True)
     assert get(house, "a") == {"a": 1}
 
 
@@ -193,21 +194,21 @@ def test_older_write_of_the_same_coordinator_changes_nothing_and_is_not_beaten(h
     """Its version was given before the one that stands, so the two were under way together: there is nothing to catch up."""
     older = house.clock.now()
     put(house, {"key": "a", "value": 1})
-    assert send(house, Request("set", CLUSTER, 7, ["a", "b"], [b"0", b"0"], version=older)) == Reply(count=2)
+    assert send(house, Set(CLUSTER, 7, ["a", "b"], older, [b"0", b"0"])) == Effects("uc")
     assert get(house, "a", "b") == {"a": 1, "b": 0}
 
 
 def test_write_repeated_with_its_version_changes_nothing_and_is_granted(house):
     version = house.clock.now()
-    for _ in range(3):
-        assert send(house, Request("set", CLUSTER, 7, ["a"], [b"1"], version=version)) == Reply(count=1)
-    assert send(house, Request("get", CLUSTER, 7, ["a"])) == Reply(values=[b"1"])
+    for effect in "cuu":
+        assert send(house, Set(CLUSTER, 7, ["a"], version, [b"1"])) == Effects(effect)
+    assert send(house, Get(CLUSTER, 7, ["a"])) == Values([b"1"])
 
 
 def test_delete_of_what_was_never_there_leaves_a_tombstone_that_an_older_write_meets(house):
     older = other(house)
     assert delete(house, "a") == 0
-    assert send(house, Request("set", CLUSTER, 7, ["a"], [b"1"], version=older)).beaten > older.stamp
+    assert send(house, Set(CLUSTER, 7, ["a"], older, [b"1"])).beaten > older.stamp
     assert get(house, "a") == {}
 
 
@@ -216,7 +217,7 @@ def test_frame_with_a_version_from_the_future_is_refused_and_moves_no_clock(hous
     values = [b"1"] if op == "set" else []
     house.wall.ahead = 1_800_000_000_000 - house.wall()
     far = Version((house.wall() + 60_000) << 16, 7)
-    assert send(house, Request(op, CLUSTER, 7, ["a"], values, version=far)) == Reply(refused="ahead")
+    assert send(house, key_request(Op(op)).of_part(CLUSTER, 7, ["a"], far, values, ())) == Refused(NodeRefusal.AHEAD)
     assert (house.engine.live, house.engine.tombstones) == (0, 0)
     assert house.clock.now() < far
 
@@ -226,8 +227,8 @@ def test_frame_with_a_version_older_than_half_of_what_tombstones_live_is_refused
     values = [b"1"] if op == "set" else []
     for age, refused in ((TTL // 2 + 60_000, True), (TTL // 2 - 60_000, False)):
         old = Version((house.wall() - age) << 16, 7)
-        reply = send(house, Request(op, CLUSTER, 7, ["a"], values, version=old))
-        assert (reply.refused == "the version is older than tombstones are kept") == refused
+        reply = send(house, key_request(Op(op)).of_part(CLUSTER, 7, ["a"], old, values, ()))
+        assert (reply == Refused(NodeRefusal.TOO_OLD)) == refused
         assert (house.engine.live + house.engine.tombstones == 0) == refused
 
 

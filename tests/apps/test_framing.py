@@ -262,7 +262,7 @@ def test_cut_bytes_do_arrive_in_two_pieces(serve: Any) -> None:
     for cut in range(1, len(lines())):
         client.send(lines()[:cut])
         gevent.idle()
-        assert len(connection._buffer) == cut
+        assert len(connection._link.buffer) == cut
         client.send(lines()[cut:])
         client.good()
 
@@ -334,7 +334,7 @@ def test_pipelined_requests_wait_outside_while_answers_are_not_taken(pause: floa
     largest = 0
     for i in range(1_000):
         for connection in running.server.connections:
-            largest = max(largest, len(connection._buffer))
+            largest = max(largest, len(connection._link.buffer))
         assert client.good().body[:5] == (b"/%d" % i + b"x" * 5)[:5]
         if pause:
             gevent.sleep(pause)

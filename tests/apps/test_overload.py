@@ -14,7 +14,7 @@ from gevent.event import Event
 from gkv.api.access import Role
 from gkv.api.http import Request, Response, Routes, render_unread
 from gkv.api.operation import Unlisted
-from gkv.net.admission import MEMBERS, OPERATORS, Admission
+from gkv.net.admission import BACKGROUND, MEMBERS, OPERATORS, REPLICA, Admission
 from gkv.net.server import Server, ServerLimits, listen
 from tests.apps.connection import Answer, Client
 
@@ -36,6 +36,9 @@ class Busy:
 
     def __init__(self, max_inflight: int = 2, **limits: Any) -> None:
         self.go_on = Event()
+        self.sized = 0
+        self.takes = 0.0
+        """Seconds for each request to /size."""
         routes = Routes()
         routes.add("GET", "/wait", self._wait, doc=Unlisted("a test's"), role=Role.OPEN)
         routes.add("GET", "/frames", self._wait, doc=Unlisted("a test's"), role=Role.OPEN, lane=MEMBERS)
@@ -46,12 +49,14 @@ class Busy:
             doc=Unlisted("a test's"),
             role=Role.OPEN,
         )
+        for lane in (REPLICA, BACKGROUND):
+            routes.add("GET", f"/{lane}", self._wait, doc=Unlisted("a test's"), role=Role.OPEN, lane=lane)
         routes.add("GET", "/livez", lambda _: Response(b"ok"), doc=Unlisted("a test's"), role=Role.OPEN, lane=OPERATORS)
         routes.add("GET", "/large", lambda _: Response(bytes(MAX_BODY)), doc=Unlisted("a test's"), role=Role.OPEN)
         routes.add(
             "POST",
             "/size",
-            lambda request: Response(b"%d" % len(request.body(MAX_BODY))),
+            self._size,
             doc=Unlisted("a test's"),
             role=Role.OPEN,
         )
@@ -63,6 +68,13 @@ class Busy:
         self.server.start()
         self.clients: list[Client] = []
 
+    def _size(self, request: Request) -> Response:
+        until = monotonic() + self.takes
+        while monotonic() < until:
+            pass  # work that does not wait
+        self.sized += 1
+        return Response(b"%d" % len(request.body(MAX_BODY)))
+
     def _wait(self, _request: Request) -> Response:
         assert self.go_on.wait(10)
         return Response(b"done")
@@ -73,7 +85,7 @@ class Busy:
         return self.clients[-1]
 
     def in_work(self, count: int, lane: str = "clients") -> None:
-        until(lambda: self.admission.lanes[lane].inflight == count)
+        until(lambda: self.admission.gates[lane].inflight == count)
 
     def buffered(self, size: int) -> None:
         until(lambda: self.admission.clients.budget.used == size)
@@ -207,15 +219,57 @@ def test_operators_are_never_refused_and_members_not_because_of_clients(start: A
     assert all(member.good().body == b"done" for member in members)
 
 
-def test_requests_that_lie_ready_at_once_count_together_even_if_none_waits(start: Any) -> None:
-    """Or the last of 2,000 would be answered when all the others have been served."""
+def test_requests_that_are_answered_without_waiting_are_never_in_work_together(start: Any) -> None:
+    """However many of them lie ready at once: to refuse some would cost nearly as much as to answer them."""
     busy = start()
     clients = [busy.client(LIVE) for _ in range(10)]
     assert all(client.good() for client in clients)
     for client in clients:
         client.send(post(1) + b"x")  # the server does not run in between
-    answers = [client.read() for client in clients]
-    assert sorted(answer.status for answer in answers if answer) == [200] * 2 + [503] * 8
+    assert all(client.good().body == b"1" for client in clients)
+    assert busy.admission.refused()["inflight"] == 0
+
+
+def test_client_whose_requests_lie_ready_gives_way_after_a_few_of_them_and_is_refused_none(start: Any) -> None:
+    busy = start()
+    eager, other = busy.client(LIVE), busy.client(LIVE)
+    assert eager.good()
+    assert other.good()
+    eager.send((post(1) + b"x") * 1_000)
+    other.send(LIVE)  # the server does not run in between
+    assert other.good().body == b"ok"
+    assert 0 < busy.sized < 50
+    assert all(eager.good().body == b"1" for _ in range(1_000))
+    assert busy.admission.refused()["inflight"] == 0
+
+
+def test_turn_that_has_lasted_long_ends_with_the_request_that_is_in_work(start: Any) -> None:
+    busy = start()
+    eager, other = busy.client(LIVE), busy.client(LIVE)
+    assert eager.good()
+    assert other.good()
+    busy.takes = 0.01
+    eager.send((post(1) + b"x") * 8)
+    other.send(LIVE)  # the server does not run in between
+    assert other.good().body == b"ok"
+    assert busy.sized == 1
+    assert all(eager.good().body == b"1" for _ in range(8))
+
+
+@pytest.mark.parametrize("lane", [REPLICA, BACKGROUND])
+def test_lanes_of_members_are_full_each_for_itself(start: Any, lane: str) -> None:
+    busy = start(4)
+    copy = b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % lane.encode()
+    limit = int(busy.admission.gates[lane].limit)
+    held = [busy.client(copy) for _ in range(limit)]
+    busy.in_work(limit, lane)
+    overloaded(busy.client(copy).read())
+    others = [busy.client(FRAMES), busy.client(WAIT)]
+    busy.in_work(1, "members")
+    busy.in_work(1, "clients")
+    assert busy.client(LIVE).good().body == b"ok"
+    busy.go_on.set()
+    assert all(client.good().body == b"done" for client in held + others)
 
 
 # -- memory

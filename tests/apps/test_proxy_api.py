@@ -22,7 +22,7 @@ from gkv.node.service import Service
 from gkv.proxy.app import build_app
 from gkv.ring import tokens
 from gkv.ring.ring import MAX_VNODES
-from gkv.wire.frames import read_request
+from gkv.wire.ops import read_request
 from tests.apps.conftest import TTL, InProcess
 
 CLUSTER = "0123456789abcdef" * 2
@@ -91,7 +91,7 @@ class Cluster:
             Coordinator(view, self.peers, Clock(None), DEADLINE),
             max_body=1 << 20,
             info=lambda: {"role": "proxy"},
-            checks=lambda: [("serving", True), ("members", view.ring is not None)],
+            checks=lambda: [("serving", True), ("members", view.placement is not None)],
         )
         self.app = build_app(data, self.authority)
         self.client = self._wsgi(self.app)
@@ -338,6 +338,42 @@ def test_join_with_a_wrong_member_is_answered_422_with_its_pointer(cluster, chan
     cluster.settled_at(1)
 
 
+def heavy(cluster):
+    """Have a cluster whose first member is of a weight that none may join with any more."""
+    heavy = Node(A.id, A.url, 1_000.0)
+    cluster.write(Document(CLUSTER, 5, (heavy, B), 400))
+    cluster.open()
+    for node in (heavy, B, C):
+        cluster.start(node)
+    return heavy
+
+
+@pytest.mark.parametrize("weight", [1e-9, 0.03, 656, 1_000])
+def test_join_with_a_weight_of_too_few_or_too_many_tokens_is_refused_with_advice(cluster, weight):
+    members = heavy(cluster), B
+    for node in (C, B):  # whether it is new or a member that changes
+        found = problem(cluster.join(node, weight=weight), 422, "invalid-member")
+        assert found["retryable"] is False
+        assert [error["pointer"] for error in found["errors"]] == ["/weight"]
+        assert "take a weight of 0.04 to 655.36" in found["detail"]
+    cluster.settled_at(5, *members)
+
+
+@pytest.mark.parametrize("weight", [0.04, 655.36])
+def test_join_with_the_least_or_the_greatest_weight_is_granted(cluster, weight):
+    members = heavy(cluster), B
+    assert cluster.join(C, weight=weight).status == 200
+    cluster.settled_at(7, *members, Node(C.id, C.url, weight))
+
+
+def test_member_of_a_weight_that_none_may_join_with_any_more_stays_one(cluster):
+    members = heavy(cluster), B
+    assert cluster.join(members[0]).status == 200
+    cluster.settled_at(5, *members)
+    cluster.open()
+    cluster.settled_at(5, *members)
+
+
 @pytest.mark.parametrize(
     "body", [b"[]", b"null", b'"n0"', b"1", b"{}", b'{"id":"n0"}', b'{"id":"n0","url":"http://127.0.0.1:9000","x":1}']
 )
@@ -398,7 +434,7 @@ def test_wrong_method_is_answered_405_with_allow(cluster, method, path, allowed)
 
 
 def test_frames_are_not_answered_by_a_proxy(cluster):
-    problem(cluster.client("POST", "/internal/frames", b"x", {"Gkv-Frames": "1"}), 404, "not-found")
+    problem(cluster.client("POST", "/internal/frames", b"gkv/1 1\nx"), 404, "not-found")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.2", "10.0.0.5", "", "::1"])
@@ -501,7 +537,7 @@ def test_join_whose_newcomer_dies_before_it_hears_of_it_does_not_hang_the_others
     pair.peers.before_adopt = [lambda _: None, lambda _: pair.stop(C)]
     assert pair.join(C).status == 200
     pair.settled_at(7, A, B, C)
-    mine = next(key for key in (f"k{i}" for i in range(99)) if pair.authority._view.ring.owner(key) == A)
+    mine = next(key for key in (f"k{i}" for i in range(99)) if pair.authority._view.placement.primary(key) == A)
     assert pair.client("POST", "/set", json.dumps([{"key": mine, "value": 1}]).encode()).status == 200
 
 
@@ -577,7 +613,7 @@ def test_join_while_another_takes_too_long_is_answered_409_and_retryable(cluster
 def test_write_that_meets_a_join_waits_for_it_and_lands_at_the_new_owner(pair):
     after = View()
     after.adopt(Document(CLUSTER, 1, (A, B, C), VNODES))
-    moving = next(key for key in (f"k{i}" for i in range(999)) if after.ring.owner(key) == C)
+    moving = next(key for key in (f"k{i}" for i in range(999)) if after.placement.primary(key) == C)
     writes = []
 
     def write(_document):

@@ -18,8 +18,8 @@ from typing import Any, Self
 import pytest
 
 from gkv.coordinator.clock import wall_ms
-from gkv.model import Version
-from gkv.wire.frames import Reply, Request, read_reply, read_request, write_reply, write_request
+from gkv.model import NodeRefusal, Op, Version
+from gkv.wire.ops import Effects, Held, Refused, Set, read_answer, read_request
 from tests.cluster.conftest import DEADLINE, Answer, Program, System, free_ports, wait_for
 
 TOKENS = {role: f"{role}-{role}-0123456789" for role in ("reader", "client", "admin", "peer")}
@@ -377,18 +377,17 @@ def document(guarded: Guarded) -> dict[str, Any]:
     return found
 
 
-def tell(guarded: Guarded, frame: bytes) -> Reply:
-    """Have the node answer a frame."""
-    lengths = f"Gkv-Frames: {len(frame)}".encode()
-    answer = ask(guarded.node.port, "POST", FRAMES, bearer(TOKENS["peer"]), lengths, body=frame)
+def tell(guarded: Guarded, frame: bytes) -> Effects | Refused:
+    """Have the node answer a frame that writes one key."""
+    answer = ask(guarded.node.port, "POST", FRAMES, bearer(TOKENS["peer"]), body=b"gkv/1 %d\n%b" % (len(frame), frame))
     assert answer.status == 200
-    return read_reply(answer.body)
+    return read_answer(answer.body.partition(b"\n")[2], Effects, 1)
 
 
 def write(guarded: Guarded, version: Version, key: str = "inside", **changes: Any) -> bytes:
     known = document(guarded)
     about = {"cluster": known["cluster"], "epoch": known["epoch"]} | changes
-    return write_request(Request("set", keys=[key], values=[b"2"], version=version, **about))
+    return Set(keys=[key], values=[b"2"], version=version, **about).write()
 
 
 def now(seconds: float = 0) -> Version:
@@ -398,14 +397,17 @@ def now(seconds: float = 0) -> Version:
 def test_write_of_another_time_cluster_or_epoch_is_refused_and_changes_nothing(guarded: Guarded) -> None:
     epoch = document(guarded)["epoch"]
     year_2100 = Version(4_102_444_800_000 << 16, 7)
-    assert tell(guarded, write(guarded, year_2100)).refused == "ahead"
-    assert "older than tombstones" in tell(guarded, write(guarded, Version(1 << 16, 7))).refused
+    assert tell(guarded, write(guarded, year_2100)) == Refused(NodeRefusal.AHEAD)
+    assert tell(guarded, write(guarded, Version(1 << 16, 7))) == Refused(NodeRefusal.TOO_OLD)
     for text in (b"-" + str(now()).encode()[1:], b"-1", b"", b"zz"):
         frame = write(guarded, now())
-        assert tell(guarded, re.sub(rb'"version":"[^"]*"', b'"version":"%b"' % text, frame)).refused.startswith("bad frame")
+        refused = tell(guarded, re.sub(rb'"version":"[^"]*"', b'"version":"%b"' % text, frame))
+        assert isinstance(refused, Refused)
+        assert refused.reason is NodeRefusal.BAD_FRAME
     for changes in ({"cluster": "0" * 32}, {"epoch": epoch - 1}, {"epoch": epoch + 1}, {"epoch": -1}):
         reply = tell(guarded, write(guarded, now(), **changes))
-        assert reply.refused == "stale"
+        assert isinstance(reply, Refused)
+        assert reply.reason is NodeRefusal.STALE
         assert reply.document
         assert reply.document["epoch"] == epoch
     assert ask(guarded.node.port, "GET", "/v1/kv/inside", bearer(TOKENS["reader"])).status == 404
@@ -416,10 +418,10 @@ def test_write_of_another_time_cluster_or_epoch_is_refused_and_changes_nothing(g
 
 def test_write_that_comes_again_is_answered_alike_and_goes_before_nothing_newer(guarded: Guarded) -> None:
     frame = write(guarded, now(), "again")
-    assert [tell(guarded, frame).count for _ in range(3)] == [1, 1, 1]
+    assert [tell(guarded, frame) for _ in range(3)] == [Effects("c"), Effects("u"), Effects("u")]
     assert ask(guarded.node.port, "GET", "/v1/kv/again", bearer(TOKENS["reader"])).body == b"2"
     assert ask(guarded.node.port, "PUT", "/v1/kv/again", bearer(GOOD), JSON, body=b"3").status == 204
-    assert tell(guarded, frame).refused == ""
+    assert isinstance(tell(guarded, frame), Effects)
     assert ask(guarded.node.port, "GET", "/v1/kv/again", bearer(TOKENS["reader"])).body == b"3"
 
 
@@ -495,15 +497,17 @@ class Rogue:
                     assert line.startswith(b"POST /internal/frames ")
                     headers = dict(header.split(b": ", 1) for header in iter(lambda: stream.readline().strip(), b""))
                     self.proofs.add(headers[b"Authorization"])
-                    frames = [stream.read(int(size)) for size in headers[b"Gkv-Frames"].split(b",")]
-                    if any(read_request(frame).op not in ("status", "adopt") for frame in frames) and self.misbehave:
+                    preface = stream.readline()
+                    assert int(headers[b"Content-Length"]) > len(preface)
+                    frames = [stream.read(int(size)) for size in preface.split()[1].split(b",")]
+                    if any(read_request(frame).op not in (Op.STATUS, Op.ADOPT) for frame in frames) and self.misbehave:
                         self.times += 1
                         self.sent += self.misbehave(connection)
                         return
-                    replies = [write_reply(Reply(count=0)) for _ in frames]
+                    replies = [Held(0).write() for _ in frames]
                     lengths = ",".join(str(len(reply)) for reply in replies).encode()
-                    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nGkv-Frames: %b\r\n\r\n"
-                    connection.sendall(head % (sum(map(len, replies)), lengths) + b"".join(replies))
+                    body = b"gkv/1 %b\n%b" % (lengths, b"".join(replies))
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             except OSError:
                 return
 
@@ -531,10 +535,10 @@ def pour(head: bytes, piece: bytes, most: int) -> Callable[[socket.socket], int]
 GIGABYTE = 1 << 30
 MISBEHAVIOUR = {
     "1 GB": pour(
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nGkv-Frames: %d\r\n\r\n" % (GIGABYTE, GIGABYTE), b"x" * 65_536, GIGABYTE
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\ngkv/1 %d\n" % (GIGABYTE + 17, GIGABYTE), b"x" * 65_536, GIGABYTE
     ),
     "endless chunks": pour(
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nGkv-Frames: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"10000\r\n" + b"x" * 65_536 + b"\r\n",
         GIGABYTE,
     ),
@@ -562,7 +566,7 @@ def test_member_that_answers_as_none_should_counts_as_failed(system: System, lis
         assert joined.status == 200
         before = resident(proxy)
         location = f"Location: http://127.0.0.1:{listener.getsockname()[1]}{FRAMES}".encode()
-        redirect = pour(b"HTTP/1.1 302 Found\r\n%b\r\nContent-Length: 0\r\nGkv-Frames: 0\r\n\r\n" % location, b"", 0)
+        redirect = pour(b"HTTP/1.1 302 Found\r\n%b\r\nContent-Length: 0\r\n\r\n" % location, b"", 0)
         for name, misbehave in MISBEHAVIOUR.items():
             rogue.misbehave = redirect if name == "redirect" else misbehave
             for method, path, body in (("POST", "/get", b'[{"key":"a"}]'), ("POST", "/set", b'[{"key":"a","value":1}]')):

@@ -16,7 +16,17 @@ PLAIN_KEYS = [
 UNICODE_KEYS = [
     f'"{key}"'.encode() for key in ("é", "€", "😀", "ключ", "e\u0301", "キー12345", "\ufeff", "\u2028", "aé", "abcdefg€")
 ]
-ESCAPED_KEYS = [rb'"\n"', rb'"\u0061"', rb'"\u00e9"', rb'"\ud83d\ude00"', rb'"a\"b"', rb'"\\"', rb'"\/"']
+ESCAPED_KEYS = [
+    rb'"\u0001\b\f\u001F\u007f"',
+    rb'"\uD83D\uDE00\u20ac\/"',
+    rb'"\n"',
+    rb'"\u0061"',
+    rb'"\u00e9"',
+    rb'"\ud83d\ude00"',
+    rb'"a\"b"',
+    rb'"\\"',
+    rb'"\/"',
+]
 WRONG_KEYS = [b'""', b"1", b"null", b'["a"]', b"{}", b"true", b'"' + b"x" * 481 + b'"', rb'"\ud800"', rb'"a\u0000b"']
 
 STRINGS = [
@@ -80,9 +90,10 @@ WRONG_NUMBERS = [
 LITERALS = [b"true", b"false", b"null"]
 WRONG_LITERALS = [b"True", b"nul", b"truex", b"undefined", b"nulll"]
 NAMES = [b'"a"', b'"b"', b'"c"', b'"d"', b'"key"', b'"value"', b'""', '"é"'.encode(), b'"a longer name"', b'"ab"']
+ESCAPED_NAMES = [rb'"\u0061"', rb'"\u0062 "', rb'"\u00e9"', rb'"\n"', rb'"\ud83d\ude00"', rb'"a\u0062"']
 ODD_NAMES = [rb'"\u0061"', b"a", b"1", rb'"\ud800"', b'"\n"']
 UNKNOWN_NAMES = [b'"ttl"', b'"tll"', b'"Key"', b'"valeu"', b'"ke"', b'"keys"', b'""', rb'"\u006bey"', b'"value "']
-TTLS = [b"1", b"60", b"0.5", b"1e-9", b"1.5e3", b"3162240000"]
+TTLS = [b"1", b"60", b"0.5", b"1e-9", b"1.5e3", b"3162240000", b"999999999.9", b"1000000000", b"0." + b"0" * 40 + b"1", b"1E0"]
 WRONG_TTLS = [b"0", b"-1", b"-0.0", b"true", b"null", b'"1"', b"[]", b"{}", b"1e10", b"1e400", b"NaN", b"01"]
 SPACES = [b" ", b"\n", b"\t", b"\r", b"  ", b"\r\n", b" \n\t\r "]
 WRONG_SPACES = [b"\f", b"\v", b"\x00", b"\xc2\xa0", b"\xef\xbb\xbf", b"//\n", b"/**/"]
@@ -226,11 +237,12 @@ class Bodies:
     def _item(self, with_values: bool) -> bytes:
         if self._fault():
             return self._random.choice([b"{}", b"1", b'"a"', b"null", b"[]", b""])
-        members = [self._member(b'"key"', self._key())]
+        members = [self._member(self._name(b'"key"'), self._key())]
         if with_values:
-            members.append(self._member(b'"value"', self._value(0)))
-            if self._random.random() < 0.02:
-                members.append(self._member(b'"ttl"', self._random.choice(WRONG_TTLS if self._fault() else TTLS)))
+            members.append(self._member(self._name(b'"value"'), self._value(0)))
+            if self._random.random() < 0.2:
+                ttl = self._random.choice(WRONG_TTLS if self._fault() else TTLS)
+                members.append(self._member(self._name(b'"ttl"'), ttl))
             if self._random.random() < 0.3:
                 members.reverse()
         if self._fault():
@@ -241,12 +253,19 @@ class Bodies:
             members.pop(0)
         return self._joined(members, b"{", b"}")
 
+    def _name(self, name: bytes) -> bytes:
+        """Return a name, at times with one of its letters escaped."""
+        if self._random.random() > 0.05:
+            return name
+        at = self._random.randrange(1, len(name) - 1)
+        return name[:at] + b"\\u%04x" % name[at] + name[at + 1 :]
+
     def _key(self) -> bytes:
         rng = self._random
         if self._fault():
             return rng.choice(WRONG_KEYS)
         kind = rng.random()
-        if kind < 0.02:
+        if kind < 0.1:
             return rng.choice(ESCAPED_KEYS)
         if kind < 0.4:
             return b'"%d"' % rng.randrange(1 << rng.randrange(1, 64))
@@ -271,6 +290,8 @@ class Bodies:
         if kind < 10:
             return self._joined([self._value(depth + 1) for _ in range(rng.randrange(4))], b"[", b"]")
         names = rng.sample(NAMES, rng.randrange(4))
+        if names and rng.random() < 0.1:
+            names[-1] = rng.choice(ESCAPED_NAMES)
         if self._fault() and names:
             names.append(names[0])
         if self._fault():

@@ -25,8 +25,15 @@
 enum { RINGS = 5, LEAST_ITEM = 12, PREFIX = 9 };
 
 static struct {
-    unsigned long cases, scans, get, set, items, routed, spliced, right, changed, random, refused;
+    unsigned long cases, scans, get, set, items, routed, spliced, right, changed, random, refused, escaped, ttls;
 } counts;
+
+/* A body, and the texts of its keys that had an escape. */
+typedef struct {
+    const uint8_t *body;
+    size_t size;
+    const uint8_t *texts;
+} source;
 
 /* A buffer of exactly this size. */
 static void *exactly(size_t size)
@@ -90,12 +97,13 @@ static void ask_ring(const gkv_ring *ring, uint64_t token)
 {
     const uint32_t limits[] = {0, 1, 2, ring->nodes, ring->nodes + 1, UINT32_MAX};
 
-    CHECK(gkv_ring_owner(ring, token) < ring->nodes);
+    uint16_t owner = ring->owners[gkv_ring_find(ring, token)];
+    CHECK(owner < ring->nodes);
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         uint32_t limit = limits[i] < ring->nodes ? limits[i] : ring->nodes;
         uint16_t *out = exactly(limit * sizeof *out);
         CHECK(gkv_ring_preference(ring, token, limits[i], out) == limit);
-        CHECK(limit == 0 || out[0] == gkv_ring_owner(ring, token));
+        CHECK(limit == 0 || out[0] == owner);
         free(out);
     }
 }
@@ -112,6 +120,15 @@ static void check_ring(const gkv_ring *ring)
     }
 }
 
+/* The owners' places, every third of them nobody's: as lookups may be given them. */
+static uint16_t *thinned(const gkv_ring *ring)
+{
+    uint16_t *places = exactly(ring->vnodes * sizeof *places);
+    for (uint32_t i = 0; i < ring->vnodes; i++)
+        places[i] = i % 3 == 0 ? GKV_NOBODY : ring->owners[i];
+    return places;
+}
+
 /* Splits a text into as many keys as there are, and into other numbers, which must be refused. */
 static void split(const gkv_ring *ring, const void *text, size_t size)
 {
@@ -119,17 +136,21 @@ static void split(const gkv_ring *ring, const void *text, size_t size)
     uint32_t count = 1;
     for (size_t i = 0; i < size; i++)
         count += keys[i] == 0;
+    uint16_t *some = thinned(ring);
     for (uint32_t asked = count > 1 ? count - 1 : 1; asked <= count + 1; asked++) {
-        uint32_t *out = exactly((2 * (size_t)asked + 3 * (size_t)ring->nodes) * sizeof *out);
-        int32_t found = gkv_ring_split(ring, keys, size, asked, out);
-        CHECK((found > 0) == (asked == count));
-        if (found > 0)
-            CHECK(out[count + 2 * (uint32_t)found - 1] == count);
-        free(out);
+        for (int all = 0; all < 2; all++) {
+            uint32_t *out = exactly((2 * (size_t)asked + 3 * ((size_t)ring->nodes + 1)) * sizeof *out);
+            int32_t found = gkv_ring_split(ring, all ? ring->owners : some, keys, size, asked, out);
+            CHECK((found > 0) == (asked == count));
+            if (found > 0)
+                CHECK(out[count + 2 * (uint32_t)found - 1] == count);
+            free(out);
+        }
         uint8_t *tokens = exactly(8 * (size_t)asked);
         CHECK((gkv_tokens(keys, size, asked, tokens) == 0) == (asked == count));
         free(tokens);
     }
+    free(some);
     free(keys);
 }
 
@@ -224,7 +245,7 @@ static answer other_reply(chance *c, answer from, int any)
     }
 }
 
-static int64_t splice(const uint8_t *body, const gkv_item *items, uint32_t count, const uint32_t *order,
+static int64_t splice(const source *from, const gkv_item *items, uint32_t count, const uint32_t *order,
                       const answer *replies, uint32_t reply_count, size_t room)
 {
     gkv_item *own = copy_of(items, count * sizeof *items);
@@ -238,10 +259,20 @@ static int64_t splice(const uint8_t *body, const gkv_item *items, uint32_t count
         memcpy(frames + at, replies[r].frame, replies[r].size);
         ends[r] = at += replies[r].size;
     }
-    int64_t size = gkv_splice(body, own, count, order, reply_count, frames, ends, out, room);
+    int64_t size = gkv_splice(from->body, from->size, from->texts, own, count, order, reply_count, frames, ends, out, room);
     CHECK(size >= -1 && size <= (int64_t)room);
     if (size >= 0)
         CHECK(memcmp(out, "{\"existedKey\":[", 15) == 0 && out[size - 1] == '}');
+    /* Each answer alone is as right or wrong as all are together. */
+    int all = 1;
+    uint32_t covered = 0;
+    for (uint32_t r = 0; r < reply_count; r++) {
+        uint32_t end = replies[r].end;
+        all &= replies[r].start == covered &&
+               gkv_read_answer(replies[r].frame, replies[r].size, own, order + covered, end - covered);
+        covered = end;
+    }
+    CHECK(size < 0 || all);
     free(frames);
     free(ends);
     free(out);
@@ -250,31 +281,31 @@ static int64_t splice(const uint8_t *body, const gkv_item *items, uint32_t count
     return size;
 }
 
-static void splice_all(const uint8_t *body, size_t body_size, const gkv_item *items, uint32_t count, const uint32_t *order,
+static void splice_all(const source *from, const gkv_item *items, uint32_t count, const uint32_t *order,
                        uint32_t found, chance *c)
 {
     const uint32_t *groups = order + count;
     answer *replies = exactly(found * sizeof *replies);
-    size_t room = 64 + 40 * (size_t)count + body_size; /* as gkv/wire/_native.py has it */
+    size_t room = 64 + 40 * (size_t)count + from->size; /* as gkv/wire/_native.py has it */
 
     for (uint32_t g = 0; g < found; g++) {
         replies[g] = right_reply(c, g == 0 ? 0 : groups[3 * g - 2], groups[3 * g + 1]);
         room += replies[g].size;
     }
-    int64_t size = splice(body, items, count, order, replies, found, room);
+    int64_t size = splice(from, items, count, order, replies, found, room);
     CHECK(size >= 0);
     counts.right++;
-    splice(body, items, count, order, replies, found, (size_t)size);
-    CHECK(splice(body, items, count, order, replies, found, (size_t)size - 1) == -1);
-    splice(body, items, count, order, replies, found, draw(c, (uint32_t)room));
+    splice(from, items, count, order, replies, found, (size_t)size);
+    CHECK(splice(from, items, count, order, replies, found, (size_t)size - 1) == -1);
+    splice(from, items, count, order, replies, found, draw(c, (uint32_t)room));
     if (found > 0)
-        CHECK(splice(body, items, count, order, replies, found - 1, room) == -1);
+        CHECK(splice(from, items, count, order, replies, found - 1, room) == -1);
 
     for (int any = 0; any < 2; any++)
         for (uint32_t g = 0; g < found && g < 3; g++) {
             answer kept = replies[g];
             replies[g] = other_reply(c, kept, any);
-            size = splice(body, items, count, order, replies, found, room + replies[g].size);
+            size = splice(from, items, count, order, replies, found, room + replies[g].size);
             if (size < 0)
                 counts.refused++;
             else if (any)
@@ -289,22 +320,34 @@ static void splice_all(const uint8_t *body, size_t body_size, const gkv_item *it
     free(replies);
 }
 
-static void route_all(const gkv_ring *ring, const uint8_t *body, size_t size, gkv_item *items, uint32_t count, int with_values,
+static void route_all(const gkv_ring *ring, const source *from, gkv_item *items, uint32_t count, int with_values,
                       chance *c)
 {
+    int64_t *expires = NULL;
+    uint16_t *some = draw(c, 8) == 0 ? thinned(ring) : NULL;
+    const uint16_t *places = some != NULL ? some : ring->owners;
     uint8_t *prefix = copy_of("{\"keys\":[", PREFIX);
-    size_t owners = count < ring->nodes ? count : ring->nodes;
-    size_t full = size + 16 * (size_t)count + (PREFIX + 16) * owners; /* as gkv/wire/_native.py has it */
+    size_t owners = count < ring->nodes + 1 ? count : ring->nodes + 1; /* with nobody */
+    if (with_values && draw(c, 2) == 0) {
+        expires = exactly(count * sizeof *expires);
+        for (uint32_t i = 0; i < count; i++)
+            expires[i] = draw(c, 2) == 0 ? INT64_MAX : (int64_t)draw(c, 1 << 24);
+    }
+    /* As gkv/wire/_native.py has it. */
+    size_t full = from->size + (expires != NULL ? 36 : 16) * (size_t)count + (PREFIX + 28) * owners;
     size_t rooms[] = {full, 0, 0, draw(c, (uint32_t)full + 1)};
 
     for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
-        uint32_t *out = exactly((count + 4 * (size_t)ring->nodes) * sizeof *out);
+        uint32_t *out = exactly((count + 4 * ((size_t)ring->nodes + 1)) * sizeof *out);
         uint8_t *frames = exactly(rooms[i]);
-        int32_t found = gkv_route(ring, body, items, count, with_values, prefix, PREFIX, out, frames, rooms[i]);
-        CHECK(found >= 0 || i > 0);
-        if (found > 0) {
+        int32_t found = gkv_route(ring, places, from->body, from->size, from->texts, items, count, with_values, expires, prefix,
+                                  PREFIX, out, frames, rooms[i]);
+        CHECK((found > 0) == (count > 0));
+        uint32_t written = found > 0 ? out[count + 3 * (uint32_t)found - 1] : 0;
+        CHECK(found == 0 || written > 0 || i > 0);
+        if (found > 0)
             CHECK(out[count + 3 * (uint32_t)found - 2] == count);
-            uint32_t written = out[count + 3 * (uint32_t)found - 1];
+        if (written > 0) {
             CHECK(written <= rooms[i]);
             CHECK(memcmp(frames, "{\"keys\":[\"", PREFIX + 1) == 0);
             if (i == 0) {
@@ -313,62 +356,118 @@ static void route_all(const gkv_ring *ring, const uint8_t *body, size_t size, gk
             }
         }
         if (i == 0)
-            splice_all(body, size, items, count, out, (uint32_t)found, c);
+            splice_all(from, items, count, out, (uint32_t)found, c);
         free(frames);
         free(out);
         counts.routed++;
     }
+    free(expires);
+    free(some);
     free(prefix);
 }
 
-static void check_items(const uint8_t *body, size_t size, const gkv_item *items, uint32_t count, int with_values,
-                        const gkv_limits *limits)
+static void check_items(const source *from, const gkv_item *items, uint32_t count, int with_values, const gkv_limits *limits)
 {
-    uint64_t last = 0;
+    const uint8_t *body = from->body;
+    size_t size = from->size;
+    uint64_t last = 0, last_text = size;
+
     for (uint32_t i = 0; i < count; i++) {
         const gkv_item *item = &items[i];
-        CHECK(item->key > last && (uint64_t)item->key + item->key_size < size);
-        CHECK(item->key_size >= 1 && item->key_size <= limits->max_key);
-        CHECK(body[item->key - 1] == '"' && body[item->key + item->key_size] == '"');
+        CHECK(item->key_size >= 1);
         CHECK(with_values ? item->value_size >= 1 && item->value_size <= limits->max_value : item->value_size == 0);
         CHECK((uint64_t)item->value + item->value_size < size);
-        last = with_values && item->value > item->key ? item->value : item->key;
-        uint8_t *key = copy_of(body + item->key, item->key_size);
-        uint64_t hash[2];
-        gkv_murmur3_x64_128(key, item->key_size, 0, hash);
-        CHECK(hash[0] == gkv_token(key, item->key_size));
-        free(key);
+        CHECK((uint64_t)item->ttl + item->ttl_size < size);
+        if (with_values) {
+            CHECK(item->value > last);
+            last = item->value;
+        }
+        counts.ttls += item->ttl_size > 0;
+        if (item->key < size) {
+            CHECK(item->key_size <= limits->max_key);
+            CHECK(body[item->key - 1] == '"' && body[item->key + item->key_size] == '"');
+            uint8_t *key = copy_of(body + item->key, item->key_size);
+            uint64_t hash[2];
+            gkv_murmur3_x64_128(key, item->key_size, 0, hash);
+            CHECK(hash[0] == gkv_token(key, item->key_size) && hash[0] == item->token);
+            free(key);
+        } else { /* they stand one behind the other */
+            CHECK(item->key == last_text + 1);
+            last_text = item->key + item->key_size + 1;
+            CHECK(from->texts[item->key - size - 1] == '"' && from->texts[last_text - size - 1] == '"');
+            counts.escaped++;
+        }
+    }
+}
+
+/* Scans a body in steps of some budget, with room for the texts of keys only when there has to be some; returns what the last
+ * step answered. */
+static int32_t scan(const source *from, int with_values, const gkv_limits *limits, gkv_cursor *reached, gkv_item *items,
+                    uint32_t room, uint8_t **texts, uint32_t budget)
+{
+    uint32_t texts_room = 0;
+    int32_t state;
+
+    *reached = (gkv_cursor){0, 0, 0, 0};
+    *texts = NULL;
+    for (;;) {
+        gkv_cursor before = *reached;
+        state = gkv_scan(from->body, from->size, with_values, limits, reached, items, room, *texts, texts_room, budget);
+        counts.scans++;
+        CHECK(state >= GKV_END && state <= GKV_ROOM);
+        CHECK(reached->at >= before.at && reached->at <= from->size && reached->count >= before.count);
+        CHECK(reached->count <= room && reached->count <= limits->max_items);
+        CHECK(reached->texts >= before.texts && reached->texts <= texts_room);
+        if (state == GKV_MORE) {
+            CHECK(reached->at > before.at);
+        } else if (state == GKV_ROOM) {
+            CHECK(texts_room == 0);
+            texts_room = (uint32_t)from->size - reached->at;
+            *texts = exactly(texts_room);
+        } else {
+            return state;
+        }
     }
 }
 
 static void run_case(const gkv_ring *ring, const uint8_t *body, size_t size, chance *c)
 {
-    static const gkv_limits all_limits[] = {{10000, 480, 1 << 20}, {3, 8, 12}, {0, 0, 0}};
+    static const gkv_limits all_limits[] = {{10000, 480, 1 << 20}, {3, 8, 12}, {0, 0, 0}, {10000, 4000, 1 << 20}};
 
     for (size_t l = 0; l < sizeof all_limits / sizeof *all_limits; l++) {
         gkv_limits *limits = copy_of(&all_limits[l], sizeof *limits);
         size_t room = size / LEAST_ITEM < limits->max_items ? size / LEAST_ITEM + 1 : limits->max_items + 1;
         for (int with_values = 0; with_values < 2; with_values++) {
             gkv_item *items = exactly(room * sizeof *items);
-            int32_t count = gkv_scan(body, size, with_values, limits, items, (uint32_t)room);
-            CHECK(count >= -1 && count <= (int32_t)limits->max_items);
-            counts.scans++;
-            if (count >= 0) {
-                gkv_item *closely = exactly((size_t)count * sizeof *closely);
-                CHECK(gkv_scan(body, size, with_values, limits, closely, (uint32_t)count) == count);
-                free(closely);
-                for (uint32_t less = 1; less <= 2 && less <= (uint32_t)count; less++) {
-                    gkv_item *few = exactly(((size_t)count - less) * sizeof *few);
-                    CHECK(gkv_scan(body, size, with_values, limits, few, (uint32_t)count - less) == -1);
-                    free(few);
-                }
-                check_items(body, size, items, (uint32_t)count, with_values, limits);
+            source from = {body, size, NULL};
+            gkv_cursor reached, again;
+            uint8_t *texts, *other_texts;
+            int32_t state = scan(&from, with_values, limits, &reached, items, (uint32_t)room, &texts, UINT32_MAX);
+            from.texts = texts;
+
+            /* In the smallest steps and with no more room for items than there has to be, all is the same. */
+            gkv_item *closely = exactly((size_t)reached.count * sizeof *closely);
+            int32_t same = scan(&from, with_values, limits, &again, closely, reached.count, &other_texts, 1);
+            CHECK(same == state && memcmp(&again, &reached, sizeof again) == 0);
+            for (uint32_t i = 0; i < reached.count; i++)
+                CHECK(closely[i].token == items[i].token && closely[i].key == items[i].key &&
+                      closely[i].value == items[i].value && closely[i].ttl == items[i].ttl);
+            free(closely);
+            free(other_texts);
+            if (reached.count > 0) {
+                gkv_item *few = exactly(((size_t)reached.count - 1) * sizeof *few);
+                CHECK(scan(&from, with_values, limits, &again, few, reached.count - 1, &other_texts, UINT32_MAX) == GKV_DOUBT);
+                CHECK(again.count == reached.count - 1);
+                free(few);
+                free(other_texts);
             }
-            if (count >= 0 && l == 0) {
-                counts.items += (unsigned long)count;
+            check_items(&from, items, reached.count, with_values, limits);
+            if (state == GKV_END && l == 0) {
+                counts.items += (unsigned long)reached.count;
                 *(with_values ? &counts.set : &counts.get) += 1;
-                route_all(ring, body, size, items, (uint32_t)count, with_values, c);
+                route_all(ring, &from, items, reached.count, with_values, c);
             }
+            free(texts);
             free(items);
         }
         free(limits);
@@ -407,8 +506,9 @@ int main(int argc, char **argv)
     fclose(file);
     for (int i = 0; i < RINGS; i++)
         free_ring(&rings[i]);
-    printf("cases %lu scans %lu get %lu set %lu items %lu routed %lu spliced %lu right %lu changed %lu random %lu refused %lu\n",
+    printf("cases %lu scans %lu get %lu set %lu items %lu routed %lu spliced %lu right %lu changed %lu random %lu refused %lu "
+           "escaped %lu ttls %lu\n",
            counts.cases, counts.scans, counts.get, counts.set, counts.items, counts.routed, counts.spliced, counts.right,
-           counts.changed, counts.random, counts.refused);
+           counts.changed, counts.random, counts.refused, counts.escaped, counts.ttls);
     return 0;
 }

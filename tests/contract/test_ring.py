@@ -18,7 +18,7 @@ from gkv import native
 from gkv.model import Node
 from gkv.ring import DEFAULT_VNODES, Ring
 from gkv.ring import _pure as pure
-from gkv.ring.ring import MAX_NODES, MAX_VNODES
+from gkv.ring.ring import MAX_NODES, MAX_VNODES, NO_PLACE, NOBODY
 
 if native.extension is not None:
     from gkv.ring import _native as native_ring
@@ -47,8 +47,8 @@ class Twin:
 
 
 def pure_arrays(ring: Any) -> tuple[list[int], list[int]]:
-    ring._tokens, ring._owners = list(ring._tokens), list(ring._owners)
-    return ring._tokens, ring._owners
+    ring._tokens, ring.own = list(ring._tokens), list(ring.own)
+    return ring._tokens, ring.own
 
 
 def pure_twin() -> Twin:
@@ -367,8 +367,8 @@ def test_ring_does_not_depend_on_the_order_of_nodes(build: Callable[..., Ring]) 
 @pytest.mark.parametrize(
     ("nodes", "vnodes", "problem"),
     [
-        pytest.param([], 8, "1 to 65536 nodes, not 0", id="no-nodes"),
-        pytest.param([Node(f"n{i}") for i in range(MAX_NODES + 1)], 1, "nodes, not 65537", id="too-many-nodes"),
+        pytest.param([], 8, "1 to 65535 nodes, not 0", id="no-nodes"),
+        pytest.param([Node(f"n{i}") for i in range(MAX_NODES + 1)], 1, "nodes, not 65536", id="too-many-nodes"),
         pytest.param([Node("a"), Node("b"), Node("a", "http://x:1")], 8, "stands twice", id="duplicate-id"),
         pytest.param(THREE, 0, "above 0", id="vnodes-0"),
         pytest.param(THREE, -1, "above 0", id="vnodes-negative"),
@@ -606,6 +606,48 @@ def test_split_leaves_the_batch_as_it_was(build: Callable[..., Ring]) -> None:
         positions.clear()
         part.clear()
     assert keys == before
+
+
+# --- other places than the owners' ------------------------------------------------------------------------------------
+
+
+def test_lookups_take_the_places_that_they_are_given(build: Callable[..., Ring]) -> None:
+    ring = build([Node(f"n{i}") for i in range(5)], 16)
+    swapped = ring.places([(place + 1) % 5 for place in ring.owners])
+    keys = some_keys(300, seed=11)
+    for key in keys:
+        assert ring.node_of(key, swapped) == ring.nodes[(ring.nodes.index(ring.owner(key)) + 1) % 5]
+    shares = ring.split(keys, swapped)
+    assert [node.id for node, _, _ in shares] == ["n0", "n1", "n2", "n3", "n4"]
+    assert sorted(position for _, positions, _ in shares for position in positions) == list(range(300))
+    for node, positions, part in shares:
+        assert part == [keys[i] for i in positions]
+        assert all(ring.node_of(key, swapped) == node for key in part)
+    assert ring.split(keys) == ring.split(keys, ring.own) == ring.split(keys, ring.places(ring.owners)) != shares
+
+
+@pytest.mark.parametrize("more", [[], ["a\0b"]], ids=["joined", "one by one"])
+def test_keys_of_nobody_are_the_last_share(build: Callable[..., Ring], more: list[str]) -> None:
+    ring = build([Node(f"n{i}") for i in range(5)], 16)
+    without = ring.places([NO_PLACE if place == 2 else place for place in ring.owners])
+    keys = [*some_keys(300, seed=12), *more]
+    lost = [i for i, key in enumerate(keys) if ring.owner(key).id == "n2"]
+    *kept, (node, positions, part) = ring.split(keys, without)
+    assert node is NOBODY
+    assert (positions, part) == (lost, [keys[i] for i in lost])
+    assert kept == [share for share in ring.split(keys) if share[0].id != "n2"]
+    for i, key in enumerate(keys):
+        assert (ring.node_of(key, without) is NOBODY) == (i in lost)
+        [(alone, _, _)] = ring.split([key], without)
+        assert (alone is NOBODY) == (i in lost)
+    nobody = ring.places([NO_PLACE] * len(ring.tokens))
+    assert ring.split(keys, nobody) == [(NOBODY, list(range(len(keys))), keys)]
+
+
+@pytest.mark.parametrize("places", [[], [0] * 15, [0] * 17, [0] * 15 + [3], [0] * 15 + [-1], [0] * 15 + [0xFFFE]])
+def test_places_that_are_not_one_of_the_nodes_for_each_token_are_refused(build: Callable[..., Ring], places: list[int]) -> None:
+    with pytest.raises(ValueError, match="for each of its tokens"):
+        build(THREE[:2], 8).places(places)
 
 
 # --- check and shares ------------------------------------------------------------------------------------------------

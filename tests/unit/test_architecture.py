@@ -104,6 +104,31 @@ def test_arrows_never_form_a_circle() -> None:
             del left[room]
 
 
+FILES = {".".join(("gkv", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path for path in MODULES}
+
+
+def files_of(path: Path) -> set[str]:
+    """Return the modules of gkv that a module imports itself, whatever for: for its types, or within a function, as well."""
+    found = set()
+    for name in imported(path):
+        module = name if name in FILES else name.rpartition(".")[0]
+        if module in FILES:
+            found.add(module)
+    return found - {next(module for module, file in FILES.items() if file == path)}
+
+
+def test_files_never_import_each_other_in_a_circle() -> None:
+    left = {module: files_of(path) for module, path in FILES.items()}
+    while free := [module for module, needs in left.items() if needs.isdisjoint(left)]:
+        for module in free:
+            del left[module]
+    # Whoever only imports a circle is left over too, but nobody left imports it.
+    while outside := set(left) - {needed for needs in left.values() for needed in needs}:
+        for module in outside:
+            del left[module]
+    assert not left, {module: sorted(needs & set(left)) for module, needs in left.items()}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_says_what_it_promises(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

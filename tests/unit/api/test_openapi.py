@@ -15,6 +15,7 @@ from gkv.api.operation import Answer, Content, Operation, Parameter, Unlisted
 from gkv.cluster.view import View
 from gkv.coordinator import Clock, Coordinator, Exchanges
 from gkv.errors import EngineFailed, InvalidParameter, NotSupported, SnapshotRunning, Unavailable
+from gkv.net.peer import PATHS
 from gkv.node.app import build_app as build_node
 from gkv.proxy.app import build_app as build_proxy
 from gkv.wire.client import Limits
@@ -56,7 +57,7 @@ def test_document_has_what_bottle_routes_and_nothing_else(routes: Routes, docume
     heads = {(method, path) for method, path in described if method == "HEAD"}
     assert described - heads == routed - unlisted
     assert heads == {("HEAD", path) for method, path in described if method == "GET"}
-    assert unlisted <= {("POST", "/internal/frames")}
+    assert unlisted <= {("POST", path) for path in PATHS.values()}
 
 
 def test_route_cannot_be_declared_without_a_description() -> None:

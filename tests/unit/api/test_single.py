@@ -9,11 +9,12 @@ import pytest
 
 from gkv.api.http import Routes
 from gkv.api.single import SingleKeys
-from gkv.coordinator import DISK_FULL
-from gkv.coordinator.coordinator import REFUSED, Written
+from gkv.coordinator import DISK_FULL, Written
+from gkv.coordinator.failures import REFUSED
 from gkv.model import Blob, KeyFailure, Record, Version
 from gkv.wire.batch import DAMAGED
 from gkv.wire.client import Limits
+from gkv.wire.ops import Effects
 
 VERSION = Version(0x0191F3C2A5B7_0003, 0xA1)
 
@@ -24,11 +25,11 @@ class Coordinator:
     limits = Limits(max_value=1_000)
     replicas = 1
 
-    def __init__(self, failure=None, record=None, existed=0):
+    def __init__(self, failure=None, record=None, effect="c"):
         self.asked = []
         self.failure = failure
         self.record = record
-        self.existed = existed
+        self.effect = effect
 
     def fetch(self, key, _trace=None):
         self.asked.append(key)
@@ -39,7 +40,9 @@ class Coordinator:
         return self.delete(key)
 
     def delete(self, key, _trace=None):
-        return Written(VERSION, self.existed, 1, {key: self.failure} if self.failure else {})
+        if self.failure:
+            return Written(VERSION, failed={key: self.failure})
+        return Written(VERSION, [([0], Effects(self.effect))], 1)
 
 
 def ask(coordinator, method, path, body=b"", max_body=1 << 20, **variables):
@@ -92,11 +95,11 @@ def test_answers_after_pep_3333(method):
 
 
 def test_put_and_delete_after_pep_3333():
-    assert ask(Coordinator(existed=0), "PUT", "/v1/kv/a", b"1")[0] == 201
-    status, headers, body = ask(Coordinator(existed=1), "PUT", "/v1/kv/a", b"1")
+    assert ask(Coordinator(effect="c"), "PUT", "/v1/kv/a", b"1")[0] == 201
+    status, headers, body = ask(Coordinator(effect="r"), "PUT", "/v1/kv/a", b"1")
     assert (status, headers["etag"], body) == (204, f'"{VERSION}"', b"")
-    assert ask(Coordinator(existed=1), "DELETE", "/v1/kv/a")[0] == 204
-    assert ask(Coordinator(existed=0), "DELETE", "/v1/kv/a")[0] == 404
+    assert ask(Coordinator(effect="r"), "DELETE", "/v1/kv/a")[0] == 204
+    assert ask(Coordinator(effect="u"), "DELETE", "/v1/kv/a")[0] == 404
 
 
 def test_server_that_decodes_paths_gives_the_same_keys():

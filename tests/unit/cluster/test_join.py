@@ -19,8 +19,8 @@ from gkv.coordinator import Clock, Coordinator, Exchanges
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import MemberConflict, Unavailable
-from gkv.model import Node, Outcome
-from gkv.net.channel import Call
+from gkv.model import Node, Op, Outcome
+from gkv.net.call import Call
 from gkv.node.service import Service
 from gkv.ring import tokens
 
@@ -119,14 +119,14 @@ def coordinator_of(view: View, cluster: Cluster) -> Coordinator:
 def write(coordinator: Coordinator, keys: Sequence[str]) -> list[str]:
     """Set these keys and return those that were acknowledged."""
     body = json.dumps([{"key": key, "value": 1} for key in keys]).encode()
-    written = coordinator.write(coordinator.router().read("set", body, coordinator.version()))
+    written = coordinator.write(coordinator.router().read(Op.SET, body, coordinator.version()))
     assert written.keys == len(keys) - len(written.failed)
     return [key for key in keys if key not in written.failed]
 
 
 def missing(coordinator: Coordinator, keys: Sequence[str]) -> list[str]:
     """Return those of the keys that are said not to exist."""
-    batch = coordinator.router().of_keys("get", keys)
+    batch = coordinator.router().of_keys(Op.GET, keys)
     answer, _ = batch.render_get(coordinator.read(batch))
     return [row["key"] for row in json.loads(answer).get("notExistedKey", [])]
 
@@ -188,7 +188,7 @@ def test_write_under_the_old_epoch_is_refused_once_a_member_has_the_new_one(tmp_
     coordinator = coordinator_of(old, cluster)
     assert write(coordinator, KEYS) == KEYS
     assert old.document == authority.document, "the refusal brought the new document"
-    ring = old.ring
+    ring = old.placement.ring
     assert ring is not None
     for node, _, keys in ring.split(KEYS):
         assert cluster.engines[node.id].read(keys, wall_ms()) == [b"1"] * len(keys)

@@ -6,6 +6,8 @@ a wall clock of its own, which stands still until it is moved.
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,13 +15,13 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import Clock, Coordinator, Exchanges, Written
 from gkv.engine import Commits, MemoryEngine
-from gkv.errors import EngineFailed, EngineFull, GkvError, TooLarge, Unavailable
-from gkv.model import KeyFailure, Node, Outcome, Version
-from gkv.net.channel import Call
+from gkv.errors import EngineFailed, EngineFull, GkvError, SnapshotRunning, TooLarge, Unavailable
+from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Version
+from gkv.net.call import Call
 from gkv.net.retries import Retries
 from gkv.node.service import Service
-from gkv.ring import tokens
-from gkv.wire.frames import Reply, read_request, write_reply
+from gkv.ring import NO_PLACE, tokens
+from gkv.wire.ops import Effects, KeyRequest, Refused, read_request
 
 START = 1_800_000_000_000
 TTL = 60_000
@@ -39,17 +41,24 @@ class Home:
         view = View()
         view.adopt(document)
         self.service = Service(node.id, view, self.engine, self.commits, self.clock, TTL)
+        self._id, self._view = node.id, view
         self.frames: list[str] = []
-        self.instead: Callable[[], Reply] | None = None
-        """What answers in place of the service."""
+        self.instead: Callable[[Any], bytes] | None = None
+        """What answers in place of the service, with a frame."""
+
+    def fail(self, error: GkvError) -> None:
+        """Write nothing from now on."""
+        self.commits = Commits(Refusing(error), tombstone_ttl=TTL)
+        self.service = Service(self._id, self._view, self.engine, self.commits, self.clock, TTL)
 
     def submit(self, call: Call) -> None:
-        self.frames.append(read_request(call.frame).op)
+        request = read_request(call.frame)
+        self.frames.append(request.op)
         if self.instead is None:
             self.service.submit(call)
         else:
             call.sent = True
-            call.finish(Outcome.ANSWERED, write_reply(self.instead()))
+            call.finish(Outcome.ANSWERED, self.instead(request))
 
 
 class Cluster(Exchanges):
@@ -85,7 +94,8 @@ class Cluster(Exchanges):
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    monkeypatch.setattr("gkv.node.service.wall_ms", lambda: START)
+    monkeypatch.setattr("gkv.node.reads.wall_ms", lambda: START)
+    monkeypatch.setattr("gkv.node.writes.wall_ms", lambda: START)
     cluster = Cluster()
     yield cluster
     for home in cluster.homes.values():
@@ -95,17 +105,17 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 def put(coordinator: Coordinator, keys: list[str], value: object) -> Written:
     body = json.dumps([{"key": key, "value": value} for key in keys]).encode()
-    return coordinator.write(coordinator.router().read("set", body, coordinator.version()))
+    return coordinator.write(coordinator.router().read(Op.SET, body, coordinator.version()))
 
 
 def delete(coordinator: Coordinator, keys: list[str]) -> Written:
     body = json.dumps([{"key": key} for key in keys]).encode()
-    return coordinator.write(coordinator.router().read("delete", body, coordinator.version()))
+    return coordinator.write(coordinator.router().read(Op.DELETE, body, coordinator.version()))
 
 
 def get(coordinator: Coordinator, keys: list[str]) -> dict[str, object]:
     """Return the values that are found; no key may have failed."""
-    batch = coordinator.router().of_keys("get", keys)
+    batch = coordinator.router().of_keys(Op.GET, keys)
     answer, failed = batch.render_get(coordinator.read(batch))
     assert failed == 0
     return {row["key"]: row["value"] for row in json.loads(answer)["existedKey"]}
@@ -131,7 +141,7 @@ def test_later_delete_by_the_coordinator_that_is_behind_deletes(cluster: Cluster
     fast, slow = cluster.coordinator(400), cluster.coordinator()
     put(fast, KEYS, 1)
     deleted = delete(slow, KEYS)
-    assert (deleted.keys, deleted.nodes, deleted.failed) == (12, 2, {})
+    assert (deleted.existed, deleted.nodes, deleted.failed) == (12, 2, {})
     assert get(fast, KEYS) == {}
 
 
@@ -151,10 +161,10 @@ def test_write_that_loses_with_one_key_takes_the_others_of_its_node_along(cluste
     assert cluster.asked("set") == 1 + 2 + 1
     assert get(fast, KEYS) == dict.fromkeys(KEYS, "second")
     [(_, owner_of_the_first)] = [
-        (key, node.id) for node, _, found in fast._view.ring.split(KEYS) for key in found if key == KEYS[0]
+        (key, node.id) for node, _, found in fast._view.placement.split(KEYS) for key in found if key == KEYS[0]
     ]  # type: ignore[union-attr]
     later = {key for key, (version, _) in cluster.records().items() if version == written.version}
-    assert later == {key for key in KEYS if fast._view.ring.owner(key).id == owner_of_the_first}  # type: ignore[union-attr]
+    assert later == {key for key in KEYS if fast._view.placement.primary(key).id == owner_of_the_first}  # type: ignore[union-attr]
 
 
 def test_coordinator_that_has_lost_once_is_ahead_from_then_on(cluster: Cluster) -> None:
@@ -187,10 +197,10 @@ def test_delete_that_loses_with_some_keys_counts_each_existing_key_once(cluster:
     put(slow, KEYS[:8], "old")
     put(fast, KEYS[3:5], "later")
     deleted = delete(slow, KEYS)
-    assert (deleted.keys, deleted.nodes, deleted.failed) == (8, 2, {})
+    assert (deleted.existed, deleted.nodes, deleted.failed) == (8, 2, {})
     assert cluster.asked("delete") > 2, "nothing was lost against"
     assert get(fast, KEYS) == {}
-    assert delete(slow, KEYS).keys == 0
+    assert delete(slow, KEYS).existed == 0
 
 
 def test_set_that_loses_with_some_keys_counts_each_key_once(cluster: Cluster) -> None:
@@ -264,7 +274,7 @@ class Refusing(MemoryEngine):
 )
 def test_write_that_the_engine_refuses_says_why(cluster: Cluster, error: GkvError, failure: KeyFailure) -> None:
     for home in cluster.homes.values():
-        home.service._commits = home.commits = Commits(Refusing(error), tombstone_ttl=TTL)
+        home.fail(error)
     for written in (put(cluster.coordinator(), KEYS, 1), delete(cluster.coordinator(), KEYS)):
         assert (written.keys, written.nodes) == (0, 0)
         assert written.failed == dict.fromkeys(KEYS, failure)
@@ -274,22 +284,24 @@ def test_write_that_is_beaten_again_and_again_is_concurrent_and_done(cluster: Cl
     coordinator = cluster.coordinator()
     stamp = (START + 100) << 16
 
-    def beaten() -> Reply:
+    def beaten(request: KeyRequest) -> bytes:
         nonlocal stamp
         stamp += 1 << 16
-        return Reply(count=0, beaten=stamp)
+        return Effects("u" * len(request.keys), stamp).write()
 
     cluster.homes["n1"].instead = beaten
     written = put(coordinator, KEYS, 1)
     assert (written.failed, written.nodes) == ({}, 2)
-    assert 0 < written.keys < len(KEYS)  # n1 says that it took none
+    effects = list(written.effects().values())
+    assert 0 < effects.count(Effect.CREATED) < len(KEYS)
+    assert effects.count(Effect.CREATED) + effects.count(Effect.UNCHANGED) == written.keys == len(KEYS)
     assert cluster.homes["n1"].frames == ["set"] * 2
 
 
 def test_overlapping_writes_of_one_coordinator_are_each_done_at_once(cluster: Cluster) -> None:
     coordinator = cluster.coordinator()
     body = json.dumps([{"key": key, "value": "early"} for key in KEYS]).encode()
-    early = coordinator.router().read("set", body, coordinator.version())
+    early = coordinator.router().read(Op.SET, body, coordinator.version())
     put(coordinator, KEYS, "late")  # has a greater version, and comes first
     before = [len(home.frames) for home in cluster.homes.values()]
     assert coordinator.write(early).failed == {}
@@ -299,7 +311,8 @@ def test_overlapping_writes_of_one_coordinator_are_each_done_at_once(cluster: Cl
 
 def test_write_that_stays_behind_every_clock_ends_as_indeterminate(cluster: Cluster) -> None:
     coordinator = cluster.coordinator()
-    cluster.homes["n1"].instead = lambda: Reply(count=0, beaten=(START + 10_000) << 16)  # further than clocks may differ
+    beaten = (START + 10_000) << 16  # further than clocks may differ
+    cluster.homes["n1"].instead = lambda request: Effects("u" * len(request.keys), beaten).write()
     written = put(coordinator, KEYS, 1)
     kept = set(cluster.records())
     assert written.keys == len(kept) > 0
@@ -308,8 +321,104 @@ def test_write_that_stays_behind_every_clock_ends_as_indeterminate(cluster: Clus
 
 @pytest.mark.parametrize("refused", ["no such op", "bad frame: x", "Stale", " full"])
 def test_refusal_that_nobody_knows_is_not_retryable(cluster: Cluster, refused: str) -> None:
-    cluster.homes["n0"].instead = cluster.homes["n1"].instead = lambda: Reply(refused=refused)
+    cluster.homes["n0"].instead = cluster.homes["n1"].instead = lambda _request: b'{"refused":"%b"}\n' % refused.encode()
     assert put(cluster.coordinator(), KEYS, 1).failed == dict.fromkeys(KEYS, KeyFailure("refused", retryable=False))
+
+
+def test_write_that_a_snapshot_leaves_no_room_for_is_refused_by_a_code_of_its_own(cluster: Cluster) -> None:
+    for home in cluster.homes.values():
+        home.fail(SnapshotRunning("no room"))
+    assert put(cluster.coordinator(), KEYS, 1).failed == dict.fromkeys(KEYS, KeyFailure("snapshot-running"))
+
+
+@pytest.mark.parametrize("reason", NodeRefusal)
+def test_read_is_never_told_of_a_write(cluster: Cluster, reason: NodeRefusal) -> None:
+    for home in cluster.homes.values():
+        home.instead = lambda _request: Refused(reason).write()
+    coordinator = cluster.coordinator()
+    of_a_write = {"indeterminate", "not-applied", "disk-full", "snapshot-running", "clock-ahead"}
+    found = coordinator.fetch(KEYS[0])
+    assert isinstance(found, KeyFailure)
+    assert found.code not in of_a_write
+    batch = coordinator.router().of_keys(Op.GET, KEYS)
+    if reason is NodeRefusal.LARGE:
+        with pytest.raises(TooLarge):
+            coordinator.read(batch)
+        return
+    codes = {answer.code for answer in batch.answers(coordinator.read(batch)) if isinstance(answer, KeyFailure)}
+    assert codes == {found.code}
+
+
+def test_read_at_a_node_whose_engine_has_failed_is_unreachable(cluster: Cluster) -> None:
+    for home in cluster.homes.values():
+        home.instead = lambda _request: Refused(NodeRefusal.FAILED).write()
+    coordinator = cluster.coordinator()
+    assert coordinator.fetch(KEYS[0]) == KeyFailure("unreachable")
+    assert set(put(coordinator, KEYS, 1).failed.values()) == {KeyFailure("indeterminate")}
+
+
+# -- what a write did to each key
+
+
+def test_effects_are_told_key_by_key_in_the_order_of_the_request(cluster: Cluster) -> None:
+    coordinator = cluster.coordinator()
+    put(coordinator, KEYS[::2], 1)
+    set_all = put(coordinator, KEYS, 2).effects()
+    assert [set_all[place] for place in range(12)] == [Effect.REPLACED, Effect.CREATED] * 6
+    delete(coordinator, KEYS[:3])
+    deleted = delete(coordinator, KEYS).effects()
+    assert [deleted[place] for place in range(12)] == [Effect.UNCHANGED] * 3 + [Effect.REPLACED] * 9
+
+
+def test_key_that_stands_twice_is_written_and_counted_once(cluster: Cluster) -> None:
+    coordinator = cluster.coordinator()
+    written = put(coordinator, [*KEYS, *KEYS[:5]], 1)
+    effects = written.effects()
+    assert [effects[place] for place in range(17)] == [Effect.SUPERSEDED] * 5 + [Effect.CREATED] * 12
+    assert written.keys == 12
+    deleted = delete(coordinator, [*KEYS, *KEYS])
+    assert (deleted.keys, deleted.existed) == (12, 12)
+
+
+def test_effect_of_a_write_that_was_made_again_is_that_of_all_its_attempts(cluster: Cluster) -> None:
+    fast, slow = cluster.coordinator(400), cluster.coordinator()
+    put(slow, KEYS[:6], "old")
+    put(fast, KEYS[3:5], "later")
+    effects = put(slow, KEYS, "new").effects()
+    assert cluster.asked("set") > 6, "nothing was lost against"
+    assert [effects[place] for place in range(12)] == [Effect.REPLACED] * 6 + [Effect.CREATED] * 6
+
+
+@pytest.mark.parametrize("letters", ["", "c" * 13, "?"], ids=["none", "too many", "unknown"])
+def test_answer_to_a_write_with_other_effects_than_keys_leaves_it_open(cluster: Cluster, letters: str) -> None:
+    for home in cluster.homes.values():
+        home.instead = lambda _request: Effects(letters).write()
+    assert put(cluster.coordinator(), KEYS, 1).failed == dict.fromkeys(KEYS, KeyFailure("indeterminate"))
+
+
+def test_key_that_nobody_answers_for_fails_and_the_others_do_not(cluster: Cluster) -> None:
+    coordinator = cluster.coordinator()
+    view = coordinator._view
+    ring = view.placement.ring  # type: ignore[union-attr]
+    view.placement = replace(view.placement, primaries=ring.places([place or NO_PLACE for place in ring.owners]))
+    lost = {key for key in KEYS if ring.owner(key) == NODES[0]}
+    kept = set(KEYS) - lost
+    assert lost
+    assert kept
+    no_primary = KeyFailure("no-primary")
+    written = put(coordinator, KEYS, 1)
+    assert (written.failed, written.keys) == (dict.fromkeys(lost, no_primary), len(kept))
+    assert set(cluster.records()) == kept
+    batch = coordinator.router().read(Op.GET, json.dumps([{"key": key} for key in KEYS]).encode())
+    answers = dict(zip(KEYS, batch.answers(coordinator.read(batch)), strict=True))
+    assert answers == dict.fromkeys(lost, no_primary) | dict.fromkeys(kept, b"1")
+    body, failed = batch.render_get(coordinator.read(batch))
+    assert failed == len(lost)
+    assert "notExistedKey" not in json.loads(body)
+    assert {row["key"] for row in json.loads(body)["failedKey"]} == lost
+    for key in KEYS[:4]:
+        assert (coordinator.fetch(key) == no_primary) == (key in lost)
+        assert (coordinator.delete(key).failed == {key: no_primary}) == (key in lost)
 
 
 # -- bounds
@@ -317,7 +426,7 @@ def test_refusal_that_nobody_knows_is_not_retryable(cluster: Cluster, refused: s
 
 def test_refusals_that_may_be_overcome_are_given_up_when_the_budget_of_retries_is_used_up(cluster: Cluster) -> None:
     for home in cluster.homes.values():
-        home.instead = lambda: Reply(refused="changing")
+        home.instead = lambda _request: Refused(NodeRefusal.CHANGING).write()
     cluster.retries = Retries(capacity=3)
     coordinator = cluster.coordinator()
     written = put(coordinator, KEYS, "v")
@@ -335,7 +444,7 @@ def test_answer_over_its_bound_is_refused_whether_nodes_or_the_coordinator_find_
         get(coordinator, KEYS)
     assert len(get(coordinator, KEYS[:5])) == 5
     for home in cluster.homes.values():
-        home.instead = lambda: Reply(refused="large")
+        home.instead = lambda _request: Refused(NodeRefusal.LARGE).write()
     with pytest.raises(TooLarge, match="ask for fewer keys"):
         get(coordinator, KEYS[:5])
 

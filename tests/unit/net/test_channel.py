@@ -15,7 +15,8 @@ from gevent.server import StreamServer
 
 from gkv.model import NodeReply, Outcome
 from gkv.net.admission import Budget
-from gkv.net.channel import Channel, ChannelLimits, ask_all
+from gkv.net.call import Lane, ask_all
+from gkv.net.channel import Channel, ChannelLimits
 from gkv.net.retries import Retries
 
 Handler = Callable[[Any], None]
@@ -33,8 +34,10 @@ def read_request(connection: Any) -> list[bytes] | None:
     headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
     while len(body) < int(headers[b"Content-Length"]):
         body += connection.recv(65_536)
+    preface, _, body = body.partition(b"\n")
+    assert preface.startswith(b"gkv/1 ")
     frames = []
-    for size in map(int, headers[b"Gkv-Frames"].split(b",")):
+    for size in map(int, preface.split(b" ")[1].split(b",")):
         frames.append(body[:size])
         body = body[size:]
     assert not body
@@ -44,8 +47,12 @@ def read_request(connection: Any) -> list[bytes] | None:
 def answer(frames: list[bytes]) -> bytes:
     """Return a right answer with these frames."""
     lengths = ",".join(str(len(frame)) for frame in frames)
-    body = b"".join(frames)
-    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nGkv-Frames: {lengths}\r\n\r\n".encode() + body
+    return ok(f"gkv/1 {lengths}\n".encode() + b"".join(frames))
+
+
+def ok(body: bytes) -> bytes:
+    """Return an answer with this body."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 class Peer:
@@ -100,8 +107,8 @@ def echo(connection: Any) -> None:
         connection.sendall(answer([b"<" + frame + b">" for frame in frames]))
 
 
-def ask(to: Channel, frame: bytes = b"hello", seconds: float = 5.0, *, writing: bool = False) -> NodeReply:
-    [reply] = ask_all([(to, frame)], monotonic() + seconds, writing=writing)
+def ask(to: Channel, frame: bytes = b"hello", seconds: float = 5.0, *, lane: Lane = Lane.READ) -> NodeReply:
+    [reply] = ask_all([(to, frame)], monotonic() + seconds, lane=lane)
     return reply
 
 
@@ -158,9 +165,9 @@ def test_reads_do_not_wait_behind_a_commit_and_writes_gather_behind_it(peer: Any
             connection.sendall(answer(frames))
 
     to = channel(peer(slow_disk).url)
-    sets = [gevent.spawn(ask, to, b"set", writing=True)]
+    sets = [gevent.spawn(ask, to, b"set", lane=Lane.WRITE)]
     assert at_the_disk.wait(5)
-    sets += [gevent.spawn(ask, to, b"set%d" % i, writing=True) for i in range(5)]
+    sets += [gevent.spawn(ask, to, b"set%d" % i, lane=Lane.WRITE) for i in range(5)]
     gevent.idle()
     assert [ask(to, b"get%d" % i).outcome for i in range(5)] == [Outcome.ANSWERED] * 5
     assert len(writes) == 1
@@ -409,18 +416,22 @@ def test_fresh_connection_closed_before_an_answer_is_lost_not_retried(peer: Any,
 
 WRONG_ANSWERS = {
     "html": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
-    "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\nGkv-Frames: 0\r\n\r\n",
-    "error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nGkv-Frames: 0\r\n\r\n",
-    "no length": b"HTTP/1.1 200 OK\r\nGkv-Frames: 5\r\n\r\nhello",
-    "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\nGkv-Frames: 5\r\n\r\nhello",
-    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nGkv-Frames: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-    "two frames for one": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nGkv-Frames: 2,3\r\n\r\nhello",
-    "frames do not add up": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nGkv-Frames: 4\r\n\r\nhello",
-    "more than announced": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nGkv-Frames: 5\r\n\r\nhello!",
-    "over the limit": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000001\r\nGkv-Frames: 1000000001\r\n\r\n" + b"x" * 10_000,
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    "error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+    "no length": b"HTTP/1.1 200 OK\r\n\r\ngkv/1 5\nhello",
+    "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\ngkv/1 5\nhello",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nd\r\ngkv/1 5\nhello\r\n0\r\n\r\n",
+    "no preface": ok(b"hello"),
+    "two frames for one": ok(b"gkv/1 2,3\nhello"),
+    "fewer bytes than the frames have": ok(b"gkv/1 6\nhello"),
+    "more bytes than the frames have": ok(b"gkv/1 4\nhello"),
+    "more than announced": ok(b"gkv/1 5\nhello") + b"!",
+    "large with a wrong preface": ok(b"gkv/1 99999\n" + bytes(100_000)),
+    "another format": ok(b"gkv/2 5\nhello"),
+    "over the limit": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000001\r\n\r\n" + b"x" * 10_000,
     "endless head": b"HTTP/1.1 200 OK\r\n" + b"X-Filler: 0123456789\r\n" * 5_000,
     "not http": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
-    "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\nGkv-Frames: 500\r\n\r\nhello",
+    "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\ngkv/1 490\nhello",
 }
 
 
@@ -439,7 +450,7 @@ def test_wrong_answer_counts_as_lost(wrong: bytes, peer: Any, channel: Any) -> N
 def test_endless_answer_ends_with_the_deadline(peer: Any, channel: Any) -> None:
     def trickle(connection: Any) -> None:
         read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nGkv-Frames: 100000\r\n\r\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100013\r\n\r\ngkv/1 100000\n")
         with suppress(OSError):
             while True:
                 connection.sendall(b"x")
@@ -512,7 +523,8 @@ def test_large_answer_takes_room_for_as_long_as_it_is_referred_to(peer: Any) -> 
     budget = Budget(150_000)
     to = Channel(peer(large).url, budget=budget)
     reply = ask(to)
-    assert (reply.outcome, len(reply.frame), budget.used) == (Outcome.ANSWERED, 100_000, 100_000)
+    assert (reply.outcome, len(reply.frame)) == (Outcome.ANSWERED, 100_000)
+    assert budget.used == 100_000 + len(b"gkv/1 100000\n")
     refused = ask(to)
     assert (refused.outcome, refused.sent) == (Outcome.OVERLOADED, True)  # a write would be indeterminate
     del reply
@@ -537,7 +549,7 @@ def test_request_goes_again_only_while_there_is_a_budget_for_it(peer: Any) -> No
     assert ask(to).outcome is Outcome.ANSWERED
     assert ask(to).outcome is Outcome.ANSWERED  # over a second connection
     assert ask(to).outcome is Outcome.LOST
-    assert (len(connections), to.reconnects, retries.refused) == (2, 1, 1)
+    assert (len(connections), to.figures().reconnects, retries.refused) == (2, 1, 1)
     to.close()
 
 

@@ -19,6 +19,7 @@ from gkv.model import Node
 from gkv.ring import Ring
 from gkv.ring import _pure as pure
 from gkv.ring.murmur3 import tokens
+from gkv.ring.ring import NO_PLACE
 
 if native.extension is not None:
     from gkv.ring import _native as native_ring
@@ -63,6 +64,10 @@ def test_twins_agree_on_any_nodes_and_keys(nodes: list[Node], vnodes: int, keys:
             assert one.preference(key, limit) == other.preference(key, limit)
     assert one.split(keys) == other.split(keys)
     assert one.split(tuple(keys)) == other.split(tuple(keys))
+    places = [NO_PLACE if at % 3 == 0 else (place + at) % len(nodes) for at, place in enumerate(one.owners)]
+    assert one.split(keys, one.places(places)) == other.split(keys, other.places(places))
+    for key in keys:
+        assert one.node_of(key, one.places(places)) == other.node_of(key, other.places(places))
 
 
 @needs_native

@@ -150,7 +150,8 @@ def test_check_key_up_to_480_bytes_is_returned_as_it_is(key, size):
     "key", ["a" * 481, "\u00e9" * 240 + "a", "\u20ac" * 160 + "a", "\U0001f600" * 120 + "a", "a" * 100_000]
 )
 def test_check_key_over_480_bytes_raises_too_large_with_its_pointer(key):
-    with pytest.raises(TooLarge, match=f"at most 480 bytes as UTF-8, this one has {len(key.encode())}") as caught:
+    size = len(key.encode()) if len(key) <= 6 * 480 else "more"  # what is certainly too long is not read to its end
+    with pytest.raises(TooLarge, match=f"at most 480 bytes as UTF-8, this one has {size}$") as caught:
         read_keys(keys_body("ok", key), LIMITS)
     assert pointers(caught.value) == ["/1/key"]
 
@@ -289,7 +290,7 @@ def test_read_keys_with_a_ttl_raises_unknown_member():
 def test_read_items_value_at_its_limit_is_kept_and_one_over_refused(text, limit):
     body = b'[{"key":"a","value":0},{"key":"b","value":%b}]' % text
     assert read_items(body, Limits(max_value=limit))[1] == Item("b", text)
-    with pytest.raises(TooLarge, match=f"at most {limit - 1} bytes as JSON text, this one has {limit}$") as caught:
+    with pytest.raises(TooLarge, match=f"at most {limit - 1} bytes as JSON text, this one has more$") as caught:
         read_items(body, Limits(max_value=limit - 1))
     assert pointers(caught.value) == ["/1/value"]
 

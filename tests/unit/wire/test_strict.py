@@ -2,14 +2,18 @@
 
 import json
 import random
+import re
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkv.errors import InvalidItem, SyntaxProblem, TooLarge
+from gkv.errors import GkvError, InvalidItem, SyntaxProblem, TooLarge
+from gkv.wire import strict
 from gkv.wire.client import Limits, read_items, read_keys
-from gkv.wire.strict import MAX_DEPTH, Reader
+from gkv.wire.strict import MAX_DEPTH, Bound, Reader
+from tests.contract.bodies import Bodies
 
 SEED = 8259
 POINTER = "/7/value"
@@ -18,9 +22,10 @@ POINTER = "/7/value"
 def read(body):
     """Read a body that is one value; return it decoded and as its text."""
     reader = Reader(body)
-    value, text = reader.value(POINTER)
+    text = reader.text(POINTER)
     reader.end()
-    return value, text
+    assert text == body.strip(b" \t\r\n")
+    return Reader(body).value(POINTER), text.decode()
 
 
 NOT_JSON = {
@@ -144,6 +149,8 @@ KEPT = {
     "noncharacters": '"\ufffe\uffff"'.encode(),
     "names that differ only in case": b'{"a":1,"A":2}',
     "names that differ only in normal form": '{"\u00e9":1,"e\u0301":2}'.encode(),
+    "an escaped backslash in a name, and what would stand for it": b'{"\\u006b":1,"\\\\u006b":2,"a":3}',
+    "the same the other way round": b'{"\\\\u006b":1,"\\u006b":2,"a":3}',
     "one name on two levels": b'{"a":{"a":{"a":1}}}',
 }
 
@@ -172,7 +179,7 @@ NOT_UTF8 = {
 @pytest.mark.parametrize(("body", "offset"), NOT_UTF8.values(), ids=NOT_UTF8.keys())
 def test_reader_not_utf8_raises_with_the_offset_of_the_byte(body, offset):
     with pytest.raises(SyntaxProblem, match=rf"not UTF-8: byte {offset} is wrong$"):
-        Reader(body)
+        read(body)
 
 
 @pytest.mark.parametrize(
@@ -243,11 +250,11 @@ def test_read_wide_value_counts_its_deepest_branch():
 def test_take_other_character_raises_naming_what_was_expected():
     reader = Reader(b" ;")
     with pytest.raises(SyntaxProblem, match="expected , or ] at line 1, column 2"):
-        reader.take(",]")
-    assert reader.take(";") == ";"
-    assert reader.peek() == ""
+        reader.take(b",]")
+    assert reader.take(b";") == b";"
+    assert reader.peek() == b""
     with pytest.raises(SyntaxProblem):
-        reader.take(";")
+        reader.take(b";")
 
 
 _white_space = st.text(" \t\r\n", max_size=3)
@@ -360,3 +367,103 @@ def test_read_mutated_batches_raise_only_their_errors_and_agree_with_the_standar
                     assert read == [(item["key"], item["value"], item.get("ttl")) for item in expected], body
                     assert all(item.value in body for item in found), body
     assert min(counts.values()) > 2_000, counts
+
+
+def outcome(body, pause=strict.no_pause, bound=None):
+    """Return all that can be seen of what the reader makes of a body."""
+    try:
+        reader = Reader(body, pause)
+        text = reader.text(POINTER, bound)
+        reader.end()
+    except GkvError as error:
+        return type(error), error.detail, error.pointers
+    return text
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_read_by_short_cuts_and_token_by_token_is_the_same(monkeypatch, seed):
+    """What is small and simple is read many tokens at once; those ways must agree with the long one."""
+    bodies = Bodies(seed)
+    cases = [body for _, body in (bodies.next() for _ in range(4_000))]
+    cases += [b"[" * levels + b",".join([inner] * 40) + b"]" * levels for levels in range(58, 65) for inner in NESTED_IN]
+    bounds = [None if i % 3 else Bound(i % 40, "too long") for i in range(len(cases))]
+    short = [outcome(body, bound=bound) for body, bound in zip(cases, bounds, strict=True)]
+    never = re.compile(b"(?!)").match
+    monkeypatch.setattr(strict, "_accepted", lambda *_, **__: 0)
+    monkeypatch.setattr(strict, "_short", never)
+    monkeypatch.setattr(strict, "_elements", re.compile(b"()??").match)
+    monkeypatch.setattr(strict, "_scalars", re.compile(b"()??").match)
+    monkeypatch.setattr(strict, "_members", never)
+    monkeypatch.setattr(strict, "_last_member", never)
+    assert [outcome(body, bound=bound) for body, bound in zip(cases, bounds, strict=True)] == short
+    assert sum(isinstance(one, bytes) for one in short) > 1_000
+
+
+NESTED_IN = [
+    b"1",
+    b"[]",
+    b"{}",
+    b"[[]]",
+    b"[{}]",
+    b'{"a":[1]}',
+    b'["]"]',
+    b'["]",[{"[":[]}]]',
+    b'{"}":{"a":[[]]}}',
+    b'"\\"]"',
+    b"[[[[]]]]",
+]
+
+
+def large_values():
+    return {
+        "numbers": b"[" + b"-1," * 300_000 + b"1]",
+        "numbers that are looked at one by one": b"[" + b"1e111," * 30_000 + b"1]",
+        "arrays": b"[" + b"[]," * 300_000 + b"1]",
+        "arrays of arrays": b"[" + b"[[[]]]," * 140_000 + b"1]",
+        "objects": b"[" + b'{"a":1},' * 120_000 + b"1]",
+        "members": b"{" + b",".join([b'"k%d":0' % i for i in range(90_000)]) + b"}",
+        "escaped members": b"{" + b",".join([b'"\\u006b%d":0' % i for i in range(20_000)]) + b"}",
+        "a string": b'"' + b"x" * 1_000_000 + b'"',
+        "escapes": b'"' + rb"\\" * 500_000 + b'"',
+        "surrogate pairs": b'"' + rb"\ud83d\ude00" * 80_000 + b'"',
+        "white space": b"[" + b" " * 1_000_000 + b"1]",
+        "64 levels": b"[" * 64 + b"1," * 300_000 + b"1" + b"]" * 64,
+    }
+
+
+@pytest.mark.parametrize(("name", "end"), [(name, end) for name in large_values() for end in (b"", b"x")])
+def test_read_large_value_pauses_after_every_few_ms_of_work(name, end):
+    longest = 0.0
+    last = time.thread_time()
+
+    def pause():
+        nonlocal longest, last
+        longest = max(longest, time.thread_time() - last)
+        last = time.thread_time()
+
+    body = large_values()[name] + end
+    last = time.thread_time()
+    found = outcome(body, pause)
+    pause()
+    assert found == body if not end else found[0] is SyntaxProblem
+    assert longest < 0.1
+
+
+def test_read_too_large_value_is_refused_before_the_rest_is_looked_at():
+    bound = Bound(1_000, "it has more than 1000 bytes")
+    for text in (
+        b'"' + b"x" * 1_000_000,
+        b"[" + b"1," * 500_000,
+        b"1" * 1_000_000,
+        b"[" + b'"a",' * 250_000,
+        b'{"a":"' + b"x" * 9_000,
+    ):
+        steps = []
+        with pytest.raises(TooLarge, match="it has more than 1000 bytes") as caught:
+            Reader(text, lambda: steps.append(1)).text(POINTER, bound)  # noqa: B023
+        assert caught.value.pointers == ((POINTER, "it has more than 1000 bytes"),)
+        assert len(steps) < 20
+    for text in (b'"%b"' % (b"x" * 998), b"[%b1]" % (b"1," * 498 + b" "), b"0." + b"1" * 998):
+        assert Reader(text + b" ").text(POINTER, bound) == text
+        with pytest.raises(TooLarge):
+            Reader(text).text(POINTER, Bound(999, ""))

@@ -6,17 +6,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkv.model import Blob, Damage, Record, Version
-from gkv.wire.frames import (
+from gkv.model import Blob, Damage, Effect, NodeRefusal, Op, Record, Version
+from gkv.wire.ops import (
+    Adopt,
     BadFrame,
-    Reply,
-    Request,
-    read_records,
-    read_reply,
+    Delete,
+    Effects,
+    Fetch,
+    Get,
+    Held,
+    ListKeys,
+    NoRoom,
+    Page,
+    Put,
+    Records,
+    Refused,
+    Set,
+    Status,
+    Values,
+    key_request,
+    read_answer,
     read_request,
-    write_reply,
-    write_request,
-)
+)  # fmt: skip
 
 SEED = 7230
 
@@ -43,47 +54,54 @@ V = b'"version":"0191f3c2a5b7000300000000000000a1"'
 @st.composite
 def requests(draw):
     """Draw a request of any kind."""
-    op = draw(st.sampled_from(["get", "fetch", "set", "put", "delete", "keys", "status", "adopt"]))
-    if op == "status":
-        return Request(op)
-    if op == "adopt":
-        return Request(op, document=draw(_documents))
+    op = draw(st.sampled_from(Op))
+    if op is Op.STATUS:
+        return Status()
+    if op is Op.ADOPT:
+        return Adopt(draw(_documents))
     common = {name: draw(values) for name, values in _common.items()}
-    if op == "keys":
-        return Request(op, prefix=draw(st.text(max_size=12)), after=draw(st.text(max_size=12)), limit=draw(_limits), **common)
-    if op in ("get", "fetch"):
-        return Request(op, keys=draw(_keys), **common)
-    if op == "delete":
-        return Request(op, keys=draw(_keys), version=draw(_versions), **common)
+    if op is Op.KEYS:
+        return ListKeys(prefix=draw(st.text(max_size=12)), after=draw(st.text(max_size=12)), limit=draw(_limits), **common)
+    if op in (Op.GET, Op.FETCH):
+        return (Get if op is Op.GET else Fetch)(keys=draw(_keys), **common)
+    if op is Op.DELETE:
+        return Delete(keys=draw(_keys), version=draw(_versions), **common)
     pairs = draw(_pairs | _mixed)
     keys, values = [key for key, _ in pairs], [value for _, value in pairs]
     expires = draw(st.just(()) | st.lists(_times, min_size=len(keys), max_size=len(keys))) or ()
-    return Request(op, keys=keys, values=values, version=draw(_versions), expires=expires, **common)
+    return (Set if op is Op.SET else Put)(keys=keys, values=values, version=draw(_versions), expires=expires, **common)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(requests())
 def test_request_written_and_read_is_the_same(request_):
-    assert read_request(write_request(request_)) == request_
+    assert read_request(request_.write()) == request_
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.none() | st.just(Damage.DAMAGED) | _values, min_size=1, max_size=8))
 def test_reply_with_values_written_and_read_is_the_same(values):
-    reply = Reply(values=values)
-    assert read_reply(write_reply(reply), ["k"] * len(values)) == reply
+    reply = Values(values)
+    assert read_answer(reply.write(), Values, len(values)) == reply
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.integers(0, 2**63 - 1), st.integers(0, 2**64 - 1))
-def test_reply_with_a_count_written_and_read_is_the_same(count, beaten):
-    assert read_reply(write_reply(Reply(count=count, beaten=beaten))) == Reply(count=count, beaten=beaten)
+@given(st.lists(st.sampled_from(Effect)), st.integers(0, 2**64 - 1))
+def test_effects_written_and_read_are_the_same(effects, beaten):
+    found = read_answer(Effects.of(effects, beaten).write(), Effects, len(effects))
+    assert (list(found), len(found), found.beaten) == (effects, len(effects), beaten)
+    assert all(found.count(effect) == effects.count(effect) for effect in Effect)
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_count_of_records_written_and_read_is_the_same(count):
+    assert read_answer(Held(count).write(), Held) == Held(count)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(_keys)
 def test_reply_with_keys_written_and_read_is_the_same(keys):
-    assert read_reply(write_reply(Reply(keys=keys))) == Reply(keys=keys)
+    assert read_answer(Page(keys).write(), Page) == Page(keys)
 
 
 _records = st.builds(Record, _versions, st.none() | _values | _blobs, _times)
@@ -92,20 +110,20 @@ _records = st.builds(Record, _versions, st.none() | _values | _blobs, _times)
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.none() | st.just(Damage.DAMAGED) | _records, max_size=6))
 def test_reply_with_records_written_and_read_is_the_same(records):
-    assert read_records(write_reply(Reply(records=records)), len(records)) == Reply(records=records)
+    assert read_answer(Records(records).write(), Records, len(records)) == Records(records)
 
 
 def test_reply_shows_a_blob_as_base64_among_values():
     values = [b"1", Blob(b"\xff\0", "a/b"), None, Blob(b"", "a/b"), Damage.DAMAGED]
-    reply = read_reply(write_reply(Reply(values=values)), "abcde")
+    reply = read_answer(Values(values).write(), Values, 5)
     assert reply.values == [b"1", b'"/wA=","encoding":"base64"', None, b'"","encoding":"base64"', Damage.DAMAGED]
 
 
 def test_set_says_types_only_when_there_are_any():
-    request = Request("set", "c", 1, ["a", "b"], [b"1", b"2"], version=VERSION)
-    assert b"types" not in write_request(request)
+    request = Set("c", 1, ["a", "b"], VERSION, [b"1", b"2"])
+    assert b"types" not in request.write()
     request.values = [b"1", Blob(b"", "a/b")]
-    assert b'"types":[null,"a/b"],"sizes":[1,0]}\n1' in write_request(request)
+    assert b'"types":[null,"a/b"],"sizes":[1,0]}\n1' in request.write()
 
 
 BAD_TYPES = [
@@ -159,33 +177,41 @@ ROW = f'{{"versions":["{VERSION}"],"expires":[0],"types":[null],"sizes":[1]}}\n1
 )
 def test_answer_to_a_fetch_that_cannot_be_is_refused(frame):
     with pytest.raises(BadFrame):
-        read_records(frame.encode(), 1)
+        read_answer(frame.encode(), Records, 1)
 
 
 def test_answer_to_a_fetch_may_be_a_refusal():
-    assert read_records(ROW.encode(), 1).records == [Record(VERSION, b"1")]
-    assert read_records(b'{"refused":"stale","document":null}\n', 1).refused == "stale"
+    assert read_answer(ROW.encode(), Records, 1).records == [Record(VERSION, b"1")]
+    assert read_answer(b'{"refused":"stale","document":null}\n', Records, 1) == Refused(NodeRefusal.STALE)
 
 
 def test_reply_to_a_write_says_beaten_only_when_it_was():
-    assert write_reply(Reply(count=2)) == b'{"count":2}\n'
-    assert write_reply(Reply(count=2, beaten=2**64 - 1)) == b'{"count":2,"beaten":18446744073709551615}\n'
+    assert Effects("cr").write() == b'{"effects":"cr"}\n'
+    assert Effects("cr", 2**64 - 1).write() == b'{"effects":"cr","beaten":18446744073709551615}\n'
 
 
 def test_reply_with_a_damaged_value_has_its_size_minus_2_and_no_bytes_of_it():
-    assert write_reply(Reply(values=[b"1", Damage.DAMAGED, None, b"23"])) == b'{"sizes":[1,-2,-1,2]}\n123'
+    assert Values([b"1", Damage.DAMAGED, None, b"23"]).write() == b'{"sizes":[1,-2,-1,2]}\n123'
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.text(min_size=1, max_size=40), st.none() | _documents, st.booleans())
-def test_reply_that_refuses_written_and_read_is_the_same(why, document, asked_for_values):
-    reply = Reply(refused=why, document=document)
-    assert read_reply(write_reply(reply), ["k"] if asked_for_values else None) == reply
+@given(st.sampled_from(NodeRefusal), st.none() | _documents, st.text(max_size=40))
+def test_refusal_written_and_read_is_the_same(reason, document, detail):
+    refused = Refused(reason, document, detail)
+    assert read_answer(refused.write(), Values, 1) == refused
+
+
+def test_answer_whose_values_have_no_room_is_not_written():
+    version = Version(1, 1)
+    for answer in (Values([b"12", b"3"]), Values([Blob(b"1", "a"), None]), Records([Record(version, b"123"), None])):
+        assert answer.write(3)
+        with pytest.raises(NoRoom):
+            answer.write(2)
 
 
 def test_request_for_a_set_has_its_values_behind_the_line_as_they_are():
-    request_ = Request("set", "5f1c", 7, ["hi", "\u00e9\n"], [b'"hello"', b"\n\0"], version=VERSION)
-    frame = write_request(request_)
+    request_ = Set("5f1c", 7, ["hi", "\u00e9\n"], VERSION, [b'"hello"', b"\n\0"])
+    frame = request_.write()
     assert frame == (
         b'{"op":"set","cluster":"5f1c","epoch":7,%b,' % V
         + '"keys":["hi","\u00e9\\n"],"sizes":[7,2]}\n"hello"'.encode()
@@ -195,8 +221,8 @@ def test_request_for_a_set_has_its_values_behind_the_line_as_they_are():
 
 
 def test_request_for_a_set_that_expires_says_when_behind_its_keys():
-    request_ = Request("set", "5f1c", 7, ["a", "b"], [b"1", b"2"], version=VERSION, expires=[0, 1_700_000_000_000])
-    frame = write_request(request_)
+    request_ = Set("5f1c", 7, ["a", "b"], VERSION, [b"1", b"2"], [0, 1_700_000_000_000])
+    frame = request_.write()
     assert frame == (
         b'{"op":"set","cluster":"5f1c","epoch":7,%b,"keys":["a","b"],"expires":[0,1700000000000],"sizes":[1,1]}\n12' % V
     )
@@ -204,16 +230,16 @@ def test_request_for_a_set_that_expires_says_when_behind_its_keys():
 
 
 def test_request_for_keys_says_prefix_place_and_limit():
-    request_ = Request("keys", "5f1c", 7, prefix="a/", after="a/\u00e9", limit=100)
-    frame = write_request(request_)
+    request_ = ListKeys("5f1c", 7, "a/", "a/\u00e9", 100)
+    frame = request_.write()
     assert frame == '{"op":"keys","cluster":"5f1c","epoch":7,"prefix":"a/","after":"a/\u00e9","limit":100}\n'.encode()
     assert read_request(frame) == request_
 
 
 def test_reply_with_an_empty_value_is_refused_as_no_json_text_is_empty():
-    frame = write_reply(Reply(values=[None, b"", b"\n\n", None]))
+    frame = Values([None, b"", b"\n\n", None]).write()
     with pytest.raises(BadFrame, match="above 0"):
-        read_reply(frame, ["a", "b", "c", "d"])
+        read_answer(frame, Values, 4)
 
 
 BAD_REQUESTS = {
@@ -325,12 +351,10 @@ BAD_REQUESTS = {
 def test_read_request_what_the_malformed_ones_differ_from_is_read():
     assert read_request(
         b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","b"],"expires":[1,0],"sizes":[1,1]}\n12' % V
-    ) == Request("set", "c", 1, ["a", "b"], [b"1", b"2"], version=VERSION, expires=[1, 0])
-    assert read_request(b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"]}\n' % V) == Request(
-        "delete", "c", 1, ["a"], version=VERSION
-    )
-    assert read_request(b'{"op":"keys","cluster":"c","epoch":1,"prefix":"","after":"","limit":1}\n') == Request(
-        "keys", "c", 1, limit=1
+    ) == Set("c", 1, ["a", "b"], VERSION, [b"1", b"2"], [1, 0])
+    assert read_request(b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"]}\n' % V) == Delete("c", 1, ["a"], VERSION)
+    assert read_request(b'{"op":"keys","cluster":"c","epoch":1,"prefix":"","after":"","limit":1}\n') == ListKeys(
+        "c", 1, "", "", 1
     )
 
 
@@ -368,92 +392,131 @@ def test_read_request_with_more_than_its_op_takes_raises_bad_frame(frame):
         read_request(frame)
 
 
-BAD_REPLIES = {
-    "empty": (b"", None),
-    "no newline": (b'{"count":1}', None),
-    "not JSON": (b"<html>\n", None),
-    "an array": (b"[1]\n", None),
-    "neither count nor refused": (b"{}\n", None),
-    "count a string": (b'{"count":"1"}\n', None),
-    "count a boolean": (b'{"count":true}\n', None),
-    "count a float": (b'{"count":1.0}\n', None),
-    "count null": (b'{"count":null}\n', None),
-    "sizes where a count belongs": (b'{"sizes":[1]}\n1', None),
-    "document a string": (b'{"refused":"stale","document":"x"}\n', None),
-    "document an array": (b'{"refused":"stale","document":[]}\n', None),
-    "a count where sizes belong": (b'{"count":1}\n', ["a"]),
-    "fewer values than keys": (b'{"sizes":[1]}\n1', ["a", "b"]),
-    "more values than keys": (b'{"sizes":[1,-1]}\n1', ["a"]),
-    "no value for a key": (b'{"sizes":[]}\n', ["a"]),
-    "sizes null": (b'{"sizes":null}\n', ["a"]),
-    "size a boolean": (b'{"sizes":[true]}\n1', ["a"]),
-    "size a float": (b'{"sizes":[1.0]}\n1', ["a"]),
-    "size below -2": (b'{"sizes":[-3]}\n', ["a"]),
-    "size below -2 that adds up": (b'{"sizes":[4,-3]}\n1', ["a", "b"]),
-    "a damaged value with bytes": (b'{"sizes":[-2]}\n1', ["a"]),
-    "a listing for a get": (b'{"keys":["a"]}\n', ["a"]),
-    "keys null": (b'{"keys":null}\n', None),
-    "keys a string": (b'{"keys":"ab"}\n', None),
-    "keys an object": (b'{"keys":{"a":1}}\n', None),
-    "key a number": (b'{"keys":["a",1]}\n', None),
-    "key null": (b'{"keys":[null]}\n', None),
-    "key a list": (b'{"keys":[["a"]]}\n', None),
-    "key with a lone surrogate": (b'{"keys":["a","\\ud800"]}\n', None),
-    "keys with bytes behind": (b'{"keys":["a"]}\nx', None),
-    "beaten negative": (b'{"count":1,"beaten":-1}\n', None),
-    "beaten null": (b'{"count":1,"beaten":null}\n', None),
-    "beaten a boolean": (b'{"count":1,"beaten":true}\n', None),
-    "beaten a float": (b'{"count":1,"beaten":1.0}\n', None),
-    "beaten a string": (b'{"count":1,"beaten":"1"}\n', None),
-    "beaten of 65 bits": (b'{"count":1,"beaten":18446744073709551616}\n', None),
-    "beaten without a count": (b'{"beaten":1}\n', None),
-    "a byte too many": (b'{"sizes":[1]}\n12', ["a"]),
-    "a byte too few": (b'{"sizes":[2]}\n1', ["a"]),
-    "a missing value with bytes": (b'{"sizes":[-1]}\n1', ["a"]),
-    "size of 30 digits": (b'{"sizes":[' + b"9" * 30 + b"]}\n1", ["a"]),
+BAD_ANSWERS = {
+    "empty": (b"", Held, 0),
+    "no newline": (b'{"count":1}', Held, 0),
+    "not JSON": (b"<html>\n", Held, 0),
+    "an array": (b"[1]\n", Held, 0),
+    "neither count nor refused": (b"{}\n", Held, 0),
+    "count a string": (b'{"count":"1"}\n', Held, 0),
+    "count a boolean": (b'{"count":true}\n', Held, 0),
+    "count a float": (b'{"count":1.0}\n', Held, 0),
+    "count null": (b'{"count":null}\n', Held, 0),
+    "count negative": (b'{"count":-1}\n', Held, 0),
+    "count with bytes behind": (b'{"count":1}\nx', Held, 0),
+    "sizes where a count belongs": (b'{"sizes":[1]}\n1', Held, 0),
+    "document a string": (b'{"refused":"stale","document":"x"}\n', Held, 0),
+    "document an array": (b'{"refused":"stale","document":[]}\n', Held, 0),
+    "detail a number": (b'{"refused":"stale","document":null,"detail":1}\n', Held, 0),
+    "refusal with bytes behind": (b'{"refused":"stale","document":null}\nx', Held, 0),
+    "no refusal where one belongs": (b'{"count":1}\n', Refused, 0),
+    "a count where sizes belong": (b'{"count":1}\n', Values, 1),
+    "fewer values than keys": (b'{"sizes":[1]}\n1', Values, 2),
+    "more values than keys": (b'{"sizes":[1,-1]}\n1', Values, 1),
+    "no value for a key": (b'{"sizes":[]}\n', Values, 1),
+    "sizes null": (b'{"sizes":null}\n', Values, 1),
+    "size a boolean": (b'{"sizes":[true]}\n1', Values, 1),
+    "size a float": (b'{"sizes":[1.0]}\n1', Values, 1),
+    "size below -2": (b'{"sizes":[-3]}\n', Values, 1),
+    "size below -2 that adds up": (b'{"sizes":[4,-3]}\n1', Values, 2),
+    "a damaged value with bytes": (b'{"sizes":[-2]}\n1', Values, 1),
+    "a byte too many": (b'{"sizes":[1]}\n12', Values, 1),
+    "a byte too few": (b'{"sizes":[2]}\n1', Values, 1),
+    "a missing value with bytes": (b'{"sizes":[-1]}\n1', Values, 1),
+    "size of 30 digits": (b'{"sizes":[' + b"9" * 30 + b"]}\n1", Values, 1),
+    "a listing for a get": (b'{"keys":["a"]}\n', Values, 1),
+    "keys null": (b'{"keys":null}\n', Page, 0),
+    "keys a string": (b'{"keys":"ab"}\n', Page, 0),
+    "keys an object": (b'{"keys":{"a":1}}\n', Page, 0),
+    "key a number": (b'{"keys":["a",1]}\n', Page, 0),
+    "key null": (b'{"keys":[null]}\n', Page, 0),
+    "key a list": (b'{"keys":[["a"]]}\n', Page, 0),
+    "key with a lone surrogate": (b'{"keys":["a","\\ud800"]}\n', Page, 0),
+    "keys with bytes behind": (b'{"keys":["a"]}\nx', Page, 0),
+    "effects of fewer keys": (b'{"effects":"c"}\n', Effects, 2),
+    "effects of more keys": (b'{"effects":"cr"}\n', Effects, 1),
+    "effects of no keys": (b'{"effects":""}\n', Effects, 1),
+    "effects with a letter that nobody knows": (b'{"effects":"cxr"}\n', Effects, 3),
+    "effects with a capital": (b'{"effects":"C"}\n', Effects, 1),
+    "effects with a blank": (b'{"effects":"c "}\n', Effects, 2),
+    "effects an array": (b'{"effects":["c"]}\n', Effects, 1),
+    "effects null": (b'{"effects":null}\n', Effects, 1),
+    "effects a number": (b'{"effects":1}\n', Effects, 1),
+    "a count where effects belong": (b'{"count":1}\n', Effects, 1),
+    "effects with bytes behind": (b'{"effects":"c"}\nx', Effects, 1),
+    "beaten negative": (b'{"effects":"c","beaten":-1}\n', Effects, 1),
+    "beaten null": (b'{"effects":"c","beaten":null}\n', Effects, 1),
+    "beaten a boolean": (b'{"effects":"c","beaten":true}\n', Effects, 1),
+    "beaten a float": (b'{"effects":"c","beaten":1.0}\n', Effects, 1),
+    "beaten a string": (b'{"effects":"c","beaten":"1"}\n', Effects, 1),
+    "beaten of 65 bits": (b'{"effects":"c","beaten":18446744073709551616}\n', Effects, 1),
+    "beaten without effects": (b'{"beaten":1}\n', Effects, 1),
 }
 
 
-@pytest.mark.parametrize(("frame", "keys"), BAD_REPLIES.values(), ids=BAD_REPLIES.keys())
-def test_read_reply_malformed_raises_bad_frame(frame, keys):
+@pytest.mark.parametrize(("frame", "kind", "count"), BAD_ANSWERS.values(), ids=BAD_ANSWERS.keys())
+def test_read_answer_malformed_raises_bad_frame(frame, kind, count):
     with pytest.raises(BadFrame):
-        read_reply(frame, keys)
+        read_answer(frame, kind, count)
 
 
 @pytest.mark.parametrize("refused", [b'""', b"null", b"false", b"0", b"[]", b'["stale"]', b"{}"])
-@pytest.mark.parametrize("keys", [None, ["a"]], ids=["count", "values"])
-def test_read_reply_refused_without_a_reason_raises_instead_of_passing_for_done(refused, keys):
-    for rest in (b"", b',"count":1', b',"keys":["a"]', b',"sizes":[-1]'):
+@pytest.mark.parametrize("kind", [Held, Values, Effects, Page, Records, Refused])
+def test_read_answer_refused_without_a_reason_raises_instead_of_passing_for_done(refused, kind):
+    for rest in (b"", b',"count":1', b',"keys":["a"]', b',"sizes":[-1]', b',"effects":"c"'):
         with pytest.raises(BadFrame):
-            read_reply(b'{"refused":%b%b}\n' % (refused, rest), keys)
+            read_answer(b'{"refused":%b%b}\n' % (refused, rest), kind, 1)
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [b'{"count":-1}\n', b'{"count":1}\nx', b'{"refused":"stale","document":null}\nx'],
-    ids=["negative count", "count with a payload", "refusal with a payload"],
-)
-def test_read_reply_that_no_node_can_have_meant_raises_bad_frame(frame):
-    with pytest.raises(BadFrame):
-        read_reply(frame)
+@pytest.mark.parametrize("reason", NodeRefusal)
+def test_refusal_of_any_reason_is_an_answer_to_any_request(reason):
+    refused = Refused(reason, {"epoch": 3}, "because")
+    for kind in (Held, Values, Effects, Page, Records, Refused):
+        assert read_answer(refused.write(), kind, 1) == refused
+
+
+@pytest.mark.parametrize("word", ["no such reason", "Stale", " full", "busy "])
+def test_refusal_by_a_word_of_another_version_is_read_as_unknown(word):
+    assert read_answer(b'{"refused":"%b"}\n' % word.encode(), Effects, 1) == Refused(NodeRefusal.UNKNOWN)
+
+
+def test_every_op_has_a_request_that_is_read_back_as_itself():
+    assert {request.op for request in REQUESTS} == set(Op)
+    for request in REQUESTS:
+        assert type(read_request(request.write())) is type(request)
+
+
+@pytest.mark.parametrize("op", [Op.KEYS, Op.STATUS, Op.ADOPT])
+def test_key_request_of_an_op_that_is_about_no_keys_raises(op):
+    with pytest.raises(TypeError, match=op):
+        key_request(op)
+
+
+def test_part_of_a_write_without_a_version_cannot_be_made():
+    for op in (Op.SET, Op.PUT, Op.DELETE):
+        with pytest.raises(ValueError, match="version"):
+            key_request(op).of_part("c", 1, ["a"], None, [b"1"], ())
 
 
 REQUESTS = [
-    Request("status"),
-    Request("get", "5f1c", 7, ["hi", "hi1", "\u00e9"]),
-    Request("set", "5f1c", 7, ["hi", "x\n"], [b'"hello"', b"\n\0"], version=VERSION),
-    Request("set", "5f1c", 7, ["a", "b"], [b"1", b"2"], version=VERSION, expires=[0, 1_700_000_000_000]),
-    Request("delete", "", 0, ["a"], version=VERSION),
-    Request("keys", "5f1c", 7, prefix="a/", after="a/b", limit=100),
-    Request("adopt", document={"cluster": "5f1c", "epoch": 8, "members": [{"id": "a", "weight": 1.0}], "joining": None}),
+    Status(),
+    Get("5f1c", 7, ["hi", "hi1", "\u00e9"]),
+    Set("5f1c", 7, ["hi", "x\n"], VERSION, [b'"hello"', b"\n\0"]),
+    Set("5f1c", 7, ["a", "b"], VERSION, [b"1", b"2"], [0, 1_700_000_000_000]),
+    Delete("", 0, ["a"], VERSION),
+    ListKeys("5f1c", 7, "a/", "a/b", 100),
+    Put("5f1c", 7, ["a"], VERSION, [Blob(b"\xff", "a/b")]),
+    Fetch("5f1c", 7, ["a"]),
+    Adopt({"cluster": "5f1c", "epoch": 8, "members": [{"id": "a", "weight": 1.0}], "joining": None}),
 ]
-REPLIES = [
-    (Reply(count=12), None),
-    (Reply(count=2, beaten=VERSION.stamp), None),
-    (Reply(keys=["a", "\u00e9\n", "\U0001f600"]), None),
-    (Reply(values=[b"1", None, b"\n", Damage.DAMAGED]), ["a", "b", "c", "d"]),
-    (Reply(refused="stale", document={"epoch": 3}), None),
-    (Reply(refused="changing"), ["a"]),
+ANSWERS = [
+    (Held(12), Held, 0),
+    (Effects("crudsa"), Effects, 6),
+    (Effects("cr", VERSION.stamp), Effects, 2),
+    (Page(["a", "\u00e9\n", "\U0001f600"]), Page, 0),
+    (Values([b"1", None, b"\n", Damage.DAMAGED]), Values, 4),
+    (Refused(NodeRefusal.STALE, {"epoch": 3}), Effects, 1),
+    (Refused(NodeRefusal.CHANGING), Values, 1),
 ]
 FRAGMENTS = [
     *(
@@ -490,6 +553,7 @@ FRAGMENTS = [
         b'"op":"set",',
         b'"refused":"x",',
         b'"count":1,',
+        b'"effects":"c",',
         b"[" * 2_000,
     ),
 ]
@@ -507,7 +571,7 @@ def mutate(chance, frame):
 
 def test_read_request_mutated_frames_raise_only_bad_frame_and_can_be_written_again():
     chance = random.Random(SEED)
-    frames = list(map(write_request, REQUESTS))
+    frames = [request.write() for request in REQUESTS]
     accepted = refused = 0
     for _ in range(20_000):
         frame = mutate(chance, chance.choice(frames))
@@ -517,23 +581,26 @@ def test_read_request_mutated_frames_raise_only_bad_frame_and_can_be_written_aga
             refused += 1
         else:
             accepted += 1
-            if found.op != "adopt":
-                assert read_request(write_request(found)) == found, frame
+            if found.op is not Op.ADOPT:
+                assert read_request(found.write()) == found, frame
     assert min(accepted, refused) > 1_000, (accepted, refused)
 
 
-def test_read_reply_mutated_frames_raise_only_bad_frame():
+def test_read_answer_mutated_frames_raise_only_bad_frame():
     chance = random.Random(SEED)
-    frames = [(write_reply(reply), keys) for reply, keys in REPLIES]
+    frames = [(answer.write(), kind, count) for answer, kind, count in ANSWERS]
     accepted = refused = 0
     for _ in range(20_000):
-        frame, keys = chance.choice(frames)
+        frame, kind, count = chance.choice(frames)
         frame = mutate(chance, frame)
         try:
-            found = read_reply(frame, keys)
+            found = read_answer(frame, kind, count)
         except BadFrame:
             refused += 1
         else:
             accepted += 1
-            assert found.refused or keys is None or len(found.values) == len(keys), frame
+            if isinstance(found, Values):
+                assert len(found.values) == count, frame
+            if isinstance(found, Effects):
+                assert len(list(found)) == count, frame
     assert min(accepted, refused) > 1_000, (accepted, refused)

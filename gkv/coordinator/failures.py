@@ -1,0 +1,95 @@
+"""Why a key has no definite answer, and what its client is told: one table, for reads and writes.
+
+A read is told what keeps it from an answer, and never anything about a write's fate. A write is told whether something may have
+been begun; only `INDETERMINATE` leaves that open.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from gkv.model import KeyFailure, NodeRefusal, Op, Outcome
+from gkv.wire.batch import BAD_ANSWER, DAMAGED
+
+UNREACHABLE = KeyFailure("unreachable")
+OVERLOADED = KeyFailure("overloaded")
+TIMEOUT = KeyFailure("timeout")
+NOT_APPLIED = KeyFailure("not-applied")
+INDETERMINATE = KeyFailure("indeterminate")
+"""The write may show up now, later or never. Repeating it is harmless."""
+STALE = KeyFailure("epoch")
+NO_PRIMARY = KeyFailure("no-primary")
+CLOCK_AHEAD = KeyFailure("clock-ahead")
+DISK_FULL = KeyFailure("disk-full")
+SNAPSHOT_RUNNING = KeyFailure("snapshot-running")
+TOO_LARGE = KeyFailure("too-large", retryable=False)
+REFUSED = KeyFailure("refused", retryable=False)
+
+
+class GivenUp(Enum):
+    """Why a coordinator itself gives up a part of a batch."""
+
+    CHANGE_TOO_LONG = "change-too-long"
+    """The cluster went on changing until the deadline, so the nodes were not asked again."""
+    NO_PRIMARY = "no-primary"
+    """No node answers for the key."""
+    BEATEN = "beaten"
+    """The write has lost against one that may have been over before it began, and cannot be given a greater version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """What a reason means for a key that was to be read, and for one that was to be written."""
+
+    read: KeyFailure
+    write: KeyFailure
+    begun: bool
+    """Whether the write may have been begun: then nobody but its client may repeat it."""
+
+
+Reason = NodeRefusal | GivenUp | tuple[Outcome, bool]
+"""A node's refusal, the coordinator's own reason, or the outcome of a call and `NodeReply.sent`: whether the node may have seen
+it."""
+
+UNANSWERED: Mapping[Reason, Unanswered] = {
+    NodeRefusal.STALE: Unanswered(STALE, STALE, begun=False),
+    NodeRefusal.CHANGING: Unanswered(STALE, STALE, begun=False),
+    NodeRefusal.AHEAD: Unanswered(BAD_ANSWER, CLOCK_AHEAD, begun=False),
+    NodeRefusal.TOO_OLD: Unanswered(BAD_ANSWER, REFUSED, begun=False),
+    NodeRefusal.FULL: Unanswered(BAD_ANSWER, DISK_FULL, begun=False),
+    NodeRefusal.SNAPSHOT_RUNNING: Unanswered(BAD_ANSWER, SNAPSHOT_RUNNING, begun=False),
+    NodeRefusal.BUSY: Unanswered(OVERLOADED, OVERLOADED, begun=False),
+    NodeRefusal.LARGE: Unanswered(TOO_LARGE, INDETERMINATE, begun=True),  # the answer to no write is too large
+    NodeRefusal.FAILED: Unanswered(UNREACHABLE, INDETERMINATE, begun=True),
+    NodeRefusal.BAD_FRAME: Unanswered(REFUSED, REFUSED, begun=False),
+    NodeRefusal.BAD_DOCUMENT: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),  # no document was sent
+    NodeRefusal.UNKNOWN: Unanswered(REFUSED, REFUSED, begun=False),
+    # A node that was asked and has given no answer that could be understood.
+    (Outcome.ANSWERED, True): Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),
+    (Outcome.TIMEOUT, True): Unanswered(TIMEOUT, INDETERMINATE, begun=True),
+    (Outcome.LOST, True): Unanswered(UNREACHABLE, INDETERMINATE, begun=True),
+    (Outcome.UNREACHABLE, True): Unanswered(UNREACHABLE, INDETERMINATE, begun=True),
+    (Outcome.OVERLOADED, True): Unanswered(OVERLOADED, INDETERMINATE, begun=True),  # there was no memory for the answer
+    # A node that has certainly not seen the call.
+    (Outcome.ANSWERED, False): Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),  # cannot be; so nothing is promised
+    (Outcome.TIMEOUT, False): Unanswered(TIMEOUT, NOT_APPLIED, begun=False),
+    (Outcome.LOST, False): Unanswered(UNREACHABLE, NOT_APPLIED, begun=False),
+    (Outcome.UNREACHABLE, False): Unanswered(UNREACHABLE, NOT_APPLIED, begun=False),
+    (Outcome.OVERLOADED, False): Unanswered(OVERLOADED, OVERLOADED, begun=False),
+    GivenUp.CHANGE_TOO_LONG: Unanswered(STALE, NOT_APPLIED, begun=False),
+    GivenUp.NO_PRIMARY: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
+    GivenUp.BEATEN: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),
+}
+
+READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED})
+"""All that a read may be told of a key."""
+WRITE_FAILURES = frozenset(row.write for row in UNANSWERED.values())
+"""All that a write may be told of a key."""
+
+_READS = frozenset((Op.GET, Op.FETCH))
+
+
+def failure(op: Op, reason: Reason) -> KeyFailure:
+    """Return what is said of a key whose request has no answer for this reason."""
+    row = UNANSWERED[reason]
+    return row.read if op in _READS else row.write

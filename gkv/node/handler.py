@@ -1,0 +1,40 @@
+"""What the handlers of a node's requests have in common."""
+
+from collections.abc import Callable, Mapping
+
+from gkv.cluster.document import Document
+from gkv.errors import EngineFull, GkvError, Overloaded, SnapshotRunning, Unavailable
+from gkv.model import NodeRefusal
+from gkv.wire.ops import NodeAnswer, Refused
+
+COMMIT_WITHIN = 30.0
+"""Seconds that a request waits for the disk. Its coordinator has given up far earlier."""
+
+Waiting = Callable[[], NodeAnswer]
+"""Waits for what has been begun, and returns the answer to it. Switches greenlets."""
+
+_BY_CODE: Mapping[str, NodeRefusal] = {
+    EngineFull.code: NodeRefusal.FULL,
+    Unavailable.code: NodeRefusal.BUSY,
+    Overloaded.code: NodeRefusal.BUSY,
+    SnapshotRunning.code: NodeRefusal.SNAPSHOT_RUNNING,
+}
+"""By the code of an error after which nothing has changed; after any other one that is not known."""
+
+
+def refused_for(error: GkvError) -> Refused:
+    """Say why nothing was done, or that it is not known whether it was."""
+    return Refused(_BY_CODE.get(error.code, NodeRefusal.FAILED))
+
+
+def or_refused(answer: Waiting) -> NodeAnswer:
+    """Return an answer, or why there is none."""
+    try:
+        return answer()
+    except GkvError as error:
+        return refused_for(error)
+
+
+def stale(document: Document | None) -> Refused:
+    """Refuse a request of another epoch, and show which one this node believes in."""
+    return Refused(NodeRefusal.STALE, document.to_json() if document else None)

@@ -1,0 +1,160 @@
+"""The shape of a frame, and what all requests and answers have in common."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, ClassVar, Self, TypeVar
+
+import ujson
+
+from gkv.model import Damage, NodeRefusal, Op
+
+MISSING = -1
+"""Stands among the sizes for a key that has no value."""
+DAMAGED_SIZE = -2
+"""Stands among the sizes for a key whose record is not what was written."""
+
+_BAD_SIZES = "sizes are whole numbers above 0, -1 or -2"
+_REFUSALS = {refusal.value: refusal for refusal in NodeRefusal}
+
+lone_surrogate = re.compile("[\ud800-\udfff]").search
+"""Finds what ujson lets pass and no UTF-8 can say."""
+
+
+class BadFrame(ValueError):
+    """What was received is no frame, or not one that was expected."""
+
+
+class NoRoom(Exception):
+    """The values of an answer have more bytes than it may have."""
+
+
+class NodeRequest:
+    """What a node is asked. The classes of requests are not frozen: one is made for each call, and freezing costs 1 us."""
+
+    __slots__ = ()
+    op: ClassVar[Op]
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int) -> Self:
+        """Read a frame whose line says `header` and whose payload begins at `start`; raise BadFrame."""
+        raise NotImplementedError
+
+    def write(self) -> bytes:
+        """Return the frame."""
+        raise NotImplementedError
+
+
+class NodeAnswer:
+    """What a node answers."""
+
+    __slots__ = ()
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:
+        """Read the answer to a request for `count` keys, as `NodeRequest.read` does."""
+        raise NotImplementedError
+
+    def write(self, room: float = inf) -> bytes:
+        """Return the frame; raise NoRoom, before any value is copied, when its values have more than `room` bytes."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Refused(NodeAnswer):
+    """The answer of a node that does not do what it is asked.
+
+    `document` is the node's, None when it has none; it comes with STALE. `detail` is for people.
+    """
+
+    reason: NodeRefusal
+    document: Mapping[str, Any] | None = None
+    detail: str = ""
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int = 0) -> Self:  # noqa: ARG003
+        reason, document, detail = header.get("refused"), header.get("document"), header.get("detail", "")
+        if start != len(frame):
+            raise BadFrame("a refusal has no values")
+        if not isinstance(reason, str) or not reason or not isinstance(detail, str):
+            raise BadFrame("a refusal says why")
+        if document is not None and not isinstance(document, dict):
+            raise BadFrame("a document is an object")
+        return cls(_REFUSALS.get(reason, NodeRefusal.UNKNOWN), document, detail)
+
+    def write(self, room: float = inf) -> bytes:  # noqa: ARG002  # it has no values
+        header: dict[str, Any] = {"refused": self.reason.value, "document": self.document}
+        if self.detail:
+            header["detail"] = self.detail
+        return line(header)
+
+
+Answer = TypeVar("Answer", bound=NodeAnswer)
+
+
+def read_answer(frame: bytes, kind: type[Answer], count: int = 0) -> Answer | Refused:
+    """Read an answer of this kind, about `count` keys, or a refusal; raise BadFrame when it is neither.
+
+    >>> read_answer(b'{"refused":"busy","document":null}\\n', Refused).reason
+    <NodeRefusal.BUSY: 'busy'>
+    """
+    header, start = split(frame)
+    if "refused" in header:
+        return Refused.read(header, frame, start)
+    return kind.read(header, frame, start, count)
+
+
+def line(header: Mapping[str, Any]) -> bytes:
+    """Return the line of a frame."""
+    return ujson.dumps(header, ensure_ascii=False, escape_forward_slashes=False).encode() + b"\n"
+
+
+def split(frame: bytes) -> tuple[dict[str, Any], int]:
+    """Return a frame's header and where its payload starts."""
+    end = frame.find(b"\n")
+    try:
+        header = ujson.loads(frame[:end]) if end >= 0 else None
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise BadFrame("a frame starts with a line of JSON, an object")
+    return header, end + 1
+
+
+def cut(frame: bytes, start: int, sizes: Any, least: int = 1) -> list[bytes | Damage | None]:
+    """Cut the payload at these sizes; it must be used up exactly. `least` is 0 where the value of a blob may stand."""
+    if not isinstance(sizes, list) or not set(map(type, sizes)) <= {int}:
+        raise BadFrame(_BAD_SIZES)
+    parts: list[bytes | Damage | None] = []
+    for size in sizes:
+        if size >= least:
+            parts.append(frame[start : start + size])
+            start += size
+        elif size == MISSING:
+            parts.append(None)
+        elif size == DAMAGED_SIZE:
+            parts.append(Damage.DAMAGED)
+        else:
+            raise BadFrame(_BAD_SIZES)
+    if start != len(frame):
+        raise BadFrame("the payload is not as long as the sizes say")
+    return parts
+
+
+def sizes_of(values: Sequence[Any]) -> list[int]:
+    """Return the size that stands for each value, for a missing one and for a damaged one."""
+    return [MISSING if value is None else DAMAGED_SIZE if value is Damage.DAMAGED else len(value) for value in values]
+
+
+def read_epoch(header: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the cluster and the epoch that a request's sender believes in."""
+    cluster, epoch = header.get("cluster"), header.get("epoch")
+    if not isinstance(cluster, str) or type(epoch) is not int:
+        raise BadFrame("a request says its cluster and epoch")
+    return cluster, epoch
+
+
+def is_time(value: Any) -> bool:
+    """Return whether a value from a header is a moment in milliseconds since the Unix epoch, 0 for never."""
+    return type(value) is int and 0 <= value < 1 << 63

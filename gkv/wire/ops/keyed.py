@@ -1,0 +1,79 @@
+"""Requests about keys: what reads and writes have in common."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from gkv.model import Blob, Damage, Value, Version
+from gkv.wire.ops.frame import BadFrame, NodeRequest, lone_surrogate, read_epoch
+
+BAD_VALUES = "a set has one value for each key"
+_VALUES = frozenset(("sizes", "expires", "types"))
+_media_type = re.compile(r"[ -~]+").fullmatch
+
+
+@dataclass(slots=True)
+class EpochRequest(NodeRequest):
+    """A request that a node answers with STALE unless it believes in the same cluster and epoch as the sender."""
+
+    cluster: str
+    epoch: int
+
+
+@dataclass(slots=True)
+class KeyRequest(EpochRequest):
+    """A request about keys that the node owns."""
+
+    keys: Sequence[str]
+
+    @classmethod
+    def of_part(
+        cls,
+        cluster: str,
+        epoch: int,
+        keys: Sequence[str],
+        version: Version | None,
+        values: Sequence[Value],
+        expires: Sequence[int],
+    ) -> Self:
+        """Make the request for a part of a batch. A write has a version, a set has values and perhaps expiries."""
+        raise NotImplementedError
+
+
+def read_keys(header: Mapping[str, Any]) -> tuple[str, int, Sequence[str]]:
+    """Return cluster, epoch and keys."""
+    cluster, epoch = read_epoch(header)
+    keys = header.get("keys")
+    if not isinstance(keys, list):
+        raise BadFrame("keys are an array of strings")
+    try:
+        text = f"{cluster}{''.join(keys)}"  # one join, to look at all keys at once
+    except TypeError:
+        raise BadFrame("keys are an array of strings") from None
+    if not text.isascii() and lone_surrogate(text):
+        raise BadFrame("a string has a lone surrogate")
+    return cluster, epoch, keys
+
+
+def refuse_values(header: Mapping[str, Any], frame: bytes, start: int) -> None:
+    """Raise BadFrame when a request that is no set brings values."""
+    if start != len(frame) or not _VALUES.isdisjoint(header):
+        raise BadFrame("only a set has values")
+
+
+def typed(parts: Sequence[bytes | Damage | None], types: Any) -> list[Value]:
+    """Put values and their types together."""
+    if not isinstance(types, list) or len(types) != len(parts):
+        raise BadFrame("types has one for each key")
+    values: list[Value] = []
+    for part, content_type in zip(parts, types, strict=True):
+        if not isinstance(part, bytes):
+            raise BadFrame(BAD_VALUES)
+        if content_type is None and part:
+            values.append(part)
+        elif isinstance(content_type, str) and _media_type(content_type):
+            values.append(Blob(part, content_type))
+        else:
+            raise BadFrame("a type is printable ASCII, or null for a text that is not empty")
+    return values

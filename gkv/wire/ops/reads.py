@@ -1,0 +1,182 @@
+"""What a node can be asked to read: values, whole records, a page of its keys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, ClassVar, Self
+
+from gkv.model import Blob, Damage, Op, Record, Value, Version
+from gkv.wire.client import show
+from gkv.wire.ops.frame import (
+    MISSING,
+    BadFrame,
+    NodeAnswer,
+    NoRoom,
+    cut,
+    is_time,
+    line,
+    lone_surrogate,
+    read_epoch,
+    sizes_of,
+)
+from gkv.wire.ops.keyed import EpochRequest, KeyRequest, read_keys, refuse_values, typed
+
+
+class _Read(KeyRequest):
+    __slots__ = ()
+
+    @classmethod
+    def of_part(
+        cls,
+        cluster: str,
+        epoch: int,
+        keys: Sequence[str],
+        version: Version | None,  # noqa: ARG003
+        values: Sequence[Value],  # noqa: ARG003
+        expires: Sequence[int],  # noqa: ARG003
+    ) -> Self:
+        return cls(cluster, epoch, keys)
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int) -> Self:
+        refuse_values(header, frame, start)
+        return cls(*read_keys(header))
+
+    def write(self) -> bytes:
+        return line({"op": self.op.value, "cluster": self.cluster, "epoch": self.epoch, "keys": self.keys})
+
+
+class Get(_Read):
+    """Asks for values, answered by `Values`.
+
+    >>> Get("c", 7, ["hi"]).write()
+    b'{"op":"get","cluster":"c","epoch":7,"keys":["hi"]}\\n'
+    """
+
+    __slots__ = ()
+    op: ClassVar[Op] = Op.GET
+
+
+class Fetch(_Read):
+    """Asks for whole records, answered by `Records`."""
+
+    __slots__ = ()
+    op: ClassVar[Op] = Op.FETCH
+
+
+@dataclass(slots=True)
+class ListKeys(EpochRequest):
+    """Asks for up to `limit` keys that start with `prefix` and sort after `after`, answered by `Page`."""
+
+    op: ClassVar[Op] = Op.KEYS
+    prefix: str
+    after: str
+    limit: int
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int) -> Self:
+        if start != len(frame):
+            raise BadFrame("keys has no values")
+        cluster, epoch = read_epoch(header)
+        prefix, after, limit = header.get("prefix"), header.get("after"), header.get("limit")
+        if not isinstance(prefix, str) or not isinstance(after, str) or lone_surrogate(prefix + after):
+            raise BadFrame("a listing has a prefix and says after which key it goes on")
+        if type(limit) is not int or limit < 1:
+            raise BadFrame("a listing has a limit above 0")
+        return cls(cluster, epoch, prefix, after, limit)
+
+    def write(self) -> bytes:
+        epoch = {"op": self.op.value, "cluster": self.cluster, "epoch": self.epoch}
+        return line(epoch | {"prefix": self.prefix, "after": self.after, "limit": self.limit})
+
+
+@dataclass(slots=True)
+class Values(NodeAnswer):
+    """The answer to a get. What was read from a frame is the text of each value as a client is shown it.
+
+    >>> Values([b'"hello"', None]).write()
+    b'{"sizes":[7,-1]}\\n"hello"'
+    """
+
+    values: Sequence[Value | Damage | None]
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:
+        values = cut(frame, start, header.get("sizes"))
+        if len(values) != count:
+            raise BadFrame(f"{count} keys were asked, {len(values)} answered")
+        return cls(values)
+
+    def write(self, room: float = inf) -> bytes:
+        values = self.values
+        try:
+            sizes = [MISSING if value is None else len(value) for value in values]  # type: ignore[arg-type]
+            if sum(sizes) > room:
+                raise NoRoom
+            return line({"sizes": sizes}) + b"".join([value for value in values if value is not None])  # type: ignore[misc]
+        except TypeError:  # there is a blob among them, or damage; to look for that first would cost every get
+            if sum([len(value) for value in values if isinstance(value, bytes | Blob)]) > room:
+                raise NoRoom from None
+            shown = [show(value) if isinstance(value, Blob) else value for value in values]
+            return line({"sizes": sizes_of(shown)}) + b"".join([value for value in shown if isinstance(value, bytes)])
+
+
+@dataclass(slots=True)
+class Records(NodeAnswer):
+    """The answer to a fetch. A tombstone has a version and no value."""
+
+    records: Sequence[Record | Damage | None]
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:
+        parts = cut(frame, start, header.get("sizes"), least=0)
+        columns: list[Any] = [header.get(name) for name in ("versions", "expires", "types")]
+        if len(parts) != count or not all(isinstance(column, list) and len(column) == count for column in columns):
+            raise BadFrame(f"{count} keys were asked, others answered")
+        return cls(list(map(_record, parts, *columns)))
+
+    def write(self, room: float = inf) -> bytes:
+        known = [record if isinstance(record, Record) else None for record in self.records]
+        values = [None if record is None else record.value for record in known]
+        if sum([len(value) for value in values if value is not None]) > room:
+            raise NoRoom
+        plain = [value.data if isinstance(value, Blob) else value for value in values]
+        header = {
+            "versions": [record and str(record.version) for record in known],
+            "expires": [record.expires if record else 0 for record in known],
+            "types": [value.content_type if isinstance(value, Blob) else None for value in values],
+            "sizes": sizes_of(
+                [one if isinstance(one, Damage) else value for one, value in zip(self.records, plain, strict=True)]
+            ),
+        }
+        return line(header) + b"".join([value for value in plain if value is not None])
+
+
+def _record(part: bytes | Damage | None, version: Any, expires: Any, content_type: Any) -> Record | Damage | None:
+    if isinstance(part, Damage) or (part is None and version is None):
+        return part
+    if not isinstance(version, str) or not is_time(expires):
+        raise BadFrame("a record has a version and says when it expires")
+    try:
+        return Record(Version.parse(version), None if part is None else typed([part], [content_type])[0], expires)
+    except ValueError as error:
+        raise BadFrame(str(error)) from None
+
+
+@dataclass(slots=True)
+class Page(NodeAnswer):
+    """The answer to a listing."""
+
+    keys: Sequence[str]
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:  # noqa: ARG003
+        keys = header.get("keys")
+        if start != len(frame) or not isinstance(keys, list) or not set(map(type, keys)) <= {str}:
+            raise BadFrame("a page is an array of strings")
+        if lone_surrogate("".join(keys)):
+            raise BadFrame("a string has a lone surrogate")
+        return cls(keys)
+
+    def write(self, room: float = inf) -> bytes:  # noqa: ARG002  # it has no values
+        return line({"keys": self.keys})
