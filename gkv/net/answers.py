@@ -24,7 +24,12 @@ def write(answer: Rendered, keep_alive: bool, minor: int, date: bytes, *, head_o
     `date` is the date line. `head_only` is for an answer to HEAD.
     """
     body = answer.body
-    about_body = f"Content-Type: {answer.content_type}\r\nContent-Length: {len(body)}\r\n"
+    size = len(body)
+    if answer.parts:
+        size += sum(map(len, answer.parts))
+        if size <= LARGE:
+            body = b"".join([body, *answer.parts])
+    about_body = f"Content-Type: {answer.content_type}\r\nContent-Length: {size}\r\n"
     if answer.status in _BODILESS:
         body, about_body = b"", ""
     elif answer.stream is not None:
@@ -32,7 +37,7 @@ def write(answer: Rendered, keep_alive: bool, minor: int, date: bytes, *, head_o
     text = f"{_STATUS_LINES[answer.status]}{about_body}X-Request-Id: {answer.request_id}\r\n"
     if answer.headers:
         text += "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
-    return _finish(text, keep_alive, minor, date, b"" if head_only or len(body) > LARGE else body)
+    return _finish(text, keep_alive, minor, date, b"" if head_only or size > LARGE else body)
 
 
 def write_wsgi(answer: WsgiAnswer, method: str, keep_alive: bool, minor: int, date: bytes) -> tuple[bytes, bytes, bool]:

@@ -1,6 +1,6 @@
 """What a server asks of the application that it serves, of whoever watches it, and of what turns errors into answers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from gkv.errors import GkvError
@@ -15,6 +15,10 @@ class Rendered(Protocol):
     def status(self) -> int: ...
     @property
     def body(self) -> bytes: ...
+    @property
+    def parts(self) -> Sequence[bytes]:
+        """What follows the body, in an answer over `LARGE` bytes: to join it would only copy it."""
+
     @property
     def content_type(self) -> str: ...
     @property

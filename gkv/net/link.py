@@ -13,7 +13,7 @@ since fifty of those run before sockets are looked at again, and sleeping longer
 import fcntl
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -154,22 +154,23 @@ class Link:
         self._work = 0
         until(self.socket.fileno())
 
-    def send(self, data: bytes, gate: Gate, body: bytes = b"", *, charged: bool = False) -> None:
-        """Send what is given, `body` behind `data`; `charged` says that the budget knows of it.
+    def send(self, data: bytes, gate: Gate, behind: Sequence[bytes] = (), *, charged: bool = False) -> None:
+        """Send `data` and all that is to go behind it; `charged` says that the budget knows of it.
 
         A client that does not take even a small answer, when there is no memory to wait for it, is given up with ClientGone.
         Switches greenlets when the client does not keep up.
         """
         self.wait.enter(State.WRITE, self._serving.now)
         sent = self.socket.send(data)
-        if sent == len(data) and not body:
+        if sent == len(data) and not behind:
             return
-        size = 0 if charged else len(data) + len(body)
+        size = 0 if charged else len(data) + sum(map(len, behind))
         if not gate.budget.reserve(size, must=charged or gate.always_answers):
             raise ClientGone
         try:
             self._send_all(memoryview(data)[sent:])
-            self._send_all(memoryview(body))
+            for piece in behind:
+                self._send_all(memoryview(piece))
         finally:
             gate.budget.release(size)
 

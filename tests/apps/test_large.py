@@ -76,11 +76,11 @@ def serve() -> Iterator[Any]:
 
     def start(tls: Tls | None = None) -> int:
         routes = Routes()
-        answer = bytes(ANSWER)
+        first, *parts = bytes(MIB), bytes(MIB), bytes(ANSWER - 2 * MIB)
 
         def large(request: Request) -> Response:
             assert len(request.body(BODY)) == BODY
-            return Response(answer)
+            return Response(first, parts=parts)
 
         routes.add("POST", "/large", large, doc=Unlisted("a test's"), role=Role.OPEN, lane=MEMBERS)
         servers.append(Server(routes, listen("127.0.0.1", 0), render_unread, (), ServerLimits(), tls=tls))
