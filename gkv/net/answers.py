@@ -72,7 +72,9 @@ def write_wsgi(answer: WsgiAnswer, method: str, keep_alive: bool, minor: int, da
 
 
 def _finish(text: str, keep_alive: bool, minor: int, date: bytes, body: bytes) -> bytes:
-    """Return status line and headers with what is the connection's to say, the empty line, and a body."""
+    """Return status line and headers with what is the connection's to say, the empty line, and a
+    body.
+    """
     if not keep_alive:
         text += "Connection: close\r\n"
     elif not minor:
@@ -97,7 +99,9 @@ class RepeatedRefusal:
         self.size = len(self._answer.body)
 
     def fits(self, head: Head) -> bool:
-        """Return whether `once_more` is an answer to a request with this head, if the connection goes on."""
+        """Return whether `once_more` is an answer to a request with this head, if the connection
+        goes on.
+        """
         return head.minor == 1 and "HTTP_X_REQUEST_ID" not in head.environ and head.environ["REQUEST_METHOD"] != "HEAD"
 
     def once_more(self, date: bytes) -> tuple[bytes, str]:

@@ -1,4 +1,6 @@
-"""Requests and answers of many megabytes: whoever else is served by the process has a turn all the while."""
+"""Requests and answers of many megabytes: whoever else is served by the process has a turn all the
+while.
+"""
 
 import subprocess
 import sys
@@ -51,7 +53,8 @@ while left > 0:
 
 @contextmanager
 def gaps() -> Iterator[list[float]]:
-    """Measure how long this process worked without a turn for others; the one number is there at the end.
+    """Measure how long this process worked without a turn for others; the one number is there at
+    the end.
 
     Its CPU time counts, since other processes may keep it from working at all.
     """
@@ -71,7 +74,9 @@ def gaps() -> Iterator[list[float]]:
 
 @pytest.fixture
 def serve() -> Iterator[Any]:
-    """Start a server that answers a large body with a larger one, and frames with what they ask for."""
+    """Start a server that answers a large body with a larger one, and frames with what they ask
+    for.
+    """
     servers = []
 
     def start(tls: Tls | None = None) -> int:
