@@ -40,8 +40,8 @@ class Application(Protocol):
     def find(self, environ: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Any], bytes], Rendered] | None, str]:
         """Return what answers a request, given environment and body, or None for WSGI's way; and one of `Admission.lanes`.
 
-        It is asked once for a head that comes again and again, before the body is read, and must leave the environment as it
-        is. A GkvError that it raises is the answer, and the connection ends with it.
+        It is asked once for a head that comes again and again, with whatever Content-Length up to
+        `LARGE`, before the body is read, and must leave the environment as it is. A GkvError that it raises is the answer, and the connection ends with it.
         """
 
 
