@@ -41,7 +41,8 @@ class Application(Protocol):
         """Return what answers a request, given environment and body, or None for WSGI's way; and one of `Admission.lanes`.
 
         It is asked once for a head that comes again and again, with whatever Content-Length up to
-        `LARGE`, before the body is read, and must leave the environment as it is. A GkvError that it raises is the answer, and the connection ends with it.
+        `LARGE`, before the body is read, and must leave the environment as it is. A GkvError
+        that it raises is the answer, and the connection ends with it.
         """
 
 
