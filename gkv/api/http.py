@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -67,6 +67,8 @@ class Response:
     status: int = 200
     headers: dict[str, str] | None = None
     request_id: str = ""
+    parts: Sequence[bytes] = ()
+    """What follows the body, in an answer over 64 KiB: to join it would only copy it."""
     stream: Iterator[bytes] | None = None
     """Instead of `body`: its pieces, when it is larger than anyone should hold in memory."""
 
@@ -366,7 +368,7 @@ def _refuse_escapes(request: Request) -> Response:
 def _answer(handler: Handler, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     response = _respond(handler, None, environ)
     start_response(_STATUS_LINES[response.status], _headers(response))
-    return [response.body]
+    return [response.body, *response.parts]
 
 
 def _respond(handler: Handler, doc: Description | None, environ: Mapping[str, Any], body: bytes | None = None) -> Response:
@@ -385,9 +387,10 @@ def _respond(handler: Handler, doc: Description | None, environ: Mapping[str, An
 def _headers(response: Response) -> list[tuple[str, str]]:
     headers = [("Content-Type", response.content_type), ("X-Request-Id", response.request_id)]
     if response.stream is None:
-        headers.append(("Content-Length", str(len(response.body))))
+        headers.append(("Content-Length", str(len(response.body) + sum(map(len, response.parts)))))
     return [*headers, *response.headers.items()] if response.headers else headers
 
 
 def _as_bottle(response: Response) -> HTTPResponse:
-    return HTTPResponse(response.stream or response.body, response.status, _headers(response))
+    body = b"".join([response.body, *response.parts]) if response.parts else response.body
+    return HTTPResponse(response.stream or body, response.status, _headers(response))

@@ -1,28 +1,31 @@
-"""Who is let in: bounds on the requests that a process has in work, and on the bytes that these hold in memory.
+"""Who is let in: bounds on the requests that a process has in work, and on the bytes that these
+hold in memory.
 
-Promises: what is over a bound is refused at once, and counted; members of the cluster are never refused because of clients, and
-what an operator asks (is it alive?) is not refused at all. Leaves to others: what a refusal looks like. Nothing here waits or
-switches greenlets.
+Promises: what is over a bound is refused at once, and counted; members of the cluster are never
+refused because of clients, and what an operator asks (is it alive?) is not refused at all. Leaves
+to others: what a refusal looks like. Nothing here waits or switches greenlets.
 """
 
 from gkv.errors import GkvError, Overloaded
 
 CLIENTS, MEMBERS, REPLICA, BACKGROUND, OPERATORS = "clients", "members", "replica", "background", "operators"
-"""The lanes. Members have three: what clients wait for, copies of writes, and work for which nobody waits."""
+"""The lanes. Members have three: what clients wait for, copies of writes, and work for which nobody
+waits."""
 
 MAX_INFLIGHT = 256
-"""Found with benchmarks/http/openloop.py: all that are let in at once are read before the next reject, so with 512 gets of 300
-keys rejects take twice as long. The peak is the same from 128 on; with fewer than there are clients that wait for each answer,
-some of these would be rejected without need."""
+"""Found with benchmarks/http/openloop.py: all that are let in at once are read before the next
+reject, so with 512 gets of 300 keys rejects take twice as long. The peak is the same from 128 on;
+with fewer than there are clients that wait for each answer, some of these would be rejected without
+need."""
 MAX_BUFFERED = 256 << 20
 
 CROWD = 64
-"""Requests in work, beyond which a new one is begun only when all that lies ready was read, so that rejects do not wait for it:
-at twice saturation half of them were out after 10 ms instead of 22."""
+"""Requests in work, beyond which a new one is begun only when all that lies ready was read, so that
+rejects do not wait for it: at twice saturation half of them were out after 10 ms instead of 22."""
 
 LARGE = 65_536
-"""Bytes. Smaller answers, and requests that come in one piece of this size, are not counted one by one: there are no more of
-them than requests in flight."""
+"""Bytes. Smaller answers, and requests that come in one piece of this size, are not counted one by
+one: there are no more of them than requests in flight."""
 
 
 def no_memory() -> GkvError:
@@ -31,7 +34,9 @@ def no_memory() -> GkvError:
 
 
 class Budget:
-    """Bytes that requests may hold together. One that comes alone always fits, whatever its size."""
+    """Bytes that requests may hold together. One that comes alone always fits, whatever its
+    size.
+    """
 
     __slots__ = ("limit", "refused", "used")
 
@@ -42,7 +47,9 @@ class Budget:
         """How often there was no room."""
 
     def reserve(self, size: int, *, must: bool = False) -> bool:
-        """Reserve so many bytes and return True, or return False when there is no room; `must` reserves them all the same."""
+        """Reserve so many bytes and return True, or return False when there is no room; `must`
+        reserves them all the same.
+        """
         if self.used and self.used + size > self.limit and not must:
             self.refused += 1
             return False
@@ -53,12 +60,16 @@ class Budget:
         self.used -= size
 
     def hold(self, size: int) -> "Hold | None":
-        """Reserve so many bytes for as long as anybody refers to what is returned; return None when there is no room."""
+        """Reserve so many bytes for as long as anybody refers to what is returned; return None when
+        there is no room.
+        """
         return Hold(self, size) if self.reserve(size) else None
 
 
 class Hold:
-    """A part of a budget that goes back when nobody refers to it any more, as the bytes do that it stands for."""
+    """A part of a budget that goes back when nobody refers to it any more, as the bytes do that it
+    stands for.
+    """
 
     __slots__ = ("_budget", "_size")
 

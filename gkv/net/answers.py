@@ -24,7 +24,12 @@ def write(answer: Rendered, keep_alive: bool, minor: int, date: bytes, *, head_o
     `date` is the date line. `head_only` is for an answer to HEAD.
     """
     body = answer.body
-    about_body = f"Content-Type: {answer.content_type}\r\nContent-Length: {len(body)}\r\n"
+    size = len(body)
+    if answer.parts:
+        size += sum(map(len, answer.parts))
+        if size <= LARGE:
+            body = b"".join([body, *answer.parts])
+    about_body = f"Content-Type: {answer.content_type}\r\nContent-Length: {size}\r\n"
     if answer.status in _BODILESS:
         body, about_body = b"", ""
     elif answer.stream is not None:
@@ -32,7 +37,7 @@ def write(answer: Rendered, keep_alive: bool, minor: int, date: bytes, *, head_o
     text = f"{_STATUS_LINES[answer.status]}{about_body}X-Request-Id: {answer.request_id}\r\n"
     if answer.headers:
         text += "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
-    return _finish(text, keep_alive, minor, date, b"" if head_only or len(body) > LARGE else body)
+    return _finish(text, keep_alive, minor, date, b"" if head_only or size > LARGE else body)
 
 
 def write_wsgi(answer: WsgiAnswer, method: str, keep_alive: bool, minor: int, date: bytes) -> tuple[bytes, bytes, bool]:
@@ -67,7 +72,9 @@ def write_wsgi(answer: WsgiAnswer, method: str, keep_alive: bool, minor: int, da
 
 
 def _finish(text: str, keep_alive: bool, minor: int, date: bytes, body: bytes) -> bytes:
-    """Return status line and headers with what is the connection's to say, the empty line, and a body."""
+    """Return status line and headers with what is the connection's to say, the empty line, and a
+    body.
+    """
     if not keep_alive:
         text += "Connection: close\r\n"
     elif not minor:
@@ -92,7 +99,9 @@ class RepeatedRefusal:
         self.size = len(self._answer.body)
 
     def fits(self, head: Head) -> bool:
-        """Return whether `once_more` is an answer to a request with this head, if the connection goes on."""
+        """Return whether `once_more` is an answer to a request with this head, if the connection
+        goes on.
+        """
         return head.minor == 1 and "HTTP_X_REQUEST_ID" not in head.environ and head.environ["REQUEST_METHOD"] != "HEAD"
 
     def once_more(self, date: bytes) -> tuple[bytes, str]:

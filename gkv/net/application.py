@@ -1,6 +1,6 @@
 """What a server asks of the application that it serves, of whoever watches it, and of what turns errors into answers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from gkv.errors import GkvError
@@ -15,6 +15,10 @@ class Rendered(Protocol):
     def status(self) -> int: ...
     @property
     def body(self) -> bytes: ...
+    @property
+    def parts(self) -> Sequence[bytes]:
+        """What follows the body, in an answer over `LARGE` bytes: to join it would only copy it."""
+
     @property
     def content_type(self) -> str: ...
     @property
@@ -36,8 +40,9 @@ class Application(Protocol):
     def find(self, environ: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Any], bytes], Rendered] | None, str]:
         """Return what answers a request, given environment and body, or None for WSGI's way; and one of `Admission.lanes`.
 
-        It is asked once for a head that comes again and again, before the body is read, and must leave the environment as it
-        is. A GkvError that it raises is the answer, and the connection ends with it.
+        It is asked once for a head that comes again and again, with whatever Content-Length up to
+        `LARGE`, before the body is read, and must leave the environment as it is. A GkvError
+        that it raises is the answer, and the connection ends with it.
         """
 
 

@@ -1,7 +1,8 @@
 """A call to a node: one frame on its way, and exactly one reply to it.
 
-Promises: `ask_all` returns one reply for each node asked, by the deadline at the latest, and raises nothing. Leaves to others:
-how a frame comes to a node, which is an `Exchange`'s to know, and its meaning.
+Promises: `ask_all` returns one reply for each node asked, by the deadline at the latest, and raises
+nothing. Leaves to others: how a frame comes to a node, which is an `Exchange`'s to know, and its
+meaning.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from gkv.net.deadlines import deadlines
 
 
 class Lane(IntEnum):
-    """Which calls share an outbox and its connections; those of one lane never wait behind those of another."""
+    """Which calls share an outbox and its connections; those of one lane never wait behind those of
+    another.
+    """
 
     READ = 0
     WRITE = 1
@@ -46,7 +49,9 @@ class Call:
         self._replies = replies
 
     def finish(self, outcome: Outcome, frame: bytes = b"", detail: str = "", hold: object = None) -> bool:
-        """Set the reply and return True. Only the first time counts: whoever asked may have given up already."""
+        """Set the reply and return True. Only the first time counts: whoever asked may have given
+        up already.
+        """
         if self.reply is not None:
             return False
         self.reply = NodeReply(outcome, frame, self.sent, detail, hold)
@@ -89,7 +94,9 @@ class OpenReplies:
 
 
 class Exchange(Protocol):
-    """Whatever brings a frame to a node and a reply back: a `Channel`, or the node itself for its own part."""
+    """Whatever brings a frame to a node and a reply back: a `Channel`, or the node itself for its
+    own part.
+    """
 
     def submit(self, call: Call) -> object:
         """Take a call and finish it, now or later. Does not wait and does not raise."""
@@ -98,7 +105,8 @@ class Exchange(Protocol):
 def ask_all(
     asked: Sequence[tuple[Exchange, bytes]], expires: float, request_id: str = "", *, lane: Lane = Lane.READ
 ) -> list[NodeReply]:
-    """Send frames to nodes in parallel; return one reply for each, in this order, by `expires` at the latest.
+    """Send frames to nodes in parallel; return one reply for each, in this order, by `expires` at
+    the latest.
 
     `request_id` is for the logs of the nodes. Switches greenlets.
     """

@@ -1,11 +1,12 @@
 """The calls to one node, over a few keep-alive connections.
 
-What waits for a node lies in an outbox. A free connection takes all of it as one HTTP request; while every connection is
-busy, what many clients want gathers for the next one. So nothing waits for a timer, an idle system adds no latency, and
-under load one HTTP request serves many clients.
+What waits for a node lies in an outbox. A free connection takes all of it as one HTTP request;
+while every connection is busy, what many clients want gathers for the next one. So nothing waits
+for a timer, an idle system adds no latency, and under load one HTTP request serves many clients.
 
-Each lane has an outbox and connections of its own: a read never waits behind a commit, nor either of them behind copies or
-background work, and all that is written while a node commits goes to its disk together.
+Each lane has an outbox and connections of its own: a read never waits behind a commit, nor either
+of them behind copies or background work, and all that is written while a node commits goes to its
+disk together.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ class Channel:
     ) -> None:
         """`budget` is for the bytes of answers.
 
-        With `tls` it speaks nothing else, and to no node whose URL says otherwise; without, the other way round.
+        With `tls` it speaks nothing else, and to no node whose URL says otherwise; without, the
+        other way round.
         """
         self._peer = Peer(url, limits or ChannelLimits(), budget or Budget(), retries or Retries(), tls)
         self._outboxes = [Outbox(self._peer, lane, partial(Sender, self._peer)) for lane in Lane]
@@ -78,7 +80,9 @@ class Channel:
         return any(outbox.in_use for outbox in self._outboxes)
 
     def submit(self, call: Call) -> None:
-        """Put a call into its outbox, or finish it at once when that is full or the node cannot be reached."""
+        """Put a call into its outbox, or finish it at once when that is full or the node cannot be
+        reached.
+        """
         self.used = now = monotonic()
         if now < self._peer.closed_until:
             self._peer.end(call, Outcome.UNREACHABLE, self._peer.why_closed)
@@ -90,7 +94,9 @@ class Channel:
         self._peer.reached()
 
     def retire(self) -> None:
-        """Give back connections and greenlets that have nothing to do; a later call takes new ones."""
+        """Give back connections and greenlets that have nothing to do; a later call takes new
+        ones.
+        """
         for outbox in self._outboxes:
             outbox.dismiss_idle()
 

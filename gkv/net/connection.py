@@ -189,6 +189,8 @@ class Connection:
         finally:
             gate.leave()
         size = len(answer.body)
+        if answer.parts:
+            size += sum(map(len, answer.parts))
         large = size > LARGE
         if large and not self._charge(size, must=gate.always_answers):
             return self._shed(serving.too_much, head, started)
@@ -204,7 +206,7 @@ class Connection:
         if serving.watch is not None:
             self._note(head, answer.status, size, started, answer.request_id)
         data = answers.write(answer, keep_alive, head.minor, serving.date_line)
-        link.send(data, gate, answer.body if large else b"", charged=large)
+        link.send(data, gate, [answer.body, *answer.parts] if large else (), charged=large)
         return self._go_on(keep_alive)
 
     def _run_application(self, head: Head, body: bytes, started: float) -> bool:
@@ -223,7 +225,7 @@ class Connection:
             raise InternalError("the application failed") from None
         size = 0 if method == "HEAD" else len(answer.body)
         self._note(head, int(answer.status[:3]), size, started, answer.request_id)
-        self._link.send(data, self._gate, large)
+        self._link.send(data, self._gate, [large] if large else ())
         return keep_alive
 
     def _shed(self, refusal: RepeatedRefusal, head: Head, started: float) -> bool:

@@ -1,14 +1,17 @@
-"""The format of gathered frames: many calls to a node, or its replies to them, in the body of one HTTP message.
+"""The format of gathered frames: many calls to a node, or its replies to them, in the body of one
+HTTP message.
 
     gkv/1 51,7 3f2a-17,9c04-2
     <51 bytes><7 bytes>
 
-The preface is one line: the number of this format, the length of each frame and, in a request, perhaps the ids of the clients'
-requests that it is for. The frames follow without anything between them, and nothing follows them. The lengths stand in the
-body, since a head that is the same every time need not be parsed every time.
+The preface is one line: the number of this format, the length of each frame and, in a request,
+perhaps the ids of the clients' requests that it is for. The frames follow without anything between
+them, and nothing follows them. The lengths stand in the body, since a head that is the same every
+time need not be parsed every time.
 
-Promises: strict reading, in one pass over the preface; a process that speaks another format is refused by a message that names
-both numbers. Leaves to others: the meaning of a frame. Pure functions; nothing waits.
+Promises: strict reading, in one pass over the preface; a process that speaks another format is
+refused by a message that names both numbers. Leaves to others: the meaning of a frame. Pure
+functions; nothing waits.
 """
 
 import re
@@ -57,10 +60,11 @@ def write_preface(lengths: Sequence[int], request_ids: Sequence[str] = ()) -> by
 
 
 def read_preface(data: bytes | bytearray, size: int, count: int | None = None) -> Preface:
-    """Read the preface at the start of a body of `size` bytes, of which `data` has `MAX_PREFACE` or all.
+    """Read the preface at the start of a body of `size` bytes, of which `data` has `MAX_PREFACE` or
+    all.
 
-    Raise BadGathering when there is none, when its lengths do not add up to the rest of the body, when it has more than
-    `MAX_FRAMES` frames, or another number of them than `count`.
+    Raise BadGathering when there is none, when its lengths do not add up to the rest of the body,
+    when it has more than `MAX_FRAMES` frames, or another number of them than `count`.
     """
     match = _preface(data)
     if match is None:

@@ -1,6 +1,8 @@
-"""The head that came last on a connection, so that the next one need not be parsed when it is the same.
+"""The head that came last on a connection, so that the next one need not be parsed when it is the
+same.
 
-A client mostly sends the same head again, but for the length of the body; reading one takes 5 us, knowing it again a tenth.
+A client mostly sends the same head again, but for the length of the body; reading one takes 5 us,
+knowing it again a tenth.
 """
 
 import re
@@ -19,9 +21,10 @@ _length = re.compile(rb"\r\n[Cc][Oo][Nn][Tt][Ee][Nn][Tt]-[Ll][Ee][Nn][Gg][Tt][Hh
 class KnownHead:
     """One head, and which others are the same but for their Content-Length.
 
-    Such another one has the same bytes up to the digits and behind them, and between them nothing but a number up to `LARGE`
-    without a zero in front. Everything else has to be parsed, and refused or not, as if no head were known: so there is one
-    reading of every head. `Application.find` need not be asked again for a body that is not large.
+    Such another one has the same bytes up to the digits and behind them, and between them nothing
+    but a number up to `LARGE` without a zero in front. Everything else has to be parsed, and
+    refused or not, as if no head were known: so there is one reading of every head.
+    `Application.find` need not be asked again for a body that is not large.
     """
 
     __slots__ = ("_after", "_before", "_digits", "_limit", "head")

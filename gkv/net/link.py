@@ -1,19 +1,20 @@
 """A client's socket: what comes from it, what goes to it, and the turns that its connection takes.
 
-Nobody's slowness costs a timer: a connection notes when it began to wait, and the server's clock looks at all of them twice a
-second. It ends a wait by shutting the socket down, which wakes the connection's own greenlet in an orderly way; throwing an
-exception into it could hit it anywhere.
+Nobody's slowness costs a timer: a connection notes when it began to wait, and the server's clock
+looks at all of them twice a second. It ends a wait by shutting the socket down, which wakes the
+connection's own greenlet in an orderly way; throwing an exception into it could hit it anywhere.
 
-Nobody's haste costs the others their turn: a socket that always has more to read, or a client whose next request is always
-there, would never switch greenlets. So a connection gives way by itself, after a few requests or bytes, and at once when the
-loop's turn has lasted long already. It waits for its own socket then, although that is ready: gevent.sleep(0) would not do,
-since fifty of those run before sockets are looked at again, and sleeping longer costs a millisecond.
+Nobody's haste costs the others their turn: a socket that always has more to read, or a client whose
+next request is always there, would never switch greenlets. So a connection gives way by itself,
+after a few requests or bytes, and at once when the loop's turn has lasted long already. It waits
+for its own socket then, although that is ready: gevent.sleep(0) would not do, since fifty of those
+run before sockets are looked at again, and sleeping longer costs a millisecond.
 """
 
 import fcntl
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -32,18 +33,21 @@ _PIECE = 262_144
 _TURN = 65_536
 """Bytes received after which a connection gives way; other work counts for bytes."""
 _WORK_OF_A_REQUEST = 8_192
-"""So at most eight requests are one turn. Under 32 busy connections most find their next request ready; one turn for each
-request would cost 4 us."""
+"""So at most eight requests are one turn. Under 32 busy connections most find their next request
+ready; one turn for each request would cost 4 us."""
 _SENT_PER_BYTE_RECEIVED = 16
 """A mebibyte that the kernel takes at once is one turn as well."""
 _TURN_SECONDS = 0.004
-"""So long a turn of the loop may have lasted for a connection that had its part of it to take another request."""
+"""So long a turn of the loop may have lasted for a connection that had its part of it to take
+another request."""
 _RESET, _FAREWELL = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 """How a connection ends when it is closed: at once and for nothing, or after all that was sent."""
 
 
 class ClientGone(Exception):
-    """The client has closed the connection, or takes no more of the answer. There is nobody to answer."""
+    """The client has closed the connection, or takes no more of the answer. There is nobody to
+    answer.
+    """
 
 
 class Link:
@@ -60,7 +64,8 @@ class Link:
         self._serving = serving
         self._work = 0
         self._counted = self._expecting = False
-        """While the server drains: whether it is known which requests were here, and whether nothing was received since."""
+        """While the server drains: whether it is known which requests were here, and whether
+        nothing was received since."""
 
     def enter(self, state: State) -> None:
         """Begin a wait of another kind."""
@@ -77,9 +82,11 @@ class Link:
                 self.socket.shutdown(socket.SHUT_RD if state.can_be_answered else socket.SHUT_RDWR)
 
     def end_if_silent(self, now: float) -> None:
-        """While the server drains: end the connection when it has had no request for a while, and none is here.
+        """While the server drains: end the connection when it has had no request for a while, and
+        none is here.
 
-        It ends orderly, with a FIN; what comes nevertheless is read and dropped, since it would turn the FIN into a reset.
+        It ends orderly, with a FIN; what comes nevertheless is read and dropped, since it would
+        turn the FIN into a reset.
         """
         wait, limits = self.wait, self._serving.limits
         if wait.state is not State.IDLE or self.buffer:
@@ -95,9 +102,11 @@ class Link:
                 self.socket.shutdown(socket.SHUT_WR)
 
     def has_next(self) -> bool:
-        """While the server drains: whether there is another request that was here before the first answer since it does.
+        """While the server drains: whether there is another request that was here before the first
+        answer since it does.
 
-        All that is here is received then, to tell it from what comes later: a client that always sends more gets an end, too.
+        All that is here is received then, to tell it from what comes later: a client that always
+        sends more gets an end, too.
         """
         if not self._counted:
             self._counted = self._expecting = True
@@ -112,7 +121,9 @@ class Link:
         return int(count)
 
     def receive(self) -> bytes:
-        """Return what comes next, at least a byte. Raise ClientGone, TooSlow, BadFraming or OSError. Switches greenlets."""
+        """Return what comes next, at least a byte. Raise ClientGone, TooSlow, BadFraming or
+        OSError. Switches greenlets.
+        """
         if self._work >= _TURN:
             self._give_way(socket.wait_read)
         try:
@@ -139,7 +150,9 @@ class Link:
         return chunk
 
     def end_turn(self) -> None:
-        """Note that a request was answered, and let the others run when that was enough for one turn. Switches greenlets."""
+        """Note that a request was answered, and let the others run when that was enough for one
+        turn. Switches greenlets.
+        """
         serving = self._serving
         if serving.loop.iteration != serving.turn:
             self._work = 0  # they could run while the application waited
@@ -154,22 +167,23 @@ class Link:
         self._work = 0
         until(self.socket.fileno())
 
-    def send(self, data: bytes, gate: Gate, body: bytes = b"", *, charged: bool = False) -> None:
-        """Send what is given, `body` behind `data`; `charged` says that the budget knows of it.
+    def send(self, data: bytes, gate: Gate, behind: Sequence[bytes] = (), *, charged: bool = False) -> None:
+        """Send `data` and all that is to go behind it; `charged` says that the budget knows of it.
 
-        A client that does not take even a small answer, when there is no memory to wait for it, is given up with ClientGone.
-        Switches greenlets when the client does not keep up.
+        A client that does not take even a small answer, when there is no memory to wait for it, is
+        given up with ClientGone. Switches greenlets when the client does not keep up.
         """
         self.wait.enter(State.WRITE, self._serving.now)
         sent = self.socket.send(data)
-        if sent == len(data) and not body:
+        if sent == len(data) and not behind:
             return
-        size = 0 if charged else len(data) + len(body)
+        size = 0 if charged else len(data) + sum(map(len, behind))
         if not gate.budget.reserve(size, must=charged or gate.always_answers):
             raise ClientGone
         try:
             self._send_all(memoryview(data)[sent:])
-            self._send_all(memoryview(body))
+            for piece in behind:
+                self._send_all(memoryview(piece))
         finally:
             gate.budget.release(size)
 
@@ -186,9 +200,11 @@ class Link:
                 self._give_way(socket.wait_write)
 
     def linger(self) -> None:
-        """Tell the client that nothing more will come, and wait a little for it to go (RFC 9112, 9.6). Switches greenlets.
+        """Tell the client that nothing more will come, and wait a little for it to go (RFC 9112,
+        9.6). Switches greenlets.
 
-        Closing with unread bytes would reset the connection, and the client might never see the answer.
+        Closing with unread bytes would reset the connection, and the client might never see the
+        answer.
         """
         self.socket.shutdown(socket.SHUT_WR)
         until = monotonic() + self._serving.limits.linger
@@ -198,7 +214,9 @@ class Link:
                 return
 
     def end_with_reset(self, wanted: bool) -> None:
-        """Choose how `close` ends the connection: with a reset, so that nobody takes what came for whole, or orderly."""
+        """Choose how `close` ends the connection: with a reset, so that nobody takes what came for
+        whole, or orderly.
+        """
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET if wanted else _FAREWELL)
 
     def say_goodbye(self) -> None:

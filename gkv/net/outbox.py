@@ -1,7 +1,7 @@
 """Calls of one lane that wait for a connection to their node.
 
-A free connection takes all that waits, up to a bound, as one HTTP request; while every connection is busy, what many clients
-want gathers for the next one. Nothing here switches greenlets.
+A free connection takes all that waits, up to a bound, as one HTTP request; while every connection
+is busy, what many clients want gathers for the next one. Nothing here switches greenlets.
 """
 
 from collections import deque
@@ -72,7 +72,9 @@ class Outbox:
             self.carriers.append(self._start(self))
 
     def next_group(self) -> list[Call]:
-        """Return the calls that go into the next HTTP request, leaving out those that have expired."""
+        """Return the calls that go into the next HTTP request, leaving out those that have
+        expired.
+        """
         self._taker_due = False
         limits = self._peer.limits
         now = monotonic()

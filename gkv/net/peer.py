@@ -1,7 +1,8 @@
-"""A node as the connections to it know it: its address, what it is told about the caller, and whether it can be reached.
+"""A node as the connections to it know it: its address, what it is told about the caller, and
+whether it can be reached.
 
-Promises: a node that cannot be reached is left alone for a while, and who calls it meanwhile is told at once; each call is
-counted once, by its outcome. Nothing here switches greenlets.
+Promises: a node that cannot be reached is left alone for a while, and who calls it meanwhile is
+told at once; each call is counted once, by its outcome. Nothing here switches greenlets.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class ChannelLimits:
     readers: int = 2
     """Connections. More would gather less; one would let a large answer hold up the small ones."""
     writers: int = 1
-    """A node's disk takes one group at a time. With two, groups were half as large, and a durable set took a fifth more CPU."""
+    """A node's disk takes one group at a time. With two, groups were half as large, and a durable
+    set took a fifth more CPU."""
     replicators: int = 1
     in_background: int = 1
     waiting_calls: int = 1_024
@@ -96,17 +98,23 @@ class Peer:
         }
 
     def end(self, call: Call, outcome: Outcome, detail: str) -> None:
-        """Finish a call that failed, and count it; if whoever asked had given up, as the timeout that it was."""
+        """Finish a call that failed, and count it; if whoever asked had given up, as the timeout
+        that it was.
+        """
         ended = outcome if call.finish(outcome, detail=detail) else Outcome.TIMEOUT
         self.ended[ended.value] += 1
 
     def count(self, answered: int, too_late: int) -> None:
-        """Count the calls of a request that was answered: those for which it came in time, and the others."""
+        """Count the calls of a request that was answered: those for which it came in time, and the
+        others.
+        """
         self.ended["answered"] += answered
         self.ended["timeout"] += too_late
 
     def complain(self, problem: str) -> None:
-        """Tell the operator of something that goes on until somebody mends it; once, as long as it is the same."""
+        """Tell the operator of something that goes on until somebody mends it; once, as long as it
+        is the same.
+        """
         if problem != self._said:
             self._said = problem
             say(f"{self.url}: {problem}")
@@ -118,9 +126,11 @@ class Peer:
             self.closed_until = 0.0
 
     def unreachable(self, why: str, took: float) -> None:
-        """Refuse calls for a while: 50 ms after the first failed connection, 250 ms after more of them.
+        """Refuse calls for a while: 50 ms after the first failed connection, 250 ms after more of
+        them.
 
-        It is at least as long as it took to fail: a host that is gone costs those who wait for it half of the time, no more.
+        It is at least as long as it took to fail: a host that is gone costs those who wait for it
+        half of the time, no more.
         """
         self._backoff = min(_LONGEST_BACKOFF, self._backoff * 2 or _FIRST_BACKOFF)
         self._refuse(why, monotonic() + max(self._backoff, took))
@@ -131,7 +141,9 @@ class Peer:
         self._refuse("the channel is closed", _FOR_EVER)
 
     def drop_idle(self) -> None:
-        """Close the connections that nobody uses: the node has ended, or is about to and would wait for them."""
+        """Close the connections that nobody uses: the node has ended, or is about to and would wait
+        for them.
+        """
         for queue in self.queues:
             queue.drop_idle()
 

@@ -1,6 +1,7 @@
 """One request as it comes over a link: its head, and its body as a whole.
 
-Both may come in any number of pieces. Everything here may switch greenlets, and raises what `Link.receive` does.
+Both may come in any number of pieces. Everything here may switch greenlets, and raises what
+`Link.receive` does.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,8 @@ def read_head(link: Link) -> bytes:
 
 
 def read_body(link: Link, head: Head, gate: Gate, charge: Callable[[int], bool], max_body: int) -> bytes:
-    """Return the body that belongs to a head, for which `charge` reserves memory if it has not come in one piece.
+    """Return the body that belongs to a head, for which `charge` reserves memory if it has not come
+    in one piece.
 
     Raise Overloaded when there is none, and what is wrong with a chunked body.
     """
@@ -53,7 +55,8 @@ def read_body(link: Link, head: Head, gate: Gate, charge: Callable[[int], bool],
         body = bytes(buffer[:length])
         del buffer[:length]
         return body
-    # It grows where it stays: of a bytearray 31 MiB would have to be copied in the end, which takes 10 ms.
+    # It grows where it stays: of a bytearray 31 MiB would have to be copied in the end, which takes
+    # 10 ms.
     pieces = BytesIO()
     pieces.write(buffer)
     buffer.clear()

@@ -1,7 +1,8 @@
 """One connection to a node: a gathered request out, the replies to its calls in.
 
-A connection that a node has closed while nobody used it, or that breaks before the first byte of an answer, is replaced by a
-new one, and the request goes once more. Every wait ends with the last of the calls' deadlines.
+A connection that a node has closed while nobody used it, or that breaks before the first byte of an
+answer, is replaced by a new one, and the request goes once more. Every wait ends with the last of
+the calls' deadlines.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,17 +26,20 @@ from gkv.net.peer import Peer
 from gkv.net.tls import TlsSocket, explain, is_over
 
 _TRUSTED = 0.25
-"""A connection that was used so lately is taken to be open: a node closes none before it has been idle for twice as long."""
+"""A connection that was used so lately is taken to be open: a node closes none before it has been
+idle for twice as long."""
 _MAX_HEAD = 16_384
 _PIECE = 262_144
 _TURN = 1 << 20
-"""Bytes after which a connection that never has to wait lets the others run; sent or received in pieces of the size above."""
+"""Bytes after which a connection that never has to wait lets the others run; sent or received in
+pieces of the size above."""
 
 
 class _BrokenError(Exception):
     """The connection, or what came over it, is of no use.
 
-    `blank` when not a byte of an answer had come, `refused` when the node has certainly done nothing, `outcome` if it is known.
+    `blank` when not a byte of an answer had come, `refused` when the node has certainly done
+    nothing, `outcome` if it is known.
     """
 
     def __init__(self, detail: str, *, blank: bool = False, refused: bool = False, outcome: Outcome | None = None) -> None:
@@ -115,7 +119,9 @@ class Sender:
         return self._socket is not None
 
     def expire(self) -> None:
-        """End the wait for an answer: what is being read or written ends as if the node had closed the connection."""
+        """End the wait for an answer: what is being read or written ends as if the node had closed
+        the connection.
+        """
         self._expired = True
         with suppress(OSError):
             if self._sending and isinstance(self._socket, TlsSocket):
@@ -124,7 +130,9 @@ class Sender:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def _exchange(self, calls: list[Call]) -> tuple[list[bytes], object]:
-        """Send the calls as one request and return the frames of the answer, and what keeps the memory for them."""
+        """Send the calls as one request and return the frames of the answer, and what keeps the
+        memory for them.
+        """
         frames = [call.frame for call in calls]
         lengths = list(map(len, frames))
         preface = gathered.write_preface(lengths, [call.request_id for call in calls if call.request_id])
@@ -140,7 +148,8 @@ class Sender:
         try:
             return self._round_trip(connection, pieces, len(calls))
         except _BrokenError as error:
-            # A node that restarted, or closed the idle connection, breaks it before the first byte of an answer. Every
+            # A node that restarted, or closed the idle connection, breaks it before the first byte
+            # of an answer. Every
             # request may be repeated, so one more attempt on a new connection is safe.
             if self._expired or not (reused and error.blank) or not self._peer.retries.spend():
                 raise
@@ -149,7 +158,8 @@ class Sender:
         return self._round_trip(self._connect(), pieces, len(calls))
 
     def _is_open(self) -> bool:
-        """Return whether there is a connection that can be used again; drop one that the node has closed meanwhile.
+        """Return whether there is a connection that can be used again; drop one that the node has
+        closed meanwhile.
 
         A write that is sent into such a one would count as one that the node may have seen.
         """
@@ -231,14 +241,18 @@ class Sender:
             self._give_way(connection, count, socket.wait_write)
 
     def _give_way(self, connection: socket.socket | TlsSocket, moved: int, until: Callable[[int], None]) -> None:
-        """Let the others run after some work: a socket that is always ready would never switch greenlets."""
+        """Let the others run after some work: a socket that is always ready would never switch
+        greenlets.
+        """
         self._moved += moved
         if self._moved >= _TURN:
             self._moved = 0
             until(connection.fileno())
 
     def _read_frames(self, connection: socket.socket | TlsSocket, buffer: bytearray, size: int, count: int) -> list[bytes]:
-        """Return the frames of an answer whose body has `size` bytes, the first of which are in the buffer."""
+        """Return the frames of an answer whose body has `size` bytes, the first of which are in the
+        buffer.
+        """
         whole = min(size, LARGE)
         while len(buffer) < whole:
             buffer += self._receive(connection)
@@ -247,7 +261,8 @@ class Sender:
         preface = gathered.read_preface(buffer, size, count)
         if len(buffer) == size:
             return gathered.cut(bytes(buffer), preface)
-        # A frame that comes in many pieces grows where it stays, since copying it whole would hold up the others.
+        # A frame that comes in many pieces grows where it stays, since copying it whole would hold
+        # up the others.
         del buffer[: preface.size]
         frames = []
         for length in preface.lengths:

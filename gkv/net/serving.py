@@ -18,10 +18,12 @@ class ServerLimits:
     connections: int = 4_096
     """Beyond it a connection is answered 503 and closed."""
     spare: int = 16
-    """Connections beyond that in which members and operators are still served; and how many may be waiting to be refused."""
+    """Connections beyond that in which members and operators are still served; and how many may be
+    waiting to be refused."""
     handshakes: int = 1_024
-    """TLS handshakes under way. Beyond it the oldest is cut off, so whoever begins them by the thousand gets a quarter of the
-    connections at most, and an honest one is cut only if so many others begin within its round trip."""
+    """TLS handshakes under way. Beyond it the oldest is cut off, so whoever begins them by the
+    thousand gets a quarter of the connections at most, and an honest one is cut only if so many
+    others begin within its round trip."""
     handshake: float = 4.5
     """From the connection to the end of its TLS handshake."""
     idle: float = 75.0
@@ -33,13 +35,17 @@ class ServerLimits:
     body_rate: int = 1_000
     """Bytes a second that a body has at least, after the grace."""
     write: float = 29.5
-    """Without a byte of the answer being taken by the kernel, which takes more when a third of its buffer is free."""
+    """Without a byte of the answer being taken by the kernel, which takes more when a third of its
+    buffer is free."""
     linger: float = 1.0
-    """How long what still comes is read and dropped after the last answer, so that the client can read it."""
+    """How long what still comes is read and dropped after the last answer, so that the client can
+    read it."""
     recent: float = 1.0
-    """While the server drains: the next request of a client that had an answer so lately is waited for, up to a tick less."""
+    """While the server drains: the next request of a client that had an answer so lately is waited
+    for, up to a tick less."""
     tick: float = 0.5
-    """How often the clock looks at the connections; all times above are exact to one tick, early or late."""
+    """How often the clock looks at the connections; all times above are exact to one tick, early or
+    late."""
 
 
 class Served(Protocol):
@@ -56,7 +62,9 @@ class Served(Protocol):
         """End the wait that it is in."""
 
     def end_if_silent(self, now: float) -> None:
-        """While the server drains: end it when it has had no request for a while, and none is here."""
+        """While the server drains: end it when it has had no request for a while, and none is
+        here.
+        """
 
     def forget_head(self) -> None:
         """Read the next head anew, even if it is the same again."""

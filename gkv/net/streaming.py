@@ -9,7 +9,9 @@ from gkv.net.waits import State
 
 
 class Stream:
-    """The body of one answer on its way: in chunks (RFC 9112, 7.1) to HTTP/1.1, up to the end of the connection to HTTP/1.0."""
+    """The body of one answer on its way: in chunks (RFC 9112, 7.1) to HTTP/1.1, up to the end of
+    the connection to HTTP/1.0.
+    """
 
     def __init__(self, link: Link, gate: Gate, pieces: Iterator[bytes], *, chunked: bool) -> None:
         self.size = 0
@@ -22,8 +24,9 @@ class Stream:
     def send(self, head: bytes, request_id: str) -> None:
         """Send all of it, behind this head. Switches greenlets.
 
-        An answer that fails on its way raises ClientGone, and so ends without its last chunk, or, where there are none, with a
-        reset, so that nobody takes it for whole; also if it is the process that ends.
+        An answer that fails on its way raises ClientGone, and so ends without its last chunk, or,
+        where there are none, with a reset, so that nobody takes it for whole; also if it is the
+        process that ends.
         """
         link, gate = self._link, self._gate
         if not self._chunked:

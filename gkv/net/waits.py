@@ -1,4 +1,5 @@
-"""The waits of a connection: what it is doing, since when, and when its client has kept it waiting for too long.
+"""The waits of a connection: what it is doing, since when, and when its client has kept it waiting
+for too long.
 
 A state machine without sockets: times are arguments, in seconds on the clock of `time.monotonic`.
 """
@@ -42,7 +43,9 @@ class Wait:
         self.since = self.progress = now
 
     def overdue(self, now: float, limits: ServerLimits, idle: float) -> bool:
-        """Return whether the client has kept the connection waiting for too long; between two requests it has `idle` s."""
+        """Return whether the client has kept the connection waiting for too long; between two
+        requests it has `idle` s.
+        """
         waited = now - self.since
         match self.state:
             case State.IDLE:

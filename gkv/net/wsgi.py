@@ -34,7 +34,9 @@ def environ_of(head: Head, body: bytes) -> dict[str, Any]:
 
 
 def run(app: WSGIApp, environ: dict[str, Any]) -> WsgiAnswer:
-    """Run the application to its end. Raise whatever it raises; ValueError when it says nothing. May switch greenlets."""
+    """Run the application to its end. Raise whatever it raises; ValueError when it says nothing.
+    May switch greenlets.
+    """
     started: list[tuple[str, list[tuple[str, str]]]] = []
     written: list[bytes] = []
 

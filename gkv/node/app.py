@@ -9,7 +9,7 @@ from gkv.api.operation import Answer, Content, Operation, Unlisted
 from gkv.errors import EngineError, EngineFailed, NotSupported, SnapshotRunning, SyntaxProblem, Unavailable
 from gkv.log import say
 from gkv.net import gathered
-from gkv.net.admission import BACKGROUND, MEMBERS, REPLICA
+from gkv.net.admission import BACKGROUND, LARGE, MEMBERS, REPLICA
 from gkv.net.call import Lane
 from gkv.net.peer import PATHS
 
@@ -58,7 +58,10 @@ def build_app(
         if preface.request_ids:
             request.id = preface.request_ids  # whose requests these are: for the log
         replies = answer(gathered.cut(body, preface))
-        return Response(b"".join([gathered.write_preface(list(map(len, replies))), *replies]), ANY_BYTES)
+        lengths = gathered.write_preface(list(map(len, replies)))
+        if sum(map(len, replies)) > LARGE:
+            return Response(lengths, ANY_BYTES, parts=replies)
+        return Response(b"".join([lengths, *replies]), ANY_BYTES)
 
     def copy(request: Request) -> Response:
         request.query()

@@ -1,4 +1,6 @@
-"""Clients that always have their next request ready: nobody is refused because of them, and everybody else has a turn."""
+"""Clients that always have their next request ready: nobody is refused because of them, and
+everybody else has a turn.
+"""
 
 import socket
 import statistics
@@ -13,7 +15,8 @@ from tests.cluster.conftest import System, call
 
 GET = b"GET /get?key=k HTTP/1.1\r\nHost: localhost\r\n\r\n"
 AHEAD = 2
-"""Requests that are on their way on each connection: when one has been answered, the next one is there."""
+"""Requests that are on their way on each connection: when one has been answered, the next one is
+there."""
 
 
 CLIENT = """
@@ -38,7 +41,8 @@ while True:
         said = good + bad
         print(good, bad, flush=True)
 """
-"""A program whose connections send a request for each answer, as fast as answers come, and that says how many it had."""
+"""A program whose connections send a request for each answer, as fast as answers come, and that
+says how many it had."""
 
 
 class Eager:

@@ -1,4 +1,6 @@
-"""The channels of a process, by URL: which are forgotten when there are too many, and which never."""
+"""The channels of a process, by URL: which are forgotten when there are too many, and which
+never.
+"""
 
 from collections.abc import Iterator
 from time import monotonic
@@ -26,7 +28,9 @@ def node(port: int) -> Node:
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchanges]:
-    """Give the channels of a process that keeps a few, in a cluster of two members that nobody has asked yet."""
+    """Give the channels of a process that keeps a few, in a cluster of two members that nobody has
+    asked yet.
+    """
     monkeypatch.setattr(exchanges, "MAX_CHANNELS", MOST)
     view = View()
     view.adopt(Document("c" * 32, 1, (node(1), node(2)), 16))

@@ -17,6 +17,7 @@ from gkv.model import NodeReply, Outcome
 from gkv.net.admission import Budget
 from gkv.net.call import Lane, ask_all
 from gkv.net.channel import Channel, ChannelLimits
+from gkv.net.peer import PATHS
 from gkv.net.retries import Retries
 
 Handler = Callable[[Any], None]
@@ -24,6 +25,12 @@ Handler = Callable[[Any], None]
 
 def read_request(connection: Any) -> list[bytes] | None:
     """Read one request; return its frames, or None at the end of the connection."""
+    request = read_paths(connection)
+    return None if request is None else request[1]
+
+
+def read_paths(connection: Any) -> tuple[bytes, list[bytes]] | None:
+    """Read one request; return its path and its frames, or None at the end of the connection."""
     received = b""
     while b"\r\n\r\n" not in received:
         chunk = connection.recv(65_536)
@@ -41,7 +48,7 @@ def read_request(connection: Any) -> list[bytes] | None:
         frames.append(body[:size])
         body = body[size:]
     assert not body
-    return frames
+    return head.split(b" ")[1], frames
 
 
 def answer(frames: list[bytes]) -> bytes:
@@ -174,6 +181,39 @@ def test_reads_do_not_wait_behind_a_commit_and_writes_gather_behind_it(peer: Any
     go_on.set()
     gevent.joinall(sets, timeout=5)
     assert writes == [[b"set"], [b"set%d" % i for i in range(5)]]
+
+
+@pytest.mark.parametrize("busy", Lane)
+def test_lanes_have_connections_and_bounds_of_their_own(peer: Any, channel: Any, busy: Lane) -> None:
+    """Whichever of them is full of calls that are not answered, the others' are; and each says in the path what it is."""
+    paths: list[bytes] = []
+    go_on = Event()
+
+    def hold(connection: Any) -> None:
+        while (request := read_paths(connection)) is not None:
+            path, frames = request
+            paths.append(path)
+            if frames[0] == b"held":
+                go_on.wait(5)
+            connection.sendall(answer(frames))
+
+    node = peer(hold)
+    to = channel(node.url, readers=1, waiting_calls=2)
+    held = [gevent.spawn(ask, to, b"held", lane=busy)]
+    until = monotonic() + 5
+    while not paths:
+        assert monotonic() < until
+        gevent.sleep(0.001)
+    held += [gevent.spawn(ask, to, b"held", lane=busy) for _ in range(2)]
+    gevent.idle()
+    assert ask(to, b"more", lane=busy).outcome is Outcome.OVERLOADED
+    others = [lane for lane in Lane if lane is not busy]
+    assert [ask(to, b"other", lane=lane).outcome for lane in others] == [Outcome.ANSWERED] * 3
+    assert node.connections == 4
+    assert paths == [PATHS[lane].encode() for lane in (busy, *others)]
+    go_on.set()
+    assert all(call.get(timeout=5).outcome is Outcome.ANSWERED for call in held)
+    assert node.connections == 4
 
 
 def test_gathering_is_bounded_in_calls_and_bytes(peer: Any, channel: Any) -> None:

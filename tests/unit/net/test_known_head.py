@@ -1,4 +1,6 @@
-"""A head that is known: recognised when only the digits of Content-Length differ, and read anew in every other case."""
+"""A head that is known: recognised when only the digits of Content-Length differ, and read anew in
+every other case.
+"""
 
 from typing import Any
 
