@@ -160,3 +160,30 @@ def test_others_are_answered_while_a_large_body_is_read_or_refused(
     assert check_fair(proxy, "POST", "/set", body()) == {status}
     print(f"peak {peak(proxy) >> 20} MiB")
     assert peak(proxy) < PROXY_MEMORY
+
+
+ASKED = json.dumps([{"key": f"listed/{i}"} for i in range(10_000)]).encode()
+ANSWERS: dict[str, tuple[str, str, bytes | None]] = {
+    "a get of 24 MiB": ("POST", "/get", json.dumps([{"key": f"large/{i}"} for i in range(24)]).encode()),
+    "a get of 10,000 keys": ("POST", "/get", ASKED),
+    "a get by query of as many keys as a target has room for": ("GET", "/get?" + "&".join(["key=mine"] * 900), None),
+    "a locate of 10,000 keys": ("POST", "/locate", ASKED),
+    "a listing of 10,000 keys": ("GET", "/v1/kv?prefix=listed/&limit=10000", None),
+    "a listing with values": ("GET", "/v1/kv?prefix=large/&values=1", None),
+}
+
+
+@pytest.fixture(scope="module")
+def stored(programs: list[Program]) -> Program:
+    """Give the proxy, with what large answers are made of."""
+    value = "x" * (MIB - 2)
+    large = json.dumps([{"key": f"large/{i}", "value": value} for i in range(24)]).encode()
+    listed = json.dumps([{"key": f"listed/{i}", "value": "v" * 100} for i in range(10_000)]).encode()
+    for body in (large, listed):
+        assert programs[0].call("POST", "/set", body).status == 200
+    return programs[0]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_others_are_answered_while_a_large_answer_is_made(stored: Program, method: str, path: str, body: bytes | None) -> None:
+    assert check_fair(stored, method, path, body) == {200}
