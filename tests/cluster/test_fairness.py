@@ -4,7 +4,6 @@ a large answer is made.
 
 import http.client
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ MIB = 1 << 20
 SIZE = 31 * MIB
 SAMPLES = 20
 BOUND = 0.25
-"""Seconds within which the median of others' requests is answered, on a machine that has other things to do."""
+"""Seconds that others typically wait at most, on a machine that has other things to do."""
 
 CONNECTIONS, INFLIGHT, BUFFERED, LARGEST = 64, 32, 64 * MIB, 32 * MIB
 SETTINGS = ["--max-inflight", str(INFLIGHT), "--max-buffered", "64MiB", "--max-body", "32MiB", "--max-answer", "32MiB"]
@@ -138,6 +137,19 @@ def latencies(program: Program, hostile: Hostile) -> dict[str, list[float]]:
     return took
 
 
+def typical(times: list[float]) -> float:
+    """Return the median wait of those who come at any moment: a wait counts for as long as it lasts.
+
+    The plain median would not do, since many quick answers fit between two slow ones.
+    """
+    half, passed = sum(times) / 2, 0.0
+    for wait in sorted(times):
+        passed += wait
+        if passed >= half:
+            break
+    return wait
+
+
 def check_fair(program: Program, method: str, path: str, body: bytes | None) -> set[int]:
     """Check that others are answered in time; return the hostile requests' statuses."""
     hostile = Hostile(program, method, path, body)
@@ -145,9 +157,9 @@ def check_fair(program: Program, method: str, path: str, body: bytes | None) -> 
         took = latencies(program, hostile)
     finally:
         hostile.stop()
-    medians = {path: statistics.median(times) for path, times in took.items()}
-    print({path: f"median {1e3 * medians[path]:.0f} ms, worst {1e3 * max(times):.0f} ms" for path, times in took.items()})
-    assert max(medians.values()) < BOUND
+    waits = {path: typical(times) for path, times in took.items()}
+    print({path: f"typical {1e3 * waits[path]:.0f} ms, worst {1e3 * max(times):.0f} ms" for path, times in took.items()})
+    assert max(waits.values()) < BOUND
     return set(hostile.statuses)
 
 
