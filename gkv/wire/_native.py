@@ -41,34 +41,48 @@ _PAUSE_EVERY = 256
 """Keys that are worked on in one step here."""
 
 
-class _Scanned:
-    """A batch as offsets into its body, read but not routed. `texts` holds the texts of keys that had an escape."""
+class NativeBatch(Batch):
+    """A batch as offsets into its body. Keys and values become Python objects only where something went wrong.
 
-    __slots__ = ("_limits", "body", "items", "reached", "texts")
+    Keys that had an escape have their texts in `texts`.
+    """
 
-    def __init__(self, body: bytes, limits: Limits, c_limits: Any, with_values: bool, pause: Pause) -> None:
-        """Raise as `PureRouter.read` does: C leaves each item that is wrong, or that it is not sure of, to the definition."""
+    __slots__ = ("_expires", "_limits", "body", "items", "reached", "routed", "texts")
+
+    def __init__(self, op: Op, body: bytes, version: Version | None, limits: Limits, c_limits: Any, pause: Pause) -> None:
+        """Read a batch, but do not route it; raise as `PureRouter.read` does."""
+        self.op = op
+        self.version = version
         self.body = body
         self._limits = limits
+        self.texts = self.routed = _NULL
+        self._expires: Sequence[int] = ()
         size = len(body)
         room = min(limits.max_items, size // _LEAST_ITEM) + 1
         items = self.items = _new(_ITEMS, room)
         reached = self.reached = _ffi.new(_CURSOR)
-        self.texts = _NULL
+        state = _lib.gkv_scan(body, size, op == Op.SET, c_limits, reached, items, room, _NULL, 0, _STEP)
+        if state != _END:
+            self._read_on(state, c_limits, room, pause)
+
+    def _read_on(self, state: int, c_limits: Any, room: int, pause: Pause) -> None:
+        """Go on where C has stopped; the definition reads each item that is wrong, or that C is not sure of."""
+        body, reached, with_values = self.body, self.reached, self.op == Op.SET
+        definition = ItemReader(body, self._limits, with_values=with_values, pause=pause)
         texts_room = 0
-        definition: ItemReader | None = None
-        scan = _lib.gkv_scan
-        while (state := scan(body, size, with_values, c_limits, reached, items, room, self.texts, texts_room, _STEP)) != _END:
+        while state != _END:
             if state in (_DOUBT, _ROOM) and not texts_room:
                 texts_room = self._make_texts()
             if state == _DOUBT:
-                definition = definition or ItemReader(body, limits, with_values=with_values, pause=pause)
                 definition.at, definition.count = reached.at, reached.count
                 found = definition.next()
                 if found is None:
-                    break
+                    return
                 self._note(found, definition.at)
             pause()
+            state = _lib.gkv_scan(
+                body, len(body), with_values, c_limits, reached, self.items, room, self.texts, texts_room, _STEP
+            )
 
     def _make_texts(self) -> int:
         """Make room for the texts of all keys that are left. Memory is taken only as far as it is written to."""
@@ -104,8 +118,8 @@ class _Scanned:
                 pause()
         return quoted
 
-    def expires(self, version: Version, pause: Pause) -> list[int]:
-        """Return when each item expires, as a batch has it."""
+    def set_expires(self, version: Version, pause: Pause) -> None:
+        """Reckon when each item expires."""
         body, items = self.body, self.items
         expires = []
         for number in range(self.reached.count):
@@ -114,36 +128,19 @@ class _Scanned:
             expires.append(end_of(version, float(body[start : start + size])) if size else 0)
             if not number % _PAUSE_EVERY:
                 pause()
-        return expires
-
-
-class NativeBatch(Batch):
-    """A batch as offsets into its body. Keys and values become Python objects only where something went wrong."""
-
-    __slots__ = ("_expires", "_routed", "_scanned")
-
-    def __init__(
-        self, op: Op, scanned: _Scanned, routed: Any, parts: list[Part], version: Version | None, expires: Sequence[int]
-    ) -> None:
-        self.op = op
-        self.version = version
-        self.parts = parts
-        self._scanned = scanned
-        self._routed = routed
         self._expires = expires
 
     @property
     def keys(self) -> Sequence[str]:
-        scanned = self._scanned
-        quoted = scanned.quoted_keys(range(scanned.reached.count), no_pause)
+        quoted = self.quoted_keys(range(self.reached.count), no_pause)
         return [text[1:-1].decode() if b"\\" not in text else json.loads(text) for text in quoted]
 
     @property
     def values(self) -> Sequence[bytes]:
         if self.op != Op.SET:
             return ()
-        items, body = self._scanned.items, self._scanned.body
-        spans = [(items[i].value, items[i].value_size) for i in range(self._scanned.reached.count)]
+        items, body = self.items, self.body
+        spans = [(items[i].value, items[i].value_size) for i in range(self.reached.count)]
         return [body[start : start + size] for start, size in spans]
 
     @property
@@ -167,26 +164,22 @@ class NativeBatch(Batch):
 
     def _splice(self, parts: list[bytes]) -> bytes | None:
         """Join the owners' answers in C; return None when one of them is not as it should be."""
-        scanned = self._scanned
-        body, count = scanned.body, scanned.reached.count
+        body, count = self.body, self.reached.count
         frames = parts[0] if len(parts) == 1 else b"".join(parts)
         ends = list(accumulate(map(len, parts)))
         room = 64 + 40 * count + len(body) + len(frames)
         out = _new(_BYTES, room)
-        size = _lib.gkv_splice(
-            body, len(body), scanned.texts, scanned.items, count, self._routed, len(parts), frames, ends, out, room
-        )
+        size = _lib.gkv_splice(body, len(body), self.texts, self.items, count, self.routed, len(parts), frames, ends, out, room)
         return None if size < 0 else _buffer(out, size)[:]
 
     def _splice_in_steps(self, frames: list[bytes], pause: Pause) -> bytes | None:
         """Join the owners' answers as `_splice` does, with no copy but the one into the answer."""
-        scanned = self._scanned
-        items, count = scanned.items, scanned.reached.count
+        items, count = self.items, self.reached.count
         views: list[memoryview] = [memoryview(b"")] * count
         start = 0
         for part, frame in zip(self.parts, frames, strict=True):
             size = len(part.positions)
-            if not _lib.gkv_read_answer(frame, len(frame), items, self._routed + start, size):
+            if not _lib.gkv_read_answer(frame, len(frame), items, self.routed + start, size):
                 return None
             start += size
             view = memoryview(frame)
@@ -195,7 +188,7 @@ class NativeBatch(Batch):
             pause()
         existed: list[bytes | memoryview] = [b'{"existedKey":[']
         missing: list[bytes] = []
-        for number, key in enumerate(scanned.quoted_keys(range(count), pause)):
+        for number, key in enumerate(self.quoted_keys(range(count), pause)):
             value, size = items[number].value, items[number].value_size
             if size == _MISSING:
                 missing.append(b'{"key":%b,"value":""}' % key)
@@ -228,15 +221,14 @@ class NativeRouter(PureRouter):
         }
 
     def read(self, op: Op, body: bytes, version: Version | None = None, pause: Pause = no_pause) -> Batch:
-        with_values = op == Op.SET
-        scanned = _Scanned(body, self._limits, self._c_limits, with_values, pause)
-        count = scanned.reached.count
+        batch = NativeBatch(op, body, version, self._limits, self._c_limits, pause)
+        count = batch.reached.count
         prefix = self._prefixes[op]
-        expires: Sequence[int] = ()
         if version is not None:
             prefix = b'%b%b","keys":[' % (prefix, str(version).encode())
-            if scanned.reached.ttls:
-                expires = scanned.expires(version, pause)
+            if batch.reached.ttls:
+                batch.set_expires(version, pause)
+        expires = batch.expires
         nodes = self._nodes
         size = len(body)
         out = _new(_UINT32S, count + 4 * len(nodes))
@@ -248,7 +240,7 @@ class NativeRouter(PureRouter):
             frames = _new(_BYTES, frames_room)
             written = _buffer(frames)
         found = _lib.gkv_route(
-            self._c_ring, self._places, body, size, scanned.texts, scanned.items, count, with_values,
+            self._c_ring, self._places, body, size, batch.texts, batch.items, count, op == Op.SET,
             _ffi.new(_INT64S, expires) if expires else _NULL, prefix, len(prefix), out, frames, frames_room,
         )  # fmt: skip  # one argument a line would be longer than what it belongs to
         answer = _unpack(out, count + 3 * found)
@@ -257,24 +249,26 @@ class NativeRouter(PureRouter):
         for at in range(count, count + 3 * found, 3):
             node, end, frame_end = answer[at : at + 3]
             positions = answer[start:end]
-            frame = written[frame_start:frame_end] if frame_end else _frame(scanned, op, prefix, positions, expires, pause)
+            frame = written[frame_start:frame_end] if frame_end else _frame(batch, prefix, positions, pause)
             parts.append(Part(nodes[node], positions, frame))
             start, frame_start = end, frame_end
-        return NativeBatch(op, scanned, out, parts, version, expires)
+        batch.routed = out
+        batch.parts = parts
+        return batch
 
 
-def _frame(scanned: _Scanned, op: Op, prefix: bytes, positions: Sequence[int], expires: Sequence[int], pause: Pause) -> bytes:
+def _frame(batch: NativeBatch, prefix: bytes, positions: Sequence[int], pause: Pause) -> bytes:
     """Write one owner's frame in steps, as gkv_route writes it at once."""
-    pieces: list[bytes | memoryview] = [prefix, b",".join(scanned.quoted_keys(positions, pause)), b"]"]
-    if expires:
+    pieces: list[bytes | memoryview] = [prefix, b",".join(batch.quoted_keys(positions, pause)), b"]"]
+    if expires := batch.expires:
         pieces.append(b',"expires":[%b]' % ",".join([str(expires[i]) for i in positions]).encode())
-    if op == Op.SET:
-        items = scanned.items
+    if batch.op == Op.SET:
+        items = batch.items
         sizes = [items[i].value_size for i in positions]
         pieces.append(b',"sizes":[%b]' % ",".join(map(str, sizes)).encode())
     pieces.append(b"}\n")
-    if op == Op.SET:
-        view = memoryview(scanned.body)
+    if batch.op == Op.SET:
+        view = memoryview(batch.body)
         starts = [items[i].value for i in positions]
         pieces += [view[start : start + size] for start, size in zip(starts, sizes, strict=True)]
     pause()

@@ -230,7 +230,9 @@ class ItemReader:
         return start, end
 
 
-_key_names, _set_names = (re.compile(rb'[ \t\n\r]*+"(%b)"[ \t\n\r]*+:' % names).match for names in (b"key", b"key|value|ttl"))
+_key_names, _set_names = (
+    re.compile(rb'[ \t\n\r]{0,64}+"(%b)"[ \t\n\r]{0,64}+:' % names).match for names in (b"key", b"key|value|ttl")
+)
 """A name without an escape that an item may have, and the colon behind it."""
 
 

@@ -170,13 +170,16 @@ class Reader:
             if not steps % 64:
                 self._pause()
             kind = self.peek()
-            opened = kind in (b"[", b"{") and not self._small(len(names), limit)
-            if opened:
+            opened = False
+            if self._small(names, limit):
+                pass
+            elif kind in (b"[", b"{"):
+                opened = True
                 if len(names) == MAX_DEPTH:
                     raise too_deep(pointer)
                 names.append(None if kind == b"[" else set())
                 self.at += 1
-            elif kind not in (b"[", b"{"):
+            else:
                 self._scalar(pointer, limit)
             while names:
                 seen = names[-1]
@@ -206,8 +209,6 @@ class Reader:
             found = match(self._body, self.at, limit)
             end = found.end()  # type: ignore[union-attr]  # it matches everywhere
             if end == self.at:
-                if self.peek() in (b"[", b"{") and self._siblings(depth, limit):
-                    continue
                 return False
             self._check_utf8(self.at, end)
             self.at = end
@@ -215,22 +216,34 @@ class Reader:
                 return True
             self._pause()
 
-    def _siblings(self, depth: int, limit: int) -> bool:
-        """Read some of the arrays or objects that are due in an array, and the comma behind them; return whether it did."""
-        body, start = self._body, self.at
-        stop = min(limit, start + _SMALL)
-        end = 1 + max(body.rfind(b"},", start, stop), body.rfind(b"],", start, stop))
-        if end == 0 or not _accepted(b"[%b]" % body[start:end], depth - 1):
+    def _small(self, names: list[set[bytes] | None], limit: int) -> bool:
+        """Read the value that is due if it is small and right, and the elements behind it; return whether it did.
+
+        The standard library's scanner does the work, six times as fast as steps of ours. It looks at
+        `_SMALL` bytes, whatever is in them.
+        """
+        window = self._body[self.at : min(limit, self.at + _SMALL)]
+        decoded = window.decode("utf-8", "surrogateescape")  # wrong bytes are found below
+        if self.at + len(window) == len(self._body):
+            decoded += " "  # nothing that could go on
+        in_array = bool(names) and names[-1] is None
+        end = _scan_values(_scan, decoded, in_array)
+        if _extreme(decoded, 0, end) is not None:
+            end = _scan_values(_scan_in_range, decoded, in_array)
+        if end == 0:
             return False
-        self.at = end + 1
+        try:
+            text = decoded[:end].encode()
+        except UnicodeEncodeError:
+            return False
+        room = MAX_DEPTH - len(names)
+        if text.count(b"[") + text.count(b"{") > room and _levels(text) > room:
+            return False
+        if _half(text) is not None and any(escape.lastindex is not None for escape in _escapes(text)):
+            return False
+        self.at += len(text)
         self._pause()
         return True
-
-    def _small(self, depth: int, limit: int) -> bool:
-        """Read an array or object if it is small and simple; return whether it did. `depth` levels are open."""
-        size = _accepted(self._body[self.at : min(limit, self.at + _SMALL // 4)], depth, whole=False)
-        self.at += size
-        return size > 0
 
     def _members(self, seen: set[bytes], pointer: str, limit: int, flat: bool) -> bool:
         """Read members of an object as long as they are simple.
@@ -359,27 +372,37 @@ def _once(pairs: list[tuple[str, object]]) -> None:
         raise ValueError("a member stands twice")
 
 
+def _in_range(number: str) -> None:
+    if isinf(float(number)):
+        raise ValueError("beyond the range of a double")
+
+
 _scan = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once).scan_once  # type: ignore[attr-defined]
-_doubtful = re.compile(r"\\u[dD][89a-fA-F]|[0-9]{100}|[0-9][eE][+-]?[0-9]{3}").search
+_scan_in_range = json.JSONDecoder(  # type: ignore[attr-defined]
+    parse_constant=_no_constant, object_pairs_hook=_once, parse_float=_in_range, parse_int=_in_range
+).scan_once
+_extreme = re.compile(r"[0-9]{100}|[0-9][eE][+-]?[0-9]{3}").search
+_ENDS = frozenset(" \t\n\r,]}")
+_next_value = re.compile(r"[ \t\n\r]*+,[ \t\n\r]*+").match
 
 
-def _accepted(text: bytes, depth: int, *, whole: bool = True) -> int:
-    """Return the size of the array or object that starts here, 0 if it is wrong or there is any doubt.
+def _scan_values(scan: Callable[[str, int], tuple[object, int]], text: str, several: bool) -> int:
+    """Return where the first value in a text ends, or the last of several with commas between; 0 when there is none.
 
-    It ends with the text if it is `whole`. The standard library's scanner does the work, six times as fast as steps of ours.
+    A delimiter must follow, since a number or a word that ends with the text may go on.
     """
-    decoded = text.decode("utf-8", "surrogateescape")
+    at = end = 0
     try:
-        end = _scan(decoded, 0)[1]
-        size = len(text) if decoded.isascii() and end == len(decoded) else len(decoded[:end].encode())
+        while True:
+            stop = scan(text, at)[1]
+            if text[stop : stop + 1] not in _ENDS:
+                return end
+            end = stop
+            if not several or (comma := _next_value(text, stop)) is None:
+                return end
+            at = comma.end()
     except (StopIteration, ValueError, RecursionError):
-        return 0
-    if (whole and size < len(text)) or _doubtful(decoded, 0, end) is not None:
-        return 0
-    brackets = text.count(b"[", 0, size) + text.count(b"{", 0, size)
-    if brackets > MAX_DEPTH - depth and _levels(text[:size]) > MAX_DEPTH - depth:
-        return 0
-    return size
+        return end
 
 
 _quoted = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')

@@ -4,7 +4,6 @@ a large answer is made.
 
 import http.client
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ MIB = 1 << 20
 SIZE = 31 * MIB
 SAMPLES = 20
 BOUND = 0.25
-"""Seconds within which the median of others' requests is answered, on a machine that has other things to do."""
+"""Seconds that others typically wait at most, on a machine that has other things to do."""
 
 CONNECTIONS, INFLIGHT, BUFFERED, LARGEST = 64, 32, 64 * MIB, 32 * MIB
 SETTINGS = ["--max-inflight", str(INFLIGHT), "--max-buffered", "64MiB", "--max-body", "32MiB", "--max-answer", "32MiB"]
@@ -72,11 +71,11 @@ BODIES: dict[str, tuple[int, Callable[[], bytes]]] = {
     "30 MiB of white space behind": (200, lambda: b'[{"key":"a","value":1}]' + b"\n" * (30 * MIB)),
     "arrays of -1": (200, lambda: valued(filled(b"-1"))),
     "arrays of 1e1": (200, lambda: valued(filled(b"1e1"))),
-    "arrays of 1e111": (200, lambda: valued(filled(b"1e111"), 4)),
+    "arrays of 1e222": (200, lambda: valued(filled(b"1e222"), 1)),
     "arrays of arrays": (200, lambda: valued(filled(b"[]"))),
-    "arrays of arrays of numbers that C leaves": (200, lambda: valued(filled(b"[[1e222]]"), 2)),
+    "arrays of arrays of numbers that C leaves": (200, lambda: valued(filled(b"[[1e222]]"), 1)),
     "arrays of objects": (200, lambda: valued(filled(b'{"a":1}'))),
-    "objects of 95,000 members": (200, lambda: valued(members())),
+    "objects of 95,000 members": (200, lambda: valued(members(), 2)),
     "strings of escapes": (200, lambda: valued(b'"' + rb"\ud83d\ude00" * 87_000 + b'"')),
 }
 
@@ -138,6 +137,19 @@ def latencies(program: Program, hostile: Hostile) -> dict[str, list[float]]:
     return took
 
 
+def typical(times: list[float]) -> float:
+    """Return the median wait of those who come at any moment: a wait counts for as long as it lasts.
+
+    The plain median would not do, since many quick answers fit between two slow ones.
+    """
+    half, passed = sum(times) / 2, 0.0
+    for wait in sorted(times):
+        passed += wait
+        if passed >= half:
+            break
+    return wait
+
+
 def check_fair(program: Program, method: str, path: str, body: bytes | None) -> set[int]:
     """Check that others are answered in time; return the hostile requests' statuses."""
     hostile = Hostile(program, method, path, body)
@@ -145,9 +157,9 @@ def check_fair(program: Program, method: str, path: str, body: bytes | None) -> 
         took = latencies(program, hostile)
     finally:
         hostile.stop()
-    medians = {path: statistics.median(times) for path, times in took.items()}
-    print({path: f"median {1e3 * medians[path]:.0f} ms, worst {1e3 * max(times):.0f} ms" for path, times in took.items()})
-    assert max(medians.values()) < BOUND
+    waits = {path: typical(times) for path, times in took.items()}
+    print({path: f"typical {1e3 * waits[path]:.0f} ms, worst {1e3 * max(times):.0f} ms" for path, times in took.items()})
+    assert max(waits.values()) < BOUND
     return set(hostile.statuses)
 
 
@@ -160,3 +172,30 @@ def test_others_are_answered_while_a_large_body_is_read_or_refused(
     assert check_fair(proxy, "POST", "/set", body()) == {status}
     print(f"peak {peak(proxy) >> 20} MiB")
     assert peak(proxy) < PROXY_MEMORY
+
+
+ASKED = json.dumps([{"key": f"listed/{i}"} for i in range(10_000)]).encode()
+ANSWERS: dict[str, tuple[str, str, bytes | None]] = {
+    "a get of 24 MiB": ("POST", "/get", json.dumps([{"key": f"large/{i}"} for i in range(24)]).encode()),
+    "a get of 10,000 keys": ("POST", "/get", ASKED),
+    "a get by query of as many keys as a target has room for": ("GET", "/get?" + "&".join(["key=mine"] * 900), None),
+    "a locate of 10,000 keys": ("POST", "/locate", ASKED),
+    "a listing of 10,000 keys": ("GET", "/v1/kv?prefix=listed/&limit=10000", None),
+    "a listing with values": ("GET", "/v1/kv?prefix=large/&values=1", None),
+}
+
+
+@pytest.fixture(scope="module")
+def stored(programs: list[Program]) -> Program:
+    """Give the proxy, with what large answers are made of."""
+    value = "x" * (MIB - 2)
+    large = json.dumps([{"key": f"large/{i}", "value": value} for i in range(24)]).encode()
+    listed = json.dumps([{"key": f"listed/{i}", "value": "v" * 100} for i in range(10_000)]).encode()
+    for body in (large, listed):
+        assert programs[0].call("POST", "/set", body).status == 200
+    return programs[0]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_others_are_answered_while_a_large_answer_is_made(stored: Program, method: str, path: str, body: bytes | None) -> None:
+    assert check_fair(stored, method, path, body) == {200}
