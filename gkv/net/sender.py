@@ -236,15 +236,15 @@ class Sender:
             return
         rest = memoryview(piece)
         while sent < len(piece):
+            self._give_way(connection, socket.wait_write)
             count = connection.send(rest[sent : sent + _PIECE])
             sent += count
-            self._give_way(connection, count, socket.wait_write)
+            self._moved += count
 
-    def _give_way(self, connection: socket.socket | TlsSocket, moved: int, until: Callable[[int], None]) -> None:
+    def _give_way(self, connection: socket.socket | TlsSocket, until: Callable[[int], None]) -> None:
         """Let the others run after some work: a socket that is always ready would never switch
-        greenlets.
+        greenlets. It may only wait for what is still to come, so it stands before a call.
         """
-        self._moved += moved
         if self._moved >= _TURN:
             self._moved = 0
             until(connection.fileno())
@@ -283,10 +283,11 @@ class Sender:
         return frames
 
     def _receive(self, connection: socket.socket | TlsSocket) -> bytes:
+        self._give_way(connection, socket.wait_read)
         chunk: bytes = connection.recv(_PIECE)
         if not chunk:
             raise _BrokenError("the connection was closed within the answer")
-        self._give_way(connection, len(chunk), socket.wait_read)
+        self._moved += len(chunk)
         return chunk
 
     def _make_room(self, size: int) -> object:

@@ -555,6 +555,19 @@ def test_node_that_is_too_busy_has_not_seen_the_call(peer: Any, channel: Any) ->
     assert (reply.outcome, reply.sent) == (Outcome.OVERLOADED, False)
 
 
+def test_answers_that_together_are_a_turn_do_not_wait_for_more_than_was_asked_for(peer: Any, channel: Any) -> None:
+    """A sender that gives way after the last byte of an answer waits for ever: nothing more comes."""
+
+    def large(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            connection.sendall(answer([frame * 40_000 for frame in frames]))
+
+    to = channel(peer(large).url, readers=1)
+    for _ in range(30):
+        reply = ask(to)
+        assert (reply.outcome, len(reply.frame)) == (Outcome.ANSWERED, 200_000)
+
+
 def test_large_answer_takes_room_for_as_long_as_it_is_referred_to(peer: Any) -> None:
     def large(connection: Any) -> None:
         while (frames := read_request(connection)) is not None:
