@@ -404,6 +404,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.promise("I4")
 @pytest.mark.parametrize(("method", "target", "body", "status", "code", "pointer"), REFUSED.values(), ids=REFUSED.keys())
 def test_refused_request_is_answered_as_problem_json_and_changes_nothing(
     node, call, method, target, body, status, code, pointer
@@ -496,6 +497,7 @@ def test_body_longer_than_announced_is_read_as_far_as_announced(call):
     assert call("POST", "/get", keys("hi") + b"garbage", length=len(keys("hi"))).json()["existedKey"][0]["key"] == "hi"
 
 
+@pytest.mark.promise("I5")
 @pytest.mark.parametrize(
     ("bad", "status"),
     [
@@ -540,6 +542,7 @@ class BrokenEngine(MemoryEngine):
         raise RuntimeError(f"secret token 12345 in /var/lib/gkv for {keys} at {now}")
 
 
+@pytest.mark.promise("I9")
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_internal_error_is_answered_500_without_a_trace_of_it(build_node, document, capfd, method):
     node = build_node(engine=BrokenEngine(tokens))
@@ -606,6 +609,7 @@ def half(build_node, dead_url):
     return node, mine, other
 
 
+@pytest.mark.promise("I2")
 @pytest.mark.parametrize(
     ("prefer", "status"),
     [
@@ -819,6 +823,7 @@ def test_what_a_write_did_is_told_when_there_is_no_memory_for_answers(node, docu
     del held
 
 
+@pytest.mark.promise("I6")
 @pytest.mark.parametrize("op", ["get", "set", "delete"])
 @pytest.mark.parametrize(
     ("cluster", "epoch"), [(CLUSTER, 6), (CLUSTER, 8), (CLUSTER, 0), (CLUSTER, -7), ("f" * 32, 7), ("", 7)], ids=str

@@ -161,6 +161,7 @@ def test_version_goes_on_after_what_another_coordinator_wrote(house):
 # -- deletes
 
 
+@pytest.mark.promise("I3")
 def test_deleted_key_does_not_come_back_with_an_older_write(house):
     put(house, {"key": "a", "value": "first"})
     older = other(house)
@@ -174,6 +175,7 @@ def test_deleted_key_does_not_come_back_with_an_older_write(house):
     assert get(house, "a") == {"a": "again"}
 
 
+@pytest.mark.promise("I3")
 def test_expired_key_does_not_come_back_with_an_older_write(house):
     older = other(house)
     put(house, {"key": "a", "value": "first", "ttl": 60})

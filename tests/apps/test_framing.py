@@ -635,6 +635,7 @@ WRONG_APPS = [
 ]  # fmt: skip
 
 
+@pytest.mark.promise("I9")
 @pytest.mark.parametrize("app", WRONG_APPS, ids=[app.__name__ for app in WRONG_APPS])
 def test_failing_application_costs_one_answer_500_that_tells_nothing(app: Any, serve: Any, capfd: Any) -> None:
     [answer] = serve(app, valid=False).exchange(CANARY + CANARY)
@@ -929,6 +930,7 @@ def test_client_without_an_answer_to_100_continue_is_cut_like_others(serve: Any)
     assert timed(client)[0] == [100, 408]
 
 
+@pytest.mark.promise("I8")
 def test_reader_that_takes_nothing_is_cut(serve: Any) -> None:
     def huge(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         start(start_response)

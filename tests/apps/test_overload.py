@@ -144,6 +144,7 @@ def test_who_is_refused_goes_before_the_work_of_who_is_not(start: Any, monkeypat
         overloaded(answer)
 
 
+@pytest.mark.promise("I7")
 def test_more_requests_than_may_be_in_work_are_refused_and_the_others_are_served(start: Any) -> None:
     busy = start()
     waiting = [busy.client(WAIT), busy.client(WAIT)]

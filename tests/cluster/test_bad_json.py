@@ -128,6 +128,7 @@ def exchange(proxy: Program, path: str, body: bytes) -> tuple[Answer, Answer]:
     return answers[0], answers[1]
 
 
+@pytest.mark.promise("I4", "I5")
 @pytest.mark.parametrize(("path", "body", "status"), TABLE.values(), ids=TABLE.keys())
 def test_bad_body_is_refused_changes_nothing_and_the_connection_goes_on(
     proxy: Program, path: str, body: bytes, status: int

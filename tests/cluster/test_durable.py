@@ -218,6 +218,7 @@ def test_directory_of_another_node_is_refused_naming_both(system: System) -> Non
     system.node(proxy, "--name", "n1", "--data", "data", port=node.port)
 
 
+@pytest.mark.promise("I15")
 def test_directory_in_use_is_refused_and_the_first_node_goes_on(system: System) -> None:
     proxy = system.proxy()
     first = system.node(proxy, "--name", "n1", "--data", "data")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.cluster.conftest import Program, System, keys_by_node, wait_for
 
 CALM = 0.5
@@ -56,6 +58,7 @@ def loaded(system: System, *arguments: str) -> tuple[Program, Program, Program, 
     return proxy, healthy, doomed, alive, dead
 
 
+@pytest.mark.promise("I2")
 def test_killed_node_fails_only_its_own_keys_and_is_served_again_after_its_restart(system: System) -> None:
     proxy, _, doomed, alive, dead = loaded(system)
     with Load(proxy, alive).running() as others, Load(proxy, alive + dead).running() as mixed:
@@ -98,6 +101,7 @@ def test_killed_node_with_records_in_memory_is_empty_afterwards_and_says_so(syst
     assert not (system.directory / "gkv-data" / str(node.port)).exists()
 
 
+@pytest.mark.promise("I2", "I8")
 def test_paused_node_costs_its_own_askers_the_deadline_and_nobody_else_anything(system: System) -> None:
     proxy, _, doomed, alive, dead = loaded(system, "--deadline", "400ms")
     with Load(proxy, alive).running() as others:

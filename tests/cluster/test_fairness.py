@@ -163,6 +163,7 @@ def check_fair(program: Program, method: str, path: str, body: bytes | None) -> 
     return set(hostile.statuses)
 
 
+@pytest.mark.promise("I12")
 @pytest.mark.parametrize(("status", "body"), BODIES.values(), ids=BODIES.keys())
 def test_others_are_answered_while_a_large_body_is_read_or_refused(
     programs: list[Program], status: int, body: Callable[[], bytes]
@@ -196,6 +197,7 @@ def stored(programs: list[Program]) -> Program:
     return programs[0]
 
 
+@pytest.mark.promise("I12")
 @pytest.mark.parametrize(("method", "path", "body"), ANSWERS.values(), ids=ANSWERS.keys())
 def test_others_are_answered_while_a_large_answer_is_made(stored: Program, method: str, path: str, body: bytes | None) -> None:
     assert check_fair(stored, method, path, body) == {200}

@@ -69,6 +69,7 @@ def _ask(proxy: Program, keys: list[dict[str, str]]) -> dict[str, Any] | None:
     return None if "failedKey" in answer else answer
 
 
+@pytest.mark.promise("I1")
 def test_acknowledged_writes_outlive_kills_under_load(system: System, request: pytest.FixtureRequest) -> None:
     kills = 100 if request.config.getoption("--all-faults") else 6
     given = request.config.getoption("--fault-seed")

@@ -196,6 +196,7 @@ def test_memory_stays_below_its_bound_with_large_writes_for_a_node_that_hangs(sy
         node.signal(signal.SIGCONT)
 
 
+@pytest.mark.promise("I7")
 @pytest.mark.parametrize("role", ["proxy", "node"])
 def test_memory_stays_below_its_bound_with_large_answers_that_nobody_reads(
     system: System, connections: Connections, role: str

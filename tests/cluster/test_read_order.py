@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.cluster.conftest import System, Worker, wait_for
 
 WAYS: dict[str, tuple[str, str, bytes | None, Callable[[Any], int]]] = {
@@ -59,6 +61,7 @@ class Reader(Worker):
             self.reads += 1
 
 
+@pytest.mark.promise("I11")
 def test_reads_of_one_client_never_go_back_while_the_key_is_written(system: System) -> None:
     _, nodes = system.cluster(1)
     port = nodes[0].port

@@ -57,6 +57,7 @@ def test_start_on_a_port_in_use_leaves_the_store_closed_in_order(stored: System)
     assert verification(started(stored)) == "not needed"
 
 
+@pytest.mark.promise("I15")
 @pytest.mark.parametrize(
     ("spoil", "code", "says"),
     [

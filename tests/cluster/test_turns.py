@@ -81,6 +81,7 @@ def median_of_get(port: int, count: int) -> float:
     return statistics.median(took)
 
 
+@pytest.mark.promise("I12")
 @pytest.mark.parametrize("clients", [1, 300])
 def test_clients_whose_next_request_is_always_there_are_served_and_take_no_more_than_their_turn(
     system: System, clients: int

@@ -1178,6 +1178,7 @@ def pause(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ca
     return pausing
 
 
+@pytest.mark.promise("I10")
 @needs_native
 def test_fuzz_both_twins_make_the_same_of_every_body(
     capsys: pytest.CaptureFixture[str], pause: Callable[[], object], by_definition: list[int]
@@ -1214,6 +1215,7 @@ def test_fuzz_both_twins_make_the_same_of_every_body(
         assert {way: ways[way] for way, share in least.items() if ways[way] < share * FUZZ_CASES} == {}
 
 
+@pytest.mark.promise("I10")
 @needs_native
 def test_fuzz_both_twins_make_the_same_of_every_reply(capsys: pytest.CaptureFixture[str], pause: Callable[[], object]) -> None:
     ring = NativeRing(FIVE, VNODES)

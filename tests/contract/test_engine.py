@@ -151,6 +151,7 @@ def test_write_of_a_key_that_cannot_be_changes_nothing(engine, bad):
     assert (engine.live, engine.size) == (1, 2)
 
 
+@pytest.mark.promise("I4")
 def test_write_that_raises_has_applied_nothing(engine):
     puts(engine, {"a": b"1"}, at(1))
     good = Write(at(2), ["b"], [b"2"])
@@ -275,6 +276,7 @@ def test_of_equal_versions_a_blob_stays_and_the_greater_type(engine):
         engine.reclaim(NOW, 0, 100)
 
 
+@pytest.mark.promise("I3")
 def test_deleted_key_stays_away_from_older_writes(engine):
     puts(engine, {"a": b"1"}, at(1))
     deletes(engine, ["a"], at(3))
@@ -290,6 +292,7 @@ _expires = st.sampled_from([0, 0, NOW - 1, NOW, NOW + 1, NOW + 2])
 _records = st.builds(Record, _versions, st.sampled_from([None, b"", b"1", b"2", Blob(b"1", "a/b"), Blob(b"", "a/c")]), _expires)
 
 
+@pytest.mark.promise("I3")
 @pytest.mark.parametrize("name", ENGINES)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(records=st.lists(_records, min_size=1, max_size=4), reclaimed=st.booleans())
@@ -311,6 +314,7 @@ def test_merge_does_not_depend_on_order_or_repetition(name, records, reclaimed):
 # --- expiry and reclaim -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("I3")
 def test_expired_value_is_a_tombstone_from_that_millisecond_on(engine):
     puts(engine, {"a": b"1", "b": b"2"}, at(1), [NOW + 1, 0])
     assert engine.read(["a", "b"], NOW) == [b"1", b"2"]

@@ -2,9 +2,12 @@
 
 import shutil
 
+import pytest
+
 BATCHES = 200
 
 
+@pytest.mark.promise("I14")
 def test_flipped_bytes_never_bring_a_value_that_was_not_written(tmp_path, drive, report, sample, pick):
     sound = tmp_path / "sound"
     sound.mkdir()

@@ -5,6 +5,7 @@ import pytest
 from tests.faults.conftest import needs
 
 
+@pytest.mark.promise("I1")
 @pytest.mark.parametrize(("call", "a_commit"), [("fdatasync", 1), ("pwrite64", 60)])
 def test_after_an_error_of_the_disk_nothing_is_acknowledged_and_nothing_acknowledged_is_lost(
     call, a_commit, tmp_path, drive, dump, ledger, report, sample, pick

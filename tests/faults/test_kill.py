@@ -11,6 +11,7 @@ STORE_LIVES = 10
 """After so many kills a new store is begun: one that survives 200 takes minutes to compare."""
 
 
+@pytest.mark.promise("I1")
 def test_kill_at_random_moments_loses_nothing_acknowledged(tmp_path, drive, dump, report, sample, pick):
     kills = sample(20, 100)
     acknowledged = records = 0
@@ -46,6 +47,7 @@ def killed_at(call, k, drive, directory, run):
     return driver
 
 
+@pytest.mark.promise("I1")
 @pytest.mark.parametrize(("call", "acknowledged_a_kill"), [("fdatasync", 50), ("pwrite64", 3)])
 def test_kill_at_each_of_the_first_calls_that_reach_the_disk_loses_nothing_acknowledged(
     call, acknowledged_a_kill, tmp_path, drive, dump, report, sample, pick
@@ -78,6 +80,7 @@ def test_kill_while_a_new_store_is_made_leaves_what_can_be_opened(k, tmp_path, d
     assert dump(directory) == {}
 
 
+@pytest.mark.promise("I16")
 def test_kill_of_a_clock_never_lets_versions_go_back(tmp_path, drive, report, sample, pick):
     last = given = 0
     kills = sample(5, 50)

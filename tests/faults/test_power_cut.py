@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from tests.faults.conftest import Ledger
 
 
@@ -17,6 +19,7 @@ def cut(disk, drive, ledger, pick, run, *options):
     return ledger.add(driver)
 
 
+@pytest.mark.promise("I1")
 def test_power_cut_loses_nothing_acknowledged(make_disk, drive, dump, report, sample, pick):
     cuts = sample(3, 20)
     acknowledged = 0

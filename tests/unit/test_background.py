@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 import gevent
@@ -25,6 +27,7 @@ def run(ending: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", PROGRAM.format(ending=ending)], capture_output=True, text=True, timeout=20)
 
 
+@pytest.mark.promise("I13")
 def test_greenlet_that_dies_ends_the_main_greenlet_with_its_name_and_the_reason() -> None:
     ran = run("raise ValueError('no tick')")
     assert ran.returncode == 1

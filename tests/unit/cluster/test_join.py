@@ -135,6 +135,7 @@ STEPS = 10
 """More than a join of one node to two has; the test below checks that."""
 
 
+@pytest.mark.promise("I6")
 @pytest.mark.parametrize("writer", ["proxy", "n0", "n1"])
 @pytest.mark.parametrize("moment", range(STEPS))
 def test_write_at_any_moment_of_a_join_is_found_afterwards(moment: int, writer: str, tmp_path: Path, cluster: Cluster) -> None:
@@ -180,6 +181,7 @@ def test_moments_cover_every_step_of_a_join(tmp_path: Path, cluster: Cluster) ->
     assert 6 < steps <= STEPS + 4
 
 
+@pytest.mark.promise("I6")
 def test_write_under_the_old_epoch_is_refused_once_a_member_has_the_new_one(tmp_path: Path, cluster: Cluster) -> None:
     authority, _ = two_members(tmp_path, cluster)
     old = View()

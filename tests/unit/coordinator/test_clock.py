@@ -623,6 +623,7 @@ class Life(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
+@pytest.mark.promise("I16")
 def test_any_life_of_a_clock_agrees_with_the_model() -> None:
     run_state_machine_as_test(
         Life, settings=settings(max_examples=150, stateful_step_count=40, deadline=None, derandomize=True)

@@ -44,6 +44,7 @@ def test_cache_keeps_what_it_has_until_it_is_barred():
     assert cache.check() == []
 
 
+@pytest.mark.promise("I7")
 def test_cache_over_its_bound_lets_go_of_the_oldest():
     cache = Cache(3 * ENTRY)
     cache.put((key, b"x" * 10) for key in "abc")
@@ -142,6 +143,7 @@ def held_engine(tmp_path):
     engine.close()
 
 
+@pytest.mark.promise("I11")
 @pytest.mark.parametrize("outcome", ["set", "deleted"])
 @pytest.mark.parametrize("stop", ["before", "after"])
 @pytest.mark.parametrize(("first", "second"), [(one, other) for one in READS for other in READS])

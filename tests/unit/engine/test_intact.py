@@ -50,6 +50,7 @@ def cut(store: Path, length: int) -> bytes:
     return data
 
 
+@pytest.mark.promise("I14")
 @pytest.mark.parametrize(
     "length", [1, 100, PAGE - 1, PAGE, PAGE + 160, 2 * PAGE - 1, 2 * PAGE, 2 * PAGE + 1, 1 / 4, 1 / 2, -PAGE, -1]
 )
@@ -169,6 +170,7 @@ print(opened, refused)
 """
 
 
+@pytest.mark.promise("I14")
 def test_no_length_of_a_cut_file_ends_the_process(whole: Path, store: Path) -> None:
     size = (whole / "data.mdb").stat().st_size
     seed = random.randrange(1 << 32)

@@ -238,6 +238,7 @@ def test_gathering_is_bounded_in_calls_and_bytes(peer: Any, channel: Any) -> Non
     assert sizes == [[1], [1, 2, 3], [4, 60], [60], [500], [5]]
 
 
+@pytest.mark.promise("I7")
 def test_outbox_beyond_its_bound_refuses_at_once(peer: Any, channel: Any) -> None:
     arrived, go_on = Event(), Event()
 
@@ -279,6 +280,7 @@ def test_outbox_is_bounded_in_bytes_but_takes_one_large_call(peer: Any, channel:
     assert all(call.get(timeout=5).outcome is Outcome.ANSWERED for call in held)
 
 
+@pytest.mark.promise("I8")
 def test_silent_node_times_out_within_the_deadline_and_is_asked_anew(peer: Any, channel: Any) -> None:
     answering = False
 

@@ -124,6 +124,7 @@ def test_placement_of_keys_never_changes(golden: Ring) -> None:
     assert placed == PLACEMENT
 
 
+@pytest.mark.promise("I10")
 def test_placement_of_all_vnodes_never_changes(golden: Ring) -> None:
     vnodes = b"".join(struct.pack("<QH", *vnode) for vnode in zip(golden.tokens, golden.owners, strict=True))
     assert hashlib.sha256(vnodes).hexdigest() == PLACEMENT_SHA256
