@@ -17,7 +17,7 @@ from tests.contract.bodies import Bodies
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
-SOURCES = [HERE / "sanitize.c", *(CSRC / name for name in ("murmur3.c", "ring.c", "scan.c", "route.c"))]
+SOURCES = [HERE / "sanitize.c", *(CSRC / name for name in ("murmur3.c", "ring.c", "json.c", "scan.c", "route.c"))]
 FLAGS = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # Leaks are not looked for, which needs ptrace: the functions promise to allocate nothing.
 ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
