@@ -8,7 +8,7 @@
  * reading past a given length. Buffers belong to the caller. */
 
 /* Raised with every change of this file; the loader refuses a library that was built from another one. */
-#define GKV_ABI 6
+#define GKV_ABI 7
 
 /* Vnode tokens in ascending order, and what finds one quickly.
  *
@@ -110,6 +110,11 @@ typedef struct {
  * longer than what stands in the body. */
 int32_t gkv_scan(const uint8_t *body, size_t size, int with_values, const gkv_limits *limits, gkv_cursor *reached,
                  gkv_item *items, uint32_t room, uint8_t *texts, uint32_t texts_room, uint32_t budget);
+
+/* Reads a whole batch in one step, as most can be read. Returns the count of its items, none of which has a ttl or an escape in
+ * its key; or -1 for every other batch, which gkv_scan has to read from the start. */
+int32_t gkv_scan_plain(const uint8_t *body, size_t size, int with_values, const gkv_limits *limits, gkv_item *items,
+                       uint32_t room);
 
 /* Finds the owner of each item and writes what goes to each owner to `frames`, one behind the other:
  *

@@ -160,3 +160,13 @@ int32_t gkv_scan(const uint8_t *body, size_t size, int with_values, const gkv_li
             return GKV_MORE;
     }
 }
+
+int32_t gkv_scan_plain(const uint8_t *body, size_t size, int with_values, const gkv_limits *limits, gkv_item *items,
+                       uint32_t room)
+{
+    gkv_cursor reached = {0, 0, 0, 0};
+
+    if (gkv_scan(body, size, with_values, limits, &reached, items, room, NULL, 0, UINT32_MAX) != GKV_END || reached.ttls > 0)
+        return -1;
+    return (int32_t)reached.count;
+}

@@ -30,6 +30,7 @@ _unpack, _buffer = _ffi.unpack, _ffi.buffer
 _NULL = _ffi.NULL
 _END, _DOUBT, _ROOM = _lib.GKV_END, _lib.GKV_DOUBT, _lib.GKV_ROOM
 _MISSING = _lib.GKV_MISSING
+_SET = Op.SET  # an enum's member is looked up in 0.1 us, a name of the module in 0.02
 
 _SCRATCH = 16_384
 _LEAST_ITEM = len('{"key":"x"}') + 1
@@ -47,53 +48,51 @@ class NativeBatch(Batch):
     Keys that had an escape have their texts in `texts`.
     """
 
-    __slots__ = ("_expires", "_limits", "body", "items", "reached", "routed", "texts")
+    __slots__ = ("_expires", "body", "count", "items", "routed", "texts")
 
-    def __init__(self, op: Op, body: bytes, version: Version | None, limits: Limits, c_limits: Any, pause: Pause) -> None:
-        """Read a batch, but do not route it; raise as `PureRouter.read` does."""
+    def __init__(self, op: Op, body: bytes, version: Version | None, items: Any, count: int) -> None:
         self.op = op
         self.version = version
         self.body = body
-        self._limits = limits
-        self.texts = self.routed = _NULL
+        self.items = items
+        self.count = count
+        self.texts = _NULL
         self._expires: Sequence[int] = ()
-        size = len(body)
-        room = min(limits.max_items, size // _LEAST_ITEM) + 1
-        items = self.items = _new(_ITEMS, room)
-        reached = self.reached = _ffi.new(_CURSOR)
-        state = _lib.gkv_scan(body, size, op == Op.SET, c_limits, reached, items, room, _NULL, 0, _STEP)
-        if state != _END:
-            self._read_on(state, c_limits, room, pause)
 
-    def _read_on(self, state: int, c_limits: Any, room: int, pause: Pause) -> None:
-        """Go on where C has stopped; the definition reads each item that is wrong, or that C is not sure of."""
-        body, reached, with_values = self.body, self.reached, self.op == Op.SET
-        definition = ItemReader(body, self._limits, with_values=with_values, pause=pause)
+    def read_in_steps(self, limits: Limits, c_limits: Any, room: int, pause: Pause) -> bool:
+        """Read the items, at most `room`; the definition reads each that is wrong, or that C is not sure of.
+
+        Return whether one of them has a ttl. Raise as `PureRouter.read` does.
+        """
+        body, items, with_values = self.body, self.items, self.op is _SET
+        definition = ItemReader(body, limits, with_values=with_values, pause=pause)
+        reached = _ffi.new(_CURSOR)
         texts_room = 0
-        while state != _END:
+        while True:
+            state = _lib.gkv_scan(body, len(body), with_values, c_limits, reached, items, room, self.texts, texts_room, _STEP)
             if state in (_DOUBT, _ROOM) and not texts_room:
-                texts_room = self._make_texts()
+                texts_room = self._make_texts(reached, limits)
             if state == _DOUBT:
                 definition.at, definition.count = reached.at, reached.count
                 found = definition.next()
                 if found is None:
-                    return
-                self._note(found, definition.at)
+                    break
+                self._note(found, definition.at, reached)
+            if state == _END:
+                break
             pause()
-            state = _lib.gkv_scan(
-                body, len(body), with_values, c_limits, reached, self.items, room, self.texts, texts_room, _STEP
-            )
+        self.count = reached.count
+        return bool(reached.ttls)
 
-    def _make_texts(self) -> int:
+    def _make_texts(self, reached: Any, limits: Limits) -> int:
         """Make room for the texts of all keys that are left. Memory is taken only as far as it is written to."""
-        left, count = len(self.body) - self.reached.at, self._limits.max_items - self.reached.count
-        room: int = min(left, count * (6 * self._limits.max_key + 2))
+        left, count = len(self.body) - reached.at, limits.max_items - reached.count
+        room: int = min(left, count * (6 * limits.max_key + 2))
         self.texts = _new(_BYTES, room)
         return room
 
-    def _note(self, found: Found, at: int) -> None:
+    def _note(self, found: Found, at: int, reached: Any) -> None:
         """Note an item that the definition has read, up to `at`."""
-        reached = self.reached
         item = self.items[reached.count]
         text = quote(found.key).encode()
         _ffi.memmove(self.texts + reached.texts, text, len(text))
@@ -122,7 +121,7 @@ class NativeBatch(Batch):
         """Reckon when each item expires."""
         body, items = self.body, self.items
         expires = []
-        for number in range(self.reached.count):
+        for number in range(self.count):
             item = items[number]
             start, size = item.ttl, item.ttl_size
             expires.append(end_of(version, float(body[start : start + size])) if size else 0)
@@ -132,15 +131,15 @@ class NativeBatch(Batch):
 
     @property
     def keys(self) -> Sequence[str]:
-        quoted = self.quoted_keys(range(self.reached.count), no_pause)
+        quoted = self.quoted_keys(range(self.count), no_pause)
         return [text[1:-1].decode() if b"\\" not in text else json.loads(text) for text in quoted]
 
     @property
     def values(self) -> Sequence[bytes]:
-        if self.op != Op.SET:
+        if self.op is not _SET:
             return ()
         items, body = self.items, self.body
-        spans = [(items[i].value, items[i].value_size) for i in range(self.reached.count)]
+        spans = [(items[i].value, items[i].value_size) for i in range(self.count)]
         return [body[start : start + size] for start, size in spans]
 
     @property
@@ -164,9 +163,13 @@ class NativeBatch(Batch):
 
     def _splice(self, parts: list[bytes]) -> bytes | None:
         """Join the owners' answers in C; return None when one of them is not as it should be."""
-        body, count = self.body, self.reached.count
-        frames = parts[0] if len(parts) == 1 else b"".join(parts)
-        ends = list(accumulate(map(len, parts)))
+        body, count = self.body, self.count
+        if len(parts) == 1:
+            frames = parts[0]
+            ends = [len(frames)]
+        else:
+            frames = b"".join(parts)
+            ends = list(accumulate(map(len, parts)))
         room = 64 + 40 * count + len(body) + len(frames)
         out = _new(_BYTES, room)
         size = _lib.gkv_splice(body, len(body), self.texts, self.items, count, self.routed, len(parts), frames, ends, out, room)
@@ -174,7 +177,7 @@ class NativeBatch(Batch):
 
     def _splice_in_steps(self, frames: list[bytes], pause: Pause) -> bytes | None:
         """Join the owners' answers as `_splice` does, with no copy but the one into the answer."""
-        items, count = self.items, self.reached.count
+        items, count = self.items, self.count
         views: list[memoryview] = [memoryview(b"")] * count
         start = 0
         for part, frame in zip(self.parts, frames, strict=True):
@@ -210,6 +213,7 @@ class NativeRouter(PureRouter):
         if not isinstance(ring, NativeRing):
             raise TypeError("a native router needs a native ring")
         self._c_ring = ring.c_ring
+        self._max_items = limits.max_items
         self._nodes = (*ring.nodes, NOBODY)
         # Frames are written here and copied out before anything else can happen; only large batches need room of their own.
         self._scratch = _new(_BYTES, _SCRATCH)
@@ -221,18 +225,29 @@ class NativeRouter(PureRouter):
         }
 
     def read(self, op: Op, body: bytes, version: Version | None = None, pause: Pause = no_pause) -> Batch:
-        batch = NativeBatch(op, body, version, self._limits, self._c_limits, pause)
-        count = batch.reached.count
+        with_values = op is _SET
+        size = len(body)
+        room = min(self._max_items, size // _LEAST_ITEM) + 1
+        items = _new(_ITEMS, room)
+        # Nearly every batch is read in one step, without the cursor that others need: 0.7 us less.
+        count = _lib.gkv_scan_plain(body, size, with_values, self._c_limits, items, room) if size <= _STEP else -1
+        batch = NativeBatch(op, body, version, items, count)
+        has_ttl = False
+        if count < 0:
+            has_ttl = batch.read_in_steps(self._limits, self._c_limits, room, pause)
+            count = batch.count
         prefix = self._prefixes[op]
         if version is not None:
             prefix = b'%b%b","keys":[' % (prefix, str(version).encode())
-            if batch.reached.ttls:
+            if has_ttl:
                 batch.set_expires(version, pause)
-        expires = batch.expires
+        expires = _NULL
         nodes = self._nodes
-        size = len(body)
         out = _new(_UINT32S, count + 4 * len(nodes))
-        frames_room = size + (36 if expires else 16) * count + (len(prefix) + 28) * min(len(nodes), count)
+        frames_room = size + 16 * count + (len(prefix) + 28) * min(len(nodes), count)
+        if has_ttl and version is not None:
+            expires = _ffi.new(_INT64S, batch.expires)
+            frames_room += 20 * count
         frames, written = self._scratch, self._written
         if frames_room > _SCRATCH:
             if pause is not no_pause and frames_room > _AT_ONCE:
@@ -240,8 +255,8 @@ class NativeRouter(PureRouter):
             frames = _new(_BYTES, frames_room)
             written = _buffer(frames)
         found = _lib.gkv_route(
-            self._c_ring, self._places, body, size, batch.texts, batch.items, count, op == Op.SET,
-            _ffi.new(_INT64S, expires) if expires else _NULL, prefix, len(prefix), out, frames, frames_room,
+            self._c_ring, self._places, body, size, batch.texts, items, count, with_values,
+            expires, prefix, len(prefix), out, frames, frames_room,
         )  # fmt: skip  # one argument a line would be longer than what it belongs to
         answer = _unpack(out, count + 3 * found)
         parts = []
@@ -262,12 +277,12 @@ def _frame(batch: NativeBatch, prefix: bytes, positions: Sequence[int], pause: P
     pieces: list[bytes | memoryview] = [prefix, b",".join(batch.quoted_keys(positions, pause)), b"]"]
     if expires := batch.expires:
         pieces.append(b',"expires":[%b]' % ",".join([str(expires[i]) for i in positions]).encode())
-    if batch.op == Op.SET:
+    if batch.op is _SET:
         items = batch.items
         sizes = [items[i].value_size for i in positions]
         pieces.append(b',"sizes":[%b]' % ",".join(map(str, sizes)).encode())
     pieces.append(b"}\n")
-    if batch.op == Op.SET:
+    if batch.op is _SET:
         view = memoryview(batch.body)
         starts = [items[i].value for i in positions]
         pieces += [view[start : start + size] for start, size in zip(starts, sizes, strict=True)]
