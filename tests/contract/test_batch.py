@@ -830,6 +830,16 @@ def test_native_router_reads_one_item_by_definition_for_an_error_at_the_end(end:
 
 
 @needs_native
+def test_native_router_pauses_after_every_few_hundred_kilobytes_that_c_reads() -> None:
+    space = b" " * 60_000
+    body = b"[" + b",".join([b'{"key":%b"k%d"}' % (space, i) for i in range(100)]) + b"]"
+    pauses: list[None] = []
+    batch = Twin("native", NativeRing, NativeRouter).over().read("get", body, pause=lambda: pauses.append(None))
+    assert len(batch.keys) == 100
+    assert len(pauses) > len(body) / 400_000
+
+
+@needs_native
 def test_native_router_needs_a_native_ring() -> None:
     with pytest.raises(TypeError, match="native ring"):
         NativeRouter(RING, CLUSTER, EPOCH, LIMITS)
