@@ -1,5 +1,6 @@
 """Options of all tests, and what keeps them away from other systems on this machine."""
 
+import signal
 import sys
 
 import pytest
@@ -7,6 +8,11 @@ import pytest
 from tests import alone
 
 sys.addaudithook(alone.audit)
+
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    # A script's background job ignores SIGINT, and so would all that is started here: gkv keeps to it.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

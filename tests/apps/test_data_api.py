@@ -10,6 +10,7 @@ import pytest
 import ujson
 
 from gkv import __version__, native, ring, wire
+from gkv.api import data
 from gkv.cluster.document import Document
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import LmdbEngine, MemoryEngine
@@ -232,6 +233,14 @@ def test_locate_answers_token_and_owner_in_request_order(call):
     }
     assert re.fullmatch("[0-9a-f]{16}", answer.json()["keys"][0]["token"])
     assert call("POST", "/locate", keys("hi", "caf\u00e9")).body == answer.body
+
+
+def test_locate_gives_way_after_every_few_keys(call, monkeypatch):
+    turns = []
+    monkeypatch.setattr(data, "Turn", lambda: lambda: turns.append(None))
+    answer = call("GET", "/locate?" + "&".join(["key=hi"] * 900))
+    assert len(answer.json()["keys"]) == 900
+    assert len(turns) >= 9
 
 
 def test_locate_is_exact_to_the_byte(call):

@@ -6,13 +6,13 @@ Server and clients are greenlets of this process; clients send bytes, not reques
 import os
 import random
 import socket as blocking_socket
-import struct
-import threading
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from time import monotonic, time
+from time import monotonic, process_time, time
 from typing import Any
 from wsgiref.validate import validator
 
@@ -342,48 +342,65 @@ def test_pipelined_requests_wait_outside_while_answers_are_not_taken(pause: floa
     assert largest <= 65_536 + 16_384
 
 
-def flood(port: int, first: bytes, data: bytes, until: float) -> None:
-    """Send as fast as the server reads, and read all that comes; runs in a thread."""
-    with suppress(OSError), blocking_socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
-        reader = threading.Thread(target=swallow, args=[sock])
-        reader.start()
-        sock.sendall(first)
-        while monotonic() < until:
-            sock.sendall(data)
-        sock.shutdown(blocking_socket.SHUT_RD)
-        reader.join()
-        # A reset, so that the server need not read all that is under way.
-        sock.setsockopt(blocking_socket.SOL_SOCKET, blocking_socket.SO_LINGER, struct.pack("ii", 1, 0))
+FLOOD = """
+import socket, struct, sys, threading, time
+port, times, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+first, data = [bytes.fromhex(text) for text in sys.argv[4:]]
+data *= times
 
-
-def swallow(sock: blocking_socket.socket) -> None:
-    with suppress(OSError):
+def swallow(sock):
+    try:
         while sock.recv(65_536):
             pass
+    except OSError:
+        pass
+
+def flood():
+    until = time.monotonic() + seconds
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        reader = threading.Thread(target=swallow, args=[sock])
+        reader.start()
+        try:
+            sock.sendall(first)
+            while time.monotonic() < until:
+                sock.sendall(data)
+            sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+        reader.join()
+        # A reset, so that the server need not read all that is under way.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+flooding = [threading.Thread(target=flood) for _ in range(2)]
+for thread in flooding:
+    thread.start()
+for thread in flooding:
+    thread.join()
+"""
+"""A program with two connections that send as fast as the server reads, and take all that comes."""
 
 
 @pytest.mark.parametrize(
-    ("first", "data"),
-    [(b"", lines() * 2_000), (b"", b"g\r\n" * 300_000), (post(CHUNKED), b"1\r\nx\r\n" * 50_000)],
+    ("first", "data", "times"),
+    [(b"", lines(), 2_000), (b"", b"g\r\n", 300_000), (post(CHUNKED), b"1\r\nx\r\n", 50_000)],
     ids=["pipelined requests", "bytes after a refusal", "tiny chunks"],
 )
-def test_client_that_never_pauses_takes_no_ones_turn(first: bytes, data: bytes, serve: Any) -> None:
+def test_client_that_never_pauses_takes_no_ones_turn(first: bytes, data: bytes, times: int, serve: Any) -> None:
     running = serve(linger=1.0, max_body=1 << 30)
-    until = monotonic() + 1
-    flooding = [threading.Thread(target=flood, args=[running.port, first, data, until]) for _ in range(2)]
     client = running.client()
     client.send(CANARY)
     client.good()
-    for thread in flooding:
-        thread.start()
+    command = [sys.executable, "-c", FLOOD, str(running.port), str(times), "1", first.hex(), data.hex()]
+    flooding = subprocess.Popen(command)
     waits = []
-    while any(thread.is_alive() for thread in flooding):
-        before = monotonic()
+    while flooding.poll() is None:
+        before = process_time()  # of this process alone, whatever else the machine does
         client.send(CANARY)
         client.good()
-        waits.append(monotonic() - before)
+        waits.append(process_time() - before)
         gevent.sleep(0.005)
-    assert max(waits) < 0.7, waits  # without turns, it waits until the flood ends
+    assert flooding.returncode == 0
+    assert max(waits) < 0.5, waits  # without turns, it waits until the flood ends
 
 
 # Clients that go.
@@ -818,7 +835,7 @@ def test_client_that_takes_nothing_of_a_stream_is_cut_and_the_stream_ended(serve
     client.send(stream())
     wait_until(lambda: made)
     running.gone()
-    assert 0.25 < monotonic() - before < 3
+    assert EARLIEST < monotonic() - before < 5
     assert [one.closed for one in made] == [1]
 
 
@@ -832,6 +849,11 @@ def wait_until(condition: Callable[[], object]) -> None:
 # Clients that are slow.
 
 QUICK = {"head": 0.3, "body_grace": 0.3, "write": 0.3, "idle": 0.3}
+EARLIEST, LATEST = 0.1, 2.5
+"""Seconds between which such a wait ends, on a machine that has other things to do: neither at once
+nor with what trickles for 3 s. The server's clock is read at its ticks, so it may be behind by as
+much as the process was kept from working.
+"""
 
 
 def trickle(client: Client, piece: bytes, every: float, seconds: float) -> Any:
@@ -863,7 +885,7 @@ def test_idle_connection_is_closed_without_a_word(serve: Any) -> None:
         client.socket.settimeout(3)
     before = monotonic()
     assert (fresh.rest(), used.rest()) == ([], [])
-    assert 0.2 < monotonic() - before < 0.8
+    assert EARLIEST < monotonic() - before < LATEST
     running.gone()
 
 
@@ -874,7 +896,7 @@ def test_head_that_stalls_is_answered_408(start: bytes, serve: Any) -> None:
     client.send(start)
     statuses, took = timed(client)
     assert statuses == [408]
-    assert 0.25 < took < 1
+    assert EARLIEST < took < LATEST
     running.gone()
 
 
@@ -885,7 +907,7 @@ def test_head_that_trickles_is_answered_408_at_the_same_time(serve: Any) -> None
     sender = trickle(client, b"a", 0.02, 3)
     statuses, took = timed(client)
     assert statuses == [408]
-    assert 0.25 < took < 1
+    assert EARLIEST < took < LATEST
     sender.get(timeout=1)
 
 
@@ -906,7 +928,7 @@ def test_body_that_stalls_is_answered_408(data: bytes, serve: Any) -> None:
     client.send(data)
     statuses, took = timed(client)
     assert statuses == [408]
-    assert 0.25 < took < 1
+    assert EARLIEST < took < LATEST
     running.gone()
 
 
@@ -918,7 +940,7 @@ def test_body_below_the_rate_is_answered_408_and_above_it_served(serve: Any) -> 
     senders = [trickle(slow, b"x" * 10, 0.02, 3), trickle(steady, b"x" * 200, 0.02, 0.79)]  # 500 and 10,000 bytes a second
     statuses, took = timed(slow)
     assert statuses == [408]
-    assert took < 1
+    assert took < LATEST
     steady.send(b"x" * 8_000)  # however many are missing
     assert steady.good().body == b"POST /x? " + b"x" * 8_000
     gevent.joinall(senders, timeout=5)
@@ -943,7 +965,7 @@ def test_reader_that_takes_nothing_is_cut(serve: Any) -> None:
     gevent.idle()
     assert len(running.server.connections) == 1
     running.gone()
-    assert 0.25 < monotonic() - before < 3
+    assert EARLIEST < monotonic() - before < 5
     with pytest.raises(GoneError):
         client.rest()
 

@@ -233,8 +233,8 @@ def test_reader_that_takes_next_to_nothing_is_cut_off_with_a_line_and_the_next_o
     stream = backup.begin()
     for _ in range(takes):
         next(stream)
-    wait_until(lambda: house.engine.store_figures.snapshot_seconds is None)
-    assert figures(backup) == {"gkv_snapshots_cut_total": 1}
+    wait_until(lambda: figures(backup) == {"gkv_snapshots_cut_total": 1})
+    assert house.engine.store_figures.snapshot_seconds is None
     assert capfd.readouterr().err.count("a snapshot is cut off: its reader took") == 1
     with pytest.raises(Unavailable):
         list(stream)

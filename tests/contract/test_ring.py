@@ -763,24 +763,23 @@ def family_of(name: str, size: int) -> list[Node]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_balance_of_2_to_16_equal_nodes_keeps_the_fullest_below_1_08_of_the_mean(
-    twin: Twin, build: Callable[..., Ring], family: str
-) -> None:
+def test_balance_of_2_to_16_equal_nodes_keeps_the_fullest_below_1_08_of_the_mean(twin: Twin, family: str) -> None:
     for size in range(2, 17) if twin.name == "native" else (2, 5, 16):  # the pure twin takes 12 ms a node to build
-        shares = build(family_of(family, size)).shares()
+        shares = twin.ring(family_of(family, size), DEFAULT_VNODES).shares()
         assert max(shares.values()) * size <= FULLEST, f"{size} nodes"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_balance_after_a_join_moves_little_and_only_to_the_joiner(twin: Twin, build: Callable[..., Ring], family: str) -> None:
+def test_balance_after_a_join_moves_little_and_only_to_the_joiner(twin: Twin, family: str) -> None:
     keys = [f"user:{i}" for i in range(20_000)]
     nodes = family_of(family, 16 if twin.name == "native" else 4)
     before = dict.fromkeys(keys, nodes[0].id)
     for size, joiner in enumerate(nodes[1:], start=1):
-        ring = build(nodes[: size + 1])
+        ring = twin.ring(nodes[: size + 1], DEFAULT_VNODES)
         after = {key: node.id for node, _, part in ring.split(keys) for key in part}
         moved = [key for key in keys if before[key] != after[key]]
         assert moved
         assert {after[key] for key in moved} == {joiner.id}
         assert ring.shares()[joiner.id] <= MOVED / (size + 1), f"{size} nodes and one more"
         before = after
+    assert ring.check() == []

@@ -23,7 +23,7 @@ FLAGS = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=add
 ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
 
 SEED = int(os.environ.get("GKV_FUZZ_SEED", "8259"))
-CASES = int(os.environ.get("GKV_SANITIZE_CASES", "100000"))
+CASES = int(os.environ.get("GKV_SANITIZE_CASES", "40000"))
 
 
 def compile_with_sanitizers(compiler: str, sources: list[Path], program: Path) -> subprocess.CompletedProcess[str]:
