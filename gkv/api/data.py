@@ -25,6 +25,8 @@ from gkv.wire.strict import Pause, no_pause
 _LOCATED_AT_ONCE = 100
 """Keys that are looked up in one step: 0.5 ms, or 3 ms in the pure twin."""
 
+_GET, _SET, _DELETE = Op.GET, Op.SET, Op.DELETE  # which saves 0.1 us each time
+
 Check = tuple[str, bool]
 """The name of something that must hold for a process to serve, and whether it does."""
 
@@ -73,7 +75,7 @@ class DataApi:
     def set(self, request: Request) -> Response:
         request.query()
         request.refuse_conditions()
-        batch, pause = self._read(request, Op.SET)
+        batch, pause = self._read(request, _SET)
         written = self._coordinator.write(batch, request.trace)
         if written.failed or request.accepts_json():
             counts = f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"'
@@ -82,10 +84,10 @@ class DataApi:
 
     def get(self, request: Request) -> Response:
         request.query()
-        return self._get(request, *self._read(request, Op.GET))
+        return self._get(request, *self._read(request, _GET))
 
     def get_by_query(self, request: Request) -> Response:
-        return self._get(request, self._coordinator.router().of_keys(Op.GET, self._keys_of_query(request)), no_pause)
+        return self._get(request, self._coordinator.router().of_keys(_GET, self._keys_of_query(request)), no_pause)
 
     def _get(self, request: Request, batch: Batch, pause: Pause) -> Response:
         done = self._coordinator.read(batch, request.trace)
@@ -99,7 +101,7 @@ class DataApi:
     def delete(self, request: Request) -> Response:
         request.query()
         request.refuse_conditions()
-        batch, pause = self._read(request, Op.DELETE)
+        batch, pause = self._read(request, _DELETE)
         deleted = self._coordinator.write(batch, request.trace)
         return _counts(f'"deleted":{deleted.existed}', deleted.failed, pause)
 
@@ -108,8 +110,8 @@ class DataApi:
         body = request.body(self._max_body)
         pause = pause_for(body)
         if self._view.placement is None:  # before any member has joined, a bad request is still told what is wrong with it
-            (read_items if op == Op.SET else read_keys)(body, self._limits, pause)
-        if op == Op.GET:
+            (read_items if op == _SET else read_keys)(body, self._limits, pause)
+        if op == _GET:
             return self._coordinator.router().read(op, body, None, pause), pause
         return self._coordinator.router().read(op, body, self._coordinator.version(), pause), pause
 

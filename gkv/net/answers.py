@@ -29,15 +29,18 @@ def write(answer: Rendered, keep_alive: bool, minor: int, date: bytes, *, head_o
         size += sum(map(len, answer.parts))
         if size <= LARGE:
             body = b"".join([body, *answer.parts])
+    status = answer.status
     about_body = f"Content-Type: {answer.content_type}\r\nContent-Length: {size}\r\n"
-    if answer.status in _BODILESS:
-        body, about_body = b"", ""
-    elif answer.stream is not None:
+    if answer.stream is not None:
         about_body = f"Content-Type: {answer.content_type}\r\n" + ("Transfer-Encoding: chunked\r\n" if minor else "")
-    text = f"{_STATUS_LINES[answer.status]}{about_body}X-Request-Id: {answer.request_id}\r\n"
+    if status in _BODILESS:
+        body, about_body = b"", ""
+    text = f"{_STATUS_LINES[status]}{about_body}X-Request-Id: {answer.request_id}\r\n"
     if answer.headers:
         text += "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
-    return _finish(text, keep_alive, minor, date, b"" if head_only or size > LARGE else body)
+    if not keep_alive or not minor:
+        text += _about_connection(keep_alive)
+    return b"%b%b\r\n%b" % (text.encode("latin-1"), date, b"" if head_only or size > LARGE else body)
 
 
 def write_wsgi(answer: WsgiAnswer, method: str, keep_alive: bool, minor: int, date: bytes) -> tuple[bytes, bytes, bool]:
@@ -68,18 +71,14 @@ def write_wsgi(answer: WsgiAnswer, method: str, keep_alive: bool, minor: int, da
     if method == "HEAD" or bodiless:
         body = b""
     behind, large = (b"", body) if len(body) > LARGE else (body, b"")
-    return _finish(text, keep_alive, minor, date, behind), large, keep_alive
+    if not keep_alive or not minor:
+        text += _about_connection(keep_alive)
+    return b"%b%b\r\n%b" % (text.encode("latin-1"), date, behind), large, keep_alive
 
 
-def _finish(text: str, keep_alive: bool, minor: int, date: bytes, body: bytes) -> bytes:
-    """Return status line and headers with what is the connection's to say, the empty line, and a
-    body.
-    """
-    if not keep_alive:
-        text += "Connection: close\r\n"
-    elif not minor:
-        text += "Connection: keep-alive\r\n"
-    return b"%b%b\r\n%b" % (text.encode("latin-1"), date, body)
+def _about_connection(keep_alive: bool) -> str:
+    """Return the header about the connection, which HTTP/1.1 only needs when it ends."""
+    return "Connection: keep-alive\r\n" if keep_alive else "Connection: close\r\n"
 
 
 class RepeatedRefusal:

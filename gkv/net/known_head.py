@@ -27,48 +27,47 @@ class KnownHead:
     `Application.find` need not be asked again for a body that is not large.
     """
 
-    __slots__ = ("_after", "_before", "_digits", "_limit", "head")
+    __slots__ = ("_after", "_before", "_data", "_limit", "head")
 
     def __init__(self, max_body: int) -> None:
         self.head: Head | None = None
-        self._before: bytes | None = None
-        """Up to the digits; all of the head, if it has none or nothing about it may change."""
-        self._digits = b""
-        self._after = b""
-        """From the digits on, with the empty line that ends the head."""
+        self._data = b""
+        """The head that came last, whole; empty when none is known."""
+        self._before = self._after = b""
+        """Of the head that is known, up to the digits and from behind them; empty when nothing about
+        it may change."""
         self._limit = min(max_body, LARGE)
 
     @property
     def known(self) -> bool:
-        return self._before is not None
+        return bool(self._data)
 
     def forget(self) -> None:
         """Know no head, so that the next one is parsed."""
-        self._before = None
+        self._data = self._before = self._after = b""
 
     def learn(self, head: Head, data: bytes) -> None:
         """Know a head from now on; `data` is as it came, with the empty line at its end."""
         self.head = head
-        self._before, self._digits, self._after = data, b"", b""
+        self._data = data
+        self._before = self._after = b""
         if head.length >= 0 and len(data) <= _LONGEST and "HTTP_EXPECT" not in head.environ:
             match = _length(data)
             if match is not None:
-                self._before, self._digits, self._after = data[: match.start(1)], match[1], data[match.end(1) :]
+                self._before, self._after = data[: match.start(1)], data[match.end(1) :]
 
     def recognise(self, data: bytes) -> int:
         """Return where the body begins if `data` begins with the head that is known, or 0.
 
         `head` is then the one that has come, with its own length.
         """
-        before = self._before
-        if before is None or not data.startswith(before):
+        same = self._data
+        if same and data.startswith(same):
+            return len(same)
+        before, after = self._before, self._after
+        if not before or not data.startswith(before):
             return 0
-        start, after = len(before), self._after
-        if not after:
-            return start
-        end = start + len(self._digits)
-        if data.startswith(after, end) and data.startswith(self._digits, start):
-            return end + len(after)
+        start = len(before)
         end = data.find(after, start, start + _DIGITS + len(after))
         digits = data[start:end]
         if end < 0 or not digits.isdigit() or (digits[0] == 48 and len(digits) > 1):
@@ -76,8 +75,9 @@ class KnownHead:
         length = int(digits)
         if length > self._limit:
             return 0
-        assert self.head is not None  # noqa: S101  # for the type checker: `before` is its
+        assert self.head is not None  # noqa: S101  # for the type checker: `before` is of it
         self.head.length = length
         self.head.environ["CONTENT_LENGTH"] = digits.decode()
-        self._digits = digits
-        return end + len(after)
+        end += len(after)
+        self._data = data[:end]
+        return end

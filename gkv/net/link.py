@@ -42,6 +42,7 @@ _TURN_SECONDS = 0.004
 another request."""
 _RESET, _FAREWELL = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 """How a connection ends when it is closed: at once and for nothing, or after all that was sent."""
+_IDLE, _BODY, _WRITE = State.IDLE, State.BODY, State.WRITE  # which saves 0.1 us each time, twice a request
 
 
 class ClientGone(Exception):
@@ -69,14 +70,16 @@ class Link:
 
     def enter(self, state: State) -> None:
         """Begin a wait of another kind."""
-        self.wait.enter(state, self._serving.now)
+        wait = self.wait  # a method of the wait's own for this would cost 0.1 us, twice a request
+        wait.state = state
+        wait.since = wait.progress = self._serving.now
 
     def expire(self) -> None:
         """End the wait that is under way. Does not switch greenlets."""
         self.expired = True
         state = self.wait.state
         with suppress(OSError):  # the client was faster
-            if state is State.WRITE and isinstance(self.socket, TlsSocket):
+            if state is _WRITE and isinstance(self.socket, TlsSocket):
                 self.socket.break_off()
             else:
                 self.socket.shutdown(socket.SHUT_RD if state.can_be_answered else socket.SHUT_RDWR)
@@ -89,7 +92,7 @@ class Link:
         turn the FIN into a reset.
         """
         wait, limits = self.wait, self._serving.limits
-        if wait.state is not State.IDLE or self.buffer:
+        if wait.state is not _IDLE or self.buffer:
             return
         waited = now - wait.since
         if self.expired:
@@ -134,13 +137,13 @@ class Link:
             chunk = b""
         wait = self.wait
         if self.expired:
-            if wait.state is State.IDLE:
+            if wait.state is _IDLE:
                 if chunk:
                     self.linger()
                 raise ClientGone
             raise TooSlow("the rest of the request did not come in time")
         if not chunk:
-            if wait.state is State.BODY:
+            if wait.state is _BODY:
                 raise BadFraming("the body is shorter than it says")
             raise ClientGone
         self._expecting = False
@@ -149,16 +152,16 @@ class Link:
         self._work += len(chunk)
         return chunk
 
-    def end_turn(self) -> None:
-        """Note that a request was answered, and let the others run when that was enough for one
-        turn. Switches greenlets.
+    def end_turn(self, now: float) -> None:
+        """Note that a request was answered by `now`, and let the others run when that was enough
+        for one turn. Switches greenlets.
         """
         serving = self._serving
         if serving.loop.iteration != serving.turn:
             self._work = 0  # they could run while the application waited
             return
         self._work += _WORK_OF_A_REQUEST
-        if self._work >= _TURN or monotonic() - serving.turn_began > _TURN_SECONDS:
+        if self._work >= _TURN or now - serving.turn_began > _TURN_SECONDS:
             # To wait for the next request costs no more than to find that there is none yet.
             self._give_way(socket.wait_write if self.buffer else socket.wait_read)
 
@@ -173,7 +176,7 @@ class Link:
         A client that does not take even a small answer, when there is no memory to wait for it, is
         given up with ClientGone. Switches greenlets when the client does not keep up.
         """
-        self.wait.enter(State.WRITE, self._serving.now)
+        self.enter(_WRITE)
         sent = self.socket.send(data)
         if sent == len(data) and not behind:
             return

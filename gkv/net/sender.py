@@ -5,6 +5,7 @@ answer, is replaced by a new one, and the request goes once more. Every wait end
 the calls' deadlines.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import BytesIO
@@ -33,6 +34,14 @@ _PIECE = 262_144
 _TURN = 1 << 20
 """Bytes after which a connection that never has to wait lets the others run; sent or received in
 pieces of the size above."""
+
+_ANSWERED = Outcome.ANSWERED
+_usual_head = re.compile(
+    rb"HTTP/1\.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: (0|[1-9][0-9]{0,8})\r\n"
+    rb"X-Request-Id: [!-~]{1,%d}\r\nDate: [ -~]{29}" % gathered.MAX_REQUEST_IDS
+).fullmatch
+"""The head of nearly every answer: only the length, the id and the date differ. To read it as any
+other head takes 4 us more."""
 
 
 class _BrokenError(Exception):
@@ -89,7 +98,7 @@ class Sender:
 
     def _serve(self, calls: list[Call]) -> None:
         """Bring these calls to their end, each with one reply."""
-        self.expires = max(call.expires for call in calls)
+        self.expires = max([call.expires for call in calls])
         self._expired = self._sending = False
         ended = False
         deadlines.add(self)
@@ -105,7 +114,7 @@ class Sender:
         else:
             answered = 0
             for call, frame in zip(calls, frames, strict=True):
-                answered += call.finish(Outcome.ANSWERED, frame, "", hold)
+                answered += call.finish(_ANSWERED, frame, "", hold)
             self._peer.count(answered, len(calls) - answered)
             ended = True
         finally:
@@ -302,6 +311,9 @@ class Sender:
 
 def _read_head(head: bytes) -> tuple[int, bool]:
     """Return the length of the body, and whether it is the last answer on this connection."""
+    usual = _usual_head(head)
+    if usual is not None:
+        return int(usual[1]), False
     status, *lines = head.decode("latin-1").split("\r\n")
     if not status.startswith("HTTP/1.1 200 "):
         busy = status.startswith("HTTP/1.1 503 ")

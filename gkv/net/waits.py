@@ -38,10 +38,6 @@ class Wait:
         self.received = 0
         """Bytes of the body that is being read, and of all before the first one."""
 
-    def enter(self, state: State, now: float) -> None:
-        self.state = state
-        self.since = self.progress = now
-
     def overdue(self, now: float, limits: ServerLimits, idle: float) -> bool:
         """Return whether the client has kept the connection waiting for too long; between two
         requests it has `idle` s.

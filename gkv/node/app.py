@@ -58,10 +58,11 @@ def build_app(
         if preface.request_ids:
             request.id = preface.request_ids  # whose requests these are: for the log
         replies = answer(gathered.cut(body, preface))
-        lengths = gathered.write_preface(list(map(len, replies)))
-        if sum(map(len, replies)) > LARGE:
-            return Response(lengths, ANY_BYTES, parts=replies)
-        return Response(b"".join([lengths, *replies]), ANY_BYTES)
+        lengths = list(map(len, replies))
+        line = gathered.write_preface(lengths)
+        if sum(lengths) > LARGE:
+            return Response(line, ANY_BYTES, parts=replies)
+        return Response(b"".join([line, *replies]), ANY_BYTES)
 
     def copy(request: Request) -> Response:
         request.query()

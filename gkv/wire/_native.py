@@ -56,7 +56,7 @@ class NativeBatch(Batch):
         self.body = body
         self.items = items
         self.count = count
-        self.texts = _NULL
+        self.texts = self.routed = _NULL
         self._expires: Sequence[int] = ()
 
     def read_in_steps(self, limits: Limits, c_limits: Any, room: int, pause: Pause) -> bool:
@@ -64,7 +64,7 @@ class NativeBatch(Batch):
 
         Return whether one of them has a ttl. Raise as `PureRouter.read` does.
         """
-        body, items, with_values = self.body, self.items, self.op is _SET
+        body, items, with_values = self.body, self.items, self.op == _SET
         definition = ItemReader(body, limits, with_values=with_values, pause=pause)
         reached = _ffi.new(_CURSOR)
         texts_room = 0
@@ -136,7 +136,7 @@ class NativeBatch(Batch):
 
     @property
     def values(self) -> Sequence[bytes]:
-        if self.op is not _SET:
+        if self.op != _SET:
             return ()
         items, body = self.items, self.body
         spans = [(items[i].value, items[i].value_size) for i in range(self.count)]
@@ -225,7 +225,7 @@ class NativeRouter(PureRouter):
         }
 
     def read(self, op: Op, body: bytes, version: Version | None = None, pause: Pause = no_pause) -> Batch:
-        with_values = op is _SET
+        with_values = op == _SET
         size = len(body)
         room = min(self._max_items, size // _LEAST_ITEM) + 1
         items = _new(_ITEMS, room)
@@ -277,12 +277,12 @@ def _frame(batch: NativeBatch, prefix: bytes, positions: Sequence[int], pause: P
     pieces: list[bytes | memoryview] = [prefix, b",".join(batch.quoted_keys(positions, pause)), b"]"]
     if expires := batch.expires:
         pieces.append(b',"expires":[%b]' % ",".join([str(expires[i]) for i in positions]).encode())
-    if batch.op is _SET:
+    if batch.op == _SET:
         items = batch.items
         sizes = [items[i].value_size for i in positions]
         pieces.append(b',"sizes":[%b]' % ",".join(map(str, sizes)).encode())
     pieces.append(b"}\n")
-    if batch.op is _SET:
+    if batch.op == _SET:
         view = memoryview(batch.body)
         starts = [items[i].value for i in positions]
         pieces += [view[start : start + size] for start, size in zip(starts, sizes, strict=True)]
