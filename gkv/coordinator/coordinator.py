@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import merge
-from itertools import islice
+from itertools import chain
 from time import monotonic
 
 from gkv.cluster.document import Document
@@ -14,6 +13,7 @@ from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
 from gkv.errors import FarAhead, TooLarge, Unavailable
 from gkv.model import Damage, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, Outcome, Record, Value, Version
 from gkv.net.call import Lane, ask_all
+from gkv.net.turn import Turn
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Done, Part, PureRouter, router
 from gkv.wire.batch import BAD_ANSWER, DAMAGED, RECORDS, SIZES, failures
@@ -162,14 +162,17 @@ class Coordinator:
             frame = ListKeys(document.cluster, document.epoch, prefix, after, limit).write()
             replies = ask_all([(self._exchanges.to(node), frame) for node in document.members], expires, request_id)
             pages: list[Sequence[str]] = []
+            pause = Turn()
             for node, reply in zip(document.members, replies, strict=True):
+                pause()
                 answer = understand(reply, Page)
                 if isinstance(answer, Page):
                     pages.append(answer.keys)
                 elif answer is None or not self._exchanges.retries.spend() or not self._reconcile(node, answer):
                     raise Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
             if len(pages) == len(replies):
-                return list(islice(merge(*pages), limit))
+                # Each page is in order already, which makes sorting as fast as a merge in C.
+                return sorted(chain.from_iterable(pages))[:limit]
         raise Unavailable("the cluster is changing", retry_after=1)
 
     def _run(self, batch: Batch, request_id: str) -> list[Done]:
@@ -224,7 +227,7 @@ class Coordinator:
             if not again:
                 break
             document, placement = self._view.current()
-            parts = batch.route(again, placement.split, document.cluster, document.epoch)
+            parts = batch.route(again, placement.split, document.cluster, document.epoch, Turn())
             self.retries += len(parts)
         return done
 

@@ -69,7 +69,8 @@ class Engine(ABC):
     def read(self, keys: Sequence[str], now: int, room: float = inf) -> list[Value | Damage | None]:
         """Return the live value of each key in this order, None where there is none.
 
-        An engine that has to copy values may stop when they have more than `room` bytes, and returns fewer of them then.
+        An engine that has to copy values may stop when they have more than `room` bytes, and returns those of the first keys
+        then, at least one.
         """
 
     @abstractmethod

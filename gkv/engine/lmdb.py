@@ -30,9 +30,8 @@ from gkv.engine.verify import Verification
 from gkv.errors import EngineFailed
 from gkv.model import Applied, Damage, Record, Value, Write
 
-_READ_STEP = 32
-"""Records, of a mebibyte each at most, that are copied between two looks at how much that is by
-now: 0.03 us for each."""
+_FEW = 4
+"""Records that are copied without a look at how much that is by now, which takes 0.1 us for each."""
 
 _TOKENS_AT = [slice(start, start + TOKEN) for start in range(0, 1024 * TOKEN, TOKEN)]
 
@@ -91,8 +90,9 @@ class LmdbEngine(Engine):
         wanted = [keys[at] for at in absent]
         addresses = self._addresses(wanted)
         stored = self._stored(addresses, room)
-        if len(stored) < len(addresses):
-            return found[: absent[len(stored)]]
+        if (count := len(stored)) < len(absent):
+            found = found[: absent[count]]
+            absent, wanted, addresses = absent[:count], wanted[:count], addresses[:count]
         values = record.values(addresses, stored, now)
         for at, value in zip(absent, values, strict=True):
             found[at] = value
@@ -125,15 +125,15 @@ class LmdbEngine(Engine):
             # `get` for each key is faster than `getmulti`, which makes a pair of each (0.5 against
             # 0.8 us), and copies cost less than views (a view alone takes 0.2 us).
             with self._environment.begin() as txn:
-                if len(addresses) <= _READ_STEP or room == inf:
+                if len(addresses) <= _FEW or room == inf:
                     return list(map(txn.get, addresses))
                 copied: list[bytes | None] = []
-                for at in range(0, len(addresses), _READ_STEP):
-                    step = list(map(txn.get, addresses[at : at + _READ_STEP]))
-                    copied += step
-                    room -= sum(map(len, filter(None, step)))
-                    if room < 0:
-                        break
+                for data in map(txn.get, addresses):
+                    copied.append(data)
+                    if data is not None:
+                        room -= len(data)
+                        if room < 0:
+                            break
                 return copied
         except lmdb.BadValsizeError:  # too long ever to have been written; the others are read as usual
             fits = [address for address in addresses if len(address) <= TOKEN + MAX_KEY]

@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeVar
 
 FORMAT = 1
 """Goes up with every change after which an older process would misread a message."""
@@ -37,6 +38,9 @@ class BadGathering(ValueError):
 
 class OtherFormat(BadGathering):
     """A body is of another version's format."""
+
+
+Body = TypeVar("Body", bytes, memoryview)
 
 
 @dataclass(slots=True)  # not frozen: one is made for each request and each answer, and freezing costs 1 us
@@ -84,8 +88,8 @@ def read_preface(data: bytes | bytearray, size: int, count: int | None = None) -
     return Preface(start, lengths, "" if ids is None else ids.decode())
 
 
-def cut(body: bytes, preface: Preface) -> list[bytes]:
-    """Return the frames of a body that begins with this preface."""
+def cut(body: Body, preface: Preface) -> list[Body]:
+    """Return the frames of a body that begins with this preface; those of a memoryview are no copies."""
     lengths = preface.lengths
     if len(lengths) == 1:
         return [body[preface.size :]]

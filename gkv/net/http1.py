@@ -35,6 +35,9 @@ MAX_CHUNK_LINE = 1_024
 MAX_CHUNK_EXTRA = 16_384
 """Bytes of chunk extensions in one body, and of its trailers."""
 
+_CHUNKS_AT_ONCE = 512
+"""Chunks that are read in one step, of 2 ms."""
+
 _METHOD = rb"[A-Z][A-Z-]{0,%d}" % (MAX_METHOD - 1)
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VALUE = rb"[\t -~\x80-\xff]*"
@@ -278,7 +281,7 @@ class HostNames:
 class ChunkedBody:
     """Decodes a chunked body (RFC 9112, 7.1) that arrives in pieces."""
 
-    __slots__ = ("_data", "_extra", "_left", "_max_body", "_size", "_stage", "_trailers")
+    __slots__ = ("_chunks", "_data", "_extra", "_left", "_max_body", "_size", "_stage", "_trailers")
 
     def __init__(self, max_body: int) -> None:
         self._data = BytesIO()  # which gives out its bytes without a copy
@@ -288,12 +291,20 @@ class ChunkedBody:
         self._left = 0
         self._extra = 0
         self._trailers = 0
+        self._chunks = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `feed` has stopped early, and can go on with what is in the buffer."""
+        return self._chunks == _CHUNKS_AT_ONCE
 
     def feed(self, buffer: bytearray) -> bytes | None:
         """Take what can be used off the front of `buffer`; return the body when it is complete, else None.
 
-        Raise BadFraming, TooLarge or HeadTooLarge. After each call the buffer holds less than a line or is the next request's.
+        Raise BadFraming, TooLarge or HeadTooLarge. After each call the buffer holds less than a line or is the next request's,
+        unless it `has_more`.
         """
+        self._chunks = 0
         while True:
             if self._stage == "data":
                 taken = buffer[: self._left]
@@ -316,6 +327,9 @@ class ChunkedBody:
                 return None
             if self._stage == "size":
                 self._begin_chunk(line)
+                self._chunks += 1
+                if self._chunks == _CHUNKS_AT_ONCE:
+                    return None
             elif not line:
                 return self._data.getvalue()
             else:

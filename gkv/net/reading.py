@@ -10,6 +10,7 @@ from io import BytesIO
 from gkv.net.admission import Gate, no_memory
 from gkv.net.http1 import MAX_HEAD, ChunkedBody, Head, diagnose
 from gkv.net.link import Link
+from gkv.net.turn import give_way
 from gkv.net.waits import State
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -75,6 +76,9 @@ def _read_chunks(link: Link, charge: Callable[[int], bool], max_body: int) -> by
     charged = len(buffer)
     decoder = ChunkedBody(max_body)
     while (body := decoder.feed(buffer)) is None:
+        if decoder.has_more:
+            give_way()
+            continue
         buffer += link.receive()
         if wait.received > charged:
             if not charge(wait.received - charged):

@@ -12,9 +12,14 @@ from gkv.net import gathered
 from gkv.net.admission import BACKGROUND, LARGE, MEMBERS, REPLICA
 from gkv.net.call import Lane
 from gkv.net.peer import PATHS
+from gkv.net.turn import Turn
+from gkv.wire.client import join
 
 _LANES = {Lane.READ: MEMBERS, Lane.WRITE: MEMBERS, Lane.REPLICA: REPLICA, Lane.BACKGROUND: BACKGROUND}
 """Whose bounds gathered frames count against, by the lane of the calls in them."""
+
+_STEP = 262_144
+"""Bytes of a frame that are copied in one step."""
 
 _SAID = 64
 """Lines at most about members that cannot be understood."""
@@ -30,6 +35,13 @@ SNAPSHOT = Operation(
     "One at a time; a node that keeps its records in memory has none.",
     problems=(NotSupported, EngineError, SnapshotRunning, EngineFailed, Unavailable),
 )
+
+
+def _cut_in_steps(body: bytes, preface: gathered.Preface) -> list[bytes]:
+    """Return the frames of a large body, as `gathered.cut` does. Switches greenlets."""
+    turn = Turn()
+    frames = gathered.cut(memoryview(body), preface)
+    return [join([frame[at : at + _STEP] for at in range(0, len(frame), _STEP)], turn) for frame in frames]
 
 
 def build_app(
@@ -57,7 +69,7 @@ def build_app(
             raise SyntaxProblem(str(error)) from None
         if preface.request_ids:
             request.id = preface.request_ids  # whose requests these are: for the log
-        replies = answer(gathered.cut(body, preface))
+        replies = answer(gathered.cut(body, preface) if len(body) <= LARGE else _cut_in_steps(body, preface))
         lengths = list(map(len, replies))
         line = gathered.write_preface(lengths)
         if sum(lengths) > LARGE:

@@ -5,6 +5,7 @@ from typing import Any
 
 import gevent
 
+from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import MAX_ANSWER
 from gkv.coordinator.clock import Clock
@@ -12,11 +13,25 @@ from gkv.engine import Commits, Engine
 from gkv.model import NodeRefusal, Op, Outcome
 from gkv.net.admission import LARGE, Admission
 from gkv.net.call import Call
+from gkv.net.turn import Turn
 from gkv.node.handler import Waiting, stale
 from gkv.node.membership import Membership
 from gkv.node.reads import Reads
 from gkv.node.writes import Writes
-from gkv.wire.ops import BadFrame, Effects, EpochRequest, Get, NodeAnswer, NoRoom, Refused, read_request
+from gkv.wire.ops import (
+    BadFrame,
+    Effects,
+    EpochRequest,
+    Get,
+    NodeAnswer,
+    NodeRequest,
+    NoRoom,
+    Page,
+    Records,
+    Refused,
+    Values,
+    read_request,
+)
 
 _GATHERED = 2
 """Times `max_answer` that the answers to one gathered request may have, beyond the small ones."""
@@ -26,7 +41,8 @@ class Service:
     """Answers frames from an engine, under the epoch that the node's view has.
 
     Nothing switches greenlets between the check of the epoch and the moment at which a write is admitted; what has been
-    admitted is counted by `Membership.status`, which waits for it.
+    admitted is counted by `Membership.status`, which waits for it. What is read may take turns with others; it is answered
+    only if the document is the same in the end as it was in the beginning.
     """
 
     def __init__(
@@ -47,7 +63,8 @@ class Service:
         self._view = view
         membership = Membership(node_id, view, engine, commits)
         self.adopt, self.held_cluster = membership.adopt, membership.held_cluster
-        self._reads = Reads(engine, commits, max_answer)
+        self._turn = Turn()
+        self._reads = Reads(engine, commits, max_answer, self._turn)
         write = Writes(view, commits, clock, tombstone_ttl).write
         self._handlers: Mapping[Op, Callable[[Any], NodeAnswer | Waiting | Get]] = {
             Op.GET: self._reads.get,
@@ -62,18 +79,21 @@ class Service:
         """By op, what does all that can be done at once; it returns the answer, or what waits for it, or a get to be read."""
 
     def submit(self, call: Call) -> None:
-        """Answer a call of this process's own coordinator, as a channel would."""
+        """Answer a call of this process's own coordinator, as a channel would. Switches greenlets when it is large."""
         call.sent = True
+        document = self._view.document
         begun = self._begin(call.frame)
         if isinstance(begun, Get):
             begun = self._reads.values_of([begun])[0]
         if isinstance(begun, NodeAnswer):
-            self._finish(call, begun)
+            self._finish(call, begun, document)
         else:
             waiting = begun
-            gevent.spawn(lambda: self._finish(call, waiting()))
+            gevent.spawn(lambda: self._finish(call, waiting(), document))
 
-    def _finish(self, call: Call, answer: NodeAnswer) -> None:
+    def _finish(self, call: Call, answer: NodeAnswer, document: Document | None) -> None:
+        if document is not self._view.document:
+            answer = self._unless_read(answer)
         frame = self._written(answer, self._max_answer)
         hold = self._own.hold(len(frame)) if len(frame) > LARGE else None
         if hold is None and len(frame) > LARGE and not isinstance(answer, Effects):
@@ -82,18 +102,24 @@ class Service:
 
     def _written(self, answer: NodeAnswer, room: int) -> bytes:
         try:
-            return answer.write(min(room, self._max_answer))
+            return answer.write(min(room, self._max_answer), self._turn)
         except NoRoom:
             # Alone it might go; if not, it never will.
             return Refused(NodeRefusal.LARGE if room >= self._max_answer else NodeRefusal.BUSY).write()
 
+    def _unless_read(self, answer: NodeAnswer) -> NodeAnswer:
+        """Return an answer, or a refusal if it has what was read: another document has come meanwhile."""
+        return stale(self._view.document) if isinstance(answer, Values | Records | Page) else answer
+
     def answer(self, frames: Sequence[bytes]) -> list[bytes]:
-        """Answer frames, in their order. Does not raise on any input. Switches greenlets when it has to wait for the disk.
+        """Answer frames, in their order. Does not raise on any input. Switches greenlets when it has to wait for the disk,
+        or gives way to others while it works on what is large.
 
         All are begun before the first is waited for: the writes among them go to the disk together, and the gets are one call
         of the engine. Together the answers have few times `max_answer` bytes; a get that does not fit is refused. What a write
         did is always told: to refuse it then would say that nothing was begun.
         """
+        document = self._view.document
         begun = [self._begin(frame) for frame in frames]
         gets = [one for one in begun if isinstance(one, Get)]
         read = iter(self._reads.values_of(gets) if gets else ())
@@ -103,6 +129,8 @@ class Service:
         for one in begun:
             done = next(read) if isinstance(one, Get) else one
             answer = done if isinstance(done, NodeAnswer) else done()
+            if document is not self._view.document:
+                answer = self._unless_read(answer)
             frame = self._written(answer, room)
             if len(frame) > LARGE and not isinstance(answer, Effects):
                 hold = self._others.hold(len(frame)) if len(frame) <= room + LARGE else None
@@ -113,10 +141,15 @@ class Service:
             answers.append(frame)
         return answers
 
+    def _read_large(self, frame: bytes) -> NodeRequest:
+        request = read_request(frame, self._turn)
+        self._turn()
+        return request
+
     def _begin(self, frame: bytes) -> NodeAnswer | Waiting | Get:
         """Do what can be done at once; return a get that is to be read, the answer, or what waits for it."""
         try:
-            request = read_request(frame)
+            request = read_request(frame) if len(frame) <= LARGE else self._read_large(frame)
         except BadFrame as error:
             return Refused(NodeRefusal.BAD_FRAME, detail=str(error))
         if isinstance(request, EpochRequest):

@@ -100,7 +100,7 @@ class Batch(ABC):
             positions = one.part.positions
             failure = one.failure
             if failure is None:
-                values = _values(one.frame, len(positions))
+                values = _values(one.frame, len(positions), pause)
                 if values is None:
                     failure = BAD_ANSWER
                 else:
@@ -140,10 +140,10 @@ DAMAGED = KeyFailure("damaged", retryable=False)
 """The owner has a record of this key, and its bytes are not what was written."""
 
 
-def _values(frame: bytes, count: int) -> Sequence[bytes | Damage | None] | None:
+def _values(frame: bytes, count: int, pause: Pause) -> Sequence[bytes | Damage | None] | None:
     """Return the values in the answer to a get of so many keys, None when it is no such answer."""
     try:
-        answer = read_answer(frame, Values, count)
+        answer = read_answer(frame, Values, count, pause)
     except BadFrame:
         return None
     return None if isinstance(answer, Refused) else answer.values  # type: ignore[return-value]  # read, so it has no blobs

@@ -1184,7 +1184,7 @@ def pause(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ca
     monkeypatch.setattr(_native, "_AT_ONCE", -1)
     monkeypatch.setattr(_native, "_SCRATCH", 0)
     monkeypatch.setattr(_native, "_PAUSE_EVERY", 1)
-    monkeypatch.setattr(client, "_LARGE", 4)
+    monkeypatch.setattr(client, "LARGE", 4)
     return pausing
 
 

@@ -87,6 +87,19 @@ def test_read_of_a_key_that_cannot_be_finds_nothing(engine):
     assert engine.read(["a", "x" * 100_000, ""], NOW) == [b"1", None, None]
 
 
+@pytest.mark.parametrize("room", [0, 40, 999])
+def test_read_with_little_room_returns_the_first_values_and_can_go_on_with_the_rest(engine, room):
+    items = {f"k{i}": b"%d" % i * 20 for i in range(50)}
+    puts(engine, items, at(NOW))
+    keys = ["missing", *items, "k7"]
+    values = []
+    while len(values) < len(keys):
+        step = engine.read(keys[len(values) :], NOW, room)
+        assert step
+        values += step
+    assert values == [None, *items.values(), items["k7"]]
+
+
 def test_read_of_thousands_of_keys_at_once(engine):
     items = {f"key-{i}": b"%d" % i for i in range(5_000)}
     puts(engine, items, at(1))

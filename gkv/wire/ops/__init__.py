@@ -27,6 +27,7 @@ from gkv.wire.ops.keyed import EpochRequest, KeyRequest
 from gkv.wire.ops.membership import Adopt, Held, Status
 from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Records, Values
 from gkv.wire.ops.writes import Delete, Effects, Put, Set, WriteRequest
+from gkv.wire.strict import Pause, no_pause
 
 __all__ = [
     "Adopt",
@@ -60,14 +61,14 @@ _REQUESTS: Mapping[str, type[NodeRequest]] = {
 }
 
 
-def read_request(frame: bytes) -> NodeRequest:
-    """Read a request; raise BadFrame when it is none."""
+def read_request(frame: bytes, pause: Pause = no_pause) -> NodeRequest:
+    """Read a request; raise BadFrame when it is none. Calls `pause` between large values."""
     header, start = split(frame)
     op = header.get("op")
     request = _REQUESTS.get(op) if isinstance(op, str) else None
     if request is None:
         raise BadFrame(f"unknown op {str(op)[:32]!r}")
-    return request.read(header, frame, start)
+    return request.read(header, frame, start, pause)
 
 
 def key_request(op: Op) -> type[KeyRequest]:

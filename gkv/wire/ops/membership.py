@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from gkv.model import Op
 from gkv.wire.ops.frame import BadFrame, NodeAnswer, NodeRequest, line
+from gkv.wire.strict import Pause, no_pause
 
 
 @dataclass(slots=True)
@@ -16,7 +17,7 @@ class Status(NodeRequest):
     op: ClassVar[Op] = Op.STATUS
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int) -> Self:  # noqa: ARG003
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         if start != len(frame):
             raise BadFrame("status has no values")
         return cls()
@@ -33,7 +34,7 @@ class Adopt(NodeRequest):
     document: Mapping[str, Any]
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int) -> Self:
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         document = header.get("document")
         if start != len(frame):
             raise BadFrame("adopt has no values")
@@ -52,11 +53,11 @@ class Held(NodeAnswer):
     count: int
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:  # noqa: ARG003
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
         held = header.get("count")
         if start != len(frame) or type(held) is not int or held < 0:
             raise BadFrame("an answer says how many records there are")
         return cls(held)
 
-    def write(self, room: float = inf) -> bytes:  # noqa: ARG002  # it has no values
+    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
         return line({"count": self.count})

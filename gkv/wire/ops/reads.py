@@ -6,7 +6,7 @@ from math import inf
 from typing import Any, ClassVar, Self
 
 from gkv.model import Blob, Damage, Op, Record, Value, Version
-from gkv.wire.client import show
+from gkv.wire.client import LARGE, join, show
 from gkv.wire.ops.frame import (
     MISSING,
     BadFrame,
@@ -20,6 +20,7 @@ from gkv.wire.ops.frame import (
     sizes_of,
 )
 from gkv.wire.ops.keyed import EpochRequest, KeyRequest, read_keys, refuse_values, typed
+from gkv.wire.strict import Pause, no_pause
 
 
 class _Read(KeyRequest):
@@ -31,14 +32,14 @@ class _Read(KeyRequest):
         cluster: str,
         epoch: int,
         keys: Sequence[str],
-        version: Version | None,  # noqa: ARG003
-        values: Sequence[Value],  # noqa: ARG003
-        expires: Sequence[int],  # noqa: ARG003
+        version: Version | None,
+        values: Sequence[Value],
+        expires: Sequence[int],
     ) -> Self:
         return cls(cluster, epoch, keys)
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int) -> Self:
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         refuse_values(header, frame, start)
         return cls(*read_keys(header))
 
@@ -74,7 +75,7 @@ class ListKeys(EpochRequest):
     limit: int
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int) -> Self:
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         if start != len(frame):
             raise BadFrame("keys has no values")
         cluster, epoch = read_epoch(header)
@@ -101,24 +102,31 @@ class Values(NodeAnswer):
     values: Sequence[Value | Damage | None]
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:
-        values = cut(frame, start, header.get("sizes"))
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
+        values = cut(frame, start, header.get("sizes"), pause)
         if len(values) != count:
             raise BadFrame(f"{count} keys were asked, {len(values)} answered")
         return cls(values)
 
-    def write(self, room: float = inf) -> bytes:
+    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
         values = self.values
         try:
             sizes = [MISSING if value is None else len(value) for value in values]  # type: ignore[arg-type]
-            if sum(sizes) > room:
+            size = sum(sizes)
+            if size > room:
                 raise NoRoom
-            return line({"sizes": sizes}) + b"".join([value for value in values if value is not None])  # type: ignore[misc]
+            found = [value for value in values if value is not None]
+            if size > LARGE:
+                return join([line({"sizes": sizes}), *found], pause)  # type: ignore[list-item]
+            return line({"sizes": sizes}) + b"".join(found)  # type: ignore[arg-type]
         except TypeError:  # there is a blob among them, or damage; to look for that first would cost every get
             if sum([len(value) for value in values if isinstance(value, bytes | Blob)]) > room:
                 raise NoRoom from None
-            shown = [show(value) if isinstance(value, Blob) else value for value in values]
-            return line({"sizes": sizes_of(shown)}) + b"".join([value for value in shown if isinstance(value, bytes)])
+            shown: list[bytes | Damage | None] = []
+            for value in values:
+                shown.append(show(value) if isinstance(value, Blob) else value)
+                pause()
+            return join([line({"sizes": sizes_of(shown)}), *[value for value in shown if isinstance(value, bytes)]], pause)
 
 
 @dataclass(slots=True)
@@ -128,14 +136,14 @@ class Records(NodeAnswer):
     records: Sequence[Record | Damage | None]
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:
-        parts = cut(frame, start, header.get("sizes"), least=0)
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
+        parts = cut(frame, start, header.get("sizes"), pause, least=0)
         columns: list[Any] = [header.get(name) for name in ("versions", "expires", "types")]
         if len(parts) != count or not all(isinstance(column, list) and len(column) == count for column in columns):
             raise BadFrame(f"{count} keys were asked, others answered")
         return cls(list(map(_record, parts, *columns)))
 
-    def write(self, room: float = inf) -> bytes:
+    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
         known = [record if isinstance(record, Record) else None for record in self.records]
         values = [None if record is None else record.value for record in known]
         if sum([len(value) for value in values if value is not None]) > room:
@@ -170,7 +178,7 @@ class Page(NodeAnswer):
     keys: Sequence[str]
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:  # noqa: ARG003
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
         keys = header.get("keys")
         if start != len(frame) or not isinstance(keys, list) or not set(map(type, keys)) <= {str}:
             raise BadFrame("a page is an array of strings")
@@ -178,5 +186,5 @@ class Page(NodeAnswer):
             raise BadFrame("a string has a lone surrogate")
         return cls(keys)
 
-    def write(self, room: float = inf) -> bytes:  # noqa: ARG002  # it has no values
+    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
         return line({"keys": self.keys})

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from gkv.model import Blob, Effect, Op, Value, Version
 from gkv.wire.ops.frame import BadFrame, NodeAnswer, cut, is_time, line
 from gkv.wire.ops.keyed import BAD_VALUES, KeyRequest, read_keys, refuse_values, typed
+from gkv.wire.strict import Pause, no_pause
 
 _EFFECTS = {effect.value: effect for effect in Effect}
 _LETTERS = "".join(_EFFECTS)
@@ -44,10 +45,10 @@ class Set(WriteRequest):
         return cls(cluster, epoch, keys, _given(version), values, expires)
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int) -> Self:
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         cluster, epoch, keys = read_keys(header)
         version = _read_version(header)
-        values, expires = _read_values(header, frame, start, len(keys))
+        values, expires = _read_values(header, frame, start, len(keys), pause)
         return cls(cluster, epoch, keys, version, values, expires)
 
     def write(self) -> bytes:
@@ -86,13 +87,13 @@ class Delete(WriteRequest):
         epoch: int,
         keys: Sequence[str],
         version: Version | None,
-        values: Sequence[Value],  # noqa: ARG003
-        expires: Sequence[int],  # noqa: ARG003
+        values: Sequence[Value],
+        expires: Sequence[int],
     ) -> Self:
         return cls(cluster, epoch, keys, _given(version))
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int) -> Self:
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         cluster, epoch, keys = read_keys(header)
         refuse_values(header, frame, start)
         return cls(cluster, epoch, keys, _read_version(header))
@@ -124,13 +125,15 @@ def _read_version(header: Mapping[str, Any]) -> Version:
         raise BadFrame("a write has a version") from None
 
 
-def _read_values(header: Mapping[str, Any], frame: bytes, start: int, count: int) -> tuple[Sequence[Value], Sequence[int]]:
+def _read_values(
+    header: Mapping[str, Any], frame: bytes, start: int, count: int, pause: Pause
+) -> tuple[Sequence[Value], Sequence[int]]:
     """Return the values of a set, and when they expire."""
     values: Sequence[Value]
     if "types" in header:
-        values = typed(cut(frame, start, header.get("sizes"), least=0), header["types"])
+        values = typed(cut(frame, start, header.get("sizes"), pause, least=0), header["types"])
     else:
-        parts = cut(frame, start, header.get("sizes"))
+        parts = cut(frame, start, header.get("sizes"), pause)
         values = [value for value in parts if isinstance(value, bytes)]
         if len(values) < len(parts):
             raise BadFrame(BAD_VALUES)
@@ -163,7 +166,7 @@ class Effects(NodeAnswer):
         return cls("".join(effects), beaten)
 
     @classmethod
-    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, count: int) -> Self:
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
         letters, beaten = header.get("effects"), header.get("beaten", 0)
         if start != len(frame) or not isinstance(letters, str) or len(letters) != count or letters.strip(_LETTERS):
             raise BadFrame("effects has a letter for each key that was written")
@@ -171,7 +174,7 @@ class Effects(NodeAnswer):
             raise BadFrame("beaten is a stamp")
         return cls(letters, beaten)
 
-    def write(self, room: float = inf) -> bytes:  # noqa: ARG002  # it has no values
+    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
         if self.beaten:
             return line({"effects": self.letters, "beaten": self.beaten})
         return b'{"effects":"%b"}\n' % self.letters.encode()  # what `line` would write, in a quarter of the time

@@ -25,6 +25,8 @@ def test_frames_that_are_gathered_come_out_as_they_went_in(frames: list[bytes], 
     body = write_preface([len(frame) for frame in frames], ids) + b"".join(frames)
     preface = read_preface(body, len(body))
     assert cut(body, preface) == frames
+    assert [view.obj for view in cut(memoryview(body), preface)] == [body] * len(frames)  # no copies
+    assert cut(memoryview(body), preface) == frames
     assert preface.request_ids == (list_ids(ids) if ids else "")
     assert read_preface(body, len(body), len(frames)) == preface
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gkv.errors import GkvError
 from gkv.net.http1 import (
+    _CHUNKS_AT_ONCE,
     MAX_CHUNK_EXTRA,
     MAX_CHUNK_LINE,
     MAX_HEAD,
@@ -65,7 +66,8 @@ def read_chunked(pieces: Iterable[bytes]) -> tuple[bytes, bytes] | int | None:
     try:
         for piece in pieces:
             buffer += piece
-            body = decoder.feed(buffer)
+            while (body := decoder.feed(buffer)) is None and decoder.has_more:
+                pass
             if body is not None:
                 return body, bytes(buffer)
     except GkvError as error:
@@ -478,6 +480,26 @@ def test_decoder_keeps_no_more_than_a_line_in_the_buffer() -> None:
         buffer += piece
         assert decoder.feed(buffer) is None
         assert len(buffer) <= MAX_LINE + 1
+
+
+def test_tiny_chunks_are_read_some_at_a_time() -> None:
+    count = 3 * _CHUNKS_AT_ONCE + 1
+    decoder, buffer = ChunkedBody(1 << 20), bytearray(b"1\r\nx\r\n" * count + b"0\r\n\r\nNEXT")
+    steps = 0
+    while (body := decoder.feed(buffer)) is None:
+        assert decoder.has_more
+        steps += 1
+    assert (body, bytes(buffer), steps) == (b"x" * count, b"NEXT", 3)
+
+
+def test_chunks_that_end_with_a_step_are_waited_for_like_others() -> None:
+    decoder, buffer = ChunkedBody(1 << 20), bytearray(b"1\r\nx\r\n" * _CHUNKS_AT_ONCE)
+    assert decoder.feed(buffer) is None
+    assert decoder.has_more
+    assert decoder.feed(buffer) is None
+    assert not decoder.has_more
+    buffer += b"0\r\n\r\n"
+    assert decoder.feed(buffer) == b"x" * _CHUNKS_AT_ONCE
 
 
 # Random cuts and random damage.

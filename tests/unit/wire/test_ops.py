@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gkv.model import Blob, Damage, Effect, NodeRefusal, Op, Record, Version
+from gkv.wire.client import show
 from gkv.wire.ops import (
     Adopt,
     BadFrame,
@@ -207,6 +208,20 @@ def test_answer_whose_values_have_no_room_is_not_written():
         assert answer.write(3)
         with pytest.raises(NoRoom):
             answer.write(2)
+
+
+@pytest.mark.parametrize(("size", "pauses"), [(100, False), (1 << 20, True)])
+@pytest.mark.parametrize("blobs", [False, True])
+def test_large_values_are_read_and_written_with_pauses(size, pauses, blobs):
+    values = [b"%d" % i * size for i in range(4)]
+    paused = []
+    sent = [Blob(value, "a/b") for value in values] if blobs else values
+    set_ = Set("5f1c", 7, ["a", "b", "c", "d"], VERSION, sent)
+    assert read_request(set_.write(), lambda: paused.append("request")) == set_
+    frame = Values(sent).write(pause=lambda: paused.append("write"))
+    answer = read_answer(frame, Values, 4, lambda: paused.append("answer"))
+    assert answer.values == [show(blob) for blob in sent] if blobs else values
+    assert set(paused) == ({"request", "write", "answer"} if pauses else {"write"} if blobs else set())
 
 
 def test_request_for_a_set_has_its_values_behind_the_line_as_they_are():

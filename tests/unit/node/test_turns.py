@@ -1,0 +1,129 @@
+"""Large reads are made in steps, between which others have their turn; what they find is answered under one document."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import gevent
+import pytest
+
+from gkv.cluster.document import Document
+from gkv.cluster.view import View
+from gkv.coordinator import Clock
+from gkv.coordinator.clock import wall_ms
+from gkv.engine import ENGINES, Commits, Engine, open_engine
+from gkv.model import Node, NodeRefusal, Version, Write
+from gkv.net import turn
+from gkv.node.handler import Waiting
+from gkv.node.reads import Reads
+from gkv.node.service import Service
+from gkv.ring import tokens
+from gkv.wire.ops import Get, ListKeys, NodeAnswer, NodeRequest, Page, Refused, Values
+from tests.frames import answer_to
+
+DOCUMENT = Document("0123456789abcdef" * 2, 7, (Node("n1", "http://127.0.0.1:9000"),), 16)
+ABOUT = (DOCUMENT.cluster, DOCUMENT.epoch)
+TTL = 86_400_000
+ITEMS = {f"k{i:04}": b"%d" % i for i in range(1_200)}
+LARGE = {f"l{i}": b"%d" % i * (1 << 20) for i in range(8)}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    engine = open_engine(request.param, tmp_path / "n1", "n1", tokens)
+    version = Version(wall_ms() << 16, 7)
+    engine.write([Write(version, list(items), list(items.values())) for items in (ITEMS, LARGE)], wall_ms())
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def commits(engine: Engine) -> Iterator[Commits]:
+    commits = Commits(engine, tombstone_ttl=TTL)
+    yield commits
+    commits.close()
+
+
+class Steps:
+    """Reads from an engine, and counts how often they give way."""
+
+    def __init__(self, engine: Engine, commits: Commits, max_answer: int = 64 << 20) -> None:
+        self.given = 0
+        self.reads = Reads(engine, commits, max_answer, self._note)
+
+    def _note(self) -> None:
+        self.given += 1
+
+    def get(self, *keys: list[str]) -> list[NodeAnswer]:
+        return [done(begun) for begun in self.reads.values_of([Get(*ABOUT, some) for some in keys])]
+
+
+def done(begun: NodeAnswer | Waiting) -> NodeAnswer:
+    return begun if isinstance(begun, NodeAnswer) else begun()
+
+
+def test_gets_of_few_keys_and_bytes_are_read_at_once(engine: Engine, commits: Commits) -> None:
+    steps = Steps(engine, commits)
+    assert steps.get(["k0001", "x"], ["k0002"]) == [Values([b"1", None]), Values([b"2"])]
+    assert steps.given == 0
+
+
+def test_get_of_many_keys_gives_way(engine: Engine, commits: Commits) -> None:
+    steps = Steps(engine, commits)
+    assert steps.get([*ITEMS, "x"], ["k0007"]) == [Values([*ITEMS.values(), None]), Values([b"7"])]
+    assert steps.given >= 3
+
+
+def test_get_of_many_bytes_gives_way_where_they_are_copied(engine: Engine, commits: Commits) -> None:
+    steps = Steps(engine, commits)
+    assert steps.get([*LARGE, "x"]) == [Values([*LARGE.values(), None])]
+    assert steps.given >= 4 * engine.durable
+
+
+@pytest.mark.parametrize(
+    ("engine", "room", "fits"), [("lmdb", 8 << 20, True), ("lmdb", (8 << 20) - 1, False)], indirect=["engine"]
+)
+def test_get_of_more_bytes_than_an_answer_may_have_is_refused(engine: Engine, commits: Commits, room: int, fits: bool) -> None:
+    [answer] = Steps(engine, commits, room).get(list(LARGE))
+    assert answer == (Values(list(LARGE.values())) if fits else Refused(NodeRefusal.LARGE))
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "found"),
+    [("", 10_000, 1_200), ("k0099", 1_000, 1_000), ("k0199", 1_000, 1_000), ("", 1, 1), ("k1199", 9, 0)],
+)
+def test_listing_of_many_keys_gives_way(engine: Engine, commits: Commits, after: str, limit: int, found: int) -> None:
+    steps = Steps(engine, commits)
+    page = done(steps.reads.list_keys(ListKeys(*ABOUT, "k", after, limit)))
+    assert page == Page([key for key in ITEMS if key > after][:limit])
+    assert len(page.keys) == found  # type: ignore[attr-defined]
+    assert (steps.given > 0) == (found >= 1_000)
+
+
+@pytest.fixture
+def service(engine: Engine, commits: Commits, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """Give a node that gives way at every opportunity."""
+    monkeypatch.setattr(turn, "SLICE", 0.0)
+    service = Service("n1", View(), engine, commits, Clock(None), TTL)
+    assert service.adopt(DOCUMENT)
+    return service
+
+
+REQUESTS = {"get": Get(*ABOUT, list(ITEMS)), "list": ListKeys(*ABOUT, "k", "", 10_000)}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_read_that_gave_way_to_another_document_is_refused(service: Service, request_: NodeRequest) -> None:
+    newer = replace(DOCUMENT, epoch=DOCUMENT.epoch + 1)
+    adopting = gevent.spawn(service.adopt, newer)
+    [frame] = service.answer([request_.write()])
+    assert adopting.get()
+    assert answer_to(request_, frame) == Refused(NodeRefusal.STALE, newer.to_json())
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_others_have_their_turn_while_much_is_read(service: Service, request_: NodeRequest) -> None:
+    small = gevent.spawn(service.answer, [Get(*ABOUT, ["k0001"]).write()])
+    [frame] = service.answer([request_.write()])
+    assert small.ready()
+    assert isinstance(answer_to(request_, frame), Values | Page)
