@@ -15,7 +15,7 @@ from gkv.api.http import Response, Routes
 from gkv.api.operation import Unlisted
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Clock, Coordinator, Exchanges
+from gkv.coordinator import Channels, Clock, Coordinator
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, MemoryEngine
 from gkv.model import Node, Version, Write
@@ -44,8 +44,8 @@ def services() -> dict[str, Service]:
     return services
 
 
-class Direct(Exchanges):
-    """Exchanges that hand each call to its node in this process."""
+class Direct(Channels):
+    """Channels that hand each call to its node in this process."""
 
     def __init__(self, services: dict[str, Service]) -> None:
         super().__init__(2.0)

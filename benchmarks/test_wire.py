@@ -23,7 +23,7 @@ from gkv import native
 from gkv.model import Node, Op, Version
 from gkv.ring import DEFAULT_VNODES
 from gkv.ring._pure import PureRing
-from gkv.wire.batch import Done, PureRouter
+from gkv.wire.batch import PartResult, PureRouter
 from gkv.wire.client import Limits
 from gkv.wire.ops import Values, key_request, read_answer, read_request
 
@@ -64,7 +64,7 @@ class Router:
         return [part.frame for part in batch.parts]
 
     def join(self, batch: Any, answers: Sequence[bytes]) -> bytes:
-        answer, failed = batch.render_get([Done(part, frame) for part, frame in zip(batch.parts, answers, strict=True)])
+        answer, failed = batch.render_get([PartResult(part, frame) for part, frame in zip(batch.parts, answers, strict=True)])
         assert failed == 0
         return bytes(answer)
 

@@ -326,7 +326,7 @@ class EngineFailed(EngineError):
     title = "The node's storage has failed"
 
 
-class Unsettled(EngineError):
+class NotOnDisk(EngineError):
     """A write was not on disk by its deadline. It may still be applied."""
 
     code = "indeterminate"

@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from gkv.config import Settings
-from gkv.coordinator import Exchanges
+from gkv.coordinator import Channels
 from gkv.errors import ConfigError, CrossSite, Forbidden, ForbiddenAddress, GkvError, NoCertificate, Unauthorized
 from gkv.log import say
 from gkv.net.server import Server
@@ -53,7 +53,7 @@ CHANGES = {Role.CLIENT, Role.ADMIN, Role.PEER}
 REASONS = ("missing", "malformed", "unknown", "role", "address", "certificate", "cross-site")
 
 
-class Refusal(NamedTuple):
+class Denial(NamedTuple):
     """Why a request is not let in; `reason` is one of `REASONS`."""
 
     reason: str
@@ -72,7 +72,7 @@ class Access:
         self._quiet_until = 0.0
         self._unsaid = 0
 
-    def following(self, server: Server, exchanges: Exchanges) -> Callable[[Settings], Callable[[], None]]:
+    def following(self, server: Server, channels: Channels) -> Callable[[Settings], Callable[[], None]]:
         """Return what takes the rules from settings, in two steps; open connections follow at once.
 
         Where tokens are asked for they are until the next start: a file that is empty for a moment must not let everybody in.
@@ -84,7 +84,7 @@ class Access:
 
             def take() -> None:
                 self.take(settings)
-                exchanges.show_token(self.peer_token)
+                channels.show_token(self.peer_token)
                 server.forget_heads()
 
             return take
@@ -97,35 +97,35 @@ class Access:
         self._networks = settings.allow
         self.peer_token = settings.peer_tokens[0] if settings.peer_tokens else ""
 
-    def judge(self, environ: Mapping[str, Any], needs: Role) -> Refusal | None:
+    def judge(self, environ: Mapping[str, Any], needs: Role) -> Denial | None:
         """Return why a request must not use a route that needs a role, or None when it may. Leaves the environment as it is."""
         if needs is Role.PEER and self._networks and not self._is_near(environ.get("REMOTE_ADDR", "")):
-            return Refusal("address", ForbiddenAddress("members may not call from this address"))
+            return Denial("address", ForbiddenAddress("members may not call from this address"))
         if self._digests and needs is not Role.OPEN:
             refusal = self._check_token(environ.get("HTTP_AUTHORIZATION", ""), needs)
             if refusal is not None:
                 return refusal
         if needs is Role.PEER and not environ.get(CERTIFICATE, True):
-            return Refusal("certificate", NoCertificate("members show a certificate in this call, signed by the cluster's CA"))
+            return Denial("certificate", NoCertificate("members show a certificate in this call, signed by the cluster's CA"))
         if needs in CHANGES and ("HTTP_SEC_FETCH_SITE" in environ or "HTTP_ORIGIN" in environ):
             return _judge_site(environ)
         return None
 
-    def _check_token(self, authorization: str, needs: Role) -> Refusal | None:
+    def _check_token(self, authorization: str, needs: Role) -> Denial | None:
         found = _bearer(authorization)
         if found is None:
             if authorization[:7].lower() != "bearer ":
-                return Refusal("missing", Unauthorized("this server asks for a bearer token", challenge="Bearer"))
-            return Refusal("malformed", _unknown("the Authorization header is not Bearer and one token"))
+                return Denial("missing", Unauthorized("this server asks for a bearer token", challenge="Bearer"))
+            return Denial("malformed", _unknown("the Authorization header is not Bearer and one token"))
         digest = _digest(found[1])
         role = ""
         for known, owner in self._digests:  # all of them, whichever it is
             if hmac.compare_digest(known, digest):
                 role = owner
         if not role:
-            return Refusal("unknown", _unknown("this token is not one that is valid here"))
+            return Denial("unknown", _unknown("this token is not one that is valid here"))
         if needs is not Role.ANY and needs not in _MAY_USE[role]:
-            return Refusal(
+            return Denial(
                 "role", Forbidden(f"this call needs a token of the role {needs.value}; this one is of the role {role}")
             )
         return None
@@ -136,7 +136,7 @@ class Access:
         except ValueError:
             return False
 
-    def note(self, refusal: Refusal, address: str) -> None:
+    def note(self, refusal: Denial, address: str) -> None:
         """Count a refusal, and say it unless another was said just before."""
         self.refused[refusal.reason] += 1
         now = monotonic()
@@ -157,7 +157,7 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode("latin-1")).digest()
 
 
-def _judge_site(environ: Mapping[str, Any]) -> Refusal | None:
+def _judge_site(environ: Mapping[str, Any]) -> Denial | None:
     """Refuse what a browser sends for a page of another site (Fetch Metadata, and RFC 6454 for older ones).
 
     A page's address may begin with https where this server speaks HTTP: something before it may have taken TLS off.
@@ -168,4 +168,4 @@ def _judge_site(environ: Mapping[str, Any]) -> Refusal | None:
     ours = origin is None or (host and origin.lower() in (f"{environ['wsgi.url_scheme']}://{host}", f"https://{host}"))
     if site in ("same-origin", "none") and ours:
         return None
-    return Refusal("cross-site", CrossSite("a web page of another site must not make this call"))
+    return Denial("cross-site", CrossSite("a web page of another site must not make this call"))

@@ -15,7 +15,7 @@ from bottle import Bottle, HTTPError, HTTPResponse
 from bottle import request as bottle_request
 
 from gkv import log
-from gkv.api.access import Access, Refusal, Role
+from gkv.api.access import Access, Denial, Role
 from gkv.api.operation import Description
 from gkv.errors import (
     GkvError,
@@ -278,7 +278,7 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
             return next((methods for prefix, methods in self._below.items() if path.startswith(prefix)), {})
         return methods
 
-    def _judge(self, environ: Mapping[str, Any], methods: dict[str, Route]) -> Refusal | None:
+    def _judge(self, environ: Mapping[str, Any], methods: dict[str, Route]) -> Denial | None:
         """Return why the request is refused, if it is.
 
         Who has no token at all is told nothing about what paths there are and what they take; who has one, for anything, is.
@@ -290,7 +290,7 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         open_path = any(route.role is Role.OPEN for route in methods.values())
         return self.access.judge(environ, Role.OPEN if open_path else Role.ANY)
 
-    def _refuse(self, refusal: Refusal, request: Request) -> Response:
+    def _refuse(self, refusal: Denial, request: Request) -> Response:
         self.access.note(refusal, request.remote_host)
         raise refusal.error
 

@@ -19,7 +19,7 @@ from gkv.api.access import Access, Role
 from gkv.api.http import Request, Response, Routes
 from gkv.api.operations import METRICS
 from gkv.cluster.view import View
-from gkv.coordinator import Coordinator, Exchanges
+from gkv.coordinator import Channels, Coordinator
 from gkv.net.admission import OPERATORS, Admission
 from gkv.net.server import Server
 
@@ -168,7 +168,7 @@ class Metrics(Collector):
 
 
 def shared_figures(
-    role: str, view: View, server: Server, access: Access, coordinator: Coordinator, exchanges: Exchanges
+    role: str, view: View, server: Server, access: Access, coordinator: Coordinator, channels: Channels
 ) -> Iterator[Figure]:
     """Yield what proxies and nodes have both."""
     twin = "native" if native.extension is not None else "pure"
@@ -201,9 +201,9 @@ def shared_figures(
         "gkv_batch_retries_total", "Parts of batches that were sent once more, to the same node or another", coordinator.retries
     )
     yield figure(
-        "gkv_retries_refused_total", "Calls to nodes that were not made again, for want of a budget", exchanges.retries.refused
+        "gkv_retries_refused_total", "Calls to nodes that were not made again, for want of a budget", channels.retries.refused
     )
-    yield from _node_figures(view, exchanges)
+    yield from _node_figures(view, channels)
 
 
 def _admission_figures(admission: Admission) -> Iterator[Figure]:
@@ -221,10 +221,10 @@ def _admission_figures(admission: Admission) -> Iterator[Figure]:
     yield figure("gkv_http_buffered_limit_bytes", "Those bytes in one lane, beyond which requests are refused", limit)
 
 
-def _node_figures(view: View, exchanges: Exchanges) -> Iterator[Figure]:
+def _node_figures(view: View, channels: Channels) -> Iterator[Figure]:
     """Yield what was said to each node, by its id; nodes that are no members any more are left out."""
     document = view.document
-    by_url = exchanges.figures()
+    by_url = channels.figures()
     known = {node.id: by_url[node.url] for node in (document.members if document else ()) if node.url in by_url}
     node = ("node",)
     calls = [((one, outcome), number) for one, figures in known.items() for outcome, number in figures.calls.items()]

@@ -10,7 +10,7 @@ from typing import Any
 from gkv import __version__
 from gkv.api.access import CHANGES, Role
 from gkv.api.http import PROBLEM, Request, Response, Route, Routes, json_response
-from gkv.api.operation import Answer, Content, Operation, Parameter, Schema, ref
+from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, ref
 from gkv.api.operations import OPENAPI, array, shape, shared_schemas
 from gkv.errors import (
     BadFraming,
@@ -115,7 +115,7 @@ class Contract:
 
 def render(routes: Routes, limits: Limits, max_body: int) -> dict[str, Any]:
     """Return the OpenAPI document of what an application answers."""
-    shared: dict[str, Any] = {"405": _response(405, Answer(WrongMethod.title), {WrongMethod.code: WrongMethod.title})}
+    shared: dict[str, Any] = {"405": _response(405, ResponseDoc(WrongMethod.title), {WrongMethod.code: WrongMethod.title})}
     sizes = {"bodyBytes": max_body, "valueBytes": min(max_body, limits.max_value)}
     paths: dict[str, dict[str, Any]] = {}
     for method, path, route in routes.declared():
@@ -198,13 +198,13 @@ def _responses(method: str, role: Role, doc: Operation, shared: dict[str, Any]) 
             rendered[str(status)] = _response(status, answer, codes, bodies=method != "HEAD")
             continue
         name = "-".join([*(["head"] if method == "HEAD" else []), str(status), *sorted(codes)])
-        titles = Answer("; ".join(sorted(set(codes.values()))))
+        titles = ResponseDoc("; ".join(sorted(set(codes.values()))))
         shared[name] = _response(status, titles, codes, bodies=method != "HEAD")
         rendered[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return rendered
 
 
-def _response(status: int, answer: Answer, codes: Mapping[str, str], *, bodies: bool = True) -> dict[str, Any]:
+def _response(status: int, answer: ResponseDoc, codes: Mapping[str, str], *, bodies: bool = True) -> dict[str, Any]:
     """Render one answer; `codes` are those of the errors that have its status."""
     names = ["X-Request-Id", *answer.headers, *([_OF_STATUS[status]] if status in _OF_STATUS else [])]
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}

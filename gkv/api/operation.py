@@ -43,7 +43,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseDoc:
     """What comes back with one status. `headers` are names of those that `gkv.api.openapi` knows."""
 
     what: str
@@ -60,7 +60,7 @@ class Operation:
     """
 
     summary: str
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, ResponseDoc]
     what: str = ""
     parameters: tuple[Parameter, ...] = ()
     body: Mapping[str, Content] = field(default_factory=dict)

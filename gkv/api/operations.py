@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gkv.api.http import JSON, TEXT
-from gkv.api.operation import Answer, Content, Operation, Parameter, Schema, ref
+from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, ref
 from gkv.coordinator.failures import DISK_FULL, READ_FAILURES, WRITE_FAILURES
 from gkv.errors import EngineFull, InvalidItem, NoSuchKey, NotSupported, WrongContentType, WrongParameter
 from gkv.model import KeyFailure
@@ -182,24 +182,24 @@ _GOT = {
     JSON: Content(ref("Got"), {"existedKey": [{"key": "hi", "value": "hello"}], "notExistedKey": [{"key": "hi6", "value": ""}]})
 }
 _GET_ANSWERS = {
-    200: Answer("What is there and what is not, in request order", _GOT),
-    503: Answer("No key has a definite answer, or one has none and the request asked for strict handling", _GOT),
+    200: ResponseDoc("What is there and what is not, in request order", _GOT),
+    503: ResponseDoc("No key has a definite answer, or one has none and the request asked for strict handling", _GOT),
 }
-_LOCATED = {200: Answer("For each key its token and its nodes", {JSON: Content(ref("Located"))})}
+_LOCATED = {200: ResponseDoc("For each key its token and its nodes", {JSON: Content(ref("Located"))})}
 _NO_BODY_TYPE = "Any Content-Type is taken, as curl -d sends a form's."
 
 
-def _unfinished(schema: str) -> dict[int, Answer]:
+def _unfinished(schema: str) -> dict[int, ResponseDoc]:
     return {
-        503: Answer("Some keys have no definite answer; what is said of the others holds", {JSON: Content(ref(schema))}),
-        507: Answer("The disk of a node is full", {JSON: Content(ref(schema))}),
+        503: ResponseDoc("Some keys have no definite answer; what is said of the others holds", {JSON: Content(ref(schema))}),
+        507: ResponseDoc("The disk of a node is full", {JSON: Content(ref(schema))}),
     }
 
 
 SET = Operation(
     "Set keys to values",
     {
-        200: Answer(
+        200: ResponseDoc(
             "`Success to set key`, once for every node that took part; with Accept: application/json as JSON",
             {
                 TEXT: Content({"type": "string", "pattern": "^(Success to set key)*$"}, "Success to set keySuccess to set key"),
@@ -216,7 +216,7 @@ GET = Operation("Get the values of keys", _GET_ANSWERS, _NO_BODY_TYPE, (_STRICT,
 GET_BY_QUERY = Operation("Get the values of keys", _GET_ANSWERS, "", (_KEYS, _STRICT), problems=(InvalidItem,))
 DELETE = Operation(
     "Delete keys",
-    {200: Answer("How many existed", {JSON: Content(ref("Deleted"), {"deleted": 1})}), **_unfinished("Deleted")},
+    {200: ResponseDoc("How many existed", {JSON: Content(ref("Deleted"), {"deleted": 1})}), **_unfinished("Deleted")},
     _NO_BODY_TYPE,
     body=_KEY_BATCH,
     problems=(InvalidItem, NotSupported),
@@ -230,7 +230,7 @@ def listing(default: int, most: int, most_with_values: int) -> Operation:
     return Operation(
         "List keys by prefix, page by page",
         {
-            200: Answer(
+            200: ResponseDoc(
                 "Keys in code point order, and the cursor of the next page unless this is the last one",
                 {JSON: Content(ref("Listed"), {"keys": ["a/1", "a/2"], "cursor": "tY1jN2bfYS8y", "complete": False})},
             )
@@ -258,8 +258,10 @@ _ANY = {JSON: Content(ref("Value"), {"any": "JSON"}), "*/*": Content({}, "any by
 GET_KEY = Operation(
     "Get one value",
     {
-        200: Answer("The body as it was stored, with its type", {JSON: Content(ref("Value")), "*/*": Content()}, ("ETag",)),
-        304: Answer("If-None-Match names the version that is stored", headers=("ETag",)),
+        200: ResponseDoc(
+            "The body as it was stored, with its type", {JSON: Content(ref("Value")), "*/*": Content()}, ("ETag",)
+        ),
+        304: ResponseDoc("If-None-Match names the version that is stored", headers=("ETag",)),
     },
     parameters=(
         *_COPIES,
@@ -277,8 +279,8 @@ GET_KEY = Operation(
 PUT_KEY = Operation(
     "Store one value",
     {
-        201: Answer("The key is new", {TEXT: Content({"const": ""})}, ("ETag",)),
-        204: Answer("The key had a value, which this one replaces", headers=("ETag",)),
+        201: ResponseDoc("The key is new", {TEXT: Content({"const": ""})}, ("ETag",)),
+        204: ResponseDoc("The key had a value, which this one replaces", headers=("ETag",)),
     },
     "With Content-Type: application/json the body is a JSON value, with any other (application/octet-stream without one) it is "
     "bytes of that type. Conditional writes (If-Match and its like) are not available in this version, and refused.",
@@ -291,29 +293,33 @@ PUT_KEY = Operation(
 )
 DELETE_KEY = Operation(
     "Delete one value",
-    {204: Answer("It is deleted")},
+    {204: ResponseDoc("It is deleted")},
     "Conditional deletes are not available in this version, and refused.",
     _COPIES,
     problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported, EngineFull),
     failures=_OF_ONE_WRITE,
 )
-RING = Operation("Get what a client needs to find owners itself", {200: Answer("The ring", {JSON: Content(ref("Ring"))})})
-INFO = Operation("Get version, limits, twins in use and features", {200: Answer("The facts", {JSON: Content(ref("Info"))})})
+RING = Operation("Get what a client needs to find owners itself", {200: ResponseDoc("The ring", {JSON: Content(ref("Ring"))})})
+INFO = Operation(
+    "Get version, limits, twins in use and features", {200: ResponseDoc("The facts", {JSON: Content(ref("Info"))})}
+)
 _LINES = {"type": "string", "pattern": "^(\\[[+-]\\][a-z]+ (ok|failed)\n)*(ok|not ready)\n$"}
-LIVEZ = Operation("Tell whether the process works", {200: Answer("It does", {TEXT: Content({"const": "ok\n"}, "ok\n")})})
+LIVEZ = Operation("Tell whether the process works", {200: ResponseDoc("It does", {TEXT: Content({"const": "ok\n"}, "ok\n")})})
 READYZ = Operation(
     "Tell whether it can serve",
     {
-        200: Answer("It can", {TEXT: Content(_LINES, "[+]serving ok\n[+]members ok\nok\n")}),
-        503: Answer("It cannot; a line for each check that fails", {TEXT: Content(_LINES, "[-]members failed\nnot ready\n")}),
+        200: ResponseDoc("It can", {TEXT: Content(_LINES, "[+]serving ok\n[+]members ok\nok\n")}),
+        503: ResponseDoc(
+            "It cannot; a line for each check that fails", {TEXT: Content(_LINES, "[-]members failed\nnot ready\n")}
+        ),
     },
     parameters=(Parameter("verbose", "a line for every check; its value does not matter", _word()),),
 )
 METRICS = Operation(
     "Get counts and times for Prometheus",
-    {200: Answer("Prometheus' text format", {"text/plain; version=0.0.4; charset=utf-8": Content(_word())})},
+    {200: ResponseDoc("Prometheus' text format", {"text/plain; version=0.0.4; charset=utf-8": Content(_word())})},
 )
 OPENAPI = Operation(
     "Get this document",
-    {200: Answer("OpenAPI 3.1", {JSON: Content({"type": "object", "required": ["openapi", "info", "paths"]})})},
+    {200: ResponseDoc("OpenAPI 3.1", {JSON: Content({"type": "object", "required": ["openapi", "info", "paths"]})})},
 )

@@ -14,7 +14,7 @@ class View:
         self.document: Document | None = None
         self.placement: Placement | None = None
         """None while there is no member."""
-        self._settled = Event()
+        self._unchanging = Event()
 
     def adopt(self, document: Document, *, replace: bool = False) -> bool:
         """Take over a document if it is newer, and return whether it was.
@@ -28,9 +28,9 @@ class View:
         self.placement = Placement.of(document, self.placement) if document.members else None
         self.document = document
         if document.joining is None:
-            self._settled.set()
+            self._unchanging.set()
         else:
-            self._settled.clear()
+            self._unchanging.clear()
         return True
 
     def current(self) -> tuple[Document, Placement]:
@@ -39,6 +39,6 @@ class View:
             raise Unavailable("no node has joined yet", retry_after=1)
         return self.document, self.placement
 
-    def wait_settled(self, seconds: float) -> bool:
+    def wait_for_change(self, seconds: float) -> bool:
         """Wait until no change is under way; return whether that came in time. Switches greenlets if it has to wait."""
-        return self._settled.is_set() or bool(self._settled.wait(max(0.0, seconds)))
+        return self._unchanging.is_set() or bool(self._unchanging.wait(max(0.0, seconds)))

@@ -5,9 +5,9 @@ deadline; nothing is reported missing that could not be asked. Leaves to others:
 (`gkv.wire`, `gkv.api`), and the bytes on the way (`gkv.net`). Calls switch greenlets.
 """
 
+from gkv.coordinator.channels import Channels
 from gkv.coordinator.clock import Clock
 from gkv.coordinator.coordinator import MAX_ANSWER, Coordinator, Written
-from gkv.coordinator.exchanges import Exchanges
 from gkv.coordinator.failures import DISK_FULL
 
-__all__ = ["DISK_FULL", "MAX_ANSWER", "Clock", "Coordinator", "Exchanges", "Written"]
+__all__ = ["DISK_FULL", "MAX_ANSWER", "Channels", "Clock", "Coordinator", "Written"]

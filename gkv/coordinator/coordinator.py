@@ -7,16 +7,16 @@ from time import monotonic
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
+from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.clock import Clock
-from gkv.coordinator.exchanges import Exchanges, understand
 from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
 from gkv.errors import FarAhead, TooLarge, Unavailable
 from gkv.model import Damage, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, Outcome, Record, Value, Version
 from gkv.net.call import Lane, ask_all
 from gkv.net.turn import Turn
 from gkv.ring import NOBODY
-from gkv.wire import Batch, Done, Part, PureRouter, router
-from gkv.wire.batch import BAD_ANSWER, DAMAGED, RECORDS, SIZES, failures
+from gkv.wire import Batch, Part, PartResult, PureRouter, router
+from gkv.wire.batch import BAD_ANSWER, DAMAGED_KEY, RECORDS, SIZES, failures
 from gkv.wire.client import Limits
 from gkv.wire.ops import BadFrame, Effects, ListKeys, Page, Records, Refused, read_answer
 
@@ -73,7 +73,7 @@ class Coordinator:
     def __init__(
         self,
         view: View,
-        exchanges: Exchanges,
+        channels: Channels,
         clock: Clock,
         deadline: float,
         limits: Limits | None = None,
@@ -84,7 +84,7 @@ class Coordinator:
         self.max_answer = max_answer
         self._clock = clock
         self._view = view
-        self._exchanges = exchanges
+        self._channels = channels
         self._deadline = deadline
         self.retries = 0
         """Parts of batches that were sent once more."""
@@ -108,7 +108,7 @@ class Coordinator:
         """How many copies of each record there are. Raise Unavailable while there is no member."""
         return self._view.current()[0].replicas
 
-    def read(self, batch: Batch, request_id: str = "") -> list[Done]:
+    def read(self, batch: Batch, request_id: str = "") -> list[PartResult]:
         """Return what became of each part of a get. Raise TooLarge for more than `max_answer` bytes. Switches greenlets."""
         done = self._run(batch, request_id)
         size = 0
@@ -139,7 +139,7 @@ class Coordinator:
             return BAD_ANSWER
         record = answer.records[0]
         if isinstance(record, Damage):
-            return DAMAGED
+            return DAMAGED_KEY
         return None if record is None or record.value is None else record
 
     def put(self, key: str, value: Value, ttl: float | None, request_id: str = "") -> Written:
@@ -160,7 +160,7 @@ class Coordinator:
         for _ in range(_ATTEMPTS):
             document, _ = self._view.current()
             frame = ListKeys(document.cluster, document.epoch, prefix, after, limit).write()
-            replies = ask_all([(self._exchanges.to(node), frame) for node in document.members], expires, request_id)
+            replies = ask_all([(self._channels.to(node), frame) for node in document.members], expires, request_id)
             pages: list[Sequence[str]] = []
             pause = Turn()
             for node, reply in zip(document.members, replies, strict=True):
@@ -168,19 +168,19 @@ class Coordinator:
                 answer = understand(reply, Page)
                 if isinstance(answer, Page):
                     pages.append(answer.keys)
-                elif answer is None or not self._exchanges.retries.spend() or not self._reconcile(node, answer):
+                elif answer is None or not self._channels.retries.spend() or not self._reconcile(node, answer):
                     raise Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
             if len(pages) == len(replies):
                 # Each page is in order already, which makes sorting as fast as a merge in C.
                 return sorted(chain.from_iterable(pages))[:limit]
         raise Unavailable("the cluster is changing", retry_after=1)
 
-    def _run(self, batch: Batch, request_id: str) -> list[Done]:
+    def _run(self, batch: Batch, request_id: str) -> list[PartResult]:
         """Bring a batch to the owners of its keys; return what became of the parts, which together have each key once."""
         expires = monotonic() + self._deadline
-        retries = self._exchanges.retries
+        retries = self._channels.retries
         retries.earn()
-        done: list[Done] = []
+        done: list[PartResult] = []
         caught_up: set[int] = set()
         before: dict[int, Effect] = {}
         """By place in the batch, the effects of this write's attempts that lost with other keys."""
@@ -191,18 +191,18 @@ class Coordinator:
             parts = _answerable(batch.op, parts, done)
             if not parts:
                 break
-            if writing and not self._view.wait_settled(expires - monotonic()):
+            if writing and not self._view.wait_for_change(expires - monotonic()):
                 # Nothing of these has been applied: the first attempt was not made, a later one repeats what was refused.
-                done += [Done(part, failure=failure(batch.op, GivenUp.CHANGE_TOO_LONG)) for part in parts]
+                done += [PartResult(part, failure=failure(batch.op, GivenUp.CHANGE_TOO_LONG)) for part in parts]
                 break
             again: list[int] = []
-            asked = [(self._exchanges.to(part.node), part.frame) for part in parts]
+            asked = [(self._channels.to(part.node), part.frame) for part in parts]
             replies = ask_all(asked, expires, request_id, lane=lane)
             for part, reply in zip(parts, replies, strict=True):
                 one = _judge(batch.op, part, reply)
                 if isinstance(one, Effects) and before:
                     one = _over_all(part, one, before)
-                if isinstance(one, Done):
+                if isinstance(one, PartResult):
                     done.append(one)
                 elif isinstance(one, Refused):
                     if (
@@ -213,17 +213,17 @@ class Coordinator:
                     ):
                         again += part.positions
                     else:
-                        done.append(Done(part, failure=failure(batch.op, one.reason)))
+                        done.append(PartResult(part, failure=failure(batch.op, one.reason)))
                 elif not one.beaten or caught_up.issuperset(part.positions):
                     # What beats it the second time was not there when it came first: the two are concurrent, and this one is
                     # the earlier.
-                    done.append(Done(part, effects=one))
+                    done.append(PartResult(part, effects=one))
                 elif attempt + 1 < _ATTEMPTS and retries.spend() and self._catch_up(batch, one.beaten):
                     again += part.positions
                     caught_up.update(part.positions)
                     before.update(zip(part.positions, one, strict=True))
                 else:
-                    done.append(Done(part, failure=failure(batch.op, GivenUp.BEATEN)))
+                    done.append(PartResult(part, failure=failure(batch.op, GivenUp.BEATEN)))
             if not again:
                 break
             document, placement = self._view.current()
@@ -259,31 +259,31 @@ class Coordinator:
         if theirs is not None and theirs.cluster == mine.cluster and theirs.epoch > mine.epoch:
             self._view.adopt(theirs)
             return True
-        return self._exchanges.adopt(mine, [node]) != [None]
+        return self._channels.adopt(mine, [node]) != [None]
 
 
-def _answerable(op: Op, parts: list[Part], done: list[Done]) -> list[Part]:
+def _answerable(op: Op, parts: list[Part], done: list[PartResult]) -> list[Part]:
     """Return the parts that a node answers for; note in `done` that the one of nobody has failed."""
     for part in parts:
         if part.node is NOBODY:
-            done.append(Done(part, failure=failure(op, GivenUp.NO_PRIMARY)))
+            done.append(PartResult(part, failure=failure(op, GivenUp.NO_PRIMARY)))
             return [other for other in parts if other is not part]
     return parts
 
 
-def _judge(op: Op, part: Part, reply: NodeReply) -> Done | Effects | Refused:
+def _judge(op: Op, part: Part, reply: NodeReply) -> PartResult | Effects | Refused:
     """Return what became of a part, where that is certain: what a write did may still have lost against another one."""
     start = _READS.get(op)
     if start is None:
         written = understand(reply, Effects, len(part.positions))
-        return Done(part, failure=failure(op, (reply.outcome, reply.sent))) if written is None else written
+        return PartResult(part, failure=failure(op, (reply.outcome, reply.sent))) if written is None else written
     if reply.outcome is _ANSWERED:
         if reply.frame.startswith(start):
-            return Done(part, reply.frame, hold=reply.hold)
+            return PartResult(part, reply.frame, hold=reply.hold)
         refused = understand(reply, Refused)
         if refused is not None:
             return refused
-    return Done(part, failure=failure(op, (reply.outcome, reply.sent)))
+    return PartResult(part, failure=failure(op, (reply.outcome, reply.sent)))
 
 
 def _over_all(part: Part, last: Effects, before: Mapping[int, Effect]) -> Effects:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gkv.model import KeyFailure, NodeRefusal, Op, Outcome
-from gkv.wire.batch import BAD_ANSWER, DAMAGED
+from gkv.wire.batch import BAD_ANSWER, DAMAGED_KEY
 
 UNREACHABLE = KeyFailure("unreachable")
 OVERLOADED = KeyFailure("overloaded")
@@ -81,7 +81,7 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     GivenUp.BEATEN: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),
 }
 
-READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED})
+READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED_KEY})
 """All that a read may be told of a key."""
 WRITE_FAILURES = frozenset(row.write for row in UNANSWERED.values())
 """All that a write may be told of a key."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gevent.event import Event
 
-from gkv.errors import EngineFailed, GkvError, Unavailable, Unsettled
+from gkv.errors import EngineFailed, GkvError, NotOnDisk, Unavailable
 from gkv.model import Applied, Write
 
 MAX_WRITES = 4_096
@@ -44,7 +44,7 @@ class Pending:
     def wait(self, deadline: float) -> Applied:
         """Return what became of the write, once that is certain; `deadline` is on `time.monotonic`.
 
-        Raise what the commit raised, or Unsettled when the deadline has passed; the write may then
+        Raise what the commit raised, or NotOnDisk when the deadline has passed; the write may then
         still be applied.
         """
         if not self.done:
@@ -52,7 +52,7 @@ class Pending:
                 self._event = Event()
             self._event.wait(max(0.0, deadline - time.monotonic()))
             if not self.done:
-                raise Unsettled("the write was not on disk by its deadline")
+                raise NotOnDisk("the write was not on disk by its deadline")
         if self._error is not None:
             raise self._error
         return self._applied
@@ -67,7 +67,7 @@ class Pending:
         """
         try:
             self.wait(deadline)
-        except Unsettled:
+        except NotOnDisk:
             raise Unavailable("the disk takes too long for what was written before this read", retry_after=1) from None
         except GkvError as error:
             if self.early or isinstance(error, EngineFailed):

@@ -21,7 +21,7 @@ from gkv.engine.backlog import UNTOLD, Backlog, Pending
 from gkv.engine.engine import Engine
 from gkv.engine.snapshot import Snapshot
 from gkv.engine.writer import Writer
-from gkv.errors import EngineFailed, EngineFull, GkvError, Unavailable, Unsettled
+from gkv.errors import EngineFailed, EngineFull, GkvError, NotOnDisk, Unavailable
 from gkv.model import Applied, Write
 
 RECLAIM_EVERY = 1.0
@@ -139,14 +139,14 @@ class Commits:
         return self._backlog.last if self._async else None
 
     def flush(self, deadline: float) -> None:
-        """Wait until all that has been admitted so far is on disk, or refused. Raise Unsettled, or
+        """Wait until all that has been admitted so far is on disk, or refused. Raise NotOnDisk, or
         what ended all writing.
         """
         last = self._backlog.last
         if last is not None:
             try:
                 last.wait(deadline)
-            except Unsettled:
+            except NotOnDisk:
                 raise
             except GkvError:
                 pass  # its own writer has been told
@@ -184,7 +184,7 @@ class Commits:
         self._greenlet.join(within)
         if not self._greenlet.dead:
             self._greenlet.kill(block=False)
-            self._end(Unsettled("the node has stopped before the write was on disk"))
+            self._end(NotOnDisk("the node has stopped before the write was on disk"))
         elif self._writer is not None:
             self._writer.close()
 

@@ -28,8 +28,6 @@ OVERHEAD = HEADER + 4
 INTACT = 0x2144DF1C
 """The CRC-32 of any bytes followed by their CRC-32."""
 
-DAMAGED = Damage.DAMAGED
-
 
 def pack(address: bytes, version: bytes, value: Value | None, expires: int) -> bytes:
     """Return the bytes to be stored under an address; the version in its 16 bytes. About 0.7 us.
@@ -75,7 +73,7 @@ def value_size(data: bytes) -> int:
 def unpack(address: bytes, data: bytes, now: int = 0) -> Record | Damage:
     """Read a record; as a tombstone if it has expired by `now`."""
     if not intact(address, data):
-        return DAMAGED
+        return Damage.DAMAGED
     expires = expiry(data)
     dead = data[0] == TOMBSTONE or 0 < expires <= now
     return Record(Version.from_bytes(data[1:17]), None if dead else _value(data), expires)
@@ -98,7 +96,7 @@ def values(addresses: Sequence[bytes], stored: Iterable[bytes | None], now: int)
         if data is None:
             append(None)
         elif crc32(data, crc32(address)) != INTACT:
-            append(DAMAGED)
+            append(Damage.DAMAGED)
         elif data[0] == VALUE:
             append(data[25:-4])
         elif data[0] == EXPIRING and len(data) >= OVERHEAD:

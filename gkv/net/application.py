@@ -53,7 +53,7 @@ class Render(Protocol):
         """`environ` is that of a request which was read whole."""
 
 
-class Watch(Protocol):
+class Observer(Protocol):
     """What is told of every request. It does not switch greenlets, and does not raise."""
 
     def route(self, method: str, path: str) -> Any:

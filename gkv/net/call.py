@@ -1,7 +1,7 @@
 """A call to a node: one frame on its way, and exactly one reply to it.
 
 Promises: `ask_all` returns one reply for each node asked, by the deadline at the latest, and raises
-nothing. Leaves to others: how a frame comes to a node, which is an `Exchange`'s to know, and its
+nothing. Leaves to others: how a frame comes to a node, which is an `Callee`'s to know, and its
 meaning.
 """
 
@@ -93,7 +93,7 @@ class OpenReplies:
             get_hub().loop.run_callback(self._waiter.switch, None)
 
 
-class Exchange(Protocol):
+class Callee(Protocol):
     """Whatever brings a frame to a node and a reply back: a `Channel`, or the node itself for its
     own part.
     """
@@ -103,7 +103,7 @@ class Exchange(Protocol):
 
 
 def ask_all(
-    asked: Sequence[tuple[Exchange, bytes]], expires: float, request_id: str = "", *, lane: Lane = Lane.READ
+    asked: Sequence[tuple[Callee, bytes]], expires: float, request_id: str = "", *, lane: Lane = Lane.READ
 ) -> list[NodeReply]:
     """Send frames to nodes in parallel; return one reply for each, in this order, by `expires` at
     the latest.
@@ -112,10 +112,10 @@ def ask_all(
     """
     replies = OpenReplies(len(asked), expires)
     calls = []
-    for exchange, frame in asked:
+    for callee, frame in asked:
         call = Call(frame, expires, replies, request_id, lane)
         calls.append(call)
-        exchange.submit(call)
+        callee.submit(call)
     replies.wait()
     answers = []
     for call in calls:

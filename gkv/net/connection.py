@@ -52,7 +52,7 @@ class Connection:
         self._ended = 0.0
         """When the last request had its answer, on the clock of `time.monotonic`."""
         self._route: Any = None
-        """What the server's watch calls this head's route, when it was asked."""
+        """What the server's observer calls this head's route, when it was asked."""
 
     def handle(self) -> None:
         """Serve the connection to its end; gevent calls this in a greenlet of its own."""
@@ -255,9 +255,9 @@ class Connection:
         """Answer a request that could not be read, or that there is no room for. Nothing more is read as a request."""
         serving, link = self._serving, self._link
         answer = serving.render(error)
-        if serving.watch is not None:
+        if serving.observer is not None:
             peer = f"{self._base['REMOTE_ADDR']}:{self._base['REMOTE_PORT']}"
-            serving.watch.refused(peer, answer.status, answer.request_id)
+            serving.observer.refused(peer, answer.status, answer.request_id)
         link.expired = False
         try:
             link.send(answers.write(answer, False, 1, serving.date_line), self._gate)
@@ -266,15 +266,15 @@ class Connection:
             pass
 
     def _note(self, head: Head, status: int, size: int, started: float, request_id: str) -> None:
-        """Note that a request has its answer, for its connection's turn and for the server's watch."""
+        """Note that a request has its answer, for its connection's turn and for the server's observer."""
         self._ended = now = monotonic()
-        watch = self._serving.watch
-        if watch is None:
+        observer = self._serving.observer
+        if observer is None:
             return
         environ = head.environ
         if self._route is None:
-            self._route = watch.route(environ["REQUEST_METHOD"], environ[RAW_PATH])
-        watch.answered(self._route, environ, status, size, now - started, request_id)
+            self._route = observer.route(environ["REQUEST_METHOD"], environ[RAW_PATH])
+        observer.answered(self._route, environ, status, size, now - started, request_id)
 
     def _may_go_on(self, head: Head) -> bool:
         """Return whether the answer to a request with this head may leave the connection open."""

@@ -16,7 +16,7 @@ from gkv.errors import Overloaded
 from gkv.log import say
 from gkv.net.admission import CLIENTS, Admission, no_memory
 from gkv.net.answers import RepeatedRefusal
-from gkv.net.application import Application, Render, Watch, WSGIApp
+from gkv.net.application import Application, Observer, Render, WSGIApp
 from gkv.net.connection import Connection
 from gkv.net.http1 import HostNames
 from gkv.net.serving import Served, ServerLimits
@@ -97,7 +97,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         """Those that have not ended, the oldest first."""
         self.handshakes_failed = 0
         self.rename(names)
-        self.watch: Watch | None = None
+        self.observer: Observer | None = None
         """Told of every request; it may come and go while the server runs."""
         self.accepted = 0
         """Connections up to now."""

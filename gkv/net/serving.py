@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from gkv.net.admission import Admission
 from gkv.net.answers import RepeatedRefusal
-from gkv.net.application import Application, Render, Rendered, Watch, WSGIApp
+from gkv.net.application import Application, Observer, Render, Rendered, WSGIApp
 from gkv.net.tls import Tls
 
 
@@ -78,7 +78,7 @@ class Serving(Protocol):
     render: Render
     too_many: RepeatedRefusal
     too_much: RepeatedRefusal
-    watch: Watch | None
+    observer: Observer | None
     is_ours: Callable[[str], bool]
     limits: ServerLimits
     admission: Admission

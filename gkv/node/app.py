@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import ANY_BYTES, Request, Response, Routes
-from gkv.api.operation import Answer, Content, Operation, Unlisted
+from gkv.api.operation import Content, Operation, ResponseDoc, Unlisted
 from gkv.errors import EngineError, EngineFailed, NotSupported, SnapshotRunning, SyntaxProblem, Unavailable
 from gkv.log import say
 from gkv.net import gathered
@@ -28,7 +28,7 @@ FRAMES = Unlisted("what members say to each other, in a format of their own that
 SNAPSHOT = Operation(
     "Get a consistent copy of this node's records, as one file",
     {
-        200: Answer(
+        200: ResponseDoc(
             "The file; of an answer that breaks off, none of it is of use", {ANY_BYTES: Content()}, ("Content-Disposition",)
         )
     },

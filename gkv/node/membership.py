@@ -24,9 +24,9 @@ class Membership:
 
     def status(self, _request: Status) -> Waiting:
         """Count the records, once all that has been admitted is on disk."""
-        return self._settled_count
+        return self._count_on_disk
 
-    def _settled_count(self) -> NodeAnswer:
+    def _count_on_disk(self) -> NodeAnswer:
         def settled() -> NodeAnswer:
             self._commits.flush(monotonic() + COMMIT_WITHIN)
             return Held(self._engine.live)
@@ -49,7 +49,7 @@ class Membership:
             taken = self.adopt(document)
         except GkvError as error:
             return refused_for(error)
-        return self._settled_count if taken else stale(self._view.document)
+        return self._count_on_disk if taken else stale(self._view.document)
 
     def adopt(self, document: Document) -> bool:
         """Take over a document that has this node as a member; return whether it is in force now.

@@ -57,9 +57,9 @@ def _run(runtime: Runtime) -> None:
     commits = runtime.opened(Commits(engine, tombstone_ttl=ttl, durability=settings.durability, on_failure=runtime.end_with))
     view = View()
     service = Service(me.id, view, engine, commits, clock, ttl, settings.max_answer, runtime.admission)
-    exchanges = runtime.open_exchanges(view, (me.url, service))
+    channels = runtime.open_channels(view, (me.url, service))
     health = Health(engine)
-    coordinator = Coordinator(view, exchanges, clock, settings.deadline, max_answer=settings.max_answer)
+    coordinator = Coordinator(view, channels, clock, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
         view,
         coordinator,
@@ -77,11 +77,11 @@ def _run(runtime: Runtime) -> None:
     app = build_app(data, service.answer, backup.begin, max_body)
 
     def figures(server: Server) -> Iterator[Figure]:
-        yield from shared_figures("node", view, server, app.access, coordinator, exchanges)
+        yield from shared_figures("node", view, server, app.access, coordinator, channels)
         yield from health.figures(settings, commits)
         yield from backup.figures()
 
-    runtime.serve(app, exchanges, figures, max_body)
+    runtime.serve(app, channels, figures, max_body)
     announce(f"Listening on port ...{port}")
     runtime.say_ready()
     if engine.durable and settings.durability == "async":

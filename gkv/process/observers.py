@@ -25,7 +25,7 @@ def observe(app: Routes, server: Server, figures: Callable[[], Iterable[Figure]]
     def prepare(settings: Settings) -> Callable[[], None]:
         def take() -> None:
             log.configure(settings.log_format, access=settings.access_log)
-            server.watch = meter if settings.metrics or settings.access_log else None
+            server.observer = meter if settings.metrics or settings.access_log else None
             server.rename(settings.names)
 
         return take

@@ -12,11 +12,11 @@ from gkv.api.http import Routes, render_unread
 from gkv.api.metrics import Figure
 from gkv.cluster.view import View
 from gkv.config import Settings
-from gkv.coordinator import Exchanges
+from gkv.coordinator import Channels
 from gkv.errors import GkvError
 from gkv.log import say
 from gkv.net.admission import Admission
-from gkv.net.call import Exchange
+from gkv.net.call import Callee
 from gkv.net.peer import ChannelLimits
 from gkv.net.server import Server, listen
 from gkv.net.tls import Tls, following
@@ -30,14 +30,14 @@ from gkv.process.signals import act_on_signals
 from gkv.sources import Reading
 
 
-class Part(Protocol):
+class Closeable(Protocol):
     """Something that is open until it is closed."""
 
     def close(self) -> None:
         """Close it; what it needs is still open."""
 
 
-AnyPart = TypeVar("AnyPart", bound=Part)
+Opened = TypeVar("Opened", bound=Closeable)
 
 
 class Runtime:
@@ -81,7 +81,7 @@ class Runtime:
         finally:
             self._early.ignore()
 
-    def opened(self, part: AnyPart) -> AnyPart:
+    def opened(self, part: Opened) -> Opened:
         """Have a part closed at the end, before all that was opened earlier."""
         self._parts.callback(part.close)
         return part
@@ -96,15 +96,15 @@ class Runtime:
         self._listener = self.opened(inherited(host, port) or listen(host, port))
         return int(self._listener.getsockname()[1])
 
-    def open_exchanges(self, view: View, local: tuple[str, Exchange] | None = None) -> Exchanges:
+    def open_channels(self, view: View, local: tuple[str, Callee] | None = None) -> Channels:
         """Return the ways to the nodes, those of the view's members above all; `local` is the URL
         of this process's own node, and what answers for it.
         """
         budget = self.admission.clients.budget
         deadline = self.settings.deadline
-        return self.opened(Exchanges(deadline, local, budget=budget, limits=self.channel_limits, tls=self.tls, view=view))
+        return self.opened(Channels(deadline, local, budget=budget, limits=self.channel_limits, tls=self.tls, view=view))
 
-    def serve(self, app: Routes, exchanges: Exchanges, figures: Callable[[Server], Iterable[Figure]], max_body: int) -> None:
+    def serve(self, app: Routes, channels: Channels, figures: Callable[[Server], Iterable[Figure]], max_body: int) -> None:
         """Serve an application on the open port, with bodies of `max_body` bytes at most, until the
         end.
 
@@ -112,7 +112,7 @@ class Runtime:
         """
         limits = server_limits(max_body, self._files)
         server = Server(app, self._listener, render_unread, self.settings.names, limits, self.admission, self.tls)
-        self._reload.begin(app.access.following(server, exchanges))
+        self._reload.begin(app.access.following(server, channels))
         observe(app, server, lambda: figures(server), self._reload)
         collect_garbage_seldom()
         self._parts.callback(server.drain, self.settings.drain)

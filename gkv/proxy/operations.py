@@ -1,7 +1,7 @@
 """The descriptions of the routes that only a proxy has."""
 
 from gkv.api.http import JSON
-from gkv.api.operation import Answer, Content, Operation, Schema, ref
+from gkv.api.operation import Content, Operation, ResponseDoc, Schema, ref
 from gkv.api.operations import array, shape
 from gkv.errors import ChangeInProgress, InvalidItem, InvalidMember, MemberConflict, WrongContentType
 
@@ -32,11 +32,11 @@ _MEMBER = shape(
 )
 CLUSTER = Operation(
     "Get the member list, and who has called in lately",
-    {200: Answer("The member list in force", {JSON: Content(_document(_MEMBER))})},
+    {200: ResponseDoc("The member list in force", {JSON: Content(_document(_MEMBER))})},
 )
 JOIN = Operation(
     "Join the cluster, or say that a member is alive; a node does this by itself",
-    {200: Answer("The member list in force", {JSON: Content(_document(ref("Node")))})},
+    {200: ResponseDoc("The member list in force", {JSON: Content(_document(ref("Node")))})},
     "The url names the address that the call comes from, and the node must answer there.",
     body={
         JSON: Content(

@@ -30,12 +30,12 @@ def run(reading: Reading, reread: Callable[[], Settings], early: EarlySignals) -
 def _run(runtime: Runtime) -> None:
     settings = runtime.settings
     view = View()
-    exchanges = runtime.open_exchanges(view)
+    channels = runtime.open_channels(view)
     port = runtime.open_port()
     directory = Path(settings.data or "gkv-data/proxy")
-    authority = runtime.opened(Authority(directory, view, exchanges))
+    authority = runtime.opened(Authority(directory, view, channels))
     clock = Clock(directory / "clock")  # the authority has locked the directory
-    coordinator = Coordinator(view, exchanges, clock, settings.deadline, max_answer=settings.max_answer)
+    coordinator = Coordinator(view, channels, clock, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
         view,
         coordinator,
@@ -46,13 +46,13 @@ def _run(runtime: Runtime) -> None:
     app = build_app(data, authority)
 
     def figures(server: Server) -> Iterator[Figure]:
-        yield from shared_figures("proxy", view, server, app.access, coordinator, exchanges)
+        yield from shared_figures("proxy", view, server, app.access, coordinator, channels)
         up = sum(authority.is_up(node.id) for node in authority.document.members)
         yield figure("gkv_ring_members_up", "Members that have called in within the last seconds", up)
 
     # Before the server, so that they end after it: requests that still run ask them.
     children = runtime.opened(Children(f"{settings.scheme}://{settings.host}:{port}", runtime.reading, authority))
-    runtime.serve(app, exchanges, figures, settings.max_body)
+    runtime.serve(app, channels, figures, settings.max_body)
     announce("*** Welcome ***")
     announce(f"Listening on port {port}...")
     runtime.say_ready()

@@ -8,10 +8,10 @@ has a native twin. The text of a value is never rewritten: the bytes that a clie
 
 from gkv import native
 from gkv.ring import Places, Ring
-from gkv.wire.batch import Batch, Done, Part, PureRouter
+from gkv.wire.batch import Batch, Part, PartResult, PureRouter
 from gkv.wire.client import Limits
 
-__all__ = ["TWIN", "Batch", "Done", "Part", "PureRouter", "router"]
+__all__ = ["TWIN", "Batch", "Part", "PartResult", "PureRouter", "router"]
 
 if native.extension is not None:
     from gkv.wire._native import NativeRouter

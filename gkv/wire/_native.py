@@ -10,8 +10,8 @@ from gkv import native
 from gkv.model import Op, Version
 from gkv.ring._native import NativeRing, token
 from gkv.ring.ring import NOBODY, Places, Ring
-from gkv.wire.batch import SIZES, Batch, Done, Part, PureRouter, end_of
-from gkv.wire.client import Found, ItemReader, Limits, join
+from gkv.wire.batch import SIZES, Batch, Part, PartResult, PureRouter, end_of
+from gkv.wire.client import ItemReader, ItemSpans, Limits, join
 from gkv.wire.strict import Pause, no_pause
 
 if native.extension is None:
@@ -91,7 +91,7 @@ class NativeBatch(Batch):
         self.texts = _new(_BYTES, room)
         return room
 
-    def _note(self, found: Found, at: int, reached: Any) -> None:
+    def _note(self, found: ItemSpans, at: int, reached: Any) -> None:
         """Note an item that the definition has read, up to `at`."""
         item = self.items[reached.count]
         text = quote(found.key).encode()
@@ -146,7 +146,7 @@ class NativeBatch(Batch):
     def expires(self) -> Sequence[int]:
         return self._expires
 
-    def render_get(self, done: Sequence[Done], pause: Pause = no_pause) -> tuple[bytes, int]:
+    def render_get(self, done: Sequence[PartResult], pause: Pause = no_pause) -> tuple[bytes, int]:
         if len(done) == len(self.parts):
             for one, part in zip(done, self.parts, strict=True):
                 if one.part is not part or one.failure is not None or not one.frame.startswith(SIZES):

@@ -17,7 +17,7 @@ from math import ceil
 
 from gkv.model import Damage, KeyFailure, Node, Op, Value, Version
 from gkv.ring import Places, Ring, Share
-from gkv.wire.client import Answer, Limits, read_items, read_keys, render_get
+from gkv.wire.client import KeyAnswer, Limits, read_items, read_keys, render_get
 from gkv.wire.ops import BadFrame, Effects, Refused, Values, key_request, read_answer
 from gkv.wire.strict import Pause, no_pause
 
@@ -40,7 +40,7 @@ class Part:
 
 
 @dataclass(slots=True)
-class Done:
+class PartResult:
     """What became of a part: the frame that answers a get, or what a write did to each key; or why there is neither."""
 
     part: Part
@@ -91,10 +91,10 @@ class Batch(ABC):
             pause()
         return parts
 
-    def answers(self, done: Sequence[Done], pause: Pause = no_pause) -> list[Answer]:
+    def answers(self, done: Sequence[PartResult], pause: Pause = no_pause) -> list[KeyAnswer]:
         """Return what is known about each key of a get, in request order, from what became of its parts."""
         keys = self.keys
-        answers: list[Answer] = [None] * len(keys)
+        answers: list[KeyAnswer] = [None] * len(keys)
         for one in done:
             pause()
             positions = one.part.positions
@@ -105,13 +105,13 @@ class Batch(ABC):
                     failure = BAD_ANSWER
                 else:
                     for position, value in zip(positions, values, strict=True):
-                        answers[position] = DAMAGED if isinstance(value, Damage) else value
+                        answers[position] = DAMAGED_KEY if isinstance(value, Damage) else value
             if failure is not None:
                 for position in positions:
                     answers[position] = failure
         return answers
 
-    def render_get(self, done: Sequence[Done], pause: Pause = no_pause) -> tuple[bytes, int]:
+    def render_get(self, done: Sequence[PartResult], pause: Pause = no_pause) -> tuple[bytes, int]:
         """Return the answer to a get, put together from what became of its parts, and how many keys have no definite answer."""
         answers = self.answers(done, pause)
         failed = sum(isinstance(answer, KeyFailure) for answer in answers)
@@ -136,7 +136,7 @@ def _shares(split: Split, keys: Sequence[str], positions: Sequence[int], pause: 
 
 
 BAD_ANSWER = KeyFailure("bad-answer")
-DAMAGED = KeyFailure("damaged", retryable=False)
+DAMAGED_KEY = KeyFailure("damaged", retryable=False)
 """The owner has a record of this key, and its bytes are not what was written."""
 
 
@@ -227,7 +227,7 @@ def end_of(version: Version, ttl: float) -> int:
     return version.millis + ceil(ttl * 1000)
 
 
-def failures(done: Sequence[Done], keys: Sequence[str]) -> dict[str, KeyFailure]:
+def failures(done: Sequence[PartResult], keys: Sequence[str]) -> dict[str, KeyFailure]:
     """Return the failure of each key that has one."""
     failed = [[(keys[i], one.failure) for i in one.part.positions] for one in done if one.failure is not None]
     return {key: failure for key, failure in chain.from_iterable(failed) if failure is not None}

@@ -16,7 +16,7 @@ from gkv.errors import InvalidItem, TooLarge
 from gkv.model import Blob, KeyFailure
 from gkv.wire.strict import Bound, Pause, Reader, check_text, no_pause
 
-__all__ = ["Answer", "Item", "Limits", "check_key", "quote", "read_items", "read_keys", "render_get", "show"]
+__all__ = ["Item", "KeyAnswer", "Limits", "check_key", "quote", "read_items", "read_keys", "render_get", "show"]
 
 MAX_TTL = 100 * 366 * 86_400
 """Seconds in a hundred years. What is to live longer has no ttl."""
@@ -33,7 +33,7 @@ class Limits:
     max_value: int = 1 << 20
 
 
-Answer = bytes | KeyFailure | None
+KeyAnswer = bytes | KeyFailure | None
 """What is known about one key: its value as it is shown, why there is no answer, or None when it is certainly missing."""
 
 _ENCODED = b'","encoding":"base64"'
@@ -104,7 +104,7 @@ def _kind(value: object) -> str:
     return names[type(value)]
 
 
-class Found(NamedTuple):
+class ItemSpans(NamedTuple):
     """One item of a batch: its key, and where the texts of its value and its ttl start and end in the body.
 
     A span of (0, 0) stands for what is not there.
@@ -142,25 +142,25 @@ class ItemReader:
         self._value_bound = Bound(limits.max_value, value_words)
         self._names = _set_names if with_values else _key_names
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[ItemSpans]:
         """Yield the items that are left."""
         while (found := self.next()) is not None:
             yield found
 
-    def next(self) -> Found | None:
+    def next(self) -> ItemSpans | None:
         """Read an item, or the end of the body: then None. Raise SyntaxProblem, InvalidItem or TooLarge."""
         self._pause()
         reader = Reader(self._body, self._pause, self.at)
         if self.at == 0:
             if (first := reader.peek()) != b"[":
                 raise _invalid("", f"the body is an array of objects, not {_kind_at(reader, first, '', self._value_bound)}")
-            reader.take(b"[")
+            reader.expect(b"[")
         if self.count == 0:
             more = reader.peek() != b"]"
             if not more:
-                reader.take(b"]")
+                reader.expect(b"]")
         else:
-            more = reader.take(b",]") == b","
+            more = reader.expect(b",]") == b","
         if not more:
             reader.end()
             return None
@@ -171,15 +171,15 @@ class ItemReader:
         self.count += 1
         return found
 
-    def _read_item(self, reader: Reader, pointer: str) -> Found:
+    def _read_item(self, reader: Reader, pointer: str) -> ItemSpans:
         if (first := reader.peek()) != b"{":
             raise _invalid(pointer, f"an item is an object, not {_kind_at(reader, first, pointer, self._value_bound)}")
-        reader.take(b"{")
+        reader.expect(b"{")
         key: str | None = None
         value = ttl = (0, 0)
         more = reader.peek() != b"}"
         if not more:
-            reader.take(b"}")
+            reader.expect(b"}")
         while more:
             name = self._read_name(reader, pointer)
             if name == "key" and key is None:
@@ -190,12 +190,12 @@ class ItemReader:
                 ttl = self._read_ttl(reader, f"{pointer}/ttl")
             else:
                 raise _invalid(pointer, f"the member {quote(name)} stands twice in one object")
-            more = reader.take(b",}") == b","
+            more = reader.expect(b",}") == b","
         if key is None:
             raise _invalid(pointer, 'the member "key" is missing')
         if self._with_values and value == (0, 0):
             raise _invalid(pointer, 'the member "value" is missing')
-        return Found(key, value, ttl)
+        return ItemSpans(key, value, ttl)
 
     def _read_name(self, reader: Reader, pointer: str) -> str:
         """Read a member's name and the colon behind it; raise InvalidItem for one that no item has."""
@@ -208,7 +208,7 @@ class ItemReader:
             name = reader.string(pointer, Bound(_LONGEST_NAME, ""))
         except TooLarge:
             raise _invalid(pointer, f"unknown member, with a name of more than {_LONGEST_NAME} bytes") from None
-        reader.take(b":")
+        reader.expect(b":")
         if name != "key" and not (self._with_values and name in ("value", "ttl")):
             raise _invalid(pointer, f"unknown member {quote(_short_name(name).group())}")  # type: ignore[union-attr]
         return name
@@ -277,7 +277,7 @@ def read_items(body: bytes, limits: Limits, pause: Pause = no_pause) -> list[Ite
     ]
 
 
-def render_get(keys: Sequence[str], answers: Sequence[Answer], pause: Pause = no_pause) -> bytes:
+def render_get(keys: Sequence[str], answers: Sequence[KeyAnswer], pause: Pause = no_pause) -> bytes:
     """Write the answer to a get, in request order. Calls `pause` between pieces.
 
     >>> render_get(["hi", "hi6"], [b'"hello"', None])

@@ -114,7 +114,7 @@ class Reader:
                 return body[end : end + 1]
             self._pause()
 
-    def take(self, expected: bytes) -> bytes:
+    def expect(self, expected: bytes) -> bytes:
         """Read one of the bytes in `expected`."""
         found = self.peek()
         if not found or found not in expected:
@@ -189,7 +189,7 @@ class Reader:
                     opened = False
                     continue
                 if not opened:
-                    self.take(b",]" if seen is None else b",}")
+                    self.expect(b",]" if seen is None else b",}")
                 flat = len(names) < MAX_DEPTH
                 opened = self._elements(limit, len(names)) if seen is None else self._members(seen, pointer, limit, flat)
                 if not opened:
@@ -271,7 +271,7 @@ class Reader:
         start = self.at
         self._string(pointer, limit)
         self._note(seen, self._body[start : self.at], pointer)
-        self.take(b":")
+        self.expect(b":")
         return False
 
     def _note(self, seen: set[bytes], name: bytes, pointer: str) -> None:

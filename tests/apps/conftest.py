@@ -16,7 +16,7 @@ from gkv import sources
 from gkv.api.data import DataApi
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Clock, Coordinator, Exchanges
+from gkv.coordinator import Channels, Clock, Coordinator
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, Engine, MemoryEngine
 from gkv.model import Damage, Node, Outcome, Write
@@ -124,7 +124,7 @@ class House:
     commits: Commits
     clock: Clock
     service: Service
-    exchanges: Exchanges
+    channels: Channels
     wall: Wall
     app: Any
     client: Client
@@ -148,7 +148,7 @@ class Nobody:
         call.finish(Outcome.UNREACHABLE, detail="nobody is there")
 
 
-class InProcess(Exchanges):
+class InProcess(Channels):
     """Ways to services of this process, by URL; `services` may change at any time."""
 
     def __init__(self, deadline):
@@ -181,36 +181,36 @@ def build_node(monkeypatch):
     monkeypatch.setattr("gkv.node.writes.wall_ms", wall)
 
     def build(
-        node_id="n1", url="http://127.0.0.1:9000", *, engine=None, limits=None, max_body=MAX_BODY, exchanges=None, clock=None
+        node_id="n1", url="http://127.0.0.1:9000", *, engine=None, limits=None, max_body=MAX_BODY, channels=None, clock=None
     ):
         view = View()
         engine = MemoryEngine(tokens) if engine is None else engine
         clock = clock or Clock(None, wall=wall)
         commits = Commits(engine, tombstone_ttl=TTL, now=wall)
         service = Service(node_id, view, engine, commits, clock, TTL)
-        if exchanges is None:
-            exchanges = Exchanges(DEADLINE, local=(url, service))
+        if channels is None:
+            channels = Channels(DEADLINE, local=(url, service))
         else:
-            exchanges.services[url] = service
+            channels.services[url] = service
         draining = []
         health = Health(engine)
         running = sources.parse("node", ["9000", "--engine", "lmdb" if engine.durable else "memory"], {})
         data = DataApi(
             view,
             # A busy disk takes its time for an fsync; what is tested with one is not how long that may be.
-            Coordinator(view, exchanges, clock, 20.0 if engine.durable else DEADLINE, limits),
+            Coordinator(view, channels, clock, 20.0 if engine.durable else DEADLINE, limits),
             max_body=max_body,
             info=lambda: {"role": "node", "id": node_id, "engine": health.describe(running, commits)},
             checks=lambda: [("serving", not draining), ("member", view.placement is not None)],
         )
         backup = Backup(commits.snapshot if engine.durable else None)
         app = build_app(data, service.answer, backup.begin, 2 * max_body)
-        built.append(House(engine, view, commits, clock, service, exchanges, wall, app, Client(app), draining))
+        built.append(House(engine, view, commits, clock, service, channels, wall, app, Client(app), draining))
         return built[-1]
 
     yield build
     for house in built:
-        house.exchanges.close()
+        house.channels.close()
         house.commits.close()
         problems = house.engine.check()
         house.engine.close()
@@ -219,15 +219,15 @@ def build_node(monkeypatch):
 
 @pytest.fixture
 def build_cluster(build_node):
-    """Return a function that builds nodes which are members of one cluster; their `exchanges` are the way to each of them.
+    """Return a function that builds nodes which are members of one cluster; their `channels` are the way to each of them.
 
     Each is built by `build`, which is called like what `build_node` returns.
     """
 
     def build_all(count, build=build_node):
         members = tuple(Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(count))
-        exchanges = InProcess(DEADLINE)
-        houses = [build(node.id, node.url, exchanges=exchanges) for node in members]
+        channels = InProcess(DEADLINE)
+        houses = [build(node.id, node.url, channels=channels) for node in members]
         for house in houses:
             assert house.service.adopt(Document(CLUSTER, 7, members, VNODES))
         return houses

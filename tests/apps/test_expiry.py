@@ -270,7 +270,7 @@ def test_set_with_a_full_disk_and_a_dead_owner_is_answered_503(build_cluster):
         raise EngineFull("no room in /var/lib/gkv")
 
     full.engine.write = refuse
-    del full.exchanges.services["http://127.0.0.1:9001"]
+    del full.channels.services["http://127.0.0.1:9001"]
     answer = full.client("POST", "/set", json.dumps([{"key": f"k{i}", "value": i} for i in range(20)]).encode())
     assert answer.status == 503
     assert {row["code"] for row in answer.json()["failedKey"]} == {"disk-full", "not-applied"}

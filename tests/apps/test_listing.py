@@ -178,14 +178,14 @@ def test_cursor_of_a_key_of_480_bytes_is_taken(nodes):
 
 def test_node_that_is_down_makes_a_listing_503_and_never_shorter(nodes):
     put(nodes[0], *IN_ORDER)
-    service = nodes[0].exchanges.services.pop("http://127.0.0.1:9002")
+    service = nodes[0].channels.services.pop("http://127.0.0.1:9002")
     for target in ("/v1/kv", "/v1/kv?prefix=a&limit=1", "/v1/kv?values=1"):
         answer = nodes[0].client("GET", target)
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         problem = answer.json()
         assert (problem["type"], problem["retryable"]) == ("urn:gkv:problem:unavailable", True)
         assert "n2" in problem["detail"]
-    nodes[0].exchanges.services["http://127.0.0.1:9002"] = service
+    nodes[0].channels.services["http://127.0.0.1:9002"] = service
     assert listed(nodes[0])["keys"] == IN_ORDER
 
 

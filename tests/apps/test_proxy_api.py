@@ -41,7 +41,7 @@ A, B, C = (Node(f"n{i}", url(9000 + i)) for i in range(3))
 
 
 class Peers(InProcess):
-    """The peers of an authority and the exchanges of a coordinator: frames, handed to services of this process."""
+    """The peers of an authority and the channels of a coordinator: frames, handed to services of this process."""
 
     def __init__(self, directory):
         super().__init__(DEADLINE)

@@ -20,8 +20,8 @@ from gkv.model import Damage, KeyFailure, Node, Version
 from gkv.ring import Ring
 from gkv.ring._pure import PureRing
 from gkv.wire import client
-from gkv.wire.batch import Batch, Done, Part, PureRouter, failures
-from gkv.wire.client import Answer, ItemReader, Limits
+from gkv.wire.batch import Batch, Part, PartResult, PureRouter, failures
+from gkv.wire.client import ItemReader, KeyAnswer, Limits
 from gkv.wire.ops import KeyRequest, Set, read_request
 from gkv.wire.strict import no_pause
 from tests.contract.bodies import BORDER_NUMBERS, BROKEN_UTF8, WRONG_LITERALS, WRONG_NUMBERS, WRONG_STRINGS, Bodies
@@ -785,7 +785,7 @@ def by_definition(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Give the places of the items that the definition reads for the native router."""
     places: list[int] = []
 
-    def read_item(self: ItemReader) -> client.Found | None:
+    def read_item(self: ItemReader) -> client.ItemSpans | None:
         places.append(self.count)
         return original(self)
 
@@ -912,9 +912,9 @@ def reply(values: Sequence[bytes | Damage | None]) -> bytes:
     return b'{"sizes":[%b]}\n' % ",".join(sizes).encode() + b"".join([value for value in values if isinstance(value, bytes)])
 
 
-def answered(batch: Batch, store: Mapping[str, bytes | Damage]) -> list[Done]:
+def answered(batch: Batch, store: Mapping[str, bytes | Damage]) -> list[PartResult]:
     keys = batch.keys
-    return [Done(part, reply([store.get(keys[i]) for i in part.positions])) for part in batch.parts]
+    return [PartResult(part, reply([store.get(keys[i]) for i in part.positions])) for part in batch.parts]
 
 
 def answer_by_definition(
@@ -980,7 +980,7 @@ def test_render_get_of_parts_that_were_routed_again(twin: Twin) -> None:
     done = answered(batch, STORE)
     again = done.pop(1).part.positions
     for part in batch.route(again, twin.ring(FIVE[:2], VNODES).split, CLUSTER, 8):
-        done.append(Done(part, reply([STORE.get(keys[i]) for i in part.positions])))
+        done.append(PartResult(part, reply([STORE.get(keys[i]) for i in part.positions])))
     assert batch.render_get(done) == answer_by_definition(keys, STORE)
 
 
@@ -991,7 +991,7 @@ def test_render_get_of_failed_parts_names_their_keys(router: PureRouter, which: 
     batch = read(router, "get", body_of("get", keys))
     done = answered(batch, STORE)
     for place in which:
-        done[place] = Done(done[place].part, failure=failure)
+        done[place] = PartResult(done[place].part, failure=failure)
     failed = {keys[i]: failure for place in which for i in done[place].part.positions}
     assert failures(done, keys) == failed
     assert batch.render_get(done) == answer_by_definition(keys, STORE, failed)
@@ -1000,11 +1000,11 @@ def test_render_get_of_failed_parts_names_their_keys(router: PureRouter, which: 
 def test_render_get_of_a_failed_part_with_a_frame_says_the_failure(request: pytest.FixtureRequest, router: PureRouter) -> None:
     batch = read(router, "get", b'[{"key":"k1"}]')
     failure = KeyFailure("timeout")
-    done = [Done(batch.parts[0], reply([b"1"]), failure)]
+    done = [PartResult(batch.parts[0], reply([b"1"]), failure)]
     assert batch.render_get(done) == answer_by_definition(["k1"], {}, {"k1": failure})
 
 
-DAMAGED = KeyFailure("damaged", retryable=False)
+DAMAGED_KEY = KeyFailure("damaged", retryable=False)
 
 
 @pytest.mark.parametrize("which", [["k1"], ["k1", "k9"], [f"k{i}" for i in range(50)]], ids=["one", "two", "all"])
@@ -1013,23 +1013,23 @@ def test_render_get_of_damaged_records_names_their_keys_and_no_others(router: Pu
     batch = read(router, "get", body_of("get", keys))
     done = answered(batch, STORE | dict.fromkeys(which, Damage.DAMAGED))
     for _ in range(2):
-        assert batch.render_get(done) == answer_by_definition(keys, STORE, dict.fromkeys(which, DAMAGED))
+        assert batch.render_get(done) == answer_by_definition(keys, STORE, dict.fromkeys(which, DAMAGED_KEY))
 
 
 def test_render_get_of_a_damaged_record_that_was_asked_for_twice_says_so_twice(router: PureRouter) -> None:
     batch = read(router, "get", body_of("get", ["k1", "k2", "k1"]))
     done = answered(batch, STORE | {"k1": Damage.DAMAGED})
-    assert batch.render_get(done) == answer_by_definition(["k1", "k2", "k1"], STORE, {"k1": DAMAGED})
+    assert batch.render_get(done) == answer_by_definition(["k1", "k2", "k1"], STORE, {"k1": DAMAGED_KEY})
 
 
 @pytest.mark.parametrize("keys", KEYS_ASKED.values(), ids=KEYS_ASKED.keys())
 def test_answers_are_in_request_order_whatever_became_of_the_parts(router: PureRouter, keys: list[str]) -> None:
     batch = read(router, "get", body_of("get", keys))
     done = answered(batch, FULL | {"k2": Damage.DAMAGED})
-    expected: dict[str, Answer] = {key: DAMAGED if key == "k2" else FULL.get(key) for key in keys}
+    expected: dict[str, KeyAnswer] = {key: DAMAGED_KEY if key == "k2" else FULL.get(key) for key in keys}
     assert batch.answers(done) == [expected[key] for key in keys]
     for place, bad in (
-        ((0, Done(done[0].part, failure=KeyFailure("timeout"))), (-1, Done(done[-1].part, b"[]\n"))) if done else ()
+        ((0, PartResult(done[0].part, failure=KeyFailure("timeout"))), (-1, PartResult(done[-1].part, b"[]\n"))) if done else ()
     ):
         done[place] = bad
         expected |= {keys[i]: bad.failure or BAD_ANSWER for i in bad.part.positions}
@@ -1141,7 +1141,9 @@ def test_render_get_of_a_bad_reply_is_a_bad_answer_for_its_keys(twin: Twin, node
 @pytest.mark.parametrize("frame", GOOD_REPLIES.values(), ids=GOOD_REPLIES.keys())
 def test_render_get_of_a_reply_that_is_written_otherwise_is_read_alike(twin: Twin, frame: bytes) -> None:
     batch = twin.over(FIVE[:1]).read("get", body_of("get", ["a", "b", "c"]))
-    assert batch.render_get([Done(batch.parts[0], frame)]) == answer_by_definition(["a", "b", "c"], {"a": b"1", "c": b"23"})
+    assert batch.render_get([PartResult(batch.parts[0], frame)]) == answer_by_definition(
+        ["a", "b", "c"], {"a": b"1", "c": b"23"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -1151,7 +1153,7 @@ def test_render_get_of_odd_replies_is_the_same_in_both(frame: bytes) -> None:
     answers = set()
     for twin in twins():
         batch = twin.over(FIVE[:1]).read("get", b'[{"key":"a"}]')
-        answers.add(batch.render_get([Done(batch.parts[0], frame)]))
+        answers.add(batch.render_get([PartResult(batch.parts[0], frame)]))
     assert len(answers) == 1
 
 
@@ -1257,7 +1259,7 @@ def test_fuzz_both_twins_make_the_same_of_every_reply(capsys: pytest.CaptureFixt
         answers: list[object] = []
         for batch in batches:
             try:
-                done = [Done(part, frame) for part, frame in zip(batch.parts, frames, strict=True)]
+                done = [PartResult(part, frame) for part, frame in zip(batch.parts, frames, strict=True)]
                 answers.append(batch.render_get(done, pause))
             except ValueError as error:
                 answers.append(repr(error))

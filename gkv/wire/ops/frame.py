@@ -96,10 +96,10 @@ class Refused(NodeAnswer):
         return line(header)
 
 
-Answer = TypeVar("Answer", bound=NodeAnswer)
+AnswerKind = TypeVar("AnswerKind", bound=NodeAnswer)
 
 
-def read_answer(frame: bytes, kind: type[Answer], count: int = 0, pause: Pause = no_pause) -> Answer | Refused:
+def read_answer(frame: bytes, kind: type[AnswerKind], count: int = 0, pause: Pause = no_pause) -> AnswerKind | Refused:
     """Read an answer of this kind, about `count` keys, or a refusal; raise BadFrame when it is neither.
 
     Calls `pause` between large values.

@@ -178,7 +178,7 @@ def test_first_peer_token_is_the_one_that_is_shown():
 
 
 class Noting:
-    """Stands for a server and for exchanges: notes what it is told."""
+    """Stands for a server and for channels: notes what it is told."""
 
     def __init__(self):
         self.told = []
@@ -193,15 +193,15 @@ class Noting:
 def test_following_has_the_server_and_the_exchanges_take_over_what_is_read_again():
     before = ["--client-tokens=" + TOKENS["client"], "--peer-tokens=" + TOKENS["peer"]]
     after = ["--client-tokens=" + SECOND, "--peer-tokens=" + TOKENS["peer"][::-1] + "0"]
-    server, exchanges, made = Noting(), Noting(), Access()
+    server, channels, made = Noting(), Noting(), Access()
     reload = Reload(parse("proxy", before, {}), lambda: parse("proxy", after, {}))
-    reload.begin(made.following(server, exchanges))
+    reload.begin(made.following(server, channels))
     assert reason(made, Role.CLIENT, HTTP_AUTHORIZATION=f"Bearer {TOKENS['client']}") is None
-    assert (server.told, exchanges.told) == (["forget"], [TOKENS["peer"]])
+    assert (server.told, channels.told) == (["forget"], [TOKENS["peer"]])
     reload.run()
     assert reason(made, Role.CLIENT, HTTP_AUTHORIZATION=f"Bearer {TOKENS['client']}") == "unknown"
     assert reason(made, Role.CLIENT, HTTP_AUTHORIZATION=f"Bearer {SECOND}") is None
-    assert (server.told, exchanges.told) == (["forget"] * 2, [TOKENS["peer"], made.peer_token])
+    assert (server.told, channels.told) == (["forget"] * 2, [TOKENS["peer"], made.peer_token])
 
 
 def test_following_does_not_let_everybody_in_when_no_tokens_are_set_any_more(capfd):

@@ -11,9 +11,9 @@ from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes, render_problem
 from gkv.api.openapi import render
-from gkv.api.operation import Answer, Content, Operation, Parameter, Unlisted
+from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Unlisted
 from gkv.cluster.view import View
-from gkv.coordinator import Clock, Coordinator, Exchanges
+from gkv.coordinator import Channels, Clock, Coordinator
 from gkv.errors import EngineFailed, InvalidParameter, NotSupported, SnapshotRunning, Unavailable
 from gkv.net.peer import PATHS
 from gkv.node.app import build_app as build_node
@@ -22,12 +22,12 @@ from gkv.wire.client import Limits
 
 LIMITS = Limits(max_items=7, max_key=33, max_value=4_444)
 MAX_BODY = 55_555
-DONE = {200: Answer("It is done")}
+DONE = {200: ResponseDoc("It is done")}
 
 
 def application(role: str) -> Routes:
     view = View()
-    coordinator = Coordinator(view, Exchanges(1.0), Clock(None), 1.0, LIMITS)
+    coordinator = Coordinator(view, Channels(1.0), Clock(None), 1.0, LIMITS)
     data = DataApi(view, coordinator, max_body=MAX_BODY, info=dict, checks=list)
     if role == "proxy":
         return build_proxy(data, None)  # type: ignore[arg-type]  # nobody asks it here

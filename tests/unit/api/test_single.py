@@ -12,7 +12,7 @@ from gkv.api.single import SingleKeys
 from gkv.coordinator import DISK_FULL, Written
 from gkv.coordinator.failures import REFUSED
 from gkv.model import Blob, KeyFailure, Record, Version
-from gkv.wire.batch import DAMAGED
+from gkv.wire.batch import DAMAGED_KEY
 from gkv.wire.client import Limits
 from gkv.wire.ops import Effects
 
@@ -63,7 +63,7 @@ def ask(coordinator, method, path, body=b"", max_body=1 << 20, **variables):
 
 
 FAILURES = [
-    (DAMAGED, 500, "damaged", None),
+    (DAMAGED_KEY, 500, "damaged", None),
     (DISK_FULL, 507, "disk-full", None),
     (KeyFailure("timeout"), 504, "timeout", "1"),
     (KeyFailure("overloaded"), 503, "overloaded", "1"),

@@ -15,7 +15,7 @@ import pytest
 from gkv.cluster.authority import Authority
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Clock, Coordinator, Exchanges
+from gkv.coordinator import Channels, Clock, Coordinator
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import MemberConflict, Unavailable
@@ -30,7 +30,7 @@ KEYS = [f"key{i}" for i in range(40)]
 TTL = 86_400_000
 
 
-class Cluster(Exchanges):
+class Cluster(Channels):
     """Nodes in this process, each with a view, an engine and a coordinator of its own; and a hook around every step."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Clock, Coordinator, Exchanges, Written
+from gkv.coordinator import Channels, Clock, Coordinator, Written
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import EngineFailed, EngineFull, GkvError, SnapshotRunning, TooLarge, Unavailable
 from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Version
@@ -61,7 +61,7 @@ class Home:
             call.finish(Outcome.ANSWERED, self.instead(request))
 
 
-class Cluster(Exchanges):
+class Cluster(Channels):
     """Two nodes, and coordinators of any clock."""
 
     def __init__(self) -> None:

@@ -14,8 +14,8 @@ from gevent.server import StreamServer
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import exchanges
-from gkv.coordinator.exchanges import Exchanges
+from gkv.coordinator import channels
+from gkv.coordinator.channels import Channels
 from gkv.model import Node, NodeReply, Outcome
 from gkv.net.call import ask_all
 
@@ -27,14 +27,14 @@ def node(port: int) -> Node:
 
 
 @pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchanges]:
+def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[Channels]:
     """Give the channels of a process that keeps a few, in a cluster of two members that nobody has
     asked yet.
     """
-    monkeypatch.setattr(exchanges, "MAX_CHANNELS", MOST)
+    monkeypatch.setattr(channels, "MAX_CHANNELS", MOST)
     view = View()
     view.adopt(Document("c" * 32, 1, (node(1), node(2)), 16))
-    ways = Exchanges(1.0, view=view)
+    ways = Channels(1.0, view=view)
     yield ways
     ways.close()
 
@@ -67,12 +67,12 @@ def slow() -> Iterator[Slow]:
     slow.stop()
 
 
-def ask(ways: Exchanges, one: Node) -> NodeReply:
+def ask(ways: Channels, one: Node) -> NodeReply:
     [reply] = ask_all([(ways.to(one), b"frame")], monotonic() + 10)
     return reply
 
 
-def test_channel_in_use_survives_any_number_of_others(ways: Exchanges, slow: Slow) -> None:
+def test_channel_in_use_survives_any_number_of_others(ways: Channels, slow: Slow) -> None:
     asking = gevent.spawn(ask, ways, slow.node)
     assert slow.asked.wait(5)
     for port in range(1_000, 1_000 + 5 * MOST):
@@ -82,7 +82,7 @@ def test_channel_in_use_survives_any_number_of_others(ways: Exchanges, slow: Slo
     assert asking.get(timeout=5).frame == b"ok"
 
 
-def test_channels_to_members_are_kept_and_the_longest_unused_of_the_others_are_not(ways: Exchanges) -> None:
+def test_channels_to_members_are_kept_and_the_longest_unused_of_the_others_are_not(ways: Channels) -> None:
     members = [ways.to(node(1)), ways.to(node(2))]
     for port in range(100, 100 + MOST):
         ways.to(node(port))
@@ -93,7 +93,7 @@ def test_channels_to_members_are_kept_and_the_longest_unused_of_the_others_are_n
     assert [ways.to(node(1)), ways.to(node(2))] == members
 
 
-def test_forgotten_channel_gives_its_connection_back(ways: Exchanges, slow: Slow) -> None:
+def test_forgotten_channel_gives_its_connection_back(ways: Channels, slow: Slow) -> None:
     slow.go_on.set()
     assert ask(ways, slow.node).frame == b"ok"
     for port in range(1_000, 1_000 + 5 * MOST):
@@ -102,7 +102,7 @@ def test_forgotten_channel_gives_its_connection_back(ways: Exchanges, slow: Slow
     assert slow.ended.wait(5)
 
 
-def test_channel_that_was_given_out_and_forgotten_before_its_first_call_works(ways: Exchanges, slow: Slow) -> None:
+def test_channel_that_was_given_out_and_forgotten_before_its_first_call_works(ways: Channels, slow: Slow) -> None:
     slow.go_on.set()
     assert ask(ways, slow.node).frame == b"ok"
     given = ways.to(slow.node)
@@ -113,7 +113,7 @@ def test_channel_that_was_given_out_and_forgotten_before_its_first_call_works(wa
         assert (reply.outcome, reply.frame) == (Outcome.ANSWERED, b"ok")
 
 
-def test_with_all_channels_in_use_there_may_be_more(ways: Exchanges) -> None:
+def test_with_all_channels_in_use_there_may_be_more(ways: Channels) -> None:
     silent = []
     for _ in range(MOST):
         listener = socket.create_server(("127.0.0.1", 0))

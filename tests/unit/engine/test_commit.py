@@ -13,7 +13,7 @@ from gkv.engine.commit import Commits
 from gkv.engine.engine import no_call
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
-from gkv.errors import EngineError, EngineFailed, EngineFull, OutOfRoom, SnapshotRunning, Unavailable, Unsettled
+from gkv.errors import EngineError, EngineFailed, EngineFull, NotOnDisk, OutOfRoom, SnapshotRunning, Unavailable
 from gkv.model import Applied, Effect, Version, Write
 from gkv.ring import tokens
 
@@ -120,7 +120,7 @@ def held(disk, commits, key="first"):
 def test_write_is_answered_when_it_is_on_disk(disk, start):
     commits = start()
     pending = held(disk, commits)
-    with pytest.raises(Unsettled) as caught:
+    with pytest.raises(NotOnDisk) as caught:
         pending.wait(time.monotonic() + 0.02)
     assert (caught.value.status, caught.value.code) == (503, "indeterminate")
     disk.goes_on.set()
@@ -300,7 +300,7 @@ def test_async_set_is_acknowledged_at_once_and_its_readers_wait(disk, start):
         assert commits.submit(write).wait(soon()) == did("")  # nobody knows yet
     assert commits.pending_for(["x", "y"]) is None
     reader = commits.pending_for(["b", "x", "a"])
-    with pytest.raises(Unsettled):
+    with pytest.raises(NotOnDisk):
         reader.wait(time.monotonic() + 0.02)
     disk.goes_on.set()
     reader.wait(soon())
@@ -429,7 +429,7 @@ def test_flush_waits_for_what_was_admitted_before_and_not_after(disk, start):
     commits.flush(soon())
     held(disk, commits)
     commits.submit(put("a"))
-    with pytest.raises(Unsettled):
+    with pytest.raises(NotOnDisk):
         commits.flush(time.monotonic() + 0.02)
     flushing = gevent.spawn(commits.flush, soon())
     gevent.sleep(0)
@@ -516,7 +516,7 @@ def test_close_gives_up_on_a_disk_that_hangs(disk, start):
     commits = start()
     pending = held(disk, commits)
     commits.close(within=0.05)
-    with pytest.raises(Unsettled):
+    with pytest.raises(NotOnDisk):
         pending.wait(soon())
 
 

@@ -250,11 +250,11 @@ def test_read_wide_value_counts_its_deepest_branch():
 def test_take_other_character_raises_naming_what_was_expected():
     reader = Reader(b" ;")
     with pytest.raises(SyntaxProblem, match="expected , or ] at line 1, column 2"):
-        reader.take(b",]")
-    assert reader.take(b";") == b";"
+        reader.expect(b",]")
+    assert reader.expect(b";") == b";"
     assert reader.peek() == b""
     with pytest.raises(SyntaxProblem):
-        reader.take(b";")
+        reader.expect(b";")
 
 
 _white_space = st.text(" \t\r\n", max_size=3)

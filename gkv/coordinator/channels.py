@@ -8,7 +8,7 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.model import Node, NodeReply, Outcome
 from gkv.net.admission import Budget
-from gkv.net.call import Exchange, ask_all
+from gkv.net.call import Callee, ask_all
 from gkv.net.channel import Channel, ChannelFigures
 from gkv.net.peer import ChannelLimits
 from gkv.net.retries import Retries
@@ -20,7 +20,7 @@ MAX_CHANNELS = 1_024
 use, which only deadlines bound; so there may be more."""
 
 
-class Exchanges:
+class Channels:
     """Channels by URL, made when first needed. `local` answers for this process's own node, without a socket.
 
     Implements `gkv.cluster.authority.Peers`.
@@ -29,7 +29,7 @@ class Exchanges:
     def __init__(
         self,
         deadline: float,
-        local: tuple[str, Exchange] | None = None,
+        local: tuple[str, Callee] | None = None,
         *,
         budget: Budget | None = None,
         limits: ChannelLimits | None = None,
@@ -47,23 +47,23 @@ class Exchanges:
         self._budget = budget or Budget()
         self.retries = Retries()
         """Of this process: what is asked again takes from it, whoever asks."""
-        self._by_url: dict[str, Exchange] = {}
+        self._by_url: dict[str, Callee] = {}
         self._local = local
         self._token = ""
         if local is not None:
             self._by_url[local[0]] = local[1]
 
-    def to(self, node: Node) -> Exchange:
+    def to(self, node: Node) -> Callee:
         """Return the way to a node. Does not switch greenlets."""
-        exchange = self._by_url.get(node.url)
-        if exchange is None:
+        callee = self._by_url.get(node.url)
+        if callee is None:
             if len(self._by_url) >= MAX_CHANNELS:
                 self._forget_unused()
-            exchange = self._by_url[node.url] = Channel(
+            callee = self._by_url[node.url] = Channel(
                 node.url, self._limits, budget=self._budget, retries=self.retries, tls=self._tls
             )
-            exchange.show_token(self._token)
-        return exchange
+            callee.show_token(self._token)
+        return callee
 
     def _forget_unused(self) -> None:
         """Make room for one more channel, if possible, at the expense of the longest unused.
@@ -84,9 +84,9 @@ class Exchanges:
     def show_token(self, token: str) -> None:
         """Send a bearer token with every request from now on; "" for none."""
         self._token = token
-        for exchange in self._by_url.values():
-            if isinstance(exchange, Channel):
-                exchange.show_token(token)
+        for callee in self._by_url.values():
+            if isinstance(callee, Channel):
+                callee.show_token(token)
 
     def figures(self) -> dict[str, ChannelFigures]:
         """Return what was said to each node and what is about to be, by its URL; nothing about this process's own node."""
@@ -117,16 +117,16 @@ class Exchanges:
 
     def close(self) -> None:
         """Close every channel. Switches greenlets."""
-        for exchange in self._by_url.values():
-            if isinstance(exchange, Channel):
-                exchange.close()
+        for callee in self._by_url.values():
+            if isinstance(callee, Channel):
+                callee.close()
         self._by_url = {} if self._local is None else {self._local[0]: self._local[1]}
 
 
-Answer = TypeVar("Answer", bound=NodeAnswer)
+AnswerKind = TypeVar("AnswerKind", bound=NodeAnswer)
 
 
-def understand(reply: NodeReply, kind: type[Answer], count: int = 0) -> Answer | Refused | None:
+def understand(reply: NodeReply, kind: type[AnswerKind], count: int = 0) -> AnswerKind | Refused | None:
     """Return what a node answered about `count` keys, or None when it did not answer, or in no way that can be understood."""
     if reply.outcome is not Outcome.ANSWERED:
         return None
