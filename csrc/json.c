@@ -102,6 +102,11 @@ static int take_escape(cursor *c)
     }
 }
 
+static inline int is_plain(uint8_t x)
+{
+    return x >= 0x20 && x < 0x80 && x != '"' && x != '\\';
+}
+
 /* Takes a string from behind its opening quote. `text` gets what is between the quotes. */
 int json_take_string(cursor *c, span *text)
 {
@@ -128,7 +133,10 @@ int json_take_string(cursor *c, span *text)
         } else if (x < 0x20) {
             return 0;
         } else {
-            c->at++;
+            /* A special one is near: to look at eight bytes again for each would take half of the time of a short key. */
+            do
+                c->at++;
+            while (c->at < c->end && is_plain(*c->at));
         }
     }
 }

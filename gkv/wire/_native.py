@@ -30,7 +30,9 @@ _unpack, _buffer = _ffi.unpack, _ffi.buffer
 _NULL = _ffi.NULL
 _END, _DOUBT, _ROOM = _lib.GKV_END, _lib.GKV_DOUBT, _lib.GKV_ROOM
 _MISSING = _lib.GKV_MISSING
-_SET = Op.SET  # an enum's member is looked up in 0.1 us, a name of the module in 0.02
+# What is looked up for each request: in a library or an enum that takes 0.1 us more than here.
+_scan_plain, _route, _splice = _lib.gkv_scan_plain, _lib.gkv_route, _lib.gkv_splice
+_SET = Op.SET
 
 _SCRATCH = 16_384
 _LEAST_ITEM = len('{"key":"x"}') + 1
@@ -172,7 +174,7 @@ class NativeBatch(Batch):
             ends = list(accumulate(map(len, parts)))
         room = 64 + 40 * count + len(body) + len(frames)
         out = _new(_BYTES, room)
-        size = _lib.gkv_splice(body, len(body), self.texts, self.items, count, self.routed, len(parts), frames, ends, out, room)
+        size = _splice(body, len(body), self.texts, self.items, count, self.routed, len(parts), frames, ends, out, room)
         return None if size < 0 else _buffer(out, size)[:]
 
     def _splice_in_steps(self, frames: list[bytes], pause: Pause) -> bytes | None:
@@ -213,7 +215,7 @@ class NativeRouter(PureRouter):
         if not isinstance(ring, NativeRing):
             raise TypeError("a native router needs a native ring")
         self._c_ring = ring.c_ring
-        self._max_items = limits.max_items
+        self._most_items = limits.max_items + 1
         self._nodes = (*ring.nodes, NOBODY)
         # Frames are written here and copied out before anything else can happen; only large batches need room of their own.
         self._scratch = _new(_BYTES, _SCRATCH)
@@ -227,10 +229,12 @@ class NativeRouter(PureRouter):
     def read(self, op: Op, body: bytes, version: Version | None = None, pause: Pause = no_pause) -> Batch:
         with_values = op == _SET
         size = len(body)
-        room = min(self._max_items, size // _LEAST_ITEM) + 1
+        room = size // _LEAST_ITEM + 1
+        if room > self._most_items:
+            room = self._most_items  # `min` takes 0.1 us more
         items = _new(_ITEMS, room)
         # Nearly every batch is read in one step, without the cursor that others need: 0.7 us less.
-        count = _lib.gkv_scan_plain(body, size, with_values, self._c_limits, items, room) if size <= _STEP else -1
+        count = _scan_plain(body, size, with_values, self._c_limits, items, room) if size <= _STEP else -1
         batch = NativeBatch(op, body, version, items, count)
         has_ttl = False
         if count < 0:
@@ -244,7 +248,10 @@ class NativeRouter(PureRouter):
         expires = _NULL
         nodes = self._nodes
         out = _new(_UINT32S, count + 4 * len(nodes))
-        frames_room = size + 16 * count + (len(prefix) + 28) * min(len(nodes), count)
+        owners = len(nodes)
+        if count < owners:
+            owners = count
+        frames_room = size + 16 * count + (len(prefix) + 28) * owners
         if has_ttl and version is not None:
             expires = _ffi.new(_INT64S, batch.expires)
             frames_room += 20 * count
@@ -254,7 +261,7 @@ class NativeRouter(PureRouter):
                 frames_room = 0
             frames = _new(_BYTES, frames_room)
             written = _buffer(frames)
-        found = _lib.gkv_route(
+        found = _route(
             self._c_ring, self._places, body, size, batch.texts, items, count, with_values,
             expires, prefix, len(prefix), out, frames, frames_room,
         )  # fmt: skip  # one argument a line would be longer than what it belongs to
