@@ -23,7 +23,7 @@ from gkv.net.tls import Tls, following
 from gkv.process import notify
 from gkv.process.activation import inherited
 from gkv.process.early import EarlySignals
-from gkv.process.limits import collect_garbage_seldom, raise_file_limit, server_limits
+from gkv.process.limits import collect_garbage_seldom, let_large_blocks_move, raise_file_limit, server_limits
 from gkv.process.observers import observe
 from gkv.process.reload import Reload
 from gkv.process.signals import act_on_signals
@@ -115,6 +115,7 @@ class Runtime:
         self._reload.begin(app.access.following(server, channels))
         observe(app, server, lambda: figures(server), self._reload)
         collect_garbage_seldom()
+        let_large_blocks_move()
         self._parts.callback(server.drain, self.settings.drain)
         server.start()
 
