@@ -251,7 +251,7 @@ def test_reader_that_takes_enough_is_not_cut_off_however_long_it_takes(house):
     size = 0
     for piece in stream:
         size += len(piece)
-        gevent.sleep(0.1)  # all of it takes longer than the grace, at some megabytes a second
+        gevent.sleep(0.03)  # all of it takes longer than the grace, at some megabytes a second
     stream.close()
     assert size > 1_000_000
     assert figures(backup) == {"gkv_snapshots_cut_total": 0}
