@@ -187,7 +187,7 @@ def test_handshake_that_does_not_go_on_is_cut_in_time(data: bytes, serve: Any) -
     other.send(lines())
     other.good()
     until(lambda: len(running.server.connections) == 1)
-    assert monotonic() - started < 5
+    assert monotonic() - started < 4
     assert all(client.socket.recv(100) == b"" for client in clients)
     assert running.server.handshakes_failed == 50
     other.send(lines())
