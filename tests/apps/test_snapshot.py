@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -230,15 +231,14 @@ def figures(backup: Backup) -> dict[str, float]:
 @pytest.mark.parametrize("takes", [0, 3])
 def test_reader_that_takes_next_to_nothing_is_cut_off_with_a_line_and_the_next_one_works(house, takes, capfd):
     backup = Backup(house.commits.snapshot, grace=0.2)
-    stream = backup.begin()
-    for _ in range(takes):
-        next(stream)
-    wait_until(lambda: figures(backup) == {"gkv_snapshots_cut_total": 1})
-    assert house.engine.store_figures.snapshot_seconds is None
-    assert capfd.readouterr().err.count("a snapshot is cut off: its reader took") == 1
-    with pytest.raises(Unavailable):
-        list(stream)
-    stream.close()
+    with closing(backup.begin()) as stream:
+        for _ in range(takes):
+            next(stream)
+        wait_until(lambda: figures(backup) == {"gkv_snapshots_cut_total": 1})
+        assert house.engine.store_figures.snapshot_seconds is None
+        assert capfd.readouterr().err.count("a snapshot is cut off: its reader took") == 1
+        with pytest.raises(Unavailable):
+            list(stream)
     again = backup.begin()
     assert sum(map(len, again)) > 1_000_000
     again.close()
@@ -251,7 +251,7 @@ def test_reader_that_takes_enough_is_not_cut_off_however_long_it_takes(house):
     size = 0
     for piece in stream:
         size += len(piece)
-        gevent.sleep(0.1)  # all of it takes longer than the grace, at some megabytes a second
+        gevent.sleep(0.03)  # all of it takes longer than the grace, at some megabytes a second
     stream.close()
     assert size > 1_000_000
     assert figures(backup) == {"gkv_snapshots_cut_total": 0}

@@ -176,7 +176,7 @@ def test_nonsense_is_answered_with_an_alert(data: bytes, serve: Any, capfd: Any)
 
 @pytest.mark.parametrize("data", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 def test_handshake_that_does_not_go_on_is_cut_in_time(data: bytes, serve: Any) -> None:
-    running = serve(handshake=0.2)
+    running = serve(handshake=1.0)
     clients = [Client(running.port) for _ in range(50)]
     running.clients.extend(clients)
     for client in clients:
@@ -187,7 +187,7 @@ def test_handshake_that_does_not_go_on_is_cut_in_time(data: bytes, serve: Any) -
     other.send(lines())
     other.good()
     until(lambda: len(running.server.connections) == 1)
-    assert monotonic() - started < 2
+    assert monotonic() - started < 4
     assert all(client.socket.recv(100) == b"" for client in clients)
     assert running.server.handshakes_failed == 50
     other.send(lines())

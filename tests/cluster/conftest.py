@@ -27,8 +27,14 @@ DEADLINE = 20.0
 NOWHERE = "http://127.0.0.1:1"
 """A proxy that is not there."""
 
-INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("GKV_") or name == "GKV_NATIVE"}
-"""The tests' own variables, such as seeds, are no settings; the commands would refuse them."""
+INHERITED = {
+    name: value
+    for name, value in os.environ.items()
+    if (not name.startswith("GKV_") or name == "GKV_NATIVE") and name != "PYTHONDONTWRITEBYTECODE"
+}
+"""The tests' own variables, such as seeds, are no settings; the commands would refuse them. And to
+compile all of gkv at each of some hundred starts would double their time.
+"""
 
 
 def wait_for(what: str, condition: Callable[[], T]) -> T:

@@ -4,6 +4,7 @@ import http.client
 import json
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -95,10 +96,18 @@ def load() -> Iterator[Callable[[Program], Load]]:
             client.stop()
 
 
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 def start_at(system: System, listener: socket.socket, command: str, *arguments: str) -> Program:
     """Start a command with its listening socket handed over, as a supervisor does; wait until it listens."""
-    script = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@" 3<&{listener.fileno()}'
-    program = system.start(command, *arguments, under=["bash", "-c", script], popen={"pass_fds": [listener.fileno()]})
+    under = [sys.executable, "-c", HAND_OVER, str(listener.fileno())]
+    program = system.start(command, *arguments, under=under, popen={"pass_fds": [listener.fileno()]})
     program.port = listener.getsockname()[1]
     program.wait_line("Listening on port ")
     return program

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -132,25 +133,34 @@ def test_settings_are_handed_on_as_they_were_written_and_secrets_are_on_no_comma
 # -- another choice of nodes on old data
 
 
-@pytest.fixture
-def old(system: System) -> tuple[System, int]:
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, int]]:
     """Give a system whose two nodes, on neighbouring ports, hold keys, and the first of these
-    ports; all have ended.
+    ports; all have ended, as all that a test starts with it must in the end.
     """
+    system = System(tmp_path_factory.mktemp("old"))
     port = free_ports(5)
     proxy = spawn(system, 2, port)
     store(proxy)
     end(proxy)
-    return system, port
+    yield system, port
+    system.end()
 
 
-@pytest.mark.parametrize(("count", "offset"), [(2, 2), (2, 1), (1, 3)], ids=["others", "one other", "fewer and others"])
-def test_other_ports_on_old_data_say_what_to_do(old: tuple[System, int], count: int, offset: int) -> None:
+def check_old(system: System, port: int) -> None:
+    """Check that the nodes are still there with their keys, when they are started as they were."""
+    proxy = spawn(system, 2, port)
+    assert proxy.call("POST", "/get", KEYS).json == {"existedKey": ITEMS}
+    end(proxy)
+
+
+def test_other_ports_on_old_data_say_what_to_do(old: tuple[System, int]) -> None:
     system, port = old
-    proxy = refused(system, count, port + offset)
-    assert f"Start them with --spawn 2 --spawn-port {port}" in proxy.stderr
+    for count, offset in ((2, 2), (2, 1), (1, 3)):  # others, one other, fewer and others
+        proxy = refused(system, count, port + offset)
+        assert f"Start them with --spawn 2 --spawn-port {port}" in proxy.stderr
     assert not (system.directory / "gkv-data" / str(port + 2)).exists()  # nothing was begun
-    assert spawn(system, 2, port).call("POST", "/get", KEYS).json == {"existedKey": ITEMS}
+    check_old(system, port)
 
 
 def test_more_nodes_on_old_data_say_what_to_do(old: tuple[System, int]) -> None:
@@ -158,7 +168,7 @@ def test_more_nodes_on_old_data_say_what_to_do(old: tuple[System, int]) -> None:
     proxy = refused(system, 3, port)
     assert f"Start them with --spawn 2 --spawn-port {port}" in proxy.stderr
     assert f"node 127.0.0.1:{port + 2} ended with code 1 before it had joined" in proxy.stderr
-    assert spawn(system, 2, port).call("POST", "/get", KEYS).json == {"existedKey": ITEMS}
+    check_old(system, port)
 
 
 def test_fewer_nodes_on_old_data_say_what_to_do_and_work(old: tuple[System, int]) -> None:
@@ -167,6 +177,7 @@ def test_fewer_nodes_on_old_data_say_what_to_do_and_work(old: tuple[System, int]
     proxy.wait_line(f"member 127.0.0.1:{port + 1} is not running; .* --spawn 2 --spawn-port {port}\n")
     answer = proxy.call("POST", "/get", KEYS).json
     assert "notExistedKey" not in answer
+    end(proxy)
 
 
 def test_more_nodes_on_old_data_without_a_key_join(system: System) -> None:

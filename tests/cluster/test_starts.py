@@ -42,10 +42,19 @@ def end(program: Program, number: int = signal.SIGTERM) -> None:
 # -- a start that fails
 
 
-@pytest.fixture
-def stored(system: System) -> System:
-    """Give a system with a node's data that was closed in an orderly way."""
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the data of a node that was ended in an orderly way."""
+    system = System(tmp_path_factory.mktemp("closed"))
     end(started(system))
+    system.end()
+    return system.directory / "here"
+
+
+@pytest.fixture
+def stored(system: System, closed: Path) -> System:
+    """Give a system with a copy of that data, in "here"."""
+    shutil.copytree(closed, system.directory / "here")
     return system
 
 
@@ -342,8 +351,8 @@ REDIRECTED = {
 
 @pytest.mark.parametrize("redirected", REDIRECTED.values(), ids=REDIRECTED.keys())
 def test_system_works_though_nobody_takes_its_lines(system: System, redirected: str) -> None:
-    first, count = free_ports(2), 1
-    arguments = ["--spawn", str(count), "--spawn-port", str(first + 1)]
+    first = free_ports(2)
+    arguments = ["--spawn", "1", "--spawn-port", str(first + 1)]
     under = ["sh", "-c", f'exec "$0" "$@" {redirected}']
     proxy = system.start("proxy", "--port", str(first), *arguments, under=under)
     proxy.port = first

@@ -15,7 +15,7 @@ def test_flipped_bytes_never_bring_a_value_that_was_not_written(tmp_path, drive,
     assert driver.wait_for("acked", BATCHES), driver.stderr
     assert driver.ended() == 0, driver.stderr
     intact = (sound / "data.mdb").read_bytes()
-    runs = sample(40, 200)
+    runs = sample(20, 200)
     outcomes = {"died": 0, "refused": 0, "served": 0}
     totals = {"right": 0, "missing": 0, "damaged": 0, "wrong": 0}
     for number in range(runs):

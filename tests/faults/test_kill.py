@@ -13,7 +13,7 @@ STORE_LIVES = 10
 
 @pytest.mark.promise("I1")
 def test_kill_at_random_moments_loses_nothing_acknowledged(tmp_path, drive, dump, report, sample, pick):
-    kills = sample(20, 100)
+    kills = sample(12, 100)
     acknowledged = records = 0
     slowest = 0.0
     for number in range(kills):

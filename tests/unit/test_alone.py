@@ -33,7 +33,7 @@ ELSEWHERE = ["--proxy", "http://127.0.0.1:1"]
 def test_process_that_would_use_a_default_is_not_started(tmp_path: Path, words: list[str], environment: dict[str, str]) -> None:
     (tmp_path / "gkv.toml").write_text("metrics = true\n")
     with pytest.raises(AssertionError, match="a test starts"):
-        subprocess.Popen(words, cwd=tmp_path, env=os.environ | environment)
+        subprocess.Popen(words, cwd=tmp_path, env=os.environ | environment).kill()
 
 
 def test_settings_of_a_file_and_of_the_environment_are_looked_at(tmp_path: Path) -> None:

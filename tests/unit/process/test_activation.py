@@ -10,6 +10,7 @@ import pytest
 
 TAKE = """
 import os, sys
+os.dup2(int(sys.argv[4]), 3)
 os.environ["LISTEN_PID"] = str(os.getpid() + int(sys.argv[3]))
 from gkv.errors import ConfigError
 from gkv.process.activation import inherited
@@ -35,10 +36,9 @@ def take(handed: socket.socket | None, host: str, port: int, *, fds: str = "1", 
     environment = os.environ | {"LISTEN_FDS": fds, "LISTEN_FDNAMES": "gkv"}
     source = os.open("/dev/null", os.O_RDONLY) if handed is None else os.dup(handed.fileno())
     high = os.dup(source)
-    script = f'exec 3<&{high}; exec "$0" "$@"'  # the number may be 3 itself, or be in the way of it
     try:
         done = subprocess.run(
-            ["bash", "-c", script, sys.executable, "-c", TAKE, host, str(port), str(pid_off)],
+            [sys.executable, "-c", TAKE, host, str(port), str(pid_off), str(high)],
             env=environment,
             pass_fds=[high],
             capture_output=True,
