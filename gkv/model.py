@@ -155,6 +155,10 @@ class Op(StrEnum):
     """To take over a cluster document."""
 
 
+WRITES = frozenset((Op.SET, Op.PUT, Op.DELETE))
+"""The ops that change keys. Any other op about keys is a read, also where its failures are concerned."""
+
+
 class NodeRefusal(StrEnum):
     """Why a node does not do what it is asked. The value stands for it in a frame.
 

@@ -11,7 +11,7 @@ from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.clock import Clock
 from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
 from gkv.errors import FarAhead, TooLarge, Unavailable
-from gkv.model import Damage, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, Outcome, Record, Value, Version
+from gkv.model import WRITES, Damage, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, Outcome, Record, Value, Version
 from gkv.net.call import Lane, ask_all
 from gkv.net.turn import Turn
 from gkv.ring import NOBODY
@@ -28,8 +28,8 @@ wrong.
 _CURABLE = frozenset((NodeRefusal.STALE, NodeRefusal.CHANGING))
 """Refusals after which `_reconcile` may help."""
 
-_READS = {Op.GET: SIZES, Op.FETCH: RECORDS}
-"""What the answer to each starts with; every other op is a write."""
+_STARTS = {Op.GET: SIZES, Op.FETCH: RECORDS}
+"""For each op that reads keys, the first bytes of an answer to it; no other answer begins so."""
 
 _READ, _WRITE, _ANSWERED = Lane.READ, Lane.WRITE, Outcome.ANSWERED  # which saves 0.1 us each time
 
@@ -185,7 +185,7 @@ class Coordinator:
         before: dict[int, Effect] = {}
         """By place in the batch, the effects of this write's attempts that lost with other keys."""
         parts = batch.parts
-        writing = batch.op not in _READS
+        writing = batch.op in WRITES
         lane = _WRITE if writing else _READ
         for attempt in range(_ATTEMPTS):
             parts = _answerable(batch.op, parts, done)
@@ -273,12 +273,11 @@ def _answerable(op: Op, parts: list[Part], done: list[PartResult]) -> list[Part]
 
 def _judge(op: Op, part: Part, reply: NodeReply) -> PartResult | Effects | Refused:
     """Return what became of a part, where that is certain: what a write did may still have lost against another one."""
-    start = _READS.get(op)
-    if start is None:
+    if op in WRITES:
         written = understand(reply, Effects, len(part.positions))
         return PartResult(part, failure=failure(op, (reply.outcome, reply.sent))) if written is None else written
     if reply.outcome is _ANSWERED:
-        if reply.frame.startswith(start):
+        if reply.frame.startswith(_STARTS[op]):
             return PartResult(part, reply.frame, hold=reply.hold)
         refused = understand(reply, Refused)
         if refused is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from gkv.model import KeyFailure, NodeRefusal, Op, Outcome
+from gkv.model import WRITES, KeyFailure, NodeRefusal, Op, Outcome
 from gkv.wire.batch import BAD_ANSWER, DAMAGED_KEY
 
 UNREACHABLE = KeyFailure("unreachable")
@@ -86,10 +86,8 @@ READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED_K
 WRITE_FAILURES = frozenset(row.write for row in UNANSWERED.values())
 """All that a write may be told of a key."""
 
-_READS = frozenset((Op.GET, Op.FETCH))
-
 
 def failure(op: Op, reason: Reason) -> KeyFailure:
     """Return what is said of a key whose request has no answer for this reason."""
     row = UNANSWERED[reason]
-    return row.read if op in _READS else row.write
+    return row.write if op in WRITES else row.read

@@ -186,6 +186,7 @@ def halfway(system: System) -> Halfway:
     return Halfway(system)
 
 
+@pytest.mark.promise("I17")
 @pytest.mark.parametrize("arguments", [NODE, ["proxy", "--port", "0"]], ids=["node", "proxy"])
 def test_sighup_in_the_first_moments_is_acted_on_when_the_program_is_ready(halfway: Halfway, arguments: list[str]) -> None:
     program, go_on = halfway.start(*arguments)
@@ -233,6 +234,7 @@ def test_end_in_the_first_moments_does_not_make_a_check_of_settings_pass(halfway
 # -- signals that are ignored
 
 
+@pytest.mark.promise("I17")
 @pytest.mark.parametrize("name", ["HUP", "INT", "TERM"])
 def test_signal_that_was_ignored_at_the_start_stays_ignored(halfway: Halfway, name: str) -> None:
     number = signal.Signals[f"SIG{name}"]
