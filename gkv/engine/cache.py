@@ -42,9 +42,8 @@ class Cache:
     def bar(self, keys: Iterable[str]) -> None:
         """Let go of these keys, and keep out them and no others."""
         self._barred = frozenset(keys)
-        for key in self._barred:
-            if key in self._values:
-                self._drop(key)
+        for key in self._barred & self._values.keys():
+            self._drop(key)
 
     def lift_bar(self) -> None:
         """Keep out no key any more."""

@@ -105,7 +105,7 @@ class LmdbEngine(Engine):
         return found
 
     def begin_group(self, writes: Sequence[Write]) -> None:
-        self._cache.bar(key for write in writes for key in write.keys)
+        self._cache.bar(chain.from_iterable([write.keys for write in writes]))
 
     def end_group(self) -> None:
         self._cache.lift_bar()
