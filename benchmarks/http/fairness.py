@@ -1,6 +1,6 @@
 """What others wait for while a process reads, serves or refuses one request that costs as much as a request may.
 
-    python benchmarks/http/fairness.py [--rounds 5] [--engine lmdb] [--only NAME,..]
+    python benchmarks/http/fairness.py [--rounds 5] [--engine lmdb] [--only TEXT;..]
 
 It starts gkv, a proxy with two nodes, and sends each of the costly requests some times, while two other clients ask for
 `/livez` and for one key without a pause. The longest answer of each while one costly request is under way is what it costs
@@ -191,11 +191,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=positive, default=5, help="for each costly request (default: 5)")
     parser.add_argument("--engine", choices=("memory", "lmdb"), default="lmdb", help="of the nodes (default: lmdb)")
-    parser.add_argument("--only", default="", help="only requests whose names have one of these texts, separated by commas")
+    parser.add_argument("--only", default="", help="only requests whose names have one of these texts, separated by ;")
     parser.add_argument("--python", default=sys.executable, help="the Python of another build (default: this one)")
     parser.add_argument("--port", type=positive, default=18_380, help="first of three ports to use (default: 18380)")
     options = parser.parse_args()
-    wanted = options.only.split(",") if options.only else [""]
+    wanted = [text for text in options.only.split(";") if text] or [""]
     print(f"{'ms: median, greatest':42} {'/livez':>15} {'one key':>15} {'took s':>7}  status  proxy, node MiB")
     try:
         with ExitStack() as stack:
