@@ -445,6 +445,13 @@ static void run_case(const gkv_ring *ring, const uint8_t *body, size_t size, cha
             int32_t state = scan(&from, with_values, limits, &reached, items, (uint32_t)room, &texts, UINT32_MAX);
             from.texts = texts;
 
+            /* In one step without a cursor a batch is read if it needs neither texts nor a clock. */
+            gkv_item *plain = exactly(room * sizeof *plain);
+            int is_plain = state == GKV_END && reached.texts == 0 && reached.ttls == 0;
+            CHECK(gkv_scan_plain(body, size, with_values, limits, plain, (uint32_t)room) ==
+                  (is_plain ? (int32_t)reached.count : -1));
+            free(plain);
+
             /* In the smallest steps and with no more room for items than there has to be, all is the same. */
             gkv_item *closely = exactly((size_t)reached.count * sizeof *closely);
             int32_t same = scan(&from, with_values, limits, &again, closely, reached.count, &other_texts, 1);
