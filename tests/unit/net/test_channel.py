@@ -62,6 +62,9 @@ def ok(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
+
+
 class Peer:
     """A node on loopback whose behaviour is a function of the connection."""
 
@@ -338,6 +341,58 @@ def test_call_that_expires_in_the_outbox_is_never_sent(peer: Any, channel: Any) 
     assert seen == [b"held", b"last"]
 
 
+@pytest.fixture
+def may_connect(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Return what every new connection of a channel waits for, as for the lookup of a name."""
+    may = Event()
+    connect = socket.create_connection
+
+    def wait_and_connect(*arguments: Any) -> Any:
+        assert may.wait(5)
+        return connect(*arguments)
+
+    monkeypatch.setattr("gkv.net.sender.socket.create_connection", wait_and_connect)
+    return may
+
+
+def recording(seen: list[bytes]) -> Handler:
+    """Return a node that answers, and notes the frames that it has received."""
+
+    def record(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            seen.extend(frames)
+            connection.sendall(answer(frames))
+
+    return record
+
+
+def test_call_that_expires_while_the_connection_is_made_is_never_sent(peer: Any, channel: Any, may_connect: Event) -> None:
+    seen: list[bytes] = []
+    to = channel(peer(recording(seen)).url, readers=1)
+    late, other = gevent.spawn(ask, to, b"late", 0.1), gevent.spawn(ask, to, b"other")
+    reply = late.get(timeout=5)
+    assert (reply.outcome, reply.sent) == (Outcome.TIMEOUT, False)
+    may_connect.set()
+    assert other.get(timeout=5).frame == b"other"
+    assert seen == [b"other"]
+    assert to.figures().calls["timeout"] == 1
+
+
+def test_nothing_is_sent_when_every_call_expires_while_the_connection_is_made(
+    peer: Any, channel: Any, may_connect: Event
+) -> None:
+    """Nobody would end the wait for an answer to it."""
+    seen: list[bytes] = []
+    node = peer(recording(seen))
+    to = channel(node.url, readers=1)
+    reply = ask(to, b"late", 0.1)
+    assert (reply.outcome, reply.sent) == (Outcome.TIMEOUT, False)
+    may_connect.set()
+    assert ask(to, b"next").frame == b"next"
+    assert seen == [b"next"]
+    assert (node.connections, to.figures().requests) == (1, 1)
+
+
 def test_nobody_listening_is_unreachable_and_not_sent(channel: Any) -> None:
     reply = ask(channel(f"http://127.0.0.1:{unused_port()}"))
     assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
@@ -443,6 +498,26 @@ def test_connection_closed_while_idle_is_replaced_without_a_failure(peer: Any, c
         assert ask(to, b"%d" % i).frame == b"%d" % i
         assert closing.wait(5)
     assert node.connections == 3
+
+
+def test_call_that_the_node_may_have_done_is_not_taken_for_refused_when_it_is_refused_again(peer: Any, channel: Any) -> None:
+    """The first attempt broke before an answer; whoever refuses the second one knows nothing of it."""
+    done: list[bytes] = []
+
+    def die_in_the_second(connection: Any) -> None:
+        if node.connections == 1:
+            connection.sendall(answer(read_request(connection) or []))
+            done.extend(read_request(connection) or [])
+            connection.close()
+        elif read_request(connection) is not None:
+            connection.sendall(BUSY)
+
+    node = peer(die_in_the_second)
+    to = channel(node.url, writers=1)
+    assert ask(to, b"first", lane=Lane.WRITE).outcome is Outcome.ANSWERED
+    reply = ask(to, b"second", lane=Lane.WRITE)
+    assert done == [b"second"]
+    assert (reply.outcome, reply.sent) == (Outcome.OVERLOADED, True)
 
 
 def test_fresh_connection_closed_before_an_answer_is_lost_not_retried(peer: Any, channel: Any) -> None:
@@ -551,7 +626,7 @@ def test_closed_channel_refuses_and_finishes_what_waits(peer: Any, channel: Any)
 def test_node_that_is_too_busy_has_not_seen_the_call(peer: Any, channel: Any) -> None:
     def busy(connection: Any) -> None:
         while read_request(connection) is not None:
-            connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n")
+            connection.sendall(BUSY)
 
     reply = ask(channel(peer(busy).url))
     assert (reply.outcome, reply.sent) == (Outcome.OVERLOADED, False)
