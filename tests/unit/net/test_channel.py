@@ -241,6 +241,29 @@ def test_gathering_is_bounded_in_calls_and_bytes(peer: Any, channel: Any) -> Non
     assert sizes == [[1], [1, 2, 3], [4, 60], [60], [500], [5]]
 
 
+@pytest.mark.parametrize("bound", [{"gathered_calls": 3}, {"gathered_bytes": 15}], ids=["calls", "bytes"])
+def test_what_one_request_does_not_hold_goes_over_the_next_connection_at_once(bound: Any, peer: Any, channel: Any) -> None:
+    """Both when connections are made and when they lie idle, and without another call that sets them going."""
+    sizes: list[int] = []
+    go_on = Event()
+
+    def hold(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            sizes.append(len(frames))
+            if len(sizes) == 2:
+                go_on.set()
+            go_on.wait()
+            connection.sendall(answer(frames))
+
+    to = channel(peer(hold).url, readers=2, **bound)
+    for _ in range(2):
+        replies = ask_all([(to, b"hello")] * 6, monotonic() + 2)
+        assert [reply.outcome for reply in replies] == [Outcome.ANSWERED] * 6
+        assert sizes == [3, 3]
+        sizes.clear()
+        go_on.clear()
+
+
 @pytest.mark.promise("I7")
 def test_outbox_beyond_its_bound_refuses_at_once(peer: Any, channel: Any) -> None:
     arrived, go_on = Event(), Event()
@@ -278,7 +301,8 @@ def test_outbox_is_bounded_in_bytes_but_takes_one_large_call(peer: Any, channel:
     assert arrived.wait(5)
     held.append(gevent.spawn(ask, to, b"x" * 5_000))
     gevent.idle()
-    assert ask(to, b"y").outcome is Outcome.OVERLOADED
+    refused = ask(to, b"y")
+    assert (refused.outcome, refused.detail) == (Outcome.OVERLOADED, "calls of 5000 bytes wait for this node")
     go_on.set()
     assert all(call.get(timeout=5).outcome is Outcome.ANSWERED for call in held)
 
