@@ -6,7 +6,7 @@ the calls' deadlines.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from time import monotonic
@@ -25,6 +25,7 @@ from gkv.net.deadlines import deadlines
 from gkv.net.outbox import Outbox
 from gkv.net.peer import Peer
 from gkv.net.tls import TlsSocket, explain, is_over
+from gkv.net.turn import give_way
 
 _TRUSTED = 0.25
 """A connection that was used so lately is taken to be open: a node closes none before it has been
@@ -264,18 +265,18 @@ class Sender:
             return
         rest = memoryview(piece)
         while sent < len(piece):
-            self._give_way(connection, socket.wait_write)
+            self._give_way()
             count = connection.send(rest[sent : sent + _PIECE])
             sent += count
             self._moved += count
 
-    def _give_way(self, connection: socket.socket | TlsSocket, until: Callable[[int], None]) -> None:
+    def _give_way(self) -> None:
         """Let the others run after some work: a socket that is always ready would never switch
-        greenlets. It may only wait for what is still to come, so it stands before a call.
+        greenlets.
         """
         if self._moved >= _TURN:
             self._moved = 0
-            until(connection.fileno())
+            give_way()
 
     def _read_frames(self, connection: socket.socket | TlsSocket, buffer: bytearray, size: int, count: int) -> list[bytes]:
         """Return the frames of an answer whose body has `size` bytes, the first of which are in the
@@ -311,7 +312,7 @@ class Sender:
         return frames
 
     def _receive(self, connection: socket.socket | TlsSocket) -> bytes:
-        self._give_way(connection, socket.wait_read)
+        self._give_way()
         chunk: bytes = connection.recv(_PIECE)
         if not chunk:
             raise _BrokenError("the connection was closed within the answer")
