@@ -187,13 +187,22 @@ class Link:
     def send(self, data: bytes, gate: Gate, behind: Sequence[bytes] = (), *, charged: bool = False) -> None:
         """Send `data` and all that is to go behind it; `charged` says that the budget knows of it.
 
-        A client that does not take even a small answer, when there is no memory to wait for it, is
-        given up with ClientGone. Switches greenlets when the client does not keep up.
+        Raise ClientGone when the connection breaks, or when the client does not take even a small
+        answer and there is no memory to wait for it. Switches greenlets when the client does not
+        keep up.
         """
         self.enter(_WRITE)
-        sent = self.socket.send(data)
-        if sent == len(data) and not behind:
-            return
+        try:
+            sent = self.socket.send(data)
+            if sent < len(data) or behind:
+                self._send_rest(data, sent, gate, behind, charged=charged)
+        except OSError:
+            raise ClientGone from None
+
+    def _send_rest(self, data: bytes, sent: int, gate: Gate, behind: Sequence[bytes], *, charged: bool) -> None:
+        """Send what is left after `sent` bytes, with memory reserved for all of it as long as that
+        takes.
+        """
         size = 0 if charged else len(data) + sum(map(len, behind))
         if not gate.budget.reserve(size, must=charged or gate.always_answers):
             raise ClientGone
