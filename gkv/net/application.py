@@ -38,7 +38,8 @@ class Application(Protocol):
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any], /) -> Iterable[bytes]: ...
 
     def find(self, environ: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Any], bytes], Rendered] | None, str]:
-        """Return what answers a request, given environment and body, or None for WSGI's way; and one of `Admission.lanes`.
+        """Return what answers a request, given environment and body, or None for WSGI's way; and
+        one of the lanes of `Admission.gates`.
 
         It is asked once for a head that comes again and again, with whatever Content-Length up to
         `LARGE`, before the body is read, and must leave the environment as it is. A GkvError

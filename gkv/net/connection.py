@@ -1,8 +1,10 @@
-"""One client's connection: gevent gives it a greenlet of its own, and it reads requests and answers them until its end.
+"""One client's connection: gevent gives it a greenlet of its own, and it reads requests and answers
+them until its end.
 
-gevent's handler lets requests through that can be read in two ways, writes head and body apart, and costs five times as much.
-This one reads strictly (`gkv.net.http1`), has a deadline for everything that it waits for (`gkv.net.waits`), gives way after
-some work (`gkv.net.link`), reads a body whole before the application sees the request, and sends an answer in one piece.
+gevent's handler lets requests through that can be read in two ways, writes head and body apart, and
+costs five times as much. This one reads strictly (`gkv.net.http1`), has a deadline for everything
+that it waits for (`gkv.net.waits`), gives way after some work (`gkv.net.link`), reads a body whole
+before the application sees the request, and sends an answer in one piece.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +47,8 @@ class Connection:
         """What answers requests with the head that is known; None for WSGI's way."""
         self._gate = server.admission.clients
         self._beyond = False
-        """Whether there was no room for this connection, so that only members and operators are served in it."""
+        """Whether there was no room for this connection, so that only members and operators are
+        served in it."""
         self._charged = 0
         """Bytes that the gate's budget has reserved for the request under way."""
         self._base = server.base_environ | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
@@ -96,7 +99,9 @@ class Connection:
         self._link.expire()
 
     def end_if_silent(self, now: float) -> None:
-        """While the server drains: end the connection when it has had no request for a while, and none is here."""
+        """While the server drains: end the connection when it has had no request for a while, and
+        none is here.
+        """
         self._link.end_if_silent(now)
 
     def forget_head(self) -> None:
@@ -104,14 +109,20 @@ class Connection:
         self._known.forget()
 
     def _turn_away(self) -> None:
-        """Refuse a connection for which there is no room at all; without a word when many are being refused already."""
+        """Refuse a connection for which there is no room at all; without a word when many are being
+        refused already.
+        """
         serving, error = self._serving, self._no_room()
         # With TLS it would have to shake hands first, for which there is no room.
-        if serving.tls is None and serving.turning_away < serving.limits.spare:
-            serving.turning_away += 1
-            self._refuse(error)
-            serving.turning_away -= 1
-        self._link.close()
+        try:
+            if serving.tls is None and serving.turning_away < serving.limits.spare:
+                serving.turning_away += 1
+                try:
+                    self._refuse(error)
+                finally:
+                    serving.turning_away -= 1
+        finally:
+            self._link.close()
 
     def _no_room(self) -> GkvError:
         """Count a connection for which there is no room, and return the error that says so."""
@@ -152,17 +163,21 @@ class Connection:
             known = self._known
             start = known.recognise(chunk)
             if start and len(chunk) - start == known.head.length:  # type: ignore[union-attr]
-                # As nearly always: the same head again, and its body whole. Taken apart as below it costs 2 us more.
+                # As nearly always: the same head again, and its body whole. Taken apart as below it
+                # costs 2 us more.
                 return self._reply(known.head, chunk[start:])  # type: ignore[arg-type]
             link.buffer += chunk
         head = self._read_head()
         body = read_body(link, head, self._gate, self._charge, self._serving.limits.max_body) if head.length else b""
         if not self._known.known:  # forgotten while the body came
-            self._direct, _ = self._serving.find(head.environ)  # the lane has lent what this request holds
+            # The gate stays: it has lent what this request holds.
+            self._direct, _ = self._serving.find(head.environ)
         return self._reply(head, body)
 
     def _read_head(self) -> Head:
-        """Return the next request's head, of which the buffer has the first byte. Switches greenlets."""
+        """Return the next request's head, of which the buffer has the first byte. Switches
+        greenlets.
+        """
         link, known, serving = self._link, self._known, self._serving
         data = read_head(link)
         if known.recognise(data) == len(data) and known.head is not None:
@@ -190,7 +205,8 @@ class Connection:
             return self._go_on(self._run_application(head, body, started))
         try:
             if gate.inflight > CROWD:
-                sleep(0)  # those who will be refused go first: what they wait for is less than this one's work
+                # Those who will be refused go first: they wait for less than this one's work.
+                sleep(0)
             answer = self._direct(head.environ, body)
         finally:
             gate.leave()
@@ -218,7 +234,9 @@ class Connection:
         return self._go_on(keep_alive)
 
     def _run_application(self, head: Head, body: bytes, started: float) -> bool:
-        """Have a request answered by way of WSGI; return whether the connection may be used again."""
+        """Have a request answered by way of WSGI; return whether the connection may be used
+        again.
+        """
         method = head.environ["REQUEST_METHOD"]
         try:
             try:
@@ -252,7 +270,9 @@ class Connection:
         return self._go_on(keep_alive)
 
     def _refuse(self, error: GkvError) -> None:
-        """Answer a request that could not be read, or that there is no room for. Nothing more is read as a request."""
+        """Answer a request that could not be read, or that there is no room for. Nothing more is
+        read as a request.
+        """
         serving, link = self._serving, self._link
         answer = serving.render(error)
         if serving.observer is not None:
@@ -266,7 +286,9 @@ class Connection:
             pass
 
     def _note(self, head: Head, status: int, size: int, started: float, request_id: str) -> None:
-        """Note that a request has its answer, for its connection's turn and for the server's observer."""
+        """Note that a request has its answer, for its connection's turn and for the server's
+        observer.
+        """
         self._ended = now = monotonic()
         observer = self._serving.observer
         if observer is None:

@@ -59,7 +59,7 @@ def write_preface(lengths: Sequence[int], request_ids: Sequence[str] = ()) -> by
     >>> write_preface([51, 7], ["3f2a-17", "9c04-2"])
     b'gkv/1 51,7 3f2a-17,9c04-2\\n'
     """
-    ids = f" {list_ids(request_ids)}" if request_ids else ""
+    ids = f" {_list_ids(request_ids)}" if request_ids else ""
     return f"gkv/{FORMAT} {','.join(map(str, lengths))}{ids}\n".encode()
 
 
@@ -97,10 +97,10 @@ def cut(body: Body, preface: Preface) -> list[Body]:
     return [body[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
 
-def list_ids(ids: Sequence[str]) -> str:
+def _list_ids(ids: Sequence[str]) -> str:
     """Return the first of these ids, up to `MAX_REQUEST_IDS` characters, and how many more there are.
 
-    >>> list_ids(["a-1", "b-2"])
+    >>> _list_ids(["a-1", "b-2"])
     'a-1,b-2'
     """
     kept: list[str] = []

@@ -69,8 +69,10 @@ class KnownHead:
             return 0
         start = len(before)
         end = data.find(after, start, start + _DIGITS + len(after))
+        if end < 0:
+            return 0
         digits = data[start:end]
-        if end < 0 or not digits.isdigit() or (digits[0] == 48 and len(digits) > 1):
+        if not digits.isdigit() or (digits[0] == 48 and len(digits) > 1):
             return 0
         length = int(digits)
         if length > self._limit:

@@ -6,15 +6,14 @@ connection's own greenlet in an orderly way; throwing an exception into it could
 
 Nobody's haste costs the others their turn: a socket that always has more to read, or a client whose
 next request is always there, would never switch greenlets. So a connection gives way by itself,
-after a few requests or bytes, and at once when the loop's turn has lasted long already. It waits
-for its own socket then, although that is ready: gevent.sleep(0) would not do, since fifty of those
-run before sockets are looked at again, and sleeping longer costs a millisecond.
+after a few requests or bytes, and at once when the loop's turn has lasted long already
+(`gkv.net.turn`). It waits for its own socket only when more has to come from there.
 """
 
 import fcntl
 import struct
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -25,6 +24,7 @@ from gkv.errors import BadFraming, TooSlow
 from gkv.net.admission import Gate
 from gkv.net.serving import Serving
 from gkv.net.tls import TlsSocket
+from gkv.net.turn import give_way
 from gkv.net.waits import State, Wait
 
 _RECEIVE = 65_536
@@ -109,13 +109,14 @@ class Link:
         answer since it does.
 
         All that is here is received then, to tell it from what comes later: a client that always
-        sends more gets an end, too.
+        sends more gets an end, too. Does not switch greenlets: over TLS, half a record is nothing.
         """
         if not self._counted:
             self._counted = self._expecting = True
             if count := self._unread():
+                sock = self.socket
                 with suppress(OSError):  # it is gone, which the next wait will tell
-                    self.buffer += self.socket.recv(count)
+                    self.buffer += sock.take(count) if isinstance(sock, TlsSocket) else sock.recv(count)
         return self._expecting and bool(self.buffer)
 
     def _unread(self) -> int:
@@ -128,7 +129,7 @@ class Link:
         OSError. Switches greenlets.
         """
         if self._work >= _TURN:
-            self._give_way(socket.wait_read)
+            self._give_way_for_more()
         try:
             chunk: bytes = self.socket.recv(_RECEIVE)
         except OSError:
@@ -162,24 +163,46 @@ class Link:
             return
         self._work += _WORK_OF_A_REQUEST
         if self._work >= _TURN or now - serving.turn_began > _TURN_SECONDS:
-            # To wait for the next request costs no more than to find that there is none yet.
-            self._give_way(socket.wait_write if self.buffer else socket.wait_read)
+            if self.buffer:
+                self._give_way()
+            else:
+                self._give_way_for_more()
 
-    def _give_way(self, until: Callable[[int], None]) -> None:
+    def _give_way(self) -> None:
         """Let everybody run whose socket is ready. Switches greenlets."""
         self._work = 0
-        until(self.socket.fileno())
+        give_way()
+
+    def _give_way_for_more(self) -> None:
+        """Let the others run before something is received. Switches greenlets.
+
+        To wait until it is there costs as much as to give way, and saves finding that it is not.
+        """
+        if isinstance(self.socket, TlsSocket) and self.socket.is_ahead:
+            self._give_way()
+        else:
+            self._work = 0
+            socket.wait_read(self.socket.fileno())
 
     def send(self, data: bytes, gate: Gate, behind: Sequence[bytes] = (), *, charged: bool = False) -> None:
         """Send `data` and all that is to go behind it; `charged` says that the budget knows of it.
 
-        A client that does not take even a small answer, when there is no memory to wait for it, is
-        given up with ClientGone. Switches greenlets when the client does not keep up.
+        Raise ClientGone when the connection breaks, or when the client does not take even a small
+        answer and there is no memory to wait for it. Switches greenlets when the client does not
+        keep up.
         """
         self.enter(_WRITE)
-        sent = self.socket.send(data)
-        if sent == len(data) and not behind:
-            return
+        try:
+            sent = self.socket.send(data)
+            if sent < len(data) or behind:
+                self._send_rest(data, sent, gate, behind, charged=charged)
+        except OSError:
+            raise ClientGone from None
+
+    def _send_rest(self, data: bytes, sent: int, gate: Gate, behind: Sequence[bytes], *, charged: bool) -> None:
+        """Send what is left after `sent` bytes, with memory reserved for all of it as long as that
+        takes.
+        """
         size = 0 if charged else len(data) + sum(map(len, behind))
         if not gate.budget.reserve(size, must=charged or gate.always_answers):
             raise ClientGone
@@ -195,12 +218,12 @@ class Link:
         while sent < len(piece):
             if self.expired:
                 raise ClientGone
+            if self._work >= _TURN:
+                self._give_way()
             count = self.socket.send(piece[sent : sent + _PIECE])
             sent += count
             self.wait.progress = self._serving.now
             self._work += count // _SENT_PER_BYTE_RECEIVED
-            if self._work >= _TURN:
-                self._give_way(socket.wait_write)
 
     def linger(self) -> None:
         """Tell the client that nothing more will come, and wait a little for it to go (RFC 9112,

@@ -56,14 +56,19 @@ class Outbox:
     def put(self, call: Call) -> None:
         """Take a call, or finish it at once when there is no room."""
         limits = self._peer.limits
-        over = self.size + len(call.frame) > limits.waiting_bytes
-        if len(self.calls) >= limits.waiting_calls or (over and self.calls):
+        if len(self.calls) >= limits.waiting_calls:
             self._peer.end(call, Outcome.OVERLOADED, f"{len(self.calls)} calls wait for this node")
+            return
+        if self.calls and self.size + len(call.frame) > limits.waiting_bytes:
+            self._peer.end(call, Outcome.OVERLOADED, f"calls of {self.size} bytes wait for this node")
             return
         self.calls.append(call)
         self.size += len(call.frame)
-        if self._taker_due:
-            return  # a carrier is on its way already, and will take this call too
+        if not self._taker_due:  # otherwise a carrier is on its way already, and will take this call too
+            self._call_taker()
+
+    def _call_taker(self) -> None:
+        """Have one more carrier take what waits, if there is one that is free."""
         if self.idle:
             self._taker_due = True
             self.idle.pop().wake.set()
@@ -91,6 +96,8 @@ class Outbox:
                 group.append(call)
             else:
                 self._peer.end(call, Outcome.TIMEOUT, "it was not sent within the deadline")
+        if self.calls:
+            self._call_taker()
         return group
 
     def empty(self) -> list[Call]:

@@ -5,6 +5,7 @@ Promises: a node that cannot be reached is left alone for a while, and who calls
 told at once; each call is counted once, by its outcome. Nothing here switches greenlets.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -103,6 +104,17 @@ class Peer:
         """
         ended = outcome if call.finish(outcome, detail=detail) else Outcome.TIMEOUT
         self.ended[ended.value] += 1
+
+    def keep_timely(self, calls: Sequence[Call]) -> list[Call]:
+        """Return the calls for which somebody still waits; the others end, as timeouts."""
+        now = monotonic()
+        timely = []
+        for call in calls:
+            if call.reply is None and call.expires > now:
+                timely.append(call)
+            else:
+                self.end(call, Outcome.TIMEOUT, "it was not sent within the deadline")
+        return timely
 
     def count(self, answered: int, too_late: int) -> None:
         """Count the calls of a request that was answered: those for which it came in time, and the

@@ -6,7 +6,7 @@ the calls' deadlines.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from time import monotonic
@@ -25,6 +25,7 @@ from gkv.net.deadlines import deadlines
 from gkv.net.outbox import Outbox
 from gkv.net.peer import Peer
 from gkv.net.tls import TlsSocket, explain, is_over
+from gkv.net.turn import give_way
 
 _TRUSTED = 0.25
 """A connection that was used so lately is taken to be open: a node closes none before it has been
@@ -141,7 +142,38 @@ class Sender:
     def _exchange(self, calls: list[Call]) -> tuple[list[bytes], object]:
         """Send the calls as one request and return the frames of the answer, and what keeps the
         memory for them.
+
+        Calls that are too late when there is a connection end, and leave the list. Switches
+        greenlets.
         """
+        reused = self._is_open()
+        try:
+            return self._attempt(calls)
+        except _BrokenError as error:
+            # A node that restarted, or closed the idle connection, breaks it before the first byte
+            # of an answer. Every request may be repeated, so one more attempt on a new connection
+            # is safe.
+            if self._expired or not (reused and error.blank) or not self._peer.retries.spend():
+                raise
+        self.disconnect()
+        self._peer.reconnects += 1
+        try:
+            return self._attempt(calls)
+        except _BrokenError as error:
+            error.refused = False  # the node may have done what was sent first
+            raise
+
+    def _attempt(self, calls: list[Call]) -> tuple[list[bytes], object]:
+        """Send the calls once, and return what `_exchange` does."""
+        connection = self._socket
+        if connection is None:
+            connection = self._connect()
+            # That took its time, and the lookup of a name has no deadline. Who was told meanwhile
+            # that nothing was sent was told the truth, and a deadline that has passed is not met
+            # again while the answer is waited for.
+            calls[:] = self._peer.keep_timely(calls)
+            if not calls:
+                return [], None
         frames = [call.frame for call in calls]
         lengths = list(map(len, frames))
         preface = gathered.write_preface(lengths, [call.request_id for call in calls if call.request_id])
@@ -150,21 +182,9 @@ class Sender:
         # Many small frames leave in one piece; to join large ones would only copy them.
         pieces = [b"".join([head, *frames])] if size <= LARGE else [head, *frames]
         self._peer.requests += 1
-        reused = self._is_open()
-        connection = self._connect()
         for call in calls:
             call.sent = True
-        try:
-            return self._round_trip(connection, pieces, len(calls))
-        except _BrokenError as error:
-            # A node that restarted, or closed the idle connection, breaks it before the first byte
-            # of an answer. Every
-            # request may be repeated, so one more attempt on a new connection is safe.
-            if self._expired or not (reused and error.blank) or not self._peer.retries.spend():
-                raise
-        self.disconnect()
-        self._peer.reconnects += 1
-        return self._round_trip(self._connect(), pieces, len(calls))
+        return self._round_trip(connection, pieces, len(calls))
 
     def _is_open(self) -> bool:
         """Return whether there is a connection that can be used again; drop one that the node has
@@ -180,22 +200,22 @@ class Sender:
         return False
 
     def _connect(self) -> socket.socket | TlsSocket:
-        if self._socket is None:
-            tls = self._peer.tls
-            if self._secure != (tls is not None):
-                raise _BrokenError(f"members of this cluster do not talk to each other as {self._peer.url} says")
-            started = monotonic()
-            try:
-                wait = max(0.001, min(self._peer.limits.connect, self.expires - started))
-                connection = socket.create_connection(self._address, wait)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._socket = connection if tls is None else tls.connect(connection, self._address[0], started + wait)
-            except OSError as error:
-                why = f"no connection: {explain(error)}"
-                self._peer.unreachable(why, monotonic() - started)
-                raise _BrokenError(why) from None
-            self._socket.settimeout(None)  # a timeout here would arm a timer for each wait
-            self._peer.reached()
+        """Return a new connection; raise _BrokenError when there is none. Switches greenlets."""
+        tls = self._peer.tls
+        if self._secure != (tls is not None):
+            raise _BrokenError(f"members of this cluster do not talk to each other as {self._peer.url} says")
+        started = monotonic()
+        try:
+            wait = max(0.001, min(self._peer.limits.connect, self.expires - started))
+            connection = socket.create_connection(self._address, wait)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = connection if tls is None else tls.connect(connection, self._address[0], started + wait)
+        except OSError as error:
+            why = f"no connection: {explain(error)}"
+            self._peer.unreachable(why, monotonic() - started)
+            raise _BrokenError(why) from None
+        self._socket.settimeout(None)  # a timeout here would arm a timer for each wait
+        self._peer.reached()
         return self._socket
 
     def disconnect(self) -> None:
@@ -245,18 +265,18 @@ class Sender:
             return
         rest = memoryview(piece)
         while sent < len(piece):
-            self._give_way(connection, socket.wait_write)
+            self._give_way()
             count = connection.send(rest[sent : sent + _PIECE])
             sent += count
             self._moved += count
 
-    def _give_way(self, connection: socket.socket | TlsSocket, until: Callable[[int], None]) -> None:
+    def _give_way(self) -> None:
         """Let the others run after some work: a socket that is always ready would never switch
-        greenlets. It may only wait for what is still to come, so it stands before a call.
+        greenlets.
         """
         if self._moved >= _TURN:
             self._moved = 0
-            until(connection.fileno())
+            give_way()
 
     def _read_frames(self, connection: socket.socket | TlsSocket, buffer: bytearray, size: int, count: int) -> list[bytes]:
         """Return the frames of an answer whose body has `size` bytes, the first of which are in the
@@ -292,7 +312,7 @@ class Sender:
         return frames
 
     def _receive(self, connection: socket.socket | TlsSocket) -> bytes:
-        self._give_way(connection, socket.wait_read)
+        self._give_way()
         chunk: bytes = connection.recv(_PIECE)
         if not chunk:
             raise _BrokenError("the connection was closed within the answer")

@@ -232,6 +232,11 @@ class TlsSocket:
         """Whether the other side has shown a certificate; one that is not accepted fails the handshake."""
         return bool(self._tls.getpeercert())
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether `recv` returns at once, whatever the socket says."""
+        return self._ahead is not None
+
     def handshake(self, until: float | None = None) -> None:
         """Agree on keys and on who the other side is; raise HandshakeFailed or OSError. Switches greenlets.
 
@@ -298,6 +303,13 @@ class TlsSocket:
                 return self._rest(data)
             return data
 
+    def take(self, count: int) -> bytes:
+        """Return what the whole records hold among `count` bytes that have come. Does not switch greenlets."""
+        if self._ahead is not None:
+            return b""
+        self._incoming.write(self._socket.recv(count))
+        return self._rest(b"")
+
     def _rest(self, first: bytes) -> bytes:
         """Return what a record held and what the whole ones hold that have come with it."""
         pieces = [first]
@@ -312,7 +324,7 @@ class TlsSocket:
 
     def is_over(self) -> bool:
         """As the function of this name. What OpenSSL receives for itself, such as tickets for a next session, is no end."""
-        if self._ahead is not None:
+        if self.is_ahead:
             return True
         self._socket.settimeout(0.0)
         try:

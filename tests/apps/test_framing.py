@@ -3,6 +3,7 @@
 Server and clients are greenlets of this process; clients send bytes, not requests.
 """
 
+import errno
 import os
 import random
 import socket as blocking_socket
@@ -706,6 +707,11 @@ def breaks_off() -> Iterator[bytes]:
     raise RuntimeError("a secret reason")
 
 
+def cannot_be_read() -> Iterator[bytes]:
+    yield b"first"
+    raise OSError(errno.EIO, "a failing disk")
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -800,6 +806,14 @@ def test_stream_that_fails_is_reset_for_http_1_0_where_its_end_would_pass_for_wh
     assert "the answer broke off" in capfd.readouterr().err
 
 
+def test_stream_that_cannot_be_read_is_not_taken_for_a_client_that_left(serve: Any, capfd: Any) -> None:
+    client = serve(streaming(lambda: Pieces(cannot_be_read())), valid=False).client()
+    client.send(stream(b"X-Request-Id: find-me"))
+    with pytest.raises(GoneError):
+        client.read_chunks()
+    assert "request find-me: the answer broke off: [Errno 5] a failing disk" in capfd.readouterr().err
+
+
 def test_stream_asked_for_with_head_sends_no_body_and_no_length_and_the_connection_goes_on(serve: Any) -> None:
     made = []
     client = serve(streaming(lambda: made.append(Pieces([b"a", b"b"])) or made[-1]), valid=False).client()
@@ -813,7 +827,7 @@ def test_stream_asked_for_with_head_sends_no_body_and_no_length_and_the_connecti
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
-def test_client_that_leaves_ends_its_stream(reset: bool, serve: Any) -> None:
+def test_client_that_leaves_ends_its_stream(reset: bool, serve: Any, capfd: Any) -> None:
     made = []
     running = serve(streaming(lambda: made.append(Pieces([b"x" * 65_536] * 1_000_000)) or made[-1]), valid=False)
     client = running.client()
@@ -825,6 +839,7 @@ def test_client_that_leaves_ends_its_stream(reset: bool, serve: Any) -> None:
         client.socket.close()
     running.gone()
     assert [one.closed for one in made] == [1]
+    assert capfd.readouterr().err == ""  # nothing is wrong here
 
 
 def test_client_that_takes_nothing_of_a_stream_is_cut_and_the_stream_ended(serve: Any) -> None:

@@ -365,3 +365,19 @@ def test_connections_for_which_there_is_no_room_at_all_are_refused_and_few_of_th
     answers = [client.rest() for client in refused]
     assert sum(len(answer) for answer in answers) == 1
     assert busy.admission.refused()["connections"] == 4
+
+
+def test_refusal_that_fails_leaves_its_place_to_the_next_one(start: Any, capfd: Any) -> None:
+    class Failing:
+        def refused(self, *_told: object) -> None:
+            raise RuntimeError("the log is full")
+
+    busy = start(connections=1, spare=1)
+    assert busy.client(LIVE).good()
+    assert busy.client(LIVE).good()
+    busy.server.observer = Failing()
+    assert busy.client(LIVE).rest() == []
+    assert "the log is full" in capfd.readouterr().err
+    busy.server.observer = None
+    [answer] = busy.client(LIVE).rest()
+    assert answer.status == 503

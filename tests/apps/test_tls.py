@@ -5,6 +5,7 @@ The clients are OpenSSL as gevent uses it, not as `gkv.net.tls` does.
 
 import gc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -230,6 +231,67 @@ def test_end_is_told_by_close_notify(end: str, serve: Any) -> None:
     if end == "drain":
         gevent.spawn(running.server.drain, 5)
     assert client.read() is None
+
+
+class Speaker:
+    """A client that decides which bytes leave in one packet."""
+
+    def __init__(self, running: Running, files: Files) -> None:
+        plain = socket.create_connection(("127.0.0.1", running.port), 5)
+        self._tls = Tls(parse("proxy", files.flags, {})).connect(plain, "127.0.0.1", monotonic() + 5)
+        self.socket = plain
+        running.clients.append(self)  # type: ignore[arg-type]  # which are closed after the test
+
+    def encrypt(self, data: bytes, *, last: bool = False) -> bytes:
+        """Return the records of some data; if it is the `last`, with a close_notify behind."""
+        self._tls._write(data)
+        if last:
+            with suppress(ssl.SSLError):
+                self._tls._tls.unwrap()
+        return bytes(self._tls._outgoing.read())
+
+    def recv(self) -> bytes:
+        return self._tls.recv(65_536)
+
+
+@pytest.mark.parametrize(("requests", "takes"), [(8, 0.0), (1, 0.01)], ids=["a turn of them", "work of a turn"])
+def test_end_that_comes_in_one_packet_with_the_last_request_ends_the_connection(
+    requests: int, takes: float, serve: Any, files: Files
+) -> None:
+    """Nothing more makes the socket readable: the client keeps it open, and waits for the server."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        end = monotonic() + takes
+        while monotonic() < end:
+            pass  # work that does not wait
+        return echo(environ, start_response)
+
+    running = serve(app)
+    client = Speaker(running, files)
+    client.socket.sendall(client.encrypt(lines() * requests, last=True))
+    running.gone()
+
+
+def test_half_a_record_does_not_hold_up_the_answer_while_the_server_drains(
+    gate: Any,  # noqa: F811  # the fixture
+    serve: Any,
+    files: Files,
+) -> None:
+    running = serve(gate)
+    client = Speaker(running, files)
+    client.socket.sendall(client.encrypt(lines(first=b"GET /wait HTTP/1.1")))
+    assert gate.entered.wait(5)
+    record = client.encrypt(lines())
+    client.socket.sendall(record[:-1])
+    [connection] = running.server.connections
+    until(connection._link._unread)
+    drained = gevent.spawn(running.server.drain, 10.0)
+    until(lambda: running.server.stopping)
+    gate.go_on.set()
+    with gevent.Timeout(3):
+        assert b"GET /wait? " in client.recv()
+    client.socket.close()
+    assert drained.get(timeout=2) is True
 
 
 def test_stream_that_fails_has_no_close_notify_where_its_end_would_pass_for_whole(serve: Any, capfd: Any) -> None:

@@ -62,6 +62,9 @@ def ok(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
+
+
 class Peer:
     """A node on loopback whose behaviour is a function of the connection."""
 
@@ -238,6 +241,29 @@ def test_gathering_is_bounded_in_calls_and_bytes(peer: Any, channel: Any) -> Non
     assert sizes == [[1], [1, 2, 3], [4, 60], [60], [500], [5]]
 
 
+@pytest.mark.parametrize("bound", [{"gathered_calls": 3}, {"gathered_bytes": 15}], ids=["calls", "bytes"])
+def test_what_one_request_does_not_hold_goes_over_the_next_connection_at_once(bound: Any, peer: Any, channel: Any) -> None:
+    """Both when connections are made and when they lie idle, and without another call that sets them going."""
+    sizes: list[int] = []
+    go_on = Event()
+
+    def hold(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            sizes.append(len(frames))
+            if len(sizes) == 2:
+                go_on.set()
+            go_on.wait()
+            connection.sendall(answer(frames))
+
+    to = channel(peer(hold).url, readers=2, **bound)
+    for _ in range(2):
+        replies = ask_all([(to, b"hello")] * 6, monotonic() + 2)
+        assert [reply.outcome for reply in replies] == [Outcome.ANSWERED] * 6
+        assert sizes == [3, 3]
+        sizes.clear()
+        go_on.clear()
+
+
 @pytest.mark.promise("I7")
 def test_outbox_beyond_its_bound_refuses_at_once(peer: Any, channel: Any) -> None:
     arrived, go_on = Event(), Event()
@@ -275,7 +301,8 @@ def test_outbox_is_bounded_in_bytes_but_takes_one_large_call(peer: Any, channel:
     assert arrived.wait(5)
     held.append(gevent.spawn(ask, to, b"x" * 5_000))
     gevent.idle()
-    assert ask(to, b"y").outcome is Outcome.OVERLOADED
+    refused = ask(to, b"y")
+    assert (refused.outcome, refused.detail) == (Outcome.OVERLOADED, "calls of 5000 bytes wait for this node")
     go_on.set()
     assert all(call.get(timeout=5).outcome is Outcome.ANSWERED for call in held)
 
@@ -336,6 +363,58 @@ def test_call_that_expires_in_the_outbox_is_never_sent(peer: Any, channel: Any) 
     assert held.get(timeout=5).outcome is Outcome.ANSWERED
     assert ask(to, b"last").outcome is Outcome.ANSWERED
     assert seen == [b"held", b"last"]
+
+
+@pytest.fixture
+def may_connect(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Return what every new connection of a channel waits for, as for the lookup of a name."""
+    may = Event()
+    connect = socket.create_connection
+
+    def wait_and_connect(*arguments: Any) -> Any:
+        assert may.wait(5)
+        return connect(*arguments)
+
+    monkeypatch.setattr("gkv.net.sender.socket.create_connection", wait_and_connect)
+    return may
+
+
+def recording(seen: list[bytes]) -> Handler:
+    """Return a node that answers, and notes the frames that it has received."""
+
+    def record(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            seen.extend(frames)
+            connection.sendall(answer(frames))
+
+    return record
+
+
+def test_call_that_expires_while_the_connection_is_made_is_never_sent(peer: Any, channel: Any, may_connect: Event) -> None:
+    seen: list[bytes] = []
+    to = channel(peer(recording(seen)).url, readers=1)
+    late, other = gevent.spawn(ask, to, b"late", 0.1), gevent.spawn(ask, to, b"other")
+    reply = late.get(timeout=5)
+    assert (reply.outcome, reply.sent) == (Outcome.TIMEOUT, False)
+    may_connect.set()
+    assert other.get(timeout=5).frame == b"other"
+    assert seen == [b"other"]
+    assert to.figures().calls["timeout"] == 1
+
+
+def test_nothing_is_sent_when_every_call_expires_while_the_connection_is_made(
+    peer: Any, channel: Any, may_connect: Event
+) -> None:
+    """Nobody would end the wait for an answer to it."""
+    seen: list[bytes] = []
+    node = peer(recording(seen))
+    to = channel(node.url, readers=1)
+    reply = ask(to, b"late", 0.1)
+    assert (reply.outcome, reply.sent) == (Outcome.TIMEOUT, False)
+    may_connect.set()
+    assert ask(to, b"next").frame == b"next"
+    assert seen == [b"next"]
+    assert (node.connections, to.figures().requests) == (1, 1)
 
 
 def test_nobody_listening_is_unreachable_and_not_sent(channel: Any) -> None:
@@ -445,6 +524,26 @@ def test_connection_closed_while_idle_is_replaced_without_a_failure(peer: Any, c
     assert node.connections == 3
 
 
+def test_call_that_the_node_may_have_done_is_not_taken_for_refused_when_it_is_refused_again(peer: Any, channel: Any) -> None:
+    """The first attempt broke before an answer; whoever refuses the second one knows nothing of it."""
+    done: list[bytes] = []
+
+    def die_in_the_second(connection: Any) -> None:
+        if node.connections == 1:
+            connection.sendall(answer(read_request(connection) or []))
+            done.extend(read_request(connection) or [])
+            connection.close()
+        elif read_request(connection) is not None:
+            connection.sendall(BUSY)
+
+    node = peer(die_in_the_second)
+    to = channel(node.url, writers=1)
+    assert ask(to, b"first", lane=Lane.WRITE).outcome is Outcome.ANSWERED
+    reply = ask(to, b"second", lane=Lane.WRITE)
+    assert done == [b"second"]
+    assert (reply.outcome, reply.sent) == (Outcome.OVERLOADED, True)
+
+
 def test_fresh_connection_closed_before_an_answer_is_lost_not_retried(peer: Any, channel: Any) -> None:
     def hang_up(connection: Any) -> None:
         read_request(connection)
@@ -551,7 +650,7 @@ def test_closed_channel_refuses_and_finishes_what_waits(peer: Any, channel: Any)
 def test_node_that_is_too_busy_has_not_seen_the_call(peer: Any, channel: Any) -> None:
     def busy(connection: Any) -> None:
         while read_request(connection) is not None:
-            connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n")
+            connection.sendall(BUSY)
 
     reply = ask(channel(peer(busy).url))
     assert (reply.outcome, reply.sent) == (Outcome.OVERLOADED, False)

@@ -10,8 +10,8 @@ from gkv.net.gathered import (
     MAX_REQUEST_IDS,
     BadGathering,
     OtherFormat,
+    _list_ids,
     cut,
-    list_ids,
     read_preface,
     write_preface,
 )
@@ -27,7 +27,7 @@ def test_frames_that_are_gathered_come_out_as_they_went_in(frames: list[bytes], 
     assert cut(body, preface) == frames
     assert [view.obj for view in cut(memoryview(body), preface)] == [body] * len(frames)  # no copies
     assert cut(memoryview(body), preface) == frames
-    assert preface.request_ids == (list_ids(ids) if ids else "")
+    assert preface.request_ids == (_list_ids(ids) if ids else "")
     assert read_preface(body, len(body), len(frames)) == preface
 
 
