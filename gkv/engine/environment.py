@@ -312,7 +312,10 @@ def check_file(path: Path) -> int:
     limit = file_limit()
     if limit is not None and limit < MIN_DISK:
         raise EngineError(f"this process may write files of {limit} bytes (ulimit -f), and {file} needs {MIN_DISK} at least")
-    intact.check(file, used=(path / "lock.mdb").exists() or (path / "reserve").exists())
+    # Both are made after the first commit and before the first record, and only the reserve is ever
+    # given up. Locks say nothing: a process that was killed while it made the store has left them
+    # beside an empty file.
+    intact.check(file, used=(path / "reserve").exists() or (path / "clock").exists())
     return file.stat().st_size if file.exists() else 0
 
 

@@ -71,12 +71,12 @@ def test_kill_at_each_of_the_first_calls_that_reach_the_disk_loses_nothing_ackno
     assert acknowledged >= acknowledged_a_kill * len(when)
 
 
-@pytest.mark.parametrize("k", [1, 2])
-def test_kill_while_a_new_store_is_made_leaves_what_can_be_opened(k, tmp_path, drive, dump):
+@pytest.mark.parametrize(("call", "k"), [("fsync", 1), ("fsync", 2), ("pwrite64", 1), ("pwrite64", 2)])
+def test_kill_while_a_new_store_is_made_leaves_what_can_be_opened(call, k, tmp_path, drive, dump):
     needs("strace")
     directory = tmp_path / "store"
     directory.mkdir()
-    assert "ready" not in killed_at("fsync", k, drive, directory, 0).lines
+    assert "ready" not in killed_at(call, k, drive, directory, 0).lines
     assert dump(directory) == {}
 
 

@@ -71,9 +71,14 @@ def test_empty_file_is_refused_in_a_directory_that_was_in_use_and_begun_in_a_new
     with pytest.raises(EngineError, match=r"data\.mdb is empty, though"):
         LmdbEngine(store, "n1", tokens)
     assert (store / "data.mdb").stat().st_size == 0
+    (store / "reserve").unlink()
+    (store / "clock").touch()  # what a node has left that had to give its reserve up
+    with pytest.raises(EngineError, match=r"data\.mdb is empty, though"):
+        LmdbEngine(store, "n1", tokens)
     new = tmp_path / "new"
     new.mkdir()
-    (new / "data.mdb").touch()
+    for name in ("data.mdb", "lock.mdb", "owner.lock"):  # what a process has left that was killed in its first moments
+        (new / name).touch()
     LmdbEngine(new, "n1", tokens).close()
 
 
