@@ -59,8 +59,12 @@ def _main(command: str, arguments: Sequence[str]) -> None:
     except ConfigError as error:
         say(f"gkv-{command}: {error}")
         sys.exit(EXIT_CONFIG)
-    except (GkvError, OSError) as error:
+    except GkvError as error:
         say(f"gkv-{command}: {error}")
+        sys.exit(EXIT_FAILURE)
+    except OSError as error:
+        named = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        say(f"gkv-{command}: {named}")
         sys.exit(EXIT_FAILURE)
 
 

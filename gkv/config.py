@@ -331,6 +331,8 @@ class Settings:
             raise ConfigError(f"--max-answer has to be at least {LEAST_ANSWER >> 20}MiB, for any single value to fit in")
         if self.spawn and not 0 < self.spawn_port <= 65_536 - self.spawn:
             raise ConfigError(f"--spawn-port {self.spawn_port} leaves no room for {self.spawn} ports")
+        if self.port in range(self.spawn_port, self.spawn_port + self.spawn):
+            raise ConfigError(f"--port {self.port} is one of the {self.spawn} ports from --spawn-port {self.spawn_port} on")
         self._check_tokens()
         self._check_tls()
 

@@ -317,6 +317,7 @@ class EngineFull(EngineError):
     status = 507
     code = "disk-full"
     title = "The node's disk is full"
+    retryable = True
 
 
 class EngineFailed(EngineError):

@@ -87,7 +87,10 @@ class Authority:
         except OSError as error:
             raise Unavailable(f"{self._path} cannot be read: {error.strerror}") from None
         except (ValueError, AttributeError) as error:
-            raise ConfigError(f"{self._path} cannot be read: {error}") from None
+            raise ConfigError(
+                f"{self._path} cannot be read: {error}. Put the copy from a backup in its place; without one, start with "
+                f"another directory, and the nodes with empty ones"
+            ) from None
 
     def _commit(self, document: Document) -> None:
         """Put a document into force: on disk first, then in the view. Blocks the hub for the fsyncs, a few ms.

@@ -88,6 +88,8 @@ class Coordinator:
         self._deadline = deadline
         self.retries = 0
         """Parts of batches that were sent once more."""
+        self.writes_wait_for = ""
+        """The reason for which no write is taken now; "" when there is none."""
         self._routed: Document | None = None
         self._router: PureRouter
 
@@ -100,7 +102,12 @@ class Coordinator:
         return self._router
 
     def version(self) -> Version:
-        """Return the version for one write. Switches greenlets at times; raise Unavailable when the disk is in the way."""
+        """Return the version for one write. Switches greenlets at times.
+
+        Raise Unavailable when the disk is in the way, or while `writes_wait_for` something.
+        """
+        if self.writes_wait_for:
+            raise Unavailable(f"nothing can be written until {self.writes_wait_for}", retry_after=1)
         return self._clock.now()
 
     @property

@@ -41,7 +41,10 @@ def _run(runtime: Runtime) -> None:
         coordinator,
         max_body=settings.max_body,
         info=lambda: {"role": "proxy"},
-        checks=lambda: [("serving", not runtime.ending.is_set()), ("members", view.placement is not None)],
+        checks=lambda: [
+            ("serving", not runtime.ending.is_set()),
+            ("members", view.placement is not None and not coordinator.writes_wait_for),
+        ],
     )
     app = build_app(data, authority)
 
@@ -52,11 +55,14 @@ def _run(runtime: Runtime) -> None:
 
     # Before the server, so that they end after it: requests that still run ask them.
     children = runtime.opened(Children(f"{settings.scheme}://{settings.host}:{port}", runtime.reading, authority))
+    if not children.are_members:  # a key that is set before would keep the others from joining
+        coordinator.writes_wait_for = "the nodes that this proxy starts have joined"
     runtime.serve(app, channels, figures, settings.max_body)
     announce("*** Welcome ***")
     announce(f"Listening on port {port}...")
     runtime.say_ready()
     if settings.spawn and children.start(runtime.ending):
+        coordinator.writes_wait_for = ""
         announce(f"Ready: {settings.spawn} nodes have joined, on ports {', '.join(map(str, children.ports))}")
         children.say_who_is_missing()
         runtime.start("the look at the nodes", children.supervise)

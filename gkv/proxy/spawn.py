@@ -72,6 +72,11 @@ class Children:
         base = Path(settings.data or "gkv-data")
         self._children = [_Child(f"{settings.host}:{port}", port, base / str(port)) for port in self.ports]
 
+    @property
+    def are_members(self) -> bool:
+        """Whether the document has them all already, or there are none."""
+        return all(self._authority.document.member(child.node) is not None for child in self._children)
+
     def start(self, ending: Event) -> bool:
         """Start all, and wait until each is a member that has called in; return False if `ending`
         is set before.
@@ -132,9 +137,10 @@ class Children:
 
     def _raise_early_end(self, child: _Child, before: set[str]) -> None:
         said = f"node {child.node} ended with code {child.exit_code} before it had joined"
-        if before and child.node not in before:
+        stranger = bool(before) and child.node not in before
+        if stranger:
             said += f". The members are {_listed(before)}. {_advice(before, self._settings)}"
-        raise (ConfigError if child.exit_code in _WRONG_SETTINGS else Unavailable)(said)
+        raise (ConfigError if stranger or child.exit_code in _WRONG_SETTINGS else Unavailable)(said)
 
     def say_who_is_missing(self) -> None:
         """Say which members do not run, and how they do."""

@@ -50,6 +50,22 @@ def child(proxy: Program, port: int) -> int:
     return 0
 
 
+def test_set_before_all_nodes_have_joined_is_refused_and_keeps_none_from_joining(system: System) -> None:
+    """A set that was acknowledged by the first node would have the others refused, and the system with them."""
+    port = free_ports(4)
+    proxy = system.proxy("--spawn", "3", "--spawn-port", str(port))
+    answers = []
+    while not answers or answers[-1].status != 200:
+        ready = proxy.call("GET", "/readyz").status
+        answers.append(proxy.call("POST", "/set", ITEMS))
+        assert ready == 503 or answers[-1].status == 200
+        assert answers[-1].status in (200, 503), answers[-1].body
+    proxy.wait_line("Ready: 3 nodes have joined")
+    assert len(proxy.call("GET", "/v1/cluster").json["members"]) == 3
+    assert proxy.call("POST", "/get", KEYS).json == {"existedKey": ITEMS}
+    end(proxy)
+
+
 # -- data
 
 
@@ -166,6 +182,7 @@ def test_other_ports_on_old_data_say_what_to_do(old: tuple[System, int]) -> None
 def test_more_nodes_on_old_data_say_what_to_do(old: tuple[System, int]) -> None:
     system, port = old
     proxy = refused(system, 3, port)
+    assert proxy.process.returncode == 78  # another start would end the same way
     assert f"Start them with --spawn 2 --spawn-port {port}" in proxy.stderr
     assert f"node 127.0.0.1:{port + 2} ended with code 1 before it had joined" in proxy.stderr
     check_old(system, port)
