@@ -2,7 +2,7 @@
 
 A connection that a node has closed while nobody used it, or that breaks before the first byte of an
 answer, is replaced by a new one, and the request goes once more. Every wait ends with the last of
-the calls' deadlines.
+the calls' deadlines, but for the lookup of a name; behind it nothing is sent that comes too late.
 """
 
 import re
