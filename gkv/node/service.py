@@ -1,9 +1,11 @@
 """What a node does with frames: each goes to the handler of its op, and the answers share a bound."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import gevent
+from gevent.lock import BoundedSemaphore
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
@@ -11,7 +13,7 @@ from gkv.coordinator import MAX_ANSWER
 from gkv.coordinator.clock import Clock
 from gkv.engine import Commits, Engine
 from gkv.model import NodeRefusal, Op, Outcome
-from gkv.net.admission import LARGE, Admission
+from gkv.net.admission import LARGE, Admission, Budget
 from gkv.net.call import Call
 from gkv.net.turn import Turn
 from gkv.node.handler import Waiting, stale
@@ -23,6 +25,7 @@ from gkv.wire.ops import (
     Effects,
     EpochRequest,
     Get,
+    Large,
     NodeAnswer,
     NodeRequest,
     NoRoom,
@@ -35,6 +38,9 @@ from gkv.wire.ops import (
 
 _GATHERED = 2
 """Times `max_answer` that the answers to one gathered request may have, beyond the small ones."""
+
+
+_NOTHING = nullcontext()
 
 
 class Service:
@@ -64,6 +70,8 @@ class Service:
         membership = Membership(node_id, view, engine, commits)
         self.adopt, self.held_cluster = membership.adopt, membership.held_cluster
         self._turn = Turn()
+        self._reading_much = BoundedSemaphore(1)
+        """For reads in steps, until memory is reserved for their values: many of them hold no more than one."""
         self._reads = Reads(engine, commits, max_answer, self._turn)
         write = Writes(view, commits, clock, tombstone_ttl).write
         self._handlers: Mapping[Op, Callable[[Any], NodeAnswer | Waiting | Get]] = {
@@ -83,29 +91,42 @@ class Service:
         call.sent = True
         document = self._view.document
         begun = self._begin(call.frame)
+        much = isinstance(begun, Get)
         if isinstance(begun, Get):
             begun = self._reads.values_of([begun])[0]
         if isinstance(begun, NodeAnswer):
             self._finish(call, begun, document)
         else:
-            waiting = begun
-            gevent.spawn(lambda: self._finish(call, waiting(), document))
+            gevent.spawn(self._finish_later, call, begun, document, much)
+
+    def _finish_later(self, call: Call, waiting: Waiting, document: Document | None, much: bool) -> None:
+        with self._reading_much if much else _NOTHING:
+            self._finish(call, waiting(), document)
 
     def _finish(self, call: Call, answer: NodeAnswer, document: Document | None) -> None:
         if document is not self._view.document:
             answer = self._unless_read(answer)
-        frame = self._written(answer, self._max_answer)
-        hold = self._own.hold(len(frame)) if len(frame) > LARGE else None
-        if hold is None and len(frame) > LARGE and not isinstance(answer, Effects):
-            frame = Refused(NodeRefusal.BUSY).write()
+        frame, hold = self._write(answer, self._max_answer, self._own)
         call.finish(Outcome.ANSWERED, frame, "", hold)
 
-    def _written(self, answer: NodeAnswer, room: int) -> bytes:
+    def _write(self, answer: NodeAnswer, room: int, budget: Budget) -> tuple[bytes, object]:
+        """Return the frame of an answer, and what keeps memory for a large one; values have theirs before they are copied.
+
+        The answer to a write is never refused: that would say that nothing was begun.
+        """
+        limit = min(room, self._max_answer)
         try:
-            return answer.write(min(room, self._max_answer), self._turn)
+            frame = answer.write(limit, most=LARGE)
+        except Large as large:
+            hold = budget.hold(large.size)
+            return (answer.write(limit, self._turn) if hold else Refused(NodeRefusal.BUSY).write()), hold
         except NoRoom:
             # Alone it might go; if not, it never will.
-            return Refused(NodeRefusal.LARGE if room >= self._max_answer else NodeRefusal.BUSY).write()
+            return Refused(NodeRefusal.LARGE if room >= self._max_answer else NodeRefusal.BUSY).write(), None
+        if len(frame) <= LARGE or isinstance(answer, Effects):
+            return frame, None
+        hold = budget.hold(len(frame)) if len(frame) <= room + LARGE else None
+        return (frame if hold else Refused(NodeRefusal.BUSY).write()), hold
 
     def _unless_read(self, answer: NodeAnswer) -> NodeAnswer:
         """Return an answer, or a refusal if it has what was read: another document has come meanwhile."""
@@ -128,14 +149,12 @@ class Service:
         holds = []
         for one in begun:
             done = next(read) if isinstance(one, Get) else one
-            answer = done if isinstance(done, NodeAnswer) else done()
-            if document is not self._view.document:
-                answer = self._unless_read(answer)
-            frame = self._written(answer, room)
-            if len(frame) > LARGE and not isinstance(answer, Effects):
-                hold = self._others.hold(len(frame)) if len(frame) <= room + LARGE else None
-                if hold is None:
-                    frame = Refused(NodeRefusal.BUSY).write()
+            with self._reading_much if isinstance(one, Get) and not isinstance(done, NodeAnswer) else _NOTHING:
+                answer = done if isinstance(done, NodeAnswer) else done()
+                if document is not self._view.document:
+                    answer = self._unless_read(answer)
+                frame, hold = self._write(answer, room, self._others)
+            if hold is not None:
                 holds.append(hold)
                 room -= len(frame)
             answers.append(frame)

@@ -22,7 +22,7 @@ A new op is a member of `gkv.model.Op`, a class in one of these files, an entry 
 from collections.abc import Mapping
 
 from gkv.model import Op
-from gkv.wire.ops.frame import BadFrame, NodeAnswer, NodeRequest, NoRoom, Refused, read_answer, split
+from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom, Refused, read_answer, split
 from gkv.wire.ops.keyed import EpochRequest, KeyRequest
 from gkv.wire.ops.membership import Adopt, Held, Status
 from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Records, Values
@@ -39,6 +39,7 @@ __all__ = [
     "Get",
     "Held",
     "KeyRequest",
+    "Large",
     "ListKeys",
     "NoRoom",
     "NodeAnswer",

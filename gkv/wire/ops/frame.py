@@ -30,6 +30,14 @@ class NoRoom(Exception):
     """The values of an answer have more bytes than it may have."""
 
 
+class Large(Exception):
+    """The values of an answer have more bytes than may be put together without a word: `size`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
 class NodeRequest:
     """What a node is asked. The classes of requests are not frozen: one is made for each call, and freezing costs 1 us."""
 
@@ -59,10 +67,11 @@ class NodeAnswer:
         """Read the answer to a request for `count` keys, as `NodeRequest.read` does."""
         raise NotImplementedError
 
-    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
-        """Return the frame; raise NoRoom, before any value is copied, when its values have more than `room` bytes.
+    def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
+        """Return the frame; calls `pause` between pieces that together are large.
 
-        Calls `pause` between pieces that together are large.
+        Before any value is copied, raise NoRoom when they have more than `room` bytes, and Large when they have more than
+        `most`.
         """
         raise NotImplementedError
 
@@ -89,7 +98,7 @@ class Refused(NodeAnswer):
             raise BadFrame("a document is an object")
         return cls(_REFUSALS.get(reason, NodeRefusal.UNKNOWN), document, detail)
 
-    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
+    def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         header: dict[str, Any] = {"refused": self.reason.value, "document": self.document}
         if self.detail:
             header["detail"] = self.detail

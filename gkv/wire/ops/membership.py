@@ -59,5 +59,5 @@ class Held(NodeAnswer):
             raise BadFrame("an answer says how many records there are")
         return cls(held)
 
-    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
+    def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         return line({"count": self.count})

@@ -10,6 +10,7 @@ from gkv.wire.client import LARGE, join, show
 from gkv.wire.ops.frame import (
     MISSING,
     BadFrame,
+    Large,
     NodeAnswer,
     NoRoom,
     cut,
@@ -108,7 +109,7 @@ class Values(NodeAnswer):
             raise BadFrame(f"{count} keys were asked, {len(values)} answered")
         return cls(values)
 
-    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
+    def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         values = self.values
         try:
             sizes = [MISSING if value is None else len(value) for value in values]  # type: ignore[arg-type]
@@ -116,12 +117,17 @@ class Values(NodeAnswer):
             if size > room:
                 raise NoRoom
             found = [value for value in values if value is not None]
+            if size > most:
+                raise Large(size)
             if size > LARGE:
                 return join([line({"sizes": sizes}), *found], pause)  # type: ignore[list-item]
             return line({"sizes": sizes}) + b"".join(found)  # type: ignore[arg-type]
         except TypeError:  # there is a blob among them, or damage; to look for that first would cost every get
-            if sum([len(value) for value in values if isinstance(value, bytes | Blob)]) > room:
+            size = sum([len(value) for value in values if isinstance(value, bytes | Blob)])
+            if size > room:
                 raise NoRoom from None
+            if size > most:
+                raise Large(size) from None
             shown: list[bytes | Damage | None] = []
             for value in values:
                 shown.append(show(value) if isinstance(value, Blob) else value)
@@ -143,7 +149,7 @@ class Records(NodeAnswer):
             raise BadFrame(f"{count} keys were asked, others answered")
         return cls(list(map(_record, parts, *columns)))
 
-    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
+    def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         known = [record if isinstance(record, Record) else None for record in self.records]
         values = [None if record is None else record.value for record in known]
         if sum([len(value) for value in values if value is not None]) > room:
@@ -186,5 +192,5 @@ class Page(NodeAnswer):
             raise BadFrame("a string has a lone surrogate")
         return cls(keys)
 
-    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
+    def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         return line({"keys": self.keys})

@@ -174,7 +174,7 @@ class Effects(NodeAnswer):
             raise BadFrame("beaten is a stamp")
         return cls(letters, beaten)
 
-    def write(self, room: float = inf, pause: Pause = no_pause) -> bytes:
+    def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         if self.beaten:
             return line({"effects": self.letters, "beaten": self.beaten})
         return b'{"effects":"%b"}\n' % self.letters.encode()  # what `line` would write, in a quarter of the time
