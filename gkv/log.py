@@ -1,8 +1,8 @@
 """Lines for the operator, on standard error: text or JSON, one piece a line, control characters
 escaped.
 
-Promises: nothing here raises, switches greenlets, or stops the process for longer than `PATIENCE`
-because nobody reads standard error. While a pipe or a terminal is full, lines are dropped and
+Promises: nothing here raises, on whatever thread, switches greenlets, or stops the process for
+longer than `PATIENCE` because nobody reads standard error. While a pipe or a terminal is full, lines are dropped and
 counted, and the count is said as soon as there is room. A file is always taken to have room: a disk
 that hangs stops whoever writes to it, so logs belong into a pipe (systemd's journal, a container's
 log driver) or onto a disk that works.
@@ -42,14 +42,23 @@ class Output:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        # The original: gevent's would switch greenlets, and not wait at all in a process that it has not patched.
+        # The originals: gevent's would switch greenlets, and not wait at all in a process that it has not patched.
         self._poll = get_original("select", "poll")()
         self._poll.register(fd, select.POLLOUT)
+        self._lock = get_original("_thread", "allocate_lock")()
         self._torn = False
         self.dropped = self.dropped_ever = 0
 
     def write(self, data: bytes) -> bool:
-        """Write a line, and return whether it was taken whole."""
+        """Write a line, and return whether it was taken whole; False while another thread writes one for too long."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            return False
+        try:
+            return self._write(data)
+        finally:
+            self._lock.release()
+
+    def _write(self, data: bytes) -> bool:
         wait = 0 if self.dropped else int(PATIENCE * 1000)
         if self._torn:
             data = b"\n" + data

@@ -130,11 +130,6 @@ class Applied(NamedTuple):
     effects: Sequence[Effect]
     beaten: int = 0
 
-    @property
-    def existed(self) -> int:
-        """Count of the keys that had a live value, which this write replaced or deleted. O(keys)."""
-        return self.effects.count(Effect.REPLACED)
-
 
 class Op(StrEnum):
     """What a node can be asked for. The value stands for it in a frame."""
@@ -150,7 +145,7 @@ class Op(StrEnum):
     KEYS = "keys"
     """A page of the keys that the node holds."""
     STATUS = "status"
-    """How many records the node holds."""
+    """How many keys with a value the node holds."""
     ADOPT = "adopt"
     """To take over a cluster document."""
 

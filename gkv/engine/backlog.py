@@ -1,7 +1,7 @@
 """Writes that have been admitted and are not on disk yet, in their order.
 
 Promises: what waits is bounded; `pending_for` and `last_pending` name the write after which a read
-is in order. Nothing here switches greenlets but the two ways to wait for a write.
+is in order. Nothing here switches greenlets but the ways to wait for a write.
 """
 
 import time
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gevent.event import Event
 
-from gkv.errors import EngineFailed, GkvError, NotOnDisk, Unavailable
+from gkv.errors import EngineFailed, NotOnDisk, Unavailable
 from gkv.model import Applied, Write
 
 MAX_WRITES = 4_096
@@ -47,15 +47,19 @@ class Pending:
         Raise what the commit raised, or NotOnDisk when the deadline has passed; the write may then
         still be applied.
         """
+        self.wait_until_over(deadline)
+        if self._error is not None:
+            raise self._error
+        return self._applied
+
+    def wait_until_over(self, deadline: float) -> None:
+        """Return when it is certain what became of the write; raise NotOnDisk as `wait`."""
         if not self.done:
             if self._event is None:
                 self._event = Event()
             self._event.wait(max(0.0, deadline - time.monotonic()))
             if not self.done:
                 raise NotOnDisk("the write was not on disk by its deadline")
-        if self._error is not None:
-            raise self._error
-        return self._applied
 
     def wait_for_reading(self, deadline: float) -> None:
         """Return when the write cannot change any more what a read finds, whatever has become of
@@ -69,7 +73,7 @@ class Pending:
             self.wait(deadline)
         except NotOnDisk:
             raise Unavailable("the disk takes too long for what was written before this read", retry_after=1) from None
-        except GkvError as error:
+        except Exception as error:
             if self.early or isinstance(error, EngineFailed):
                 raise EngineFailed(f"what was written before this read is not on disk: {error}") from error
 
@@ -83,20 +87,32 @@ class Pending:
 
 
 class Backlog:
-    """The queue of the one writer, and the group that it has taken."""
+    """The queue of the one writer, and what it has taken from there and not finished."""
 
     def __init__(self) -> None:
         self._queue: deque[Pending] = deque()
-        self.under_way: list[Pending] = []
-        """The group that has been taken last."""
-        self.writes = 0
-        """Writes in the queue and in the group under way."""
+        self._open: dict[Pending, None] = {}
+        """All that are not over, in their order: a group stays here until each of it is finished,
+        in whatever pieces and order that happens."""
         self.size = 0
         """Their bytes."""
         self._by_key: dict[str, Pending] = {}
         """By key, the last admitted write of it; of those that were added to be found by key."""
-        self.last: Pending | None = None
+
+    @property
+    def writes(self) -> int:
+        """Count of the writes that are not over."""
+        return len(self._open)
+
+    @property
+    def last(self) -> Pending | None:
         """The last admitted write that is not over."""
+        return next(reversed(self._open), None)
+
+    @property
+    def open(self) -> list[Pending]:
+        """All writes that are not over, in their order."""
+        return list(self._open)
 
     def __bool__(self) -> bool:
         """Whether anything waits to be taken."""
@@ -107,12 +123,11 @@ class Backlog:
         waiting.
         """
         size = size_of(write)
-        if self.writes >= MAX_WRITES or (self.writes and self.size + size > MAX_BYTES):
+        if self.writes >= MAX_WRITES or (self._open and self.size + size > MAX_BYTES):
             raise Unavailable("too many writes are waiting for the disk", retry_after=1)
         pending = Pending(write, size)
         self._queue.append(pending)
-        self.last = pending
-        self.writes += 1
+        self._open[pending] = None
         self.size += size
         if by_key:
             self._by_key.update(dict.fromkeys(write.keys, pending))
@@ -132,24 +147,24 @@ class Backlog:
         return group
 
     def finish(self, pending: Pending, applied: Applied, error: BaseException | None = None) -> None:
-        """Strike off a write that is over, and say what has become of it."""
-        self.writes -= 1
+        """Strike off a write that is over, and say what has become of it; once, what is said later
+        is not heard.
+        """
+        if pending.done:
+            return
+        del self._open[pending]
         self.size -= pending.size
         if self._by_key:
             for key in pending.write.keys:
                 if self._by_key.get(key) is pending:
                     del self._by_key[key]
-        if self.last is pending:
-            self.last = None
         pending.finish(applied, error)
 
     def finish_all(self, error: BaseException) -> None:
         """Strike off everything that is left."""
-        waiting = [*self.under_way, *self._queue]
         self._queue.clear()
-        for pending in waiting:
-            if not pending.done:
-                self.finish(pending, UNTOLD, error)
+        for pending in self.open:
+            self.finish(pending, UNTOLD, error)
 
     def pending_for(self, keys: Sequence[str]) -> Pending | None:
         """Return the last write of any of these keys that is not over, of those that were added to
@@ -162,7 +177,7 @@ class Backlog:
         found = {id(pending): pending for pending in map(self._by_key.get, keys) if pending is not None}
         if len(found) < 2:
             return next(iter(found.values()), None)
-        return next(pending for pending in reversed([*self.under_way, *self._queue]) if id(pending) in found)
+        return next(pending for pending in reversed(self._open) if id(pending) in found)
 
 
 def size_of(write: Write) -> int:

@@ -142,14 +142,8 @@ class Commits:
         """Wait until all that has been admitted so far is on disk, or refused. Raise NotOnDisk, or
         what ended all writing.
         """
-        last = self._backlog.last
-        if last is not None:
-            try:
-                last.wait(deadline)
-            except NotOnDisk:
-                raise
-            except GkvError:
-                pass  # its own writer has been told
+        for pending in reversed(self._backlog.open):  # once the last is over, few others are not
+            pending.wait_until_over(deadline)
         if self._failure is not None:
             raise self._failure
 
@@ -184,6 +178,7 @@ class Commits:
         self._greenlet.join(within)
         if not self._greenlet.dead:
             self._greenlet.kill(block=False)
+            self._engine.abandon()
             self._end(NotOnDisk("the node has stopped before the write was on disk"))
         elif self._writer is not None:
             self._writer.close()
@@ -213,8 +208,9 @@ class Commits:
             self._fail(EngineFailed(f"the writer has stopped: {error!r}"))
 
     def _commit(self, group: list[Pending]) -> None:
-        """Write a group, and answer each of it."""
-        self._backlog.under_way = group
+        """Write a group, and answer each of it; after a failure all has been answered already."""
+        if self._failure is not None:
+            return
         writes = [pending.write for pending in group]
         started = time.monotonic()
         try:
@@ -235,7 +231,6 @@ class Commits:
             self._figures.count(writes, time.monotonic() - started)
             for pending, outcome in zip(group, applied, strict=True):
                 self._backlog.finish(pending, outcome)
-        self._backlog.under_way = []
 
     def _write(self, writes: Sequence[Write]) -> Sequence[Applied]:
         # Not in a `finally`: of a writer that is killed nobody knows whether its thread has come to
@@ -257,20 +252,15 @@ class Commits:
         deletes = [pending for pending in group if all(value is None for value in pending.write.values)]
         self._answer_all(sets, error)
         if sets and deletes:
-            self._retry(deletes)
+            self._commit(deletes)
         elif len(deletes) > 1:
-            self._retry(deletes[: len(deletes) // 2])
-            self._retry(deletes[len(deletes) // 2 :])
+            self._commit(deletes[: len(deletes) // 2])
+            self._commit(deletes[len(deletes) // 2 :])
         else:
             self._answer_all(deletes, error)
 
-    def _retry(self, group: list[Pending]) -> None:
-        if self._failure is None:
-            self._commit(group)
-        else:
-            self._answer_all(group, self._failure)
-
     def _reclaim(self) -> int:
+        self._engine.tend()
         try:
             return self._make(lambda syncing: self._engine.reclaim(self._now(), self._ttl, RECLAIM_STEP, syncing))
         except EngineFailed as error:

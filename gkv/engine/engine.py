@@ -137,6 +137,15 @@ class Engine(ABC):
     def end_snapshot(self) -> None:
         """Take note that the copy is over, whatever has become of it. Called by the event loop's thread."""
 
+    def tend(self) -> None:  # noqa: B027  # most engines share nothing with other processes
+        """Look after what other processes do with the store, and say what the operator should know of it.
+
+        For every round of the writer's, some tenths of a second apart. Called by the event loop's thread.
+        """
+
+    def abandon(self) -> None:  # noqa: B027  # most engines have nothing that is closed
+        """Have `close` leave all as it is, to the end of the process: a call on the writer thread does not come back."""
+
     @abstractmethod
     def arc(self, first: int, last: int, after: str | None, limit: int) -> list[tuple[str, Record | Damage]]:
         """Return up to `limit` records with first <= token <= last, in the order of (token, key), tombstones included.

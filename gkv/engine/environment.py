@@ -169,7 +169,7 @@ class Environment:
                     txn.put(b"clean", b"0", db=self.meta)
             except lmdb.Error as error:
                 if not self.has_no_space(error):
-                    raise
+                    raise EngineError(f"{self.file} cannot be written: {error}") from error
                 if not self._directory.reserve.give_up():
                     say(f"{self.file}: the disk is full and has no room for the note that the store is in use: all is checked")
                     self.was_clean = False
@@ -187,19 +187,20 @@ class Environment:
         self._env = None
 
     def _note_orderly_stop(self, env: lmdb.Environment) -> None:
-        """Keep that all is well, and have the file as long as its last page says.
+        """Keep that all is well, and have the file end with its last page.
 
-        So after an orderly stop any file that is shorter was cut, even where only pages that nothing refers to are missing.
+        So after an orderly stop any file that is shorter was cut, even where only pages that
+        nothing refers to are missing. The file is made long enough, on the disk, before the note
+        is written, whenever this is cut short: without the length there is no note.
         """
         with suppress(lmdb.Error, OSError):
             with env.begin(write=True) as txn:
+                # The commit may write the list of free pages anew, with 8 bytes for each of them:
+                # there is room for twice that.
+                margin = _MARGIN_PAGES * self.page + max(0, self.end - self.held_in(txn)) // 256
+                _set_length(self.file, max(self.file.stat().st_size, self.end + margin))
                 txn.put(b"clean", b"1", db=self.meta)
-            if self.file.stat().st_size < self.end:
-                try:
-                    os.truncate(self.file, self.end)
-                except OSError:
-                    with env.begin(write=True) as txn:
-                        txn.put(b"clean", b"0", db=self.meta)
+            _set_length(self.file, self.end)
 
     @property
     def env(self) -> lmdb.Environment:
@@ -250,11 +251,8 @@ class Environment:
         ENOSPC. Were it a bad disk that is full besides, this commit would not be acknowledged
         either, and after a meta page that could not be written LMDB refuses all others.
         """
-        # The binding has a class for ENOSPC; the others it names by their text alone.
-        text = str(error)
-        if isinstance(error, lmdb.DiskError) or any(os.strerror(number) in text for number in (errno.EDQUOT, errno.EFBIG)):
-            return True
-        return os.strerror(errno.EIO) in text and self._directory.free(self.file) < SHORT_WRITE
+        short = _says(error, errno.EIO) and self._directory.free(self.file) < SHORT_WRITE
+        return isinstance(error, lmdb.DiskError) or _says(error, errno.EDQUOT, errno.EFBIG) or short
 
     # --- room -------------------------------------------------------------------------------------------------------------
 
@@ -282,11 +280,8 @@ class Environment:
 
         Raise EngineFailed when it cannot be done after all: the environment is of no use then.
         """
-        try:
-            # LMDB lets go of the old map before it makes the new one, so whether that is possible
-            # is tried before.
-            mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS, PROT_READ).close()
-        except OSError:
+        # LMDB lets go of the old map before it makes the new one, so it is tried before.
+        if not _has_addresses(size):
             return False
         try:
             self.env.set_mapsize(size)
@@ -317,6 +312,30 @@ def check_file(path: Path) -> int:
     # beside an empty file.
     intact.check(file, used=(path / "reserve").exists() or (path / "clock").exists())
     return file.stat().st_size if file.exists() else 0
+
+
+def _says(error: lmdb.Error, *numbers: int) -> bool:
+    """Return whether LMDB met one of these; the binding names them by their text alone, but ENOSPC."""
+    return any(os.strerror(number) in str(error) for number in numbers)
+
+
+def _has_addresses(size: int) -> bool:
+    """Return whether this process may have a map of so many bytes."""
+    try:
+        mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS, PROT_READ).close()
+    except OSError:
+        return False
+    return True
+
+
+def _set_length(file: Path, size: int) -> None:
+    """Make a file so long, on the disk. Behind the last page in use there is nothing to lose."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, size)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _make_room_for_locks(path: Path, directory: Directory) -> None:

@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from gkv.errors import EngineError
 from gkv.files import naming
+from gkv.log import say
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _HEADER = struct.Struct("=QHHHH")
@@ -40,6 +41,10 @@ _BIG, _SUBTREE = 0x01, 0x02
 _EMPTY = (1 << 64) - 1
 _SIZES = [1 << bits for bits in range(9, 17)]
 """Bytes that a page may have."""
+
+
+LONG = 1 << 30
+"""Bytes of a file from which on a line says that it is walked."""
 
 
 class _Meta(NamedTuple):
@@ -106,6 +111,8 @@ def _check(file: Path, descriptor: int, size: int) -> None:
     wanted = (meta.last + 1) * meta.page
     if size >= wanted:
         return
+    if size >= LONG:
+        say(f"{file} has {size} of {wanted} bytes, as it may after a kill: all its pages are looked at, which takes a while")
     try:
         for root in meta.roots:
             _walk(descriptor, size, meta.page, root)

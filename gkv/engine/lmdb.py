@@ -15,6 +15,7 @@ from itertools import chain, islice, repeat
 from math import inf
 from operator import add, getitem
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -63,9 +64,16 @@ class LmdbEngine(Engine):
         self._store = Store(path, node, max_disk)
         self._environment = self._store.environment
         self.was_clean = self._environment.was_clean
+        self._abandoned = False
+        """Whether a transaction is open on a thread that does not come back: to close the
+        environment would wait for it, or pull the map from under it."""
 
     def close(self) -> None:
-        self._store.close(clean=self.was_clean)
+        if not self._abandoned:
+            self._store.close(clean=self.was_clean)
+
+    def abandon(self) -> None:
+        self._abandoned = True
 
     @property
     def cluster(self) -> str | None:
@@ -158,7 +166,7 @@ class LmdbEngine(Engine):
                 if address != passed:
                     item = record.unpack(address, cursor.value())
                     key = address[TOKEN:].decode(errors="replace")
-                    # A address whose token is not its key's is damaged itself: nobody can ask for
+                    # An address whose token is not its key's is damaged itself: nobody can ask for
                     # it, and a page must not end with it, as the next one would start elsewhere.
                     # `verify` finds it.
                     if isinstance(item, Record) or self._addresses([key])[0] == address:
@@ -218,10 +226,10 @@ class LmdbEngine(Engine):
         return addresses
 
     def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
-        self._environment.readers.tend()
+        queue = self._environment.due
         ends = ((VALUE_DUE, now), (TOMBSTONE_DUE, now - tombstone_ttl))
         with self._environment.look() as txn:  # most often nothing is due, and looking costs no commit
-            if not any(self._overdue(txn, kind, until, 1) for kind, until in ends):
+            if not any(_overdue(txn, queue, kind, until, 1) for kind, until in ends):
                 return 0
 
         demand = Demand(0, limit, sets=False)
@@ -231,26 +239,13 @@ class LmdbEngine(Engine):
         def take(merge: Merge, txn: lmdb.Transaction) -> int:
             taken = 0
             for kind, until in ends:
-                due = self._overdue(txn, kind, until, limit - taken)
+                due = _overdue(txn, queue, kind, until, limit - taken)
                 for entry in due:
                     merge.reclaim(entry)
                 taken += len(due)
             return taken
 
         return self._store.commit(take, now, demand, syncing)
-
-    def _overdue(self, txn: lmdb.Transaction, kind: bytes, until: int, limit: int) -> list[bytes]:
-        """Return up to `limit` entries of `due`, oldest first."""
-        found: list[bytes] = []
-        if until < 0:
-            return found
-        end = kind + until.to_bytes(8, "big")
-        with txn.cursor(self._environment.due) as cursor:
-            more = cursor.set_range(kind)
-            while more and len(found) < limit and (entry := cursor.key())[:DUE] <= end:
-                found.append(entry)
-                more = cursor.next()
-        return found
 
     # --- room and snapshots -----------------------------------------------------------------------------------------------
 
@@ -269,6 +264,9 @@ class LmdbEngine(Engine):
     @property
     def store_figures(self) -> StoreFigures:
         return self._store.figures
+
+    def tend(self) -> None:
+        self._store.tend()
 
     # --- looking after it -------------------------------------------------------------------------------------------------
 
@@ -290,3 +288,17 @@ class LmdbEngine(Engine):
 def _demand(writes: Sequence[Write]) -> Demand:
     values = [value for write in writes for value in write.values if value is not None]
     return Demand(sum(map(len, values)), sum([len(write.keys) for write in writes]), sets=bool(values))
+
+
+def _overdue(txn: lmdb.Transaction, queue: Any, kind: bytes, until: int, limit: int) -> list[bytes]:
+    """Return up to `limit` entries of `due`, oldest first."""
+    found: list[bytes] = []
+    if until < 0:
+        return found
+    end = kind + until.to_bytes(8, "big")
+    with txn.cursor(queue) as cursor:
+        more = cursor.set_range(kind)
+        while more and len(found) < limit and (entry := cursor.key())[:DUE] <= end:
+            found.append(entry)
+            more = cursor.next()
+    return found

@@ -38,6 +38,11 @@ class Demand(NamedTuple):
     sets: bool
     """Whether it brings any value; deletes free more than they take."""
 
+    @property
+    def wanted(self) -> int:
+        """Bytes that must be there before it is tried."""
+        return 2 * self.values + MARGIN
+
 
 class Figures(NamedTuple):
     """How much room there is, in bytes."""
@@ -74,7 +79,8 @@ class Room:
             self.map_bytes = max(min(self.map_bytes, self._bound), -(-used // _STEP) * _STEP)
         self._held = 0
         self._full = False
-        self._snapshots = 0
+        self.snapshot_since: float | None = None
+        """When the snapshot under way began; None without one."""
 
     @property
     def is_bounded(self) -> bool:
@@ -84,18 +90,20 @@ class Room:
     @property
     def is_tight(self) -> bool:
         """Whether a verdict needs figures."""
-        return self._full or self._snapshots > 0
+        return self._full or self.snapshot_since is not None
 
     def verdict(self, demand: Demand, figures: Figures | None = None) -> Verdict:
-        """Say whether a write may be tried. While `is_tight` there must be `figures`."""
+        """Say whether a write may be tried; this changes nothing. While `is_tight` there must be
+        `figures`.
+        """
         if demand.sets and self._bound and self._held > self._for_values:
             return Verdict.AT_BOUND
         if figures is None:
             return Verdict.GOES
-        wanted = 2 * demand.values + MARGIN
+        wanted = demand.wanted
         if self._full and demand.sets and not self._fits_a_full_disk(wanted, figures):
             return Verdict.DISK_FULL
-        if self._snapshots:
+        if self.snapshot_since is not None:
             # Pages that are freed now cannot be used again before the snapshot is over, so all new
             # ones come from the end.
             wanted += BYTES_FOR_A_RECORD * demand.records
@@ -110,10 +118,7 @@ class Room:
         inside = figures.end - figures.held
         if figures.reserve:
             return inside + figures.free >= wanted + figures.reserve
-        if figures.free >= wanted:
-            self._full = False
-            return True
-        return inside >= wanted
+        return max(inside, figures.free) >= wanted
 
     def exceeds(self, held: int) -> bool:
         """Return whether a transaction that brings values would leave more pages in use than values
@@ -135,11 +140,18 @@ class Room:
         """Note that the disk had no room for a commit."""
         self._full = True
 
-    def snapshot_begins(self) -> None:
-        self._snapshots += 1
+    def disk_has(self, figures: Figures, demand: Demand) -> None:
+        """Note what the disk has before values are written: with its reserve in place and room for
+        them it is not full any more.
+        """
+        if demand.sets and not figures.reserve and figures.free >= demand.wanted:
+            self._full = False
+
+    def snapshot_begins(self, now: float) -> None:
+        self.snapshot_since = now
 
     def snapshot_is_over(self) -> None:
-        self._snapshots -= 1
+        self.snapshot_since = None
 
     # --- the map ----------------------------------------------------------------------------------------------------------
 

@@ -13,9 +13,8 @@ class Snapshot:
     """One copy, written by a native thread of its own to a file descriptor that it closes."""
 
     def __init__(self, engine: Engine, fd: int) -> None:
-        """Begin the copy; the engine has begun the snapshot. `end` must follow."""
+        """Begin the copy; the engine has begun the snapshot. `end` must follow, unless this raises."""
         self._engine = engine
-        self._thread = NativeThread()
 
         def copy() -> None:
             try:
@@ -23,7 +22,12 @@ class Snapshot:
             finally:
                 os.close(fd)
 
-        self._copying = self._thread.begin(copy)
+        try:
+            self._thread = NativeThread()
+            self._copying = self._thread.begin(copy)
+        except BaseException:
+            engine.end_snapshot()
+            raise
 
     def end(self) -> None:
         """Wait for the end of the copy; raise EngineError if it is not whole. Who gives up closes

@@ -2,8 +2,13 @@
 
 Promises: a change is on disk whole when `commit` returns, or nothing of it is there; a change
 without room is refused before it is begun, where that can be known; after any error that leaves it
-open what is on the disk, no change is made any more. `commit` is called by one writer thread,
-everything else by the event loop's. Nothing switches greenlets.
+open what is on the disk, no change is made any more. Nothing switches greenlets.
+
+Two threads use it. The writer's calls `has_room` and `commit`, which alone change what is known of
+the disk (the reserve, whether it is full) and say nothing: they note what the event loop's thread
+says in `tend`. That one calls everything else; what else changes the state of the room (`grow`,
+`begin_snapshot`) it calls while the writer does nothing. `failed` and the end of a snapshot are one
+assignment each, which either thread may see a moment later.
 """
 
 import time
@@ -15,7 +20,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from gkv.engine.directory import RESERVE, Directory, file_limit
-from gkv.engine.engine import StoreFigures, no_call
+from gkv.engine.engine import StoreFigures
 from gkv.engine.environment import MIN_DISK, Environment, check_file
 from gkv.engine.merge import Merge
 from gkv.engine.room import Demand, Figures, Room, Verdict
@@ -38,8 +43,13 @@ class Store:
         self.failed: EngineFailed | None = None
         """Why nothing is acknowledged any more."""
         self._bound = min(filter(None, (max_disk, file_limit())), default=0)
-        self._snapshot_since: float | None = None
-        self._refused_by_snapshot = 0
+        self._refused_early = 0
+        """Records that `admit` has refused because of a snapshot; changed by the event loop's
+        thread alone."""
+        self._refused = 0
+        """Those that `commit` has refused; changed by the writer's alone."""
+        self._refused_before = 0
+        """All of them, when the snapshot under way began."""
         self._said = False
         """Whether a line says already that the snapshot under way has writes refused."""
         self.directory = Directory(path)
@@ -87,14 +97,24 @@ class Store:
         """Make a change in one transaction, if there is room for it."""
         if self.failed is not None:
             raise self.failed
-        self._refuse_unless(demand, self._verdict(demand))
+        figures = None
+        if self.room.is_tight:
+            self.directory.reserve.keep()
+            figures = self._room_figures()
+            self.room.disk_has(figures, demand)
+        try:
+            self._refuse_unless(self.room.verdict(demand, figures))
+        except SnapshotRunning:
+            self._refused += demand.records
+            raise
+        syncing = _once(syncing)
         try:
             return self._try(change, now, demand.sets, syncing)
         except _NoSpaceError as error:
             self.room.disk_was_full()
             if not demand.sets and self.directory.reserve.give_up():
                 with suppress(_NoSpaceError):
-                    return self._try(change, now, demand.sets, no_call)  # it has been called
+                    return self._try(change, now, demand.sets, syncing)
             raise self._full() from error
 
     def _try(self, change: Change[Result], now: int, sets: bool, syncing: Callable[[], object]) -> Result:
@@ -136,7 +156,11 @@ class Store:
 
     def admit(self, demand: Demand) -> None:
         """Raise what would refuse such a write now."""
-        self._refuse_unless(demand, self._verdict(demand))
+        try:
+            self._refuse_unless(self._verdict(demand))
+        except SnapshotRunning:
+            self._refused_early += demand.records
+            raise
 
     def has_room(self, demand: Demand) -> bool:
         """Return whether such a change may be tried now; for one that can wait."""
@@ -146,17 +170,16 @@ class Store:
         return self.room.verdict(demand, self._room_figures() if self.room.is_tight else None)
 
     def _room_figures(self) -> Figures:
-        environment, reserve = self.environment, self.directory.reserve
-        reserve.keep()
+        environment = self.environment
         return Figures(
             end=environment.end,
             held=environment.held(),
             free=self.directory.free(environment.file),
             size=self.file_bytes,
-            reserve=0 if reserve.exists else RESERVE,
+            reserve=0 if self.directory.reserve.exists else RESERVE,
         )
 
-    def _refuse_unless(self, demand: Demand, verdict: Verdict) -> None:
+    def _refuse_unless(self, verdict: Verdict) -> None:
         """Raise what a verdict stands for.
 
         What might not fit must not be tried while a snapshot runs: the binding's `abort` waits
@@ -168,10 +191,6 @@ class Store:
             raise self._at_bound()
         if verdict is Verdict.DISK_FULL:
             raise self._full()
-        self._refused_by_snapshot += demand.records
-        if not self._said:
-            self._said = True
-            say(f"{self.path}: writes are refused until the snapshot is done: there is no more room beside it")
         raise SnapshotRunning(f"there is no more room in {self.path} until its snapshot is done", retry_after=1)
 
     def _at_bound(self) -> EngineFull:
@@ -182,7 +201,7 @@ class Store:
 
     def grow(self) -> None:
         """As `Engine`."""
-        if self._snapshot_since is not None:
+        if self.room.snapshot_since is not None:
             raise SnapshotRunning(f"the map of {self.path} cannot grow until its snapshot is done", retry_after=1)
         larger = self.room.next_map()
         if larger is None:
@@ -213,28 +232,42 @@ class Store:
     @property
     def figures(self) -> StoreFigures:
         """As `Engine.store_figures`."""
-        since = self._snapshot_since
+        since = self.room.snapshot_since
         return StoreFigures(
             map_bytes=self.room.map_bytes,
             file_bytes=self.file_bytes,
             snapshot_seconds=None if since is None else time.monotonic() - since,
-            refused_by_snapshot=self._refused_by_snapshot,
+            refused_by_snapshot=self._refused_in_all,
             foreign_readers=self.environment.readers.foreign,
             foreign_reader_seconds=self.environment.readers.oldest_foreign,
         )
+
+    @property
+    def _refused_in_all(self) -> int:
+        return self._refused + self._refused_early
+
+    def tend(self) -> None:
+        """As `Engine`."""
+        self.environment.readers.tend()
+        if self.room.snapshot_since is not None:
+            self._say_refusals()
+
+    def _say_refusals(self) -> None:
+        if not self._said and self._refused_in_all > self._refused_before:
+            self._said = True
+            say(f"{self.path}: writes are refused until the snapshot is done: there is no more room beside it")
 
     # --- snapshots --------------------------------------------------------------------------------------------------------
 
     def begin_snapshot(self) -> None:
         """As `Engine`."""
-        if self._snapshot_since is not None:
+        if self.room.snapshot_since is not None:
             raise SnapshotRunning(f"another snapshot of {self.path} is being copied", retry_after=10)
         wanted = self.room.map_for_snapshot(self._room_figures())
         while wanted > self.room.map_bytes and not self._map_with(wanted):
             wanted //= 2
-        self._said = False
-        self._snapshot_since = time.monotonic()
-        self.room.snapshot_begins()
+        self._refused_before, self._said = self._refused_in_all, False
+        self.room.snapshot_begins(time.monotonic())
 
     def copy_snapshot(self, fd: int) -> None:
         """As `Engine`. The copy, placed as `data.mdb` in an empty directory, starts as it is; the
@@ -244,12 +277,18 @@ class Store:
 
     def end_snapshot(self) -> None:
         """As `Engine`."""
+        self._say_refusals()
         self.room.snapshot_is_over()
-        self._snapshot_since = None
 
 
 class _NoSpaceError(Exception):
     """LMDB met ENOSPC; the transaction is gone and nothing has changed."""
+
+
+def _once(call: Callable[[], object]) -> Callable[[], object]:
+    """Return what makes a call the first time that it is called, and nothing later."""
+    left = [call]
+    return lambda: left.pop()() if left else None
 
 
 def size_in(txn: lmdb.Transaction, meta: Any) -> int:

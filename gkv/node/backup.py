@@ -13,6 +13,7 @@ from contextlib import suppress
 from time import monotonic
 
 import gevent
+from gevent.event import Event
 from gevent.os import make_nonblocking, nb_read
 
 from gkv import background
@@ -41,7 +42,11 @@ class Backup:
         """
         self._begin = begin
         self._grace = grace
-        self._running = False
+        self._idle = Event()
+        self._idle.set()
+        self._stream: _Stream | None = None
+        """The copy under way, once its first piece is here."""
+        self._closing = Event()
         self._cut = 0
 
     def begin(self) -> Iterator[bytes]:
@@ -52,22 +57,43 @@ class Backup:
         """
         if self._begin is None:
             raise NotSupported("this node keeps its records in memory; there is nothing to copy")
-        if self._running:
+        if self._closing.is_set():
+            raise _shutting_down()
+        if not self._idle.is_set():
             raise SnapshotRunning("another snapshot of this node is on its way", retry_after=10)
-        self._running = True
+        self._idle.clear()
         try:
-            return _Stream(self._begin, self._grace, self._ended)
+            stream = _Stream(self._begin, self._grace, self._ended)
         except BaseException:
-            self._running = False
+            self._idle.set()
             raise
+        if self._closing.is_set():
+            stream.stop(_shutting_down())
+        elif not self._idle.is_set():  # or all of it is here already
+            self._stream = stream
+        return stream
+
+    def close(self) -> None:
+        """End the copy under way and begin no more; then nothing reads the store for one. Switches
+        greenlets.
+        """
+        self._closing.set()
+        if self._stream is not None:
+            self._stream.stop(_shutting_down())
+        self._idle.wait()  # without a deadline: the store must not be closed beside its copy
 
     def _ended(self, was_cut: bool) -> None:
-        self._running = False
-        self._cut += was_cut
+        self._idle.set()
+        self._stream = None
+        self._cut += was_cut and not self._closing.is_set()
 
     def figures(self) -> Iterator[Figure]:
         """Yield what /metrics says about copies."""
         yield figure("gkv_snapshots_cut_total", "Snapshots that were cut off because their reader took too little", self._cut)
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the node is shutting down", retry_after=1)
 
 
 class _Stream(Iterator[bytes]):
@@ -78,7 +104,7 @@ class _Stream(Iterator[bytes]):
         self._ended = ended
         self._over = False
         self._error: Unavailable | None = None
-        """Why the reader was cut off."""
+        """Why the copy was stopped."""
         self._waited = 0.0
         """Seconds of waiting for the reader since it was judged last, and the bytes that it has
         taken in them."""
@@ -123,13 +149,18 @@ class _Stream(Iterator[bytes]):
     def _read(self) -> bytes:
         """Return the next piece, b"" after the last one of a whole copy."""
         piece: bytes = nb_read(self._reading, _PIECE)
+        if self._error is not None:
+            self.close()
+            raise self._error
         if not piece:
             self._end()
         return piece
 
     def _keep_judging(self) -> None:
-        while not self._over:
+        while True:
             gevent.sleep(min(_LOOK_EVERY, self._grace / 4))
+            if self._over:
+                return
             self._judge()
 
     def _judge(self) -> None:
@@ -139,10 +170,8 @@ class _Stream(Iterator[bytes]):
         if waited < self._grace:
             return
         if self._taken < FLOOR * waited and self._handed is not None:
-            self._error = Unavailable(f"the reader of the snapshot took {self._taken / waited:.0f} bytes a second")
             say(f"a snapshot is cut off: its reader took {self._taken} bytes in {waited:.0f} s, less than {FLOOR} a second")
-            with suppress(EngineError):  # the copy has no reader any more, and says so
-                self._end()
+            self.stop(Unavailable(f"the reader of the snapshot took {self._taken / waited:.0f} bytes a second"))
         self._waited, self._taken = 0.0, 0
         if self._handed is not None:
             self._handed = now
@@ -159,6 +188,12 @@ class _Stream(Iterator[bytes]):
             self._snapshot.end()
         finally:
             self._ended(self._error is not None)
+
+    def stop(self, error: Unavailable) -> None:
+        """End the copy; its reader gets this error in place of the next piece. Switches greenlets."""
+        self._error = error
+        if self._handed is not None:  # else it waits for the pipe, which must not be closed under it
+            self.close()
 
     def close(self) -> None:
         """End the copy, whole or not. Switches greenlets."""

@@ -23,7 +23,7 @@ class Membership:
         """Whether the authority is letting this node in, as a new member."""
 
     def status(self, _request: Status) -> Waiting:
-        """Count the records, once all that has been admitted is on disk."""
+        """Count the keys that have a value, once all that has been admitted is on disk."""
         return self._count_on_disk
 
     def _count_on_disk(self) -> NodeAnswer:

@@ -55,6 +55,7 @@ def _run(runtime: Runtime) -> None:
     ttl = round(settings.tombstone_ttl * 1000)
     clock = Clock(directory / "clock" if engine.durable else None)  # the engine has locked the directory
     commits = runtime.opened(Commits(engine, tombstone_ttl=ttl, durability=settings.durability, on_failure=runtime.end_with))
+    backup = runtime.opened(Backup(commits.snapshot if engine.durable else None))
     view = View()
     service = Service(me.id, view, engine, commits, clock, ttl, settings.max_answer, runtime.admission)
     channels = runtime.open_channels(view, (me.url, service))
@@ -71,7 +72,6 @@ def _run(runtime: Runtime) -> None:
             ("disk", not isinstance(runtime.error, EngineError)),
         ],
     )
-    backup = Backup(commits.snapshot if engine.durable else None)
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
     max_body = runtime.channel_limits.gathered_bytes + 2 * settings.max_body
     app = build_app(data, service.answer, backup.begin, max_body)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -255,6 +256,57 @@ def test_reader_that_takes_enough_is_not_cut_off_however_long_it_takes(house):
     stream.close()
     assert size > 1_000_000
     assert figures(backup) == {"gkv_snapshots_cut_total": 0}
+
+
+@pytest.mark.parametrize("taken", [1, 2])
+def test_end_of_the_node_ends_the_copy_under_way_first(house, taken):
+    backup = Backup(house.commits.snapshot)
+    stream = backup.begin()
+    for _ in range(taken):
+        next(stream)
+    backup.close()
+    assert house.engine.store_figures.snapshot_seconds is None  # nothing reads the store any more
+    with pytest.raises(Unavailable, match="shutting down"):
+        list(stream)
+    with pytest.raises(Unavailable, match="shutting down"):
+        backup.begin()
+    backup.close()
+    assert figures(backup) == {"gkv_snapshots_cut_total": 0}
+
+
+def test_end_of_the_node_waits_for_a_copy_whose_reader_waits_for_the_disk(house):
+    goes_on, copy = threading.Event(), house.engine.copy_snapshot
+
+    def slow(fd: int) -> None:
+        os.write(fd, b"x" * 1_000)
+        assert goes_on.wait(10)
+        copy(fd)
+
+    house.engine.copy_snapshot = slow
+    backup = Backup(house.commits.snapshot)
+    stream = backup.begin()
+    next(stream)
+    reading = gevent.spawn(next, stream)
+    gevent.sleep(0)
+    closing_it = gevent.spawn(backup.close)
+    gevent.sleep(0)
+    assert not closing_it.ready()
+    goes_on.set()
+    closing_it.get(timeout=10)
+    assert house.engine.store_figures.snapshot_seconds is None
+    with pytest.raises(Unavailable, match="shutting down"):
+        reading.get(timeout=10)
+
+
+def test_reader_that_left_is_not_said_to_be_slow(house, capfd):
+    backup = Backup(house.commits.snapshot, grace=0.2)
+    stream = backup.begin()
+    next(stream)
+    stream._waited, stream._taken = 0.2, 0  # it leaves just before it is judged
+    stream.close()
+    stream._judging.join(10)
+    assert stream._judging.dead
+    assert "cut off" not in capfd.readouterr().err
 
 
 # -- when there is none

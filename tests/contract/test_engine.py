@@ -238,7 +238,7 @@ def test_effects_say_what_was_done_to_each_key_in_the_order_of_the_write(engine)
     assert puts(engine, {"a": b"x", "b": b"x", "c": b"x", "d": b"x"}, at(3), now=NOW + 5) == did("rccc")
     assert deletes(engine, ["e", "a", "b", "c", "d"], at(4)) == did("urrrr")
     assert deletes(engine, ["a"], at(5)) == did("u")
-    assert deletes(engine, ["a", "b", "x"], at(5), now=NOW + 9).existed == 0
+    assert deletes(engine, ["a", "b", "x"], at(5), now=NOW + 9) == did("uuu")
 
 
 def test_writes_of_one_call_follow_each_other(engine):

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -133,3 +135,29 @@ def test_closed_standard_error_is_survived(monkeypatch):
     log.say("nobody is there")
     os.close(writing)
     log.say("and nothing is")
+
+
+def test_lines_of_two_threads_beside_a_reader_that_does_not_read_raise_nothing_and_hold_nobody_up(pipe):
+    os.set_blocking(log._output._fd, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(log._output._fd, b"x" * 4_096)
+    failed = []
+
+    def say():
+        try:
+            log.say("from a thread")
+        except RuntimeError as error:
+            failed.append(error)
+
+    for _ in range(5):
+        log._output.dropped = 0  # or nothing waits
+        threads = [threading.Thread(target=say) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        began = time.monotonic()
+        say()
+        assert time.monotonic() - began < 5 * log.PATIENCE
+        for thread in threads:
+            thread.join(10)
+    assert failed == []

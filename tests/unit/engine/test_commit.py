@@ -1,6 +1,7 @@
 """Group commit: what goes together, what waits for what, and what happens when it fails."""
 
 import os
+import shutil
 import threading
 import time
 from contextlib import suppress
@@ -16,6 +17,7 @@ from gkv.engine.memory import MemoryEngine
 from gkv.errors import EngineError, EngineFailed, EngineFull, NotOnDisk, OutOfRoom, SnapshotRunning, Unavailable
 from gkv.model import Applied, Effect, Version, Write
 from gkv.ring import tokens
+from gkv.threads import NativeThread
 
 NOW = 1_000_000
 
@@ -58,6 +60,7 @@ class Disk(MemoryEngine):
         self.threads = set()
         self.grown = 0
         self.reclaimed = []
+        self.tended_by = set()
         self.refuses = None
 
     def admit(self, write, waiting):  # noqa: ARG002  # as the engine has them
@@ -79,6 +82,9 @@ class Disk(MemoryEngine):
         self.threads.add(threading.get_ident())
         self.reclaimed.append(super().reclaim(now, tombstone_ttl, limit, syncing))
         return self.reclaimed[-1]
+
+    def tend(self):
+        self.tended_by.add(threading.get_ident())
 
     def grow(self):
         assert threading.get_ident() not in self.threads
@@ -281,6 +287,41 @@ def test_write_that_cannot_be_stored_fails_alone(disk, start):
     assert disk.read(["a", "b"], NOW) == [b"1", b"1"]
 
 
+def stepped(disk):
+    """Let the write under way go on, and hold the next one."""
+    disk.goes_on.set()
+    disk.goes_on.clear()
+
+
+def test_failure_of_one_piece_of_a_split_group_is_told_to_the_rest_of_it(disk, start):
+    commits = start()
+    held(disk, commits)
+    disk.errors = [ValueError("odd"), None, EngineFailed("EIO")]
+    one, two, three = (commits.submit(put(key)) for key in "abc")
+    disk.goes_on.set()
+    assert one.wait(soon()) == did("c")
+    for pending in (two, three):
+        with pytest.raises(EngineFailed, match="EIO"):
+            pending.wait(soon())
+    assert disk.groups[1:] == [["a", "b", "c"], ["a"], ["b"]]
+    assert commits.figures().waiting == 0
+
+
+def test_pieces_of_a_split_group_that_are_not_tried_yet_are_told_when_the_writer_is_closed(disk, start):
+    commits = start()
+    held(disk, commits)
+    disk.errors = [ValueError("odd")]
+    pendings = [commits.submit(put(key)) for key in "abc"]
+    stepped(disk)
+    eventually(lambda: disk.groups[-1] == ["a"])
+    commits.close(within=0.05)
+    assert [pending.done for pending in pendings] == [True] * 3
+    for pending in pendings:
+        with pytest.raises(NotOnDisk, match="stopped"):
+            pending.wait(soon())
+    assert commits.figures().waiting == 0
+
+
 def test_writer_that_meets_a_bug_leaves_nobody_waiting(disk, start, monkeypatch):
     told = []
     commits = start(on_failure=told.append)
@@ -316,6 +357,52 @@ def test_async_reader_waits_for_the_last_of_several_writes(disk, start):
     for keys in (["k3", "k1"], ["k1", "first", "k3"]):
         assert commits.pending_for(keys).write.keys == ["k3"]
     assert commits.pending_for(["first"]).write.keys == ["first"]
+
+
+def test_async_reader_finds_the_last_write_of_a_group_that_is_split(disk, start):
+    commits = start(durability="async")
+    held(disk, commits)
+    disk.errors = [ValueError("odd")]
+    for key in "abc":
+        commits.submit(put(key), counted=True)
+    stepped(disk)
+    eventually(lambda: disk.groups[-1] == ["a"])
+    assert commits.pending_for(["c", "b"]).write.keys == ["c"]
+    assert commits.pending_for(["a", "b"]).write.keys == ["b"]
+    assert commits.last_pending().write.keys == ["c"]
+
+
+def test_async_reader_of_a_write_that_cannot_be_stored_is_not_told_of_it(disk, start):
+    commits = start(durability="async")
+    held(disk, commits)
+    bad = commits.submit(put("x" * 500), counted=True)
+    reader = gevent.spawn(commits.pending_for(["x" * 500]).wait_for_reading, soon())
+    disk.goes_on.set()
+    reader.get(timeout=10)
+    with pytest.raises(ValueError, match="480"):
+        bad.wait(soon())
+
+
+def test_delete_that_is_tried_again_on_a_full_disk_is_the_last_that_waits(disk, start):
+    commits = start(durability="async")
+    held(disk, commits)
+    disk.errors = [EngineFull("full")]
+    commits.submit(put("first", None, 2))
+    refused = commits.submit(put("b"), counted=True)
+    flushing = gevent.spawn(commits.flush, soon())
+    gevent.sleep(0)
+    stepped(disk)
+    with pytest.raises(EngineFull):
+        refused.wait(soon())
+    eventually(lambda: len(disk.groups) == 3)
+    assert commits.last_pending().write.values == [None]
+    with pytest.raises(NotOnDisk):
+        commits.flush(time.monotonic() + 0.02)
+    assert not flushing.ready()
+    disk.goes_on.set()
+    flushing.get(timeout=10)
+    assert disk.read(["first"], NOW) == [None]
+    assert commits.last_pending() is None
 
 
 def test_async_delete_says_what_existed(disk, start):
@@ -459,6 +546,13 @@ def test_reclaim_takes_what_is_due_in_small_steps(disk, start, monkeypatch):
     assert threading.get_ident() not in disk.threads
 
 
+def test_store_is_tended_on_the_loops_thread(disk, start, monkeypatch):
+    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
+    start()
+    eventually(lambda: len(disk.reclaimed) > 2)
+    assert disk.tended_by == {threading.get_ident()}
+
+
 def test_reclaim_lets_waiting_writes_go_first(disk, start, monkeypatch):
     monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
     commits = start(tombstone_ttl=0)
@@ -518,6 +612,66 @@ def test_close_gives_up_on_a_disk_that_hangs(disk, start):
     commits.close(within=0.05)
     with pytest.raises(NotOnDisk):
         pending.wait(soon())
+
+
+def test_store_whose_writer_hangs_is_left_open_at_the_end_and_its_stop_is_no_orderly_one(start, tmp_path):
+    engine = LmdbEngine(tmp_path / "data", "n1", tokens)
+    commits = start(engine)
+    commits.submit(put("a")).wait(soon())
+    hangs, closed, goes_on = threading.Event(), threading.Event(), threading.Event()
+    write = engine.write
+
+    def hanging(writes, now, syncing):
+        def hang():
+            syncing()
+            hangs.set()
+            assert goes_on.wait(20)
+
+        return write(writes, now, hang)
+
+    engine.write = hanging
+    commits.submit(put("b"))
+    eventually(hangs.is_set)
+    commits.close(within=0.05)
+    late = []
+
+    def watch():
+        if not closed.wait(5):
+            late.append("the end waits for the writer's transaction")
+            goes_on.set()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    engine.close()
+    closed.set()
+    watching.join(10)
+    assert late == []
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "data", copy)
+    after = LmdbEngine(copy, "n1", tokens)
+    assert (after.was_clean, after.read(["a", "b"], NOW)) == (False, [b"1", None])
+    after.close()
+    goes_on.set()  # as the end of the process would
+    commits._writer._thread.call(lambda: None)
+    engine._store.close(clean=False)
+
+
+def test_snapshot_that_gets_no_thread_is_over(start, tmp_path, monkeypatch):
+    engine = LmdbEngine(tmp_path / "data", "n1", tokens)
+    commits = start(engine)
+
+    def refuse(*_args):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch, (tmp_path / "copy").open("wb") as file:
+        patch.setattr(NativeThread, "begin", refuse)
+        patch.setattr(commits._writer, "run", lambda call: call(no_call))
+        with pytest.raises(RuntimeError, match="thread"):
+            commits.snapshot(file.fileno())
+    assert engine.store_figures.snapshot_seconds is None
+    commits.snapshot(os.open(tmp_path / "copy", os.O_WRONLY)).end()
+    commits.close()
+    engine.close()
 
 
 # --- engines ----------------------------------------------------------------------------------------------------------------

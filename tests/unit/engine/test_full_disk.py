@@ -12,7 +12,10 @@ from gkv.ring import tokens
 NOW = 1_700_000_000_000
 
 
-def test_delete_on_a_full_disk_takes_the_reserve_and_gives_way_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("synced", [True, False])
+def test_delete_on_a_full_disk_takes_the_reserve_and_gives_way_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: bool
+) -> None:
     engine = LmdbEngine(tmp_path / "store", "n1", tokens)
     engine.write([Write(Version(NOW << 16, 1), ["a"], [b"1"])], NOW)
     assert engine._store.directory.reserve.exists
@@ -23,7 +26,8 @@ def test_delete_on_a_full_disk_takes_the_reserve_and_gives_way_once(tmp_path: Pa
         if refused:
             return really(change, now, sets, syncing)
         refused.append(True)
-        syncing()
+        if synced:
+            syncing()
         raise module._NoSpaceError
 
     monkeypatch.setattr(engine._store, "_try", full_at_first)

@@ -1,10 +1,12 @@
 """A data file that is not whole is refused before LMDB maps it; one that LMDB itself left short is not."""
 
+import errno
 import os
 import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
@@ -203,3 +205,86 @@ def test_file_that_an_orderly_stop_has_left_is_refused_when_its_last_page_is_gon
     with pytest.raises(EngineError, match="is cut off"):
         LmdbEngine(tmp_path / "store", "n1", tokens)
     assert file.read_bytes() == before
+
+
+def short(store: Path) -> LmdbEngine:
+    """Return an engine whose file is shorter than its last page says: what one transaction gives back is not written."""
+    engine = LmdbEngine(store, "n1", tokens)
+    large = [f"large{i}" for i in range(25)]
+    for turn in range(40):
+        small = [f"{turn}-{i}" for i in range(30)]
+        engine.write(
+            [
+                Write(Version(NOW << 16, 1), small, [bytes(300)] * len(small)),
+                Write(Version(NOW + 2 * turn << 16, 1), large, [bytes(100_000)] * len(large)),
+                Write(Version(NOW + 2 * turn + 1 << 16, 1), large, [None] * len(large)),
+            ],
+            NOW,
+        )
+    assert (store / "data.mdb").stat().st_size < engine._environment.end
+    return engine
+
+
+def test_orderly_stop_can_be_cut_short_anywhere_and_the_store_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each copy is what an end of the process, or of the power, leaves at that moment."""
+    store = tmp_path / "store"
+    engine = short(store)
+    copies: list[Path] = []
+
+    def copied(call: Callable[..., None]) -> Callable[..., None]:
+        def calling(*args: object) -> None:
+            for do in (lambda: None, lambda: call(*args)):
+                do()
+                copies.append(Path(shutil.copytree(store, tmp_path / f"copy{len(copies)}")))
+
+        return calling
+
+    for name in ("truncate", "ftruncate", "fsync"):
+        monkeypatch.setattr(os, name, copied(getattr(os, name)))
+    engine.close()
+    monkeypatch.undo()
+    assert (store / "data.mdb").stat().st_size == PAGE * (last_page(store) + 1)
+    opened = [LmdbEngine(path, "n1", tokens) for path in [*copies, store]]
+    assert {engine.was_clean for engine in opened} == {True, False}
+    assert opened[-1].was_clean
+    for engine in opened:
+        assert engine.check() == []
+        assert engine.read(["39-1", "large1"], NOW) == [bytes(300), None]
+        engine.close()
+
+
+def last_page(store: Path) -> int:
+    with lmdb.open(str(store), readonly=True, max_dbs=8) as env:
+        return int(env.info()["last_pgno"])
+
+
+def test_stop_without_room_for_the_length_is_no_orderly_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+    engine = LmdbEngine(store, "n1", tokens)
+    engine.write([Write(Version(NOW << 16, 1), ["a"], [b"1"])], NOW)
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    for name in ("truncate", "ftruncate"):
+        monkeypatch.setattr(os, name, refuse)
+    engine.close()
+    monkeypatch.undo()
+    again = LmdbEngine(store, "n1", tokens)
+    assert (again.was_clean, again.read(["a"], NOW)) == (False, [b"1"])
+    again.close()
+
+
+def test_walk_through_a_large_file_that_is_short_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    engine = short(store)
+    size, wanted = (store / "data.mdb").stat().st_size, engine._environment.end
+    killed = Path(shutil.copytree(store, tmp_path / "killed"))
+    engine.close()
+    intact.check(killed / "data.mdb", used=True)
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(intact, "LONG", size)
+    intact.check(killed / "data.mdb", used=True)
+    assert f"{killed / 'data.mdb'} has {size} of {wanted} bytes" in capfd.readouterr().err

@@ -308,6 +308,33 @@ class Failing:
         raise self._error
 
 
+class Refusing:
+    """An environment of LMDB's whose transactions that write, but the first, cannot begin."""
+
+    def __init__(self, env):
+        self._env = env
+        self._begun = 0
+
+    def __getattr__(self, name):
+        return getattr(self._env, name)
+
+    def begin(self, *args, write=False, **more):
+        self._begun += write
+        if self._begun > 1:
+            raise lmdb.Error("mdb_txn_begin: Input/output error")
+        return self._env.begin(*args, write=write, **more)
+
+
+def test_store_that_cannot_note_its_use_is_said_to_be_unwritable_and_not_damaged(start, monkeypatch):
+    start().close()
+    really = lmdb.open
+    with monkeypatch.context() as patch:
+        patch.setattr(lmdb, "open", lambda *args, **more: Refusing(really(*args, **more)))
+        with pytest.raises(EngineError, match=r"data\.mdb cannot be written: .*Input/output"):
+            start()
+    assert start().was_clean
+
+
 @pytest.fixture
 def fail(monkeypatch):
     """Return a function that makes the next commits of an engine raise these errors."""
@@ -592,6 +619,28 @@ def test_snapshot_while_writing_is_one_moments_and_the_map_does_not_grow(start, 
     assert other.read(["k0-0", "k39-99"], NOW) == [bytes(20_000)] * 2
     assert other.live == 4_000
     assert other.check() == []
+
+
+def test_write_that_a_snapshot_refuses_is_noted_by_the_writer_and_said_once_by_the_loop(start, monkeypatch, capfd):
+    engine = start(max_disk=16 << 20)
+    line = "writes are refused until the snapshot is done"
+    for _ in range(2):
+        engine.begin_snapshot()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=0, f_frsize=1))
+            before = engine.store_figures.refused_by_snapshot
+            for _ in range(2):
+                with pytest.raises(SnapshotRunning):
+                    puts(engine, {"a": bytes(1 << 20)}, 1)
+            with pytest.raises(SnapshotRunning):
+                engine.admit(Write(at(1), ["a"], [bytes(1 << 20)]), 0)
+        assert engine.store_figures.refused_by_snapshot == before + 3
+        assert line not in capfd.readouterr().err
+        engine.tend()
+        engine.tend()
+        engine.end_snapshot()
+        engine.tend()
+        assert capfd.readouterr().err.count(line) == 1
 
 
 def test_snapshot_that_cannot_be_written_says_so_and_lets_the_map_grow(start):

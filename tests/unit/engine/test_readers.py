@@ -88,7 +88,7 @@ def test_file_stops_growing_after_a_reader_was_killed(
     overwrite(engine, 20, 100)
     pinned = engine.store_figures.file_bytes
     assert pinned > before + 20 * 50 * 2_000  # so it is without any care
-    engine.reclaim(NOW, 1 << 50, 10)
+    engine.tend()
     overwrite(engine, 100, 200)
     assert engine.store_figures.file_bytes == pinned
 
@@ -139,10 +139,10 @@ def test_reader_that_lingers_is_said_once(
     monkeypatch.setattr(readers, "_TEND_EVERY", 0.0)
     process = reader(1)
     assert begun(process) == 1
-    engine.reclaim(NOW, 1 << 50, 10)
+    engine.tend()
     assert "has been reading" not in capfd.readouterr().err
     monkeypatch.setattr(readers, "LINGERS", 0.0)
     for _ in range(3):
-        engine.reclaim(NOW, 1 << 50, 10)
+        engine.tend()
     said = capfd.readouterr().err
     assert said.count(f"process {process.pid} has been reading {engine.path / 'data.mdb'}") == 1

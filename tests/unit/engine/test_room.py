@@ -17,7 +17,7 @@ def room(*, bound: int = 0, held: int = 0, full: bool = False, snapshot: bool = 
     if full:
         room.disk_was_full()
     if snapshot:
-        room.snapshot_begins()
+        room.snapshot_begins(0.0)
     return room
 
 
@@ -54,9 +54,19 @@ def test_verdict(state: dict[str, int], demand: Demand, figures: Figures | None,
 
 def test_disk_that_has_room_again_is_not_asked_about_any_more() -> None:
     asked = room(full=True)
-    assert asked.verdict(ONE, PLENTY._replace(free=0, held=10 * MIB)) is Verdict.DISK_FULL
-    assert asked.is_tight
+    full = PLENTY._replace(free=0, held=10 * MIB)
+    assert asked.verdict(ONE, full) is Verdict.DISK_FULL
     assert asked.verdict(ONE, PLENTY) is Verdict.GOES
+    assert asked.is_tight  # a question changes nothing
+    for figures, demand in [
+        (full, ONE),
+        (PLENTY._replace(free=NEED - 1), ONE),
+        (PLENTY._replace(reserve=4 * MIB), ONE),
+        (PLENTY, GONE),
+    ]:
+        asked.disk_has(figures, demand)
+        assert asked.is_tight
+    asked.disk_has(PLENTY._replace(free=NEED), ONE)
     assert not asked.is_tight
 
 
