@@ -33,6 +33,8 @@ class StoreFigures(NamedTuple):
     """Other processes' transactions that read, a second ago at most."""
     foreign_reader_seconds: float = 0.0
     """For how long the oldest of them has been seen."""
+    is_full: bool = False
+    """Whether values are refused, as the disk or its bound has no room for them."""
 
 
 class Engine(ABC):

@@ -88,6 +88,11 @@ class Room:
         return self._bound > 0
 
     @property
+    def is_full(self) -> bool:
+        """Whether values were refused for want of room, and nobody has found room since."""
+        return self._full or (self._bound > 0 and self._held > self._for_values)
+
+    @property
     def is_tight(self) -> bool:
         """Whether a verdict needs figures."""
         return self._full or self.snapshot_since is not None

@@ -33,7 +33,10 @@ Change = Callable[[Merge, lmdb.Transaction], Result]
 
 
 class Store:
-    """What `gkv.engine.lmdb.LmdbEngine` reads and changes."""
+    """What `gkv.engine.lmdb.LmdbEngine` reads and changes.
+
+    More than 250 lines: which thread may change what is said here once, for all of it.
+    """
 
     def __init__(self, path: Path, node: str, max_disk: int) -> None:
         """As `LmdbEngine`."""
@@ -52,6 +55,8 @@ class Store:
         """All of them, when the snapshot under way began."""
         self._said = False
         """Whether a line says already that the snapshot under way has writes refused."""
+        self._said_full = False
+        """Whether the last line about it says that there is no room for values."""
         self.directory = Directory(path)
         try:
             self.room = Room(self._bound, check_file(path))
@@ -240,6 +245,7 @@ class Store:
             refused_by_snapshot=self._refused_in_all,
             foreign_readers=self.environment.readers.foreign,
             foreign_reader_seconds=self.environment.readers.oldest_foreign,
+            is_full=self.room.is_full,
         )
 
     @property
@@ -249,6 +255,14 @@ class Store:
     def tend(self) -> None:
         """As `Engine`."""
         self.environment.readers.tend()
+        if self.room.is_full is not self._said_full:
+            self._said_full = self.room.is_full
+            now = (
+                "there is no room for values: sets are refused, gets and deletes go on"
+                if self._said_full
+                else "there is room again"
+            )
+            say(f"{self.path}: {now}")
         if self.room.snapshot_since is not None:
             self._say_refusals()
 

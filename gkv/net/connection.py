@@ -33,7 +33,10 @@ _IDLE, _WORK = State.IDLE, State.WORK  # which saves 0.1 us each time
 
 
 class Connection:
-    """One client's connection: reads requests one after the other and answers them in order."""
+    """One client's connection: reads requests one after the other and answers them in order.
+
+    More than 250 lines, as the way of a request is written out: each call saved is 0.1 us of some 40.
+    """
 
     __slots__ = (
         "_base", "_beyond", "_charged", "_direct", "_ended", "_gate", "_known", "_link", "_route", "_serving",

@@ -60,7 +60,10 @@ class _BrokenError(Exception):
 
 
 class Sender:
-    """A greenlet with one connection, which takes calls from the outbox whenever it is free."""
+    """A greenlet with one connection, which takes calls from the outbox whenever it is free.
+
+    More than 250 lines: whatever breaks on the way, it is here that each call still gets its one reply.
+    """
 
     def __init__(self, peer: Peer, outbox: Outbox) -> None:
         url = urlsplit(peer.url)

@@ -29,6 +29,8 @@ GRACE = 30.0
 FLOOR = 64 << 10
 """Bytes a second that it must have taken in them: a store of 20 GB would be on its way for four
 days."""
+_HANGS = 0.9
+"""Part of the grace after which a reader that has taken nothing hangs: a server cuts it off after 29.5 s."""
 _PIECE = 1 << 18
 _LOOK_EVERY = 1.0
 
@@ -196,6 +198,13 @@ class _Stream(Iterator[bytes]):
             self.close()
 
     def close(self) -> None:
-        """End the copy, whole or not. Switches greenlets."""
+        """End the copy, whole or not. Switches greenlets.
+
+        A server ends the answer of a client that takes nothing at all, as a rule before the judge does.
+        """
+        silent = 0.0 if self._over or self._error or self._handed is None else monotonic() - self._handed
+        if silent >= _HANGS * self._grace:
+            say(f"a snapshot is cut off: its reader has taken nothing for {silent:.0f} s")
+            self._error = Unavailable("the reader of the snapshot took nothing")
         with suppress(EngineError):  # who closes it early knows that it is not whole
             self._end()

@@ -17,6 +17,7 @@ from gkv.engine import LmdbEngine, MemoryEngine
 from gkv.errors import EngineError, Unavailable
 from gkv.model import Version, Write
 from gkv.net.server import Server, ServerLimits, listen
+from gkv.node import backup as backup_module
 from gkv.node.backup import Backup
 from gkv.ring import tokens
 from tests.apps.connection import Client, GoneError
@@ -366,3 +367,23 @@ def test_copy_of_a_node_that_never_joined_starts_as_well(build_node, tmp_path):
     copy = LmdbEngine(tmp_path / "copy", "n1", tokens)
     assert (copy.read(["a"], house.wall()), copy.cluster) == ([b"1"], None)
     copy.close()
+
+
+def test_reader_that_the_server_cuts_off_since_it_takes_nothing_is_said_and_counted(house, capfd, monkeypatch):
+    backup = Backup(house.commits.snapshot)
+    stream = backup.begin()
+    next(stream)
+    now = backup_module.monotonic()
+    monkeypatch.setattr(backup_module, "monotonic", lambda: now + 29.5)
+    stream.close()
+    assert figures(backup) == {"gkv_snapshots_cut_total": 1}
+    assert "a snapshot is cut off: its reader has taken nothing for" in capfd.readouterr().err
+
+
+def test_reader_that_leaves_is_not_cut_off(house, capfd):
+    backup = Backup(house.commits.snapshot)
+    stream = backup.begin()
+    next(stream)
+    stream.close()
+    assert figures(backup) == {"gkv_snapshots_cut_total": 0}
+    assert "cut off" not in capfd.readouterr().err

@@ -132,3 +132,17 @@ def test_files_never_import_each_other_in_a_circle() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_says_what_it_promises(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+MAX_MODULE, MAX_CLASS = 450, 250
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_and_its_classes_are_short_or_say_why_not(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert text.count("\n") <= MAX_MODULE
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.ClassDef):
+            lines = (statement.end_lineno or 0) - statement.lineno + 1
+            assert lines <= MAX_CLASS or "lines" in (ast.get_docstring(statement) or ""), f"{statement.name} has {lines} lines"

@@ -105,3 +105,15 @@ def test_map_doubles_up_to_the_bound(bound: int, used: int, first: int, then: in
 )
 def test_map_before_a_snapshot_takes_what_the_file_may_become(bound: int, figures: Figures, least: int, most: int) -> None:
     assert least <= Room(bound, figures.size).map_for_snapshot(figures) <= most
+
+
+def test_room_is_full_from_a_full_disk_on_until_somebody_finds_room() -> None:
+    asked = room()
+    assert not asked.is_full
+    asked.disk_was_full()
+    assert asked.is_full
+    asked.disk_has(PLENTY, GONE)
+    assert asked.is_full
+    asked.disk_has(PLENTY, ONE)
+    assert not asked.is_full
+    assert room(bound=20 * MIB, held=19 * MIB + 1).is_full
