@@ -303,6 +303,7 @@ def test_reader_that_left_is_not_said_to_be_slow(house, capfd):
     backup = Backup(house.commits.snapshot, grace=0.2)
     stream = backup.begin()
     next(stream)
+    gevent.sleep(0)  # so that the watch over it has begun
     stream._waited, stream._taken = 0.2, 0  # it leaves just before it is judged
     stream.close()
     stream._judging.join(10)
