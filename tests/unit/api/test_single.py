@@ -78,7 +78,7 @@ def test_key_without_a_definite_answer_is_a_problem_with_the_code(method, failur
     found, headers, body = ask(Coordinator(failure), method, "/v1/kv/a")
     problem = json.loads(body)
     assert (found, problem["status"], problem["type"]) == (status, status, f"urn:gkv:problem:{code}")
-    assert problem["retryable"] is (failure.retryable and status in (503, 504))
+    assert problem["retryable"] is (failure.retryable and status in (503, 504, 507))
     assert headers.get("retry-after") == retry_after
     assert "etag" not in headers
 
