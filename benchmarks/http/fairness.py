@@ -1,4 +1,4 @@
-"""What others wait for while a process reads, serves or refuses one request that costs as much as a request may.
+"""The waits of others while a process reads, serves or refuses one request that costs as much as a request may.
 
     python benchmarks/http/fairness.py [--rounds 5] [--engine lmdb] [--only TEXT;..]
 

@@ -19,7 +19,7 @@ class Placement:
 
     ring: Ring
     copies: int
-    """How many nodes are to hold a key; fewer where there are fewer members."""
+    """Nodes that are to hold a key; fewer where there are fewer members."""
     primaries: Places
     """For each of the ring's tokens the place of the node that answers for its keys, or NO_PLACE."""
 

@@ -1,4 +1,4 @@
-"""What one process believes about the cluster: the newest document it has seen, and the placement of keys by it."""
+"""The belief of one process about the cluster: the newest document it has seen, and the placement of keys by it."""
 
 from gevent.event import Event
 

@@ -39,7 +39,7 @@ class GivenUp(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """What a reason means for a key that was to be read, and for one that was to be written."""
+    """The meaning of a reason for a key that was to be read, and for one that was to be written."""
 
     read: KeyFailure
     write: KeyFailure

@@ -190,7 +190,7 @@ class Noting:
         self.told.append(token)
 
 
-def test_following_has_the_server_and_the_exchanges_take_over_what_is_read_again():
+def test_following_has_the_server_and_the_channels_take_over_what_is_read_again():
     before = ["--client-tokens=" + TOKENS["client"], "--peer-tokens=" + TOKENS["peer"]]
     after = ["--client-tokens=" + SECOND, "--peer-tokens=" + TOKENS["peer"][::-1] + "0"]
     server, channels, made = Noting(), Noting(), Access()
