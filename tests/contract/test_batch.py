@@ -40,7 +40,7 @@ FIVE = [Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(5)]
 VNODES = 16
 
 FUZZ_SEED = int(os.environ.get("GKV_FUZZ_SEED", "8259"))
-FUZZ_CASES = int(os.environ.get("GKV_FUZZ_CASES", "30000"))
+FUZZ_CASES = int(os.environ.get("GKV_FUZZ_CASES", "12000"))
 
 needs_native = pytest.mark.skipif(native.extension is None, reason=f"no native twin: {native.why_not}")
 
