@@ -69,5 +69,12 @@ class Membership:
         return self._view.adopt(document) or document == mine
 
     def held_cluster(self) -> str | None:
-        """Return the cluster whose records or tombstones this node holds, None when it holds neither."""
-        return self._engine.cluster if self._engine.live or self._engine.tombstones else None
+        """Return the cluster whose records or tombstones this node holds, None when it holds neither.
+
+        A store that cannot be looked at now, as when others have all slots for readers, may hold some.
+        """
+        try:
+            holds = self._engine.live or self._engine.tombstones
+        except GkvError:
+            holds = 1
+        return self._engine.cluster if holds else None
