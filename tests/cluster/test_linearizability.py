@@ -7,6 +7,7 @@ without conditions. `GKV_SEED=n` gives back a run's faults and its clients' choi
 
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.linearizability.history import Ending, Kind, Operation
 from tests.linearizability.load import KEYS, Client, Features
 
 NODES = ("n1", "n2", "n3")
-CLIENTS = 8
+CLIENTS = 16
 FIXED_SEEDS = (1, 2)
 LEAST_WRITES = 0.2
 MOST_UNKNOWN = 0.05
@@ -71,7 +72,9 @@ def test_histories_under_faults_have_one_order_for_each_key(system: System, seed
     print(*storm.log, *summary(history, storm.counts), sep="\n")
     assert [line for client in clients for line in client.broken] == []
     assert invalid(history, storm.counts, seconds) == []
+    began = time.monotonic()
     offences = check(history)
+    print(f"judged in {time.monotonic() - began:.1f} s")
     text = "\n".join(line for offence in offences for line in offence.lines())
     assert not offences, f"{len(offences)} keys have no order, GKV_SEED={seed}:\n{text}"
 
@@ -137,7 +140,7 @@ def invalid(history: Sequence[Operation], faults: Counter[Fault], seconds: float
     writes = sum(one.kind is not Kind.READ for one in known) / len(known)
     unknown = sum(one.ending is Ending.UNKNOWN for one in known) / len(known)
     reasons = {
-        f"{len(known)} operations in {seconds} s are too few": len(known) < 150 * seconds,
+        f"{len(known)} operations in {seconds} s are too few": len(known) < 100 * seconds,
         f"{writes:.0%} writes are too few": writes < LEAST_WRITES,
         f"{unknown:.1%} unknown outcomes are too many": unknown > MOST_UNKNOWN,
         f"{faults.total()} faults are too few": faults.total() < seconds / 2,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tests.linearizability.history import NEVER, Ending, Kind, Offence, Operation, by_key, integer
-from tests.linearizability.search import GaveUp, Search
+from tests.linearizability.search import GaveUp, Search, overwrites
 
 MAX_STEPS_SMALLER = 30_000
 """Operations that are tried in the search for an order of a smaller history, which may fail."""
@@ -35,7 +35,7 @@ def _judge(key: str, operations: Sequence[Operation]) -> Offence | None:
         return None
     until = [one for one in operations if one.call <= at.back]
     what = "no order of these operations explains their answers"
-    return Offence(key, what, _with_refused_writers(_smallest(until), until), len(until))
+    return Offence(key, what, _with_writers(_smallest(until), until), len(until))
 
 
 def _version_of_two(operations: Iterable[Operation]) -> list[Operation]:
@@ -55,24 +55,53 @@ def _version_of_two(operations: Iterable[Operation]) -> list[Operation]:
 def _smallest(operations: Sequence[Operation]) -> list[Operation]:
     """Return a small part of a key's history that is still refused.
 
-    An operation that changed nothing may be left out of any history, and the answer to a write be
-    forgotten: a good history stays a good one. A write whose outcome may as well be unknown is not
-    shown, unless somebody has seen its value.
+    A good history stays a good one when all is left out that was over before a write, when an
+    operation is left out that changed nothing, and when the answer to a write is forgotten. A write
+    whose outcome may as well be unknown is not shown, unless somebody has seen its value.
     """
     kept = dict(enumerate(operations))
+    start = _begin_late(kept)
     _leave_out(kept, [place for place, one in kept.items() if not _changed(one)])
-    _leave_out(kept, [place for place, one in kept.items() if _changed(one) and one.ending is Ending.DONE], forget=True)
-    seen = {one.value for one in kept.values() if not _changed(one) or one.kind is Kind.ADD}
+    done = [place for place, one in kept.items() if _changed(one) and one.ending is Ending.DONE and place != start]
+    _leave_out(kept, done, forget=True)
+    seen = {one.value for one in kept.values() if not _changed(one) or one.kind is Kind.ADD} - {None}
     counted = any(integer(value) is not None for value in seen)
-    _leave_out(
-        kept,
-        [
-            place
-            for place, one in kept.items()
-            if one.ending is Ending.UNKNOWN and one.value not in seen - {None} and not (counted and one.kind is Kind.ADD)
-        ],
-    )
+    may_go = [
+        place
+        for place, one in kept.items()
+        if one.ending is Ending.UNKNOWN and one.value not in seen and not (counted and one.kind is Kind.ADD)
+    ]
+    _leave_out(kept, may_go)
     return [operations[place] for place in sorted(kept)]
+
+
+def _begin_late(kept: dict[int, Operation]) -> int | None:
+    """Leave out all that was over before some write, the last for which the rest is refused; return
+    its place.
+
+    The write depends on nothing, and no operation of known outcome was under way with it: so
+    whatever it was that was left out, nothing of it was there any more.
+    """
+    until = -NEVER
+    starts: list[tuple[int, Operation]] = []
+    for place, one in kept.items():  # by the time of their calls
+        if starts and one.call <= starts[-1][1].back and one.ending in _KNOWN:
+            starts.pop()
+        if one.call > until and _changed(one) and one.ending is Ending.DONE and overwrites(replace(one, existed=None)):
+            starts.append((place, one))
+        if one.ending in _KNOWN:
+            until = max(until, one.back)
+    for start, one in reversed(starts):
+        rest = {place: other for place, other in kept.items() if other.ending is Ending.UNKNOWN or other.call > one.call}
+        rest[start] = replace(one, existed=None)
+        if _is_refused([other for _, other in sorted(rest.items())]):
+            kept.clear()
+            kept.update(sorted(rest.items()))
+            return start
+    return None
+
+
+_KNOWN = set(Ending) - {Ending.UNKNOWN, Ending.REFUSED}
 
 
 def _changed(one: Operation) -> bool:
@@ -117,10 +146,11 @@ def _forgotten(one: Operation) -> Operation:
     )
 
 
-def _with_refused_writers(shown: Sequence[Operation], operations: Sequence[Operation]) -> list[Operation]:
-    """Return the operations to be shown, and the refused writes whose values they have seen all the
-    same.
+def _with_writers(shown: Sequence[Operation], operations: Sequence[Operation]) -> list[Operation]:
+    """Return the operations to be shown, and the writes whose values they have seen, refused ones
+    too.
     """
     seen = {one.value for one in shown if one.kind is Kind.READ and one.value is not None}
-    refused = [one for one in operations if one.ending is Ending.REFUSED and one.kind is Kind.PUT and one.value in seen]
-    return sorted([*shown, *refused], key=lambda one: one.call)
+    here = {id(one) for one in shown}
+    writers = [one for one in operations if one.kind is Kind.PUT and one.value in seen and id(one) not in here]
+    return sorted([*shown, *writers], key=lambda one: one.call)

@@ -22,6 +22,7 @@ import pytest
 from tests.cluster.conftest import DEADLINE, Program
 
 LONGEST_PAUSE = 3.0
+SHORT_PAUSE = 0.5
 LONGEST_DOWN = 0.8
 MOST_AT_ONCE = 2
 """Processes that do not serve at one time."""
@@ -115,6 +116,8 @@ class Storm:
     """Each fault, with the time of the history's clock."""
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _number: int = 0
+    _coming: list[Fault] = field(default_factory=list)
+    """Kinds of faults that are to come before any comes again."""
 
     def run(self, seconds: float) -> None:
         """Let faults happen for so long, then end those that go on."""
@@ -140,9 +143,13 @@ class Storm:
     def _begin(self) -> None:
         self._after(self.chance.uniform(*GAPS), self._begin)
         victim = self.chance.choice(self.victims)
-        fault = self.chance.choice([one for one in Fault if one is not Fault.CLOCK or victim.clock is not None])
+        if not self._coming:
+            self._coming = [one for one in Fault if one is not Fault.CLOCK or victim.clock is not None]
+            self.chance.shuffle(self._coming)
+        fault = self._coming[-1]
         if fault is not Fault.CLOCK and (victim.is_hit or not self._may_hit(victim)):
             return
+        self._coming.pop()
         self.counts[fault] += 1
         self.log.append(f"{time.monotonic():9.4f} {fault.value} of {victim.name}")
         if fault is Fault.CLOCK:
@@ -153,7 +160,9 @@ class Storm:
         victim.is_hit = True
         if fault is Fault.PAUSE:
             victim.program.signal(signal.SIGSTOP)
-            self._after(self.chance.uniform(0.05, LONGEST_PAUSE), lambda: self._go_on(victim))
+            self._after(
+                self.chance.uniform(0.05, self.chance.choice([SHORT_PAUSE, LONGEST_PAUSE])), lambda: self._go_on(victim)
+            )
         else:
             victim.program.signal(signal.SIGKILL if fault is Fault.KILL else signal.SIGTERM)
             until = time.monotonic() + DEADLINE

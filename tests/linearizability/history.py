@@ -51,7 +51,7 @@ class Condition:
     negated: bool = False
 
     def __str__(self) -> str:
-        return ("unless " if self.negated else "if ") + (" or ".join(map(short, self.versions)) or "any value")
+        return ("unless " if self.negated else "if ") + (" or ".join(self.versions) or "any value")
 
     def holds(self, version: str | None) -> bool:
         """Return whether it holds for what has this version, None for no value."""
@@ -113,11 +113,6 @@ def integer(text: str | None) -> int | None:
     return int(text or "") if digits.isascii() and digits.isdigit() else None
 
 
-def short(version: str) -> str:
-    """Return what tells a version from its neighbours, for a reader's eye."""
-    return version if len(version) <= 12 else f"{version[:4]}..{version[-7:]}"
-
-
 def show(operation: Operation) -> str:
     """Return an operation as one line: when, who, what, and the answer."""
     back = f"{operation.back:9.4f}" if operation.back != NEVER else "         "
@@ -138,7 +133,7 @@ def _asked(operation: Operation) -> str:
 
 
 def _told(operation: Operation) -> str:
-    version = f" as {short(operation.version)}" if operation.version else ""
+    version = f" as {operation.version}" if operation.version else ""
     match operation.ending:
         case Ending.DONE if operation.kind is Kind.READ:
             return (operation.value or "a value") + version
@@ -146,7 +141,7 @@ def _told(operation: Operation) -> str:
             told = {None: "done", True: "done, there was a value", False: "done, there was none"}[operation.existed]
             return told + (f", the sum is {operation.value}" if operation.kind is Kind.ADD else "") + version
         case Ending.CONDITION:
-            return f"the condition fails, there is {(operation.version and short(operation.version)) or 'no value'}"
+            return f"the condition fails, there is {operation.version or 'no value'}"
         case Ending.UNKNOWN | Ending.REFUSED:
             return f"{operation.ending.value} ({operation.code})"
         case ending:

@@ -21,7 +21,7 @@ AT_HOME = 0.7
 """The part of its requests that a client sends to a target of its own, so that one that hangs does
 not stop all clients.
 """
-PATIENCE = (0.7, 5.0)
+PATIENCE = (1.5, 5.0)
 """Seconds that a client waits: less than a call to a node may take, or more."""
 PAUSE = 0.05
 """Seconds that a client waits when it was refused, so that what is down is not asked all the time."""
@@ -112,7 +112,7 @@ class Client(Worker):
         self._note(target, request, call, back, told)
         if request.page is not None:
             self._pages[request.way] = ways.next_page(request.page, answer)
-        return any(one is None or one.ending is not Ending.REFUSED for one in told)
+        return not told or any(one is None or one.ending is not Ending.REFUSED for one in told)
 
     def _note(self, target: str, request: Request, call: float, back: float, told: Sequence[Told | None]) -> None:
         who = f"client {self._number} {target} {request.way}"

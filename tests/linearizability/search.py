@@ -8,107 +8,30 @@ effect as late as can be, just before the return of one that needs it.
 Writes of unknown outcome stay under way for ever, so much is done not to try them in vain:
 
 - A configuration that differs from another one only in having used up more of them is not followed.
+- Only those are tried that an operation under way may need.
 - Writes of which nobody can tell one from the other from now on are alike: the oldest goes first.
 - A write that makes what was there before disappear does not come right after another one of them.
 - A write on condition of a version that cannot come back is forgotten, as is one that has certainly
   taken effect.
-- Adds do not go beyond what any operation under way may have found.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from tests.linearizability.history import ABSENT, NEVER, Ending, Expiry, Kind, Operation, integer
+from tests.linearizability.history import NEVER, Ending, Expiry, Kind, Operation, integer
+from tests.linearizability.needs import UNSEEN, UNSEEN_INTEGER, Needs, Wanted
 from tests.linearizability.register import MISSING, State, after
 
 MAX_STEPS = 3_000_000
 """Operations that are tried in one search; a good history takes some ten for each that it has."""
-UNSEEN = "unseen"
-UNSEEN_INTEGER = "-" + "9" * 18
-"""Values that stand for all those that nobody is going to see."""
 DUE = Expiry()
 """An expiry that may come at any moment."""
 
 
 class GaveUp(Exception):
     """The search for an order takes too long, so nothing is known."""
-
-
-class Needs:
-    """Knowledge about which values are seen, and until when, by all answers together."""
-
-    def __init__(self, operations: Sequence[Operation]) -> None:
-        self._values = {
-            one.version: one.value for one in operations if one.ending is Ending.DONE and one.version and one.value is not None
-        }
-        self._adds_only_grow = all(one.delta >= 0 for one in operations)
-        self._added = sum(one.delta for one in operations)
-        # A write of unknown outcome may have been made possible by an add that nobody has seen.
-        self._adds_matter_unseen = any(
-            one.ending is Ending.UNKNOWN and one.condition not in (None, ABSENT) for one in operations
-        )
-        self._seen_until: dict[str, float] = {}
-        self._numbers_until: dict[int, float] = {}
-        self._hides_sums = any(one.kind is Kind.ADD and one.ending is Ending.DONE and one.value is None for one in operations)
-        for one in operations:
-            for value in self._shown(one):
-                self._seen_until[value] = max(one.back, self._seen_until.get(value, 0.0))
-                if (number := integer(value)) is not None:
-                    self._numbers_until[number] = max(one.back, self._numbers_until.get(number, 0.0))
-
-    def _shown(self, one: Operation) -> list[str]:
-        """Return the texts of values that an answer shows to have been there."""
-        if one.kind is Kind.READ and one.ending is Ending.DONE and one.value is not None:
-            return [one.value]
-        if one.kind is Kind.ADD and one.ending is Ending.DONE and (total := integer(one.value)) is not None:
-            return [str(total - one.delta)]
-        versions = [one.version] if one.version and (one.kind is Kind.READ or one.ending is Ending.CONDITION) else []
-        if one.condition is not None:
-            versions += one.condition.versions
-        return [value for version in versions if (value := self._values.get(version)) is not None]
-
-    def seen_until(self, one: Operation) -> float:
-        """Return when the last one returns that may show a put's value, or that value and what was
-        added to it.
-        """
-        value = one.value or ""
-        number = integer(value)
-        if number is None:
-            return self._seen_until.get(value, -1.0)
-        if self._hides_sums or not self._adds_only_grow:
-            return NEVER
-        return max(
-            (back for found, back in self._numbers_until.items() if number <= found <= number + self._added), default=-1.0
-        )
-
-    def ceiling(self, under_way: Iterable[Operation]) -> float:
-        """Return the greatest integer that one of these operations may have found."""
-        if not self._adds_only_grow or self._adds_matter_unseen:
-            return NEVER
-        return max(map(self._base, under_way), default=-1)
-
-    def _base(self, one: Operation) -> float:
-        """Return the greatest integer that an operation may have found, by its answer: -1 for none,
-        NEVER for any.
-        """
-        is_done = one.ending is Ending.DONE
-        if one.kind is Kind.ADD and is_done:
-            total = integer(one.value)
-            return NEVER if total is None else total - one.delta
-        if one.kind is Kind.READ or one.ending is Ending.CONDITION:
-            if not one.version and not (is_done and one.value):
-                return -1  # it has seen that there is a value, or none
-            return self._number(one.value if is_done and one.value else self._values.get(one.version or ""))
-        if one.kind is Kind.TOUCH and is_done:
-            return self._number(self._values.get(one.version or ""))  # that of what it has kept
-        return NEVER if one.condition is not None and one.condition.versions else -1
-
-    @staticmethod
-    def _number(value: str | None) -> float:
-        number = integer(value)
-        return NEVER if value is None else -1 if number is None else number
 
 
 class Loose:
@@ -228,7 +151,7 @@ class Search:
         time of its answer.
         """
         classes = self._classes(now)
-        ceiling = self._needs.ceiling(self._under_way.values())
+        wanted = self._needs.wanted(self._under_way.values(), (loose.effect for loose in self._unknown.values()))
         met, kept = Antichains(), Antichains()
         waiting = deque(self._start(classes, met))
         while waiting:
@@ -238,7 +161,7 @@ class Search:
                 continue
             open_ones = [(0, other, one) for other, one in self._under_way.items() if not done & other]
             for before in _with_expiry(state, now):
-                for loose, taken, one in chain(self._candidates(classes, used, before, ceiling), open_ones):
+                for loose, taken, one in chain(self._candidates(classes, used, before, wanted), open_ones):
                     if after_unknown and overwrites(one):
                         continue  # the one before it would have had no effect
                     then = self._after(before, one)
@@ -282,16 +205,11 @@ class Search:
         return list(classes.values())
 
     @staticmethod
-    def _candidates(classes: Sequence[Alike], used: int, state: State, ceiling: float) -> Iterator[tuple[int, int, Operation]]:
+    def _candidates(classes: Sequence[Alike], used: int, state: State, wanted: Wanted) -> Iterator[tuple[int, int, Operation]]:
         """Yield the writes of unknown outcome that may take effect next: bit, 0, operation."""
         for alike in classes:
-            one = alike.effect
-            if used & alike.mask == alike.mask:
-                continue
-            is_plain_add = one.kind is Kind.ADD and one.expiry is None and one.condition is None
-            if is_plain_add and state.value is not None and (integer(state.value) or 0) + one.delta > ceiling:
-                continue
-            yield next(bit for bit in alike.bits if not used & bit), 0, one
+            if used & alike.mask != alike.mask and wanted.allows(alike.effect, state):
+                yield next(bit for bit in alike.bits if not used & bit), 0, alike.effect
 
     def _forget(self) -> None:
         """Forget writes of unknown outcome that have taken effect, or cannot any more."""

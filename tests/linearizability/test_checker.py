@@ -335,7 +335,7 @@ def test_one_wrong_answer_of_many_is_found(seed: int, count: int) -> None:
 def test_ten_thousand_operations_on_fifty_keys_take_few_steps() -> None:
     steps = 0
     for seed in range(50):
-        search = Search(list(Sequential(random.Random(seed), tells=0.5).run(200, 15)))
+        search = Search(list(Sequential(random.Random(seed), tells=0.9, unknown=0.04).run(200, 15)))
         assert search.run() is None
         steps += search.steps
     assert steps < 10_000 * 100
@@ -347,21 +347,39 @@ def test_a_search_that_takes_too_long_is_no_verdict() -> None:
 
 
 def test_the_smallest_offence_is_shown_among_a_thousand_operations() -> None:
-    history = list(Sequential(random.Random(7), tells=0.5).run(1_000, 15))
-    end = history[-1].back if history[-1].back != NEVER else 20_000.0
-    lost = [put(end + 1, end + 2, '"lost"', who="client 1"), read(end + 3, end + 4, None, who="client 2")]
-    noise = [read(end + 2.5, end + 2.6, '"lost"'), put(end + 2.5, end + 2.9, '"x"', REFUSED)]
+    history = list(Sequential(random.Random(7), tells=0.9, unknown=0.02).run(1_000, 15))
+    lost = [
+        put(20_001, 20_002, '"lost"', who="client 1"),
+        put(20_003, 20_004, '"x"'),
+        read(20_005, 20_006, '"lost"', who="client 2"),
+    ]
+    noise = [read(20_001.5, 20_003.5, '"lost"'), read(20_004.5, 20_007, '"x"'), op(20_004.5, 20_007, DELETE, ending=UNKNOWN)]
     (offence,) = check([*history, *lost, *noise])
-    assert list(offence.operations) == [lost[0], lost[1]]
+    assert list(offence.operations) == lost
     lines = list(offence.lines())
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "client 1" in lines[1]
-    assert lines[2].endswith("read -> missing")
+    assert lines[3].endswith('read -> "lost"')
+
+
+def test_what_was_over_before_an_undisturbed_write_is_not_shown() -> None:
+    """Each of the puts could explain the second delete, were its outcome unknown."""
+    puts = [put(at, at + 1, f'"{at}"', existed=at > 2) for at in range(2, 40, 2)]
+    deletes = [op(at, at + 1, DELETE, existed=True) for at in (50, 52)]
+    (offence,) = check([*puts, *deletes])
+    assert list(offence.operations) == deletes
+
+
+def test_a_write_that_something_was_under_way_with_is_no_beginning() -> None:
+    early, late = put(1, 2, '"early"'), put(5, 6, '"late"')
+    reads = [read(4, 7, '"early"'), read(5.5, 9, '"late"'), read(10, 11, '"early"')]
+    (offence,) = check([early, late, *reads])
+    assert list(offence.operations) == [early, late, reads[-1]]
 
 
 def test_a_refused_write_that_was_seen_is_shown() -> None:
     (offence,) = check(BAD["refused took effect"])
-    assert [one.value for one in offence.operations] == ["b", "b"]
+    assert [one.value for one in offence.operations] == ["a", "b", "b"]
 
 
 def test_keys_are_judged_apart() -> None:

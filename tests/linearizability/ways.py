@@ -184,6 +184,8 @@ def understand(request: Request, answer: Answer) -> list[Told | None]:
     problem = answer.headers.get("Content-Type", "").startswith("application/problem+json")
     if request.path.startswith("/v1/kv/"):
         return [_of_one(request, answer, _code(answer) if problem else "")]
+    if not request.intents:  # a page after the last key
+        return []
     if problem:
         told = _failed(request.intents[0].kind, _code(answer), answer)
         return [told] * len(request.intents)
