@@ -140,7 +140,7 @@ def invalid(history: Sequence[Operation], faults: Counter[Fault], seconds: float
     writes = sum(one.kind is not Kind.READ for one in known) / len(known)
     unknown = sum(one.ending is Ending.UNKNOWN for one in known) / len(known)
     reasons = {
-        f"{len(known)} operations in {seconds} s are too few": len(known) < 100 * seconds,
+        f"{len(known)} operations in {seconds} s are too few": len(known) < 50 * seconds,
         f"{writes:.0%} writes are too few": writes < LEAST_WRITES,
         f"{unknown:.1%} unknown outcomes are too many": unknown > MOST_UNKNOWN,
         f"{faults.total()} faults are too few": faults.total() < seconds / 2,
