@@ -43,17 +43,18 @@ class Reads:
         """Read these with as few calls of the engine as can be, and give way between two calls; return the answer to each, or
         what reads it in steps.
 
-        Together the answers that were read have no more than some MiB. Switches greenlets when there are many keys.
+        Together the answers that were read have a MiB at most. Switches greenlets when there are many keys.
         """
-        if sum([len(get.keys) for get in gets]) <= _KEYS_AT_ONCE:
+        total = sum([len(get.keys) for get in gets])
+        if total <= _KEYS_AT_ONCE:
             return self._read_together(gets, _BYTES_AT_ONCE)
+        room = _BYTES_AT_ONCE // (2 * total // _KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
         answers: list[NodeAnswer | Waiting] = []
         some: list[Get] = []
-        keys, room = 0, _BYTES_AT_ONCE
+        keys = 0
         for get in gets:
             if some and keys + len(get.keys) > _KEYS_AT_ONCE:
                 answers += self._read_together(some, room)
-                room = max(0, room - _size_of(answers[-len(some) :]))
                 some, keys = [], 0
                 self._pause()
             some.append(get)
@@ -133,9 +134,3 @@ class Reads:
             return read()
 
         return lambda: or_refused(wait_for_it)
-
-
-def _size_of(answers: Sequence[NodeAnswer | Waiting]) -> int:
-    """Return the bytes of the values in answers."""
-    read = [answer.values for answer in answers if isinstance(answer, Values)]
-    return sum([len(value) for values in read for value in values if isinstance(value, bytes | Blob)])
