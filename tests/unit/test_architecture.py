@@ -29,7 +29,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     # Cluster and coordinator wait for events; that is all they use of gevent.
     "cluster": ({"errors", "config", "files", "log", "model", "ring", "net"}, {"gevent", "ujson"}),
     "coordinator": (
-        {"errors", "config", "files", "log", "model", "ring", "threads", "wire", "net", "cluster"},
+        {"errors", "config", "log", "model", "ring", "wire", "net", "cluster"},
         {"gevent"},
     ),
     "api": (
@@ -43,7 +43,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "node": (
         {
             *("errors", "config", "sources", "log", "background", "model", "native", "ring", "wire", "engine"),
-            *("net", "cluster", "coordinator", "api", "process"),
+            *("net", "cluster", "coordinator", "replication", "api", "process"),
         },
         {"bottle", "gevent", "ujson"},
     ),
