@@ -176,7 +176,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """Bytes of the keys (as UTF-8) and values (`len`) of the live records, without overhead. O(1)."""
+        """Bytes of the keys (as UTF-8), values (`len`) and tags of the live records, without overhead. O(1)."""
 
     @property
     def store_figures(self) -> StoreFigures:

@@ -12,6 +12,8 @@ from gkv.errors import EngineError
 from gkv.model import Damage, Effect, Record, Value, Version, Write
 
 _HEAP_SLACK = 1_000
+_TAG = 16
+"""Bytes of a tag."""
 CREATED, REPLACED, UNCHANGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED
 _is_short = frozenset(range(1, MAX_KEY // 4 + 1)).__contains__
 """Whether a key of so many characters has 1 to MAX_KEY bytes, whatever they are."""
@@ -142,8 +144,8 @@ class MemoryEngine(Engine):
             else:
                 old = values.get(key)
                 self._times.pop(key, None)
-                if self._tags:
-                    self._tags.pop(key, None)
+                if self._tags and self._tags.pop(key, None) is not None and old is not None:
+                    grown -= _TAG
             versions[key] = version
             append(REPLACED if old is not None else UNCHANGED if value is None else CREATED)
             if value is None or expires:
@@ -162,8 +164,9 @@ class MemoryEngine(Engine):
 
     def _keep_tags(self, write: Write) -> None:
         for key, tag in zip(write.keys, write.tags, strict=True):
-            if tag is not None and self._versions[key] == write.version:
+            if tag is not None and self._versions[key] == write.version and key not in self._tags:
                 self._tags[key] = tag
+                self._size += _TAG if key in self._values else 0
 
     def _bury_or_date(self, key: str, value: Value | None, expires: int, now: int) -> None:
         """Put a tombstone, or a value that expires."""
@@ -241,7 +244,7 @@ class MemoryEngine(Engine):
 
     def check(self) -> list[str]:
         problems = []
-        size = sum(_size(key) + len(value) for key, value in self._values.items())
+        size = sum(_size(key) + len(value) + (_TAG if key in self._tags else 0) for key, value in self._values.items())
         if size != self._size:
             problems.append(f"the records have {size} bytes, {self._size} were counted")
         due, graves = set(self._due), set(self._graves)

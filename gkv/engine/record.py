@@ -86,8 +86,8 @@ def time_of(data: bytes) -> int:
 
 
 def value_size(data: bytes) -> int:
-    """Return the size of the value, which can be told of a damaged record too, unless the damage is in its first byte."""
-    return max(0, len(data) - OVERHEAD - _tag_size(data)) if data else 0
+    """Return the size of value and tag, which can be told of a damaged record too."""
+    return max(0, len(data) - OVERHEAD)
 
 
 def unpack(address: bytes, data: bytes, now: int = 0) -> Record | Damage:
