@@ -28,7 +28,8 @@ _LOCATED_AT_ONCE = 100
 _GET, _SET, _DELETE = Op.GET, Op.SET, Op.DELETE  # which saves 0.1 us each time
 
 Check = tuple[str, bool | str]
-"""The name of something that must hold for a process to serve, and whether it does; or a warning, which keeps it from nothing."""
+"""The name of something that must hold for a process to serve, and whether it does; or a warning,
+which keeps it from nothing."""
 
 SUCCESS = b"Success to set key"
 RETRY_AFTER = "1"
