@@ -27,8 +27,9 @@ _LOCATED_AT_ONCE = 100
 
 _GET, _SET, _DELETE = Op.GET, Op.SET, Op.DELETE  # which saves 0.1 us each time
 
-Check = tuple[str, bool]
-"""The name of something that must hold for a process to serve, and whether it does."""
+Check = tuple[str, bool | str]
+"""The name of something that must hold for a process to serve, and whether it does; or a warning,
+which keeps it from nothing."""
 
 SUCCESS = b"Success to set key"
 RETRY_AFTER = "1"
@@ -78,7 +79,8 @@ class DataApi:
         batch, pause = self._read(request, _SET)
         written = self._coordinator.write(batch, request.trace)
         if written.failed or request.accepts_json():
-            counts = f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"'
+            version = "null" if written.version is None else f'"{written.version}"'
+            counts = f'"set":{written.keys},"nodes":{written.nodes},"version":{version}'
             return _counts(counts, written.failed, pause)
         return Response(SUCCESS * written.nodes, TEXT)
 
@@ -111,9 +113,7 @@ class DataApi:
         pause = pause_for(body)
         if self._view.placement is None:  # before any member has joined, a bad request is still told what is wrong with it
             (read_items if op == _SET else read_keys)(body, self._limits, pause)
-        if op == _GET:
-            return self._coordinator.router().read(op, body, None, pause), pause
-        return self._coordinator.router().read(op, body, self._coordinator.version(), pause), pause
+        return self._coordinator.router().read(op, body, pause), pause
 
     def locate(self, request: Request) -> Response:
         request.query()
@@ -194,10 +194,16 @@ class DataApi:
         verbose = "verbose" in request.query()
         checks = self._checks()
         ready = all(ok for _, ok in checks)
-        lines = [f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed'}\n" for name, ok in checks if verbose or not ok]
+        lines = [_check_line(name, ok) for name, ok in checks if verbose or not ok]
         text = "".join(lines) + ("ok\n" if ready else "not ready\n")
         headers = {} if ready else {"Retry-After": RETRY_AFTER}
         return Response(text.encode(), TEXT, 200 if ready else 503, headers)
+
+
+def _check_line(name: str, ok: bool | str) -> str:
+    if isinstance(ok, str):
+        return f"[!]{name} {ok}\n"
+    return f"[+]{name} ok\n" if ok else f"[-]{name} failed\n"
 
 
 def pause_for(body: bytes) -> Pause:
