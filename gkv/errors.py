@@ -279,15 +279,6 @@ class TooSlow(GkvError):
     retryable = True
 
 
-class FarAhead(GkvError):
-    """A version from further in the future than clocks may differ. Nothing of it was taken."""
-
-    status = 503
-    code = "clock-ahead"
-    title = "A clock is too far ahead"
-    retryable = True
-
-
 class EngineError(GkvError):
     """An engine refuses to start, or to do what it was asked; the detail says what it found and what to do."""
 

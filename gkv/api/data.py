@@ -78,7 +78,8 @@ class DataApi:
         batch, pause = self._read(request, _SET)
         written = self._coordinator.write(batch, request.trace)
         if written.failed or request.accepts_json():
-            counts = f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"'
+            version = "null" if written.version is None else f'"{written.version}"'
+            counts = f'"set":{written.keys},"nodes":{written.nodes},"version":{version}'
             return _counts(counts, written.failed, pause)
         return Response(SUCCESS * written.nodes, TEXT)
 
@@ -111,9 +112,7 @@ class DataApi:
         pause = pause_for(body)
         if self._view.placement is None:  # before any member has joined, a bad request is still told what is wrong with it
             (read_items if op == _SET else read_keys)(body, self._limits, pause)
-        if op == _GET:
-            return self._coordinator.router().read(op, body, None, pause), pause
-        return self._coordinator.router().read(op, body, self._coordinator.version(), pause), pause
+        return self._coordinator.router().read(op, body, pause), pause
 
     def locate(self, request: Request) -> Response:
         request.query()

@@ -102,7 +102,11 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
             "failedKey complete",
             set=_INTEGER,
             nodes=_INTEGER,
-            version={"type": "string", "pattern": f"^{_VERSION}$"},
+            version={
+                "type": ["string", "null"],
+                "pattern": f"^{_VERSION}$",
+                "description": "the greatest that a node has given; null when nothing was written",
+            },
             **unwritten,
         )
         | together,
@@ -203,7 +207,7 @@ SET = Operation(
             "`Success to set key`, once for every node that took part; with Accept: application/json as JSON",
             {
                 TEXT: Content({"type": "string", "pattern": "^(Success to set key)*$"}, "Success to set keySuccess to set key"),
-                JSON: Content(ref("Set"), {"set": 2, "nodes": 2, "version": "0191f3c2a5b7000300000000000000a1"}),
+                JSON: Content(ref("Set"), {"set": 2, "nodes": 2, "version": "000100000000000700000000000000a1"}),
             },
         ),
         **_unfinished("Set"),

@@ -40,12 +40,11 @@ _HEADERS = {
 }
 _WHY = {
     "not-applied": "the node that holds the key cannot be reached; nothing has changed",
-    "indeterminate": "the write may show up now, later or never; repeating it is harmless",
+    "indeterminate": "the write may show up now, later or never; a repetition is another write",
     "damaged": "the record of this key is not what was written; set it again, or delete it",
     "no-primary": "no node answers for the key; nothing has changed",
     "overloaded": "too much is waiting for the node that holds the key; nothing has changed",
     "snapshot-running": "the node that holds the key has no room until the copy of its store is done; nothing has changed",
-    "clock-ahead": "the clocks of this process and of the node that holds the key differ by too much; nothing has changed",
 }
 
 

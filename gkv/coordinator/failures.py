@@ -16,10 +16,9 @@ OVERLOADED = KeyFailure("overloaded")
 TIMEOUT = KeyFailure("timeout")
 NOT_APPLIED = KeyFailure("not-applied")
 INDETERMINATE = KeyFailure("indeterminate")
-"""The write may show up now, later or never. Repeating it is harmless."""
+"""The write may show up now, later or never. A repetition is another write."""
 STALE = KeyFailure("epoch")
 NO_PRIMARY = KeyFailure("no-primary")
-CLOCK_AHEAD = KeyFailure("clock-ahead")
 DISK_FULL = KeyFailure("disk-full")
 SNAPSHOT_RUNNING = KeyFailure("snapshot-running")
 TOO_LARGE = KeyFailure("too-large", retryable=False)
@@ -33,8 +32,6 @@ class GivenUp(Enum):
     """The cluster went on changing until the deadline, so the nodes were not asked again."""
     NO_PRIMARY = "no-primary"
     """No node answers for the key."""
-    BEATEN = "beaten"
-    """The write has lost against one that may have been over before it began, and cannot be given a greater version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +51,6 @@ it."""
 UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.STALE: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.CHANGING: Unanswered(STALE, STALE, begun=False),
-    NodeRefusal.AHEAD: Unanswered(BAD_ANSWER, CLOCK_AHEAD, begun=False),
-    NodeRefusal.TOO_OLD: Unanswered(BAD_ANSWER, REFUSED, begun=False),
     NodeRefusal.FULL: Unanswered(BAD_ANSWER, DISK_FULL, begun=False),
     NodeRefusal.SNAPSHOT_RUNNING: Unanswered(BAD_ANSWER, SNAPSHOT_RUNNING, begun=False),
     NodeRefusal.BUSY: Unanswered(OVERLOADED, OVERLOADED, begun=False),
@@ -78,7 +73,6 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     (Outcome.OVERLOADED, False): Unanswered(OVERLOADED, OVERLOADED, begun=False),
     GivenUp.CHANGE_TOO_LONG: Unanswered(STALE, NOT_APPLIED, begun=False),
     GivenUp.NO_PRIMARY: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
-    GivenUp.BEATEN: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),
 }
 
 READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED_KEY})

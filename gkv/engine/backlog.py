@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from gevent.event import Event
 
 from gkv.errors import EngineFailed, NotOnDisk, Unavailable
-from gkv.model import Applied, Write
+from gkv.model import Effect, Write
 
 MAX_WRITES = 4_096
 MAX_BYTES = 64 << 20
@@ -21,14 +21,14 @@ GROUP_RECORDS = 2_000
 GROUP_BYTES = 8 << 20
 """What one commit takes. A single write may be larger."""
 
-UNTOLD = Applied(())
+UNTOLD: Sequence[Effect] = ()
 """Stands for effects that are not known, of a write that has failed or that nobody counts."""
 
 
 class Pending:
     """A write that has been admitted."""
 
-    __slots__ = ("_applied", "_error", "_event", "done", "early", "size", "write")
+    __slots__ = ("_effects", "_error", "_event", "done", "early", "size", "write")
 
     def __init__(self, write: Write, size: int) -> None:
         self.write = write
@@ -37,12 +37,12 @@ class Pending:
         """Whether somebody has been told already that it is written."""
         self.done = False
         """Whether it is certain what became of it, so that `wait` does not wait."""
-        self._applied = UNTOLD
+        self._effects = UNTOLD
         self._error: BaseException | None = None
         self._event: Event | None = None
 
-    def wait(self, deadline: float) -> Applied:
-        """Return what became of the write, once that is certain; `deadline` is on `time.monotonic`.
+    def wait(self, deadline: float) -> Sequence[Effect]:
+        """Return what the write did to its keys, once that is certain; `deadline` is on `time.monotonic`.
 
         Raise what the commit raised, or NotOnDisk when the deadline has passed; the write may then
         still be applied.
@@ -50,7 +50,7 @@ class Pending:
         self.wait_until_over(deadline)
         if self._error is not None:
             raise self._error
-        return self._applied
+        return self._effects
 
     def wait_until_over(self, deadline: float) -> None:
         """Return when it is certain what became of the write; raise NotOnDisk as `wait`."""
@@ -77,9 +77,9 @@ class Pending:
             if self.early or isinstance(error, EngineFailed):
                 raise EngineFailed(f"what was written before this read is not on disk: {error}") from error
 
-    def finish(self, applied: Applied, error: BaseException | None = None) -> None:
+    def finish(self, effects: Sequence[Effect], error: BaseException | None = None) -> None:
         """Say what has become of the write, to all who wait for it."""
-        self._applied = applied
+        self._effects = effects
         self._error = error
         self.done = True
         if self._event is not None:
@@ -146,7 +146,7 @@ class Backlog:
             group.append(self._queue.popleft())
         return group
 
-    def finish(self, pending: Pending, applied: Applied, error: BaseException | None = None) -> None:
+    def finish(self, pending: Pending, effects: Sequence[Effect], error: BaseException | None = None) -> None:
         """Strike off a write that is over, and say what has become of it; once, what is said later
         is not heard.
         """
@@ -158,7 +158,7 @@ class Backlog:
             for key in pending.write.keys:
                 if self._by_key.get(key) is pending:
                     del self._by_key[key]
-        pending.finish(applied, error)
+        pending.finish(effects, error)
 
     def finish_all(self, error: BaseException) -> None:
         """Strike off everything that is left."""

@@ -22,7 +22,7 @@ from gkv.engine.engine import Engine
 from gkv.engine.snapshot import Snapshot
 from gkv.engine.writer import Writer
 from gkv.errors import EngineFailed, EngineFull, GkvError, NotOnDisk, Unavailable
-from gkv.model import Applied, Write
+from gkv.model import Effect, Write
 
 RECLAIM_EVERY = 1.0
 RECLAIM_STEP = 200
@@ -232,7 +232,7 @@ class Commits:
             for pending, outcome in zip(group, applied, strict=True):
                 self._backlog.finish(pending, outcome)
 
-    def _write(self, writes: Sequence[Write]) -> Sequence[Applied]:
+    def _write(self, writes: Sequence[Write]) -> Sequence[Sequence[Effect]]:
         # Not in a `finally`: of a writer that is killed nobody knows whether its thread has come to
         # the commit.
         self._engine.begin_group(writes)

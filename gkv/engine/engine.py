@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
-from gkv.model import Applied, Damage, Record, Value, Write
+from gkv.model import Damage, Effect, Record, Value, Write
 
 MAX_KEY = 480
 """Bytes: with the token before it and what else an index puts there, a key still fits LMDB's 511."""
@@ -40,10 +40,8 @@ class StoreFigures(NamedTuple):
 class Engine(ABC):
     """A map from key to record, whose values come back exactly as they came.
 
-    A write is merged, record by record: the greater version stays. Of equal versions a tombstone that was written stays, then
-    the greater expiry (0, never, is the greatest), then a tombstone (what is left of a value that has expired), then a blob,
-    the one with the greater type, then the greater value, bytewise (`gkv.engine.record.rank`); so any order and any number of
-    repetitions of the same writes leave the same records. A record that has expired is a tombstone, for every call that is
+    A write is merged, record by record: the greater version stays. No two writes have one version, so any order and any number
+    of repetitions of the same writes leave the same records. A record that has expired is a tombstone, for every call that is
     given a later `now`. A record that is damaged gives way to a write of any version, which repairs it.
 
     All times are milliseconds since the Unix epoch. A key has 1 to 480 bytes; ValueError for writing another one, and then
@@ -52,6 +50,9 @@ class Engine(ABC):
 
     durable: bool
     """Whether what a `write` wrote outlives the process and a power cut."""
+
+    starts: int = 1
+    """How often the store was opened, this time included: versions of one start are greater than those of all before."""
 
     was_clean: bool = True
     """Whether the last stop was an orderly one, or all records have been checked since. If neither,
@@ -80,8 +81,8 @@ class Engine(ABC):
         """Return the whole records, tombstones included; one that has expired comes as a tombstone with its expiry."""
 
     @abstractmethod
-    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[Applied]:
-        """Merge all of these in this order; return what became of each. On disk when it returns, if `durable`.
+    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> Sequence[Sequence[Effect]]:
+        """Merge all of these in this order; return what each did to its keys. On disk when it returns, if `durable`.
 
         `syncing` is called when all that needs the interpreter is done and only the disk is still waited for; not when it
         raises before.
@@ -117,7 +118,7 @@ class Engine(ABC):
         """Take up to `limit` small steps that are due, oldest first; return how many were taken, `limit` if more may be due.
 
         An expired value becomes a tombstone, which frees its bytes. A tombstone goes when `tombstone_ttl` ms have passed since
-        the time in its version or its expiry, so that all replicas let go of it together. Calls `syncing` and raises
+        its commit, or since the expired value was reclaimed. Calls `syncing` and raises
         as `write` does.
         """
 

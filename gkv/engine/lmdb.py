@@ -29,7 +29,7 @@ from gkv.engine.room import Demand
 from gkv.engine.store import Store, size_in
 from gkv.engine.verify import Verification
 from gkv.errors import EngineFailed
-from gkv.model import Applied, Damage, Record, Value, Write
+from gkv.model import Damage, Effect, Record, Value, Write
 
 _FEW = 4
 """Records that are copied without a look at how much that is by now, which takes 0.1 us for each."""
@@ -42,8 +42,8 @@ class LmdbEngine(Engine):
 
     `records`: token (8 bytes, big-endian) + key -> record, so an arc is one range scan. `keys`: key
     -> expiry (8 bytes, or nothing for never) of each record that has a value. `due`: "v" + expiry +
-    address of a value that expires, "t" + birth + address of a tombstone -> nothing. `meta`:
-    format, node, cluster, size, clean.
+    address of a value that expires, "t" + time of the commit + address of a tombstone -> nothing. `meta`:
+    format, node, cluster, size, starts, clean.
     """
 
     durable = True
@@ -64,6 +64,7 @@ class LmdbEngine(Engine):
         self._store = Store(path, node, max_disk)
         self._environment = self._store.environment
         self.was_clean = self._environment.was_clean
+        self.starts = self._environment.starts
         self._abandoned = False
         """Whether a transaction is open on a thread that does not come back: to close the
         environment would wait for it, or pull the map from under it."""
@@ -209,12 +210,12 @@ class LmdbEngine(Engine):
         demand = _demand([write])
         self._store.admit(demand._replace(values=demand.values + waiting))
 
-    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[Applied]:
+    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[list[Effect]]:
         # One call for the whole group: of writes with a key each, it saves a fifth of the time.
         addresses = iter(self._checked_addresses([key for write in writes for key in write.keys]))
         batches = [(write, list(islice(addresses, len(write.keys)))) for write in writes]
 
-        def merge_all(merge: Merge, _txn: lmdb.Transaction) -> list[Applied]:
+        def merge_all(merge: Merge, _txn: lmdb.Transaction) -> list[list[Effect]]:
             return [merge.apply(write, addresses) for write, addresses in batches]
 
         return self._store.commit(merge_all, now, _demand(writes), syncing)

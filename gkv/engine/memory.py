@@ -8,9 +8,8 @@ from math import inf
 from sortedcontainers import SortedList
 
 from gkv.engine.engine import MAX_KEY, Engine, no_call
-from gkv.engine.record import rank
 from gkv.errors import EngineError
-from gkv.model import Applied, Damage, Effect, Record, Value, Version, Write
+from gkv.model import Damage, Effect, Record, Value, Version, Write
 
 _HEAP_SLACK = 1_000
 CREATED, REPLACED, UNCHANGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED
@@ -35,8 +34,10 @@ class MemoryEngine(Engine):
         """Of the live records alone, so that a read is a lookup and nothing else."""
         self._versions: dict[str, Version] = {}
         """Of all records."""
-        self._expires: dict[str, int] = {}
-        """Of those that expire, or have."""
+        self._times: dict[str, int] = {}
+        """When values expire, of those that do, and when tombstones were written."""
+        self._tags: dict[str, Version] = {}
+        """Of records whose tag is not their version."""
         self._due: list[tuple[int, str]] = []
         """A heap of the values that expire, with entries of some that have since been overwritten."""
         self._graves: list[tuple[int, str]] = []
@@ -70,7 +71,8 @@ class MemoryEngine(Engine):
         return [self._record(key) if key in self._versions else None for key in keys]
 
     def _record(self, key: str) -> Record:
-        return Record(self._versions[key], self._values.get(key), self._expires.get(key, 0))
+        value = self._values.get(key)
+        return Record(self._versions[key], value, 0 if value is None else self._times.get(key, 0), self._tags.get(key))
 
     def arc(self, first: int, last: int, after: str | None, limit: int) -> list[tuple[str, Record | Damage]]:
         end = last.to_bytes(8, "big")
@@ -111,7 +113,7 @@ class MemoryEngine(Engine):
 
     # --- writing ----------------------------------------------------------------------------------------------------------
 
-    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[Applied]:
+    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[list[Effect]]:
         for write in writes:
             # Most keys are far shorter than they may be; those are not encoded one by one only to be measured.
             "".join(write.keys).encode()
@@ -122,31 +124,30 @@ class MemoryEngine(Engine):
         syncing()
         return applied
 
-    def _merge(self, write: Write, now: int) -> Applied:
+    def _merge(self, write: Write, now: int) -> list[Effect]:
         values, versions = self._values, self._versions
         version = write.version
-        stamp = version.stamp  # whole versions are compared only where these are equal: that takes 1 us
-        beaten = grown = 0
+        order = (version.era, version.counter)  # to compare whole versions takes 1 us
+        grown = 0
         effects: list[Effect] = []
         append = effects.append
         for key, value, expires in zip(write.keys, write.values, write.expires or repeat(0), strict=False):
             before = versions.get(key)
             old = None
-            if before is not None:
-                if before.stamp >= stamp and before >= version and not self._gives_way(key, before, version, value, expires):
-                    if before > version and before.origin != version.origin:
-                        beaten = max(beaten, before.stamp)
-                    append(UNCHANGED)
-                    continue
-                old = values.get(key)
-            else:
+            if before is None:
                 self._by_token.changed.add(key)
+            elif (before.era, before.counter) >= order:  # a later write, or this one again
+                append(UNCHANGED)
+                continue
+            else:
+                old = values.get(key)
+                self._times.pop(key, None)
+                if self._tags:
+                    self._tags.pop(key, None)
             versions[key] = version
-            if before is not None and key in self._expires:
-                del self._expires[key]
             append(REPLACED if old is not None else UNCHANGED if value is None else CREATED)
             if value is None or expires:
-                self._bury_or_date(key, version, value, expires, now)
+                self._bury_or_date(key, value, expires, now)
                 continue
             if old is None:
                 grown += len(value) + _size(key)
@@ -155,22 +156,23 @@ class MemoryEngine(Engine):
                 grown += len(value) - len(old)
             values[key] = value
         self._size += grown
-        return Applied(effects, beaten)
+        if write.tags:
+            self._keep_tags(write)
+        return effects
 
-    def _gives_way(self, key: str, before: Version, version: Version, value: Value | None, expires: int) -> bool:
-        """Return whether the record of a key is replaced by one whose version is not greater."""
-        if before != version:
-            return False
-        return rank(value, expires) > rank(self._values.get(key), self._expires.get(key, 0))
+    def _keep_tags(self, write: Write) -> None:
+        for key, tag in zip(write.keys, write.tags, strict=True):
+            if tag is not None and self._versions[key] == write.version:
+                self._tags[key] = tag
 
-    def _bury_or_date(self, key: str, version: Version, value: Value | None, expires: int, now: int) -> None:
+    def _bury_or_date(self, key: str, value: Value | None, expires: int, now: int) -> None:
         """Put a tombstone, or a value that expires."""
-        if expires:
-            self._expires[key] = expires
         self._drop(key)
         if value is None or expires <= now:
-            self._push(self._graves, expires or version.millis, key)
+            self._times[key] = now
+            self._push(self._graves, now, key)
             return
+        self._times[key] = expires
         self._values[key] = value
         self._size += _size(key) + len(value)
         self._by_key.changed.add(key)
@@ -191,21 +193,17 @@ class MemoryEngine(Engine):
 
     def _is_current(self, heap: list[tuple[int, str]], entry: tuple[int, str]) -> bool:
         time, key = entry
-        if heap is self._due:
-            return key in self._values and self._expires.get(key) == time
-        version = self._versions.get(key)
-        return version is not None and key not in self._values and (self._expires.get(key) or version.millis) == time
+        return (key in self._values) is (heap is self._due) and self._times.get(key) == time
 
     def _expire(self, now: int) -> None:
         """Make tombstones of all values that have expired."""
         while self._due and self._due[0][0] <= now:
-            self._expire_one()
+            self._expire_one(now)
 
-    def _expire_one(self) -> None:
+    def _expire_one(self, now: int) -> None:
         entry = heappop(self._due)
         if self._is_current(self._due, entry):
-            self._drop(entry[1])
-            self._push(self._graves, *entry)
+            self._bury_or_date(entry[1], None, 0, now)
 
     def grow(self) -> None:
         """Do nothing: a dict grows by itself."""
@@ -213,7 +211,7 @@ class MemoryEngine(Engine):
     def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
         taken = 0
         while taken < limit and self._due and self._due[0][0] <= now:
-            self._expire_one()
+            self._expire_one(now)
             taken += 1
         while taken < limit and self._graves and self._graves[0][0] + tombstone_ttl <= now:
             entry = heappop(self._graves)
@@ -221,7 +219,8 @@ class MemoryEngine(Engine):
             if self._is_current(self._graves, entry):
                 key = entry[1]
                 del self._versions[key]
-                self._expires.pop(key, None)
+                del self._times[key]
+                self._tags.pop(key, None)
                 self._by_token.changed.add(key)
         syncing()
         return taken
@@ -246,14 +245,15 @@ class MemoryEngine(Engine):
         if size != self._size:
             problems.append(f"the records have {size} bytes, {self._size} were counted")
         due, graves = set(self._due), set(self._graves)
-        for key, version in self._versions.items():
-            expires = self._expires.get(key, 0)
-            if key not in self._values and (expires or version.millis, key) not in graves:
+        for key in self._versions:
+            time = self._times.get(key)
+            if key not in self._values and (time, key) not in graves:
                 problems.append(f"the tombstone of {key!r} is not in the order of what is due")
-            if key in self._values and expires and (expires, key) not in due:
+            if key in self._values and time is not None and (time, key) not in due:
                 problems.append(f"{key!r} is not in the order of what expires")
         problems += [f"{key!r} has a value and no version" for key in self._values.keys() - self._versions.keys()]
-        problems += [f"{key!r} has an expiry and no version" for key in self._expires.keys() - self._versions.keys()]
+        problems += [f"{key!r} has a time and no version" for key in self._times.keys() - self._versions.keys()]
+        problems += [f"{key!r} has a tag and no version" for key in self._tags.keys() - self._versions.keys()]
         if list(self._by_key.up_to_date()) != sorted(self._values):
             problems.append("the order of the keys is not that of the values")
         if [key for _, key in self._by_token.up_to_date()] != [
@@ -263,7 +263,7 @@ class MemoryEngine(Engine):
         return problems
 
     def close(self) -> None:
-        for part in (self._values, self._versions, self._expires, self._due, self._graves):
+        for part in (self._values, self._versions, self._times, self._tags, self._due, self._graves):
             part.clear()
         self._size = 0
 

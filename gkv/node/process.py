@@ -11,7 +11,7 @@ from gkv.api.metrics import Figure, shared_figures
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.view import View
 from gkv.config import Settings
-from gkv.coordinator import Clock, Coordinator
+from gkv.coordinator import Coordinator
 from gkv.engine import Commits, open_engine
 from gkv.errors import EngineError, MemberConflict
 from gkv.log import say
@@ -53,14 +53,13 @@ def _run(runtime: Runtime) -> None:
     directory = Path(settings.data or f"gkv-data/{port}")
     engine = runtime.opened(open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk, CACHE))
     ttl = round(settings.tombstone_ttl * 1000)
-    clock = Clock(directory / "clock" if engine.durable else None)  # the engine has locked the directory
     commits = runtime.opened(Commits(engine, tombstone_ttl=ttl, durability=settings.durability, on_failure=runtime.end_with))
     backup = runtime.opened(Backup(commits.snapshot if engine.durable else None))
     view = View()
-    service = Service(me.id, view, engine, commits, clock, ttl, settings.max_answer, runtime.admission)
+    service = Service(me.id, view, engine, commits, settings.max_answer, runtime.admission)
     channels = runtime.open_channels(view, (me.url, service))
     health = Health(engine)
-    coordinator = Coordinator(view, channels, clock, settings.deadline, max_answer=settings.max_answer)
+    coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
         view,
         coordinator,

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 
-from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, Engine, Pending
 from gkv.errors import GkvError
 from gkv.model import Blob, Damage, NodeRefusal, Value
-from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for
+from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for, wall_ms
 from gkv.wire.ops import Fetch, Get, ListKeys, NodeAnswer, Page, Records, Refused, Values
 from gkv.wire.strict import Pause
 

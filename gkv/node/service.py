@@ -10,7 +10,6 @@ from gevent.lock import BoundedSemaphore
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import MAX_ANSWER
-from gkv.coordinator.clock import Clock
 from gkv.engine import Commits, Engine
 from gkv.model import NodeRefusal, Op, Outcome
 from gkv.net.admission import LARGE, Admission, Budget
@@ -20,6 +19,7 @@ from gkv.node.handler import Waiting, stale
 from gkv.node.membership import Membership
 from gkv.node.reads import Reads
 from gkv.node.writes import Writes
+from gkv.replication.versions import Versions
 from gkv.wire.ops import (
     BadFrame,
     Effects,
@@ -57,12 +57,10 @@ class Service:
         view: View,
         engine: Engine,
         commits: Commits,
-        clock: Clock,
-        tombstone_ttl: int,
         max_answer: int = MAX_ANSWER,
         admission: Admission | None = None,
     ) -> None:
-        """`tombstone_ttl` is in ms; `max_answer` bounds the bytes that one frame brings, `admission` those of all together."""
+        """`max_answer` bounds the bytes that one frame brings, `admission` those of all together."""
         admission = admission or Admission()
         self._max_answer = max_answer
         self._own, self._others = admission.clients.budget, admission.members.budget
@@ -73,7 +71,7 @@ class Service:
         self._reading_much = BoundedSemaphore(1)
         """For reads in steps, until memory is reserved for their values: many of them hold no more than one."""
         self._reads = Reads(engine, commits, max_answer, self._turn)
-        write = Writes(view, commits, clock, tombstone_ttl).write
+        write = Writes(view, commits, Versions(engine.starts)).write
         self._handlers: Mapping[Op, Callable[[Any], NodeAnswer | Waiting | Get]] = {
             Op.GET: self._reads.get,
             Op.FETCH: self._reads.fetch,
@@ -173,6 +171,6 @@ class Service:
             return Refused(NodeRefusal.BAD_FRAME, detail=str(error))
         if isinstance(request, EpochRequest):
             document = self._view.document
-            if document is None or document.epoch != request.epoch or document.cluster != request.cluster:
+            if document is None or document.era != request.era or document.cluster != request.cluster:
                 return stale(document)
         return self._handlers[request.op](request)

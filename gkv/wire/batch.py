@@ -15,7 +15,7 @@ from functools import partial
 from itertools import chain
 from math import ceil
 
-from gkv.model import Damage, KeyFailure, Node, Op, Value, Version
+from gkv.model import Damage, KeyFailure, Node, Op, Value
 from gkv.ring import Places, Ring, Share
 from gkv.wire.client import KeyAnswer, Limits, read_items, read_keys, render_get
 from gkv.wire.ops import BadFrame, Effects, Refused, Values, key_request, read_answer
@@ -54,11 +54,9 @@ class PartResult:
 class Batch(ABC):
     """A batch that was read and routed once. `op` is one that is about keys."""
 
-    __slots__ = ("op", "parts", "version")
+    __slots__ = ("op", "parts")
 
     op: Op
-    version: Version | None
-    """Of a write; whoever finds that it was too small gives a greater one and routes again."""
     parts: list[Part]
     """One for each node, by the placement that was in force when the batch was read; one may be of NOBODY."""
 
@@ -73,20 +71,20 @@ class Batch(ABC):
         """All values, in request order; empty but for a set or put."""
 
     @property
-    def expires(self) -> Sequence[int]:
-        """When each key expires, in milliseconds since the Unix epoch, 0 for never; empty when none does."""
+    def ttls(self) -> Sequence[int]:
+        """For how long each key is set, in milliseconds, 0 for good; empty when all are for good."""
         return ()
 
-    def route(self, positions: Sequence[int], split: Split, cluster: str, epoch: int, pause: Pause = no_pause) -> list[Part]:
-        """Route these keys of the batch again, by another ring or epoch; `split` groups keys by node."""
-        keys, values, expires = self.keys, self.values, self.expires
+    def route(self, positions: Sequence[int], split: Split, cluster: str, era: int, pause: Pause = no_pause) -> list[Part]:
+        """Route these keys of the batch again, by another ring or era; `split` groups keys by node."""
+        keys, values, ttls = self.keys, self.values, self.ttls
         asked = key_request(self.op)
         parts = []
         for node, original in _shares(split, keys, positions, pause):
             part_keys = [keys[i] for i in original]
             part_values = [values[i] for i in original] if values else []
-            part_expires = [expires[i] for i in original] if expires else ()
-            request = asked.of_part(cluster, epoch, part_keys, self.version, part_values, part_expires)
+            part_ttls = [ttls[i] for i in original] if ttls else ()
+            request = asked.of_part(cluster, era, part_keys, part_values, part_ttls)
             parts.append(Part(node, original, request.write()))
             pause()
         return parts
@@ -152,22 +150,14 @@ def _values(frame: bytes, count: int, pause: Pause) -> Sequence[bytes | Damage |
 class PureBatch(Batch):
     """A batch as Python objects."""
 
-    __slots__ = ("_expires", "_keys", "_values")
+    __slots__ = ("_keys", "_ttls", "_values")
 
-    def __init__(
-        self,
-        op: Op,
-        keys: Sequence[str],
-        values: Sequence[Value] = (),
-        expires: Sequence[int] = (),
-        version: Version | None = None,
-    ) -> None:
+    def __init__(self, op: Op, keys: Sequence[str], values: Sequence[Value] = (), ttls: Sequence[int] = ()) -> None:
         self.op = op
         self.parts = []
-        self.version = version
         self._keys = keys
         self._values = values
-        self._expires = expires
+        self._ttls = ttls
 
     @property
     def keys(self) -> Sequence[str]:
@@ -178,53 +168,48 @@ class PureBatch(Batch):
         return self._values
 
     @property
-    def expires(self) -> Sequence[int]:
-        return self._expires
+    def ttls(self) -> Sequence[int]:
+        return self._ttls
 
 
 class PureRouter:
-    """Reads batches and routes them by one ring, under one epoch."""
+    """Reads batches and routes them by one ring, under one era."""
 
-    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> None:
+    def __init__(self, ring: Ring, cluster: str, era: int, limits: Limits, places: Places | None = None) -> None:
         """`places` is of the ring's, and says who answers for each key; without it that is the owner."""
         self._places = ring.own if places is None else places
         self._split: Split = partial(ring.split, places=self._places)
         self._cluster = cluster
-        self._epoch = epoch
+        self._era = era
         self._limits = limits
 
-    def read(self, op: Op, body: bytes, version: Version | None = None, pause: Pause = no_pause) -> Batch:
-        """Read a batch; raise SyntaxProblem, InvalidItem or TooLarge, and then nothing of it may be applied.
-
-        A set and a delete have a `version`. A `ttl` counts from the version's milliseconds, which are never behind the clock,
-        so nothing expires early.
-        """
+    def read(self, op: Op, body: bytes, pause: Pause = no_pause) -> Batch:
+        """Read a batch; raise SyntaxProblem, InvalidItem or TooLarge, and then nothing of it may be applied."""
         if op != Op.SET:
-            return self.of_keys(op, read_keys(body, self._limits, pause), version, pause)
+            return self.of_keys(op, read_keys(body, self._limits, pause), pause)
         items = read_items(body, self._limits, pause)
-        expires: list[int] = []
-        if version is not None and any(item.ttl is not None for item in items):
-            expires = [0 if item.ttl is None else end_of(version, item.ttl) for item in items]
+        ttls: list[int] = []
+        if any(item.ttl is not None for item in items):
+            ttls = [0 if item.ttl is None else milliseconds(item.ttl) for item in items]
         keys, values = [item.key for item in items], [item.value for item in items]
-        return self._route(PureBatch(op, keys, values, expires, version), pause)
+        return self._route(PureBatch(op, keys, values, ttls), pause)
 
-    def of_keys(self, op: Op, keys: Sequence[str], version: Version | None = None, pause: Pause = no_pause) -> Batch:
+    def of_keys(self, op: Op, keys: Sequence[str], pause: Pause = no_pause) -> Batch:
         """Route keys that were read already."""
-        return self._route(PureBatch(op, keys, version=version), pause)
+        return self._route(PureBatch(op, keys), pause)
 
-    def of_value(self, key: str, value: Value, ttl: float | None, version: Version) -> Batch:
-        """Route one value as a put. `ttl` as in `read`."""
-        expires = [] if ttl is None else [end_of(version, ttl)]
-        return self._route(PureBatch(Op.PUT, [key], [value], expires, version), no_pause)
+    def of_value(self, key: str, value: Value, ttl: float | None) -> Batch:
+        """Route one value as a put, for `ttl` seconds or for good."""
+        return self._route(PureBatch(Op.PUT, [key], [value], [] if ttl is None else [milliseconds(ttl)]), no_pause)
 
     def _route(self, batch: PureBatch, pause: Pause) -> Batch:
-        batch.parts = batch.route(range(len(batch.keys)), self._split, self._cluster, self._epoch, pause)
+        batch.parts = batch.route(range(len(batch.keys)), self._split, self._cluster, self._era, pause)
         return batch
 
 
-def end_of(version: Version, ttl: float) -> int:
-    """Return when a record expires that was written under a version and lives for `ttl` seconds."""
-    return version.millis + ceil(ttl * 1000)
+def milliseconds(ttl: float) -> int:
+    """Return a ttl of so many seconds in milliseconds, rounded up: nothing expires early."""
+    return ceil(ttl * 1000)
 
 
 def failures(done: Sequence[PartResult], keys: Sequence[str]) -> dict[str, KeyFailure]:

@@ -250,9 +250,16 @@ def listens(port: int) -> bool:
 
 def test_child_that_ends_because_of_its_settings_is_not_started_again(system: System) -> None:
     port = free_ports(1)
-    proxy = spawn(system, 1, port)
-    clock = system.directory / "gkv-data" / str(port) / "clock"
-    clock.write_bytes(b"nonsense")
+    path = system.directory / "first"
+    path.mkdir()
+    wrong = path / "wrong"
+    # Each program reads this module in its first moments.
+    (path / "ujson.py").write_text(
+        f"import sys\nfrom pathlib import Path\nif Path({str(wrong)!r}).exists():\n    sys.exit(78)\n"
+        f"sys.path.remove({str(path)!r})\ndel sys.modules['ujson']\nimport ujson\n"
+    )
+    proxy = spawn(system, 1, port, PYTHONPATH=os.pathsep.join([str(path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    wrong.touch()
     os.kill(child(proxy, port), signal.SIGKILL)
     proxy.wait_line(f"node 127.0.0.1:{port} ended with code 78, .* not started again")
     assert child(proxy, port) == 0

@@ -3,18 +3,19 @@
 A frame is one line of JSON, ended by a newline, and behind it the texts of values without anything between them; the line
 says how long each is. So a value goes from a client's request to the engine and back without being decoded or encoded.
 
-    {"op":"set","cluster":"5f1c...","epoch":7,"version":"0191...","keys":["hi","hi1"],"sizes":[7,8]}
+    {"op":"set","cluster":"5f1c...","generation":1,"epoch":7,"keys":["hi","hi1"],"sizes":[7,8]}
     "hello""hello1"
 
-`expires` may follow the keys of a set: when each of them expires, in milliseconds since the Unix epoch, 0 for never. So may
+`ttls` may follow the keys of a set: for how long each of them is there, in milliseconds, 0 for good. So may
 `types`: the media type of each value, null for a JSON text. To a `get` values of other types are shown as base64
 (`gkv.wire.client.show`); a `fetch` brings whole records.
 
-Each request but `status` and `adopt` carries the cluster and the epoch that its sender believes in; a node that believes
-otherwise answers `stale` with its own document instead of doing anything. What a node refuses it says by a `NodeRefusal`; a
-write is answered with a letter for each key, the value of its `Effect`:
+Each request but `status` and `adopt` carries the cluster, generation and epoch that its sender
+believes in; a node that believes otherwise answers `stale` with its own document instead of doing
+anything. What a node refuses it says by a `NodeRefusal`; a write is answered with the version that
+it was given, and a letter for each key, the value of its `Effect`:
 
-    {"effects":"crru"}
+    {"version":"000100000000000700000000000000a1","effects":"crru"}
 
 A new op is a member of `gkv.model.Op`, a class in one of these files, an entry in `_REQUESTS`, and a handler of the node's.
 """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Self
 
-from gkv.model import Blob, Damage, Op, Record, Value, Version
+from gkv.model import Blob, Damage, Op, Record, Value, Version, era_of  # noqa: F401  # the last for a doctest
 from gkv.wire.client import LARGE, join, show
 from gkv.wire.ops.frame import (
     MISSING,
@@ -33,16 +33,8 @@ class _Read(KeyRequest):
     __slots__ = ()
 
     @classmethod
-    def of_part(
-        cls,
-        cluster: str,
-        epoch: int,
-        keys: Sequence[str],
-        version: Version | None,
-        values: Sequence[Value],
-        expires: Sequence[int],
-    ) -> Self:
-        return cls(cluster, epoch, keys)
+    def of_part(cls, cluster: str, era: int, keys: Sequence[str], values: Sequence[Value], ttls: Sequence[int]) -> Self:
+        return cls(cluster, era, keys)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
@@ -50,14 +42,14 @@ class _Read(KeyRequest):
         return cls(*read_keys(header))
 
     def write(self) -> bytes:
-        return line({"op": self.op.value, "cluster": self.cluster, "epoch": self.epoch, "keys": self.keys})
+        return line(self.header() | {"keys": self.keys})
 
 
 class Get(_Read):
     """Asks for values, answered by `Values`.
 
-    >>> Get("c", 7, ["hi"]).write()
-    b'{"op":"get","cluster":"c","epoch":7,"keys":["hi"]}\\n'
+    >>> Get("c", era_of(1, 7), ["hi"]).write()
+    b'{"op":"get","cluster":"c","generation":1,"epoch":7,"keys":["hi"]}\\n'
     """
 
     __slots__ = ()
@@ -84,17 +76,16 @@ class ListKeys(EpochRequest):
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         if start != len(frame):
             raise BadFrame("keys has no values")
-        cluster, epoch = read_epoch(header)
+        cluster, era = read_epoch(header)
         prefix, after, limit = header.get("prefix"), header.get("after"), header.get("limit")
         if not isinstance(prefix, str) or not isinstance(after, str) or lone_surrogate(prefix + after):
             raise BadFrame("a listing has a prefix and says after which key it goes on")
         if type(limit) is not int or limit < 1:
             raise BadFrame("a listing has a limit above 0")
-        return cls(cluster, epoch, prefix, after, limit)
+        return cls(cluster, era, prefix, after, limit)
 
     def write(self) -> bytes:
-        epoch = {"op": self.op.value, "cluster": self.cluster, "epoch": self.epoch}
-        return line(epoch | {"prefix": self.prefix, "after": self.after, "limit": self.limit})
+        return line(self.header() | {"prefix": self.prefix, "after": self.after, "limit": self.limit})
 
 
 @dataclass(slots=True)
@@ -142,7 +133,7 @@ class Values(NodeAnswer):
 
 @dataclass(slots=True)
 class Records(NodeAnswer):
-    """The answer to a fetch. A tombstone has a version and no value."""
+    """The answer to a fetch. A tombstone has a version and no value. Versions are tags."""
 
     records: Sequence[Record | Damage | None]
 
@@ -161,7 +152,7 @@ class Records(NodeAnswer):
             raise NoRoom
         plain = [value.data if isinstance(value, Blob) else value for value in values]
         header = {
-            "versions": [record and str(record.version) for record in known],
+            "versions": [record and str(record.tag) for record in known],
             "expires": [record.expires if record else 0 for record in known],
             "types": [value.content_type if isinstance(value, Blob) else None for value in values],
             "sizes": sizes_of(

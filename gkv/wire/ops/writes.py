@@ -6,7 +6,8 @@ from math import inf
 from typing import Any, ClassVar, Self
 
 from gkv.model import Blob, Effect, Op, Value, Version
-from gkv.wire.ops.frame import BadFrame, NodeAnswer, cut, is_time, line
+from gkv.wire.client import MAX_TTL
+from gkv.wire.ops.frame import BadFrame, NodeAnswer, cut, line
 from gkv.wire.ops.keyed import BAD_VALUES, KeyRequest, read_keys, refuse_values, typed
 from gkv.wire.strict import Pause, no_pause
 
@@ -14,47 +15,36 @@ _EFFECTS = {effect.value: effect for effect in Effect}
 _LETTERS = "".join(_EFFECTS)
 
 
-@dataclass(slots=True)
 class WriteRequest(KeyRequest):
-    """A request that changes keys, all of them under one version. `Effects` is the answer."""
+    """A request that changes keys. `Effects` is the answer."""
 
-    version: Version
+    __slots__ = ()
 
 
 @dataclass(slots=True)
 class Set(WriteRequest):
     """Sets keys to values.
 
-    `expires` says when each expires, in milliseconds since the Unix epoch, 0 for never; it is empty when none does.
+    `ttls` says for how long each is there, in milliseconds from its admission, 0 for good; it is empty when all are for good.
     """
 
     op: ClassVar[Op] = Op.SET
     values: Sequence[Value]
-    expires: Sequence[int] = ()
+    ttls: Sequence[int] = ()
 
     @classmethod
-    def of_part(
-        cls,
-        cluster: str,
-        epoch: int,
-        keys: Sequence[str],
-        version: Version | None,
-        values: Sequence[Value],
-        expires: Sequence[int],
-    ) -> Self:
-        return cls(cluster, epoch, keys, _given(version), values, expires)
+    def of_part(cls, cluster: str, era: int, keys: Sequence[str], values: Sequence[Value], ttls: Sequence[int]) -> Self:
+        return cls(cluster, era, keys, values, ttls)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
-        cluster, epoch, keys = read_keys(header)
-        version = _read_version(header)
-        values, expires = _read_values(header, frame, start, len(keys), pause)
-        return cls(cluster, epoch, keys, version, values, expires)
+        cluster, era, keys = read_keys(header)
+        return cls(cluster, era, keys, *_read_values(header, frame, start, len(keys), pause))
 
     def write(self) -> bytes:
-        header = _header(self)
-        if self.expires:
-            header["expires"] = self.expires
+        header = self.header() | {"keys": self.keys}
+        if self.ttls:
+            header["ttls"] = self.ttls
         values = self.values
         try:
             payload = b"".join(values)  # type: ignore[arg-type]  # looking for blobs first would cost every set
@@ -81,54 +71,22 @@ class Delete(WriteRequest):
     op: ClassVar[Op] = Op.DELETE
 
     @classmethod
-    def of_part(
-        cls,
-        cluster: str,
-        epoch: int,
-        keys: Sequence[str],
-        version: Version | None,
-        values: Sequence[Value],
-        expires: Sequence[int],
-    ) -> Self:
-        return cls(cluster, epoch, keys, _given(version))
+    def of_part(cls, cluster: str, era: int, keys: Sequence[str], values: Sequence[Value], ttls: Sequence[int]) -> Self:
+        return cls(cluster, era, keys)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
-        cluster, epoch, keys = read_keys(header)
         refuse_values(header, frame, start)
-        return cls(cluster, epoch, keys, _read_version(header))
+        return cls(*read_keys(header))
 
     def write(self) -> bytes:
-        return line(_header(self))
-
-
-def _header(request: WriteRequest) -> dict[str, Any]:
-    return {
-        "op": request.op.value,
-        "cluster": request.cluster,
-        "epoch": request.epoch,
-        "version": str(request.version),
-        "keys": request.keys,
-    }
-
-
-def _given(version: Version | None) -> Version:
-    if version is None:
-        raise ValueError("a write has a version")
-    return version
-
-
-def _read_version(header: Mapping[str, Any]) -> Version:
-    try:
-        return Version.parse(header["version"])
-    except (KeyError, TypeError, ValueError):
-        raise BadFrame("a write has a version") from None
+        return line(self.header() | {"keys": self.keys})
 
 
 def _read_values(
     header: Mapping[str, Any], frame: bytes, start: int, count: int, pause: Pause
 ) -> tuple[Sequence[Value], Sequence[int]]:
-    """Return the values of a set, and when they expire."""
+    """Return the values of a set, and their ttls."""
     values: Sequence[Value]
     if "types" in header:
         values = typed(cut(frame, start, header.get("sizes"), pause, least=0), header["types"])
@@ -139,45 +97,54 @@ def _read_values(
             raise BadFrame(BAD_VALUES)
     if len(values) != count:
         raise BadFrame(BAD_VALUES)
-    expires = ()
-    if "expires" in header:
-        expires = header["expires"]
-        if not isinstance(expires, list) or len(expires) != count or not all(map(is_time, expires)):
-            raise BadFrame("expires has a time for each key")
-    return values, expires or ()
+    return values, _read_ttls(header, count)
+
+
+def _read_ttls(header: Mapping[str, Any], count: int) -> Sequence[int]:
+    if "ttls" not in header:
+        return ()
+    ttls: Sequence[int] = header["ttls"]
+    if not isinstance(ttls, list) or len(ttls) != count or not all(map(_is_ttl, ttls)):
+        raise BadFrame("ttls has a time for each key")
+    return ttls
+
+
+def _is_ttl(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_TTL * 1000
 
 
 @dataclass(slots=True)
 class Effects(NodeAnswer):
     """What a write did to each of its keys, in their order: a letter for each, the value of its `Effect`.
 
-    `beaten` is as in `gkv.model.Applied`.
+    `version` is that of the write, None when nothing was written.
 
-    >>> Effects.of([Effect.CREATED, Effect.REPLACED]).write()
-    b'{"effects":"cr"}\\n'
+    >>> Effects.of([Effect.CREATED, Effect.REPLACED], Version(1, 2)).write()
+    b'{"version":"00000000000000010000000000000002","effects":"cr"}\\n'
     """
 
     letters: str
-    beaten: int = 0
+    version: Version | None = None
 
     @classmethod
-    def of(cls, effects: Iterable[Effect], beaten: int = 0) -> Self:
+    def of(cls, effects: Iterable[Effect], version: Version | None = None) -> Self:
         """Write effects as letters. O(keys)."""
-        return cls("".join(effects), beaten)
+        return cls("".join(effects), version)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
-        letters, beaten = header.get("effects"), header.get("beaten", 0)
+        letters, version = header.get("effects"), header.get("version")
         if start != len(frame) or not isinstance(letters, str) or len(letters) != count or letters.strip(_LETTERS):
             raise BadFrame("effects has a letter for each key that was written")
-        if type(beaten) is not int or not 0 <= beaten < 1 << 64:
-            raise BadFrame("beaten is a stamp")
-        return cls(letters, beaten)
+        try:
+            return cls(letters, None if version is None else Version.parse(version))
+        except (TypeError, ValueError):
+            raise BadFrame("an answer to a write has a version") from None
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
-        if self.beaten:
-            return line({"effects": self.letters, "beaten": self.beaten})
-        return b'{"effects":"%b"}\n' % self.letters.encode()  # what `line` would write, in a quarter of the time
+        # What `line` would write, in a quarter of the time.
+        version = "null" if self.version is None else f'"{self.version}"'
+        return f'{{"version":{version},"effects":"{self.letters}"}}\n'.encode()
 
     def __iter__(self) -> Iterator[Effect]:
         """Yield the effect on each key."""

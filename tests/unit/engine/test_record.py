@@ -19,22 +19,25 @@ _expires = st.just(0) | st.integers(1, 2**63)
 
 
 @settings(deadline=None, derandomize=True)
-@given(place=_bytes, version=_versions, value=st.none() | _bytes | _blobs, expires=_expires)
-def test_what_is_packed_comes_back(place, version, value, expires):
-    data = record.pack(place, version.to_bytes(), value, expires)
+@given(place=_bytes, version=_versions, value=st.none() | _bytes | _blobs, time=_expires, tag=st.none() | _versions)
+def test_what_is_packed_comes_back(place, version, value, time, tag):
+    data = record.pack(place, version.to_bytes(), value, time, tag.to_bytes() if tag else b"")
     assert record.intact(place, data)
-    assert record.unpack(place, data) == Record(version, value, expires)
+    assert record.unpack(place, data) == Record(version, value, 0 if value is None else time, tag)
     assert record.values([place], [data], 0) == [value]
-    assert len(data) == record.OVERHEAD + len(value or b"")
+    assert len(data) == record.OVERHEAD + len(value or b"") + (16 if tag else 0)
     assert record.value_size(data) == len(value or b"")
-    assert record.expiry(data) == expires
+    assert record.time_of(data) == time
+    assert record.is_tombstone(data) == (value is None)
+    assert record.is_lasting(data) == (value is not None and time == 0)
 
 
+@pytest.mark.parametrize("tag", [b"", VERSION.to_bytes()], ids=["", "tagged"])
 @pytest.mark.parametrize(
     ("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0), (None, 77), (b"", 0), (BLOB, 0), (BLOB, 77)]
 )
-def test_every_flipped_bit_is_damage(value, expires):
-    data = record.pack(PLACE, VERSION.to_bytes(), value, expires)
+def test_every_flipped_bit_is_damage(value, expires, tag):
+    data = record.pack(PLACE, VERSION.to_bytes(), value, expires, tag)
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -43,9 +46,10 @@ def test_every_flipped_bit_is_damage(value, expires):
         assert record.unpack(PLACE, damaged) is Damage.DAMAGED
 
 
+@pytest.mark.parametrize("tag", [b"", VERSION.to_bytes()], ids=["", "tagged"])
 @pytest.mark.parametrize(("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0), (BLOB, 0), (BLOB, 77)])
-def test_every_shorter_or_longer_record_is_damage(value, expires):
-    data = record.pack(PLACE, VERSION.to_bytes(), value, expires)
+def test_every_shorter_or_longer_record_is_damage(value, expires, tag):
+    data = record.pack(PLACE, VERSION.to_bytes(), value, expires, tag)
     for damaged in [data + b"\0", *(data[:size] for size in range(len(data)))]:
         assert record.values([PLACE], [damaged], 0) == [Damage.DAMAGED]
         assert record.unpack(PLACE, damaged) is Damage.DAMAGED
@@ -59,9 +63,9 @@ def test_record_of_another_place_is_damage(value, expires):
         assert record.unpack(other, data) is Damage.DAMAGED
 
 
-@pytest.mark.parametrize("kind", [0, 6, 255])
+@pytest.mark.parametrize("kind", [0, 6, 16, 22, 33, 129, 255])
 def test_kind_that_is_not_known_is_damage(kind):
-    body = bytes([kind]) + VERSION.to_bytes() + bytes(8) + b"value"
+    body = bytes([kind]) + VERSION.to_bytes() + bytes(24) + b"value"
     data = body + record.crc32(body, record.crc32(PLACE)).to_bytes(4, "little")
     assert record.values([PLACE], [data], 0) == [Damage.DAMAGED]
     assert record.unpack(PLACE, data) is Damage.DAMAGED
@@ -88,4 +92,4 @@ def test_values_hides_a_blob_that_has_expired():
 def test_unpack_makes_a_tombstone_of_what_has_expired():
     data = record.pack(PLACE, VERSION.to_bytes(), b"v", 77)
     assert record.unpack(PLACE, data, 76) == Record(VERSION, b"v", 77)
-    assert record.unpack(PLACE, data, 77) == Record(VERSION, None, 77)
+    assert record.unpack(PLACE, data, 77) == Record(VERSION, None)

@@ -9,12 +9,10 @@ import pytest
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Clock
-from gkv.coordinator.clock import wall_ms
 from gkv.engine import ENGINES, Commits, Engine, open_engine
 from gkv.model import Node, NodeRefusal, Version, Write
 from gkv.net import turn
-from gkv.node.handler import Waiting
+from gkv.node.handler import Waiting, wall_ms
 from gkv.node.reads import Reads
 from gkv.node.service import Service
 from gkv.ring import tokens
@@ -22,7 +20,7 @@ from gkv.wire.ops import Get, ListKeys, NodeAnswer, NodeRequest, Page, Refused, 
 from tests.frames import answer_to
 
 DOCUMENT = Document("0123456789abcdef" * 2, 7, (Node("n1", "http://127.0.0.1:9000"),), 16)
-ABOUT = (DOCUMENT.cluster, DOCUMENT.epoch)
+ABOUT = (DOCUMENT.cluster, DOCUMENT.era)
 TTL = 86_400_000
 ITEMS = {f"k{i:04}": b"%d" % i for i in range(1_200)}
 LARGE = {f"l{i}": b"%d" % i * (1 << 20) for i in range(8)}
@@ -31,7 +29,7 @@ LARGE = {f"l{i}": b"%d" % i * (1 << 20) for i in range(8)}
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     engine = open_engine(request.param, tmp_path / "n1", "n1", tokens)
-    version = Version(wall_ms() << 16, 7)
+    version = Version(1, 7)
     engine.write([Write(version, list(items), list(items.values())) for items in (ITEMS, LARGE)], wall_ms())
     yield engine
     engine.close()
@@ -104,7 +102,7 @@ def test_listing_of_many_keys_gives_way(engine: Engine, commits: Commits, after:
 def service(engine: Engine, commits: Commits, monkeypatch: pytest.MonkeyPatch) -> Service:
     """Give a node that gives way at every opportunity."""
     monkeypatch.setattr(turn, "SLICE", 0.0)
-    service = Service("n1", View(), engine, commits, Clock(None), TTL)
+    service = Service("n1", View(), engine, commits)
     assert service.adopt(DOCUMENT)
     return service
 
