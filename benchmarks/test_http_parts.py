@@ -20,7 +20,8 @@ from gkv.engine import Commits, MemoryEngine
 from gkv.model import Node, Version, Write
 from gkv.net.call import ask_all
 from gkv.net.http1 import HostNames, parse_head
-from gkv.node.handler import wall_ms
+from gkv.node.due_clock import DueClock, wall_ms
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.ring import tokens
 
@@ -40,7 +41,8 @@ def services() -> dict[str, Service]:
         view.adopt(document)
         keys = [f"key:{i:08}" for i in range(10_000)]
         engine.write([Write(Version(1, 1), keys, [b'"%b"' % (b"x" * 98)] * len(keys))], wall_ms())
-        services[node.url] = Service(node.id, view, engine, Commits(engine, tombstone_ttl=TTL))
+        commits = Commits(engine, tombstone_ttl=TTL)
+        services[node.url] = Service(node.id, view, engine, commits, Order(view, engine, commits, DueClock()))
     return services
 
 

@@ -112,7 +112,8 @@ class Write:
 
     No key stands twice. `expires` has one entry a key, as in a `Record`, or is empty when nothing
     expires. `tags` likewise has the versions of the clients' writes, where records are written
-    anew.
+    anew. `at` is the moment of its admission by the clock that expiries are judged by: a value that
+    was due by then was not there any more.
     """
 
     version: Version
@@ -120,13 +121,14 @@ class Write:
     values: Sequence[Value | None]
     expires: Sequence[int] = ()
     tags: Sequence[Version | None] = ()
+    at: int = 0
 
 
 class Effect(StrEnum):
     """What a write did to one key. The value stands for it in a frame, a letter for each key."""
 
     CREATED = "c"
-    """A value where there was none; one that has expired on its way is counted as well."""
+    """A value where there was none."""
     REPLACED = "r"
     """A value, or a tombstone, in place of a value."""
     UNCHANGED = "u"
@@ -137,6 +139,14 @@ class Effect(StrEnum):
     """A later item of the same request is about the same key, and stands in place of this one."""
     ACCEPTED = "a"
     """The write was acknowledged before it was known what it does to the key (durability "async")."""
+    CONDITION = "x"
+    """Nothing: what is there is not the version that the write depends on."""
+    WRONG_TYPE = "w"
+    """Nothing: what was to be added to is no integer."""
+    TOO_MANY_DIGITS = "o"
+    """Nothing: the sum would have more digits than a counter may have."""
+    MISSING = "m"
+    """Nothing: there is no value that could be given another expiry."""
 
 
 class Op(StrEnum):
@@ -150,6 +160,10 @@ class Op(StrEnum):
     PUT = "put"
     """A set whose effects must be told, so that it waits for the disk with any durability."""
     DELETE = "delete"
+    ADD = "add"
+    """Adds to integers."""
+    TOUCH = "touch"
+    """Gives values another expiry."""
     KEYS = "keys"
     """A page of the keys that the node holds."""
     STATUS = "status"
@@ -158,7 +172,7 @@ class Op(StrEnum):
     """To take over a cluster document."""
 
 
-WRITES = frozenset((Op.SET, Op.PUT, Op.DELETE))
+WRITES = frozenset((Op.SET, Op.PUT, Op.DELETE, Op.ADD, Op.TOUCH))
 """The ops that change keys. Any other op about keys is a read, also where its failures are concerned."""
 
 
@@ -182,6 +196,8 @@ class NodeRefusal(StrEnum):
     """The answer would have more bytes than one may have."""
     FAILED = "failed"
     """The engine has failed; a write may have been applied or not."""
+    DAMAGED = "damaged"
+    """What the write depends on is a record whose bytes are not what was written; nothing was begun."""
     BAD_FRAME = "bad-frame"
     """The request cannot be read."""
     BAD_DOCUMENT = "bad-document"

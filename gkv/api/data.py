@@ -27,8 +27,8 @@ _LOCATED_AT_ONCE = 100
 
 _GET, _SET, _DELETE = Op.GET, Op.SET, Op.DELETE  # which saves 0.1 us each time
 
-Check = tuple[str, bool]
-"""The name of something that must hold for a process to serve, and whether it does."""
+Check = tuple[str, bool | str]
+"""The name of something that must hold for a process to serve, and whether it does; or a warning, which keeps it from nothing."""
 
 SUCCESS = b"Success to set key"
 RETRY_AFTER = "1"
@@ -193,10 +193,16 @@ class DataApi:
         verbose = "verbose" in request.query()
         checks = self._checks()
         ready = all(ok for _, ok in checks)
-        lines = [f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed'}\n" for name, ok in checks if verbose or not ok]
+        lines = [_check_line(name, ok) for name, ok in checks if verbose or not ok]
         text = "".join(lines) + ("ok\n" if ready else "not ready\n")
         headers = {} if ready else {"Retry-After": RETRY_AFTER}
         return Response(text.encode(), TEXT, 200 if ready else 503, headers)
+
+
+def _check_line(name: str, ok: bool | str) -> str:
+    if isinstance(ok, str):
+        return f"[!]{name} {ok}\n"
+    return f"[+]{name} ok\n" if ok else f"[-]{name} failed\n"
 
 
 def pause_for(body: bytes) -> Pause:

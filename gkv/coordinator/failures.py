@@ -51,11 +51,12 @@ it."""
 UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.STALE: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.CHANGING: Unanswered(STALE, STALE, begun=False),
-    NodeRefusal.FULL: Unanswered(BAD_ANSWER, DISK_FULL, begun=False),
-    NodeRefusal.SNAPSHOT_RUNNING: Unanswered(BAD_ANSWER, SNAPSHOT_RUNNING, begun=False),
+    NodeRefusal.FULL: Unanswered(OVERLOADED, DISK_FULL, begun=False),
+    NodeRefusal.SNAPSHOT_RUNNING: Unanswered(OVERLOADED, SNAPSHOT_RUNNING, begun=False),
     NodeRefusal.BUSY: Unanswered(OVERLOADED, OVERLOADED, begun=False),
     NodeRefusal.LARGE: Unanswered(TOO_LARGE, INDETERMINATE, begun=True),  # the answer to no write is too large
     NodeRefusal.FAILED: Unanswered(UNREACHABLE, INDETERMINATE, begun=True),
+    NodeRefusal.DAMAGED: Unanswered(DAMAGED_KEY, DAMAGED_KEY, begun=False),
     NodeRefusal.BAD_FRAME: Unanswered(REFUSED, REFUSED, begun=False),
     NodeRefusal.BAD_DOCUMENT: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),  # no document was sent
     NodeRefusal.UNKNOWN: Unanswered(REFUSED, REFUSED, begun=False),

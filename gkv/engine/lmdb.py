@@ -21,7 +21,7 @@ import lmdb
 
 from gkv.engine import record
 from gkv.engine.cache import Cache
-from gkv.engine.engine import MAX_KEY, Engine, StoreFigures, no_call
+from gkv.engine.engine import MAX_KEY, Due, Engine, StoreFigures, no_call
 from gkv.engine.environment import STRUCTURAL
 from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge
 from gkv.engine.record import VALUE
@@ -102,7 +102,10 @@ class LmdbEngine(Engine):
         if (count := len(stored)) < len(absent):
             found = found[: absent[count]]
             absent, wanted, addresses = absent[:count], wanted[:count], addresses[:count]
-        values = record.values(addresses, stored, now)
+        try:
+            values = record.values(addresses, stored, now)
+        except record.DueRecords as due:
+            raise Due([wanted[at] for at in due.positions]) from None
         for at, value in zip(absent, values, strict=True):
             found[at] = value
         # Only what never expires: of anything else the cache would have to know when it ends.
@@ -119,10 +122,10 @@ class LmdbEngine(Engine):
     def end_group(self) -> None:
         self._cache.lift_bar()
 
-    def records_of(self, keys: Sequence[str], now: int) -> list[Record | Damage | None]:
+    def records_of(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         addresses = self._addresses(keys)
         found = zip(addresses, self._stored(addresses), strict=True)
-        return [None if data is None else record.unpack(address, data, now) for address, data in found]
+        return [None if data is None else record.unpack(address, data) for address, data in found]
 
     def _stored(self, addresses: list[bytes], room: float = inf) -> list[bytes | None]:
         """Return the bytes at these addresses; b"", which is no record, for all when LMDB finds its
@@ -175,17 +178,29 @@ class LmdbEngine(Engine):
                 more = cursor.next()
         return found
 
-    def keys(self, prefix: str, after: str, limit: int, now: int) -> list[str]:
+    def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
         wanted = prefix.encode()
         passed = after.encode()
         start = max(wanted, passed)[: MAX_KEY + 1]
-        found: list[str] = []
+        found: list[tuple[str, int]] = []
         with self._environment.look() as txn, txn.cursor(self._environment.listed) as cursor:
             more = cursor.set_range(start) if start else cursor.first()
             while more and len(found) < limit and (raw := cursor.key()).startswith(wanted):
-                expires = cursor.value()
-                if raw > passed and (not expires or int.from_bytes(expires, "big") > now):
-                    found.append(raw.decode(errors="replace"))
+                if raw > passed:
+                    found.append((raw.decode(errors="replace"), int.from_bytes(cursor.value(), "big")))
+                more = cursor.next()
+        return found
+
+    def due(self, now: int, limit: int) -> list[str]:
+        found: list[str] = []
+        end = VALUE_DUE + now.to_bytes(8, "big")
+        with self._environment.look() as txn, txn.cursor(self._environment.due) as cursor:
+            more = cursor.set_range(VALUE_DUE)
+            while more and len(found) < limit and (entry := cursor.key())[:DUE] <= end:
+                data = txn.get(entry[DUE:])
+                # What is damaged stays as it is: nobody knows whether it was due.
+                if data is not None and record.intact(entry[DUE:], data):
+                    found.append(entry[DUE + TOKEN :].decode(errors="replace"))
                 more = cursor.next()
         return found
 
@@ -226,27 +241,22 @@ class LmdbEngine(Engine):
             raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
         return addresses
 
-    def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
+    def forget(self, until: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
         queue = self._environment.due
-        ends = ((VALUE_DUE, now), (TOMBSTONE_DUE, now - tombstone_ttl))
-        with self._environment.look() as txn:  # most often nothing is due, and looking costs no commit
-            if not any(_overdue(txn, queue, kind, until, 1) for kind, until in ends):
+        with self._environment.look() as txn:  # most often there is none, and looking costs no commit
+            if not _overdue(txn, queue, TOMBSTONE_DUE, until, 1):
                 return 0
-
         demand = Demand(0, limit, sets=False)
         if not self._store.has_room(demand):
             return 0
 
-        def take(merge: Merge, txn: lmdb.Transaction) -> int:
-            taken = 0
-            for kind, until in ends:
-                due = _overdue(txn, queue, kind, until, limit - taken)
-                for entry in due:
-                    merge.reclaim(entry)
-                taken += len(due)
-            return taken
+        def drop(merge: Merge, txn: lmdb.Transaction) -> int:
+            old = _overdue(txn, queue, TOMBSTONE_DUE, until, limit)
+            for entry in old:
+                merge.forget(entry)
+            return len(old)
 
-        return self._store.commit(take, now, demand, syncing)
+        return self._store.commit(drop, 0, demand, syncing)
 
     # --- room and snapshots -----------------------------------------------------------------------------------------------
 

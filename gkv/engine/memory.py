@@ -7,11 +7,13 @@ from math import inf
 
 from sortedcontainers import SortedList
 
-from gkv.engine.engine import MAX_KEY, Engine, no_call
+from gkv.engine.engine import MAX_KEY, Due, Engine, no_call
 from gkv.errors import EngineError
 from gkv.model import Damage, Effect, Record, Value, Version, Write
 
 _HEAP_SLACK = 1_000
+_TAG = 16
+"""Bytes of a tag."""
 CREATED, REPLACED, UNCHANGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED
 _is_short = frozenset(range(1, MAX_KEY // 4 + 1)).__contains__
 """Whether a key of so many characters has 1 to MAX_KEY bytes, whatever they are."""
@@ -21,7 +23,6 @@ class MemoryEngine(Engine):
     """About 0.1 us for a key read and 0.5 us for one written while they are in the processor's cache. A record takes its own
     bytes and about 300 more.
 
-    Expired values become tombstones as soon as any call is given a later `now`; `reclaim` has only the tombstones left to do.
     """
 
     durable = False
@@ -63,11 +64,12 @@ class MemoryEngine(Engine):
 
     def read(self, keys: Sequence[str], now: int, room: float = inf) -> list[Value | Damage | None]:  # noqa: ARG002  # no copies
         if self._due and self._due[0][0] <= now:
-            self._expire(now)
+            due = [key for key in keys if key in self._values and 0 < self._times.get(key, 0) <= now]
+            if due:
+                raise Due(due)
         return list(map(self._values.get, keys))
 
-    def records_of(self, keys: Sequence[str], now: int) -> list[Record | Damage | None]:
-        self._expire(now)
+    def records_of(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         return [self._record(key) if key in self._versions else None for key in keys]
 
     def _record(self, key: str) -> Record:
@@ -89,15 +91,24 @@ class MemoryEngine(Engine):
                 found.append((key, self._record(key)))
         return found
 
-    def keys(self, prefix: str, after: str, limit: int, now: int) -> list[str]:
-        self._expire(now)
-        found: list[str] = []
+    def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
         for key in self._by_key.up_to_date().irange(max(prefix, after)):
             if len(found) == limit or not key.startswith(prefix):
                 break
             if key > after:
-                found.append(key)
+                found.append((key, self._times.get(key, 0)))
         return found
+
+    def due(self, now: int, limit: int) -> list[str]:
+        found: dict[str, int] = {}
+        while self._due and self._due[0][0] <= now and len(found) < limit:
+            time, key = heappop(self._due)
+            if self._is_current(self._due, (time, key)):
+                found[key] = time
+        for key, time in found.items():
+            heappush(self._due, (time, key))
+        return list(found)
 
     @property
     def live(self) -> int:
@@ -119,7 +130,6 @@ class MemoryEngine(Engine):
             "".join(write.keys).encode()
             if not all(map(_is_short, map(len, write.keys))) and not all(0 < _size(key) <= MAX_KEY for key in write.keys):
                 raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
-        self._expire(now)
         applied = [self._merge(write, now) for write in writes]
         syncing()
         return applied
@@ -128,12 +138,14 @@ class MemoryEngine(Engine):
         values, versions = self._values, self._versions
         version = write.version
         order = (version.era, version.counter)  # to compare whole versions takes 1 us
+        at = write.at
         grown = 0
         effects: list[Effect] = []
         append = effects.append
         for key, value, expires in zip(write.keys, write.values, write.expires or repeat(0), strict=False):
             before = versions.get(key)
             old = None
+            time = 0
             if before is None:
                 self._by_token.changed.add(key)
             elif (before.era, before.counter) >= order:  # a later write, or this one again
@@ -141,11 +153,12 @@ class MemoryEngine(Engine):
                 continue
             else:
                 old = values.get(key)
-                self._times.pop(key, None)
-                if self._tags:
-                    self._tags.pop(key, None)
+                time = self._times.pop(key, 0)
+                if self._tags and self._tags.pop(key, None) is not None and old is not None:
+                    grown -= _TAG
             versions[key] = version
-            append(REPLACED if old is not None else UNCHANGED if value is None else CREATED)
+            was_there = old is not None and (not time or time > at)
+            append(REPLACED if was_there else UNCHANGED if value is None else CREATED)
             if value is None or expires:
                 self._bury_or_date(key, value, expires, now)
                 continue
@@ -162,13 +175,14 @@ class MemoryEngine(Engine):
 
     def _keep_tags(self, write: Write) -> None:
         for key, tag in zip(write.keys, write.tags, strict=True):
-            if tag is not None and self._versions[key] == write.version:
+            if tag is not None and self._versions[key] == write.version and key not in self._tags:
                 self._tags[key] = tag
+                self._size += _TAG if key in self._values else 0
 
     def _bury_or_date(self, key: str, value: Value | None, expires: int, now: int) -> None:
         """Put a tombstone, or a value that expires."""
         self._drop(key)
-        if value is None or expires <= now:
+        if value is None:
             self._times[key] = now
             self._push(self._graves, now, key)
             return
@@ -195,25 +209,12 @@ class MemoryEngine(Engine):
         time, key = entry
         return (key in self._values) is (heap is self._due) and self._times.get(key) == time
 
-    def _expire(self, now: int) -> None:
-        """Make tombstones of all values that have expired."""
-        while self._due and self._due[0][0] <= now:
-            self._expire_one(now)
-
-    def _expire_one(self, now: int) -> None:
-        entry = heappop(self._due)
-        if self._is_current(self._due, entry):
-            self._bury_or_date(entry[1], None, 0, now)
-
     def grow(self) -> None:
         """Do nothing: a dict grows by itself."""
 
-    def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
+    def forget(self, until: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
         taken = 0
-        while taken < limit and self._due and self._due[0][0] <= now:
-            self._expire_one(now)
-            taken += 1
-        while taken < limit and self._graves and self._graves[0][0] + tombstone_ttl <= now:
+        while taken < limit and self._graves and self._graves[0][0] <= until:
             entry = heappop(self._graves)
             taken += 1
             if self._is_current(self._graves, entry):
@@ -241,7 +242,7 @@ class MemoryEngine(Engine):
 
     def check(self) -> list[str]:
         problems = []
-        size = sum(_size(key) + len(value) for key, value in self._values.items())
+        size = sum(_size(key) + len(value) + (_TAG if key in self._tags else 0) for key, value in self._values.items())
         if size != self._size:
             problems.append(f"the records have {size} bytes, {self._size} were counted")
         due, graves = set(self._due), set(self._graves)

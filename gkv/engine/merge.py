@@ -27,6 +27,7 @@ class Merge:
     """The changes of one transaction to the records and to what is kept about them."""
 
     def __init__(self, txn: Transaction, listed: Any, due: Any, now: int) -> None:
+        """`now` is when tombstones are committed."""
         self._txn = txn
         self._listed = listed
         self._due = due
@@ -40,7 +41,7 @@ class Merge:
         # instead of 6.
         put = self._txn.put
         listed = self._listed
-        now = self._now
+        at = write.at
         order = write.version.to_bytes()
         head = record.head(order)
         effects: list[Effect] = []
@@ -65,15 +66,13 @@ class Merge:
                     continue
             if type(value) is not bytes or expires or tag:  # a tombstone, a blob, what expires, or is written anew
                 if old is not None:
-                    if self._is_live(old):
+                    if _is_live(old, at):
                         effect = REPLACED
                     self._unlist(address, old)
                 if value is None and effect is CREATED:
                     effect = UNCHANGED
-                # What has expired on its way here is not stored only to be reclaimed.
-                left = None if 0 < expires <= now else value
-                time = now if left is None else expires
-                self._list(address, record.pack(address, order, left, time, tag.to_bytes() if tag else b""))
+                time = self._now if value is None else expires
+                self._list(address, record.pack(address, order, value, time, tag.to_bytes() if tag else b""))
                 append(effect)
                 continue
             if old is None:
@@ -83,7 +82,7 @@ class Merge:
                 effect = REPLACED
                 self.grown += len(value) + OVERHEAD - len(old)
             else:
-                if self._is_live(old):
+                if _is_live(old, at):
                     effect = REPLACED
                 self._unlist(address, old)
                 put(address[TOKEN:], b"", True, True, False, listed)
@@ -92,9 +91,6 @@ class Merge:
             put(address, body + crc32(body, seed).to_bytes(4, "little"))
             append(effect)
         return effects
-
-    def _is_live(self, data: bytes) -> bool:
-        return record.is_lasting(data) or (not record.is_tombstone(data) and record.time_of(data) > self._now)
 
     def _list(self, address: bytes, data: bytes) -> None:
         """Put a record, with what is kept about it."""
@@ -123,7 +119,7 @@ class Merge:
     def _drop_damaged(self, address: bytes, data: bytes) -> None:
         """Take away what is kept about a record whose bytes cannot be trusted.
 
-        Of a tombstone the entry in `due` stays, as its time is not known; `reclaim` drops it when
+        Of a tombstone the entry in `due` stays, as its time is not known; `forget` drops it when
         it comes up.
         """
         expires = self._txn.pop(address[TOKEN:], db=self._listed)
@@ -132,18 +128,18 @@ class Merge:
             if expires:
                 self._txn.delete(VALUE_DUE + expires + address, db=self._due)
 
-    def reclaim(self, entry: bytes) -> None:
-        """Do what is due by this entry; drop it alone, if its record has changed or is damaged."""
+    def forget(self, entry: bytes) -> None:
+        """Drop the tombstone of this entry; the entry alone, if its record has changed or is damaged."""
         address = entry[DUE:]
         data = self._txn.get(address)
-        if data is None or not record.intact(address, data) or due_of(address, data) != entry:
-            self._txn.delete(entry, db=self._due)
-        elif record.is_tombstone(data):
-            self._unlist(address, data)
+        if data is not None and record.intact(address, data) and due_of(address, data) == entry:
             self._txn.delete(address)
-        else:
-            self._unlist(address, data)
-            self._list(address, record.pack(address, data[1:17], None, self._now))
+        self._txn.delete(entry, db=self._due)
+
+
+def _is_live(data: bytes, at: int) -> bool:
+    """Return whether an intact record has a value that was not due at that moment."""
+    return record.is_lasting(data) or (not record.is_tombstone(data) and record.time_of(data) > at)
 
 
 def listed_as(data: bytes) -> bytes:

@@ -86,18 +86,18 @@ def time_of(data: bytes) -> int:
 
 
 def value_size(data: bytes) -> int:
-    """Return the size of the value, which can be told of a damaged record too, unless the damage is in its first byte."""
-    return max(0, len(data) - OVERHEAD - _tag_size(data)) if data else 0
+    """Return the size of value and tag, which can be told of a damaged record too."""
+    return max(0, len(data) - OVERHEAD)
 
 
-def unpack(address: bytes, data: bytes, now: int = 0) -> Record | Damage:
-    """Read a record; as a tombstone if it has expired by `now`."""
+def unpack(address: bytes, data: bytes) -> Record | Damage:
+    """Read a record."""
     if not intact(address, data):
         return Damage.DAMAGED
     order = Version.from_bytes(data[1:17])
     tag = Version.from_bytes(data[HEADER : HEADER + _TAG]) if data[0] & TAGGED else None
     time = time_of(data)
-    if is_tombstone(data) or 0 < time <= now:
+    if is_tombstone(data):
         return Record(order, None, 0, tag)
     return Record(order, _value(data), time, tag)
 
@@ -111,11 +111,20 @@ def _value(data: bytes) -> Value:
     return Blob(data[end + 1 : -4], data[start:end].decode("ascii"))
 
 
+class DueRecords(Exception):
+    """Values among those that are read are due, at these positions."""
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__()
+        self.positions = positions
+
+
 def values(addresses: Sequence[bytes], stored: Iterable[bytes | None], now: int) -> list[Value | Damage | None]:
-    """Return the live values of a batch. About 0.4 us a record of 100 bytes."""
+    """Return the values of a batch; raise DueRecords when some are due. About 0.4 us a record of 100 bytes."""
     # Written out for speed: a call for each record would take as long as all that is done here.
     found: list[Value | Damage | None] = []
     append = found.append
+    due: list[int] = []
     for address, data in zip(addresses, stored, strict=True):
         if data is None:
             append(None)
@@ -124,10 +133,16 @@ def values(addresses: Sequence[bytes], stored: Iterable[bytes | None], now: int)
         elif data[0] == VALUE:
             append(data[25:-4])
         elif data[0] == EXPIRING and len(data) >= OVERHEAD:
-            append(data[25:-4] if int.from_bytes(data[17:25], "big") > now else None)
+            if int.from_bytes(data[17:25], "big") <= now:
+                due.append(len(found))
+            append(data[25:-4])
         elif data[0] == TOMBSTONE:
             append(None)
         else:
-            whole = unpack(address, data, now)
+            whole = unpack(address, data)
+            if isinstance(whole, Record) and 0 < whole.expires <= now:
+                due.append(len(found))
             append(whole if isinstance(whole, Damage) else whole.value)
+    if due:
+        raise DueRecords(due)
     return found

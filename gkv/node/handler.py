@@ -1,6 +1,5 @@
 """What the handlers of a node's requests have in common."""
 
-import time
 from collections.abc import Callable, Mapping
 
 from gkv.cluster.document import Document
@@ -21,11 +20,6 @@ _BY_CODE: Mapping[str, NodeRefusal] = {
     SnapshotRunning.code: NodeRefusal.SNAPSHOT_RUNNING,
 }
 """By the code of an error after which nothing has changed; after any other one that is not known."""
-
-
-def wall_ms() -> int:
-    """Return milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def refused_for(error: GkvError) -> Refused:

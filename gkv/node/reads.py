@@ -1,17 +1,20 @@
 """What a node does to read: values, records, a page of keys.
 
-A read begins after the writes that were acknowledged before they came to the disk (durability "async"). One of many keys
-or bytes is made in steps, between which others have their turn: it is one of each key, not of one moment.
+A read takes what is the newest at its moment and answers when that is settled; it waits for nothing that is written later, so a
+key that is always being written has its readers answered all the same. One of many keys or bytes is made in steps, between which
+others have their turn: it is one of each key, not of one moment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from time import monotonic
+from typing import TypeVar
 
-from gkv.engine import Commits, Engine, Pending
-from gkv.errors import GkvError
-from gkv.model import Blob, Damage, NodeRefusal, Value
-from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for, wall_ms
+from gkv.engine import Due, Engine, Pending
+from gkv.errors import GkvError, Unavailable
+from gkv.model import Blob, Damage, NodeRefusal, Record, Value
+from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for
+from gkv.node.order import Order
 from gkv.wire.ops import Fetch, Get, ListKeys, NodeAnswer, Page, Records, Refused, Values
 from gkv.wire.strict import Pause
 
@@ -19,36 +22,55 @@ MAX_LISTED = 10_001
 """Keys in one page."""
 _KEYS_AT_ONCE = 500
 """Keys that are read in one step: 1 ms, or 3 ms in the pure twin."""
+_RECORDS_AT_ONCE = 16
+"""Records that are read in one step, whatever their size."""
 _BYTES_AT_ONCE = 1 << 20
 """Bytes of values after which a step ends."""
 
+Item = TypeVar("Item")
+Taken = tuple[list[Item], set[Pending]]
+"""What was taken, and the writes that have to be settled before it may be told."""
+
+
+class InSteps:
+    """What reads much, in steps. Only few of them may be under way, until memory is reserved for what they have read."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Waiting) -> None:
+        self._read = read
+
+    def __call__(self) -> NodeAnswer:
+        return or_refused(self._read)
+
 
 class Reads:
-    """Reads from an engine."""
+    """Reads from an engine, and from what is on its way there."""
 
-    def __init__(self, engine: Engine, commits: Commits, max_answer: int, pause: Pause) -> None:
+    def __init__(self, engine: Engine, order: Order, max_answer: int, pause: Pause) -> None:
         """`max_answer` bounds the bytes of the values in one answer; `pause` gives way between two steps of a read."""
         self._engine = engine
-        self._commits = commits
+        self._order = order
         self._max_answer = max_answer
         self._pause = pause
 
-    def get(self, request: Get) -> Get | Waiting | NodeAnswer:
-        """Return the request itself, to be read by `values_of` together with others, unless a write must be waited for."""
-        pending = self._commits.pending_for(request.keys)
-        return request if pending is None else self._after(pending, partial(self._read_in_steps, request.keys))
+    def get(self, request: Get) -> Get:
+        """Return the request itself, to be read by `values_of` together with others."""
+        return request
 
     def values_of(self, gets: Sequence[Get]) -> Sequence[NodeAnswer | Waiting]:
-        """Read all of these in one call of the engine; return the answer to each, or what reads it in steps."""
+        """Read all of these in one call of the engine; return the answer to each, or what waits for it."""
         keys = gets[0].keys if len(gets) == 1 else [key for get in gets for key in get.keys]
-        if len(keys) > _KEYS_AT_ONCE:
-            return self._each_in_steps(gets)
+        if len(keys) > _KEYS_AT_ONCE or self._order.unsettled.touch(keys):
+            return list(map(self._one, gets))
         try:
-            values = self._engine.read(keys, wall_ms(), _BYTES_AT_ONCE)
+            values = self._engine.read(keys, self._order.clock.now(), _BYTES_AT_ONCE)
+        except Due:
+            return list(map(self._one, gets))
         except GkvError as error:
             return [refused_for(error)] * len(gets)
         if len(values) < len(keys):
-            return self._each_in_steps(gets)
+            return list(map(self._one, gets))
         if len(gets) == 1:
             return [Values(values)]
         answers = []
@@ -59,55 +81,114 @@ class Reads:
             start = end
         return answers
 
-    def _each_in_steps(self, gets: Sequence[Get]) -> Sequence[Waiting]:
-        """Return what reads each of these. Values of one at a time are in memory then."""
-        return [partial(or_refused, partial(self._read_in_steps, get.keys)) for get in gets]
+    def _one(self, get: Get) -> NodeAnswer | Waiting:
+        """Read one of them; return its answer, or what waits for it."""
+        self._pause()
+        in_steps = InSteps(partial(self._when_settled, partial(self._values_in_steps, get.keys, get.era)))
+        if len(get.keys) > _KEYS_AT_ONCE:
+            return in_steps
+        try:
+            values, waits = self._order.values(get.keys, get.era, _BYTES_AT_ONCE)
+        except GkvError as error:
+            return refused_for(error)
+        if len(values) < len(get.keys):
+            return in_steps
+        if not waits:
+            return Values(values)
 
-    def _read_in_steps(self, keys: Sequence[str]) -> NodeAnswer:
+        def once_more() -> tuple[NodeAnswer, set[Pending]]:
+            again, more = self._order.values(get.keys, get.era)
+            return Values(again), more
+
+        return partial(or_refused, partial(self._when_settled, once_more, (Values(values), waits)))
+
+    def _when_settled(
+        self, take: Callable[[], tuple[NodeAnswer, set[Pending]]], taken: tuple[NodeAnswer, set[Pending]] | None = None
+    ) -> NodeAnswer:
+        """Answer with what was taken when all of it is settled; take anew when a write of it has come to nothing. Switches
+        greenlets.
+        """
+        deadline = monotonic() + COMMIT_WITHIN
+        while True:
+            answer, waits = taken or take()
+            taken = None
+            if settled(waits, deadline):
+                return answer
+            if monotonic() > deadline:
+                raise Unavailable("what was to be read has come to nothing again and again", retry_after=1)
+
+    def _values_in_steps(self, keys: Sequence[str], era: int) -> tuple[NodeAnswer, set[Pending]]:
         """Read keys one after the other. Switches greenlets."""
         values: list[Value | Damage | None] = []
+        waits: set[Pending] = set()
         room = self._max_answer
         while len(values) < len(keys):
             self._pause()
-            step = self._engine.read(keys[len(values) : len(values) + _KEYS_AT_ONCE], wall_ms(), _BYTES_AT_ONCE)
+            at = len(values)
+            step, more = self._order.values(keys[at : at + _KEYS_AT_ONCE], era, _BYTES_AT_ONCE)
             room -= sum([len(value) for value in step if isinstance(value, bytes | Blob)])
             if room < 0:
-                return Refused(NodeRefusal.LARGE)
+                return Refused(NodeRefusal.LARGE), set()
             values += step
-        return Values(values)
+            waits |= more
+        return Values(values), waits
 
     def fetch(self, request: Fetch) -> NodeAnswer | Waiting:
         """Read whole records."""
-        keys = request.keys
-        return self._after(self._commits.pending_for(keys), lambda: Records(self._engine.records_of(keys, wall_ms())))
+        take = partial(self._records_in_steps, request.keys, request.era)
+        if len(request.keys) > _RECORDS_AT_ONCE:
+            return InSteps(partial(self._when_settled, take))
+        try:
+            answer, waits = take()
+        except GkvError as error:
+            return refused_for(error)
+        return partial(or_refused, partial(self._when_settled, take, (answer, waits))) if waits else answer
+
+    def _records_in_steps(self, keys: Sequence[str], era: int) -> tuple[NodeAnswer, set[Pending]]:
+        """Read records one after the other. Switches greenlets when they are more than go into one step."""
+        records: list[Record | Damage | None] = []
+        waits: set[Pending] = set()
+        room = self._max_answer
+        while True:
+            at = len(records)
+            step, more = self._order.records(keys[at : at + _RECORDS_AT_ONCE], era)
+            room -= sum([len(record.value) for record in step if isinstance(record, Record) and record.value is not None])
+            if room < 0:
+                return Refused(NodeRefusal.LARGE), set()
+            records += step
+            waits |= more
+            if len(records) >= len(keys):
+                return Records(records), waits
+            self._pause()
 
     def list_keys(self, request: ListKeys) -> NodeAnswer | Waiting:
         """Read a page of keys."""
-        pending = self._commits.last_pending()
-        if pending is None and request.limit > _KEYS_AT_ONCE:
-            return partial(or_refused, partial(self._list_in_steps, request))
-        return self._after(pending, partial(self._list_in_steps, request))
+        take = partial(self._keys_in_steps, request)
+        if request.limit > _KEYS_AT_ONCE:
+            return partial(or_refused, partial(self._when_settled, take))
+        try:
+            answer, waits = take()
+        except GkvError as error:
+            return refused_for(error)
+        return partial(or_refused, partial(self._when_settled, take, (answer, waits))) if waits else answer
 
-    def _list_in_steps(self, request: ListKeys) -> NodeAnswer:
+    def _keys_in_steps(self, request: ListKeys) -> tuple[NodeAnswer, set[Pending]]:
         """List keys one after the other. Switches greenlets when they are more than go into one step."""
         keys: list[str] = []
+        waits: set[Pending] = set()
         limit, after = min(request.limit, MAX_LISTED), request.after
         while True:
-            wanted = min(limit - len(keys), _KEYS_AT_ONCE)
-            step = self._engine.keys(request.prefix, after, wanted, wall_ms())
-            keys += step
-            if len(step) < wanted or len(keys) == limit:
-                return Page(keys)
-            after = step[-1]
+            listed = self._order.keys(request.prefix, after, min(limit - len(keys), _KEYS_AT_ONCE), request.era)
+            keys += listed.keys
+            waits |= listed.waits
+            if listed.last is None or len(keys) >= limit:
+                return Page(keys[:limit]), waits
+            after = listed.last
             self._pause()
 
-    def _after(self, pending: Pending | None, read: Waiting) -> NodeAnswer | Waiting:
-        """Read once a write that was acknowledged already is on disk; at once, if there is none."""
-        if pending is None:
-            return or_refused(read)
 
-        def wait_for_it() -> NodeAnswer:
-            pending.wait_for_reading(monotonic() + COMMIT_WITHIN)
-            return read()
-
-        return lambda: or_refused(wait_for_it)
+def settled(waits: Iterable[Pending], deadline: float) -> bool:
+    """Wait until these are settled; return whether all of them are, which none is that has come to nothing. Switches greenlets."""
+    for pending in waits:
+        pending.wait_for_reading(deadline)
+    return not any(pending.failed for pending in waits)

@@ -21,7 +21,8 @@ from gkv.engine import Commits, Engine, MemoryEngine
 from gkv.model import Damage, Node, Outcome, Write
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
-from gkv.node.handler import wall_ms
+from gkv.node.due_clock import DueClock
+from gkv.node.order import Order
 from gkv.node.health import Health
 from gkv.node.service import Service
 from gkv.replication.versions import Versions
@@ -106,14 +107,18 @@ class Client:
         return found
 
 
-class Wall:
+class Wall(DueClock):
     """The time of day in a node, which a test may let go on, in milliseconds."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ahead = 0
 
     def __call__(self) -> int:
-        return wall_ms() + self.ahead
+        return super().now() + self.ahead
+
+    def now(self) -> int:
+        return self()
 
 
 @dataclass(slots=True)
@@ -124,6 +129,7 @@ class House:
     view: View
     commits: Commits
     versions: Versions
+    order: Order
     service: Service
     channels: Channels
     wall: Wall
@@ -174,18 +180,17 @@ def wsgi():
 
 
 @pytest.fixture
-def build_node(monkeypatch):
+def build_node():
     """Return a function that builds a node which is not yet a member; engines are checked after the test."""
     built = []
     wall = Wall()
-    monkeypatch.setattr("gkv.node.reads.wall_ms", wall)
-    monkeypatch.setattr("gkv.node.writes.wall_ms", wall)
 
     def build(node_id="n1", url="http://127.0.0.1:9000", *, engine=None, limits=None, max_body=MAX_BODY, channels=None):
         view = View()
         engine = MemoryEngine(tokens) if engine is None else engine
         commits = Commits(engine, tombstone_ttl=TTL, now=wall)
-        service = Service(node_id, view, engine, commits)
+        order = Order(view, engine, commits, wall)
+        service = Service(node_id, view, engine, commits, order)
         if channels is None:
             channels = Channels(DEADLINE, local=(url, service))
         else:
@@ -203,7 +208,7 @@ def build_node(monkeypatch):
         )
         backup = Backup(commits.snapshot if engine.durable else None)
         app = build_app(data, service.answer, backup.begin, 2 * max_body)
-        built.append(House(engine, view, commits, Versions(0), service, channels, wall, app, Client(app), draining))
+        built.append(House(engine, view, commits, Versions(0), order, service, channels, wall, app, Client(app), draining))
         return built[-1]
 
     yield build

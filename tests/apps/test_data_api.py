@@ -813,7 +813,7 @@ def test_what_a_write_did_is_told_when_there_is_no_memory_for_answers(node, docu
     """A refusal would say that nothing was begun."""
     admission = Admission(max_buffered=LARGE)
     held = [lane.budget.hold(1) for lane in (admission.clients, admission.members)]  # what comes alone always fits
-    service = Service("n1", node.view, node.engine, node.commits, admission=admission)
+    service = Service("n1", node.view, node.engine, node.commits, node.order, admission=admission)
     keys = [f"{i:x}" for i in range(LARGE + 1)]
     put, get = Put(CLUSTER, ERA, keys, [b"1"] * len(keys)), Get(CLUSTER, ERA, keys)
     frames = service.answer([put.write(), get.write()])
@@ -926,7 +926,7 @@ def test_adopt_document_of_a_foreign_cluster_is_taken_only_while_there_is_neithe
     assert ask(call, Adopt(foreign.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
     assert node.service.held_cluster() == CLUSTER
 
-    assert node.engine.reclaim(node.wall() + TTL + 1, TTL, 10) == 1
+    assert node.engine.forget(node.wall(), 10) == 1
     assert node.service.held_cluster() is None
     assert ask(call, Adopt(foreign.to_json())) == Held(0)
     assert node.view.document == foreign

@@ -10,6 +10,7 @@ import pytest
 from gkv.engine import LmdbEngine, MemoryEngine
 from gkv.errors import EngineFull
 from gkv.model import Version, Write, era_of
+from gkv.node.sweeper import Sweeper
 from gkv.ring import tokens
 
 JSON = {"Accept": "application/json"}
@@ -50,7 +51,7 @@ def delete(house, *keys):
 
 def test_value_with_a_ttl_is_there_before_and_missing_from_its_last_millisecond_on(house):
     put(house, {"key": "a", "value": 1, "ttl": 60}, {"key": "b", "value": 2}, {"key": "c", "value": 3, "ttl": 90})
-    until = house.engine.records_of(["a"], 0)[0].expires
+    until = house.engine.records_of(["a"])[0].expires
     assert get(house, "a", "b", "c") == {"a": 1, "b": 2, "c": 3}
     house.wall.ahead = 50_000
     assert get(house, "a", "b", "c") == {"a": 1, "b": 2, "c": 3}
@@ -76,7 +77,7 @@ def test_value_with_a_ttl_is_not_gone_early(house):
         before = house.wall()
         put(house, {"key": "a", "value": 1, "ttl": ttl})
         after = house.wall()
-        [record] = house.engine.records_of(["a"], 0)
+        [record] = house.engine.records_of(["a"])
         assert before + lasts <= record.expires <= after + lasts
 
 
@@ -110,10 +111,12 @@ def test_longest_ttl_is_a_century(house):
     assert get(house, "a") == {"a": 1}
 
 
-def test_info_counts_an_expired_value_as_a_tombstone_once_it_is_reclaimed(house):
+def test_info_counts_an_expired_value_as_a_tombstone_once_it_was_swept(house):
     put(house, {"key": "a", "value": 1, "ttl": 60}, {"key": "b", "value": 1})
+    sweeper = Sweeper("n1", house.view, house.engine, house.order)
+    assert sweeper.sweep() == 0
     house.wall.ahead = 61_000
-    house.engine.reclaim(house.wall(), TTL, 10)
+    assert (sweeper.sweep(), sweeper.sweep()) == (1, 0)
     engine = house.client("GET", "/v1/info").json()["engine"]
     assert (engine["keys"], engine["tombstones"], engine["bytes"]) == (1, 1, 2)
 
@@ -129,7 +132,7 @@ def test_version_is_greater_with_every_set(house):
 
 def test_version_is_that_of_the_records(house):
     found = put(house, {"key": "a", "value": 1}, {"key": "b", "value": 2})
-    assert {str(record.version) for record in house.engine.records_of(["a", "b"], 0)} == {found["version"]}
+    assert {str(record.version) for record in house.engine.records_of(["a", "b"])} == {found["version"]}
     assert Version.parse(found["version"]).era == era_of(1, 7)
 
 

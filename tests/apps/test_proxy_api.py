@@ -17,7 +17,8 @@ from gkv.coordinator import Coordinator
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import ConfigError, Unavailable
 from gkv.model import Node, Version, Write
-from gkv.node.handler import wall_ms
+from gkv.node.due_clock import DueClock, wall_ms
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.proxy.app import build_app
 from gkv.ring import tokens
@@ -103,7 +104,8 @@ class Cluster:
         view = View()
         if document is not None:
             view.adopt(document)
-        self.peers.services[node.url] = Service(node.id, view, self.engines[node.id], self.commits[-1])
+        engine, commits = self.engines[node.id], self.commits[-1]
+        self.peers.services[node.url] = Service(node.id, view, engine, commits, Order(view, engine, commits, DueClock()))
 
     def put(self, node, **values):
         """Write to a node's engine, past everything else."""

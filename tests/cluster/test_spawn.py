@@ -108,7 +108,7 @@ def test_settings_are_handed_on_as_they_were_written_and_secrets_are_on_no_comma
     )
     for name in ("gkv.toml", "peer.token"):
         (system.directory / name).chmod(0o600)
-    arguments = ["--spawn", "1", "--spawn-port", str(port), "--tombstone-ttl", "10.5s", "--config", "gkv.toml"]
+    arguments = ["--spawn", "1", "--spawn-port", str(port), "--tombstone-ttl", "70.5s", "--config", "gkv.toml"]
     environment = {"GKV_MAX_BODY": "2MiB", "GKV_CLIENT_TOKENS": tokens["client"], "GKV_MAX_DISK": "0", "GKV_WEIGHT": "2.50"}
     proxy = system.proxy(*arguments, "--max-buffered", "64MiB", **environment, GKV_DRAIN="2.5s", GKV_INSECURE="0")
     pid = wait_for("the child", lambda: child(proxy, port))
@@ -117,7 +117,7 @@ def test_settings_are_handed_on_as_they_were_written_and_secrets_are_on_no_comma
     told.pop("GKV_NATIVE", None)
     assert told == {
         "GKV_DEADLINE": "0.4ms",
-        "GKV_TOMBSTONE_TTL": "10.5s",
+        "GKV_TOMBSTONE_TTL": "70.5s",
         "GKV_MAX_ANSWER": "3MiB",
         "GKV_MAX_BODY": "2MiB",
         "GKV_MAX_BUFFERED": "64MiB",

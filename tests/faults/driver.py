@@ -142,7 +142,7 @@ def known(directory: Path, batches: int) -> int:
     counts = {"right": 0, "missing": 0, "damaged": 0, "wrong": 0}
     for batch in range(batches):
         keys = keys_of(0, 0, batch)
-        for key, value, record in zip(keys, engine.read(keys, 0), engine.records_of(keys, 0), strict=True):
+        for key, value, record in zip(keys, engine.read(keys, 0), engine.records_of(keys), strict=True):
             for served in (value, record if record is None or isinstance(record, Damage) else record.value):
                 if served is None:
                     counts["missing"] += 1

@@ -33,8 +33,18 @@ class KeyRequest(EpochRequest):
     keys: Sequence[str]
 
     @classmethod
-    def of_part(cls, cluster: str, era: int, keys: Sequence[str], values: Sequence[Value], ttls: Sequence[int]) -> Self:
-        """Make the request for a part of a batch. A set has values, and perhaps ttls in milliseconds, 0 for good."""
+    def of_part(
+        cls,
+        cluster: str,
+        era: int,
+        keys: Sequence[str],
+        values: Sequence[Value],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
+    ) -> Self:
+        """Make the request for a part of a batch. A set has values, and perhaps ttls in milliseconds, 0 for good; a set or
+        delete may have conditions.
+        """
         raise NotImplementedError
 
 

@@ -33,7 +33,15 @@ class _Read(KeyRequest):
     __slots__ = ()
 
     @classmethod
-    def of_part(cls, cluster: str, era: int, keys: Sequence[str], values: Sequence[Value], ttls: Sequence[int]) -> Self:
+    def of_part(
+        cls,
+        cluster: str,
+        era: int,
+        keys: Sequence[str],
+        values: Sequence[Value],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
+    ) -> Self:
         return cls(cluster, era, keys)
 
     @classmethod
@@ -148,8 +156,11 @@ class Records(NodeAnswer):
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         known = [record if isinstance(record, Record) else None for record in self.records]
         values = [None if record is None else record.value for record in known]
-        if sum([len(value) for value in values if value is not None]) > room:
+        size = sum([len(value) for value in values if value is not None])
+        if size > room:
             raise NoRoom
+        if size > most:
+            raise Large(size)
         plain = [value.data if isinstance(value, Blob) else value for value in values]
         header = {
             "versions": [record and str(record.tag) for record in known],
@@ -159,7 +170,7 @@ class Records(NodeAnswer):
                 [one if isinstance(one, Damage) else value for one, value in zip(self.records, plain, strict=True)]
             ),
         }
-        return line(header) + b"".join([value for value in plain if value is not None])
+        return join([line(header), *[value for value in plain if value is not None]], pause)
 
 
 def _record(part: bytes | Damage | None, version: Any, expires: Any, content_type: Any) -> Record | Damage | None:

@@ -26,20 +26,32 @@ class Set(WriteRequest):
     """Sets keys to values.
 
     `ttls` says for how long each is there, in milliseconds from its admission, 0 for good; it is empty when all are for good.
+    `conditions` has a text for each key that is written only if it holds (`gkv.replication.conditions`), None for the others; it
+    is empty when there is none.
     """
 
     op: ClassVar[Op] = Op.SET
     values: Sequence[Value]
     ttls: Sequence[int] = ()
+    conditions: Sequence[str | None] = ()
 
     @classmethod
-    def of_part(cls, cluster: str, era: int, keys: Sequence[str], values: Sequence[Value], ttls: Sequence[int]) -> Self:
-        return cls(cluster, era, keys, values, ttls)
+    def of_part(
+        cls,
+        cluster: str,
+        era: int,
+        keys: Sequence[str],
+        values: Sequence[Value],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
+    ) -> Self:
+        return cls(cluster, era, keys, values, ttls, conditions)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         cluster, era, keys = read_keys(header)
-        return cls(cluster, era, keys, *_read_values(header, frame, start, len(keys), pause))
+        values = _read_values(header, frame, start, len(keys), pause)
+        return cls(cluster, era, keys, values, _read_ttls(header, len(keys)), _read_conditions(header, len(keys)))
 
     def write(self) -> bytes:
         header = self.header() | {"keys": self.keys}
@@ -50,9 +62,13 @@ class Set(WriteRequest):
             payload = b"".join(values)  # type: ignore[arg-type]  # looking for blobs first would cost every set
         except TypeError:
             header["types"] = [value.content_type if isinstance(value, Blob) else None for value in values]
+            if self.conditions:
+                header["if"] = self.conditions
             data = [value.data if isinstance(value, Blob) else value for value in values]
             header["sizes"] = list(map(len, data))
             return line(header) + b"".join(data)
+        if self.conditions:
+            header["if"] = self.conditions
         header["sizes"] = list(map(len, values))
         return line(header) + payload
 
@@ -64,29 +80,83 @@ class Put(Set):
     op: ClassVar[Op] = Op.PUT
 
 
+@dataclass(slots=True)
 class Delete(WriteRequest):
-    """Deletes keys."""
+    """Deletes keys. `conditions` as in `Set`."""
 
-    __slots__ = ()
     op: ClassVar[Op] = Op.DELETE
+    conditions: Sequence[str | None] = ()
 
     @classmethod
-    def of_part(cls, cluster: str, era: int, keys: Sequence[str], values: Sequence[Value], ttls: Sequence[int]) -> Self:
-        return cls(cluster, era, keys)
+    def of_part(
+        cls,
+        cluster: str,
+        era: int,
+        keys: Sequence[str],
+        values: Sequence[Value],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
+    ) -> Self:
+        return cls(cluster, era, keys, conditions)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         refuse_values(header, frame, start)
-        return cls(*read_keys(header))
+        cluster, era, keys = read_keys(header)
+        return cls(cluster, era, keys, _read_conditions(header, len(keys)))
 
     def write(self) -> bytes:
-        return line(self.header() | {"keys": self.keys})
+        header = self.header() | {"keys": self.keys}
+        if self.conditions:
+            header["if"] = self.conditions
+        return line(header)
 
 
-def _read_values(
-    header: Mapping[str, Any], frame: bytes, start: int, count: int, pause: Pause
-) -> tuple[Sequence[Value], Sequence[int]]:
-    """Return the values of a set, and their ttls."""
+@dataclass(slots=True)
+class Add(WriteRequest):
+    """Adds to integers; what is not there counts as 0. An expiry stays as it is unless there are `ttls`, as in `Set`."""
+
+    op: ClassVar[Op] = Op.ADD
+    deltas: Sequence[int]
+    ttls: Sequence[int] = ()
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
+        cluster, era, keys = read_keys(header)
+        deltas = header.get("deltas")
+        if start != len(frame) or "sizes" in header or "types" in header:
+            raise BadFrame("only a set has values")
+        if not isinstance(deltas, list) or len(deltas) != len(keys) or not all(map(_is_delta, deltas)):
+            raise BadFrame("deltas has a whole number of at most 18 digits for each key")
+        return cls(cluster, era, keys, deltas, _read_ttls(header, len(keys)))
+
+    def write(self) -> bytes:
+        header = self.header() | {"keys": self.keys, "deltas": self.deltas}
+        if self.ttls:
+            header["ttls"] = self.ttls
+        return line(header)
+
+
+@dataclass(slots=True)
+class Touch(WriteRequest):
+    """Gives values another expiry. `ttls` as in `Set`, with one for each key."""
+
+    op: ClassVar[Op] = Op.TOUCH
+    ttls: Sequence[int]
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
+        cluster, era, keys = read_keys(header)
+        if start != len(frame) or "sizes" in header or "types" in header or "ttls" not in header:
+            raise BadFrame("touch has a time for each key, and no values")
+        return cls(cluster, era, keys, _read_ttls(header, len(keys)))
+
+    def write(self) -> bytes:
+        return line(self.header() | {"keys": self.keys, "ttls": self.ttls})
+
+
+def _read_values(header: Mapping[str, Any], frame: bytes, start: int, count: int, pause: Pause) -> Sequence[Value]:
+    """Return the values of a set."""
     values: Sequence[Value]
     if "types" in header:
         values = typed(cut(frame, start, header.get("sizes"), pause, least=0), header["types"])
@@ -97,7 +167,7 @@ def _read_values(
             raise BadFrame(BAD_VALUES)
     if len(values) != count:
         raise BadFrame(BAD_VALUES)
-    return values, _read_ttls(header, count)
+    return values
 
 
 def _read_ttls(header: Mapping[str, Any], count: int) -> Sequence[int]:
@@ -107,6 +177,19 @@ def _read_ttls(header: Mapping[str, Any], count: int) -> Sequence[int]:
     if not isinstance(ttls, list) or len(ttls) != count or not all(map(_is_ttl, ttls)):
         raise BadFrame("ttls has a time for each key")
     return ttls
+
+
+def _read_conditions(header: Mapping[str, Any], count: int) -> Sequence[str | None]:
+    if "if" not in header:
+        return ()
+    conditions: Sequence[str | None] = header["if"]
+    if not isinstance(conditions, list) or len(conditions) != count or not set(map(type, conditions)) <= {str, type(None)}:
+        raise BadFrame("if has a text or null for each key")
+    return conditions
+
+
+def _is_delta(value: Any) -> bool:
+    return type(value) is int and abs(value) < 10**18
 
 
 def _is_ttl(value: Any) -> bool:
@@ -125,26 +208,50 @@ class Effects(NodeAnswer):
 
     letters: str
     version: Version | None = None
+    present: Sequence[Version | None] = ()
+    """For each key on which a condition did not hold, in their order, the version that is there, None for no value."""
+    sums: Sequence[int] = ()
+    """For each key that was added to, in their order, the sum."""
 
     @classmethod
-    def of(cls, effects: Iterable[Effect], version: Version | None = None) -> Self:
+    def of(
+        cls,
+        effects: Iterable[Effect],
+        version: Version | None = None,
+        present: Sequence[Version | None] = (),
+        sums: Sequence[int] = (),
+    ) -> Self:
         """Write effects as letters. O(keys)."""
-        return cls("".join(effects), version)
+        return cls("".join(effects), version, present, sums)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
         letters, version = header.get("effects"), header.get("version")
         if start != len(frame) or not isinstance(letters, str) or len(letters) != count or letters.strip(_LETTERS):
             raise BadFrame("effects has a letter for each key that was written")
+        present, sums = header.get("present", ()), header.get("sums", ())
+        if (present or sums) and not (isinstance(present, list | tuple) and isinstance(sums, list | tuple)):
+            raise BadFrame("present and sums are arrays")
+        if len(present) != letters.count(Effect.CONDITION) or not set(map(type, sums)) <= {int}:
+            raise BadFrame("present has a version or null for each condition that did not hold, sums has integers")
         try:
-            return cls(letters, None if version is None else Version.parse(version))
+            versions = [None if one is None else Version.parse(one) for one in present]
+            return cls(letters, None if version is None else Version.parse(version), versions, sums)
         except (TypeError, ValueError):
             raise BadFrame("an answer to a write has a version") from None
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
+        version = None if self.version is None else str(self.version)
+        if self.present or self.sums:
+            header: dict[str, Any] = {"version": version, "effects": self.letters}
+            if self.present:
+                header["present"] = [one and str(one) for one in self.present]
+            if self.sums:
+                header["sums"] = self.sums
+            return line(header)
         # What `line` would write, in a quarter of the time.
-        version = "null" if self.version is None else f'"{self.version}"'
-        return f'{{"version":{version},"effects":"{self.letters}"}}\n'.encode()
+        quoted = "null" if version is None else f'"{version}"'
+        return f'{{"version":{quoted},"effects":"{self.letters}"}}\n'.encode()
 
     def __iter__(self) -> Iterator[Effect]:
         """Yield the effect on each key."""

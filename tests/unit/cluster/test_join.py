@@ -20,7 +20,8 @@ from gkv.engine import Commits, MemoryEngine
 from gkv.errors import MemberConflict, Unavailable
 from gkv.model import Node, Op, Outcome
 from gkv.net.call import Call
-from gkv.node.handler import wall_ms
+from gkv.node.due_clock import DueClock, wall_ms
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.ring import tokens
 
@@ -39,7 +40,14 @@ class Cluster(Channels):
         self.views = {node.id: View() for node in NODES}
         self.commits = {node.id: Commits(self.engines[node.id], tombstone_ttl=TTL) for node in NODES}
         self.services = {
-            node.id: Service(node.id, self.views[node.id], self.engines[node.id], self.commits[node.id]) for node in NODES
+            node.id: Service(
+                node.id,
+                self.views[node.id],
+                self.engines[node.id],
+                self.commits[node.id],
+                Order(self.views[node.id], self.engines[node.id], self.commits[node.id], DueClock()),
+            )
+            for node in NODES
         }
         self.silent: set[str] = set()
         self.step: Callable[[], None] = lambda: None

@@ -18,6 +18,8 @@ from gkv.errors import EngineFailed, EngineFull, GkvError, SnapshotRunning, TooL
 from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Version
 from gkv.net.call import Call
 from gkv.net.retries import Retries
+from gkv.node.due_clock import DueClock
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.ring import NO_PLACE, tokens
 from gkv.wire.ops import Effects, Refused, read_request
@@ -36,7 +38,7 @@ class Home:
         self.commits = Commits(self.engine, tombstone_ttl=TTL)
         view = View()
         view.adopt(document)
-        self.service = Service(node.id, view, self.engine, self.commits)
+        self.service = Service(node.id, view, self.engine, self.commits, Order(view, self.engine, self.commits, DueClock()))
         self._id, self._view = node.id, view
         self.frames: list[str] = []
         self.instead: Callable[[Any], bytes] | None = None
@@ -45,7 +47,8 @@ class Home:
     def fail(self, error: GkvError) -> None:
         """Write nothing from now on."""
         self.commits = Commits(Refusing(error), tombstone_ttl=TTL)
-        self.service = Service(self._id, self._view, self.engine, self.commits)
+        order = Order(self._view, self.engine, self.commits, DueClock())
+        self.service = Service(self._id, self._view, self.engine, self.commits, order)
 
     def submit(self, call: Call) -> None:
         request = read_request(call.frame)

@@ -107,8 +107,8 @@ def test_read_after_an_acknowledged_write_is_never_older(engine, commits):
 READS = {
     "values": lambda engine: engine.read(["k"], NOW)[0],
     "values, many": lambda engine: engine.read(["x", "k", "y"], NOW)[1],
-    "record": lambda engine: engine.records_of(["k"], NOW)[0].value,
-    "listing and values": lambda engine: next(iter(engine.read(engine.keys("k", "", 1, NOW), NOW)), None),
+    "record": lambda engine: engine.records_of(["k"])[0].value,
+    "listing and values": lambda engine: next(iter(engine.read([key for key, _ in engine.keys("k", "", 1)], NOW)), None),
     "arc": lambda engine: next((found.value for key, found in engine.arc(0, (1 << 64) - 1, None, 9) if key == "k"), None),
 }
 

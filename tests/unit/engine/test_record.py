@@ -26,7 +26,7 @@ def test_what_is_packed_comes_back(place, version, value, time, tag):
     assert record.unpack(place, data) == Record(version, value, 0 if value is None else time, tag)
     assert record.values([place], [data], 0) == [value]
     assert len(data) == record.OVERHEAD + len(value or b"") + (16 if tag else 0)
-    assert record.value_size(data) == len(value or b"")
+    assert record.value_size(data) == len(value or b"") + (16 if tag else 0)
     assert record.time_of(data) == time
     assert record.is_tombstone(data) == (value is None)
     assert record.is_lasting(data) == (value is not None and time == 0)
@@ -71,25 +71,18 @@ def test_kind_that_is_not_known_is_damage(kind):
     assert record.unpack(PLACE, data) is Damage.DAMAGED
 
 
-def test_values_hides_what_has_expired_and_keeps_the_order():
+def test_values_names_what_is_due_and_keeps_the_order():
     stored = [
         None,
         record.pack(PLACE, VERSION.to_bytes(), b"for ever", 0),
         record.pack(PLACE, VERSION.to_bytes(), b"until 77", 77),
         record.pack(PLACE, VERSION.to_bytes(), None, 0),
         b"",
+        record.pack(PLACE, VERSION.to_bytes(), BLOB, 77),
+        record.pack(PLACE, VERSION.to_bytes(), b"1", 78, VERSION.to_bytes()),
     ]
-    assert record.values([PLACE] * 5, stored, 76) == [None, b"for ever", b"until 77", None, Damage.DAMAGED]
-    assert record.values([PLACE] * 5, stored, 77) == [None, b"for ever", None, None, Damage.DAMAGED]
-
-
-def test_values_hides_a_blob_that_has_expired():
-    stored = [record.pack(PLACE, VERSION.to_bytes(), BLOB, expires) for expires in (0, 77)]
-    assert record.values([PLACE] * 2, stored, 76) == [BLOB, BLOB]
-    assert record.values([PLACE] * 2, stored, 77) == [BLOB, None]
-
-
-def test_unpack_makes_a_tombstone_of_what_has_expired():
-    data = record.pack(PLACE, VERSION.to_bytes(), b"v", 77)
-    assert record.unpack(PLACE, data, 76) == Record(VERSION, b"v", 77)
-    assert record.unpack(PLACE, data, 77) == Record(VERSION, None)
+    assert record.values([PLACE] * 7, stored, 76) == [None, b"for ever", b"until 77", None, Damage.DAMAGED, BLOB, b"1"]
+    for now, due in ((77, [2, 5]), (78, [2, 5, 6])):
+        with pytest.raises(record.DueRecords) as caught:
+            record.values([PLACE] * 7, stored, now)
+        assert caught.value.positions == due

@@ -12,7 +12,9 @@ from gkv.cluster.view import View
 from gkv.engine import ENGINES, Commits, Engine, open_engine
 from gkv.model import Node, NodeRefusal, Version, Write
 from gkv.net import turn
-from gkv.node.handler import Waiting, wall_ms
+from gkv.node.due_clock import DueClock, wall_ms
+from gkv.node.handler import Waiting
+from gkv.node.order import Order
 from gkv.node.reads import Reads
 from gkv.node.service import Service
 from gkv.ring import tokens
@@ -47,7 +49,7 @@ class Steps:
 
     def __init__(self, engine: Engine, commits: Commits, max_answer: int = 64 << 20) -> None:
         self.given = 0
-        self.reads = Reads(engine, commits, max_answer, self._note)
+        self.reads = Reads(engine, Order(View(), engine, commits, DueClock()), max_answer, self._note)
 
     def _note(self) -> None:
         self.given += 1
@@ -102,7 +104,8 @@ def test_listing_of_many_keys_gives_way(engine: Engine, commits: Commits, after:
 def service(engine: Engine, commits: Commits, monkeypatch: pytest.MonkeyPatch) -> Service:
     """Give a node that gives way at every opportunity."""
     monkeypatch.setattr(turn, "SLICE", 0.0)
-    service = Service("n1", View(), engine, commits)
+    view = View()
+    service = Service("n1", view, engine, commits, Order(view, engine, commits, DueClock()))
     assert service.adopt(DOCUMENT)
     return service
 

@@ -9,6 +9,8 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.model import Node
+from gkv.node.due_clock import DueClock
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.ring import tokens
 from gkv.wire.ops import Delete, Effects, NodeAnswer, Put, Set
@@ -25,7 +27,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
     """Give a node with durability "async"."""
     engine = LmdbEngine(tmp_path / "n1", "n1", tokens)
     commits = Commits(engine, tombstone_ttl=TTL, durability="async")
-    service = Service("n1", View(), engine, commits)
+    view = View()
+    service = Service("n1", view, engine, commits, Order(view, engine, commits, DueClock()))
     assert service.adopt(DOCUMENT)
     yield service
     commits.close()
