@@ -18,7 +18,8 @@ from math import ceil
 from gkv.model import Damage, KeyFailure, Node, Op, Value
 from gkv.ring import Places, Ring, Share
 from gkv.wire.client import KeyAnswer, Limits, read_deletes, read_items, read_keys, render_get
-from gkv.wire.ops import BadFrame, Effects, Refused, Values, key_request, read_answer
+from gkv.wire.meta import Found
+from gkv.wire.ops import BadFrame, Effects, Records, Refused, Values, key_request, read_answer
 from gkv.wire.strict import Pause, no_pause
 
 Split = Callable[[Sequence[str]], list[Share]]
@@ -28,6 +29,10 @@ SIZES = b'{"sizes":['
 """What the answer to a get starts with, and no other."""
 RECORDS = b'{"versions":['
 """What the answer to a fetch starts with, and no other."""
+
+
+_SHOWN_AT_ONCE = 64
+"""Records that are shown in one step."""
 
 
 @dataclass(slots=True)
@@ -96,9 +101,18 @@ class Batch(ABC):
         return parts
 
     def answers(self, done: Sequence[PartResult], pause: Pause = no_pause) -> list[KeyAnswer]:
-        """Return what is known about each key of a get, in request order, from what became of its parts."""
+        """Return what is known about each key of a get or fetch, in request order, from what became of its parts.
+
+        What a fetch has found is shown with all that is known of it.
+        """
         keys = self.keys
         answers: list[KeyAnswer] = [None] * len(keys)
+        if self.op is Op.FETCH:
+            for position, found in enumerate(self.records(done, pause)):
+                answers[position] = found.show() if isinstance(found, Found) else found
+                if not position % _SHOWN_AT_ONCE:
+                    pause()
+            return answers
         for one in done:
             pause()
             positions = one.part.positions
@@ -114,6 +128,24 @@ class Batch(ABC):
                 for position in positions:
                     answers[position] = failure
         return answers
+
+    def records(self, done: Sequence[PartResult], pause: Pause = no_pause) -> list[Found | KeyFailure | None]:
+        """Return the records of a fetch that have a value, as `answers` does."""
+        records: list[Found | KeyFailure | None] = [None] * len(self.keys)
+        for one in done:
+            pause()
+            positions = one.part.positions
+            found = _records(one.frame, len(positions), pause) if one.failure is None else None
+            for place, position in enumerate(positions):
+                if found is None:
+                    records[position] = one.failure or BAD_ANSWER
+                    continue
+                record = found.records[place]
+                if isinstance(record, Damage):
+                    records[position] = DAMAGED_KEY
+                elif record is not None and record.value is not None:
+                    records[position] = Found(record, found.now)
+        return records
 
     def render_get(self, done: Sequence[PartResult], pause: Pause = no_pause) -> tuple[bytes, int]:
         """Return the answer to a get, put together from what became of its parts, and how many keys have no definite answer."""
@@ -139,8 +171,8 @@ def _shares(split: Split, keys: Sequence[str], positions: Sequence[int], pause: 
     return sorted(shares.items(), key=lambda share: share[0].id)
 
 
-BAD_ANSWER = KeyFailure("bad-answer")
-DAMAGED_KEY = KeyFailure("damaged", retryable=False)
+BAD_ANSWER = KeyFailure("bad-answer", status=502)
+DAMAGED_KEY = KeyFailure("damaged", retryable=False, status=500)
 """The owner has a record of this key, and its bytes are not what was written."""
 
 
@@ -151,6 +183,15 @@ def _values(frame: bytes, count: int, pause: Pause) -> Sequence[bytes | Damage |
     except BadFrame:
         return None
     return None if isinstance(answer, Refused) else answer.values  # type: ignore[return-value]  # read, so it has no blobs
+
+
+def _records(frame: bytes, count: int, pause: Pause) -> Records | None:
+    """Return the answer to a fetch of so many keys, None when it is no such answer."""
+    try:
+        answer = read_answer(frame, Records, count, pause)
+    except BadFrame:
+        return None
+    return None if isinstance(answer, Refused) else answer
 
 
 class PureBatch(Batch):

@@ -13,7 +13,7 @@ from json.encoder import encode_basestring as quote
 from typing import Any, NamedTuple
 
 from gkv.errors import InvalidItem, TooLarge
-from gkv.model import Blob, KeyFailure, Op, Value, Version
+from gkv.model import Blob, KeyFailure, Op, OtherVersion, Value, Version
 from gkv.wire.blob import ANY_BYTES, JSON, MAX_TYPE, base64_size, essence, is_media_type, read_base64
 from gkv.wire.strict import Bound, Pause, Reader, check_text, no_pause
 
@@ -433,7 +433,12 @@ def render_failed(failed: Iterable[tuple[str, KeyFailure]], pause: Pause = no_pa
     rows = []
     for key, failure in failed:
         retryable = "true" if failure.retryable else "false"
-        rows.append(f'{{"key":{quote(key)},"code":"{failure.code}","retryable":{retryable}}}'.encode())
+        version = _version_of(failure) if isinstance(failure, OtherVersion) else ""
+        rows.append(f'{{"key":{quote(key)},"code":"{failure.code}","retryable":{retryable}{version}}}'.encode())
         if len(rows) % 128 == 0:
             pause()
     return b'"failedKey":[%b],"complete":false' % b",".join(rows)
+
+
+def _version_of(failure: OtherVersion) -> str:
+    return ',"version":null' if failure.present is None else f',"version":"{failure.present}"'
