@@ -31,7 +31,8 @@ _READERS: Mapping[Op, Callable[[bytes, Limits, Pause], Sequence[object]]] = {_SE
 """What reads a batch, where it may have more than keys."""
 
 Check = tuple[str, bool | str]
-"""The name of something that must hold for a process to serve, and whether it does; or a warning, which keeps it from nothing."""
+"""The name of something that must hold for a process to serve, and whether it does; or a warning,
+which keeps it from nothing."""
 
 SUCCESS = b"Success to set key"
 RETRY_AFTER = "1"

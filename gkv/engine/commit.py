@@ -194,7 +194,7 @@ class Commits:
         """Write a group, and answer each of it; after a failure all has been answered already."""
         if self._failure is not None:
             return
-        if any([pending.after for pending in group]):
+        if any(pending.after for pending in group):
             group = self._without_vain(group)
             if not group:
                 return
@@ -222,9 +222,14 @@ class Commits:
 
     def _without_vain(self, group: list[Pending]) -> list[Pending]:
         """Answer those that were decided on writes which have come to nothing; return the others."""
-        vain = [pending for pending in group if any(one.failed for one in pending.after)]
+        vain = []
+        for pending in group:  # in their order, as one may be decided on another
+            if any(one.failed for one in pending.after):
+                error = Unavailable("what this write was decided on was not written", retry_after=1)
+                self._backlog.finish(pending, UNTOLD, error)
+                vain.append(pending)
         if vain:
-            self._answer_all(vain, Unavailable("what this write was decided on was not written", retry_after=1))
+            self.on_over(vain)
         return [pending for pending in group if not pending.done]
 
     def _write(self, writes: Sequence[Write]) -> Sequence[Sequence[Effect]]:

@@ -48,8 +48,10 @@ class StoreFigures(NamedTuple):
 class Engine(ABC):
     """A map from key to record, whose values come back exactly as they came.
 
-    A write is merged, record by record: the greater version stays. No two writes have one version, so any order and any number
-    of repetitions of the same writes leave the same records. A value that is due stays until a tombstone is written; no call hides it. A record that is damaged gives way to a write of any version, which repairs it.
+    A write is merged, record by record: the greater version stays. No two writes have one version,
+    so any order and any number of repetitions of the same writes leave the same records. A value
+    that is due stays until a tombstone is written; no call hides it. A record that is damaged gives
+    way to a write of any version, which repairs it.
 
     All times are milliseconds since the Unix epoch. A key has 1 to 480 bytes; ValueError for writing another one, and then
     nothing has changed.
@@ -89,7 +91,9 @@ class Engine(ABC):
 
     @abstractmethod
     def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> Sequence[Sequence[Effect]]:
-        """Merge all of these in this order; return what each did to its keys. Tombstones are as old as `now`. On disk when it returns, if `durable`.
+        """Merge all of these in this order; return what each did to its keys. On disk when it returns, if `durable`.
+
+        Tombstones are as old as `now`.
 
         `syncing` is called when all that needs the interpreter is done and only the disk is still waited for; not when it
         raises before.

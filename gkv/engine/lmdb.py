@@ -192,17 +192,9 @@ class LmdbEngine(Engine):
         return found
 
     def due(self, now: int, limit: int) -> list[str]:
-        found: list[str] = []
-        end = VALUE_DUE + now.to_bytes(8, "big")
-        with self._environment.look() as txn, txn.cursor(self._environment.due) as cursor:
-            more = cursor.set_range(VALUE_DUE)
-            while more and len(found) < limit and (entry := cursor.key())[:DUE] <= end:
-                data = txn.get(entry[DUE:])
-                # What is damaged stays as it is: nobody knows whether it was due.
-                if data is not None and record.intact(entry[DUE:], data):
-                    found.append(entry[DUE + TOKEN :].decode(errors="replace"))
-                more = cursor.next()
-        return found
+        with self._environment.look() as txn:
+            entries = _overdue(txn, self._environment.due, VALUE_DUE, now, limit, intact=True)
+        return [entry[DUE + TOKEN :].decode(errors="replace") for entry in entries]
 
     @property
     def live(self) -> int:
@@ -301,8 +293,8 @@ def _demand(writes: Sequence[Write]) -> Demand:
     return Demand(sum(map(len, values)), sum([len(write.keys) for write in writes]), sets=bool(values))
 
 
-def _overdue(txn: lmdb.Transaction, queue: Any, kind: bytes, until: int, limit: int) -> list[bytes]:
-    """Return up to `limit` entries of `due`, oldest first."""
+def _overdue(txn: lmdb.Transaction, queue: Any, kind: bytes, until: int, limit: int, *, intact: bool = False) -> list[bytes]:
+    """Return up to `limit` entries of `due`, oldest first; with `intact` no entries of records that are damaged."""
     found: list[bytes] = []
     if until < 0:
         return found
@@ -310,6 +302,7 @@ def _overdue(txn: lmdb.Transaction, queue: Any, kind: bytes, until: int, limit: 
     with txn.cursor(queue) as cursor:
         more = cursor.set_range(kind)
         while more and len(found) < limit and (entry := cursor.key())[:DUE] <= end:
-            found.append(entry)
+            if not intact or record.intact(entry[DUE:], txn.get(entry[DUE:], b"")):
+                found.append(entry)
             more = cursor.next()
     return found

@@ -25,8 +25,8 @@ Newest = tuple[Record | Damage | None, Pending | None]
 
 
 class Listed(NamedTuple):
-    """Keys in order; the one after which the listing goes on, None at its end; and the writes that have to be settled before they
-    may be told.
+    """Keys in order; the one after which the listing goes on, None at its end; and the writes that
+    have to be settled before they may be told.
     """
 
     keys: list[str]
@@ -115,7 +115,9 @@ class Order:
         while True:
             now = self.clock.now()
             found = self.newest(keys)
-            due = [key for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Record) and is_due(record, now)]
+            due = [
+                key for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Record) and is_due(record, now)
+            ]
             if not due:
                 return [record for record, _ in found], waited_for(found)
             self.expire(due, era)

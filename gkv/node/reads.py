@@ -1,8 +1,9 @@
 """What a node does to read: values, records, a page of keys.
 
-A read takes what is the newest at its moment and answers when that is settled; it waits for nothing that is written later, so a
-key that is always being written has its readers answered all the same. One of many keys or bytes is made in steps, between which
-others have their turn: it is one of each key, not of one moment.
+A read takes what is the newest at its moment and answers when that is settled; it waits for nothing
+that is written later, so a key that is always being written has its readers answered all the same.
+One of many keys or bytes is made in steps, between which others have their turn: it is one of each
+key, not of one moment.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,8 @@ _KEYS_AT_ONCE = 500
 """Keys that are read in one step: 1 ms, or 3 ms in the pure twin."""
 _RECORDS_AT_ONCE = 16
 """Records that are read in one step, whatever their size."""
+ATTEMPTS = 3
+"""How often something is read while the writes that it has taken come to nothing, as on a disk that is full."""
 _BYTES_AT_ONCE = 1 << 20
 """Bytes of values after which a step ends."""
 
@@ -54,6 +57,15 @@ class Reads:
         self._max_answer = max_answer
         self._pause = pause
 
+    def _each(self, gets: Sequence[Get]) -> Sequence[NodeAnswer | Waiting]:
+        if len(gets) == 1:
+            return [self._one(gets[0])]
+        answers = []
+        for get in gets:
+            self._pause()
+            answers.append(self._one(get))
+        return answers
+
     def get(self, request: Get) -> Get:
         """Return the request itself, to be read by `values_of` together with others."""
         return request
@@ -62,15 +74,15 @@ class Reads:
         """Read all of these in one call of the engine; return the answer to each, or what waits for it."""
         keys = gets[0].keys if len(gets) == 1 else [key for get in gets for key in get.keys]
         if len(keys) > _KEYS_AT_ONCE or self._order.unsettled.touch(keys):
-            return list(map(self._one, gets))
+            return self._each(gets)
         try:
             values = self._engine.read(keys, self._order.clock.now(), _BYTES_AT_ONCE)
         except Due:
-            return list(map(self._one, gets))
+            return self._each(gets)
         except GkvError as error:
             return [refused_for(error)] * len(gets)
         if len(values) < len(keys):
-            return list(map(self._one, gets))
+            return self._each(gets)
         if len(gets) == 1:
             return [Values(values)]
         answers = []
@@ -83,7 +95,6 @@ class Reads:
 
     def _one(self, get: Get) -> NodeAnswer | Waiting:
         """Read one of them; return its answer, or what waits for it."""
-        self._pause()
         in_steps = InSteps(partial(self._when_settled, partial(self._values_in_steps, get.keys, get.era)))
         if len(get.keys) > _KEYS_AT_ONCE:
             return in_steps
@@ -109,21 +120,19 @@ class Reads:
         greenlets.
         """
         deadline = monotonic() + COMMIT_WITHIN
-        while True:
+        for _ in range(ATTEMPTS):
             answer, waits = taken or take()
             taken = None
             if settled(waits, deadline):
                 return answer
-            if monotonic() > deadline:
-                raise Unavailable("what was to be read has come to nothing again and again", retry_after=1)
+        raise Unavailable("what was to be read has come to nothing again and again", retry_after=1)
 
     def _values_in_steps(self, keys: Sequence[str], era: int) -> tuple[NodeAnswer, set[Pending]]:
         """Read keys one after the other. Switches greenlets."""
         values: list[Value | Damage | None] = []
         waits: set[Pending] = set()
         room = self._max_answer
-        while len(values) < len(keys):
-            self._pause()
+        while True:
             at = len(values)
             step, more = self._order.values(keys[at : at + _KEYS_AT_ONCE], era, _BYTES_AT_ONCE)
             room -= sum([len(value) for value in step if isinstance(value, bytes | Blob)])
@@ -131,7 +140,9 @@ class Reads:
                 return Refused(NodeRefusal.LARGE), set()
             values += step
             waits |= more
-        return Values(values), waits
+            if len(values) >= len(keys):
+                return Values(values), waits
+            self._pause()
 
     def fetch(self, request: Fetch) -> NodeAnswer | Waiting:
         """Read whole records."""
@@ -188,7 +199,7 @@ class Reads:
 
 
 def settled(waits: Iterable[Pending], deadline: float) -> bool:
-    """Wait until these are settled; return whether all of them are, which none is that has come to nothing. Switches greenlets."""
+    """Wait until these are settled; return False if one of them has come to nothing. Switches greenlets."""
     for pending in waits:
         pending.wait_for_reading(deadline)
     return not any(pending.failed for pending in waits)

@@ -11,7 +11,7 @@ from gkv.errors import GkvError, Unavailable
 from gkv.model import Effect, NodeRefusal, Op, Value, Version
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for, stale
 from gkv.node.order import Newest, Order, waited_for
-from gkv.node.reads import settled
+from gkv.node.reads import ATTEMPTS, settled
 from gkv.replication.admission import DamagedRecord, Verdict, judge_add, judge_touch, judge_write
 from gkv.replication.conditions import Condition
 from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch, WriteRequest
@@ -136,12 +136,14 @@ class Writes:
     def _finish(self, request: WriteRequest, judge: Judge, decided: "_Decided") -> NodeAnswer:
         """Answer when what was written is settled, and what was decided on. Switches greenlets."""
         deadline = monotonic() + COMMIT_WITHIN
+        left = ATTEMPTS
         while decided.own is None:
             if settled(decided.seen, deadline):
                 return decided.answer(())
             # What was seen there has come to nothing, so the decision is made anew.
-            if monotonic() > deadline:
-                raise Unavailable("what was to be read has come to nothing again and again", retry_after=1)
+            left -= 1
+            if not left:
+                raise Unavailable("what was decided on has come to nothing again and again", retry_after=1)
             try:
                 again = self._admit(request, judge)
             except DamagedRecord:

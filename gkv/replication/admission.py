@@ -30,7 +30,9 @@ class Verdict:
     expired: bool = False
 
 
-def judge_write(found: Record | Damage | None, now: int, condition: Condition | None, value: Value | None, expires: int) -> Verdict:
+def judge_write(
+    found: Record | Damage | None, now: int, condition: Condition | None, value: Value | None, expires: int
+) -> Verdict:
     """Decide about a set or, without a value, a delete. Nothing is known of a damaged record, so no condition on it holds."""
     if condition is None:
         return Verdict(None, value, expires)

@@ -1,7 +1,10 @@
 """Writes that have been admitted and are not settled yet, and the newest of them by key.
 
 The newest admitted record of a key is here, or else the engine's. So whoever reads takes what is
-here, and waits until that very write is settled, never for later ones. Writes end in any order.
+here, and waits until that very write is settled, never for later ones.
+
+REQUIRES: writes of one key that are settled end in the order of their admission; those that fail in
+any.
 """
 
 from collections.abc import Iterable, Sequence

@@ -22,8 +22,8 @@ from gkv.model import Damage, Node, Outcome, Write
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
 from gkv.node.due_clock import DueClock
-from gkv.node.order import Order
 from gkv.node.health import Health
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.replication.versions import Versions
 from gkv.ring import tokens

@@ -26,8 +26,8 @@ class Set(WriteRequest):
     """Sets keys to values.
 
     `ttls` says for how long each is there, in milliseconds from its admission, 0 for good; it is empty when all are for good.
-    `conditions` has a text for each key that is written only if it holds (`gkv.replication.conditions`), None for the others; it
-    is empty when there is none.
+    `conditions` has a text for each key that is written only if it holds
+    (`gkv.replication.conditions`), None for the others; it is empty when there is none.
     """
 
     op: ClassVar[Op] = Op.SET

@@ -7,7 +7,7 @@ import gevent
 import pytest
 
 from gkv import ring
-from gkv.engine import Commits, LmdbEngine
+from gkv.engine import Commits, Due, LmdbEngine
 from gkv.engine.cache import Cache
 from gkv.errors import EngineFull
 from gkv.model import Version, Write
@@ -194,7 +194,8 @@ def test_read_after_a_delete_finds_nothing(engine, commits):
 def test_value_that_expires_is_not_kept(engine, commits):
     write(commits, 1, "a", b"1", NOW + 5).wait(deadline())
     assert engine.read(["a"], NOW) == [b"1"]
-    assert engine.read(["a"], NOW + 5) == [None]
+    with pytest.raises(Due):
+        engine.read(["a"], NOW + 5)
 
 
 def test_some_from_the_cache_and_some_from_the_disk_come_in_order(engine, commits):

@@ -394,7 +394,9 @@ def test_writes_that_are_over_are_told_of_before_anybody_goes_on(disk, start):
     held(disk, commits)
     disk.errors = [EngineFull("full")]
     refused, delete = commits.submit(put("a")), commits.submit(put("b", None))
-    seen = [gevent.spawn(lambda pending=pending: (pending.wait_for_reading(soon()), list(told))[1]) for pending in (refused, delete)]
+    seen = [
+        gevent.spawn(lambda pending=pending: (pending.wait_for_reading(soon()), list(told))[1]) for pending in (refused, delete)
+    ]
     gevent.sleep(0)
     disk.goes_on.set()
     assert "a" in seen[0].get(timeout=10)
@@ -582,7 +584,7 @@ def test_reclaim_that_finds_no_room_ends_nothing_and_that_fails_ends_writing(dis
         raise errors.pop(0)
 
     disk.forget = failing
-    commits = start()
+    commits = start(tombstone_ttl=0)
     eventually(lambda: len(errors) < 2)
     with suppress(EngineFailed):
         commits.submit(put("a"))

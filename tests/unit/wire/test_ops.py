@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gkv.model import Blob, Damage, Effect, NodeRefusal, Op, Record, Version, era_of
 from gkv.wire.client import show
 from gkv.wire.ops import (
+    Add,
     Adopt,
     BadFrame,
     Delete,
@@ -24,6 +25,7 @@ from gkv.wire.ops import (
     Refused,
     Set,
     Status,
+    Touch,
     Values,
     key_request,
     read_answer,
@@ -47,6 +49,8 @@ _mixed = st.lists(st.tuples(st.text(max_size=12), _values | _blobs), max_size=6)
 _versions = st.builds(Version, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 _times = st.integers(0, 2**63 - 1)
 _ttls = st.integers(0, 3_162_240_000_000)
+_deltas = st.integers(1 - 10**18, 10**18 - 1)
+_conditions = st.none() | st.text(max_size=9)
 _limits = st.integers(1, 2**63 - 1)
 
 VERSION = Version(0x0191F3C2A5B7_0003, 0xA1)
@@ -68,11 +72,23 @@ def requests(draw):
     if op in (Op.GET, Op.FETCH):
         return (Get if op is Op.GET else Fetch)(keys=draw(_keys), **common)
     if op is Op.DELETE:
-        return Delete(keys=draw(_keys), **common)
+        keys = draw(_keys)
+        return Delete(keys=keys, conditions=draw(_columns(_conditions, keys)), **common)
+    if op is Op.ADD:
+        keys = draw(_keys)
+        return Add(keys=keys, deltas=[draw(_deltas) for _ in keys], ttls=draw(_columns(_ttls, keys)), **common)
+    if op is Op.TOUCH:
+        keys = draw(_keys)
+        return Touch(keys=keys, ttls=[draw(_ttls) for _ in keys], **common)
     pairs = draw(_pairs | _mixed)
     keys, values = [key for key, _ in pairs], [value for _, value in pairs]
-    ttls = draw(st.just(()) | st.lists(_ttls, min_size=len(keys), max_size=len(keys))) or ()
-    return (Set if op is Op.SET else Put)(keys=keys, values=values, ttls=ttls, **common)
+    ttls, conditions = draw(_columns(_ttls, keys)), draw(_columns(_conditions, keys))
+    return (Set if op is Op.SET else Put)(keys=keys, values=values, ttls=ttls, conditions=conditions, **common)
+
+
+def _columns(values, keys):
+    """Draw nothing, or a value for each key."""
+    return (st.just(()) | st.lists(values, min_size=len(keys), max_size=len(keys))).map(lambda column: column or ())
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -89,10 +105,13 @@ def test_reply_with_values_written_and_read_is_the_same(values):
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.sampled_from(Effect)), st.none() | _versions)
-def test_effects_written_and_read_are_the_same(effects, version):
-    found = read_answer(Effects.of(effects, version).write(), Effects, len(effects))
+@given(st.lists(st.sampled_from(Effect)), st.none() | _versions, st.data(), st.lists(_deltas, max_size=3))
+def test_effects_written_and_read_are_the_same(effects, version, data, sums):
+    failed = effects.count(Effect.CONDITION)
+    present = data.draw(st.lists(st.none() | _versions, min_size=failed, max_size=failed))
+    found = read_answer(Effects.of(effects, version, present, sums).write(), Effects, len(effects))
     assert (list(found), len(found), found.version) == (effects, len(effects), version)
+    assert (list(found.present), list(found.sums)) == (present, sums)
     assert all(found.count(effect) == effects.count(effect) for effect in Effect)
 
 
@@ -378,6 +397,45 @@ BAD_REQUESTS = {
             *(b"[1,true]", b'[1,"2"]', b"[1,null]", b"[1,9223372036854775808]", b"[1,[2]]"),
         )
     },
+    **{
+        f"if {conditions.decode()}": b'{"op":"set","cluster":"","epoch":1,%b,"keys":["a","b"],"if":%b,"sizes":[1,1]}\n12'
+        % (V, conditions)
+        for conditions in (
+            b"null",
+            b"{}",
+            b'"=*"',
+            b"[]",
+            b'["=*"]',
+            b'["=*",null,null]',
+            b"[1,null]",
+            b'[["=*"],null]',
+            b"[true,null]",
+        )
+    },
+    **{
+        f"add with {members.decode()}": b'{"op":"add","cluster":"c","epoch":1,%b,"keys":["a"],%b}\n' % (V, members)
+        for members in (
+            *(
+                b'"x":1',
+                b'"deltas":[]',
+                b'"deltas":[1,2]',
+                b'"deltas":1',
+                b'"deltas":["1"]',
+                b'"deltas":[1.0]',
+                b'"deltas":[true]',
+            ),
+            *(
+                b'"deltas":[1000000000000000000]',
+                b'"deltas":[-1000000000000000000]',
+                b'"deltas":[1],"sizes":[1]',
+                b'"deltas":[1],"ttls":[-1]',
+            ),
+        )
+    },
+    "add with bytes behind": b'{"op":"add","cluster":"c","epoch":1,%b,"keys":["a"],"deltas":[1]}\nx' % V,
+    "touch without ttls": b'{"op":"touch","cluster":"c","epoch":1,%b,"keys":["a"]}\n' % V,
+    "touch with bytes behind": b'{"op":"touch","cluster":"c","epoch":1,%b,"keys":["a"],"ttls":[1]}\nx' % V,
+    "touch with a value": b'{"op":"touch","cluster":"c","epoch":1,%b,"keys":["a"],"ttls":[1],"sizes":[1]}\n1' % V,
     "get with ttls": b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":["a"],"ttls":[1]}\n',
     "delete with ttls": b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"],"ttls":[1]}\n' % V,
     **{
@@ -501,6 +559,13 @@ BAD_ANSWERS = {
     "effects a number": (b'{"effects":1}\n', Effects, 1),
     "a count where effects belong": (b'{"count":1}\n', Effects, 1),
     "effects with bytes behind": (b'{"effects":"c"}\nx', Effects, 1),
+    "present missing": (b'{"version":null,"effects":"x"}\n', Effects, 1),
+    "present of nothing": (b'{"version":null,"effects":"c","present":[null]}\n', Effects, 1),
+    "present a text": (b'{"version":null,"effects":"x","present":"0"}\n', Effects, 1),
+    "present no version": (b'{"version":null,"effects":"x","present":["0"]}\n', Effects, 1),
+    "present a number": (b'{"version":null,"effects":"x","present":[1]}\n', Effects, 1),
+    "sums a number": (b'{"version":null,"effects":"c","sums":1}\n', Effects, 1),
+    "sums a float": (b'{"version":null,"effects":"c","sums":[1.0]}\n', Effects, 1),
     "version alone": (b'{"version":"%b"}\n' % (b"0" * 32), Effects, 1),
     **{
         f"version {version.decode('ascii', 'replace')}": (b'{"version":%b,"effects":"c"}\n' % version, Effects, 1)
@@ -559,7 +624,12 @@ REQUESTS = [
     Get("5f1c", ERA, ["hi", "hi1", "\u00e9"]),
     Set("5f1c", ERA, ["hi", "x\n"], [b'"hello"', b"\n\0"]),
     Set("5f1c", ERA, ["a", "b"], [b"1", b"2"], [0, 1_700_000_000_000]),
+    Set("5f1c", ERA, ["a", "b"], [b"1", Blob(b"2", "a/b")], [0, 5], ["=*", None]),
     Delete("", 0, ["a"]),
+    Delete("5f1c", ERA, ["a", "b"], [None, "!*"]),
+    Add("5f1c", ERA, ["n"], [-7]),
+    Add("5f1c", ERA, ["n"], [1], [60_000]),
+    Touch("5f1c", ERA, ["a"], [60_000]),
     ListKeys("5f1c", ERA, "a/", "a/b", 100),
     Put("5f1c", ERA, ["a"], [Blob(b"\xff", "a/b")]),
     Fetch("5f1c", ERA, ["a"]),
@@ -569,6 +639,8 @@ ANSWERS = [
     (Held(12), Held, 0),
     (Effects("crudsa"), Effects, 6),
     (Effects("cr", VERSION), Effects, 2),
+    (Effects("xo", None, [VERSION]), Effects, 2),
+    (Effects("c", VERSION, (), [5]), Effects, 1),
     (Page(["a", "\u00e9\n", "\U0001f600"]), Page, 0),
     (Values([b"1", None, b"\n", Damage.DAMAGED]), Values, 4),
     (Refused(NodeRefusal.STALE, {"epoch": 3}), Effects, 1),
