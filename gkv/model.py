@@ -1,7 +1,7 @@
 """Values that rooms hand to each other: frozen, without behaviour of their own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple, Self
 
@@ -243,7 +243,20 @@ class NodeReply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeyFailure:
-    """Why one key has no definite answer. `code` is one of the interface's fixed codes."""
+    """Why one key has no definite answer, or was not written. `code` is one of the interface's fixed codes; `status` is that of
+    a call about this key alone.
+    """
 
     code: str
     retryable: bool = True
+    status: int = field(default=503, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherVersion(KeyFailure):
+    """A condition that did not hold: `present` is the version that is there, None for no value."""
+
+    code: str = "condition"
+    retryable: bool = False
+    status: int = field(default=412, compare=False)
+    present: Version | None = None

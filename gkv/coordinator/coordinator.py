@@ -10,14 +10,15 @@ from gkv.cluster.view import View
 from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
 from gkv.errors import TooLarge, Unavailable
-from gkv.model import WRITES, Damage, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, Outcome, Record, Value, Version
+from gkv.model import WRITES, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, OtherVersion, Outcome, Value, Version
 from gkv.net.call import Lane, ask_all
 from gkv.net.turn import Turn
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Part, PartResult, PureRouter, router
-from gkv.wire.batch import BAD_ANSWER, DAMAGED_KEY, RECORDS, SIZES, failures
+from gkv.wire.batch import RECORDS, SIZES, failures
 from gkv.wire.client import Limits
-from gkv.wire.ops import BadFrame, Effects, ListKeys, Page, Records, Refused, read_answer
+from gkv.wire.meta import Found
+from gkv.wire.ops import Effects, ListKeys, Page, Refused
 
 _ATTEMPTS = 3
 """A node of another epoch costs one more; so does a join that ends meanwhile. Then something else is wrong."""
@@ -36,7 +37,8 @@ MAX_ANSWER = 64 << 20
 
 @dataclass(slots=True)
 class Written:
-    """What became of the keys of a write: its effects on those that were written, and why the others have no definite answer.
+    """What became of the keys of a write: its effects on those that were written, and why the others
+    were not, or have no definite answer.
 
     `version` is the greatest that an owner has given, None when nothing was written.
     `parts` has the effects at each owner, for the keys at these places of the batch; `nodes` counts the owners.
@@ -50,7 +52,7 @@ class Written:
     @property
     def keys(self) -> int:
         """Count of the keys that were written; one that stands twice in the batch counts once. O(keys)."""
-        return sum([len(effects) - effects.count(Effect.SUPERSEDED) for _, effects in self.parts])
+        return sum([len(effects) - effects.count(Effect.SUPERSEDED) - len(effects.present) for _, effects in self.parts])
 
     @property
     def existed(self) -> int:
@@ -113,7 +115,7 @@ class Coordinator:
         return done
 
     def write(self, batch: Batch, request_id: str = "") -> Written:
-        """Apply a set, a put or a delete. Switches greenlets.
+        """Apply a write, whatever its op is. Switches greenlets.
 
         Raise Unavailable while `writes_wait_for` something.
         """
@@ -123,32 +125,33 @@ class Coordinator:
         parts = [(one.part.positions, one.effects) for one in done if one.effects is not None]
         nodes = {one.part.node.id for one in done if one.effects is not None}  # some keys may have been routed anew
         failed = failures(done, batch.keys) if len(parts) < len(done) else {}
+        for places, effects in parts:
+            if effects.present:
+                failed |= _unmet(batch.keys, places, effects)
         versions = [effects.version for _, effects in parts if effects.version is not None]
         return Written(max(versions, default=None), parts, len(nodes), failed)
 
-    def fetch(self, key: str, request_id: str = "") -> Record | KeyFailure | None:
+    def fetch(self, key: str, request_id: str = "") -> Found | KeyFailure | None:
         """Return the record of a key; None when it certainly has no value. Switches greenlets."""
-        [one] = self._run(self.router().of_keys(Op.FETCH, [key]), request_id)
-        if one.failure is not None:
-            return one.failure
-        try:
-            answer = read_answer(one.frame, Records, 1)
-        except BadFrame:
-            return BAD_ANSWER
-        if isinstance(answer, Refused):
-            return BAD_ANSWER
-        record = answer.records[0]
-        if isinstance(record, Damage):
-            return DAMAGED_KEY
-        return None if record is None or record.value is None else record
+        batch = self.router().of_keys(Op.FETCH, [key])
+        [found] = batch.records(self._run(batch, request_id))
+        return found
 
-    def put(self, key: str, value: Value, ttl: float | None, request_id: str = "") -> Written:
-        """Set one key, for `ttl` seconds or for good. Switches greenlets."""
-        return self.write(self.router().of_value(key, value, ttl), request_id)
+    def put(self, key: str, value: Value, ttl: float | None, condition: str | None = None, request_id: str = "") -> Written:
+        """Set one key, for `ttl` seconds or for good, on a condition as a frame has it. Switches greenlets."""
+        return self.write(self.router().of_value(key, value, ttl, condition), request_id)
 
-    def delete(self, key: str, request_id: str = "") -> Written:
-        """Delete one key. Switches greenlets."""
-        return self.write(self.router().of_keys(Op.DELETE, [key]), request_id)
+    def delete(self, key: str, condition: str | None = None, request_id: str = "") -> Written:
+        """Delete one key, on a condition as a frame has it. Switches greenlets."""
+        return self.write(self.router().of_delete(key, condition), request_id)
+
+    def add(self, key: str, delta: int, ttl: float | None, request_id: str = "") -> Written:
+        """Add to one key, which then expires in `ttl` seconds, or when it would have. Switches greenlets."""
+        return self.write(self.router().of_add(key, delta, ttl), request_id)
+
+    def touch(self, key: str, ttl: float, request_id: str = "") -> Written:
+        """Let one key expire in `ttl` seconds, 0 for never. Switches greenlets."""
+        return self.write(self.router().of_touch(key, ttl), request_id)
 
     def keys(self, prefix: str, after: str, limit: int, request_id: str = "") -> list[str]:
         """Return up to `limit` keys that start with `prefix` and sort after `after`, in code point order.
@@ -233,6 +236,12 @@ class Coordinator:
             self._view.adopt(theirs)
             return True
         return self._channels.adopt(mine, [node]) != [None]
+
+
+def _unmet(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dict[str, KeyFailure]:
+    """Return the failure of each key whose condition did not hold."""
+    unmet = [place for place, effect in zip(places, effects, strict=True) if effect is Effect.CONDITION]
+    return {keys[place]: OtherVersion(present=present) for place, present in zip(unmet, effects.present, strict=True)}
 
 
 def _answerable(op: Op, parts: list[Part], done: list[PartResult]) -> list[Part]:

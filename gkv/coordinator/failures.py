@@ -1,4 +1,4 @@
-"""Why a key has no definite answer, and what its client is told: one table, for reads and writes.
+"""Why a key has no definite answer or was not written, and what its client is told: the tables for reads and writes.
 
 A read is told what keeps it from an answer, and never anything about a write's fate. A write is told whether something may have
 been begun; only `INDETERMINATE` leaves that open.
@@ -8,21 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from gkv.model import WRITES, KeyFailure, NodeRefusal, Op, Outcome
+from gkv.model import WRITES, Effect, KeyFailure, NodeRefusal, Op, OtherVersion, Outcome
 from gkv.wire.batch import BAD_ANSWER, DAMAGED_KEY
 
 UNREACHABLE = KeyFailure("unreachable")
 OVERLOADED = KeyFailure("overloaded")
-TIMEOUT = KeyFailure("timeout")
+TIMEOUT = KeyFailure("timeout", status=504)
 NOT_APPLIED = KeyFailure("not-applied")
 INDETERMINATE = KeyFailure("indeterminate")
 """The write may show up now, later or never. A repetition is another write."""
 STALE = KeyFailure("epoch")
 NO_PRIMARY = KeyFailure("no-primary")
-DISK_FULL = KeyFailure("disk-full")
+DISK_FULL = KeyFailure("disk-full", status=507)
 SNAPSHOT_RUNNING = KeyFailure("snapshot-running")
-TOO_LARGE = KeyFailure("too-large", retryable=False)
-REFUSED = KeyFailure("refused", retryable=False)
+TOO_LARGE = KeyFailure("too-large", retryable=False, status=413)
+REFUSED = KeyFailure("refused", retryable=False, status=500)
+CONDITION = OtherVersion()
+WRONG_TYPE = KeyFailure("wrong-type", retryable=False, status=409)
 
 
 class GivenUp(Enum):
@@ -79,7 +81,15 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
 READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED_KEY})
 """All that a read may be told of a key."""
 WRITE_FAILURES = frozenset(row.write for row in UNANSWERED.values())
-"""All that a write may be told of a key."""
+"""All that a write may be told of a key that has no definite answer."""
+
+UNWRITTEN: Mapping[Effect, KeyFailure] = {
+    Effect.CONDITION: CONDITION,
+    Effect.WRONG_TYPE: WRONG_TYPE,
+    Effect.TOO_MANY_DIGITS: WRONG_TYPE,
+}
+"""What a client is told of a key that its node has decided not to write. That is a definite answer,
+and no repetition of the same write gets another one by itself."""
 
 
 def failure(op: Op, reason: Reason) -> KeyFailure:

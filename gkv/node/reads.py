@@ -191,7 +191,7 @@ class Reads:
             records += step
             waits |= more
             if len(records) >= len(keys):
-                return Records(records), waits
+                return Records(records, self._order.clock.now()), waits
             self._pause()
 
     def list_keys(self, request: ListKeys) -> NodeAnswer | Waiting:

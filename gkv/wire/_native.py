@@ -50,7 +50,7 @@ class NativeBatch(Batch):
     Keys that had an escape have their texts in `texts`.
     """
 
-    __slots__ = ("_ttls", "body", "count", "items", "routed", "texts")
+    __slots__ = ("_ttls", "body", "count", "has_ttl", "items", "routed", "texts")
 
     def __init__(self, op: Op, body: bytes, items: Any, count: int) -> None:
         self.op = op
@@ -59,14 +59,16 @@ class NativeBatch(Batch):
         self.count = count
         self.texts = self.routed = _NULL
         self._ttls: Sequence[int] = ()
+        self.has_ttl = False
 
     def read_in_steps(self, limits: Limits, c_limits: Any, room: int, pause: Pause) -> bool:
         """Read the items, at most `room`; the definition reads each that is wrong, or that C is not sure of.
 
-        Return whether one of them has a ttl. Raise as `PureRouter.read` does.
+        Return whether all of them can stand here: one with a condition, or whose value is bytes, cannot. Raise as
+        `PureRouter.read` does.
         """
         body, items, with_values = self.body, self.items, self.op == _SET
-        definition = ItemReader(body, limits, with_values=with_values, pause=pause)
+        definition = ItemReader(body, limits, self.op, pause)
         reached = _ffi.new(_CURSOR)
         texts_room = 0
         while True:
@@ -78,12 +80,15 @@ class NativeBatch(Batch):
                 found = definition.next()
                 if found is None:
                     break
+                if found.condition or found.blob is not None:
+                    return False
                 self._note(found, definition.at, reached)
             if state == _END:
                 break
             pause()
         self.count = reached.count
-        return bool(reached.ttls)
+        self.has_ttl = reached.ttls > 0
+        return True
 
     def _make_texts(self, reached: Any, limits: Limits) -> int:
         """Make room for the texts of all keys that are left. Memory is taken only as far as it is written to."""
@@ -236,9 +241,9 @@ class NativeRouter(PureRouter):
         # Nearly every batch is read in one step, without the cursor that others need: 0.7 us less.
         count = _scan_plain(body, size, with_values, self._c_limits, items, room) if size <= _STEP else -1
         batch = NativeBatch(op, body, items, count)
-        has_ttl = False
         if count < 0:
-            has_ttl = batch.read_in_steps(self._limits, self._c_limits, room, pause)
+            if not batch.read_in_steps(self._limits, self._c_limits, room, pause):
+                return super().read(op, body, pause)
             count = batch.count
         prefix = self._prefixes[op]
         ttls = _NULL
@@ -248,7 +253,7 @@ class NativeRouter(PureRouter):
         if count < owners:
             owners = count
         frames_room = size + 16 * count + (len(prefix) + 28) * owners
-        if has_ttl:
+        if batch.has_ttl:
             batch.read_ttls(pause)
             ttls = _ffi.new(_INT64S, batch.ttls)
             frames_room += 20 * count

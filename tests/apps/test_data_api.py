@@ -283,7 +283,7 @@ def test_info_says_version_limits_and_twins(call):
         "epoch": 7,
         "native": {"mode": native.mode, "ring": ring.TWIN, "wire": wire.TWIN},
         "limits": {"items": 10_000, "keyBytes": 480, "valueBytes": 1 << 20, "bodyBytes": 1 << 20, "answerBytes": 64 << 20},
-        "features": ["bytes", "listing", "single-keys", "ttl"],
+        "features": ["bytes", "conditions", "counters", "listing", "meta", "single-keys", "touch", "ttl"],
     }
 
 

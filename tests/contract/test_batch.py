@@ -7,6 +7,7 @@ that are refused the pure twin is the definition, and `tests/unit/wire` says wha
 import json
 import os
 import random
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ import pytest
 
 from gkv import native
 from gkv.errors import GkvError, InvalidItem, SyntaxProblem, TooLarge
-from gkv.model import Damage, KeyFailure, Node, era_of
+from gkv.model import Blob, Damage, KeyFailure, Node, era_of
 from gkv.ring import Ring
 from gkv.ring._pure import PureRing
 from gkv.wire import client
 from gkv.wire.batch import Batch, Part, PartResult, PureRouter, failures
 from gkv.wire.client import ItemReader, KeyAnswer, Limits
-from gkv.wire.ops import KeyRequest, Set, read_request
+from gkv.wire.ops import Delete, KeyRequest, Set, read_request
 from gkv.wire.strict import no_pause
 from tests.contract.bodies import BORDER_NUMBERS, BROKEN_UTF8, WRONG_LITERALS, WRONG_NUMBERS, WRONG_STRINGS, Bodies
 
@@ -1137,6 +1138,98 @@ def test_render_get_of_odd_replies_is_the_same_in_both(frame: bytes) -> None:
     assert len(answers) == 1
 
 
+# --- conditions, and bytes -------------------------------------------------------------------------------------------
+
+V1 = "000100000000000700000000000000a1"
+
+
+@pytest.mark.parametrize("plain", [0, 1, 40], ids="{} plain items before".format)
+def test_read_carries_conditions_types_and_ttls_to_the_owner_of_each_key(router: PureRouter, plain: int) -> None:
+    special = (
+        f'{{"key":"s0","value":1,"ifVersion":"{V1}"}},{{"ifVersion":null,"value":"aGk=","key":"s1","type":"text/plain","encoding":"base64"}},'
+        f'{{"key":"s2","ttl":2,"value":"","encoding":"base64"}},{{"key":"s\\u0033","value":[1],"ifVersion":"*"}}'
+    ).encode()
+    keys = [*(f"k{i}" for i in range(plain)), "s0", "s1", "s2", "s3"]
+    values = [*[b"0"] * plain, b"1", Blob(b"hi", "text/plain"), Blob(b"", "application/octet-stream"), b"[1]"]
+    conditions = [*[None] * plain, f"={V1}", "!*", None, "=*"]
+    ttls = [*[0] * plain, 0, 0, 2000, 0]
+    batch = read(router, "set", b"[" + b'{"key":"k%d","value":0},' * plain % tuple(range(plain)) + special + b"]")
+    assert (list(batch.keys), list(batch.values)) == (keys, values)
+    seen: dict[str, tuple[Any, ...]] = {}
+    for part in batch.parts:
+        request = read_request(bytes(part.frame))
+        assert isinstance(request, Set)
+        assert list(request.keys) == [keys[i] for i in part.positions]
+        rows = zip(request.values, request.ttls or [0] * len(request.keys), request.conditions, strict=True)
+        seen |= dict(zip(request.keys, rows, strict=True))
+    assert seen == dict(zip(keys, zip(values, ttls, conditions, strict=True), strict=True))
+    again = [read_request(bytes(part.frame)) for part in batch.route(range(len(keys)), RING.split, CLUSTER, ERA + 1)]
+    assert [condition for request in again if isinstance(request, Set) for condition in request.conditions if condition]
+
+
+def test_read_carries_the_conditions_of_a_delete(router: PureRouter) -> None:
+    batch = read(router, "delete", b'[{"key":"a"},{"key":"b","ifVersion":"%b"},{"ifVersion":null,"key":"c"}]' % V1.encode())
+    seen: dict[str, str | None] = {}
+    for part in batch.parts:
+        request = read_request(bytes(part.frame))
+        assert isinstance(request, Delete)
+        seen |= dict(zip(request.keys, request.conditions or [None] * len(request.keys), strict=True))
+    assert seen == {"a": None, "b": f"={V1}", "c": "!*"}
+
+
+def test_parts_without_a_condition_have_frames_without_any(router: PureRouter) -> None:
+    batch = read(router, "set", b'[{"key":"a","value":1},{"key":"b","value":2}]')
+    assert all(b'"if"' not in bytes(part.frame) and b'"types"' not in bytes(part.frame) for part in batch.parts)
+
+
+REFUSED_ITEMS = {
+    "version too short": ("set", b'"value":1,"ifVersion":"%b"' % (b"0" * 31), "/0/ifVersion"),
+    "version in capitals": ("set", b'"value":1,"ifVersion":"%b"' % V1.upper().encode(), "/0/ifVersion"),
+    "version in quotes": ("set", b'"value":1,"ifVersion":"\\"%b\\""' % V1.encode(), "/0/ifVersion"),
+    "weak version": ("set", b'"value":1,"ifVersion":"W/\\"%b\\""' % V1.encode(), "/0/ifVersion"),
+    "version of underscores": ("set", b'"value":1,"ifVersion":"0_%b"' % (b"0" * 30), "/0/ifVersion"),
+    "empty version": ("set", b'"value":1,"ifVersion":""', "/0/ifVersion"),
+    "version a number": ("set", b'"value":1,"ifVersion":1', "/0/ifVersion"),
+    "version false": ("set", b'"value":1,"ifVersion":false', "/0/ifVersion"),
+    "list of versions": ("set", b'"value":1,"ifVersion":["%b"]' % V1.encode(), "/0/ifVersion"),
+    "very long version": ("set", b'"value":1,"ifVersion":"%b"' % (b"0" * 5000), "/0/ifVersion"),
+    "two versions": ("set", b'"value":1,"ifVersion":"*","ifVersion":"*"', "/0"),
+    "wrong version in a delete": ("delete", b'"ifVersion":"x"', "/0/ifVersion"),
+    "version in a get": ("get", b'"ifVersion":"*"', "/0"),
+    "value in a delete": ("delete", b'"value":1', "/0"),
+    "another encoding": ("set", b'"value":"","encoding":"hex"', "/0/encoding"),
+    "encoding null": ("set", b'"value":"","encoding":null', "/0/encoding"),
+    "no padding": ("set", b'"value":"aGk","encoding":"base64"', "/0/value"),
+    "bits for nothing": ("set", b'"value":"aGl=","encoding":"base64"', "/0/value"),
+    "alphabet of URLs": ("set", b'"value":"_-8=","encoding":"base64"', "/0/value"),
+    "space in base64": ("set", b'"value":"aGk= ","encoding":"base64"', "/0/value"),
+    "base64 of a number": ("set", b'"value":12,"encoding":"base64"', "/0/value"),
+    "type of JSON": ("set", b'"value":1,"type":"text/plain"', "/0/type"),
+    "no type at all": ("set", b'"value":"","encoding":"base64","type":"text"', "/0/type"),
+    "type of 256 bytes": ("set", b'"value":"","encoding":"base64","type":"a/%b"' % (b"b" * 254), "/0/type"),
+    "bytes as JSON": ("set", b'"value":"","encoding":"base64","type":"Application/JSON; a=b"', "/0/type"),
+    "type with a line end": ("set", b'"value":"","encoding":"base64","type":"a/b\\r\\nX: y"', "/0/type"),
+}
+
+
+@pytest.mark.parametrize(("op", "members", "pointer"), REFUSED_ITEMS.values(), ids=REFUSED_ITEMS.keys())
+def test_read_refuses_a_batch_with_a_wrong_condition_or_encoding_and_names_it(op: str, members: bytes, pointer: str) -> None:
+    for body in (b'[{"key":"a",%b}]', b'[{"key":"a",%b},{"key":"b"}]', b'[{%b,"key":"a"}]'):
+        kind, _, pointers = refused(op, body % members)
+        assert kind is InvalidItem
+        assert [pointer for pointer, _ in pointers] == [pointer]
+
+
+def test_read_bounds_bytes_by_their_own_size_and_texts_by_theirs() -> None:
+    tight = Limits(max_value=6)
+    assert agreed("set", b'[{"key":"a","value":"aGVsbG8h","encoding":"base64"}]', tight)[2] == [
+        Blob(b"hello!", "application/octet-stream")
+    ]
+    for value in (b'"aGVsbG8hIQ==","encoding":"base64"', b'"aGVsbG8h"', b'"hello"', b"1234567"):
+        kind, _, pointers = refused("set", b'[{"key":"a","value":%b}]' % value, tight)
+        assert (kind, [pointer for pointer, _ in pointers]) == (TooLarge, ["/0/value"])
+
+
 # --- by chance -------------------------------------------------------------------------------------------------------
 
 
@@ -1197,7 +1290,13 @@ def test_fuzz_both_twins_make_the_same_of_every_body(
             items = LOADS(body.decode())
             assert answer[1] == [item["key"] for item in items], body
             if op == "set":
-                assert [LOADS(value.decode()) for value in answer[2]] == [item["value"] for item in items], body
+                for value, item in zip(answer[2], items, strict=True):
+                    if isinstance(value, Blob):
+                        assert (b64encode(value.data).decode(), "base64") == (item["value"], item["encoding"]), body
+                        assert value.content_type == item.get("type", "application/octet-stream")
+                    else:
+                        assert LOADS(value.decode()) == item["value"], body
+                        assert "encoding" not in item
         assert answer == found(pure, op, body), f"seed {FUZZ_SEED}, case {case}: {op} {body!r}"
     with capsys.disabled():
         print(f"\nfuzz of batches: seed {FUZZ_SEED}, {cases} cases, {dict(sorted(ways.items()))}")

@@ -33,7 +33,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
         {"gevent"},
     ),
     "api": (
-        {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator"},
+        {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator", "replication"},
         {"bottle", "prometheus_client", "ujson"},
     ),
     "process": (

@@ -141,9 +141,13 @@ class Values(NodeAnswer):
 
 @dataclass(slots=True)
 class Records(NodeAnswer):
-    """The answer to a fetch. A tombstone has a version and no value. Versions are tags."""
+    """The answer to a fetch. A tombstone has a version and no value. Versions are tags.
+
+    `now` is the node's time, in the milliseconds that expiries are in: nobody else's clock says how long a value is there.
+    """
 
     records: Sequence[Record | Damage | None]
+    now: int = 0
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
@@ -151,7 +155,15 @@ class Records(NodeAnswer):
         columns: list[Any] = [header.get(name) for name in ("versions", "expires", "types")]
         if len(parts) != count or not all(isinstance(column, list) and len(column) == count for column in columns):
             raise BadFrame(f"{count} keys were asked, others answered")
-        return cls(list(map(_record, parts, *columns)))
+        now = header.get("now", 0)
+        if not is_time(now):
+            raise BadFrame("now is a time")
+        records: list[Record | Damage | None] = []
+        for row in zip(parts, *columns, strict=True):
+            records.append(_record(*row))
+            if not len(records) % _KEYS_AT_ONCE:
+                pause()
+        return cls(records, now)
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         known = [record if isinstance(record, Record) else None for record in self.records]
@@ -165,6 +177,7 @@ class Records(NodeAnswer):
         header = {
             "versions": [record and str(record.tag) for record in known],
             "expires": [record.expires if record else 0 for record in known],
+            "now": self.now,
             "types": [value.content_type if isinstance(value, Blob) else None for value in values],
             "sizes": sizes_of(
                 [one if isinstance(one, Damage) else value for one, value in zip(self.records, plain, strict=True)]

@@ -121,6 +121,19 @@ class Add(WriteRequest):
     ttls: Sequence[int] = ()
 
     @classmethod
+    def of_part(
+        cls,
+        cluster: str,
+        era: int,
+        keys: Sequence[str],
+        values: Sequence[Value],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
+    ) -> Self:
+        """`values` are the texts of what is added."""
+        return cls(cluster, era, keys, [int(value) for value in values if isinstance(value, bytes)], ttls)
+
+    @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         cluster, era, keys = read_keys(header)
         deltas = header.get("deltas")
@@ -143,6 +156,18 @@ class Touch(WriteRequest):
 
     op: ClassVar[Op] = Op.TOUCH
     ttls: Sequence[int]
+
+    @classmethod
+    def of_part(
+        cls,
+        cluster: str,
+        era: int,
+        keys: Sequence[str],
+        values: Sequence[Value],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
+    ) -> Self:
+        return cls(cluster, era, keys, ttls)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
