@@ -35,8 +35,7 @@ checks.positive_data_acceptance.expected-statuses = [200, 422]
 
 # Nor that a call takes one of two parameters, nor what is there already.
 [[operations]]
-include-path = "/v1/kv/{key}"
-include-method = "POST"
+include-name = "POST /v1/kv/{key}"
 checks.positive_data_acceptance.expected-statuses = [200, 204, 400, 404, 409]
 
 # Nor that a node can enlist only itself, and under no address or name of another one.
