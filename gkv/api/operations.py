@@ -21,7 +21,7 @@ from gkv.errors import (
     WrongType,
 )
 from gkv.model import KeyFailure
-from gkv.replication.counters import MAX_DIGITS
+from gkv.replication.counters import MAX_DELTA, MAX_DIGITS
 from gkv.wire.blob import MAX_TYPE
 from gkv.wire.client import MAX_TTL, Limits
 from gkv.wire.strict import MAX_DEPTH
@@ -398,7 +398,11 @@ CHANGE_KEY = Operation(
     "One of add and touch; there is no body. What has no value counts as 0 for add. Without ttl an expiry stays as it is.",
     (
         *_COPIES,
-        Parameter("add", f"a whole number of at most {MAX_DIGITS} digits", {"type": "integer"}),
+        Parameter(
+            "add",
+            f"a whole number of at most {MAX_DIGITS} digits",
+            {"type": "integer", "minimum": -MAX_DELTA, "maximum": MAX_DELTA},
+        ),
         Parameter("ttl", "with add: seconds until it expires", ref("Ttl")),
         Parameter("touch", "seconds until it expires, 0 for never", {"type": "number", "minimum": 0, "maximum": MAX_TTL}),
     ),

@@ -143,7 +143,7 @@ class SingleKeys:
             raise WrongType(f"the sum would have more than {MAX_DIGITS} digits; nothing has changed")
         if len(effects.sums) != 1 or written.version is None:
             raise NoDefiniteAnswer(_WHY["indeterminate"], "indeterminate", status=503, retryable=True)
-        return Response(b"%d" % effects.sums[0], headers=_tagged(written.version))
+        return Response(b"%d" % effects.sums[0], headers=_HEADERS | _tagged(written.version))
 
     def _touch(self, key: str, text: str, trace: str) -> Response:
         written = self._coordinator.touch(key, _read_ttl(text, "touch", least=0.0) or 0, trace)
