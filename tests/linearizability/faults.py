@@ -1,0 +1,190 @@
+"""Faults of a running system, drawn by lot: kill -9, pauses, restarts in an orderly way, clocks
+that jump.
+
+A fault has an end after some time: a process that was killed or has ended is started again on the
+same data, one that was paused goes on. Several processes may have one at once.
+"""
+
+import heapq
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import DEADLINE, Program
+
+LONGEST_PAUSE = 3.0
+SHORT_PAUSE = 0.5
+LONGEST_DOWN = 0.8
+MOST_AT_ONCE = 2
+"""Processes that do not serve at one time."""
+GAPS = (0.2, 1.0)
+"""Seconds between the beginnings of two faults."""
+JUMPS = (3_600.0, -3_600.0, 3_600.0, -3_600.0, 3.0, -3.0, 0.4, -0.4)
+"""Seconds by which a clock is set, where it was right before."""
+
+
+class Fault(Enum):
+    """Something that happens to a process."""
+
+    KILL = "kill -9"
+    PAUSE = "pause"
+    RESTART = "orderly restart"
+    CLOCK = "clock jumps"
+
+
+@dataclass
+class Clock:
+    """The wall clock of one process, set by libfaketime, which reads it from a file each second;
+    monotonic ones are left alone.
+    """
+
+    path: Path
+    library: str
+    offset: float = 0.0
+
+    def set(self, offset: float) -> None:
+        """Let the clock jump, also while the process does not run."""
+        self.offset = offset
+        new = self.path.with_suffix(".new")
+        new.write_text(f"{offset:+}")
+        new.replace(self.path)
+
+    def environment(self) -> dict[str, str]:
+        """Return what makes a process use it."""
+        self.set(self.offset)
+        return {
+            "LD_PRELOAD": self.library,
+            "FAKETIME_TIMESTAMP_FILE": str(self.path),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    @staticmethod
+    def forget(process: int) -> None:
+        """Take away what libfaketime leaves of a process that was killed."""
+        for name in (f"faketime_shm_{process}", f"sem.faketime_sem_{process}"):
+            Path("/dev/shm", name).unlink(missing_ok=True)
+
+
+def faketime_library() -> str:
+    """Return the path of libfaketime; skip the test where it is not installed."""
+    try:
+        done = subprocess.run(
+            ["faketime", "-f", "+0", "sh", "-c", 'printf %s "$LD_PRELOAD"'], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("there is no faketime, by which clocks are set")
+    return done.stdout
+
+
+@dataclass
+class Victim:
+    """A process that is started again and again, on the same port and data; `start` does not wait
+    until it serves.
+    """
+
+    name: str
+    start: Callable[[], Program]
+    program: Program
+    clock: Clock | None = None
+    is_hit: bool = False
+    """Whether a fault of it has not ended yet."""
+
+    @property
+    def serves(self) -> bool:
+        """Return whether it has come so far that it listens, and no fault keeps it from answering."""
+        return not self.is_hit and "Listening on port" in self.program.stdout
+
+
+@dataclass
+class Storm:
+    """Faults that come to some processes, one after another, for some time."""
+
+    victims: Sequence[Victim]
+    chance: random.Random
+    counts: Counter[Fault] = field(default_factory=Counter)
+    log: list[str] = field(default_factory=list)
+    """Each fault, with the time of the history's clock."""
+    _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _number: int = 0
+    _coming: list[Fault] = field(default_factory=list)
+    """Kinds of faults that are to come before any comes again."""
+
+    def run(self, seconds: float) -> None:
+        """Let faults happen for so long, then end those that go on."""
+        until = time.monotonic() + seconds
+        pace = threading.Event()
+        self._after(self.chance.uniform(*GAPS), self._begin)
+        while self._due:
+            at, _, act = self._due[0]
+            if at > until and act == self._begin:
+                heapq.heappop(self._due)
+                continue
+            pace.wait(max(0.001, min(at, until) - time.monotonic()))
+            heapq.heappop(self._due)
+            act()
+        for victim in self.victims:
+            if victim.clock is not None and victim.clock.offset:
+                victim.clock.set(0)
+
+    def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._due, (time.monotonic() + seconds, self._number, act))
+
+    def _begin(self) -> None:
+        self._after(self.chance.uniform(*GAPS), self._begin)
+        victim = self.chance.choice(self.victims)
+        if not self._coming:
+            self._coming = [one for one in Fault if one is not Fault.CLOCK or victim.clock is not None]
+            self.chance.shuffle(self._coming)
+        fault = self._coming[-1]
+        if fault is not Fault.CLOCK and (victim.is_hit or not self._may_hit(victim)):
+            return
+        self._coming.pop()
+        self.counts[fault] += 1
+        self.log.append(f"{time.monotonic():9.4f} {fault.value} of {victim.name}")
+        if fault is Fault.CLOCK:
+            assert victim.clock is not None
+            victim.clock.set(0 if victim.clock.offset else self.chance.choice(JUMPS))
+            self.log[-1] += f": {victim.clock.offset:+} s"
+            return
+        victim.is_hit = True
+        if fault is Fault.PAUSE:
+            victim.program.signal(signal.SIGSTOP)
+            self._after(
+                self.chance.uniform(0.05, self.chance.choice([SHORT_PAUSE, LONGEST_PAUSE])), lambda: self._go_on(victim)
+            )
+        else:
+            victim.program.signal(signal.SIGKILL if fault is Fault.KILL else signal.SIGTERM)
+            until = time.monotonic() + DEADLINE
+            self._after(self.chance.choice([0.0, self.chance.uniform(0, LONGEST_DOWN)]), lambda: self._start(victim, until))
+
+    def _may_hit(self, victim: Victim) -> bool:
+        """Return whether enough processes are left that serve; one that starts is not spared always."""
+        others = [one for one in self.victims if one is not victim and not one.serves]
+        return len(others) < MOST_AT_ONCE and (victim.serves or self.chance.random() < 0.2)
+
+    def _go_on(self, victim: Victim) -> None:
+        victim.program.signal(signal.SIGCONT)
+        victim.is_hit = False
+
+    def _start(self, victim: Victim, until: float) -> None:
+        code = victim.program.process.poll()
+        if code is None:
+            assert time.monotonic() < until, f"{victim.name} does not end"
+            self._after(0.01, lambda: self._start(victim, until))
+            return
+        assert code in (0, -signal.SIGKILL, -signal.SIGTERM), f"{victim.name} has ended with {code}: {victim.program.stderr}"
+        if victim.clock is not None:
+            victim.clock.forget(victim.program.process.pid)
+        victim.program = victim.start()
+        victim.is_hit = False
