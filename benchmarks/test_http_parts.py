@@ -15,12 +15,13 @@ from gkv.api.http import Response, Routes
 from gkv.api.operation import Unlisted
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Channels, Clock, Coordinator
-from gkv.coordinator.clock import wall_ms
+from gkv.coordinator import Channels, Coordinator
 from gkv.engine import Commits, MemoryEngine
 from gkv.model import Node, Version, Write
 from gkv.net.call import ask_all
 from gkv.net.http1 import HostNames, parse_head
+from gkv.node.due_clock import DueClock, wall_ms
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.ring import tokens
 
@@ -40,7 +41,8 @@ def services() -> dict[str, Service]:
         view.adopt(document)
         keys = [f"key:{i:08}" for i in range(10_000)]
         engine.write([Write(Version(1, 1), keys, [b'"%b"' % (b"x" * 98)] * len(keys))], wall_ms())
-        services[node.url] = Service(node.id, view, engine, Commits(engine, tombstone_ttl=TTL), Clock(None), TTL)
+        commits = Commits(engine, tombstone_ttl=TTL)
+        services[node.url] = Service(node.id, view, engine, commits, Order(view, engine, commits, DueClock()))
     return services
 
 
@@ -85,7 +87,7 @@ def test_outbox_that_is_answered_at_once(benchmark: Any, services: dict[str, Ser
 def test_request_through_proxy_and_nodes(benchmark: Any, services: dict[str, Service], op: str, keys: int) -> None:
     view = View()
     view.adopt(Document("c" * 32, 5, NODES))
-    coordinator = Coordinator(view, Direct(services), Clock(None), 2.0)
+    coordinator = Coordinator(view, Direct(services), 2.0)
     data = DataApi(view, coordinator, max_body=1 << 20, info=dict, checks=list)
     routes = Routes()
     data.mount(routes)

@@ -20,7 +20,7 @@ import ujson
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from gkv import native
-from gkv.model import Node, Op, Version
+from gkv.model import Node, Op, era_of
 from gkv.ring import DEFAULT_VNODES
 from gkv.ring._pure import PureRing
 from gkv.wire.batch import PartResult, PureRouter
@@ -32,7 +32,6 @@ SIZES = (1, 10, 100, 1000)
 FRAME_SIZES = (1, 10, 100)
 TURNS = 32
 """How many batches take turns."""
-VERSION = Version(0x0191F3C2A5B7_0003, 0xA1)
 VALUE = b'"' + b"v" * 100 + b'"'
 EVERY = 10
 """One key of so many is missing."""
@@ -58,7 +57,7 @@ class Router:
         self._router = router
 
     def read(self, op: Op, body: bytes) -> Any:
-        return self._router.read(op, body, None if op == "get" else VERSION)
+        return self._router.read(op, body)
 
     def frames(self, batch: Any) -> list[bytes]:
         return [part.frame for part in batch.parts]
@@ -211,10 +210,7 @@ def test_read_request(benchmark: BenchmarkFixture, op: Op, size: int) -> None:
     """What a node does with what it gets."""
     values = [VALUE] * size if op == "set" else []
     turns = cycle(
-        [
-            key_request(op).of_part("5f1c", 7, keys_of(turn, size), None if op == "get" else VERSION, values, ()).write()
-            for turn in range(TURNS)
-        ]
+        [key_request(op).of_part("5f1c", era_of(1, 7), keys_of(turn, size), values, ()).write() for turn in range(TURNS)]
     )
     benchmark.group = f"frames: read a {op} of {size:3} keys"
     assert len(benchmark(lambda: read_request(next(turns))).keys) == size

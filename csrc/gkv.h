@@ -8,7 +8,7 @@
  * reading past a given length. Buffers belong to the caller. */
 
 /* Raised with every change of this file; the loader refuses a library that was built from another one. */
-#define GKV_ABI 7
+#define GKV_ABI 8
 
 /* Vnode tokens in ascending order, and what finds one quickly.
  *
@@ -120,7 +120,7 @@ int32_t gkv_scan_plain(const uint8_t *body, size_t size, int with_values, const 
  *
  *     <prefix>"K1","K2"]}\n                                        a batch of keys
  *     <prefix>"K1","K2"],"sizes":[N1,N2]}\n<V1><V2>                 with_values
- *     <prefix>"K1","K2"],"expires":[E1,E2],"sizes":[N1,N2]}\n<V1><V2>  the same, with a number for each item in `expires`
+ *     <prefix>"K1","K2"],"ttls":[T1,T2],"sizes":[N1,N2]}\n<V1><V2>  the same, with a number for each item in `ttls`
  *
  * Writes to out
  *
@@ -131,7 +131,7 @@ int32_t gkv_scan_plain(const uint8_t *body, size_t size, int with_values, const 
  * and returns `found`. The items of nobody are the last ones, and their owner is ring->nodes. `out` has room for
  * count + 4 * (ring->nodes + 1) numbers, those past the answer being working space. */
 int32_t gkv_route(const gkv_ring *ring, const uint16_t *places, const uint8_t *body, size_t size, const uint8_t *texts,
-                  gkv_item *items, uint32_t count, int with_values, const int64_t *expires, const uint8_t *prefix,
+                  gkv_item *items, uint32_t count, int with_values, const int64_t *ttls, const uint8_t *prefix,
                   size_t prefix_size, uint32_t *out, uint8_t *frames, size_t frames_room);
 
 /* Joins the answers of all owners to a get into what the client gets, in the order of its batch:

@@ -43,7 +43,7 @@ static inline uint8_t *put_quoted(uint8_t *out, const source *from, const gkv_it
 
 /* Writes one owner's frame; `order` holds the positions of its items. */
 static uint8_t *put_frame(uint8_t *out, const source *from, const gkv_item *items, const uint32_t *order, uint32_t count,
-                          int with_values, const int64_t *expires, const uint8_t *prefix, size_t prefix_size)
+                          int with_values, const int64_t *ttls, const uint8_t *prefix, size_t prefix_size)
 {
     out = put(out, prefix, prefix_size);
     for (uint32_t i = 0; i < count; i++) {
@@ -52,12 +52,12 @@ static uint8_t *put_frame(uint8_t *out, const source *from, const gkv_item *item
         out = put_quoted(out, from, &items[order[i]]);
     }
     *out++ = ']';
-    if (expires != NULL) {
-        out = PUT(out, ",\"expires\":[");
+    if (ttls != NULL) {
+        out = PUT(out, ",\"ttls\":[");
         for (uint32_t i = 0; i < count; i++) {
             if (i > 0)
                 *out++ = ',';
-            out = put_number(out, (uint64_t)expires[order[i]]);
+            out = put_number(out, (uint64_t)ttls[order[i]]);
         }
         *out++ = ']';
     }
@@ -78,7 +78,7 @@ static uint8_t *put_frame(uint8_t *out, const source *from, const gkv_item *item
 }
 
 int32_t gkv_route(const gkv_ring *ring, const uint16_t *places, const uint8_t *body, size_t size, const uint8_t *texts,
-                  gkv_item *items, uint32_t count, int with_values, const int64_t *expires, const uint8_t *prefix,
+                  gkv_item *items, uint32_t count, int with_values, const int64_t *ttls, const uint8_t *prefix,
                   size_t prefix_size, uint32_t *out, uint8_t *frames, size_t frames_room)
 {
     const source from = {body, size, texts};
@@ -94,7 +94,7 @@ int32_t gkv_route(const gkv_ring *ring, const uint16_t *places, const uint8_t *b
         item->owner = place == GKV_NOBODY ? ring->nodes : place;
         cursors[item->owner]++;
         needed += (size_t)item->key_size + item->value_size + 14; /* quotes, commas, ten digits */
-        if (expires != NULL)
+        if (ttls != NULL)
             needed += 20;
     }
 
@@ -121,7 +121,7 @@ int32_t gkv_route(const gkv_ring *ring, const uint16_t *places, const uint8_t *b
     start = 0;
     for (int32_t g = 0; g < found; g++) {
         uint32_t end = groups[3 * g + 1];
-        at = put_frame(at, &from, items, out + start, end - start, with_values, expires, prefix, prefix_size);
+        at = put_frame(at, &from, items, out + start, end - start, with_values, ttls, prefix, prefix_size);
         groups[3 * g + 2] = (uint32_t)(at - frames);
         start = end;
     }

@@ -4,7 +4,7 @@ Every error that can reach a client carries what `application/problem+json` (RFC
 else. Codes are part of the interface and never change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class GkvError(Exception):
@@ -14,6 +14,8 @@ class GkvError(Exception):
     code: str = "internal"
     title: str = "Internal error"
     retryable: bool = False
+    headers: Mapping[str, str] = {}
+    """What the answer says in its head besides, by name."""
 
     def __init__(
         self,
@@ -118,6 +120,28 @@ class NoSuchKey(GkvError):
     status = 404
     code = "no-such-key"
     title = "The key has no value"
+    headers: Mapping[str, str] = {"Cache-Control": "no-cache"}
+
+
+class ConditionFailed(GkvError):
+    """What is there is another version than the request depends on. Nothing has changed."""
+
+    status = 412
+    code = "condition"
+    title = "What is there is another version"
+
+    def __init__(self, detail: str, etag: str | None) -> None:
+        """`etag` is the entity tag of what is there, None for nothing."""
+        super().__init__(detail)
+        self.headers = {} if etag is None else {"ETag": etag}
+
+
+class WrongType(GkvError):
+    """What is to be added to is no integer, or the sum would have too many digits. Nothing has changed."""
+
+    status = 409
+    code = "wrong-type"
+    title = "The value is no integer that can be added to"
 
 
 class NoDefiniteAnswer(GkvError):
@@ -126,12 +150,11 @@ class NoDefiniteAnswer(GkvError):
     status = 503
     title = "The key has no definite answer"
 
-    def __init__(self, detail: str, code: str, *, retryable: bool) -> None:
-        """Be a 503 when it may be tried again, 504 when that is because the deadline has passed, else a 500."""
+    def __init__(self, detail: str, code: str, *, status: int, retryable: bool) -> None:
         super().__init__(detail, retry_after=1 if retryable else None)
         self.code = code
         self.retryable = retryable
-        self.status = 504 if code == "timeout" else 503 if retryable else 500
+        self.status = status
 
 
 class WrongMethod(GkvError):
@@ -276,15 +299,6 @@ class TooSlow(GkvError):
     status = 408
     code = "request-timeout"
     title = "The request did not come in time"
-    retryable = True
-
-
-class FarAhead(GkvError):
-    """A version from further in the future than clocks may differ. Nothing of it was taken."""
-
-    status = 503
-    code = "clock-ahead"
-    title = "A clock is too far ahead"
     retryable = True
 
 

@@ -1,7 +1,7 @@
 """Values that rooms hand to each other: frozen, without behaviour of their own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple, Self
 
@@ -17,26 +17,23 @@ class Node:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
-    """When a record was written, by a hybrid logical clock (Kulkarni et al., 2014), and by whom; in one total order.
+    """The place of a write in the one order of its key's writes, given by the key's primary.
 
-    `stamp` has 48 bits of milliseconds since the Unix epoch and 16 of a counter, `origin` is the 64-bit id of the
-    coordinator. As text (32 hexadecimal digits) and as bytes (16) a version sorts as it does itself.
+    `era` is that of the document under which the write was admitted (see `era_of`), `counter`
+    counts the writes of the primary's process; both have 64 bits. No clock has a part in it. As
+    text (32 hexadecimal digits) and as bytes (16) a version sorts as it does itself.
 
-    >>> str(Version(0x0191F3C2A5B7_0003, 0xA1))
-    '0191f3c2a5b7000300000000000000a1'
-    >>> Version.parse('0191f3c2a5b7000300000000000000a1').millis == 0x0191F3C2A5B7
+    >>> str(Version(era_of(1, 7), 0xA1))
+    '000100000000000700000000000000a1'
+    >>> Version.parse('000100000000000700000000000000a1') == Version(era_of(1, 7), 0xA1)
     True
     """
 
-    stamp: int
-    origin: int
+    era: int
+    counter: int
 
     def __str__(self) -> str:
-        return f"{self.stamp:016x}{self.origin:016x}"
-
-    @property
-    def millis(self) -> int:
-        return self.stamp >> 16
+        return f"{self.era:016x}{self.counter:016x}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -44,10 +41,10 @@ class Version:
         number = int(text, 16)
         if number < 0 or f"{number:032x}" != text:  # `int` takes signs, spaces, underscores and capitals as well
             raise ValueError("a version has 32 lower-case hexadecimal digits")
-        return cls(number >> 64, number & _ORIGIN)
+        return cls(number >> 64, number & _COUNTER)
 
     def to_bytes(self) -> bytes:
-        return self.stamp.to_bytes(8, "big") + self.origin.to_bytes(8, "big")
+        return self.era.to_bytes(8, "big") + self.counter.to_bytes(8, "big")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -55,7 +52,19 @@ class Version:
         return cls(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big"))
 
 
-_ORIGIN = (1 << 64) - 1
+_COUNTER = (1 << 64) - 1
+_EPOCH = 48
+"""Bits of an epoch; a generation has the 16 above them."""
+
+
+def era_of(generation: int, epoch: int) -> int:
+    """Return the generation and epoch of a document as one number, which sorts as the pair does."""
+    return generation << _EPOCH | epoch
+
+
+def split_era(era: int) -> tuple[int, int]:
+    """Return the generation and epoch that `era_of` put together."""
+    return era >> _EPOCH, era & ((1 << _EPOCH) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +90,45 @@ Value = bytes | Blob
 class Record:
     """What an engine keeps for a key: its value, or None for a tombstone.
 
-    `expires` is in milliseconds since the Unix epoch, 0 for never. From that moment on the record counts as a tombstone.
+    `version` is the record's order, by which records of a key are merged; `tag` is the version of
+    the client's write. They differ only where a takeover has written a record anew: then
+    `client_version` has the tag. `expires` is in milliseconds since the Unix epoch, 0 for never.
     """
 
     version: Version
     value: Value | None
     expires: int = 0
+    client_version: Version | None = None
+
+    @property
+    def tag(self) -> Version:
+        """The version of the client's write, which ETag shows and conditions are about."""
+        return self.client_version or self.version
 
 
 @dataclass(slots=True)  # not frozen: one is made for each request, and freezing costs 1 us
 class Write:
     """A request's part for one node: these keys get these values (None: are deleted), all under one version.
 
-    No key stands twice. `expires` has one entry a key, as in a `Record`, or is empty when nothing expires.
+    No key stands twice. `expires` has one entry a key, as in a `Record`, or is empty when nothing
+    expires. `tags` likewise has the versions of the clients' writes, where records are written
+    anew. `at` is the moment of its admission by the clock that expiries are judged by: a value that
+    was due by then was not there any more.
     """
 
     version: Version
     keys: Sequence[str]
     values: Sequence[Value | None]
     expires: Sequence[int] = ()
+    tags: Sequence[Version | None] = ()
+    at: int = 0
 
 
 class Effect(StrEnum):
     """What a write did to one key. The value stands for it in a frame, a letter for each key."""
 
     CREATED = "c"
-    """A value where there was none; one that has expired on its way is counted as well."""
+    """A value where there was none."""
     REPLACED = "r"
     """A value, or a tombstone, in place of a value."""
     UNCHANGED = "u"
@@ -117,18 +139,14 @@ class Effect(StrEnum):
     """A later item of the same request is about the same key, and stands in place of this one."""
     ACCEPTED = "a"
     """The write was acknowledged before it was known what it does to the key (durability "async")."""
-
-
-class Applied(NamedTuple):
-    """What became of a `Write`.
-
-    `effects` has one entry for each key of the write, in its order. `beaten` is the greatest stamp of the records of other
-    origins that kept their place because their version is greater, 0 when there was none. A greater version of the same origin
-    was given later, so that write cannot have been over before this one began; of another origin it can.
-    """
-
-    effects: Sequence[Effect]
-    beaten: int = 0
+    CONDITION = "x"
+    """Nothing: what is there is not the version that the write depends on."""
+    WRONG_TYPE = "w"
+    """Nothing: what was to be added to is no integer."""
+    TOO_MANY_DIGITS = "o"
+    """Nothing: the sum would have more digits than a counter may have."""
+    MISSING = "m"
+    """Nothing: there is no value that could be given another expiry."""
 
 
 class Op(StrEnum):
@@ -142,6 +160,10 @@ class Op(StrEnum):
     PUT = "put"
     """A set whose effects must be told, so that it waits for the disk with any durability."""
     DELETE = "delete"
+    ADD = "add"
+    """Adds to integers."""
+    TOUCH = "touch"
+    """Gives values another expiry."""
     KEYS = "keys"
     """A page of the keys that the node holds."""
     STATUS = "status"
@@ -150,7 +172,7 @@ class Op(StrEnum):
     """To take over a cluster document."""
 
 
-WRITES = frozenset((Op.SET, Op.PUT, Op.DELETE))
+WRITES = frozenset((Op.SET, Op.PUT, Op.DELETE, Op.ADD, Op.TOUCH))
 """The ops that change keys. Any other op about keys is a read, also where its failures are concerned."""
 
 
@@ -164,10 +186,6 @@ class NodeRefusal(StrEnum):
     """The node is of another epoch or cluster; its own document comes with the refusal."""
     CHANGING = "changing"
     """No writes while the cluster changes."""
-    AHEAD = "ahead"
-    """The version is from the future."""
-    TOO_OLD = "too-old"
-    """The version is older than tombstones are kept for certain, so a delete after it may be forgotten already."""
     FULL = "full"
     """There is no room on the disk."""
     SNAPSHOT_RUNNING = "snapshot-running"
@@ -178,6 +196,8 @@ class NodeRefusal(StrEnum):
     """The answer would have more bytes than one may have."""
     FAILED = "failed"
     """The engine has failed; a write may have been applied or not."""
+    DAMAGED = "damaged"
+    """What the write depends on is a record whose bytes are not what was written; nothing was begun."""
     BAD_FRAME = "bad-frame"
     """The request cannot be read."""
     BAD_DOCUMENT = "bad-document"
@@ -223,7 +243,20 @@ class NodeReply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeyFailure:
-    """Why one key has no definite answer. `code` is one of the interface's fixed codes."""
+    """Why one key has no definite answer, or was not written. `code` is one of the interface's fixed codes; `status` is that of
+    a call about this key alone.
+    """
 
     code: str
     retryable: bool = True
+    status: int = field(default=503, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherVersion(KeyFailure):
+    """A condition that did not hold: `present` is the version that is there, None for no value."""
+
+    code: str = "condition"
+    retryable: bool = False
+    status: int = field(default=412, compare=False)
+    present: Version | None = None

@@ -10,6 +10,8 @@ _ANSWERS: dict[Op, type[NodeAnswer]] = {
     Op.SET: Effects,
     Op.PUT: Effects,
     Op.DELETE: Effects,
+    Op.ADD: Effects,
+    Op.TOUCH: Effects,
     Op.STATUS: Held,
     Op.ADOPT: Held,
 }

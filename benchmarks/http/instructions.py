@@ -4,7 +4,7 @@
 
 One client sends one request after the other, over one connection, to a proxy with one node, both with `--engine memory`;
 either the proxy or the node runs under valgrind. A count does not depend on the machine's mood, so it shows differences
-that a measurement of CPU cannot. Work in the background (calls to join, clocks) is counted too: two counts of one build
+that a measurement of CPU cannot. Work in the background (calls to join) is counted too: two counts of one build
 differ by some percent, less with more requests. It needs valgrind.
 """
 

@@ -1,38 +1,42 @@
 """The data API: the original batch calls, /locate, and what tells a client or an operator how things stand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gkv import __version__, native, ring
 from gkv.api import operations as described
 from gkv.api.access import Role
 from gkv.api.http import TEXT, Request, Response, Routes, json_response
-from gkv.api.listing import LISTING, list_keys
+from gkv.api.listing import LISTING, list_keys, wants_meta
 from gkv.api.openapi import Contract
 from gkv.api.single import SingleKeys
 from gkv.cluster.document import node_to_json
 from gkv.cluster.view import View
 from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import InvalidParameter
-from gkv.model import KeyFailure, Op
+from gkv.model import KeyFailure, Op, OtherVersion
 from gkv.net.admission import OPERATORS
 from gkv.net.turn import LARGE, Turn
 from gkv.wire import TWIN as WIRE_TWIN
 from gkv.wire import Batch
-from gkv.wire.client import check_key, join, read_items, read_keys, render_failed
+from gkv.wire.client import Limits, check_key, join, read_deletes, read_items, read_keys, render_failed
 from gkv.wire.strict import Pause, no_pause
 
 _LOCATED_AT_ONCE = 100
 """Keys that are looked up in one step: 0.5 ms, or 3 ms in the pure twin."""
 
-_GET, _SET, _DELETE = Op.GET, Op.SET, Op.DELETE  # which saves 0.1 us each time
+_GET, _FETCH, _SET, _DELETE = Op.GET, Op.FETCH, Op.SET, Op.DELETE  # which saves 0.1 us each time
 
-Check = tuple[str, bool]
-"""The name of something that must hold for a process to serve, and whether it does."""
+_READERS: Mapping[Op, Callable[[bytes, Limits, Pause], Sequence[object]]] = {_SET: read_items, _DELETE: read_deletes}
+"""What reads a batch, where it may have more than keys."""
+
+Check = tuple[str, bool | str]
+"""The name of something that must hold for a process to serve, and whether it does; or a warning,
+which keeps it from nothing."""
 
 SUCCESS = b"Success to set key"
 RETRY_AFTER = "1"
-FEATURES = ["bytes", "listing", "single-keys", "ttl"]
+FEATURES = ["bytes", "conditions", "counters", "listing", "meta", "single-keys", "touch", "ttl"]
 """What clients may rely on beside the batches; later versions have more."""
 
 
@@ -78,20 +82,27 @@ class DataApi:
         batch, pause = self._read(request, _SET)
         written = self._coordinator.write(batch, request.trace)
         if written.failed or request.accepts_json():
-            counts = f'"set":{written.keys},"nodes":{written.nodes},"version":"{written.version}"'
+            version = "null" if written.version is None else f'"{written.version}"'
+            counts = f'"set":{written.keys},"nodes":{written.nodes},"version":{version}'
             return _counts(counts, written.failed, pause)
         return Response(SUCCESS * written.nodes, TEXT)
 
     def get(self, request: Request) -> Response:
-        request.query()
-        return self._get(request, *self._read(request, _GET))
+        query = request.query()
+        return self._get(request, *self._read(request, _get_or_fetch(query) if query else _GET))
 
     def get_by_query(self, request: Request) -> Response:
-        return self._get(request, self._coordinator.router().of_keys(_GET, self._keys_of_query(request)), no_pause)
+        """Answer a GET, whose keys stand in its query, or in a body as those of a POST."""
+        if request.body(self._max_body):
+            if "key" in request.query():
+                raise InvalidParameter("the keys stand in the query or in the body, not in both")
+            return self.get(request)
+        op = _get_or_fetch(request.query())
+        return self._get(request, self._coordinator.router().of_keys(op, self._keys_of_query(request)), no_pause)
 
     def _get(self, request: Request, batch: Batch, pause: Pause) -> Response:
         done = self._coordinator.read(batch, request.trace)
-        if pause is no_pause and sum([len(one.frame) for one in done]) > LARGE:
+        if pause is no_pause and (batch.op is _FETCH or sum([len(one.frame) for one in done]) > LARGE):
             pause = Turn()
         body, failed = batch.render_get(done, pause)
         if failed and (failed == len(batch.keys) or request.wants_strict()):
@@ -110,10 +121,8 @@ class DataApi:
         body = request.body(self._max_body)
         pause = pause_for(body)
         if self._view.placement is None:  # before any member has joined, a bad request is still told what is wrong with it
-            (read_items if op == _SET else read_keys)(body, self._limits, pause)
-        if op == _GET:
-            return self._coordinator.router().read(op, body, None, pause), pause
-        return self._coordinator.router().read(op, body, self._coordinator.version(), pause), pause
+            _READERS.get(op, read_keys)(body, self._limits, pause)
+        return self._coordinator.router().read(op, body, pause), pause
 
     def locate(self, request: Request) -> Response:
         request.query()
@@ -194,10 +203,22 @@ class DataApi:
         verbose = "verbose" in request.query()
         checks = self._checks()
         ready = all(ok for _, ok in checks)
-        lines = [f"[{'+' if ok else '-'}]{name} {'ok' if ok else 'failed'}\n" for name, ok in checks if verbose or not ok]
+        lines = [_check_line(name, ok) for name, ok in checks if verbose or not ok]
         text = "".join(lines) + ("ok\n" if ready else "not ready\n")
         headers = {} if ready else {"Retry-After": RETRY_AFTER}
         return Response(text.encode(), TEXT, 200 if ready else 503, headers)
+
+
+def _check_line(name: str, ok: bool | str) -> str:
+    if isinstance(ok, str):
+        return f"[!]{name} {ok}\n"
+    return f"[+]{name} ok\n" if ok else f"[-]{name} failed\n"
+
+
+def _get_or_fetch(query: Mapping[str, Sequence[str]]) -> Op:
+    """Return what a get asks its nodes for: values, or with `meta=1` whole records."""
+    [meta] = query.get("meta", ["0"])
+    return _FETCH if wants_meta(meta) else _GET
 
 
 def pause_for(body: bytes) -> Pause:
@@ -206,10 +227,17 @@ def pause_for(body: bytes) -> Pause:
 
 
 def _counts(counts: str, failed: dict[str, KeyFailure], pause: Pause) -> Response:
-    """Answer a set or delete in JSON, with the keys that have no definite answer."""
+    """Answer a set or delete in JSON, with the keys that were not written, or have no definite answer.
+
+    The status says whether a repetition may do more, and else whether a condition has failed.
+    """
     if not failed:
         return Response(f"{{{counts}}}".encode())
     body = b"{%b,%b}" % (counts.encode(), render_failed(failed.items(), pause))
     if all(failure is DISK_FULL for failure in failed.values()):
         return Response(body, status=507)
+    if any(isinstance(failure, OtherVersion) for failure in failed.values()) and not any(
+        failure.retryable for failure in failed.values()
+    ):
+        return Response(body, status=412)
     return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})

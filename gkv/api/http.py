@@ -147,11 +147,15 @@ class Request:
         if content_type != JSON:
             raise WrongContentType(f"this call takes Content-Type: {JSON}")
 
-    def refuse_conditions(self) -> None:
-        """Raise NotSupported for a write that is to happen only if something holds; RFC 9110, 13.1, and RFC 4918, 10.4."""
+    def refuse_conditions(self, *known: str) -> None:
+        """Raise NotSupported for a write that is to happen only if something holds; RFC 9110, 13.1, and RFC 4918, 10.4.
+
+        The call itself looks at headers that are `known`, by their names in the environment.
+        """
         if not self.environ.keys().isdisjoint(_CONDITIONS):
-            name = next(_CONDITIONS[name] for name in self.environ if name in _CONDITIONS)
-            raise NotSupported(f"{name} on a write is not available in this version; nothing has changed")
+            for name in self.environ:
+                if name in _CONDITIONS and name not in known:
+                    raise NotSupported(f"this call does not look at {_CONDITIONS[name]}; nothing has changed")
 
     def path_below(self, prefix: str) -> str:
         """Return what follows `prefix` in the path, as it was sent; raise UnknownPath when the prefix itself has an escape."""
@@ -191,7 +195,7 @@ def render_problem(error: GkvError, request_id: str) -> Response:
     }
     if error.pointers:
         problem["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in error.pointers]
-    headers = {}
+    headers = dict(error.headers)
     if error.retry_after is not None or error.status == 503:
         headers["Retry-After"] = str(error.retry_after or 1)
     if error.allow is not None:

@@ -3,11 +3,13 @@
 A page ends with a cursor, which says after which key the next one begins. The client keeps it, so it is good for ever and after
 any restart; a checksum tells a cursor of this listing from everything else.
 
-With `values=1` there is a value for each key, and if one of them is no JSON `encodings` has null or "base64" for each.
+With `values=1` there is a value for each key, and if one of them is no JSON `encodings` has null or "base64" for each. With
+`meta=1` there is a version for each key, and `types` and `ttls` where one of them has any.
 """
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from hashlib import blake2b
 from json.encoder import encode_basestring as quote
 
@@ -15,9 +17,10 @@ from gkv.api.http import Request, Response
 from gkv.api.operations import listing
 from gkv.coordinator import Coordinator
 from gkv.errors import Unavailable, WrongParameter
-from gkv.model import KeyFailure, Op
+from gkv.model import Blob, KeyFailure, Op
 from gkv.net.turn import Turn
-from gkv.wire.client import join, shown
+from gkv.wire.client import join, show, shown
+from gkv.wire.meta import Found
 from gkv.wire.strict import Pause
 
 MAX_KEYS = 10_000
@@ -65,27 +68,62 @@ def list_keys(request: Request, coordinator: Coordinator) -> Response:
     with_values = given.get("values", "0")
     if with_values not in ("0", "1"):
         raise WrongParameter("values is 0 or 1")
-    limit = _limit(given.get("limit"), MAX_VALUES if with_values == "1" else MAX_KEYS)
+    with_meta = wants_meta(given.get("meta", "0"))
+    reads = with_meta or with_values == "1"
+    limit = _limit(given.get("limit"), MAX_VALUES if reads else MAX_KEYS)
     after = read_cursor(prefix, given["cursor"]) if "cursor" in given else ""
 
     keys = coordinator.keys(prefix, after, limit, request.trace)
     cursor = write_cursor(prefix, keys[-1]) if len(keys) == limit else ""
     pause = Turn()
     pieces: list[bytes] = []
-    if with_values == "1":
+    if with_meta:
+        keys, found = _with_records(keys, coordinator, request.trace, pause)
+        pieces += _columns_of(found)
+        values = [_text_of(one) for one in found] if with_values == "1" else None
+    elif with_values == "1":
         keys, values = _with_values(keys, coordinator, request.trace, pause)
+    else:
+        values = None
+    if values is not None:
         texts = [shown(value) for value in values]
         pieces.append(b'],"values":[')
         pieces += _separated([text for text, _ in texts])
-        if any(encoding for _, encoding in texts):
-            encodings = [f'"{encoding}"' if encoding else "null" for _, encoding in texts]
-            pieces.append(f'],"encodings":[{",".join(encodings)}'.encode())
+        pieces += _column("encodings", [f'"{encoding}"' if encoding else "" for _, encoding in texts])
     quoted = []
     for start in range(0, len(keys), _QUOTED_AT_ONCE):
         quoted.append(",".join(map(quote, keys[start : start + _QUOTED_AT_ONCE])).encode())
         pause()
     end = f'],"cursor":"{cursor}","complete":false}}' if cursor else '],"complete":true}'
     return Response(join([b'{"keys":[', *_separated(quoted), *pieces, end.encode()], pause))
+
+
+def wants_meta(text: str) -> bool:
+    """Read the parameter `meta`; raise WrongParameter."""
+    if text not in ("0", "1"):
+        raise WrongParameter("meta is 0 or 1")
+    return text == "1"
+
+
+def _columns_of(found: Sequence[Found]) -> list[bytes]:
+    """Return what stands beside the keys of these records."""
+    types = [quote(value.content_type) if isinstance(value := one.record.value, Blob) else "" for one in found]
+    versions = ",".join([f'"{one.record.tag}"' for one in found])
+    return [
+        f'],"versions":[{versions}'.encode(),
+        *_column("types", types),
+        *_column("ttls", [one.seconds_left for one in found]),
+    ]
+
+
+def _column(name: str, texts: Sequence[str]) -> list[bytes]:
+    """Return one more array, with null for what is ""; nothing when all are."""
+    return [f'],"{name}":[{",".join([text or "null" for text in texts])}'.encode()] if any(texts) else []
+
+
+def _text_of(found: Found) -> bytes:
+    value = found.record.value
+    return show(value) if isinstance(value, Blob) else value or b""
 
 
 def _separated(texts: list[bytes]) -> list[bytes]:
@@ -105,8 +143,22 @@ def _with_values(keys: list[str], coordinator: Coordinator, request_id: str, pau
     """Return the keys that still have a value, and their values."""
     batch = coordinator.router().of_keys(Op.GET, keys)
     answers = batch.answers(coordinator.read(batch, request_id), pause)
+    _refuse_failed(keys, answers)
+    found = [(key, answer) for key, answer in zip(keys, answers, strict=True) if isinstance(answer, bytes)]
+    return [key for key, _ in found], [value for _, value in found]
+
+
+def _with_records(keys: list[str], coordinator: Coordinator, request_id: str, pause: Pause) -> tuple[list[str], list[Found]]:
+    """Return the keys that still have a value, and their records."""
+    batch = coordinator.router().of_keys(Op.FETCH, keys)
+    answers = batch.records(coordinator.read(batch, request_id), pause)
+    _refuse_failed(keys, answers)
+    found = [(key, answer) for key, answer in zip(keys, answers, strict=True) if isinstance(answer, Found)]
+    return [key for key, _ in found], [one for _, one in found]
+
+
+def _refuse_failed(keys: Sequence[str], answers: Sequence[object]) -> None:
+    """Raise Unavailable when one of the keys has no definite answer."""
     for key, answer in zip(keys, answers, strict=True):
         if isinstance(answer, KeyFailure):
             raise Unavailable(f"the value of {quote(key)} cannot be read now ({answer.code})", retry_after=1)
-    found = [(key, answer) for key, answer in zip(keys, answers, strict=True) if isinstance(answer, bytes)]
-    return [key for key, _ in found], [value for _, value in found]

@@ -63,6 +63,11 @@ _HEADERS: Mapping[str, tuple[str, Schema]] = {
     "WWW-Authenticate": ("how to say who asks", {"type": "string", "pattern": "^Bearer"}),
 }
 _OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After", 504: "Retry-After"}
+_NOT_ALWAYS: Mapping[str, tuple[str, Schema]] = {
+    "Expires-In": ("seconds until the value expires, where it does", {"type": "number", "exclusiveMinimum": 0}),
+    "ETag-if-any": ("the version of the value that is there, where there is one", _HEADERS["ETag"][1]),
+}
+"""Headers that an answer may lack, by the names of their descriptions."""
 _PROBLEM = shape(
     "type title status detail retryable instance",
     "errors",
@@ -142,7 +147,8 @@ def render(routes: Routes, limits: Limits, max_body: int) -> dict[str, Any]:
             "schemas": {**shared_schemas(limits), "Problem": _PROBLEM},
             "responses": shared,
             "headers": {
-                name: {"description": what, "required": True, "schema": schema} for name, (what, schema) in _HEADERS.items()
+                name: {"description": what, "required": name in _HEADERS, "schema": schema}
+                for name, (what, schema) in {**_HEADERS, **_NOT_ALWAYS}.items()
             },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "where tokens are set; else nobody needs one"}
@@ -188,8 +194,7 @@ def _responses(method: str, role: Role, doc: Operation, shared: dict[str, Any]) 
     for error in (*_ALWAYS, *_met_at_the_door(role), *doc.problems):
         errors.setdefault(error.status, {})[error.code] = error.title
     for failure in doc.failures:
-        unanswered = NoDefiniteAnswer("", failure.code, retryable=failure.retryable)
-        errors.setdefault(unanswered.status, {})[failure.code] = unanswered.title
+        errors.setdefault(failure.status, {})[failure.code] = NoDefiniteAnswer.title
     rendered = {}
     for status in sorted({*errors, *doc.answers}):
         codes = errors.get(status, {})
@@ -207,7 +212,7 @@ def _responses(method: str, role: Role, doc: Operation, shared: dict[str, Any]) 
 def _response(status: int, answer: ResponseDoc, codes: Mapping[str, str], *, bodies: bool = True) -> dict[str, Any]:
     """Render one answer; `codes` are those of the errors that have its status."""
     names = ["X-Request-Id", *answer.headers, *([_OF_STATUS[status]] if status in _OF_STATUS else [])]
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    headers = {name.removesuffix("-if-any"): {"$ref": f"#/components/headers/{name}"} for name in names}
     rendered: dict[str, Any] = {"description": answer.what, "headers": headers}
     content = _content(answer.content)
     if codes:

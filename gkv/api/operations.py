@@ -9,9 +9,20 @@ from typing import Any
 
 from gkv.api.http import JSON, TEXT
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, ref
-from gkv.coordinator.failures import DISK_FULL, READ_FAILURES, WRITE_FAILURES
-from gkv.errors import EngineFull, InvalidItem, NoSuchKey, NotSupported, WrongContentType, WrongParameter
+from gkv.coordinator.failures import CONDITION, DISK_FULL, READ_FAILURES, WRITE_FAILURES
+from gkv.errors import (
+    ConditionFailed,
+    EngineFull,
+    InvalidItem,
+    NoSuchKey,
+    NotSupported,
+    WrongContentType,
+    WrongParameter,
+    WrongType,
+)
 from gkv.model import KeyFailure
+from gkv.replication.counters import MAX_DELTA, MAX_DIGITS
+from gkv.wire.blob import MAX_TYPE
 from gkv.wire.client import MAX_TTL, Limits
 from gkv.wire.strict import MAX_DEPTH
 
@@ -23,6 +34,7 @@ def _sorted(failures: Iterable[KeyFailure]) -> tuple[KeyFailure, ...]:
 _OF_ONE_READ = _sorted(READ_FAILURES)
 _OF_ONE_WRITE = _sorted(WRITE_FAILURES - {DISK_FULL})  # that one is an error of its own
 _VERSION = "[0-9a-f]{32}"
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?$"
 _INTEGER: Schema = {"type": "integer", "minimum": 0}
 
 
@@ -42,15 +54,16 @@ def array(items: Schema, **more: Any) -> Schema:
     return {"type": "array", "items": items, **more}
 
 
-def _failed(key: Schema, failures: Iterable[KeyFailure]) -> Schema:
-    """Return the schema of a key that has no definite answer, for one of these reasons."""
+def _failed(key: Schema, failures: Iterable[KeyFailure], **more: Schema) -> Schema:
+    """Return the schema of a key that has no definite answer, for one of these reasons; it may have more members."""
     code = {"enum": [failure.code for failure in _sorted(failures)]}
-    return shape("key code retryable", key=key, code=code, retryable={"type": "boolean"})
+    return shape("key code retryable", " ".join(more), key=key, code=code, retryable={"type": "boolean"}, **more)
 
 
 def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
     """Return the schemas that operations refer to, by name. `replicas` is how many copies there are."""
     ttl = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TTL}
+    item = {"key": ref("Key"), "ttl": ref("Ttl"), "ifVersion": ref("Condition")}
     unread = {"failedKey": array(ref("FailedRead"), minItems=1), "complete": {"const": False}}
     unwritten = {"failedKey": array(ref("FailedWrite"), minItems=1), "complete": {"const": False}}
     together = {"dependentRequired": {"failedKey": ["complete"], "complete": ["failedKey"]}}
@@ -78,21 +91,64 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
         },
         "Ttl": ttl | {"description": "seconds until it expires"},
         "Copies": {"type": "integer", "minimum": 1, "maximum": replicas, "description": "how many copies are to take part"},
+        "Condition": {
+            "description": "what has to be there for the item to be applied: a version, `*` for any value, null for no value",
+            "anyOf": [{"type": "string", "pattern": f"^({_VERSION}|\\*)$"}, {"type": "null"}],
+        },
         "KeyBatch": array(shape("key", key=ref("Key")), maxItems=limits.max_items),
+        "DeleteBatch": array(shape("key", "ifVersion", key=ref("Key"), ifVersion=ref("Condition")), maxItems=limits.max_items),
         "SetBatch": array(
-            shape("key value", "ttl", key=ref("Key"), value=ref("Value"), ttl=ref("Ttl")),
+            {
+                "anyOf": [
+                    shape("key value", "ttl ifVersion", **item, value=ref("Value")),
+                    shape(
+                        "key value encoding",
+                        "ttl ifVersion type",
+                        **item,
+                        value={"type": "string", "contentEncoding": "base64", "pattern": _BASE64},
+                        encoding={"const": "base64"},
+                        type=ref("MediaType"),
+                    ),
+                ]
+            },
             maxItems=limits.max_items,
         ),
+        "MediaType": {
+            "type": "string",
+            "maxLength": MAX_TYPE,
+            "pattern": r"^[a-z0-9]+/[a-z0-9.+-]+(; ?[a-z]+=[A-Za-z0-9-]+)?$",
+            "not": {"pattern": "^[Aa][Pp][Pp][Ll][Ii][Cc][Aa][Tt][Ii][Oo][Nn]/[Jj][Ss][Oo][Nn] *(;|$)"},
+            "description": "the type of bytes, perhaps with parameters; none but that of JSON is refused",
+        },
         "Value": {
             "description": f"any JSON value, at most {limits.max_value} bytes and {MAX_DEPTH} levels; numbers within the range "
             "of a double, strings without lone surrogates, no member of an object twice",
         },
         "FailedRead": _failed(asked, READ_FAILURES),
-        "FailedWrite": _failed(asked, WRITE_FAILURES),
+        "FailedWrite": _failed(
+            asked,
+            {*WRITE_FAILURES, CONDITION},
+            version={
+                "type": ["string", "null"],
+                "pattern": f"^{_VERSION}$",
+                "description": "with the code condition: the version that is there, null for no value",
+            },
+        ),
         "Got": shape(
             "existedKey",
             "notExistedKey failedKey complete",
-            existedKey=array(shape("key value", "encoding", key=asked, value=any_json, encoding={"const": "base64"})),
+            existedKey=array(
+                shape(
+                    "key value",
+                    "encoding type version ttl",
+                    key=asked,
+                    value=any_json,
+                    encoding={"const": "base64"},
+                    type={"type": "string", "description": "with meta=1: that of bytes"},
+                    version={"type": "string", "pattern": f"^{_VERSION}$", "description": "with meta=1"},
+                    ttl={"type": "number", "exclusiveMinimum": 0, "description": "with meta=1: seconds left, where it expires"},
+                )
+            ),
             notExistedKey=array(shape("key value", key=asked, value={"const": ""}), minItems=1),
             **unread,
         )
@@ -102,7 +158,11 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
             "failedKey complete",
             set=_INTEGER,
             nodes=_INTEGER,
-            version={"type": "string", "pattern": f"^{_VERSION}$"},
+            version={
+                "type": ["string", "null"],
+                "pattern": f"^{_VERSION}$",
+                "description": "the greatest that a node has given; null when nothing was written",
+            },
             **unwritten,
         )
         | together,
@@ -125,10 +185,15 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
         ),
         "Listed": shape(
             "keys complete",
-            "values encodings cursor",
+            "values encodings versions types ttls cursor",
             keys=array(ref("Key")),
             values=array(any_json),
             encodings=array({"enum": [None, "base64"]}, description="of each value, when one of them is no JSON"),
+            versions=array({"type": "string", "pattern": f"^{_VERSION}$"}, description="with meta=1: of each key"),
+            types=array({"type": ["string", "null"]}, description="with meta=1: of each value, when one of them is no JSON"),
+            ttls=array(
+                {"type": ["number", "null"]}, description="with meta=1: seconds left of each key, when one of them expires"
+            ),
             cursor={"type": "string"},
             complete={"type": "boolean"},
         ),
@@ -177,6 +242,25 @@ _STRICT = Parameter(
     "Prefer", "`handling=strict`: 503 instead of 200 when some keys have no definite answer", _word(), place="header"
 )
 _ETAG_LIST = r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$'
+_META = Parameter(
+    "meta",
+    "1: with the version, and type and seconds left where there are any",
+    {"type": "integer", "enum": [0, 1], "default": 0},
+)
+_IF_MATCH, _IF_NONE_MATCH = (
+    Parameter(
+        name,
+        what,
+        {"type": "string", "pattern": _ETAG_LIST},
+        place="header",
+        example='"000100000000000700000000000000a1"',
+    )
+    for name, what in (
+        ("If-Match", "entity tags of which one must be there, or `*` for any value; a weak tag never matches"),
+        ("If-None-Match", "entity tags of which none may be there, or `*` for no value at all"),
+    )
+)
+_UNMET = {412: ResponseDoc("What is there is another version; nothing has changed", headers=("ETag-if-any",))}
 _KEY_BATCH = {JSON: Content(ref("KeyBatch"), [{"key": "hi"}, {"key": "hi6"}])}
 _GOT = {
     JSON: Content(ref("Got"), {"existedKey": [{"key": "hi", "value": "hello"}], "notExistedKey": [{"key": "hi6", "value": ""}]})
@@ -191,6 +275,7 @@ _NO_BODY_TYPE = "Any Content-Type is taken, as curl -d sends a form's."
 
 def _unfinished(schema: str) -> dict[int, ResponseDoc]:
     return {
+        412: ResponseDoc("A condition did not hold; all other items were applied", {JSON: Content(ref(schema))}),
         503: ResponseDoc("Some keys have no definite answer; what is said of the others holds", {JSON: Content(ref(schema))}),
         507: ResponseDoc("The disk of a node is full", {JSON: Content(ref(schema))}),
     }
@@ -203,22 +288,32 @@ SET = Operation(
             "`Success to set key`, once for every node that took part; with Accept: application/json as JSON",
             {
                 TEXT: Content({"type": "string", "pattern": "^(Success to set key)*$"}, "Success to set keySuccess to set key"),
-                JSON: Content(ref("Set"), {"set": 2, "nodes": 2, "version": "0191f3c2a5b7000300000000000000a1"}),
+                JSON: Content(ref("Set"), {"set": 2, "nodes": 2, "version": "000100000000000700000000000000a1"}),
             },
         ),
         **_unfinished("Set"),
     },
-    f"An invalid item refuses the whole batch. Of a key that stands twice, the last item is stored. {_NO_BODY_TYPE}",
+    "An invalid item refuses the whole batch. Of a key that stands twice, the last item is stored. An item with ifVersion is "
+    "applied only if that is there, each for itself. Bytes come as base64 with encoding, and with a type unless they are "
+    f"application/octet-stream. {_NO_BODY_TYPE}",
     body={JSON: Content(ref("SetBatch"), [{"key": "hi", "value": "hello"}, {"key": "brief", "value": [1, 2.50], "ttl": 3600}])},
     problems=(InvalidItem, NotSupported),
 )
-GET = Operation("Get the values of keys", _GET_ANSWERS, _NO_BODY_TYPE, (_STRICT,), _KEY_BATCH, problems=(InvalidItem,))
-GET_BY_QUERY = Operation("Get the values of keys", _GET_ANSWERS, "", (_KEYS, _STRICT), problems=(InvalidItem,))
+GET = Operation(
+    "Get the values of keys", _GET_ANSWERS, _NO_BODY_TYPE, (_META, _STRICT), _KEY_BATCH, problems=(InvalidItem, WrongParameter)
+)
+GET_BY_QUERY = Operation(
+    "Get the values of keys",
+    _GET_ANSWERS,
+    "Instead of the parameter key, a body as that of a POST is taken too.",
+    (_KEYS, _META, _STRICT),
+    problems=(InvalidItem, WrongParameter),
+)
 DELETE = Operation(
     "Delete keys",
     {200: ResponseDoc("How many existed", {JSON: Content(ref("Deleted"), {"deleted": 1})}), **_unfinished("Deleted")},
-    _NO_BODY_TYPE,
-    body=_KEY_BATCH,
+    f"An item with ifVersion is applied only if that is there, each for itself. {_NO_BODY_TYPE}",
+    body={JSON: Content(ref("DeleteBatch"), [{"key": "hi"}, {"key": "hi6"}])},
     problems=(InvalidItem, NotSupported),
 )
 LOCATE = Operation("Find the nodes of keys", _LOCATED, _NO_BODY_TYPE, body=_KEY_BATCH, problems=(InvalidItem,))
@@ -244,11 +339,12 @@ def listing(default: int, most: int, most_with_values: int) -> Operation:
             ),
             Parameter(
                 "limit",
-                f"keys in a page; with values at most {most_with_values}",
+                f"keys in a page; with values or meta at most {most_with_values}",
                 {"type": "integer", "minimum": 1, "maximum": most, "default": default},
             ),
             Parameter("cursor", "the one that came with the page before, for the same prefix", _word()),
             Parameter("values", "1: with their values", {"type": "integer", "enum": [0, 1], "default": 0}),
+            _META,
         ),
         problems=(WrongParameter,),
     )
@@ -259,21 +355,15 @@ GET_KEY = Operation(
     "Get one value",
     {
         200: ResponseDoc(
-            "The body as it was stored, with its type", {JSON: Content(ref("Value")), "*/*": Content()}, ("ETag",)
+            "The body as it was stored, with its type",
+            {JSON: Content(ref("Value")), "*/*": Content()},
+            ("ETag", "Expires-In"),
         ),
-        304: ResponseDoc("If-None-Match names the version that is stored", headers=("ETag",)),
+        304: ResponseDoc("If-None-Match names the version that is stored", headers=("ETag", "Expires-In")),
+        **_UNMET,
     },
-    parameters=(
-        *_COPIES,
-        Parameter(
-            "If-None-Match",
-            "entity tags, or `*`",
-            {"type": "string", "pattern": _ETAG_LIST},
-            place="header",
-            example='"0191f3c2a5b7000300000000000000a1"',
-        ),
-    ),
-    problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported),
+    parameters=(*_COPIES, _IF_MATCH, _IF_NONE_MATCH),
+    problems=(InvalidItem, WrongParameter, NoSuchKey, ConditionFailed),
     failures=_OF_ONE_READ,
 )
 PUT_KEY = Operation(
@@ -281,22 +371,42 @@ PUT_KEY = Operation(
     {
         201: ResponseDoc("The key is new", {TEXT: Content({"const": ""})}, ("ETag",)),
         204: ResponseDoc("The key had a value, which this one replaces", headers=("ETag",)),
+        **_UNMET,
     },
     "With Content-Type: application/json the body is a JSON value, with any other (application/octet-stream without one) it is "
-    "bytes of that type. Conditional writes (If-Match and its like) are not available in this version, and refused.",
-    (*_COPIES, Parameter("ttl", "seconds until it expires", ref("Ttl"))),
+    "bytes of that type; but a form's type (what curl -d says) with one JSON text is that JSON value.",
+    (*_COPIES, Parameter("ttl", "seconds until it expires", ref("Ttl")), _IF_MATCH, _IF_NONE_MATCH),
     _ANY,
     body_required=False,
     body_limit="valueBytes",
-    problems=(InvalidItem, WrongParameter, WrongContentType, NotSupported, EngineFull),
+    problems=(InvalidItem, WrongParameter, WrongContentType, NotSupported, EngineFull, ConditionFailed),
     failures=_OF_ONE_WRITE,
 )
 DELETE_KEY = Operation(
     "Delete one value",
-    {204: ResponseDoc("It is deleted")},
-    "Conditional deletes are not available in this version, and refused.",
-    _COPIES,
-    problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported, EngineFull),
+    {204: ResponseDoc("It is deleted"), **_UNMET},
+    parameters=(*_COPIES, _IF_MATCH, _IF_NONE_MATCH),
+    problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported, EngineFull, ConditionFailed),
+    failures=_OF_ONE_WRITE,
+)
+CHANGE_KEY = Operation(
+    "Add to an integer, or give a value another expiry",
+    {
+        200: ResponseDoc("The sum", {JSON: Content({"type": "integer"}, 42)}, ("ETag",)),
+        204: ResponseDoc("It expires anew", headers=("ETag",)),
+    },
+    "One of add and touch; there is no body. What has no value counts as 0 for add. Without ttl an expiry stays as it is.",
+    (
+        *_COPIES,
+        Parameter(
+            "add",
+            f"a whole number of at most {MAX_DIGITS} digits",
+            {"type": "integer", "minimum": -MAX_DELTA, "maximum": MAX_DELTA},
+        ),
+        Parameter("ttl", "with add: seconds until it expires", ref("Ttl")),
+        Parameter("touch", "seconds until it expires, 0 for never", {"type": "number", "minimum": 0, "maximum": MAX_TTL}),
+    ),
+    problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported, EngineFull, WrongType),
     failures=_OF_ONE_WRITE,
 )
 RING = Operation("Get what a client needs to find owners itself", {200: ResponseDoc("The ring", {JSON: Content(ref("Ring"))})})

@@ -1,33 +1,44 @@
-"""One key: GET, HEAD, PUT and DELETE of `/v1/kv/<key>`. A value comes back as it was sent: a JSON text, or bytes with a type.
+"""One key: GET, HEAD, PUT, DELETE and POST of `/v1/kv/<key>`. A value comes back as it was sent: a
+JSON text, or bytes with a type.
 
-What a request asks for and this version does not do - a conditional write, a coded body - is refused, never ignored.
+A write may depend on the version that is there; the key's node decides. What a request asks for and
+nobody does - a coded body, a range - is refused, never ignored.
 """
 
 import re
-from collections.abc import Iterator
 from typing import NoReturn
 
 from gkv.api import operations as described
+from gkv.api import preconditions
 from gkv.api.access import Role
-from gkv.api.http import ANY_BYTES, JSON, TEXT, Request, Response, Routes
-from gkv.coordinator import DISK_FULL, Coordinator
-from gkv.errors import EngineFull, NoDefiniteAnswer, NoSuchKey, NotSupported, SyntaxProblem, TooLarge, WrongContentType
+from gkv.api.http import TEXT, Request, Response, Routes
+from gkv.coordinator import DISK_FULL, Coordinator, Written
+from gkv.errors import (
+    ConditionFailed,
+    EngineFull,
+    InvalidItem,
+    InvalidParameter,
+    NoDefiniteAnswer,
+    NoSuchKey,
+    SyntaxProblem,
+    TooLarge,
+    WrongContentType,
+    WrongType,
+)
 from gkv.errors import WrongParameter as Wrong
-from gkv.model import Blob, KeyFailure, Record, Value, Version
+from gkv.model import Blob, Effect, KeyFailure, OtherVersion, Value, Version
 from gkv.net.turn import LARGE, Turn
+from gkv.replication.counters import MAX_DIGITS, read_delta
+from gkv.wire.blob import ANY_BYTES, JSON, MAX_TYPE, essence, is_media_type
 from gkv.wire.client import MAX_TTL
+from gkv.wire.meta import Found
 from gkv.wire.path import decode_key
 from gkv.wire.strict import Reader, no_pause
 
 BELOW = "/v1/kv/"
-MAX_TYPE = 255
-"""Bytes of a content type; RFC 6838 bounds the names in one at 127 each."""
+_FORM = "application/x-www-form-urlencoded"
+"""The type that `curl -d` and a browser's form say, whatever they send."""
 
-# Blanks stand only where one part of the pattern takes them: with two that could, 255 bytes would take it for ever.
-_WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_QUOTED = r'"(?:[ !#-\[\]-~]|\\[ -~])*"'
-_media_type = re.compile(rf"{_WORD}/{_WORD} *(?:; *(?:{_WORD}=(?:{_WORD}|{_QUOTED}) *)?)*").fullmatch
-_entity_tag = re.compile(r'[ \t,]*(?:W/)?"([!#-~\x80-\xff]*)"[ \t]*(?:,|\Z)').match
 _seconds = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
 """A number as JSON has it, as it stands in a batch's `ttl` too, without a sign."""
 _copies = re.compile(r"[1-9][0-9]{0,2}").fullmatch
@@ -40,12 +51,11 @@ _HEADERS = {
 }
 _WHY = {
     "not-applied": "the node that holds the key cannot be reached; nothing has changed",
-    "indeterminate": "the write may show up now, later or never; repeating it is harmless",
+    "indeterminate": "the write may show up now, later or never; a repetition is another write",
     "damaged": "the record of this key is not what was written; set it again, or delete it",
     "no-primary": "no node answers for the key; nothing has changed",
     "overloaded": "too much is waiting for the node that holds the key; nothing has changed",
     "snapshot-running": "the node that holds the key has no room until the copy of its store is done; nothing has changed",
-    "clock-ahead": "the clocks of this process and of the node that holds the key differ by too much; nothing has changed",
 }
 
 
@@ -62,44 +72,85 @@ class SingleKeys:
         routes.add_below("GET", BELOW, self.get, doc=described.GET_KEY, role=Role.READER)
         routes.add_below("PUT", BELOW, self.put, doc=described.PUT_KEY, role=Role.CLIENT)
         routes.add_below("DELETE", BELOW, self.delete, doc=described.DELETE_KEY, role=Role.CLIENT)
+        routes.add_below("POST", BELOW, self.change, doc=described.CHANGE_KEY, role=Role.CLIENT)
 
     def get(self, request: Request, path: str) -> Response:
-        """Answer GET, and HEAD, of which only the head is sent."""
+        """Answer GET, and HEAD, of which only the head is sent.
+
+        Without a value that is the answer, whatever the conditions are (RFC 9110, 13.2.1).
+        """
         key = decode_key(path, self._limits)
         self._read_query(request)
-        known = request.environ.get("HTTP_IF_NONE_MATCH")
-        tags = None if known is None else list(_read_tags(known))
-        if "HTTP_IF_MATCH" in request.environ:
-            raise NotSupported("If-Match is not available in this version; If-None-Match is, on GET and HEAD")
+        match = preconditions.if_match(request.environ)
+        none_match = preconditions.if_none_match(request.environ)
         found = self._coordinator.fetch(key, request.trace)
         if isinstance(found, KeyFailure):
             _fail(found)
         if found is None:
             raise NoSuchKey("the key has no value")
-        if tags is not None and (str(found.version) in tags or "*" in tags):
-            return Response(b"", status=304, headers=_HEADERS | _tagged(found.version))
+        version = found.record.tag
+        if match is not None and not match.holds(version):
+            raise _condition_failed(version)
+        if none_match is not None and not none_match.holds(version):
+            return Response(b"", status=304, headers=_HEADERS | _about(found))
         return _as_stored(found)
 
     def put(self, request: Request, path: str) -> Response:
         key = decode_key(path, self._limits)
-        request.refuse_conditions()
-        ttl = _read_ttl(self._read_query(request).get("ttl"))
-        written = self._coordinator.put(key, self._read_value(request), ttl, request.trace)
-        for failure in written.failed.values():
-            _fail(failure)
+        condition = _read_condition(request)
+        ttl = _read_ttl(self._read_query(request).get("ttl"), "ttl")
+        written = self._coordinator.put(key, self._read_value(request), ttl, condition, request.trace)
+        _check(written)
         headers = {} if written.version is None else _tagged(written.version)
         return Response(b"", TEXT, 204 if written.existed else 201, headers)
 
     def delete(self, request: Request, path: str) -> Response:
         key = decode_key(path, self._limits)
-        request.refuse_conditions()
+        condition = _read_condition(request)
         self._read_query(request)
-        deleted = self._coordinator.delete(key, request.trace)
-        for failure in deleted.failed.values():
-            _fail(failure)
+        deleted = self._coordinator.delete(key, condition, request.trace)
+        _check(deleted)
         if not deleted.existed:
             raise NoSuchKey("the key had no value")
         return Response(b"", status=204)
+
+    def change(self, request: Request, path: str) -> Response:
+        """Add to a value, or give it another expiry: what a POST does stands in its query."""
+        key = decode_key(path, self._limits)
+        request.refuse_conditions()
+        given = self._read_query(request)
+        if ("add" in given) is ("touch" in given):
+            raise InvalidParameter("a POST has one of the query parameters add and touch")
+        if request.body(self._max_body):
+            raise SyntaxProblem("what is to be done stands in the query; this call takes no body")
+        if "add" in given:
+            return self._add(key, given["add"], given.get("ttl"), request.trace)
+        if "ttl" in given:
+            raise InvalidParameter("touch says the seconds itself; ttl goes with add")
+        return self._touch(key, given["touch"], request.trace)
+
+    def _add(self, key: str, text: str, ttl: str | None, trace: str) -> Response:
+        delta = read_delta(text)
+        if delta is None:
+            raise Wrong(f"add is a whole number of at most {MAX_DIGITS} digits")
+        written = self._coordinator.add(key, delta, _read_ttl(ttl, "ttl"), trace)
+        _check(written)
+        [(_, effects)] = written.parts
+        [effect] = effects
+        if effect is Effect.WRONG_TYPE:
+            raise WrongType("the value is no whole number as JSON writes one; nothing has changed")
+        if effect is Effect.TOO_MANY_DIGITS:
+            raise WrongType(f"the sum would have more than {MAX_DIGITS} digits; nothing has changed")
+        if len(effects.sums) != 1 or written.version is None:
+            raise NoDefiniteAnswer(_WHY["indeterminate"], "indeterminate", status=503, retryable=True)
+        return Response(b"%d" % effects.sums[0], headers=_HEADERS | _tagged(written.version))
+
+    def _touch(self, key: str, text: str, trace: str) -> Response:
+        written = self._coordinator.touch(key, _read_ttl(text, "touch", least=0.0) or 0, trace)
+        _check(written)
+        if written.effects()[0] is Effect.MISSING or written.version is None:
+            raise NoSuchKey("the key has no value")
+        return Response(b"", status=204, headers=_tagged(written.version))
 
     def _read_query(self, request: Request) -> dict[str, str]:
         given = {name: found[0] for name, found in request.query().items()}
@@ -115,58 +166,86 @@ class SingleKeys:
         content_type = request.environ.get("CONTENT_TYPE") or ANY_BYTES
         if len(content_type) > MAX_TYPE:
             raise TooLarge(f"a Content-Type has at most {MAX_TYPE} bytes, this one {len(content_type)}")
-        if not _media_type(content_type):
+        if not is_media_type(content_type):
             raise SyntaxProblem("Content-Type is not TYPE/SUBTYPE, with parameters NAME=VALUE after semicolons")
         if request.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
             raise WrongContentType("a value is stored without Content-Encoding, so its body is sent without")
         if "HTTP_CONTENT_RANGE" in request.environ:
             raise SyntaxProblem("a value is written whole, not by Content-Range")
         body = request.body(self._max_body)
-        if content_type.partition(";")[0].rstrip().lower() != JSON:
-            return Blob(body, content_type)
-        reader = Reader(body, Turn() if len(body) > LARGE else no_pause)
-        reader.text()
-        reader.end()
-        return body
+        kind = essence(content_type)
+        if kind == JSON:
+            _read_json(body)
+            return body
+        if kind == _FORM and body:
+            try:
+                _read_json(body)
+            except (SyntaxProblem, InvalidItem):
+                return Blob(body, content_type)
+            return body
+        return Blob(body, content_type)
 
 
-def _as_stored(record: Record) -> Response:
-    headers = _HEADERS | _tagged(record.version)
-    value = record.value
+def _read_json(body: bytes) -> None:
+    """Raise SyntaxProblem or InvalidItem for a body that is not one JSON text."""
+    reader = Reader(body, Turn() if len(body) > LARGE else no_pause)
+    reader.text()
+    reader.end()
+
+
+def _read_condition(request: Request) -> str | None:
+    """Return the condition of a write, as a frame has it."""
+    request.refuse_conditions(preconditions.MATCH, preconditions.NONE_MATCH)
+    return preconditions.of_write(request.environ)
+
+
+def _as_stored(found: Found) -> Response:
+    headers = _HEADERS | _about(found)
+    value = found.record.value
     if isinstance(value, Blob):
         return Response(value.data, value.content_type, headers=headers)
     return Response(value or b"", headers=headers)
 
 
+def _about(found: Found) -> dict[str, str]:
+    """Return what a head says about a value."""
+    left = found.seconds_left
+    return _tagged(found.record.tag) | ({"Expires-In": left} if left else {})
+
+
 def _tagged(version: Version) -> dict[str, str]:
-    return {"ETag": f'"{version}"'}
+    return {"ETag": _etag(version)}
+
+
+def _etag(version: Version) -> str:
+    return f'"{version}"'
+
+
+def _condition_failed(present: Version | None) -> ConditionFailed:
+    there = "there is no value" if present is None else "what is there is another version"
+    return ConditionFailed(f"{there}; nothing has changed", None if present is None else _etag(present))
+
+
+def _check(written: Written) -> None:
+    """Raise what became of a write of one key that was not applied, or may not have been."""
+    for failure in written.failed.values():
+        if isinstance(failure, OtherVersion):
+            raise _condition_failed(failure.present)
+        _fail(failure)
 
 
 def _fail(failure: KeyFailure) -> NoReturn:
     if failure is DISK_FULL:
         raise EngineFull("the disk of the node that holds the key is full; nothing has changed. Deletes free room")
     detail = _WHY.get(failure.code, "the node that holds the key gives no answer now")
-    raise NoDefiniteAnswer(detail, failure.code, retryable=failure.retryable)
+    raise NoDefiniteAnswer(detail, failure.code, status=failure.status, retryable=failure.retryable)
 
 
-def _read_tags(text: str) -> Iterator[str]:
-    """Yield what an If-None-Match names: entity tags without their quotes, of weak ones too, or `*`."""
-    text = text.strip(" \t,")
-    if text == "*":
-        yield text
-        return
-    at = 0
-    while at < len(text) or not text:
-        match = _entity_tag(text, at)
-        if match is None:
-            raise SyntaxProblem("If-None-Match is a list of entity tags in double quotes, or *")
-        yield match[1]
-        at = match.end()
-
-
-def _read_ttl(text: str | None) -> float | None:
+def _read_ttl(text: str | None, name: str, least: float | None = None) -> float | None:
+    """Read a number of seconds above 0, or from `least` on."""
     if text is None:
         return None
-    if len(text) > 32 or not _seconds(text) or not 0 < float(text) <= MAX_TTL:
-        raise Wrong(f"ttl is a number of seconds above 0, at most {MAX_TTL}")
+    if len(text) > 32 or not _seconds(text) or not (0 < float(text) <= MAX_TTL or float(text) == least):
+        above = "above 0" if least is None else "from 0 on (0: for good)"
+        raise Wrong(f"{name} is a number of seconds {above}, at most {MAX_TTL}")
     return float(text)

@@ -7,7 +7,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from gkv.errors import InvalidMember
-from gkv.model import Node
+from gkv.model import Node, era_of
 from gkv.ring import DEFAULT_VNODES, vnode_counts
 
 MAX_WEIGHT = 1_000
@@ -36,11 +36,18 @@ class Document:
     joining: Node | None = None
     replicas: int = 1
     """Copies of each record. This version keeps one."""
+    generation: int = 1
+    """Goes up when a lost document is rebuilt; documents are ordered by generation and epoch."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when the members, with the joining one, cannot make a ring."""
         if self.members or self.joining:
             vnode_counts(self._with_joining(), self.vnodes)
+
+    @property
+    def era(self) -> int:
+        """Generation and epoch as one number."""
+        return era_of(self.generation, self.epoch)
 
     def _with_joining(self) -> tuple[Node, ...]:
         if self.joining is None:

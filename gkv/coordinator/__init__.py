@@ -6,8 +6,7 @@ deadline; nothing is reported missing that could not be asked. Leaves to others:
 """
 
 from gkv.coordinator.channels import Channels
-from gkv.coordinator.clock import Clock
 from gkv.coordinator.coordinator import MAX_ANSWER, Coordinator, Written
 from gkv.coordinator.failures import DISK_FULL
 
-__all__ = ["DISK_FULL", "MAX_ANSWER", "Channels", "Clock", "Coordinator", "Written"]
+__all__ = ["DISK_FULL", "MAX_ANSWER", "Channels", "Coordinator", "Written"]

@@ -1,6 +1,6 @@
 """Read, write and delete a batch of keys at their owners, and list keys."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from time import monotonic
@@ -8,22 +8,20 @@ from time import monotonic
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator.channels import Channels, understand
-from gkv.coordinator.clock import Clock
 from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
-from gkv.errors import FarAhead, TooLarge, Unavailable
-from gkv.model import WRITES, Damage, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, Outcome, Record, Value, Version
+from gkv.errors import TooLarge, Unavailable
+from gkv.model import WRITES, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, OtherVersion, Outcome, Value, Version
 from gkv.net.call import Lane, ask_all
 from gkv.net.turn import Turn
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Part, PartResult, PureRouter, router
-from gkv.wire.batch import BAD_ANSWER, DAMAGED_KEY, RECORDS, SIZES, failures
+from gkv.wire.batch import RECORDS, SIZES, failures
 from gkv.wire.client import Limits
-from gkv.wire.ops import BadFrame, Effects, ListKeys, Page, Records, Refused, read_answer
+from gkv.wire.meta import Found
+from gkv.wire.ops import Effects, ListKeys, Page, Refused
 
 _ATTEMPTS = 3
-"""A node of another epoch costs one more; so does a join that ends meanwhile, or a clock that is behind. Then something else is
-wrong.
-"""
+"""A node of another epoch costs one more; so does a join that ends meanwhile. Then something else is wrong."""
 
 _CURABLE = frozenset((NodeRefusal.STALE, NodeRefusal.CHANGING))
 """Refusals after which `_reconcile` may help."""
@@ -39,8 +37,10 @@ MAX_ANSWER = 64 << 20
 
 @dataclass(slots=True)
 class Written:
-    """What became of the keys of a write: its effects on those that were written, and why the others have no definite answer.
+    """What became of the keys of a write: its effects on those that were written, and why the others
+    were not, or have no definite answer.
 
+    `version` is the greatest that an owner has given, None when nothing was written.
     `parts` has the effects at each owner, for the keys at these places of the batch; `nodes` counts the owners.
     """
 
@@ -52,7 +52,7 @@ class Written:
     @property
     def keys(self) -> int:
         """Count of the keys that were written; one that stands twice in the batch counts once. O(keys)."""
-        return sum([len(effects) - effects.count(Effect.SUPERSEDED) for _, effects in self.parts])
+        return sum([len(effects) - effects.count(Effect.SUPERSEDED) - len(effects.present) for _, effects in self.parts])
 
     @property
     def existed(self) -> int:
@@ -74,7 +74,6 @@ class Coordinator:
         self,
         view: View,
         channels: Channels,
-        clock: Clock,
         deadline: float,
         limits: Limits | None = None,
         max_answer: int = MAX_ANSWER,
@@ -82,7 +81,6 @@ class Coordinator:
         """`deadline` is in seconds, for a whole request; `limits` bound a batch, `max_answer` the bytes that it brings."""
         self.limits = limits or Limits()
         self.max_answer = max_answer
-        self._clock = clock
         self._view = view
         self._channels = channels
         self._deadline = deadline
@@ -97,18 +95,9 @@ class Coordinator:
         """Return what reads and routes batches now. Raise Unavailable while there is no member."""
         document, placement = self._view.current()
         if document is not self._routed:
-            self._router = router(placement.ring, document.cluster, document.epoch, self.limits, placement.primaries)
+            self._router = router(placement.ring, document.cluster, document.era, self.limits, placement.primaries)
             self._routed = document
         return self._router
-
-    def version(self) -> Version:
-        """Return the version for one write. Switches greenlets at times.
-
-        Raise Unavailable when the disk is in the way, or while `writes_wait_for` something.
-        """
-        if self.writes_wait_for:
-            raise Unavailable(f"nothing can be written until {self.writes_wait_for}", retry_after=1)
-        return self._clock.now()
 
     @property
     def replicas(self) -> int:
@@ -126,36 +115,43 @@ class Coordinator:
         return done
 
     def write(self, batch: Batch, request_id: str = "") -> Written:
-        """Apply a set, a put or a delete. Switches greenlets."""
+        """Apply a write, whatever its op is. Switches greenlets.
+
+        Raise Unavailable while `writes_wait_for` something.
+        """
+        if self.writes_wait_for:
+            raise Unavailable(f"nothing can be written until {self.writes_wait_for}", retry_after=1)
         done = self._run(batch, request_id)
         parts = [(one.part.positions, one.effects) for one in done if one.effects is not None]
         nodes = {one.part.node.id for one in done if one.effects is not None}  # some keys may have been routed anew
         failed = failures(done, batch.keys) if len(parts) < len(done) else {}
-        return Written(batch.version, parts, len(nodes), failed)
+        for places, effects in parts:
+            if effects.present:
+                failed |= _unmet(batch.keys, places, effects)
+        versions = [effects.version for _, effects in parts if effects.version is not None]
+        return Written(max(versions, default=None), parts, len(nodes), failed)
 
-    def fetch(self, key: str, request_id: str = "") -> Record | KeyFailure | None:
+    def fetch(self, key: str, request_id: str = "") -> Found | KeyFailure | None:
         """Return the record of a key; None when it certainly has no value. Switches greenlets."""
-        [one] = self._run(self.router().of_keys(Op.FETCH, [key]), request_id)
-        if one.failure is not None:
-            return one.failure
-        try:
-            answer = read_answer(one.frame, Records, 1)
-        except BadFrame:
-            return BAD_ANSWER
-        if isinstance(answer, Refused):
-            return BAD_ANSWER
-        record = answer.records[0]
-        if isinstance(record, Damage):
-            return DAMAGED_KEY
-        return None if record is None or record.value is None else record
+        batch = self.router().of_keys(Op.FETCH, [key])
+        [found] = batch.records(self._run(batch, request_id))
+        return found
 
-    def put(self, key: str, value: Value, ttl: float | None, request_id: str = "") -> Written:
-        """Set one key, for `ttl` seconds or for good. Switches greenlets."""
-        return self.write(self.router().of_value(key, value, ttl, self.version()), request_id)
+    def put(self, key: str, value: Value, ttl: float | None, condition: str | None = None, request_id: str = "") -> Written:
+        """Set one key, for `ttl` seconds or for good, on a condition as a frame has it. Switches greenlets."""
+        return self.write(self.router().of_value(key, value, ttl, condition), request_id)
 
-    def delete(self, key: str, request_id: str = "") -> Written:
-        """Delete one key. Switches greenlets."""
-        return self.write(self.router().of_keys(Op.DELETE, [key], self.version()), request_id)
+    def delete(self, key: str, condition: str | None = None, request_id: str = "") -> Written:
+        """Delete one key, on a condition as a frame has it. Switches greenlets."""
+        return self.write(self.router().of_delete(key, condition), request_id)
+
+    def add(self, key: str, delta: int, ttl: float | None, request_id: str = "") -> Written:
+        """Add to one key, which then expires in `ttl` seconds, or when it would have. Switches greenlets."""
+        return self.write(self.router().of_add(key, delta, ttl), request_id)
+
+    def touch(self, key: str, ttl: float, request_id: str = "") -> Written:
+        """Let one key expire in `ttl` seconds, 0 for never. Switches greenlets."""
+        return self.write(self.router().of_touch(key, ttl), request_id)
 
     def keys(self, prefix: str, after: str, limit: int, request_id: str = "") -> list[str]:
         """Return up to `limit` keys that start with `prefix` and sort after `after`, in code point order.
@@ -166,7 +162,7 @@ class Coordinator:
         expires = monotonic() + self._deadline
         for _ in range(_ATTEMPTS):
             document, _ = self._view.current()
-            frame = ListKeys(document.cluster, document.epoch, prefix, after, limit).write()
+            frame = ListKeys(document.cluster, document.era, prefix, after, limit).write()
             replies = ask_all([(self._channels.to(node), frame) for node in document.members], expires, request_id)
             pages: list[Sequence[str]] = []
             pause = Turn()
@@ -188,9 +184,6 @@ class Coordinator:
         retries = self._channels.retries
         retries.earn()
         done: list[PartResult] = []
-        caught_up: set[int] = set()
-        before: dict[int, Effect] = {}
-        """By place in the batch, the effects of this write's attempts that lost with other keys."""
         parts = batch.parts
         writing = batch.op in WRITES
         lane = _WRITE if writing else _READ
@@ -207,8 +200,6 @@ class Coordinator:
             replies = ask_all(asked, expires, request_id, lane=lane)
             for part, reply in zip(parts, replies, strict=True):
                 one = _judge(batch.op, part, reply)
-                if isinstance(one, Effects) and before:
-                    one = _over_all(part, one, before)
                 if isinstance(one, PartResult):
                     done.append(one)
                 elif isinstance(one, Refused):
@@ -221,36 +212,14 @@ class Coordinator:
                         again += part.positions
                     else:
                         done.append(PartResult(part, failure=failure(batch.op, one.reason)))
-                elif not one.beaten or caught_up.issuperset(part.positions):
-                    # What beats it the second time was not there when it came first: the two are concurrent, and this one is
-                    # the earlier.
-                    done.append(PartResult(part, effects=one))
-                elif attempt + 1 < _ATTEMPTS and retries.spend() and self._catch_up(batch, one.beaten):
-                    again += part.positions
-                    caught_up.update(part.positions)
-                    before.update(zip(part.positions, one, strict=True))
                 else:
-                    done.append(PartResult(part, failure=failure(batch.op, GivenUp.BEATEN)))
+                    done.append(PartResult(part, effects=one))
             if not again:
                 break
             document, placement = self._view.current()
-            parts = batch.route(again, placement.split, document.cluster, document.epoch, Turn())
+            parts = batch.route(again, placement.split, document.cluster, document.era, Turn())
             self.retries += len(parts)
         return done
-
-    def _catch_up(self, batch: Batch, beaten: int) -> bool:
-        """Give a write a version after the one that it lost against; return whether that can be.
-
-        A client that has seen the other write acknowledged, by a coordinator whose clock is ahead, may rely on its own being
-        the later one. Nothing has been acknowledged yet, so the whole write may just as well have begun now.
-        """
-        try:
-            self._clock.observe(beaten)
-        except FarAhead:
-            return False
-        if batch.version is None or batch.version.stamp <= beaten:
-            batch.version = self._clock.now()
-        return True
 
     def _reconcile(self, node: Node, refused: Refused) -> bool:
         """After a refusal, bring this process and a node to the same document. Return whether asking again may help."""
@@ -269,6 +238,12 @@ class Coordinator:
         return self._channels.adopt(mine, [node]) != [None]
 
 
+def _unmet(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dict[str, KeyFailure]:
+    """Return the failure of each key whose condition did not hold."""
+    unmet = [place for place, effect in zip(places, effects, strict=True) if effect is Effect.CONDITION]
+    return {keys[place]: OtherVersion(present=present) for place, present in zip(unmet, effects.present, strict=True)}
+
+
 def _answerable(op: Op, parts: list[Part], done: list[PartResult]) -> list[Part]:
     """Return the parts that a node answers for; note in `done` that the one of nobody has failed."""
     for part in parts:
@@ -279,7 +254,7 @@ def _answerable(op: Op, parts: list[Part], done: list[PartResult]) -> list[Part]
 
 
 def _judge(op: Op, part: Part, reply: NodeReply) -> PartResult | Effects | Refused:
-    """Return what became of a part, where that is certain: what a write did may still have lost against another one."""
+    """Return what became of a part, where that is certain: a refusal may be cured."""
     if op in WRITES:
         written = understand(reply, Effects, len(part.positions))
         return PartResult(part, failure=failure(op, (reply.outcome, reply.sent))) if written is None else written
@@ -290,15 +265,3 @@ def _judge(op: Op, part: Part, reply: NodeReply) -> PartResult | Effects | Refus
         if refused is not None:
             return refused
     return PartResult(part, failure=failure(op, (reply.outcome, reply.sent)))
-
-
-def _over_all(part: Part, last: Effects, before: Mapping[int, Effect]) -> Effects:
-    """Return what all attempts of one write did together.
-
-    An attempt that follows finds what the ones before it have done: nothing where they deleted, its own value where they set.
-    """
-    effects = []
-    for place, effect in zip(part.positions, last, strict=True):
-        earlier = before.get(place, effect)
-        effects.append(effect if earlier is Effect.UNCHANGED else earlier)
-    return Effects.of(effects, last.beaten)

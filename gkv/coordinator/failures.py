@@ -1,4 +1,4 @@
-"""Why a key has no definite answer, and what its client is told: one table, for reads and writes.
+"""Why a key has no definite answer or was not written, and what its client is told: the tables for reads and writes.
 
 A read is told what keeps it from an answer, and never anything about a write's fate. A write is told whether something may have
 been begun; only `INDETERMINATE` leaves that open.
@@ -8,22 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from gkv.model import WRITES, KeyFailure, NodeRefusal, Op, Outcome
+from gkv.model import WRITES, Effect, KeyFailure, NodeRefusal, Op, OtherVersion, Outcome
 from gkv.wire.batch import BAD_ANSWER, DAMAGED_KEY
 
 UNREACHABLE = KeyFailure("unreachable")
 OVERLOADED = KeyFailure("overloaded")
-TIMEOUT = KeyFailure("timeout")
+TIMEOUT = KeyFailure("timeout", status=504)
 NOT_APPLIED = KeyFailure("not-applied")
 INDETERMINATE = KeyFailure("indeterminate")
-"""The write may show up now, later or never. Repeating it is harmless."""
+"""The write may show up now, later or never. A repetition is another write."""
 STALE = KeyFailure("epoch")
 NO_PRIMARY = KeyFailure("no-primary")
-CLOCK_AHEAD = KeyFailure("clock-ahead")
-DISK_FULL = KeyFailure("disk-full")
+DISK_FULL = KeyFailure("disk-full", status=507)
 SNAPSHOT_RUNNING = KeyFailure("snapshot-running")
-TOO_LARGE = KeyFailure("too-large", retryable=False)
-REFUSED = KeyFailure("refused", retryable=False)
+TOO_LARGE = KeyFailure("too-large", retryable=False, status=413)
+REFUSED = KeyFailure("refused", retryable=False, status=500)
+CONDITION = OtherVersion()
+WRONG_TYPE = KeyFailure("wrong-type", retryable=False, status=409)
 
 
 class GivenUp(Enum):
@@ -33,8 +34,6 @@ class GivenUp(Enum):
     """The cluster went on changing until the deadline, so the nodes were not asked again."""
     NO_PRIMARY = "no-primary"
     """No node answers for the key."""
-    BEATEN = "beaten"
-    """The write has lost against one that may have been over before it began, and cannot be given a greater version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +53,12 @@ it."""
 UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.STALE: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.CHANGING: Unanswered(STALE, STALE, begun=False),
-    NodeRefusal.AHEAD: Unanswered(BAD_ANSWER, CLOCK_AHEAD, begun=False),
-    NodeRefusal.TOO_OLD: Unanswered(BAD_ANSWER, REFUSED, begun=False),
-    NodeRefusal.FULL: Unanswered(BAD_ANSWER, DISK_FULL, begun=False),
-    NodeRefusal.SNAPSHOT_RUNNING: Unanswered(BAD_ANSWER, SNAPSHOT_RUNNING, begun=False),
+    NodeRefusal.FULL: Unanswered(OVERLOADED, DISK_FULL, begun=False),
+    NodeRefusal.SNAPSHOT_RUNNING: Unanswered(OVERLOADED, SNAPSHOT_RUNNING, begun=False),
     NodeRefusal.BUSY: Unanswered(OVERLOADED, OVERLOADED, begun=False),
     NodeRefusal.LARGE: Unanswered(TOO_LARGE, INDETERMINATE, begun=True),  # the answer to no write is too large
     NodeRefusal.FAILED: Unanswered(UNREACHABLE, INDETERMINATE, begun=True),
+    NodeRefusal.DAMAGED: Unanswered(DAMAGED_KEY, DAMAGED_KEY, begun=False),
     NodeRefusal.BAD_FRAME: Unanswered(REFUSED, REFUSED, begun=False),
     NodeRefusal.BAD_DOCUMENT: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),  # no document was sent
     NodeRefusal.UNKNOWN: Unanswered(REFUSED, REFUSED, begun=False),
@@ -78,13 +76,20 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     (Outcome.OVERLOADED, False): Unanswered(OVERLOADED, OVERLOADED, begun=False),
     GivenUp.CHANGE_TOO_LONG: Unanswered(STALE, NOT_APPLIED, begun=False),
     GivenUp.NO_PRIMARY: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
-    GivenUp.BEATEN: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),
 }
 
 READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED_KEY})
 """All that a read may be told of a key."""
 WRITE_FAILURES = frozenset(row.write for row in UNANSWERED.values())
-"""All that a write may be told of a key."""
+"""All that a write may be told of a key that has no definite answer."""
+
+UNWRITTEN: Mapping[Effect, KeyFailure] = {
+    Effect.CONDITION: CONDITION,
+    Effect.WRONG_TYPE: WRONG_TYPE,
+    Effect.TOO_MANY_DIGITS: WRONG_TYPE,
+}
+"""What a client is told of a key that its node has decided not to write. That is a definite answer,
+and no repetition of the same write gets another one by itself."""
 
 
 def failure(op: Op, reason: Reason) -> KeyFailure:

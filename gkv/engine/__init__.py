@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gkv.engine.backlog import Pending
 from gkv.engine.commit import CommitFigures, Commits
-from gkv.engine.engine import Engine
+from gkv.engine.engine import Due, Engine
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 from gkv.engine.snapshot import Snapshot
@@ -19,6 +19,7 @@ __all__ = [
     "ENGINES",
     "CommitFigures",
     "Commits",
+    "Due",
     "Engine",
     "LmdbEngine",
     "MemoryEngine",

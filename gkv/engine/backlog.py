@@ -1,7 +1,6 @@
 """Writes that have been admitted and are not on disk yet, in their order.
 
-Promises: what waits is bounded; `pending_for` and `last_pending` name the write after which a read
-is in order. Nothing here switches greenlets but the ways to wait for a write.
+Promises: what waits is bounded. Nothing here switches greenlets but the ways to wait for a write.
 """
 
 import time
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from gevent.event import Event
 
 from gkv.errors import EngineFailed, NotOnDisk, Unavailable
-from gkv.model import Applied, Write
+from gkv.model import Effect, Write
 
 MAX_WRITES = 4_096
 MAX_BYTES = 64 << 20
@@ -21,28 +20,40 @@ GROUP_RECORDS = 2_000
 GROUP_BYTES = 8 << 20
 """What one commit takes. A single write may be larger."""
 
-UNTOLD = Applied(())
+UNTOLD: Sequence[Effect] = ()
 """Stands for effects that are not known, of a write that has failed or that nobody counts."""
 
 
 class Pending:
     """A write that has been admitted."""
 
-    __slots__ = ("_applied", "_error", "_event", "done", "early", "size", "write")
+    __slots__ = ("_effects", "_error", "_event", "after", "done", "early", "size", "write")
 
-    def __init__(self, write: Write, size: int) -> None:
+    def __init__(self, write: Write, size: int, after: "Sequence[Pending]" = (), *, early: bool = False) -> None:
         self.write = write
         self.size = size
-        self.early = False
-        """Whether somebody has been told already that it is written."""
+        self.after = after
+        """Writes that it was decided on; if one of them comes to nothing, so does it."""
+        self.early = early
+        """Whether it counts as written already, before it is on disk."""
         self.done = False
         """Whether it is certain what became of it, so that `wait` does not wait."""
-        self._applied = UNTOLD
+        self._effects = UNTOLD
         self._error: BaseException | None = None
         self._event: Event | None = None
 
-    def wait(self, deadline: float) -> Applied:
-        """Return what became of the write, once that is certain; `deadline` is on `time.monotonic`.
+    @property
+    def settled(self) -> bool:
+        """Whether nothing can be read of it that could vanish with the process, or may by its durability."""
+        return self.early or self.done
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has come to nothing, as far as anybody knows."""
+        return self._error is not None
+
+    def wait(self, deadline: float) -> Sequence[Effect]:
+        """Return what the write did to its keys, once that is certain; `deadline` is on `time.monotonic`.
 
         Raise what the commit raised, or NotOnDisk when the deadline has passed; the write may then
         still be applied.
@@ -50,7 +61,7 @@ class Pending:
         self.wait_until_over(deadline)
         if self._error is not None:
             raise self._error
-        return self._applied
+        return self._effects
 
     def wait_until_over(self, deadline: float) -> None:
         """Return when it is certain what became of the write; raise NotOnDisk as `wait`."""
@@ -62,24 +73,23 @@ class Pending:
                 raise NotOnDisk("the write was not on disk by its deadline")
 
     def wait_for_reading(self, deadline: float) -> None:
-        """Return when the write cannot change any more what a read finds, whatever has become of
-        it.
+        """Return when what was read of the write is settled, or the write has failed.
 
-        Raise Unavailable when the deadline has passed, and EngineFailed when the write was
-        acknowledged and has failed: what is read then would lack it. An error of the write itself
-        is its own writer's alone.
+        Raise Unavailable when the deadline has passed, and EngineFailed when it is unknown what is on the disk. Any other error
+        of the write is its own writer's alone: nothing of it was ever there.
         """
+        if self.settled:
+            return
         try:
-            self.wait(deadline)
+            self.wait_until_over(deadline)
         except NotOnDisk:
             raise Unavailable("the disk takes too long for what was written before this read", retry_after=1) from None
-        except Exception as error:
-            if self.early or isinstance(error, EngineFailed):
-                raise EngineFailed(f"what was written before this read is not on disk: {error}") from error
+        if isinstance(self._error, EngineFailed | NotOnDisk):
+            raise EngineFailed(f"what was written before this read is not on disk: {self._error}") from self._error
 
-    def finish(self, applied: Applied, error: BaseException | None = None) -> None:
+    def finish(self, effects: Sequence[Effect], error: BaseException | None = None) -> None:
         """Say what has become of the write, to all who wait for it."""
-        self._applied = applied
+        self._effects = effects
         self._error = error
         self.done = True
         if self._event is not None:
@@ -96,18 +106,11 @@ class Backlog:
         in whatever pieces and order that happens."""
         self.size = 0
         """Their bytes."""
-        self._by_key: dict[str, Pending] = {}
-        """By key, the last admitted write of it; of those that were added to be found by key."""
 
     @property
     def writes(self) -> int:
         """Count of the writes that are not over."""
         return len(self._open)
-
-    @property
-    def last(self) -> Pending | None:
-        """The last admitted write that is not over."""
-        return next(reversed(self._open), None)
 
     @property
     def open(self) -> list[Pending]:
@@ -118,20 +121,13 @@ class Backlog:
         """Whether anything waits to be taken."""
         return bool(self._queue)
 
-    def add(self, write: Write, *, by_key: bool) -> Pending:
-        """Admit a write; `by_key` if `pending_for` must find it. Raise Unavailable when too much is
-        waiting.
-        """
-        size = size_of(write)
-        if self.writes >= MAX_WRITES or (self._open and self.size + size > MAX_BYTES):
+    def add(self, pending: Pending) -> None:
+        """Admit a write. Raise Unavailable when too much is waiting."""
+        if self.writes >= MAX_WRITES or (self._open and self.size + pending.size > MAX_BYTES):
             raise Unavailable("too many writes are waiting for the disk", retry_after=1)
-        pending = Pending(write, size)
         self._queue.append(pending)
         self._open[pending] = None
-        self.size += size
-        if by_key:
-            self._by_key.update(dict.fromkeys(write.keys, pending))
-        return pending
+        self.size += pending.size
 
     def take(self) -> list[Pending]:
         """Take the next group from the queue."""
@@ -146,7 +142,7 @@ class Backlog:
             group.append(self._queue.popleft())
         return group
 
-    def finish(self, pending: Pending, applied: Applied, error: BaseException | None = None) -> None:
+    def finish(self, pending: Pending, effects: Sequence[Effect], error: BaseException | None = None) -> None:
         """Strike off a write that is over, and say what has become of it; once, what is said later
         is not heard.
         """
@@ -154,30 +150,15 @@ class Backlog:
             return
         del self._open[pending]
         self.size -= pending.size
-        if self._by_key:
-            for key in pending.write.keys:
-                if self._by_key.get(key) is pending:
-                    del self._by_key[key]
-        pending.finish(applied, error)
+        pending.finish(effects, error)
 
-    def finish_all(self, error: BaseException) -> None:
-        """Strike off everything that is left."""
+    def finish_all(self, error: BaseException) -> list[Pending]:
+        """Strike off everything that is left, and return it."""
         self._queue.clear()
-        for pending in self.open:
+        left = self.open
+        for pending in left:
             self.finish(pending, UNTOLD, error)
-
-    def pending_for(self, keys: Sequence[str]) -> Pending | None:
-        """Return the last write of any of these keys that is not over, of those that were added to
-        be found.
-        """
-        if not self._by_key:
-            return None
-        # Writes are committed in order, so the last one of them answers for all. The dict has them
-        # in no useful order.
-        found = {id(pending): pending for pending in map(self._by_key.get, keys) if pending is not None}
-        if len(found) < 2:
-            return next(iter(found.values()), None)
-        return next(pending for pending in reversed(self._open) if id(pending) in found)
+        return left
 
 
 def size_of(write: Write) -> int:

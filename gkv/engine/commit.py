@@ -1,11 +1,12 @@
 """Group commit: the writes of many greenlets go to the disk together.
 
 Promises: writes are applied in the order in which they were submitted, each whole or not at all;
-`Pending.wait` returns when the write is on disk (with durability "async", for a write of values
-alone that nobody counts, at once). What waits is bounded. No error ends the writing silently: it
+`Pending.wait` returns when the write is on disk. With durability "async" a write of values alone
+that nobody counts is `early`: it may be acknowledged, and read, at once. A write that was decided
+on others is applied only if they are. What waits is bounded. No error ends the writing silently: it
 goes on, or `on_failure` is told why it does not.
 
-`submit` and `pending_for` do not switch greenlets; `wait`, `flush`, `snapshot` and `close` do.
+`submit` does not switch greenlets; `wait`, `flush`, `snapshot` and `close` do.
 """
 
 import time
@@ -17,12 +18,12 @@ from typing import TypeVar
 from gevent.event import AsyncResult, Event
 
 from gkv import background
-from gkv.engine.backlog import UNTOLD, Backlog, Pending
+from gkv.engine.backlog import UNTOLD, Backlog, Pending, size_of
 from gkv.engine.engine import Engine
 from gkv.engine.snapshot import Snapshot
 from gkv.engine.writer import Writer
 from gkv.errors import EngineFailed, EngineFull, GkvError, NotOnDisk, Unavailable
-from gkv.model import Applied, Write
+from gkv.model import Effect, Write
 
 RECLAIM_EVERY = 1.0
 RECLAIM_STEP = 200
@@ -68,16 +69,20 @@ class Commits:
         tombstone_ttl: int,
         durability: str = "sync",
         on_failure: Callable[[GkvError], object] = lambda _error: None,
-        now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now: Callable[[], int] | None = None,
     ) -> None:
         """`tombstone_ttl` is in ms. `on_failure` is called once, in a greenlet, when nothing can be
-        acknowledged any more.
+        acknowledged any more. `now` is what tombstones age by; by default the time of day at this
+        moment and what has passed since, so that nobody can set it.
         """
         self._engine = engine
         self._ttl = tombstone_ttl
         self._async = durability == "async"
         self._on_failure = on_failure
-        self._now = now
+        self._now = now or _time_since_now()
+        self._started = self._now()
+        self.on_over: Callable[[Sequence[Pending]], object] = _nobody
+        """Is told of writes that are over, before anybody who waits for them goes on."""
         self._backlog = Backlog()
         self._failure: GkvError | None = None
         self._closing = False
@@ -89,9 +94,9 @@ class Commits:
 
     # --- for requests -----------------------------------------------------------------------------------------------------
 
-    def submit(self, write: Write, *, counted: bool = False) -> Pending:
-        """Admit a write; `counted` if its effects must be told. With durability "async" those of
-        others may be missing.
+    def submit(self, write: Write, *, counted: bool = False, after: Sequence[Pending] = ()) -> Pending:
+        """Admit a write; `counted` if its effects must be told, `after` which others it was decided
+        on.
 
         Raise Unavailable when too much is waiting, or what ended all writing.
         """
@@ -101,21 +106,13 @@ class Commits:
             raise Unavailable("the node is shutting down", retry_after=1)
         if self._writer is None:
             return self._apply_inline(write)
-        if not self._async:
-            pending = self._backlog.add(write, by_key=False)
-            self._wake.set()
-            return pending
-        early = not counted and None not in write.values
+        early = self._async and not counted and None not in write.values
         if early:  # who has been told cannot be refused any more
             self._engine.admit(write, self._backlog.size)
-        pending = self._backlog.add(write, by_key=True)
+        pending = Pending(write, size_of(write), after, early=early)
+        self._backlog.add(pending)
         self._wake.set()
-        if not early:
-            return pending
-        pending.early = True
-        admitted = Pending(write, 0)
-        admitted.finish(UNTOLD)
-        return admitted
+        return pending
 
     def _apply_inline(self, write: Write) -> Pending:
         pending = Pending(write, 0)
@@ -123,20 +120,6 @@ class Commits:
         self._figures.writes += 1
         self._figures.records += len(write.keys)
         return pending
-
-    def pending_for(self, keys: Sequence[str]) -> Pending | None:
-        """Return the last admitted write of any of these keys that is not on disk yet.
-
-        It is to be waited for before they are read. Always None with durability "sync", where nobody
-        was told of such a write.
-        """
-        return self._backlog.pending_for(keys) if self._async else None
-
-    def last_pending(self) -> Pending | None:
-        """Return the last admitted write that is not on disk yet; to be waited for before keys are
-        listed. As `pending_for`.
-        """
-        return self._backlog.last if self._async else None
 
     def flush(self, deadline: float) -> None:
         """Wait until all that has been admitted so far is on disk, or refused. Raise NotOnDisk, or
@@ -211,6 +194,10 @@ class Commits:
         """Write a group, and answer each of it; after a failure all has been answered already."""
         if self._failure is not None:
             return
+        if any(pending.after for pending in group):
+            group = self._without_vain(group)
+            if not group:
+                return
         writes = [pending.write for pending in group]
         started = time.monotonic()
         try:
@@ -229,10 +216,23 @@ class Commits:
                     self._commit([pending])
         else:
             self._figures.count(writes, time.monotonic() - started)
-            for pending, outcome in zip(group, applied, strict=True):
-                self._backlog.finish(pending, outcome)
+            for pending, effects in zip(group, applied, strict=True):
+                self._backlog.finish(pending, effects)
+            self.on_over(group)
 
-    def _write(self, writes: Sequence[Write]) -> Sequence[Applied]:
+    def _without_vain(self, group: list[Pending]) -> list[Pending]:
+        """Answer those that were decided on writes which have come to nothing; return the others."""
+        vain = []
+        for pending in group:  # in their order, as one may be decided on another
+            if any(one.failed for one in pending.after):
+                error = Unavailable("what this write was decided on was not written", retry_after=1)
+                self._backlog.finish(pending, UNTOLD, error)
+                vain.append(pending)
+        if vain:
+            self.on_over(vain)
+        return [pending for pending in group if not pending.done]
+
+    def _write(self, writes: Sequence[Write]) -> Sequence[Sequence[Effect]]:
         # Not in a `finally`: of a writer that is killed nobody knows whether its thread has come to
         # the commit.
         self._engine.begin_group(writes)
@@ -261,8 +261,11 @@ class Commits:
 
     def _reclaim(self) -> int:
         self._engine.tend()
+        now = self._now()
+        if now < self._started + self._ttl:  # those of earlier runs are as old as this one
+            return 0
         try:
-            return self._make(lambda syncing: self._engine.reclaim(self._now(), self._ttl, RECLAIM_STEP, syncing))
+            return self._make(lambda syncing: self._engine.forget(now - self._ttl, RECLAIM_STEP, syncing))
         except EngineFailed as error:
             self._fail(error)
         except GkvError:  # no room just now; the next round is soon
@@ -291,6 +294,7 @@ class Commits:
     def _answer_all(self, group: Sequence[Pending], error: BaseException) -> None:
         for pending in group:
             self._backlog.finish(pending, UNTOLD, error)
+        self.on_over(group)
         if any(pending.early for pending in group):  # to go on would hide it
             self._fail(EngineFailed(f"writes that were acknowledged have failed: {error}"))
 
@@ -302,6 +306,16 @@ class Commits:
 
     def _end(self, error: GkvError) -> None:
         """Answer everything that waits with an error."""
-        self._backlog.finish_all(error)
+        self.on_over(self._backlog.finish_all(error))
         while self._snapshots_wanted:
             self._snapshots_wanted.popleft().set_exception(error)
+
+
+def _time_since_now() -> Callable[[], int]:
+    """Return what tells the time of day in ms, by a clock that counts on from this moment."""
+    offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return lambda: (time.clock_gettime_ns(time.CLOCK_BOOTTIME) + offset) // 1_000_000
+
+
+def _nobody(_over: Sequence[Pending]) -> None:
+    """Nobody wants to know."""

@@ -9,10 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
-from gkv.model import Applied, Damage, Record, Value, Write
+from gkv.model import Damage, Effect, Record, Value, Write
 
 MAX_KEY = 480
 """Bytes: with the token before it and what else an index puts there, a key still fits LMDB's 511."""
+
+
+class Due(Exception):
+    """Values among those that were to be read are due: those of `keys`."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__()
+        self.keys = keys
 
 
 def no_call() -> None:
@@ -40,11 +48,10 @@ class StoreFigures(NamedTuple):
 class Engine(ABC):
     """A map from key to record, whose values come back exactly as they came.
 
-    A write is merged, record by record: the greater version stays. Of equal versions a tombstone that was written stays, then
-    the greater expiry (0, never, is the greatest), then a tombstone (what is left of a value that has expired), then a blob,
-    the one with the greater type, then the greater value, bytewise (`gkv.engine.record.rank`); so any order and any number of
-    repetitions of the same writes leave the same records. A record that has expired is a tombstone, for every call that is
-    given a later `now`. A record that is damaged gives way to a write of any version, which repairs it.
+    A write is merged, record by record: the greater version stays. No two writes have one version,
+    so any order and any number of repetitions of the same writes leave the same records. A value
+    that is due stays until a tombstone is written; no call hides it. A record that is damaged gives
+    way to a write of any version, which repairs it.
 
     All times are milliseconds since the Unix epoch. A key has 1 to 480 bytes; ValueError for writing another one, and then
     nothing has changed.
@@ -52,6 +59,9 @@ class Engine(ABC):
 
     durable: bool
     """Whether what a `write` wrote outlives the process and a power cut."""
+
+    starts: int = 1
+    """How often the store was opened, this time included: versions of one start are greater than those of all before."""
 
     was_clean: bool = True
     """Whether the last stop was an orderly one, or all records have been checked since. If neither,
@@ -69,19 +79,21 @@ class Engine(ABC):
 
     @abstractmethod
     def read(self, keys: Sequence[str], now: int, room: float = inf) -> list[Value | Damage | None]:
-        """Return the live value of each key in this order, None where there is none.
+        """Return the value of each key in this order, None where there is none. Raise Due when some are due by `now`.
 
         An engine that has to copy values may stop when they have more than `room` bytes, and returns those of the first keys
         then, at least one.
         """
 
     @abstractmethod
-    def records_of(self, keys: Sequence[str], now: int) -> list[Record | Damage | None]:
-        """Return the whole records, tombstones included; one that has expired comes as a tombstone with its expiry."""
+    def records_of(self, keys: Sequence[str]) -> list[Record | Damage | None]:
+        """Return the whole records, tombstones and what is due included."""
 
     @abstractmethod
-    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[Applied]:
-        """Merge all of these in this order; return what became of each. On disk when it returns, if `durable`.
+    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> Sequence[Sequence[Effect]]:
+        """Merge all of these in this order; return what each did to its keys. On disk when it returns, if `durable`.
+
+        Tombstones are as old as `now`.
 
         `syncing` is called when all that needs the interpreter is done and only the disk is still waited for; not when it
         raises before.
@@ -113,12 +125,10 @@ class Engine(ABC):
         """Make the room that a `write` has asked for. Called by the event loop's thread while no `write` runs."""
 
     @abstractmethod
-    def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
-        """Take up to `limit` small steps that are due, oldest first; return how many were taken, `limit` if more may be due.
+    def forget(self, until: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
+        """Drop up to `limit` tombstones that were committed by then, oldest first; return how many, `limit` if more may be.
 
-        An expired value becomes a tombstone, which frees its bytes. A tombstone goes when `tombstone_ttl` ms have passed since
-        the time in its version or its expiry, so that all replicas let go of it together. Calls `syncing` and raises
-        as `write` does.
+        Calls `syncing` and raises as `write` does.
         """
 
     @abstractmethod
@@ -156,16 +166,19 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def keys(self, prefix: str, after: str, limit: int, now: int) -> list[str]:
-        """Return up to `limit` live keys that start with `prefix` and sort after `after`, in code point order.
-
-        O(limit), plus what lies between in keys that have just expired.
+    def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+        """Return up to `limit` keys with a value that start with `prefix` and sort after `after`, in code point order; of each
+        when it expires, 0 for never. O(limit).
         """
+
+    @abstractmethod
+    def due(self, now: int, limit: int) -> list[str]:
+        """Return up to `limit` keys whose value is due by `now`, the longest due first. O(limit)."""
 
     @property
     @abstractmethod
     def live(self) -> int:
-        """How many keys have a value; one that has expired may count until it is reclaimed. O(1)."""
+        """How many keys have a value, due or not. O(1)."""
 
     @property
     @abstractmethod
@@ -175,7 +188,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """Bytes of the keys (as UTF-8) and values (`len`) of the live records, without overhead. O(1)."""
+        """Bytes of the keys (as UTF-8), values (`len`) and tags of the live records, without overhead. O(1)."""
 
     @property
     def store_figures(self) -> StoreFigures:

@@ -8,7 +8,7 @@ thread. Nothing switches greenlets.
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, mmap
 from pathlib import Path
@@ -22,7 +22,9 @@ from gkv.errors import EngineError, EngineFailed, Unavailable
 from gkv.files import naming, sync_directory
 from gkv.log import say
 
-FORMAT = b"gkv-engine 1"
+FORMAT = b"gkv-engine 2"
+_MADE = "made"
+"""File in the directory of a store that has come to its first commit."""
 MIN_DISK = 8 << 20
 """Bytes of the data file that a store needs at least."""
 SHORT_WRITE = 1 << 20
@@ -61,6 +63,7 @@ class Environment:
         self.page = 0
         """Bytes of a page."""
         self.cluster: str | None = None
+        self.starts = 1
         self.was_clean = True
         self.records: Any = None
         self.listed: Any = None
@@ -96,11 +99,15 @@ class Environment:
             self.readers.free_dead()
             with env.begin() as txn, txn.cursor() as cursor:
                 names = set(cursor.iternext(values=False))
-        except lmdb.Error as error:
+        except lmdb.ReadersFullError as error:
+            raise Unavailable(f"all slots for readers of {self.file} are taken by other processes") from error
+        except STRUCTURAL as error:
             raise EngineError(
                 f"{self.file} cannot be opened: {error}. It is no LMDB file that this version reads, or it is damaged; move "
                 f"the directory {self.path} away and start with an empty one"
             ) from error
+        except lmdb.Error as error:
+            raise EngineError(f"{self.file} cannot be opened: {error}") from error
         if names - set(_NAMES):
             raise EngineError(
                 f"{self.file} is not gkv's: it holds {min(names)!r}. Start with an empty directory, or with the one of node "
@@ -116,12 +123,19 @@ class Environment:
         try:
             with env.begin(write=True) as txn:
                 self._open_databases(env, txn, create=True)
-                for name, value in ((b"format", FORMAT), (b"node", node.encode()), (b"size", b"0"), (b"clean", b"0")):
+                for name, value in (
+                    (b"format", FORMAT),
+                    (b"node", node.encode()),
+                    (b"size", b"0"),
+                    (b"starts", b"1"),
+                    (b"clean", b"0"),
+                ):
                     txn.put(name, value, db=self.meta)
         except lmdb.Error as error:
             if self.has_no_space(error):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file)) from error
             raise EngineError(f"{self.file} cannot be written: {error}") from error
+        (self.path / _MADE).touch()
         if new_file:  # or the files' names could be gone after a power cut, whatever was synced in them
             sync_directory(self.path)
             sync_directory(self.path.parent)
@@ -135,37 +149,29 @@ class Environment:
             with env.begin(write=True) as txn:  # which alone keeps the handles; it changes nothing, so it writes nothing
                 self._open_databases(env, txn, create=False)
                 meta = dict(txn.cursor(self.meta).iternext())
-            if meta.get(b"format") != FORMAT:
-                raise EngineError(
-                    f"{self.file} has the format {meta.get(b'format', b'').decode(errors='replace')!r}, this version reads "
-                    f"{FORMAT.decode()!r}. Start it with the version that wrote it, or with an empty directory"
-                )
-            if meta.get(b"node") != node.encode():
-                raise EngineError(
-                    f"{self.file} holds the records of node {meta.get(b'node', b'').decode(errors='replace')!r}, "
-                    f"this is node {node!r}. Give the node its own directory, or the name it had"
-                )
+            _refuse_foreign(self.file, meta, node)
             self.was_clean = meta.get(b"clean") == b"1"
             cluster = meta.get(b"cluster")
             self.cluster = None if cluster is None else cluster.decode()
             int(meta[b"size"])
+            self.starts = int(meta[b"starts"]) + 1
             if self.was_clean and self.file.stat().st_size < self.end:
                 raise EngineError(intact.cut_off(self.file, self.file.stat().st_size, self.end))
-            if meta.get(b"clean") != b"0":
-                self._mark_in_use(env)
+            self._note_start(env)
         except (lmdb.Error, KeyError, ValueError) as error:
             raise EngineError(
                 f"{self.file} is damaged: {error}. Move the directory {self.path} away, then put a snapshot of this node there "
                 f"as {self.file.name}, or start with an empty one and --accept-loss: there is no other copy of its records"
             ) from error
 
-    def _mark_in_use(self, env: lmdb.Environment) -> None:
-        """Note that there has been no orderly stop from now on; on a disk that is full, with the
-        room of the reserve.
+    def _note_start(self, env: lmdb.Environment) -> None:
+        """Note this start, and that there has been no orderly stop from now on; on a disk that is
+        full, with the room of the reserve.
         """
         while True:
             try:
                 with env.begin(write=True) as txn:
+                    txn.put(b"starts", b"%d" % self.starts, db=self.meta)
                     txn.put(b"clean", b"0", db=self.meta)
             except lmdb.Error as error:
                 if not self.has_no_space(error):
@@ -299,6 +305,22 @@ class Environment:
             raise EngineError(f"the snapshot of {self.path} failed: {error}") from error
 
 
+def _refuse_foreign(file: Path, meta: Mapping[bytes, bytes], node: str) -> None:
+    """Raise EngineError for a store of another format or of another node."""
+    found = meta.get(b"format", b"").decode(errors="replace")
+    if found != FORMAT.decode():
+        raise EngineError(
+            f"{file} has the format {found!r}, this version reads {FORMAT.decode()!r}. Start it with the version that wrote "
+            f"it, or with an empty directory"
+        )
+    whose = meta.get(b"node", b"").decode(errors="replace")
+    if whose != node:
+        raise EngineError(
+            f"{file} holds the records of node {whose!r}, this is node {node!r}. Give the node its own directory, or the name "
+            f"it had"
+        )
+
+
 def check_file(path: Path) -> int:
     """Return the bytes that a store's data file has, 0 without one. Raise EngineError when LMDB
     must not open it.
@@ -307,10 +329,9 @@ def check_file(path: Path) -> int:
     limit = file_limit()
     if limit is not None and limit < MIN_DISK:
         raise EngineError(f"this process may write files of {limit} bytes (ulimit -f), and {file} needs {MIN_DISK} at least")
-    # Both are made after the first commit and before the first record, and only the reserve is ever
-    # given up. Locks say nothing: a process that was killed while it made the store has left them
-    # beside an empty file.
-    intact.check(file, used=(path / "reserve").exists() or (path / "clock").exists())
+    # Locks say nothing: a process that was killed while it made the store has left them beside an
+    # empty file.
+    intact.check(file, used=(path / _MADE).exists())
     return file.stat().st_size if file.exists() else 0
 
 

@@ -21,7 +21,7 @@ import lmdb
 
 from gkv.engine import record
 from gkv.engine.cache import Cache
-from gkv.engine.engine import MAX_KEY, Engine, StoreFigures, no_call
+from gkv.engine.engine import MAX_KEY, Due, Engine, StoreFigures, no_call
 from gkv.engine.environment import STRUCTURAL
 from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge
 from gkv.engine.record import VALUE
@@ -29,7 +29,7 @@ from gkv.engine.room import Demand
 from gkv.engine.store import Store, size_in
 from gkv.engine.verify import Verification
 from gkv.errors import EngineFailed
-from gkv.model import Applied, Damage, Record, Value, Write
+from gkv.model import Damage, Effect, Record, Value, Write
 
 _FEW = 4
 """Records that are copied without a look at how much that is by now, which takes 0.1 us for each."""
@@ -42,8 +42,8 @@ class LmdbEngine(Engine):
 
     `records`: token (8 bytes, big-endian) + key -> record, so an arc is one range scan. `keys`: key
     -> expiry (8 bytes, or nothing for never) of each record that has a value. `due`: "v" + expiry +
-    address of a value that expires, "t" + birth + address of a tombstone -> nothing. `meta`:
-    format, node, cluster, size, clean.
+    address of a value that expires, "t" + time of the commit + address of a tombstone -> nothing. `meta`:
+    format, node, cluster, size, starts, clean.
     """
 
     durable = True
@@ -64,6 +64,7 @@ class LmdbEngine(Engine):
         self._store = Store(path, node, max_disk)
         self._environment = self._store.environment
         self.was_clean = self._environment.was_clean
+        self.starts = self._environment.starts
         self._abandoned = False
         """Whether a transaction is open on a thread that does not come back: to close the
         environment would wait for it, or pull the map from under it."""
@@ -101,7 +102,10 @@ class LmdbEngine(Engine):
         if (count := len(stored)) < len(absent):
             found = found[: absent[count]]
             absent, wanted, addresses = absent[:count], wanted[:count], addresses[:count]
-        values = record.values(addresses, stored, now)
+        try:
+            values = record.values(addresses, stored, now)
+        except record.DueRecords as due:
+            raise Due([wanted[at] for at in due.positions]) from None
         for at, value in zip(absent, values, strict=True):
             found[at] = value
         # Only what never expires: of anything else the cache would have to know when it ends.
@@ -118,10 +122,10 @@ class LmdbEngine(Engine):
     def end_group(self) -> None:
         self._cache.lift_bar()
 
-    def records_of(self, keys: Sequence[str], now: int) -> list[Record | Damage | None]:
+    def records_of(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         addresses = self._addresses(keys)
         found = zip(addresses, self._stored(addresses), strict=True)
-        return [None if data is None else record.unpack(address, data, now) for address, data in found]
+        return [None if data is None else record.unpack(address, data) for address, data in found]
 
     def _stored(self, addresses: list[bytes], room: float = inf) -> list[bytes | None]:
         """Return the bytes at these addresses; b"", which is no record, for all when LMDB finds its
@@ -174,19 +178,23 @@ class LmdbEngine(Engine):
                 more = cursor.next()
         return found
 
-    def keys(self, prefix: str, after: str, limit: int, now: int) -> list[str]:
+    def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
         wanted = prefix.encode()
         passed = after.encode()
         start = max(wanted, passed)[: MAX_KEY + 1]
-        found: list[str] = []
+        found: list[tuple[str, int]] = []
         with self._environment.look() as txn, txn.cursor(self._environment.listed) as cursor:
             more = cursor.set_range(start) if start else cursor.first()
             while more and len(found) < limit and (raw := cursor.key()).startswith(wanted):
-                expires = cursor.value()
-                if raw > passed and (not expires or int.from_bytes(expires, "big") > now):
-                    found.append(raw.decode(errors="replace"))
+                if raw > passed:
+                    found.append((raw.decode(errors="replace"), int.from_bytes(cursor.value(), "big")))
                 more = cursor.next()
         return found
+
+    def due(self, now: int, limit: int) -> list[str]:
+        with self._environment.look() as txn:
+            entries = _overdue(txn, self._environment.due, VALUE_DUE, now, limit, intact=True)
+        return [entry[DUE + TOKEN :].decode(errors="replace") for entry in entries]
 
     @property
     def live(self) -> int:
@@ -209,12 +217,12 @@ class LmdbEngine(Engine):
         demand = _demand([write])
         self._store.admit(demand._replace(values=demand.values + waiting))
 
-    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[Applied]:
+    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[list[Effect]]:
         # One call for the whole group: of writes with a key each, it saves a fifth of the time.
         addresses = iter(self._checked_addresses([key for write in writes for key in write.keys]))
         batches = [(write, list(islice(addresses, len(write.keys)))) for write in writes]
 
-        def merge_all(merge: Merge, _txn: lmdb.Transaction) -> list[Applied]:
+        def merge_all(merge: Merge, _txn: lmdb.Transaction) -> list[list[Effect]]:
             return [merge.apply(write, addresses) for write, addresses in batches]
 
         return self._store.commit(merge_all, now, _demand(writes), syncing)
@@ -225,27 +233,22 @@ class LmdbEngine(Engine):
             raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
         return addresses
 
-    def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
+    def forget(self, until: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
         queue = self._environment.due
-        ends = ((VALUE_DUE, now), (TOMBSTONE_DUE, now - tombstone_ttl))
-        with self._environment.look() as txn:  # most often nothing is due, and looking costs no commit
-            if not any(_overdue(txn, queue, kind, until, 1) for kind, until in ends):
+        with self._environment.look() as txn:  # most often there is none, and looking costs no commit
+            if not _overdue(txn, queue, TOMBSTONE_DUE, until, 1):
                 return 0
-
         demand = Demand(0, limit, sets=False)
         if not self._store.has_room(demand):
             return 0
 
-        def take(merge: Merge, txn: lmdb.Transaction) -> int:
-            taken = 0
-            for kind, until in ends:
-                due = _overdue(txn, queue, kind, until, limit - taken)
-                for entry in due:
-                    merge.reclaim(entry)
-                taken += len(due)
-            return taken
+        def drop(merge: Merge, txn: lmdb.Transaction) -> int:
+            old = _overdue(txn, queue, TOMBSTONE_DUE, until, limit)
+            for entry in old:
+                merge.forget(entry)
+            return len(old)
 
-        return self._store.commit(take, now, demand, syncing)
+        return self._store.commit(drop, 0, demand, syncing)
 
     # --- room and snapshots -----------------------------------------------------------------------------------------------
 
@@ -290,8 +293,8 @@ def _demand(writes: Sequence[Write]) -> Demand:
     return Demand(sum(map(len, values)), sum([len(write.keys) for write in writes]), sets=bool(values))
 
 
-def _overdue(txn: lmdb.Transaction, queue: Any, kind: bytes, until: int, limit: int) -> list[bytes]:
-    """Return up to `limit` entries of `due`, oldest first."""
+def _overdue(txn: lmdb.Transaction, queue: Any, kind: bytes, until: int, limit: int, *, intact: bool = False) -> list[bytes]:
+    """Return up to `limit` entries of `due`, oldest first; with `intact` no entries of records that are damaged."""
     found: list[bytes] = []
     if until < 0:
         return found
@@ -299,6 +302,7 @@ def _overdue(txn: lmdb.Transaction, queue: Any, kind: bytes, until: int, limit: 
     with txn.cursor(queue) as cursor:
         more = cursor.set_range(kind)
         while more and len(found) < limit and (entry := cursor.key())[:DUE] <= end:
-            found.append(entry)
+            if not intact or record.intact(entry[DUE:], txn.get(entry[DUE:], b"")):
+                found.append(entry)
             more = cursor.next()
     return found

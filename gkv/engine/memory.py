@@ -7,12 +7,13 @@ from math import inf
 
 from sortedcontainers import SortedList
 
-from gkv.engine.engine import MAX_KEY, Engine, no_call
-from gkv.engine.record import rank
+from gkv.engine.engine import MAX_KEY, Due, Engine, no_call
 from gkv.errors import EngineError
-from gkv.model import Applied, Damage, Effect, Record, Value, Version, Write
+from gkv.model import Damage, Effect, Record, Value, Version, Write
 
 _HEAP_SLACK = 1_000
+_TAG = 16
+"""Bytes of a tag."""
 CREATED, REPLACED, UNCHANGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED
 _is_short = frozenset(range(1, MAX_KEY // 4 + 1)).__contains__
 """Whether a key of so many characters has 1 to MAX_KEY bytes, whatever they are."""
@@ -22,7 +23,6 @@ class MemoryEngine(Engine):
     """About 0.1 us for a key read and 0.5 us for one written while they are in the processor's cache. A record takes its own
     bytes and about 300 more.
 
-    Expired values become tombstones as soon as any call is given a later `now`; `reclaim` has only the tombstones left to do.
     """
 
     durable = False
@@ -35,8 +35,10 @@ class MemoryEngine(Engine):
         """Of the live records alone, so that a read is a lookup and nothing else."""
         self._versions: dict[str, Version] = {}
         """Of all records."""
-        self._expires: dict[str, int] = {}
-        """Of those that expire, or have."""
+        self._times: dict[str, int] = {}
+        """When values expire, of those that do, and when tombstones were written."""
+        self._tags: dict[str, Version] = {}
+        """Of records whose tag is not their version."""
         self._due: list[tuple[int, str]] = []
         """A heap of the values that expire, with entries of some that have since been overwritten."""
         self._graves: list[tuple[int, str]] = []
@@ -62,15 +64,17 @@ class MemoryEngine(Engine):
 
     def read(self, keys: Sequence[str], now: int, room: float = inf) -> list[Value | Damage | None]:  # noqa: ARG002  # no copies
         if self._due and self._due[0][0] <= now:
-            self._expire(now)
+            due = [key for key in keys if key in self._values and 0 < self._times.get(key, 0) <= now]
+            if due:
+                raise Due(due)
         return list(map(self._values.get, keys))
 
-    def records_of(self, keys: Sequence[str], now: int) -> list[Record | Damage | None]:
-        self._expire(now)
+    def records_of(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         return [self._record(key) if key in self._versions else None for key in keys]
 
     def _record(self, key: str) -> Record:
-        return Record(self._versions[key], self._values.get(key), self._expires.get(key, 0))
+        value = self._values.get(key)
+        return Record(self._versions[key], value, 0 if value is None else self._times.get(key, 0), self._tags.get(key))
 
     def arc(self, first: int, last: int, after: str | None, limit: int) -> list[tuple[str, Record | Damage]]:
         end = last.to_bytes(8, "big")
@@ -87,15 +91,24 @@ class MemoryEngine(Engine):
                 found.append((key, self._record(key)))
         return found
 
-    def keys(self, prefix: str, after: str, limit: int, now: int) -> list[str]:
-        self._expire(now)
-        found: list[str] = []
+    def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
         for key in self._by_key.up_to_date().irange(max(prefix, after)):
             if len(found) == limit or not key.startswith(prefix):
                 break
             if key > after:
-                found.append(key)
+                found.append((key, self._times.get(key, 0)))
         return found
+
+    def due(self, now: int, limit: int) -> list[str]:
+        found: dict[str, int] = {}
+        while self._due and self._due[0][0] <= now and len(found) < limit:
+            time, key = heappop(self._due)
+            if self._is_current(self._due, (time, key)):
+                found[key] = time
+        for key, time in found.items():
+            heappush(self._due, (time, key))
+        return list(found)
 
     @property
     def live(self) -> int:
@@ -111,42 +124,43 @@ class MemoryEngine(Engine):
 
     # --- writing ----------------------------------------------------------------------------------------------------------
 
-    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[Applied]:
+    def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[list[Effect]]:
         for write in writes:
             # Most keys are far shorter than they may be; those are not encoded one by one only to be measured.
             "".join(write.keys).encode()
             if not all(map(_is_short, map(len, write.keys))) and not all(0 < _size(key) <= MAX_KEY for key in write.keys):
                 raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
-        self._expire(now)
         applied = [self._merge(write, now) for write in writes]
         syncing()
         return applied
 
-    def _merge(self, write: Write, now: int) -> Applied:
+    def _merge(self, write: Write, now: int) -> list[Effect]:
         values, versions = self._values, self._versions
         version = write.version
-        stamp = version.stamp  # whole versions are compared only where these are equal: that takes 1 us
-        beaten = grown = 0
+        order = (version.era, version.counter)  # to compare whole versions takes 1 us
+        at = write.at
+        grown = 0
         effects: list[Effect] = []
         append = effects.append
         for key, value, expires in zip(write.keys, write.values, write.expires or repeat(0), strict=False):
             before = versions.get(key)
             old = None
-            if before is not None:
-                if before.stamp >= stamp and before >= version and not self._gives_way(key, before, version, value, expires):
-                    if before > version and before.origin != version.origin:
-                        beaten = max(beaten, before.stamp)
-                    append(UNCHANGED)
-                    continue
-                old = values.get(key)
-            else:
+            time = 0
+            if before is None:
                 self._by_token.changed.add(key)
+            elif (before.era, before.counter) >= order:  # a later write, or this one again
+                append(UNCHANGED)
+                continue
+            else:
+                old = values.get(key)
+                time = self._times.pop(key, 0)
+                if self._tags and self._tags.pop(key, None) is not None and old is not None:
+                    grown -= _TAG
             versions[key] = version
-            if before is not None and key in self._expires:
-                del self._expires[key]
-            append(REPLACED if old is not None else UNCHANGED if value is None else CREATED)
+            was_there = old is not None and (not time or time > at)
+            append(REPLACED if was_there else UNCHANGED if value is None else CREATED)
             if value is None or expires:
-                self._bury_or_date(key, version, value, expires, now)
+                self._bury_or_date(key, value, expires, now)
                 continue
             if old is None:
                 grown += len(value) + _size(key)
@@ -155,22 +169,24 @@ class MemoryEngine(Engine):
                 grown += len(value) - len(old)
             values[key] = value
         self._size += grown
-        return Applied(effects, beaten)
+        if write.tags:
+            self._keep_tags(write)
+        return effects
 
-    def _gives_way(self, key: str, before: Version, version: Version, value: Value | None, expires: int) -> bool:
-        """Return whether the record of a key is replaced by one whose version is not greater."""
-        if before != version:
-            return False
-        return rank(value, expires) > rank(self._values.get(key), self._expires.get(key, 0))
+    def _keep_tags(self, write: Write) -> None:
+        for key, tag in zip(write.keys, write.tags, strict=True):
+            if tag is not None and self._versions[key] == write.version and key not in self._tags:
+                self._tags[key] = tag
+                self._size += _TAG if key in self._values else 0
 
-    def _bury_or_date(self, key: str, version: Version, value: Value | None, expires: int, now: int) -> None:
+    def _bury_or_date(self, key: str, value: Value | None, expires: int, now: int) -> None:
         """Put a tombstone, or a value that expires."""
-        if expires:
-            self._expires[key] = expires
         self._drop(key)
-        if value is None or expires <= now:
-            self._push(self._graves, expires or version.millis, key)
+        if value is None:
+            self._times[key] = now
+            self._push(self._graves, now, key)
             return
+        self._times[key] = expires
         self._values[key] = value
         self._size += _size(key) + len(value)
         self._by_key.changed.add(key)
@@ -191,37 +207,21 @@ class MemoryEngine(Engine):
 
     def _is_current(self, heap: list[tuple[int, str]], entry: tuple[int, str]) -> bool:
         time, key = entry
-        if heap is self._due:
-            return key in self._values and self._expires.get(key) == time
-        version = self._versions.get(key)
-        return version is not None and key not in self._values and (self._expires.get(key) or version.millis) == time
-
-    def _expire(self, now: int) -> None:
-        """Make tombstones of all values that have expired."""
-        while self._due and self._due[0][0] <= now:
-            self._expire_one()
-
-    def _expire_one(self) -> None:
-        entry = heappop(self._due)
-        if self._is_current(self._due, entry):
-            self._drop(entry[1])
-            self._push(self._graves, *entry)
+        return (key in self._values) is (heap is self._due) and self._times.get(key) == time
 
     def grow(self) -> None:
         """Do nothing: a dict grows by itself."""
 
-    def reclaim(self, now: int, tombstone_ttl: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
+    def forget(self, until: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
         taken = 0
-        while taken < limit and self._due and self._due[0][0] <= now:
-            self._expire_one()
-            taken += 1
-        while taken < limit and self._graves and self._graves[0][0] + tombstone_ttl <= now:
+        while taken < limit and self._graves and self._graves[0][0] <= until:
             entry = heappop(self._graves)
             taken += 1
             if self._is_current(self._graves, entry):
                 key = entry[1]
                 del self._versions[key]
-                self._expires.pop(key, None)
+                del self._times[key]
+                self._tags.pop(key, None)
                 self._by_token.changed.add(key)
         syncing()
         return taken
@@ -242,18 +242,19 @@ class MemoryEngine(Engine):
 
     def check(self) -> list[str]:
         problems = []
-        size = sum(_size(key) + len(value) for key, value in self._values.items())
+        size = sum(_size(key) + len(value) + (_TAG if key in self._tags else 0) for key, value in self._values.items())
         if size != self._size:
             problems.append(f"the records have {size} bytes, {self._size} were counted")
         due, graves = set(self._due), set(self._graves)
-        for key, version in self._versions.items():
-            expires = self._expires.get(key, 0)
-            if key not in self._values and (expires or version.millis, key) not in graves:
+        for key in self._versions:
+            time = self._times.get(key)
+            if key not in self._values and (time, key) not in graves:
                 problems.append(f"the tombstone of {key!r} is not in the order of what is due")
-            if key in self._values and expires and (expires, key) not in due:
+            if key in self._values and time is not None and (time, key) not in due:
                 problems.append(f"{key!r} is not in the order of what expires")
         problems += [f"{key!r} has a value and no version" for key in self._values.keys() - self._versions.keys()]
-        problems += [f"{key!r} has an expiry and no version" for key in self._expires.keys() - self._versions.keys()]
+        problems += [f"{key!r} has a time and no version" for key in self._times.keys() - self._versions.keys()]
+        problems += [f"{key!r} has a tag and no version" for key in self._tags.keys() - self._versions.keys()]
         if list(self._by_key.up_to_date()) != sorted(self._values):
             problems.append("the order of the keys is not that of the values")
         if [key for _, key in self._by_token.up_to_date()] != [
@@ -263,7 +264,7 @@ class MemoryEngine(Engine):
         return problems
 
     def close(self) -> None:
-        for part in (self._values, self._versions, self._expires, self._due, self._graves):
+        for part in (self._values, self._versions, self._times, self._tags, self._due, self._graves):
             part.clear()
         self._size = 0
 

@@ -12,8 +12,8 @@ from zlib import crc32
 from lmdb import Transaction
 
 from gkv.engine import record
-from gkv.engine.record import EXPIRING, EXPIRING_BLOB, INTACT, LASTING, OVERHEAD, TOMBSTONE, VALUE
-from gkv.model import Applied, Effect, Record, Write
+from gkv.engine.record import INTACT, OVERHEAD, VALUE
+from gkv.model import Effect, Write
 
 TOKEN = 8
 """Bytes of the token in front of an address; the rest is the key."""
@@ -27,6 +27,7 @@ class Merge:
     """The changes of one transaction to the records and to what is kept about them."""
 
     def __init__(self, txn: Transaction, listed: Any, due: Any, now: int) -> None:
+        """`now` is when tombstones are committed."""
         self._txn = txn
         self._listed = listed
         self._due = due
@@ -34,21 +35,24 @@ class Merge:
         self.grown = 0
         """By how many bytes the keys and values of the live records have grown."""
 
-    def apply(self, write: Write, addresses: Sequence[bytes]) -> Applied:  # noqa: C901  # for the speed that is said below
-        """Merge one write."""
+    def apply(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:
+        """Merge one write; return what it did to each key."""
         # The loop is written out for the two usual cases, a new key and a value for a value: 3 us
         # instead of 6.
         put = self._txn.put
         listed = self._listed
-        now = self._now
-        version = write.version.to_bytes()
-        origin = version[8:]
-        head = record.head(version)
+        at = write.at
+        order = write.version.to_bytes()
+        head = record.head(order)
         effects: list[Effect] = []
         append = effects.append
-        beaten = version
-        for address, value, expires, old in zip(
-            addresses, write.values, write.expires or repeat(0), map(self._txn.get, addresses), strict=False
+        for address, value, expires, tag, old in zip(
+            addresses,
+            write.values,
+            write.expires or repeat(0),
+            write.tags or repeat(None),
+            map(self._txn.get, addresses),
+            strict=False,
         ):
             seed = crc32(address)
             effect = CREATED
@@ -57,26 +61,18 @@ class Merge:
                     self._drop_damaged(address, old)
                     old = None  # noqa: PLW2901
                     effect = DAMAGED
-                elif old[1:17] >= version:
-                    if old[1:17] > version:
-                        if old[9:17] != origin:
-                            beaten = max(beaten, old[1:17])
-                        append(UNCHANGED)
-                        continue
-                    kept = record.unpack(address, old)
-                    if isinstance(kept, Record) and record.rank(kept.value, kept.expires) >= record.rank(value, expires):
-                        append(UNCHANGED)
-                        continue
-            if type(value) is not bytes or expires:  # a tombstone, a blob, or what expires
+                elif old[1:17] >= order:  # a later write, or this one again
+                    append(UNCHANGED)
+                    continue
+            if type(value) is not bytes or expires or tag:  # a tombstone, a blob, what expires, or is written anew
                 if old is not None:
-                    if self._is_live(old):
+                    if _is_live(old, at):
                         effect = REPLACED
                     self._unlist(address, old)
                 if value is None and effect is CREATED:
                     effect = UNCHANGED
-                # What has expired on its way here is not stored only to be reclaimed.
-                left = None if 0 < expires <= now else value
-                self._list(address, record.pack(address, version, left, expires))
+                time = self._now if value is None else expires
+                self._list(address, record.pack(address, order, value, time, tag.to_bytes() if tag else b""))
                 append(effect)
                 continue
             if old is None:
@@ -86,7 +82,7 @@ class Merge:
                 effect = REPLACED
                 self.grown += len(value) + OVERHEAD - len(old)
             else:
-                if self._is_live(old):
+                if _is_live(old, at):
                     effect = REPLACED
                 self._unlist(address, old)
                 put(address[TOKEN:], b"", True, True, False, listed)
@@ -94,20 +90,17 @@ class Merge:
             body = head + value
             put(address, body + crc32(body, seed).to_bytes(4, "little"))
             append(effect)
-        return Applied(effects, int.from_bytes(beaten[:8], "big") if beaten is not version else 0)
-
-    def _is_live(self, data: bytes) -> bool:
-        return data[0] in LASTING or (data[0] in (EXPIRING, EXPIRING_BLOB) and record.expiry(data) > self._now)
+        return effects
 
     def _list(self, address: bytes, data: bytes) -> None:
         """Put a record, with what is kept about it."""
-        if data[0] == TOMBSTONE:
+        if record.is_tombstone(data):
             # LMDB gives pages free only where something is deleted. With tombstones put over values
             # of 500 bytes, a store that was emptied kept three quarters of its pages for a day, and
             # a full disk stayed full.
             self._txn.delete(address)
         self._txn.put(address, data)
-        if data[0] != TOMBSTONE:
+        if not record.is_tombstone(data):
             self._txn.put(address[TOKEN:], listed_as(data), db=self._listed)
             self.grown += len(address) - TOKEN + record.value_size(data)
         due = due_of(address, data)
@@ -116,7 +109,7 @@ class Merge:
 
     def _unlist(self, address: bytes, data: bytes) -> None:
         """Take away what is kept about an intact record that is about to be replaced."""
-        if data[0] != TOMBSTONE:
+        if not record.is_tombstone(data):
             self._txn.delete(address[TOKEN:], db=self._listed)
             self.grown -= len(address) - TOKEN + record.value_size(data)
         due = due_of(address, data)
@@ -126,7 +119,7 @@ class Merge:
     def _drop_damaged(self, address: bytes, data: bytes) -> None:
         """Take away what is kept about a record whose bytes cannot be trusted.
 
-        Of a tombstone the entry in `due` stays, as its time is not known; `reclaim` drops it when
+        Of a tombstone the entry in `due` stays, as its time is not known; `forget` drops it when
         it comes up.
         """
         expires = self._txn.pop(address[TOKEN:], db=self._listed)
@@ -135,33 +128,27 @@ class Merge:
             if expires:
                 self._txn.delete(VALUE_DUE + expires + address, db=self._due)
 
-    def reclaim(self, entry: bytes) -> None:
-        """Do what is due by this entry; drop it alone, if its record has changed or is damaged."""
+    def forget(self, entry: bytes) -> None:
+        """Drop the tombstone of this entry; the entry alone, if its record has changed or is damaged."""
         address = entry[DUE:]
         data = self._txn.get(address)
-        if data is None or not record.intact(address, data) or due_of(address, data) != entry:
-            self._txn.delete(entry, db=self._due)
-        elif data[0] == TOMBSTONE:
-            self._unlist(address, data)
+        if data is not None and record.intact(address, data) and due_of(address, data) == entry:
             self._txn.delete(address)
-        else:
-            self._unlist(address, data)
-            self._list(address, record.pack(address, data[1:17], None, record.expiry(data)))
+        self._txn.delete(entry, db=self._due)
+
+
+def _is_live(data: bytes, at: int) -> bool:
+    """Return whether an intact record has a value that was not due at that moment."""
+    return record.is_lasting(data) or (not record.is_tombstone(data) and record.time_of(data) > at)
 
 
 def listed_as(data: bytes) -> bytes:
     """Return what stands in `keys` for an intact record that has a value."""
-    return b"" if data[0] in LASTING else data[17:25]
+    return b"" if record.is_lasting(data) else data[17:25]
 
 
 def due_of(address: bytes, data: bytes) -> bytes:
-    """Return the entry of an intact record in `due`, or nothing for one that stays for ever.
-
-    A tombstone is as old as its version or its expiry, the same on every replica: were it as old as
-    its arrival, two replicas could hand it to each other for ever.
-    """
-    if data[0] in LASTING:
+    """Return the entry of an intact record in `due`, or nothing for one that stays for ever."""
+    if record.is_lasting(data):
         return b""
-    if data[0] == TOMBSTONE:
-        return TOMBSTONE_DUE + (data[17:25] if any(data[17:25]) else b"\0\0" + data[1:7]) + address
-    return VALUE_DUE + data[17:25] + address
+    return (TOMBSTONE_DUE if record.is_tombstone(data) else VALUE_DUE) + data[17:25] + address

@@ -11,7 +11,6 @@ import lmdb
 from gkv.engine import record
 from gkv.engine.environment import Environment
 from gkv.engine.merge import DUE, TOKEN, due_of, listed_as
-from gkv.engine.record import TOMBSTONE
 from gkv.errors import EngineError
 
 STEP = 500
@@ -70,7 +69,7 @@ class Verification:
         if not record.intact(address, data):
             return f"{name!r} is damaged"
         listed = txn.get(raw, db=self._environment.listed)
-        wanted = None if data[0] == TOMBSTONE else listed_as(data)
+        wanted = None if record.is_tombstone(data) else listed_as(data)
         if listed != wanted:
             return f"{name!r} is listed as {listed!r}, not {wanted!r}"
         due = due_of(address, data)
@@ -82,7 +81,7 @@ class Verification:
         data = txn.get(address)
         if data is None:
             return f"{name!r} is listed and has no record"
-        return f"{name!r} is listed and has no value" if record.intact(address, data) and data[0] == TOMBSTONE else ""
+        return f"{name!r} is listed and has no value" if record.intact(address, data) and record.is_tombstone(data) else ""
 
     def _at_due(self, txn: lmdb.Transaction, entry: bytes, _nothing: bytes) -> str:
         address = entry[DUE:]

@@ -1,8 +1,10 @@
 """One connection to a node: a gathered request out, the replies to its calls in.
 
-A connection that a node has closed while nobody used it, or that breaks before the first byte of an
-answer, is replaced by a new one, and the request goes once more. Every wait ends with the last of
-the calls' deadlines, but for the lookup of a name; behind it nothing is sent that comes too late.
+A connection that a node has closed while nobody used it is replaced by a new one. So is one that
+breaks before the first byte of an answer, and the request goes once more; but a write is handed over
+once: when a byte of it may have been received it is never sent again, and ends as LOST. Every wait
+ends with the last of the calls' deadlines, but for the lookup of a name; behind it nothing is sent
+that comes too late.
 """
 
 import re
@@ -20,7 +22,7 @@ from gkv.log import say_exception
 from gkv.model import Outcome
 from gkv.net import gathered
 from gkv.net.admission import LARGE
-from gkv.net.call import Call
+from gkv.net.call import Call, Lane
 from gkv.net.deadlines import deadlines
 from gkv.net.outbox import Outbox
 from gkv.net.peer import Peer
@@ -28,8 +30,8 @@ from gkv.net.tls import TlsSocket, explain, is_over
 from gkv.net.turn import give_way
 
 _TRUSTED = 0.25
-"""A connection that was used so lately is taken to be open: a node closes none before it has been
-idle for twice as long."""
+"""A connection for reads that was used so lately is taken to be open: a node closes none before it
+has been idle for twice as long, and a read may be repeated."""
 _MAX_HEAD = 16_384
 _PIECE = 262_144
 _TURN = 1 << 20
@@ -48,12 +50,21 @@ other head takes 4 us more."""
 class _BrokenError(Exception):
     """The connection, or what came over it, is of no use.
 
-    `blank` when not a byte of an answer had come, `refused` when the node has certainly done
-    nothing, `outcome` if it is known.
+    `unsent` when not a byte of the request had gone, `blank` when not one of an answer had come,
+    `refused` when the node has certainly done nothing, `outcome` if it is known.
     """
 
-    def __init__(self, detail: str, *, blank: bool = False, refused: bool = False, outcome: Outcome | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        unsent: bool = False,
+        blank: bool = False,
+        refused: bool = False,
+        outcome: Outcome | None = None,
+    ) -> None:
         super().__init__(detail)
+        self.unsent = unsent
         self.blank = blank
         self.refused = refused
         self.outcome = outcome
@@ -72,11 +83,15 @@ class Sender:
         self._expired = False
         self._peer = peer
         self._outbox = outbox
+        self._once = outbox.lane is Lane.WRITE
+        """Whether what a node may have seen is never sent again."""
         self._address = (url.hostname or "", url.port)
         self._secure = url.scheme == "https"
         self._socket: socket.socket | TlsSocket | None = None
         self._sending = False
         """Whether the node has not taken all of a request."""
+        self._begun = False
+        """Whether it may have taken any of it."""
         self._moved = 0
         """Bytes sent and received since the others could run."""
         self._used = 0.0
@@ -112,7 +127,7 @@ class Sender:
             self.disconnect()
             outcome = Outcome.TIMEOUT if self._expired else error.outcome
             for call in calls:
-                call.sent = call.sent and not error.refused
+                call.sent = call.sent and not error.refused and not error.unsent
                 self._peer.end(call, outcome or (Outcome.LOST if call.sent else Outcome.UNREACHABLE), str(error))
             ended = True
         else:
@@ -154,16 +169,20 @@ class Sender:
             return self._attempt(calls)
         except _BrokenError as error:
             # A node that restarted, or closed the idle connection, breaks it before the first byte
-            # of an answer. Every request may be repeated, so one more attempt on a new connection
-            # is safe.
-            if self._expired or not (reused and error.blank) or not self._peer.retries.spend():
+            # of an answer.
+            may_repeat = error.unsent or (error.blank and not self._once)
+            if self._expired or not (reused and may_repeat) or not self._peer.retries.spend():
                 raise
+            seen = not error.unsent
+        for call in calls:
+            call.sent = seen
         self.disconnect()
         self._peer.reconnects += 1
         try:
             return self._attempt(calls)
         except _BrokenError as error:
-            error.refused = False  # the node may have done what was sent first
+            if seen:  # the node may have done what was sent first
+                error.refused = error.unsent = False
             raise
 
     def _attempt(self, calls: list[Call]) -> tuple[list[bytes], object]:
@@ -193,11 +212,13 @@ class Sender:
         """Return whether there is a connection that can be used again; drop one that the node has
         closed meanwhile.
 
-        A write that is sent into such a one would count as one that the node may have seen.
+        A write that is sent into such a one counts as one that the node may have seen, so its
+        connection is looked at each time.
         """
         if self._socket is None:
             return False
-        if monotonic() - self._used < _TRUSTED or not is_over(self._socket):
+        trusted = not self._once and monotonic() - self._used < _TRUSTED
+        if trusted or not is_over(self._socket):
             return True
         self.disconnect()
         return False
@@ -206,7 +227,7 @@ class Sender:
         """Return a new connection; raise _BrokenError when there is none. Switches greenlets."""
         tls = self._peer.tls
         if self._secure != (tls is not None):
-            raise _BrokenError(f"members of this cluster do not talk to each other as {self._peer.url} says")
+            raise _BrokenError(f"members of this cluster do not talk to each other as {self._peer.url} says", unsent=True)
         started = monotonic()
         try:
             wait = max(0.001, min(self._peer.limits.connect, self.expires - started))
@@ -216,7 +237,7 @@ class Sender:
         except OSError as error:
             why = f"no connection: {explain(error)}"
             self._peer.unreachable(why, monotonic() - started)
-            raise _BrokenError(why) from None
+            raise _BrokenError(why, unsent=True) from None
         self._socket.settimeout(None)  # a timeout here would arm a timer for each wait
         self._peer.reached()
         return self._socket
@@ -235,7 +256,7 @@ class Sender:
         """Send a request and read the answer. Switches greenlets."""
         buffer = bytearray()
         try:
-            self._sending = True
+            self._sending, self._begun = True, False
             for piece in pieces:
                 self._send(connection, piece)
             self._sending = False
@@ -251,7 +272,8 @@ class Sender:
             del buffer[: end + 4]
             frames = self._read_frames(connection, buffer, size, count)
         except OSError as error:
-            raise _BrokenError(f"the connection broke: {explain(error)}", blank=not buffer) from None
+            why = f"the connection broke: {explain(error)}"
+            raise _BrokenError(why, unsent=not self._begun, blank=not buffer) from None
         except gathered.BadGathering as error:
             if isinstance(error, gathered.OtherFormat):
                 self._peer.complain(str(error))
@@ -263,13 +285,17 @@ class Sender:
         return frames, hold
 
     def _send(self, connection: socket.socket | TlsSocket, piece: bytes) -> None:
-        sent = connection.send(piece) if len(piece) <= _PIECE else 0  # sendall would ask for the size of the kernel's buffer
+        sent = 0
+        if len(piece) <= _PIECE:
+            sent = connection.send(piece)  # sendall would ask for the size of the kernel's buffer
+            self._begun = True
         if sent == len(piece):
             return
         rest = memoryview(piece)
         while sent < len(piece):
             self._give_way()
             count = connection.send(rest[sent : sent + _PIECE])
+            self._begun = True
             sent += count
             self._moved += count
 

@@ -7,11 +7,11 @@ import gevent
 
 from gkv import ring
 from gkv.api.data import DataApi
-from gkv.api.metrics import Figure, shared_figures
+from gkv.api.metrics import Figure, figure, shared_figures
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.view import View
 from gkv.config import Settings
-from gkv.coordinator import Clock, Coordinator
+from gkv.coordinator import Coordinator
 from gkv.engine import Commits, open_engine
 from gkv.errors import EngineError, MemberConflict
 from gkv.log import say
@@ -19,8 +19,11 @@ from gkv.model import Node
 from gkv.net.server import Server
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
+from gkv.node.due_clock import DueClock
 from gkv.node.health import Health
+from gkv.node.order import Order
 from gkv.node.service import Service
+from gkv.node.sweeper import Sweeper
 from gkv.process.early import EarlySignals
 from gkv.process.runtime import Runtime
 from gkv.process.standard import announce, end_with_input
@@ -53,14 +56,15 @@ def _run(runtime: Runtime) -> None:
     directory = Path(settings.data or f"gkv-data/{port}")
     engine = runtime.opened(open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk, CACHE))
     ttl = round(settings.tombstone_ttl * 1000)
-    clock = Clock(directory / "clock" if engine.durable else None)  # the engine has locked the directory
     commits = runtime.opened(Commits(engine, tombstone_ttl=ttl, durability=settings.durability, on_failure=runtime.end_with))
     backup = runtime.opened(Backup(commits.snapshot if engine.durable else None))
     view = View()
-    service = Service(me.id, view, engine, commits, clock, ttl, settings.max_answer, runtime.admission)
+    clock = DueClock()
+    order = Order(view, engine, commits, clock)
+    service = Service(me.id, view, engine, commits, order, settings.max_answer, runtime.admission)
     channels = runtime.open_channels(view, (me.url, service))
     health = Health(engine)
-    coordinator = Coordinator(view, channels, clock, settings.deadline, max_answer=settings.max_answer)
+    coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
         view,
         coordinator,
@@ -70,6 +74,7 @@ def _run(runtime: Runtime) -> None:
             ("serving", not runtime.ending.is_set()),
             ("member", view.placement is not None),
             ("disk", not isinstance(runtime.error, EngineError)),
+            ("clock", clock.jumped or True),
         ],
     )
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
@@ -80,7 +85,13 @@ def _run(runtime: Runtime) -> None:
         yield from shared_figures("node", view, server, app.access, coordinator, channels)
         yield from health.figures(settings, commits)
         yield from backup.figures()
+        yield figure(
+            "gkv_clock_difference_seconds",
+            "By how much the system's clock is ahead of the time by which values expire",
+            clock.difference / 1000,
+        )
 
+    runtime.follow(lambda _settings: clock.take_over)
     runtime.serve(app, channels, figures, max_body)
     announce(f"Listening on port ...{port}")
     runtime.say_ready()
@@ -98,6 +109,8 @@ def _run(runtime: Runtime) -> None:
             runtime.end_with(MemberConflict(f"the proxy at {proxy} refuses this node: {error}"))
 
     runtime.start("calling in at the proxy", call_in)
+    runtime.start("the look at the clock", clock.watch)
+    runtime.start("the sweep of what is due", Sweeper(me.id, view, engine, order).run)
     runtime.start("the check of the records", lambda: health.verify(say))
     if settings.until_stdin_closes:
         runtime.start("the wait for the end of standard input", lambda: end_with_input(runtime.ending))

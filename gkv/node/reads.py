@@ -1,18 +1,21 @@
 """What a node does to read: values, records, a page of keys.
 
-A read begins after the writes that were acknowledged before they came to the disk (durability "async"). One of many keys
-or bytes is made in steps, between which others have their turn: it is one of each key, not of one moment.
+A read takes what is the newest at its moment and answers when that is settled; it waits for nothing
+that is written later, so a key that is always being written has its readers answered all the same.
+One of many keys or bytes is made in steps, between which others have their turn: it is one of each
+key, not of one moment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from time import monotonic
+from typing import TypeVar
 
-from gkv.coordinator.clock import wall_ms
-from gkv.engine import Commits, Engine, Pending
-from gkv.errors import GkvError
-from gkv.model import Blob, Damage, NodeRefusal, Value
+from gkv.engine import Due, Engine, Pending
+from gkv.errors import GkvError, Unavailable
+from gkv.model import Blob, Damage, NodeRefusal, Record, Value
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for
+from gkv.node.order import Order
 from gkv.wire.ops import Fetch, Get, ListKeys, NodeAnswer, Page, Records, Refused, Values
 from gkv.wire.strict import Pause
 
@@ -20,36 +23,79 @@ MAX_LISTED = 10_001
 """Keys in one page."""
 _KEYS_AT_ONCE = 500
 """Keys that are read in one step: 1 ms, or 3 ms in the pure twin."""
+_RECORDS_AT_ONCE = 16
+"""Records that are read in one step, whatever their size."""
+ATTEMPTS = 3
+"""How often something is read while the writes that it has taken come to nothing, as on a disk that is full."""
 _BYTES_AT_ONCE = 1 << 20
 """Bytes of values after which a step ends."""
 
+Item = TypeVar("Item")
+Taken = tuple[list[Item], set[Pending]]
+"""What was taken, and the writes that have to be settled before it may be told."""
+
+
+class InSteps:
+    """What reads much, in steps. Only few of them may be under way, until memory is reserved for what they have read."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Waiting) -> None:
+        self._read = read
+
+    def __call__(self) -> NodeAnswer:
+        return or_refused(self._read)
+
 
 class Reads:
-    """Reads from an engine."""
+    """Reads from an engine, and from what is on its way there."""
 
-    def __init__(self, engine: Engine, commits: Commits, max_answer: int, pause: Pause) -> None:
+    def __init__(self, engine: Engine, order: Order, max_answer: int, pause: Pause) -> None:
         """`max_answer` bounds the bytes of the values in one answer; `pause` gives way between two steps of a read."""
         self._engine = engine
-        self._commits = commits
+        self._order = order
         self._max_answer = max_answer
         self._pause = pause
 
-    def get(self, request: Get) -> Get | Waiting | NodeAnswer:
-        """Return the request itself, to be read by `values_of` together with others, unless a write must be waited for."""
-        pending = self._commits.pending_for(request.keys)
-        return request if pending is None else self._after(pending, partial(self._read_in_steps, request.keys))
+    def get(self, request: Get) -> Get:
+        """Return the request itself, to be read by `values_of` together with others."""
+        return request
 
     def values_of(self, gets: Sequence[Get]) -> Sequence[NodeAnswer | Waiting]:
-        """Read all of these in one call of the engine; return the answer to each, or what reads it in steps."""
+        """Read these with as few calls of the engine as can be, and give way between two calls; return the answer to each, or
+        what waits for it or reads it in steps.
+
+        Together the values that were read have a MiB at most. Switches greenlets when there are many keys.
+        """
+        total = sum([len(get.keys) for get in gets])
+        if total <= _KEYS_AT_ONCE:
+            return self._read_together(gets, _BYTES_AT_ONCE)
+        room = _BYTES_AT_ONCE // (2 * total // _KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
+        answers: list[NodeAnswer | Waiting] = []
+        some: list[Get] = []
+        keys = 0
+        for get in gets:
+            if some and keys + len(get.keys) > _KEYS_AT_ONCE:
+                answers += self._read_together(some, room)
+                some, keys = [], 0
+                self._pause()
+            some.append(get)
+            keys += len(get.keys)
+        return answers + list(self._read_together(some, room))
+
+    def _read_together(self, gets: Sequence[Get], room: int) -> Sequence[NodeAnswer | Waiting]:
+        """Read all of these in one call of the engine, if they are not too many keys or bytes."""
         keys = gets[0].keys if len(gets) == 1 else [key for get in gets for key in get.keys]
-        if len(keys) > _KEYS_AT_ONCE:
-            return self._each_in_steps(gets)
+        if len(keys) > _KEYS_AT_ONCE or self._order.unsettled.touch(keys):
+            return self._each(gets, room)
         try:
-            values = self._engine.read(keys, wall_ms(), _BYTES_AT_ONCE)
+            values = self._engine.read(keys, self._order.clock.now(), room)
+        except Due:
+            return self._each(gets, room)
         except GkvError as error:
             return [refused_for(error)] * len(gets)
         if len(values) < len(keys):
-            return self._each_in_steps(gets)
+            return self._each(gets, room)
         if len(gets) == 1:
             return [Values(values)]
         answers = []
@@ -60,55 +106,122 @@ class Reads:
             start = end
         return answers
 
-    def _each_in_steps(self, gets: Sequence[Get]) -> Sequence[Waiting]:
-        """Return what reads each of these. Values of one at a time are in memory then."""
-        return [partial(or_refused, partial(self._read_in_steps, get.keys)) for get in gets]
+    def _each(self, gets: Sequence[Get], room: int) -> Sequence[NodeAnswer | Waiting]:
+        """Read these one by one; together the values that were read have no more than `room` bytes."""
+        answers = []
+        for number, get in enumerate(gets):
+            if number:
+                self._pause()
+            answers.append(self._one(get, room // len(gets)))
+        return answers
 
-    def _read_in_steps(self, keys: Sequence[str]) -> NodeAnswer:
+    def _one(self, get: Get, room: int) -> NodeAnswer | Waiting:
+        """Read one of them; return its answer, or what waits for it."""
+        in_steps = InSteps(partial(self._when_settled, partial(self._values_in_steps, get.keys, get.era)))
+        if len(get.keys) > _KEYS_AT_ONCE:
+            return in_steps
+        try:
+            values, waits = self._order.values(get.keys, get.era, room)
+        except GkvError as error:
+            return refused_for(error)
+        if len(values) < len(get.keys):
+            return in_steps
+        if not waits:
+            return Values(values)
+
+        def once_more() -> tuple[NodeAnswer, set[Pending]]:
+            again, more = self._order.values(get.keys, get.era)
+            return Values(again), more
+
+        return partial(or_refused, partial(self._when_settled, once_more, (Values(values), waits)))
+
+    def _when_settled(
+        self, take: Callable[[], tuple[NodeAnswer, set[Pending]]], taken: tuple[NodeAnswer, set[Pending]] | None = None
+    ) -> NodeAnswer:
+        """Answer with what was taken when all of it is settled; take anew when a write of it has come to nothing. Switches
+        greenlets.
+        """
+        deadline = monotonic() + COMMIT_WITHIN
+        for _ in range(ATTEMPTS):
+            answer, waits = taken or take()
+            taken = None
+            if settled(waits, deadline):
+                return answer
+        raise Unavailable("what was to be read has come to nothing again and again", retry_after=1)
+
+    def _values_in_steps(self, keys: Sequence[str], era: int) -> tuple[NodeAnswer, set[Pending]]:
         """Read keys one after the other. Switches greenlets."""
         values: list[Value | Damage | None] = []
+        waits: set[Pending] = set()
         room = self._max_answer
-        while len(values) < len(keys):
-            self._pause()
-            step = self._engine.read(keys[len(values) : len(values) + _KEYS_AT_ONCE], wall_ms(), _BYTES_AT_ONCE)
+        while True:
+            at = len(values)
+            step, more = self._order.values(keys[at : at + _KEYS_AT_ONCE], era, _BYTES_AT_ONCE)
             room -= sum([len(value) for value in step if isinstance(value, bytes | Blob)])
             if room < 0:
-                return Refused(NodeRefusal.LARGE)
+                return Refused(NodeRefusal.LARGE), set()
             values += step
-        return Values(values)
+            waits |= more
+            if len(values) >= len(keys):
+                return Values(values), waits
+            self._pause()
 
     def fetch(self, request: Fetch) -> NodeAnswer | Waiting:
         """Read whole records."""
-        keys = request.keys
-        return self._after(self._commits.pending_for(keys), lambda: Records(self._engine.records_of(keys, wall_ms())))
+        take = partial(self._records_in_steps, request.keys, request.era)
+        if len(request.keys) > _RECORDS_AT_ONCE:
+            return InSteps(partial(self._when_settled, take))
+        try:
+            answer, waits = take()
+        except GkvError as error:
+            return refused_for(error)
+        return partial(or_refused, partial(self._when_settled, take, (answer, waits))) if waits else answer
+
+    def _records_in_steps(self, keys: Sequence[str], era: int) -> tuple[NodeAnswer, set[Pending]]:
+        """Read records one after the other. Switches greenlets when they are more than go into one step."""
+        records: list[Record | Damage | None] = []
+        waits: set[Pending] = set()
+        room = self._max_answer
+        while True:
+            at = len(records)
+            step, more = self._order.records(keys[at : at + _RECORDS_AT_ONCE], era)
+            room -= sum([len(record.value) for record in step if isinstance(record, Record) and record.value is not None])
+            if room < 0:
+                return Refused(NodeRefusal.LARGE), set()
+            records += step
+            waits |= more
+            if len(records) >= len(keys):
+                return Records(records, self._order.clock.now()), waits
+            self._pause()
 
     def list_keys(self, request: ListKeys) -> NodeAnswer | Waiting:
         """Read a page of keys."""
-        pending = self._commits.last_pending()
-        if pending is None and request.limit > _KEYS_AT_ONCE:
-            return partial(or_refused, partial(self._list_in_steps, request))
-        return self._after(pending, partial(self._list_in_steps, request))
+        take = partial(self._keys_in_steps, request)
+        if request.limit > _KEYS_AT_ONCE:
+            return partial(or_refused, partial(self._when_settled, take))
+        try:
+            answer, waits = take()
+        except GkvError as error:
+            return refused_for(error)
+        return partial(or_refused, partial(self._when_settled, take, (answer, waits))) if waits else answer
 
-    def _list_in_steps(self, request: ListKeys) -> NodeAnswer:
+    def _keys_in_steps(self, request: ListKeys) -> tuple[NodeAnswer, set[Pending]]:
         """List keys one after the other. Switches greenlets when they are more than go into one step."""
         keys: list[str] = []
+        waits: set[Pending] = set()
         limit, after = min(request.limit, MAX_LISTED), request.after
         while True:
-            wanted = min(limit - len(keys), _KEYS_AT_ONCE)
-            step = self._engine.keys(request.prefix, after, wanted, wall_ms())
-            keys += step
-            if len(step) < wanted or len(keys) == limit:
-                return Page(keys)
-            after = step[-1]
+            listed = self._order.keys(request.prefix, after, min(limit - len(keys), _KEYS_AT_ONCE), request.era)
+            keys += listed.keys
+            waits |= listed.waits
+            if listed.last is None or len(keys) >= limit:
+                return Page(keys[:limit]), waits
+            after = listed.last
             self._pause()
 
-    def _after(self, pending: Pending | None, read: Waiting) -> NodeAnswer | Waiting:
-        """Read once a write that was acknowledged already is on disk; at once, if there is none."""
-        if pending is None:
-            return or_refused(read)
 
-        def wait_for_it() -> NodeAnswer:
-            pending.wait_for_reading(monotonic() + COMMIT_WITHIN)
-            return read()
-
-        return lambda: or_refused(wait_for_it)
+def settled(waits: Iterable[Pending], deadline: float) -> bool:
+    """Wait until these are settled; return False if one of them has come to nothing. Switches greenlets."""
+    for pending in waits:
+        pending.wait_for_reading(deadline)
+    return not any(pending.failed for pending in waits)

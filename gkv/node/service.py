@@ -10,7 +10,6 @@ from gevent.lock import BoundedSemaphore
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import MAX_ANSWER
-from gkv.coordinator.clock import Clock
 from gkv.engine import Commits, Engine
 from gkv.model import NodeRefusal, Op, Outcome
 from gkv.net.admission import LARGE, Admission, Budget
@@ -18,7 +17,8 @@ from gkv.net.call import Call
 from gkv.net.turn import Turn
 from gkv.node.handler import Waiting, stale
 from gkv.node.membership import Membership
-from gkv.node.reads import Reads
+from gkv.node.order import Order
+from gkv.node.reads import InSteps, Reads
 from gkv.node.writes import Writes
 from gkv.wire.ops import (
     BadFrame,
@@ -57,12 +57,11 @@ class Service:
         view: View,
         engine: Engine,
         commits: Commits,
-        clock: Clock,
-        tombstone_ttl: int,
+        order: Order,
         max_answer: int = MAX_ANSWER,
         admission: Admission | None = None,
     ) -> None:
-        """`tombstone_ttl` is in ms; `max_answer` bounds the bytes that one frame brings, `admission` those of all together."""
+        """`max_answer` bounds the bytes that one frame brings, `admission` those of all together."""
         admission = admission or Admission()
         self._max_answer = max_answer
         self._own, self._others = admission.clients.budget, admission.members.budget
@@ -72,15 +71,17 @@ class Service:
         self._turn = Turn()
         self._reading_much = BoundedSemaphore(1)
         """For reads in steps, until memory is reserved for their values: many of them hold no more than one."""
-        self._reads = Reads(engine, commits, max_answer, self._turn)
-        write = Writes(view, commits, clock, tombstone_ttl).write
+        self._reads = Reads(engine, order, max_answer, self._turn)
+        writes = Writes(view, order)
         self._handlers: Mapping[Op, Callable[[Any], NodeAnswer | Waiting | Get]] = {
             Op.GET: self._reads.get,
             Op.FETCH: self._reads.fetch,
             Op.KEYS: self._reads.list_keys,
-            Op.SET: write,
-            Op.PUT: write,
-            Op.DELETE: write,
+            Op.SET: writes.write,
+            Op.PUT: writes.write,
+            Op.DELETE: writes.write,
+            Op.ADD: writes.add,
+            Op.TOUCH: writes.touch,
             Op.STATUS: membership.status,
             Op.ADOPT: membership.take_over,
         }
@@ -91,16 +92,15 @@ class Service:
         call.sent = True
         document = self._view.document
         begun = self._begin(call.frame)
-        much = isinstance(begun, Get)
         if isinstance(begun, Get):
             begun = self._reads.values_of([begun])[0]
         if isinstance(begun, NodeAnswer):
             self._finish(call, begun, document)
         else:
-            gevent.spawn(self._finish_later, call, begun, document, much)
+            gevent.spawn(self._finish_later, call, begun, document)
 
-    def _finish_later(self, call: Call, waiting: Waiting, document: Document | None, much: bool) -> None:
-        with self._reading_much if much else _NOTHING:
+    def _finish_later(self, call: Call, waiting: Waiting, document: Document | None) -> None:
+        with self._reading_much if isinstance(waiting, InSteps) else _NOTHING:
             self._finish(call, waiting(), document)
 
     def _finish(self, call: Call, answer: NodeAnswer, document: Document | None) -> None:
@@ -149,7 +149,7 @@ class Service:
         holds = []
         for one in begun:
             done = next(read) if isinstance(one, Get) else one
-            with self._reading_much if isinstance(one, Get) and not isinstance(done, NodeAnswer) else _NOTHING:
+            with self._reading_much if isinstance(done, InSteps) else _NOTHING:
                 answer = done if isinstance(done, NodeAnswer) else done()
                 if document is not self._view.document:
                     answer = self._unless_read(answer)
@@ -173,6 +173,6 @@ class Service:
             return Refused(NodeRefusal.BAD_FRAME, detail=str(error))
         if isinstance(request, EpochRequest):
             document = self._view.document
-            if document is None or document.epoch != request.epoch or document.cluster != request.cluster:
+            if document is None or document.era != request.era or document.cluster != request.cluster:
                 return stale(document)
         return self._handlers[request.op](request)

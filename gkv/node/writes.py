@@ -1,71 +1,197 @@
-"""What a node does to write: looks at the version, admits the write, and says what it did to each key."""
+"""What a node does to write: decides on what is the newest, admits the write, and says what it did to each key."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 from gkv.cluster.view import View
-from gkv.coordinator.clock import Clock, wall_ms
-from gkv.engine import Commits
-from gkv.errors import FarAhead, GkvError
-from gkv.model import Applied, Effect, NodeRefusal, Op, Value, Write
-from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for
-from gkv.wire.ops import Effects, NodeAnswer, Refused, Set, WriteRequest
+from gkv.engine import Pending
+from gkv.errors import GkvError, Unavailable
+from gkv.model import Effect, NodeRefusal, Op, Value, Version
+from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for, stale
+from gkv.node.order import Newest, Order, waited_for
+from gkv.node.reads import ATTEMPTS, settled
+from gkv.replication.admission import DamagedRecord, Verdict, judge_add, judge_touch, judge_write
+from gkv.replication.conditions import Condition
+from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch, WriteRequest
+
+Judge = Callable[[int, Newest, int], Verdict]
+"""Decides about the item at a place of a request, on the newest record of its key, at a moment."""
 
 
 class Writes:
-    """Writes through a group commit."""
+    """Writes in the one order of their keys."""
 
-    def __init__(self, view: View, commits: Commits, clock: Clock, tombstone_ttl: int) -> None:
-        """`tombstone_ttl` is in ms."""
+    def __init__(self, view: View, order: Order) -> None:
         self._view = view
-        self._commits = commits
-        self._clock = clock
-        self._oldest = tombstone_ttl // 2
+        self._order = order
 
-    def write(self, request: WriteRequest) -> NodeAnswer | Waiting:
+    def write(self, request: Set | Delete) -> NodeAnswer | Waiting:
         """Admit a set, a put or a delete."""
-        document = self._view.document
-        if document is not None and document.joining is not None:
+        if request.conditions:
+            return self._conditional(request)
+        if self._is_changing:
             return Refused(NodeRefusal.CHANGING)
-        version = request.version
-        try:
-            self._clock.observe(version.stamp)
-        except FarAhead:
-            return Refused(NodeRefusal.AHEAD)
-        if version.millis < wall_ms() - self._oldest:
-            # What has been deleted since might be forgotten already, or be by the time that this comes to the disk.
-            return Refused(NodeRefusal.TOO_OLD)
         keys = request.keys
+        now = self._order.clock.now()
+        values: Sequence[Value | None] = request.values if isinstance(request, Set) else [None] * len(keys)
+        expires = [now + ttl if ttl else 0 for ttl in request.ttls] if isinstance(request, Set) and request.ttls else ()
+        places = None
         last = dict(zip(keys, range(len(keys)), strict=True))
-        places = list(last.values()) if len(last) < len(keys) else None
+        if len(last) < len(keys):
+            places = list(last.values())
+            keys, values = list(last), [values[place] for place in places]
+            expires = [expires[place] for place in places] if expires else ()
         try:
-            pending = self._commits.submit(_as_write(request, places), counted=request.op is Op.PUT)
+            pending = self._order.submit(request.era, keys, values, expires, now=now, counted=request.op is Op.PUT)
         except GkvError as error:
             return refused_for(error)
+        if pending.early:
+            return _effects([Effect.ACCEPTED] * len(keys), pending.write.version, len(request.keys), places)
 
         def wait_for_it() -> NodeAnswer:
-            return _effects(pending.wait(monotonic() + COMMIT_WITHIN), len(keys), places)
+            return _effects(pending.wait(monotonic() + COMMIT_WITHIN), pending.write.version, len(request.keys), places)
 
         return or_refused(wait_for_it) if pending.done else lambda: or_refused(wait_for_it)
 
+    @property
+    def _is_changing(self) -> bool:
+        document = self._view.document
+        return document is not None and document.joining is not None
 
-def _as_write(request: WriteRequest, places: Sequence[int] | None) -> Write:
-    """Return what is to be written: the items at these places, None for all."""
-    keys, version = request.keys, request.version
-    values: Sequence[Value | None] = request.values if isinstance(request, Set) else [None] * len(keys)
-    expires: Sequence[int] = request.expires if isinstance(request, Set) else ()
+    def _conditional(self, request: Set | Delete) -> NodeAnswer | Waiting:
+        """Admit the items whose conditions hold."""
+        try:
+            conditions = [None if text is None else Condition.parse(text) for text in request.conditions]
+        except ValueError:
+            return Refused(NodeRefusal.BAD_FRAME, detail="a condition cannot be read")
+        values = request.values if isinstance(request, Set) else ()
+        ttls = request.ttls if isinstance(request, Set) else ()
+
+        def judge(place: int, newest: Newest, now: int) -> Verdict:
+            expires = now + ttls[place] if ttls and ttls[place] else 0
+            return judge_write(newest[0], now, conditions[place], values[place] if values else None, expires)
+
+        return self._decide(request, judge)
+
+    def add(self, request: Add) -> NodeAnswer | Waiting:
+        """Admit additions."""
+
+        def judge(place: int, newest: Newest, now: int) -> Verdict:
+            ttl = request.ttls[place] if request.ttls else None
+            return judge_add(newest[0], now, request.deltas[place], None if ttl is None else ttl and now + ttl)
+
+        return self._decide(request, judge)
+
+    def touch(self, request: Touch) -> NodeAnswer | Waiting:
+        """Admit other expiries."""
+
+        def judge(place: int, newest: Newest, now: int) -> Verdict:
+            return judge_touch(newest[0], now, request.ttls[place] and now + request.ttls[place])
+
+        return self._decide(request, judge)
+
+    def _decide(self, request: WriteRequest, judge: Judge) -> NodeAnswer | Waiting:
+        """Decide about each item, and admit what is to be written, in one step."""
+        try:
+            decided = self._admit(request, judge)
+        except GkvError as error:
+            return refused_for(error)
+        except DamagedRecord:
+            return Refused(NodeRefusal.DAMAGED)
+        if isinstance(decided, Refused):
+            return decided
+        if decided.own is None and not decided.seen:
+            return decided.answer(())
+        return partial(or_refused, partial(self._finish, request, judge, decided))
+
+    def _admit(self, request: WriteRequest, judge: Judge) -> "_Decided | Refused":
+        document = self._view.document
+        if document is None or document.era != request.era:
+            return stale(document)
+        if self._is_changing:
+            return Refused(NodeRefusal.CHANGING)
+        order, now = self._order, self._order.clock.now()
+        places = dict(zip(request.keys, range(len(request.keys)), strict=True))  # the last item of a key is the one that counts
+        found = order.newest(list(places))
+        decided = _Decided(len(request.keys), seen=waited_for(found))
+        keys: list[str] = []
+        values: list[Value | None] = []
+        expires: list[int] = []
+        for (key, place), newest in zip(places.items(), found, strict=True):
+            verdict = judge(place, newest, now)
+            decided.verdicts[place] = verdict
+            if verdict.effect is None or verdict.expired:
+                keys.append(key)
+                values.append(verdict.value)
+                expires.append(verdict.expires)
+                decided.written.append(place)
+        if keys:
+            decided.own = order.submit(
+                request.era, keys, values, expires if any(expires) else (), now=now, counted=True, after=list(decided.seen)
+            )
+        return decided
+
+    def _finish(self, request: WriteRequest, judge: Judge, decided: "_Decided") -> NodeAnswer:
+        """Answer when what was written is settled, and what was decided on. Switches greenlets."""
+        deadline = monotonic() + COMMIT_WITHIN
+        left = ATTEMPTS
+        while decided.own is None:
+            if settled(decided.seen, deadline):
+                return decided.answer(())
+            # What was seen there has come to nothing, so the decision is made anew.
+            left -= 1
+            if not left:
+                raise Unavailable("what was decided on has come to nothing again and again", retry_after=1)
+            try:
+                again = self._admit(request, judge)
+            except DamagedRecord:
+                return Refused(NodeRefusal.DAMAGED)
+            if isinstance(again, Refused):
+                return again
+            decided = again
+        return decided.answer(decided.own.wait(deadline))
+
+
+@dataclass(slots=True)
+class _Decided:
+    """What was decided about the items of a request: by place in it, and the write of those that are written."""
+
+    count: int
+    seen: set[Pending]
+    """Writes that something was decided on."""
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    written: list[int] = field(default_factory=list)
+    """Places of the items of `own`, in its order."""
+    own: Pending | None = None
+
+    def answer(self, effects: Sequence[Effect]) -> Effects:
+        """Say what became of the items; `effects` are those of `own`."""
+        told = [Effect.SUPERSEDED] * self.count
+        for place, verdict in self.verdicts.items():
+            if verdict.effect is not None:
+                told[place] = verdict.effect
+        for place, effect in zip(self.written, effects, strict=True):
+            if self.verdicts[place].effect is None:
+                told[place] = effect
+        verdicts = [self.verdicts[place] for place in sorted(self.verdicts)]
+        present = [verdict.present for verdict in verdicts if verdict.effect is Effect.CONDITION]
+        totals = [verdict.total for verdict in verdicts if verdict.total is not None]
+        return Effects.of(told, self._version, present, totals)
+
+    @property
+    def _version(self) -> Version | None:
+        """The version of the client's write; tombstones of what is due are none."""
+        is_written = any(verdict.effect is None for verdict in self.verdicts.values())
+        return self.own.write.version if self.own is not None and is_written else None
+
+
+def _effects(known: Sequence[Effect], version: Version, count: int, places: Sequence[int] | None) -> Effects:
+    """Say for each of `count` items what it did; `places` are those that were written, None for all."""
     if places is None:
-        return Write(version, keys, values, expires)
-    some = [expires[i] for i in places] if expires else ()
-    return Write(version, [keys[i] for i in places], [values[i] for i in places], some)
-
-
-def _effects(applied: Applied, count: int, places: Sequence[int] | None) -> Effects:
-    """Say for each of `count` items what it did; `places` as in `_as_write`."""
-    known = applied.effects or [Effect.ACCEPTED] * (count if places is None else len(places))
-    if places is None:
-        return Effects.of(known, applied.beaten)
+        return Effects.of(known, version)
     effects = [Effect.SUPERSEDED] * count
     for place, effect in zip(places, known, strict=True):
         effects[place] = effect
-    return Effects.of(effects, applied.beaten)
+    return Effects.of(effects, version)

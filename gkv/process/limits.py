@@ -12,7 +12,7 @@ from gkv.net.server import ServerLimits
 
 _MAX_FILES = 65_536
 _LEAST_KEPT, _MOST_KEPT = 32, 256
-"""Files that are kept for channels, the engine, the clock and what the interpreter opens: a quarter
+"""Files that are kept for channels, the engine and what the interpreter opens: a quarter
 of all, within these.
 """
 

@@ -25,7 +25,7 @@ from gkv.process.activation import inherited
 from gkv.process.early import EarlySignals
 from gkv.process.limits import collect_garbage_seldom, let_large_blocks_move, raise_file_limit, server_limits
 from gkv.process.observers import observe
-from gkv.process.reload import Reload
+from gkv.process.reload import Prepare, Reload
 from gkv.process.signals import act_on_signals
 from gkv.sources import Reading
 
@@ -118,6 +118,10 @@ class Runtime:
         let_large_blocks_move()
         self._parts.callback(server.drain, self.settings.drain)
         server.start()
+
+    def follow(self, part: Prepare) -> None:
+        """Have a part take over the settings each time that they are read again."""
+        self._reload.add(part)
 
     def say_ready(self) -> None:
         """Tell the manager that the program works, and take over settings on SIGHUP from now on."""

@@ -8,7 +8,7 @@ from gkv.api.metrics import Figure, figure, shared_figures
 from gkv.cluster.authority import Authority
 from gkv.cluster.view import View
 from gkv.config import Settings
-from gkv.coordinator import Clock, Coordinator
+from gkv.coordinator import Coordinator
 from gkv.net.server import Server
 from gkv.process.early import EarlySignals
 from gkv.process.runtime import Runtime
@@ -34,8 +34,7 @@ def _run(runtime: Runtime) -> None:
     port = runtime.open_port()
     directory = Path(settings.data or "gkv-data/proxy")
     authority = runtime.opened(Authority(directory, view, channels))
-    clock = Clock(directory / "clock")  # the authority has locked the directory
-    coordinator = Coordinator(view, channels, clock, settings.deadline, max_answer=settings.max_answer)
+    coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
         view,
         coordinator,

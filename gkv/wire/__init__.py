@@ -23,6 +23,6 @@ else:
     _twin = PureRouter
 
 
-def router(ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> PureRouter:
-    """Return what reads batches for this ring and epoch, of the twin in use. `places` as for `PureRouter`. O(1)."""
-    return _twin(ring, cluster, epoch, limits, places)
+def router(ring: Ring, cluster: str, era: int, limits: Limits, places: Places | None = None) -> PureRouter:
+    """Return what reads batches for this ring and era, of the twin in use. `places` as for `PureRouter`. O(1)."""
+    return _twin(ring, cluster, era, limits, places)

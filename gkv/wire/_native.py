@@ -7,10 +7,10 @@ from json.encoder import encode_basestring as quote
 from typing import Any
 
 from gkv import native
-from gkv.model import Op, Version
+from gkv.model import Op, split_era
 from gkv.ring._native import NativeRing, token
 from gkv.ring.ring import NOBODY, Places, Ring
-from gkv.wire.batch import SIZES, Batch, Part, PartResult, PureRouter, end_of
+from gkv.wire.batch import SIZES, Batch, Part, PartResult, PureRouter, milliseconds
 from gkv.wire.client import ItemReader, ItemSpans, Limits, join
 from gkv.wire.strict import Pause, no_pause
 
@@ -50,24 +50,25 @@ class NativeBatch(Batch):
     Keys that had an escape have their texts in `texts`.
     """
 
-    __slots__ = ("_expires", "body", "count", "items", "routed", "texts")
+    __slots__ = ("_ttls", "body", "count", "has_ttl", "items", "routed", "texts")
 
-    def __init__(self, op: Op, body: bytes, version: Version | None, items: Any, count: int) -> None:
+    def __init__(self, op: Op, body: bytes, items: Any, count: int) -> None:
         self.op = op
-        self.version = version
         self.body = body
         self.items = items
         self.count = count
         self.texts = self.routed = _NULL
-        self._expires: Sequence[int] = ()
+        self._ttls: Sequence[int] = ()
+        self.has_ttl = False
 
     def read_in_steps(self, limits: Limits, c_limits: Any, room: int, pause: Pause) -> bool:
         """Read the items, at most `room`; the definition reads each that is wrong, or that C is not sure of.
 
-        Return whether one of them has a ttl. Raise as `PureRouter.read` does.
+        Return whether all of them can stand here: one with a condition, or whose value is bytes, cannot. Raise as
+        `PureRouter.read` does.
         """
         body, items, with_values = self.body, self.items, self.op == _SET
-        definition = ItemReader(body, limits, with_values=with_values, pause=pause)
+        definition = ItemReader(body, limits, self.op, pause)
         reached = _ffi.new(_CURSOR)
         texts_room = 0
         while True:
@@ -79,12 +80,15 @@ class NativeBatch(Batch):
                 found = definition.next()
                 if found is None:
                     break
+                if found.condition or found.blob is not None:
+                    return False
                 self._note(found, definition.at, reached)
             if state == _END:
                 break
             pause()
         self.count = reached.count
-        return bool(reached.ttls)
+        self.has_ttl = reached.ttls > 0
+        return True
 
     def _make_texts(self, reached: Any, limits: Limits) -> int:
         """Make room for the texts of all keys that are left. Memory is taken only as far as it is written to."""
@@ -119,17 +123,17 @@ class NativeBatch(Batch):
                 pause()
         return quoted
 
-    def set_expires(self, version: Version, pause: Pause) -> None:
-        """Reckon when each item expires."""
+    def read_ttls(self, pause: Pause) -> None:
+        """Read the ttl of each item."""
         body, items = self.body, self.items
-        expires = []
+        ttls = []
         for number in range(self.count):
             item = items[number]
             start, size = item.ttl, item.ttl_size
-            expires.append(end_of(version, float(body[start : start + size])) if size else 0)
+            ttls.append(milliseconds(float(body[start : start + size])) if size else 0)
             if not number % _PAUSE_EVERY:
                 pause()
-        self._expires = expires
+        self._ttls = ttls
 
     @property
     def keys(self) -> Sequence[str]:
@@ -145,8 +149,8 @@ class NativeBatch(Batch):
         return [body[start : start + size] for start, size in spans]
 
     @property
-    def expires(self) -> Sequence[int]:
-        return self._expires
+    def ttls(self) -> Sequence[int]:
+        return self._ttls
 
     def render_get(self, done: Sequence[PartResult], pause: Pause = no_pause) -> tuple[bytes, int]:
         if len(done) == len(self.parts):
@@ -210,8 +214,8 @@ class NativeBatch(Batch):
 class NativeRouter(PureRouter):
     """Reads and routes in C, item by item what C leaves alone. Not for several threads at once."""
 
-    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> None:
-        super().__init__(ring, cluster, epoch, limits, places)
+    def __init__(self, ring: Ring, cluster: str, era: int, limits: Limits, places: Places | None = None) -> None:
+        super().__init__(ring, cluster, era, limits, places)
         if not isinstance(ring, NativeRing):
             raise TypeError("a native router needs a native ring")
         self._c_ring = ring.c_ring
@@ -221,12 +225,13 @@ class NativeRouter(PureRouter):
         self._scratch = _new(_BYTES, _SCRATCH)
         self._written = _buffer(self._scratch)
         self._c_limits = _ffi.new("gkv_limits *", (limits.max_items, limits.max_key, limits.max_value))
+        generation, epoch = split_era(era)
         self._prefixes = {
-            op: f'{{"op":"{op.value}","cluster":"{cluster}","epoch":{epoch},{rest}'.encode()
-            for op, rest in ((Op.GET, '"keys":['), (Op.SET, '"version":"'), (Op.DELETE, '"version":"'))
+            op: f'{{"op":"{op.value}","cluster":"{cluster}","generation":{generation},"epoch":{epoch},"keys":['.encode()
+            for op in (Op.GET, Op.FETCH, Op.SET, Op.DELETE)
         }
 
-    def read(self, op: Op, body: bytes, version: Version | None = None, pause: Pause = no_pause) -> Batch:
+    def read(self, op: Op, body: bytes, pause: Pause = no_pause) -> Batch:
         with_values = op == _SET
         size = len(body)
         room = size // _LEAST_ITEM + 1
@@ -235,25 +240,22 @@ class NativeRouter(PureRouter):
         items = _new(_ITEMS, room)
         # Nearly every batch is read in one step, without the cursor that others need: 0.7 us less.
         count = _scan_plain(body, size, with_values, self._c_limits, items, room) if size <= _STEP else -1
-        batch = NativeBatch(op, body, version, items, count)
-        has_ttl = False
+        batch = NativeBatch(op, body, items, count)
         if count < 0:
-            has_ttl = batch.read_in_steps(self._limits, self._c_limits, room, pause)
+            if not batch.read_in_steps(self._limits, self._c_limits, room, pause):
+                return super().read(op, body, pause)
             count = batch.count
         prefix = self._prefixes[op]
-        if version is not None:
-            prefix = b'%b%b","keys":[' % (prefix, str(version).encode())
-            if has_ttl:
-                batch.set_expires(version, pause)
-        expires = _NULL
+        ttls = _NULL
         nodes = self._nodes
         out = _new(_UINT32S, count + 4 * len(nodes))
         owners = len(nodes)
         if count < owners:
             owners = count
         frames_room = size + 16 * count + (len(prefix) + 28) * owners
-        if has_ttl and version is not None:
-            expires = _ffi.new(_INT64S, batch.expires)
+        if batch.has_ttl:
+            batch.read_ttls(pause)
+            ttls = _ffi.new(_INT64S, batch.ttls)
             frames_room += 20 * count
         frames, written = self._scratch, self._written
         if frames_room > _SCRATCH:
@@ -263,7 +265,7 @@ class NativeRouter(PureRouter):
             written = _buffer(frames)
         found = _route(
             self._c_ring, self._places, body, size, batch.texts, items, count, with_values,
-            expires, prefix, len(prefix), out, frames, frames_room,
+            ttls, prefix, len(prefix), out, frames, frames_room,
         )  # fmt: skip  # one argument a line would be longer than what it belongs to
         answer = _unpack(out, count + 3 * found)
         parts = []
@@ -282,8 +284,8 @@ class NativeRouter(PureRouter):
 def _frame(batch: NativeBatch, prefix: bytes, positions: Sequence[int], pause: Pause) -> bytes:
     """Write one owner's frame in steps, as gkv_route writes it at once."""
     pieces: list[bytes | memoryview] = [prefix, b",".join(batch.quoted_keys(positions, pause)), b"]"]
-    if expires := batch.expires:
-        pieces.append(b',"expires":[%b]' % ",".join([str(expires[i]) for i in positions]).encode())
+    if ttls := batch.ttls:
+        pieces.append(b',"ttls":[%b]' % ",".join([str(ttls[i]) for i in positions]).encode())
     if batch.op == _SET:
         items = batch.items
         sizes = [items[i].value_size for i in positions]

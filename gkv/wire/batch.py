@@ -15,10 +15,11 @@ from functools import partial
 from itertools import chain
 from math import ceil
 
-from gkv.model import Damage, KeyFailure, Node, Op, Value, Version
+from gkv.model import Damage, KeyFailure, Node, Op, Value
 from gkv.ring import Places, Ring, Share
-from gkv.wire.client import KeyAnswer, Limits, read_items, read_keys, render_get
-from gkv.wire.ops import BadFrame, Effects, Refused, Values, key_request, read_answer
+from gkv.wire.client import KeyAnswer, Limits, read_deletes, read_items, read_keys, render_get
+from gkv.wire.meta import Found
+from gkv.wire.ops import BadFrame, Effects, Records, Refused, Values, key_request, read_answer
 from gkv.wire.strict import Pause, no_pause
 
 Split = Callable[[Sequence[str]], list[Share]]
@@ -28,6 +29,10 @@ SIZES = b'{"sizes":['
 """What the answer to a get starts with, and no other."""
 RECORDS = b'{"versions":['
 """What the answer to a fetch starts with, and no other."""
+
+
+_SHOWN_AT_ONCE = 64
+"""Records that are shown in one step."""
 
 
 @dataclass(slots=True)
@@ -54,11 +59,9 @@ class PartResult:
 class Batch(ABC):
     """A batch that was read and routed once. `op` is one that is about keys."""
 
-    __slots__ = ("op", "parts", "version")
+    __slots__ = ("op", "parts")
 
     op: Op
-    version: Version | None
-    """Of a write; whoever finds that it was too small gives a greater one and routes again."""
     parts: list[Part]
     """One for each node, by the placement that was in force when the batch was read; one may be of NOBODY."""
 
@@ -70,31 +73,46 @@ class Batch(ABC):
     @property
     @abstractmethod
     def values(self) -> Sequence[Value]:
-        """All values, in request order; empty but for a set or put."""
+        """All values, in request order, or what is to be added; empty for what brings none."""
 
     @property
-    def expires(self) -> Sequence[int]:
-        """When each key expires, in milliseconds since the Unix epoch, 0 for never; empty when none does."""
+    def ttls(self) -> Sequence[int]:
+        """For how long each key is set, in milliseconds, 0 for good; empty when all are for good."""
         return ()
 
-    def route(self, positions: Sequence[int], split: Split, cluster: str, epoch: int, pause: Pause = no_pause) -> list[Part]:
-        """Route these keys of the batch again, by another ring or epoch; `split` groups keys by node."""
-        keys, values, expires = self.keys, self.values, self.expires
+    @property
+    def conditions(self) -> Sequence[str | None]:
+        """On which condition each key is written, as a frame has it, None for none; empty when there are none at all."""
+        return ()
+
+    def route(self, positions: Sequence[int], split: Split, cluster: str, era: int, pause: Pause = no_pause) -> list[Part]:
+        """Route these keys of the batch again, by another ring or era; `split` groups keys by node."""
+        keys, values, ttls, conditions = self.keys, self.values, self.ttls, self.conditions
         asked = key_request(self.op)
         parts = []
         for node, original in _shares(split, keys, positions, pause):
             part_keys = [keys[i] for i in original]
             part_values = [values[i] for i in original] if values else []
-            part_expires = [expires[i] for i in original] if expires else ()
-            request = asked.of_part(cluster, epoch, part_keys, self.version, part_values, part_expires)
+            part_ttls = [ttls[i] for i in original] if ttls else ()
+            part_conditions = [conditions[i] for i in original] if conditions else ()
+            request = asked.of_part(cluster, era, part_keys, part_values, part_ttls, part_conditions)
             parts.append(Part(node, original, request.write()))
             pause()
         return parts
 
     def answers(self, done: Sequence[PartResult], pause: Pause = no_pause) -> list[KeyAnswer]:
-        """Return what is known about each key of a get, in request order, from what became of its parts."""
+        """Return what is known about each key of a get or fetch, in request order, from what became of its parts.
+
+        What a fetch has found is shown with all that is known of it.
+        """
         keys = self.keys
         answers: list[KeyAnswer] = [None] * len(keys)
+        if self.op is Op.FETCH:
+            for position, found in enumerate(self.records(done, pause)):
+                answers[position] = found.show() if isinstance(found, Found) else found
+                if not position % _SHOWN_AT_ONCE:
+                    pause()
+            return answers
         for one in done:
             pause()
             positions = one.part.positions
@@ -110,6 +128,24 @@ class Batch(ABC):
                 for position in positions:
                     answers[position] = failure
         return answers
+
+    def records(self, done: Sequence[PartResult], pause: Pause = no_pause) -> list[Found | KeyFailure | None]:
+        """Return the records of a fetch that have a value, as `answers` does."""
+        records: list[Found | KeyFailure | None] = [None] * len(self.keys)
+        for one in done:
+            pause()
+            positions = one.part.positions
+            found = _records(one.frame, len(positions), pause) if one.failure is None else None
+            for place, position in enumerate(positions):
+                if found is None:
+                    records[position] = one.failure or BAD_ANSWER
+                    continue
+                record = found.records[place]
+                if isinstance(record, Damage):
+                    records[position] = DAMAGED_KEY
+                elif record is not None and record.value is not None:
+                    records[position] = Found(record, found.now)
+        return records
 
     def render_get(self, done: Sequence[PartResult], pause: Pause = no_pause) -> tuple[bytes, int]:
         """Return the answer to a get, put together from what became of its parts, and how many keys have no definite answer."""
@@ -135,8 +171,8 @@ def _shares(split: Split, keys: Sequence[str], positions: Sequence[int], pause: 
     return sorted(shares.items(), key=lambda share: share[0].id)
 
 
-BAD_ANSWER = KeyFailure("bad-answer")
-DAMAGED_KEY = KeyFailure("damaged", retryable=False)
+BAD_ANSWER = KeyFailure("bad-answer", status=502)
+DAMAGED_KEY = KeyFailure("damaged", retryable=False, status=500)
 """The owner has a record of this key, and its bytes are not what was written."""
 
 
@@ -149,25 +185,34 @@ def _values(frame: bytes, count: int, pause: Pause) -> Sequence[bytes | Damage |
     return None if isinstance(answer, Refused) else answer.values  # type: ignore[return-value]  # read, so it has no blobs
 
 
+def _records(frame: bytes, count: int, pause: Pause) -> Records | None:
+    """Return the answer to a fetch of so many keys, None when it is no such answer."""
+    try:
+        answer = read_answer(frame, Records, count, pause)
+    except BadFrame:
+        return None
+    return None if isinstance(answer, Refused) else answer
+
+
 class PureBatch(Batch):
     """A batch as Python objects."""
 
-    __slots__ = ("_expires", "_keys", "_values")
+    __slots__ = ("_conditions", "_keys", "_ttls", "_values")
 
     def __init__(
         self,
         op: Op,
         keys: Sequence[str],
         values: Sequence[Value] = (),
-        expires: Sequence[int] = (),
-        version: Version | None = None,
+        ttls: Sequence[int] = (),
+        conditions: Sequence[str | None] = (),
     ) -> None:
         self.op = op
         self.parts = []
-        self.version = version
         self._keys = keys
         self._values = values
-        self._expires = expires
+        self._ttls = ttls
+        self._conditions = conditions
 
     @property
     def keys(self) -> Sequence[str]:
@@ -178,53 +223,71 @@ class PureBatch(Batch):
         return self._values
 
     @property
-    def expires(self) -> Sequence[int]:
-        return self._expires
+    def ttls(self) -> Sequence[int]:
+        return self._ttls
+
+    @property
+    def conditions(self) -> Sequence[str | None]:
+        return self._conditions
 
 
 class PureRouter:
-    """Reads batches and routes them by one ring, under one epoch."""
+    """Reads batches and routes them by one ring, under one era."""
 
-    def __init__(self, ring: Ring, cluster: str, epoch: int, limits: Limits, places: Places | None = None) -> None:
+    def __init__(self, ring: Ring, cluster: str, era: int, limits: Limits, places: Places | None = None) -> None:
         """`places` is of the ring's, and says who answers for each key; without it that is the owner."""
         self._places = ring.own if places is None else places
         self._split: Split = partial(ring.split, places=self._places)
         self._cluster = cluster
-        self._epoch = epoch
+        self._era = era
         self._limits = limits
 
-    def read(self, op: Op, body: bytes, version: Version | None = None, pause: Pause = no_pause) -> Batch:
-        """Read a batch; raise SyntaxProblem, InvalidItem or TooLarge, and then nothing of it may be applied.
+    def read(self, op: Op, body: bytes, pause: Pause = no_pause) -> Batch:
+        """Read a batch; raise SyntaxProblem, InvalidItem or TooLarge, and then nothing of it may be applied."""
+        if op == Op.SET:
+            items = read_items(body, self._limits, pause)
+        elif op == Op.DELETE:
+            items = read_deletes(body, self._limits, pause)
+        else:
+            return self.of_keys(op, read_keys(body, self._limits, pause), pause)
+        ttls: list[int] = []
+        if any(item.ttl is not None for item in items):
+            ttls = [0 if item.ttl is None else milliseconds(item.ttl) for item in items]
+        conditions: list[str | None] = []
+        if any(item.condition for item in items):
+            conditions = [item.condition or None for item in items]
+        keys, values = [item.key for item in items], [item.value for item in items] if op == Op.SET else []
+        return self._route(PureBatch(op, keys, values, ttls, conditions), pause)
 
-        A set and a delete have a `version`. A `ttl` counts from the version's milliseconds, which are never behind the clock,
-        so nothing expires early.
-        """
-        if op != Op.SET:
-            return self.of_keys(op, read_keys(body, self._limits, pause), version, pause)
-        items = read_items(body, self._limits, pause)
-        expires: list[int] = []
-        if version is not None and any(item.ttl is not None for item in items):
-            expires = [0 if item.ttl is None else end_of(version, item.ttl) for item in items]
-        keys, values = [item.key for item in items], [item.value for item in items]
-        return self._route(PureBatch(op, keys, values, expires, version), pause)
-
-    def of_keys(self, op: Op, keys: Sequence[str], version: Version | None = None, pause: Pause = no_pause) -> Batch:
+    def of_keys(self, op: Op, keys: Sequence[str], pause: Pause = no_pause) -> Batch:
         """Route keys that were read already."""
-        return self._route(PureBatch(op, keys, version=version), pause)
+        return self._route(PureBatch(op, keys), pause)
 
-    def of_value(self, key: str, value: Value, ttl: float | None, version: Version) -> Batch:
-        """Route one value as a put. `ttl` as in `read`."""
-        expires = [] if ttl is None else [end_of(version, ttl)]
-        return self._route(PureBatch(Op.PUT, [key], [value], expires, version), no_pause)
+    def of_value(self, key: str, value: Value, ttl: float | None, condition: str | None = None) -> Batch:
+        """Route one value as a put, for `ttl` seconds or for good, on a condition or in any case."""
+        ttls = [] if ttl is None else [milliseconds(ttl)]
+        return self._route(PureBatch(Op.PUT, [key], [value], ttls, [condition] if condition else ()), no_pause)
+
+    def of_delete(self, key: str, condition: str | None = None) -> Batch:
+        """Route one key to be deleted, on a condition or in any case."""
+        return self._route(PureBatch(Op.DELETE, [key], conditions=[condition] if condition else ()), no_pause)
+
+    def of_add(self, key: str, delta: int, ttl: float | None) -> Batch:
+        """Route an addition, which gives a ttl or keeps the expiry as it is."""
+        return self._route(PureBatch(Op.ADD, [key], [b"%d" % delta], [] if ttl is None else [milliseconds(ttl)]), no_pause)
+
+    def of_touch(self, key: str, ttl: float) -> Batch:
+        """Route another expiry of a key, in `ttl` seconds, 0 for never."""
+        return self._route(PureBatch(Op.TOUCH, [key], ttls=[milliseconds(ttl)]), no_pause)
 
     def _route(self, batch: PureBatch, pause: Pause) -> Batch:
-        batch.parts = batch.route(range(len(batch.keys)), self._split, self._cluster, self._epoch, pause)
+        batch.parts = batch.route(range(len(batch.keys)), self._split, self._cluster, self._era, pause)
         return batch
 
 
-def end_of(version: Version, ttl: float) -> int:
-    """Return when a record expires that was written under a version and lives for `ttl` seconds."""
-    return version.millis + ceil(ttl * 1000)
+def milliseconds(ttl: float) -> int:
+    """Return a ttl of so many seconds in milliseconds, rounded up: nothing expires early."""
+    return ceil(ttl * 1000)
 
 
 def failures(done: Sequence[PartResult], keys: Sequence[str]) -> dict[str, KeyFailure]:

@@ -6,14 +6,15 @@ Reading is all or nothing: one invalid item refuses the batch, and the error nam
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from json.encoder import encode_basestring as quote
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gkv.errors import InvalidItem, TooLarge
-from gkv.model import Blob, KeyFailure
+from gkv.model import Blob, KeyFailure, Op, OtherVersion, Value, Version
+from gkv.wire.blob import ANY_BYTES, JSON, MAX_TYPE, base64_size, essence, is_media_type, read_base64
 from gkv.wire.strict import Bound, Pause, Reader, check_text, no_pause
 
 __all__ = ["Item", "KeyAnswer", "Limits", "check_key", "quote", "read_items", "read_keys", "render_get", "show"]
@@ -69,6 +70,10 @@ def _invalid(pointer: str, what: str) -> InvalidItem:
     return InvalidItem(f"{pointer or 'the body'}: {what}", pointers=[(pointer, what)])
 
 
+def _too_large(pointer: str, what: str) -> TooLarge:
+    return TooLarge(f"{pointer}: {what}", pointers=[(pointer, what)])
+
+
 def _invalid_key(pointer: str, what: str) -> InvalidItem:
     return _invalid(pointer, what) if pointer else InvalidItem(what)
 
@@ -88,7 +93,7 @@ def check_key(key: object, pointer: str, limits: Limits) -> str:
     size = len(key) if key.isascii() else len(key.encode())
     if size > limits.max_key:
         what = f"a key has at most {limits.max_key} bytes as UTF-8, this one has {size}"
-        raise TooLarge(f"{pointer}: {what}", pointers=[(pointer, what)]) if pointer else TooLarge(what)
+        raise _too_large(pointer, what) if pointer else TooLarge(what)
     return key
 
 
@@ -107,40 +112,52 @@ def _kind(value: object) -> str:
 class ItemSpans(NamedTuple):
     """One item of a batch: its key, and where the texts of its value and its ttl start and end in the body.
 
-    A span of (0, 0) stands for what is not there.
+    A span of (0, 0) stands for what is not there. `condition` is the text of one, as a frame has it
+    (`gkv.replication.conditions`), "" for none. `blob` has what the value stands for when that is no JSON.
     """
 
     key: str
     value: tuple[int, int] = (0, 0)
     ttl: tuple[int, int] = (0, 0)
+    condition: str = ""
+    blob: Blob | None = None
 
 
 _LONGEST_NAME = 1024
 """Bytes of the text of a member's name in an item. Those that an item can have are short, also when they are escaped."""
 _LONGEST_TTL = 1024
 """Bytes of the text of a ttl."""
+_LONGEST_WORD = 2 * MAX_TYPE
+"""Bytes of the text of an encoding, a type or a condition."""
 _NO_TTL = "a ttl is a number of seconds above 0"
+_NO_CONDITION = 'a condition is a version of 32 lower-case hexadecimal digits, "*" for any value, or null for no value'
+_NO_ENCODING = 'an encoding is "base64"'
+_NO_BASE64 = "the value is no base64 (RFC 4648, section 4) in a string"
+_NO_TYPE = f"a type is TYPE/SUBTYPE in a string of at most {MAX_TYPE} bytes, perhaps with parameters"
 
 
 class ItemReader:
-    """A cursor over a batch, `[{"key": ...}, ...]` or, `with_values`, `[{"key": ..., "value": ..., "ttl": ...}, ...]`.
+    """A cursor over a batch: `[{"key": ...}, ...]`, of a delete perhaps with "ifVersion"; of a set with
+    "value" too, and perhaps with "ttl", "ifVersion", "encoding" and "type".
 
     `at` is 0 before the opening bracket, then the place behind it or behind the item that was read last; `count` is how many
     items were read. Both may be set, so that somebody else reads some of the items. Nothing is kept of an item. Calls `pause`
     for each item, and within long ones.
     """
 
-    def __init__(self, body: bytes, limits: Limits, *, with_values: bool, pause: Pause = no_pause) -> None:
+    def __init__(self, body: bytes, limits: Limits, op: Op, pause: Pause = no_pause) -> None:
         self.at = 0
         self.count = 0
         self._body = body
         self._limits = limits
-        self._with_values = with_values
+        self._with_values = op == Op.SET
         self._pause = pause
         self._key_bound = Bound(6 * limits.max_key + 2, f"a key has at most {limits.max_key} bytes as UTF-8, this one has more")
         value_words = f"a value has at most {limits.max_value} bytes as JSON text, this one has more"
         self._value_bound = Bound(limits.max_value, value_words)
-        self._names = _set_names if with_values else _key_names
+        self._string_bound = Bound(max(limits.max_value, base64_size(limits.max_value)), value_words)
+        self._names = _NAMES.get(op, _KEYS_ALONE)
+        self._plain_name = _plain_names[self._names]
 
     def __iter__(self) -> Iterator[ItemSpans]:
         """Yield the items that are left."""
@@ -175,31 +192,45 @@ class ItemReader:
         if (first := reader.peek()) != b"{":
             raise _invalid(pointer, f"an item is an object, not {_kind_at(reader, first, pointer, self._value_bound)}")
         reader.expect(b"{")
-        key: str | None = None
-        value = ttl = (0, 0)
+        found: dict[str, Any] = {}
         more = reader.peek() != b"}"
         if not more:
             reader.expect(b"}")
         while more:
             name = self._read_name(reader, pointer)
-            if name == "key" and key is None:
-                key = self._read_key(reader, f"{pointer}/key")
-            elif name == "value" and value == (0, 0):
-                value = reader.span(f"{pointer}/value", self._value_bound)
-            elif name == "ttl" and ttl == (0, 0):
-                ttl = self._read_ttl(reader, f"{pointer}/ttl")
-            else:
+            if name in found:
                 raise _invalid(pointer, f"the member {quote(name)} stands twice in one object")
+            found[name] = _READERS[name](self, reader, f"{pointer}/{name}")
             more = reader.expect(b",}") == b","
-        if key is None:
+        if "key" not in found:
             raise _invalid(pointer, 'the member "key" is missing')
-        if self._with_values and value == (0, 0):
+        if self._with_values and "value" not in found:
             raise _invalid(pointer, 'the member "value" is missing')
-        return ItemSpans(key, value, ttl)
+        value: tuple[int, int] = found.get("value", (0, 0))
+        blob = None
+        if "encoding" in found:
+            blob = self._decode(value, found.get("type", ANY_BYTES), f"{pointer}/value")
+        elif "type" in found:
+            raise _invalid(f"{pointer}/type", 'a type is one of bytes: it stands beside "encoding":"base64"')
+        elif value[1] - value[0] > self._limits.max_value:
+            raise _too_large(f"{pointer}/value", self._value_bound.words)
+        return ItemSpans(found["key"], value, found.get("ttl", (0, 0)), found.get("ifVersion", ""), blob)
+
+    def _read_value(self, reader: Reader, pointer: str) -> tuple[int, int]:
+        """Read a value. A string may be longer than others, as it may turn out to stand for bytes."""
+        return reader.span(pointer, self._string_bound if reader.peek() == b'"' else self._value_bound)
+
+    def _decode(self, value: tuple[int, int], content_type: str, pointer: str) -> Blob:
+        data = read_base64(self._body[slice(*value)])
+        if data is None:
+            raise _invalid(pointer, _NO_BASE64)
+        if len(data) > self._limits.max_value:
+            raise _too_large(pointer, f"a value has at most {self._limits.max_value} bytes, this one has {len(data)}")
+        return Blob(data, content_type)
 
     def _read_name(self, reader: Reader, pointer: str) -> str:
         """Read a member's name and the colon behind it; raise InvalidItem for one that no item has."""
-        if (plain := self._names(self._body, reader.at)) is not None:
+        if (plain := self._plain_name(self._body, reader.at)) is not None:
             reader.at = plain.end()
             return plain[1].decode()
         if reader.peek() != b'"':
@@ -209,7 +240,7 @@ class ItemReader:
         except TooLarge:
             raise _invalid(pointer, f"unknown member, with a name of more than {_LONGEST_NAME} bytes") from None
         reader.expect(b":")
-        if name != "key" and not (self._with_values and name in ("value", "ttl")):
+        if name not in self._names:
             raise _invalid(pointer, f"unknown member {quote(_short_name(name).group())}")  # type: ignore[union-attr]
         return name
 
@@ -229,11 +260,61 @@ class ItemReader:
             raise _invalid(pointer, f"a ttl has at most {MAX_TTL} seconds")
         return start, end
 
+    def _read_condition(self, reader: Reader, pointer: str) -> str:
+        """Read an "ifVersion"; return the condition as a frame has it."""
+        if reader.peek() == b"n":
+            reader.text(pointer)
+            return "!*"
+        word = _read_word(reader, pointer, _NO_CONDITION)
+        if word != "*":
+            try:
+                Version.parse(word)
+            except ValueError:
+                raise _invalid(pointer, _NO_CONDITION) from None
+        return f"={word}"
 
-_key_names, _set_names = (
-    re.compile(rb'[ \t\n\r]{0,64}+"(%b)"[ \t\n\r]{0,64}+:' % names).match for names in (b"key", b"key|value|ttl")
-)
+    def _read_encoding(self, reader: Reader, pointer: str) -> str:
+        word = _read_word(reader, pointer, _NO_ENCODING)
+        if word != "base64":
+            raise _invalid(pointer, _NO_ENCODING)
+        return word
+
+    def _read_type(self, reader: Reader, pointer: str) -> str:
+        word = _read_word(reader, pointer, _NO_TYPE)
+        if len(word) > MAX_TYPE or not is_media_type(word):
+            raise _invalid(pointer, _NO_TYPE)
+        if essence(word) == JSON:
+            raise _invalid(pointer, f"a value of the type {JSON} is given as JSON, without an encoding")
+        return word
+
+
+_KEYS_ALONE = ("key",)
+_NAMES = {Op.SET: ("key", "value", "ttl", "ifVersion", "encoding", "type"), Op.DELETE: ("key", "ifVersion")}
+"""Names of the members that an item may have, where it may have more than its key."""
+_plain_names = {
+    names: re.compile(rb'[ \t\n\r]{0,64}+"(%b)"[ \t\n\r]{0,64}+:' % "|".join(names).encode()).match
+    for names in (_KEYS_ALONE, *_NAMES.values())
+}
 """A name without an escape that an item may have, and the colon behind it."""
+_READERS: Mapping[str, Callable[[ItemReader, Reader, str], Any]] = {
+    "key": ItemReader._read_key,
+    "value": ItemReader._read_value,
+    "ttl": ItemReader._read_ttl,
+    "ifVersion": ItemReader._read_condition,
+    "encoding": ItemReader._read_encoding,
+    "type": ItemReader._read_type,
+}
+"""By name, the reading of each member, which is given where it stands as a JSON pointer."""
+
+
+def _read_word(reader: Reader, pointer: str, wrong: str) -> str:
+    """Read a short string; raise InvalidItem for anything else."""
+    if reader.peek() != b'"':
+        raise _invalid(pointer, wrong)
+    try:
+        return reader.string(pointer, Bound(_LONGEST_WORD, ""))
+    except TooLarge:
+        raise _invalid(pointer, wrong) from None
 
 
 def _kind_at(reader: Reader, first: bytes, pointer: str, bound: Bound) -> str:
@@ -252,29 +333,49 @@ def read_keys(body: bytes, limits: Limits, pause: Pause = no_pause) -> list[str]
     >>> read_keys(b'[{"key":"hi"},{"key":"hi1"}]', Limits())
     ['hi', 'hi1']
     """
-    return [found.key for found in ItemReader(body, limits, with_values=False, pause=pause)]
+    return [found.key for found in ItemReader(body, limits, Op.GET, pause)]
 
 
 class Item(NamedTuple):
-    """One item of a set: its key, the text of its value, and after how many seconds it expires, None for never."""
+    """One item of a set or delete: its key, its value, and after how many seconds it expires, None for never.
+
+    `value` is the text of a JSON value, or a blob; a delete has none. `condition` is as in `ItemSpans`.
+    """
 
     key: str
-    value: bytes
+    value: Value = b""
     ttl: float | None = None
+    condition: str = ""
 
 
 def read_items(body: bytes, limits: Limits, pause: Pause = no_pause) -> list[Item]:
-    """Read `[{"key": ..., "value": ..., "ttl": ...}, ...]`, `ttl` being optional, in request order.
+    """Read a set, `[{"key": ..., "value": ...}, ...]`, in request order.
+
+    "ttl", "ifVersion", "encoding" and "type" are optional.
 
     Raises SyntaxProblem, InvalidItem or TooLarge. Calls `pause` at least every few ms.
 
     >>> read_items(b'[{"key": "pi", "value": 3.1400}]', Limits())
-    [Item(key='pi', value=b'3.1400', ttl=None)]
+    [Item(key='pi', value=b'3.1400', ttl=None, condition='')]
     """
     return [
-        Item(key, body[start:end], float(body[slice(*ttl)]) if ttl != (0, 0) else None)
-        for key, (start, end), ttl in ItemReader(body, limits, with_values=True, pause=pause)
+        Item(
+            found.key,
+            found.blob or body[slice(*found.value)],
+            float(body[slice(*found.ttl)]) if found.ttl != (0, 0) else None,
+            found.condition,
+        )
+        for found in ItemReader(body, limits, Op.SET, pause)
     ]
+
+
+def read_deletes(body: bytes, limits: Limits, pause: Pause = no_pause) -> list[Item]:
+    """Read `[{"key": ..., "ifVersion": ...}, ...]`, of which the condition is optional. As `read_items`.
+
+    >>> read_deletes(b'[{"key": "hi", "ifVersion": "*"}]', Limits())
+    [Item(key='hi', value=b'', ttl=None, condition='=*')]
+    """
+    return [Item(found.key, condition=found.condition) for found in ItemReader(body, limits, Op.DELETE, pause)]
 
 
 def render_get(keys: Sequence[str], answers: Sequence[KeyAnswer], pause: Pause = no_pause) -> bytes:
@@ -332,7 +433,12 @@ def render_failed(failed: Iterable[tuple[str, KeyFailure]], pause: Pause = no_pa
     rows = []
     for key, failure in failed:
         retryable = "true" if failure.retryable else "false"
-        rows.append(f'{{"key":{quote(key)},"code":"{failure.code}","retryable":{retryable}}}'.encode())
+        version = _version_of(failure) if isinstance(failure, OtherVersion) else ""
+        rows.append(f'{{"key":{quote(key)},"code":"{failure.code}","retryable":{retryable}{version}}}'.encode())
         if len(rows) % 128 == 0:
             pause()
     return b'"failedKey":[%b],"complete":false' % b",".join(rows)
+
+
+def _version_of(failure: OtherVersion) -> str:
+    return ',"version":null' if failure.present is None else f',"version":"{failure.present}"'

@@ -16,14 +16,16 @@ from gkv import sources
 from gkv.api.data import DataApi
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Channels, Clock, Coordinator
-from gkv.coordinator.clock import wall_ms
+from gkv.coordinator import Channels, Coordinator
 from gkv.engine import Commits, Engine, MemoryEngine
 from gkv.model import Damage, Node, Outcome, Write
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
+from gkv.node.due_clock import DueClock
 from gkv.node.health import Health
+from gkv.node.order import Order
 from gkv.node.service import Service
+from gkv.replication.versions import Versions
 from gkv.ring import tokens
 
 CLUSTER = "0123456789abcdef" * 2
@@ -100,19 +102,26 @@ class Client:
         found = Answer(int(status.split()[0]), dict(zip(names, (value for _, value in sent), strict=True)), answer)
         if path == "/v1/snapshot" and found.status == 200:
             assert "content-length" not in found.headers  # it comes in pieces, of unknown length
+        elif found.status in (204, 304):
+            assert "content-length" not in found.headers
+            assert answer == b""
         else:
             assert found.headers["content-length"] == str(len(answer)) or method == "HEAD"
         return found
 
 
-class Wall:
+class Wall(DueClock):
     """The time of day in a node, which a test may let go on, in milliseconds."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ahead = 0
 
     def __call__(self) -> int:
-        return wall_ms() + self.ahead
+        return super().now() + self.ahead
+
+    def now(self) -> int:
+        return self()
 
 
 @dataclass(slots=True)
@@ -122,7 +131,8 @@ class House:
     engine: Engine
     view: View
     commits: Commits
-    clock: Clock
+    versions: Versions
+    order: Order
     service: Service
     channels: Channels
     wall: Wall
@@ -133,7 +143,7 @@ class House:
     def put(self, records: dict[str, bytes | None], expires: int = 0) -> None:
         """Write to the engine, past everything else; None deletes."""
         keys, values = list(records), list(records.values())
-        write = Write(self.clock.now(), keys, values, [expires] * len(keys) if expires else ())
+        write = Write(self.versions.next(0), keys, values, [expires] * len(keys) if expires else ())
         self.commits.submit(write).wait(float("inf"))
 
     def read(self, keys: Sequence[str]) -> list[bytes | Damage | None]:
@@ -173,21 +183,17 @@ def wsgi():
 
 
 @pytest.fixture
-def build_node(monkeypatch):
+def build_node():
     """Return a function that builds a node which is not yet a member; engines are checked after the test."""
     built = []
     wall = Wall()
-    monkeypatch.setattr("gkv.node.reads.wall_ms", wall)
-    monkeypatch.setattr("gkv.node.writes.wall_ms", wall)
 
-    def build(
-        node_id="n1", url="http://127.0.0.1:9000", *, engine=None, limits=None, max_body=MAX_BODY, channels=None, clock=None
-    ):
+    def build(node_id="n1", url="http://127.0.0.1:9000", *, engine=None, limits=None, max_body=MAX_BODY, channels=None):
         view = View()
         engine = MemoryEngine(tokens) if engine is None else engine
-        clock = clock or Clock(None, wall=wall)
         commits = Commits(engine, tombstone_ttl=TTL, now=wall)
-        service = Service(node_id, view, engine, commits, clock, TTL)
+        order = Order(view, engine, commits, wall)
+        service = Service(node_id, view, engine, commits, order)
         if channels is None:
             channels = Channels(DEADLINE, local=(url, service))
         else:
@@ -198,14 +204,14 @@ def build_node(monkeypatch):
         data = DataApi(
             view,
             # A busy disk takes its time for an fsync; what is tested with one is not how long that may be.
-            Coordinator(view, channels, clock, 20.0 if engine.durable else DEADLINE, limits),
+            Coordinator(view, channels, 20.0 if engine.durable else DEADLINE, limits),
             max_body=max_body,
             info=lambda: {"role": "node", "id": node_id, "engine": health.describe(running, commits)},
             checks=lambda: [("serving", not draining), ("member", view.placement is not None)],
         )
         backup = Backup(commits.snapshot if engine.durable else None)
         app = build_app(data, service.answer, backup.begin, 2 * max_body)
-        built.append(House(engine, view, commits, clock, service, channels, wall, app, Client(app), draining))
+        built.append(House(engine, view, commits, Versions(0), order, service, channels, wall, app, Client(app), draining))
         return built[-1]
 
     yield build

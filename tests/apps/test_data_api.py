@@ -1,6 +1,5 @@
 """A node's application in process: the data API to the byte, every refusal as problem+json, and the frames behind it."""
 
-import itertools
 import json
 import random
 import re
@@ -12,9 +11,8 @@ import ujson
 from gkv import __version__, native, ring, wire
 from gkv.api import data
 from gkv.cluster.document import Document
-from gkv.coordinator.clock import wall_ms
 from gkv.engine import LmdbEngine, MemoryEngine
-from gkv.model import Effect, Node, NodeRefusal, Op, Version
+from gkv.model import Effect, Node, NodeRefusal, Op, era_of
 from gkv.net.admission import LARGE, Admission
 from gkv.net.call import ask_all
 from gkv.node.service import Service
@@ -285,7 +283,7 @@ def test_info_says_version_limits_and_twins(call):
         "epoch": 7,
         "native": {"mode": native.mode, "ring": ring.TWIN, "wire": wire.TWIN},
         "limits": {"items": 10_000, "keyBytes": 480, "valueBytes": 1 << 20, "bodyBytes": 1 << 20, "answerBytes": 64 << 20},
-        "features": ["bytes", "listing", "single-keys", "ttl"],
+        "features": ["bytes", "conditions", "counters", "listing", "meta", "single-keys", "touch", "ttl"],
     }
 
 
@@ -712,12 +710,7 @@ def send(call, *frames, path=FRAMES):
     return found
 
 
-_later = itertools.count()
-
-
-def fresh():
-    """Return a version of this moment, after those that clocks have given out in this millisecond."""
-    return Version((wall_ms() << 16) + 0x8000 + next(_later) % 0x8000, 0xA1)
+ERA = era_of(1, 7)
 
 
 def ask(call, request):
@@ -733,23 +726,23 @@ def refused(node, frame):
 
 
 def test_frames_do_what_they_say(node, call):
-    assert ask(call, Set(CLUSTER, 7, ["a", "b"], fresh(), [b"1.0", b"\n\0"])) == Effects("cc")
-    assert ask(call, Get(CLUSTER, 7, ["b", "x", "a"])) == Values([b"\n\0", None, b"1.0"])
+    assert ask(call, Set(CLUSTER, ERA, ["a", "b"], [b"1.0", b"\n\0"])).letters == "cc"
+    assert ask(call, Get(CLUSTER, ERA, ["b", "x", "a"])) == Values([b"\n\0", None, b"1.0"])
     assert ask(call, Status()) == Held(2)
-    assert ask(call, Delete(CLUSTER, 7, ["a", "x"], fresh())) == Effects("ru")
+    assert ask(call, Delete(CLUSTER, ERA, ["a", "x"])).letters == "ru"
     assert node.read(["a", "b"]) == [None, b"\n\0"]
 
 
 def test_frames_gathered_into_one_request_are_answered_in_order(call):
     replies = send(
         call,
-        Set(CLUSTER, 7, ["a"], fresh(), [b"1"]).write(),
+        Set(CLUSTER, ERA, ["a"], [b"1"]).write(),
         b"nonsense",
         b"",
-        Get(CLUSTER, 7, ["a"]).write(),
+        Get(CLUSTER, ERA, ["a"]).write(),
         Status().write(),
     )
-    assert read_answer(replies[0], Effects, 1) == Effects("c")
+    assert read_answer(replies[0], Effects, 1).letters == "c"
     assert refusal(replies[1]).reason is refusal(replies[2]).reason is NodeRefusal.BAD_FRAME
     assert read_answer(replies[3], Values, 1) == Values([b"1"])
     assert read_answer(replies[4], Held) == Held(1)
@@ -784,7 +777,7 @@ def test_frames_gathered_into_one_request_are_answered_in_order(call):
     ],
 )
 def test_frames_with_a_wrong_preface_are_answered_400_and_change_nothing(node, call, lengths):
-    frame = Set(CLUSTER, 7, ["a"], fresh(), [b"1"]).write()
+    frame = Set(CLUSTER, ERA, ["a"], [b"1"]).write()
     preface = "" if lengths is None else f"gkv/1 {lengths.format(n=len(frame), m=len(frame) + 1)}\n"
     problem(call("POST", FRAMES, preface.encode() + frame), 400, "syntax")
     assert node.engine.live == 0
@@ -792,7 +785,7 @@ def test_frames_with_a_wrong_preface_are_answered_400_and_change_nothing(node, c
 
 @pytest.mark.parametrize("number", ["0", "2", "10", "01"])
 def test_frames_of_another_format_are_refused_by_a_line_that_names_both(node, call, capfd, number):
-    frame = Set(CLUSTER, 7, ["a"], fresh(), [b"1"]).write()
+    frame = Set(CLUSTER, ERA, ["a"], [b"1"]).write()
     for _ in range(3):
         answer = call("POST", FRAMES, f"gkv/{number} {len(frame)}\n".encode() + frame)
         problem(answer, 400, "syntax")
@@ -820,14 +813,14 @@ def test_what_a_write_did_is_told_when_there_is_no_memory_for_answers(node, docu
     """A refusal would say that nothing was begun."""
     admission = Admission(max_buffered=LARGE)
     held = [lane.budget.hold(1) for lane in (admission.clients, admission.members)]  # what comes alone always fits
-    service = Service("n1", node.view, node.engine, node.commits, node.clock, TTL, admission=admission)
+    service = Service("n1", node.view, node.engine, node.commits, node.order, admission=admission)
     keys = [f"{i:x}" for i in range(LARGE + 1)]
-    put, get = Put(CLUSTER, 7, keys, fresh(), [b"1"] * len(keys)), Get(CLUSTER, 7, keys)
+    put, get = Put(CLUSTER, ERA, keys, [b"1"] * len(keys)), Get(CLUSTER, ERA, keys)
     frames = service.answer([put.write(), get.write()])
     assert answer_to(put, frames[0]).count(Effect.CREATED) == len(keys)
     assert answer_to(get, frames[1]) == Refused(NodeRefusal.BUSY)
     asked = ask_all([(service, put.write()), (service, get.write())], monotonic() + 10)
-    assert answer_to(put, asked[0].frame).count(Effect.UNCHANGED) == len(keys)
+    assert answer_to(put, asked[0].frame).count(Effect.REPLACED) == len(keys)
     assert answer_to(get, asked[1].frame) == Refused(NodeRefusal.BUSY)
     del held
 
@@ -835,11 +828,16 @@ def test_what_a_write_did_is_told_when_there_is_no_memory_for_answers(node, docu
 @pytest.mark.promise("I6")
 @pytest.mark.parametrize("op", ["get", "set", "delete"])
 @pytest.mark.parametrize(
-    ("cluster", "epoch"), [(CLUSTER, 6), (CLUSTER, 8), (CLUSTER, 0), (CLUSTER, -7), ("f" * 32, 7), ("", 7)], ids=str
+    ("cluster", "era"),
+    [
+        *((CLUSTER, era_of(*other)) for other in ((1, 6), (1, 8), (0, 7), (2, 7), (0, 0))),
+        *(("f" * 32, ERA), ("", ERA)),
+    ],
+    ids=str,
 )
-def test_frames_of_another_epoch_or_cluster_are_stale_and_change_nothing(node, call, document, op, cluster, epoch):
+def test_frames_of_another_epoch_or_cluster_are_stale_and_change_nothing(node, call, document, op, cluster, era):
     node.put({"a": b"0"})
-    reply = ask(call, key_request(Op(op)).of_part(cluster, epoch, ["a"], fresh(), [b"1"] if op == "set" else [], ()))
+    reply = ask(call, key_request(Op(op)).of_part(cluster, era, ["a"], [b"1"] if op == "set" else [], ()))
     assert reply == Refused(NodeRefusal.STALE, document.to_json())
     assert node.read(["a"]) == [b"0"]
 
@@ -848,7 +846,7 @@ def test_frames_of_another_epoch_or_cluster_are_stale_and_change_nothing(node, c
 def test_frames_before_the_join_are_stale_without_a_document(build_node, op):
     node = build_node()
     node.put({"a": b"0"})
-    assert ask(node.client, key_request(Op(op)).of_part("", 0, ["a"], fresh(), [b"1"] if op == "set" else [], ())) == Refused(
+    assert ask(node.client, key_request(Op(op)).of_part("", 0, ["a"], [b"1"] if op == "set" else [], ())) == Refused(
         NodeRefusal.STALE
     )
     assert ask(node.client, Status()) == Held(1)
@@ -859,11 +857,11 @@ def test_frames_while_a_node_joins_are_read_but_not_written(node, call, document
     node.put({"a": b"0"})
     changing = document.begin_join(Node("n2", "http://127.0.0.1:9001"))
     assert ask(call, Adopt(changing.to_json())) == Held(1)
-    assert ask(call, Set(CLUSTER, 8, ["a"], fresh(), [b"1"])) == Refused(NodeRefusal.CHANGING)
-    assert ask(call, Delete(CLUSTER, 8, ["a"], fresh())) == Refused(NodeRefusal.CHANGING)
-    assert ask(call, Get(CLUSTER, 8, ["a"])) == Values([b"0"])
+    assert ask(call, Set(CLUSTER, era_of(1, 8), ["a"], [b"1"])) == Refused(NodeRefusal.CHANGING)
+    assert ask(call, Delete(CLUSTER, era_of(1, 8), ["a"])) == Refused(NodeRefusal.CHANGING)
+    assert ask(call, Get(CLUSTER, era_of(1, 8), ["a"])) == Values([b"0"])
     assert ask(call, Adopt(changing.abandon_join().to_json())) == Held(1)
-    assert ask(call, Set(CLUSTER, 9, ["a"], fresh(), [b"1"])) == Effects("r")
+    assert ask(call, Set(CLUSTER, era_of(1, 9), ["a"], [b"1"])).letters == "r"
 
 
 def test_adopt_newer_document_is_in_force_and_the_same_again_is_granted(node, call, document):
@@ -890,7 +888,7 @@ def test_adopt_document_on_an_empty_disk_is_refused_until_the_proxy_lets_the_nod
     node = build_node(engine=LmdbEngine(tmp_path / "n1", "n1", tokens))
     for _ in range(2):
         assert ask(node.client, Adopt(document.to_json())) == Refused(NodeRefusal.STALE)
-        assert ask(node.client, Get(CLUSTER, 7, ["a"])) == Refused(NodeRefusal.STALE)
+        assert ask(node.client, Get(CLUSTER, ERA, ["a"])) == Refused(NodeRefusal.STALE)
     assert (node.view.document, node.engine.cluster) == (None, None)
     assert node.service.adopt(document)  # what the proxy has answered to the node's own call
     newer = Document(CLUSTER, 8, document.members, document.vnodes)
@@ -928,11 +926,11 @@ def test_adopt_document_of_a_foreign_cluster_is_taken_only_while_there_is_neithe
     assert ask(call, Adopt(foreign.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
     assert node.service.held_cluster() == CLUSTER
 
-    assert node.engine.reclaim(node.wall() + TTL + 1, TTL, 10) == 1
+    assert node.engine.forget(node.wall(), 10) == 1
     assert node.service.held_cluster() is None
     assert ask(call, Adopt(foreign.to_json())) == Held(0)
     assert node.view.document == foreign
-    assert ask(call, Set(CLUSTER, 7, ["a"], fresh(), [b"1"])).reason is NodeRefusal.STALE
+    assert ask(call, Set(CLUSTER, ERA, ["a"], [b"1"])).reason is NodeRefusal.STALE
 
 
 @pytest.mark.parametrize(
@@ -969,9 +967,7 @@ def test_adopt_document_with_a_weight_beyond_a_double_is_refused(node, document)
 
 
 def test_set_frame_with_a_lone_surrogate_is_refused_and_applies_nothing(node):
-    version = str(fresh()).encode()
-    frame = b'{"op":"set","cluster":"%b","epoch":7,"version":"%b","keys":["a","\\ud800"],"sizes":[1,1]}\n12'
-    frame %= (CLUSTER.encode(), version)
+    frame = b'{"op":"set","cluster":"%b","generation":1,"epoch":7,"keys":["a","\\ud800"],"sizes":[1,1]}\n12' % CLUSTER.encode()
     assert refused(node, frame).reason is NodeRefusal.BAD_FRAME
     assert node.engine.live == 0
 
@@ -985,11 +981,11 @@ def test_answer_mutated_frames_does_not_raise_and_what_is_no_request_changes_not
         request.write()
         for request in (
             Status(),
-            Get(CLUSTER, 7, ["a", "b"]),
-            Set(CLUSTER, 7, ["a", "b"], fresh(), [b"1", b'"x"']),
-            Set(CLUSTER, 7, ["a"], fresh(), [b"1"], [wall_ms() + 60_000]),
-            Delete(CLUSTER, 7, ["a"], fresh()),
-            ListKeys(CLUSTER, 7, "a", "", 10),
+            Get(CLUSTER, ERA, ["a", "b"]),
+            Set(CLUSTER, ERA, ["a", "b"], [b"1", b'"x"']),
+            Set(CLUSTER, ERA, ["a"], [b"1"], [60_000]),
+            Delete(CLUSTER, ERA, ["a"]),
+            ListKeys(CLUSTER, ERA, "a", "", 10),
             Adopt(newer.to_json()),
         )
     ]

@@ -13,11 +13,12 @@ from gkv.api.data import DataApi
 from gkv.cluster.authority import Authority
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Clock, Coordinator
-from gkv.coordinator.clock import wall_ms
+from gkv.coordinator import Coordinator
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import ConfigError, Unavailable
 from gkv.model import Node, Version, Write
+from gkv.node.due_clock import DueClock, wall_ms
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.proxy.app import build_app
 from gkv.ring import tokens
@@ -88,7 +89,7 @@ class Cluster:
         self.authority = Authority(self.directory, view, self.peers)
         data = DataApi(
             view,
-            Coordinator(view, self.peers, Clock(None), DEADLINE),
+            Coordinator(view, self.peers, DEADLINE),
             max_body=1 << 20,
             info=lambda: {"role": "proxy"},
             checks=lambda: [("serving", True), ("members", view.placement is not None)],
@@ -103,11 +104,12 @@ class Cluster:
         view = View()
         if document is not None:
             view.adopt(document)
-        self.peers.services[node.url] = Service(node.id, view, self.engines[node.id], self.commits[-1], Clock(None), TTL)
+        engine, commits = self.engines[node.id], self.commits[-1]
+        self.peers.services[node.url] = Service(node.id, view, engine, commits, Order(view, engine, commits, DueClock()))
 
     def put(self, node, **values):
         """Write to a node's engine, past everything else."""
-        write = Write(Version(wall_ms() << 16, 1), list(values), list(values.values()))
+        write = Write(Version(1, 1), list(values), list(values.values()))
         self.engines[node.id].write([write], wall_ms())
 
     def end(self):

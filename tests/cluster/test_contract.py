@@ -8,7 +8,7 @@
 | failedKey, complete, Prefer, 503 and Retry-After | here, with a node that stands still; a dead one in test_failures.py |
 | /locate, /v1/ring, /v1/info, /v1/cluster | here; that they say the same everywhere in test_system.py |
 | one key: GET, HEAD, PUT, DELETE; 200, 201, 204, 304, 404, ETag, nosniff, ttl | here with curl; else test_single_keys.py |
-| r and w beyond the copies there are (422), If-Match and its like (501) | test_single_keys.py, test_paths.py |
+| r and w beyond the copies there are (422), conditions that nobody looks at (501) | test_single_keys.py, test_paths.py |
 | GET /v1/kv: prefix, limit, cursor, values | here; cursors in test_paths.py, while writing goes on in test_durable.py |
 | POST /v1/cluster/nodes: 200, 400, 409, 413, 415, 422, 503 | here |
 | DELETE /v1/cluster/nodes/ID, dryRun: not there yet, and refused | test_paths.py |
@@ -102,7 +102,15 @@ SESSION = [
     ("-X DELETE URL/v1/kv/a/b", 204, "", None),
     ("-X DELETE URL/v1/kv/a/b", 404, ".*no-such-key.*", "application/problem+json"),
     ("-X DELETE URL/v1/kv/a/c", 204, "", None),
-    ("-X PUT -d 1 -H 'If-None-Match: *' URL/v1/kv/a/b", 501, ".*not-supported.*", "application/problem+json"),
+    ("-X PUT -d 1 -H 'If-None-Match: *' URL/v1/kv/a/b", 201, "", "text/plain"),
+    ("URL/v1/kv/a/b", 200, "1", "application/json"),
+    ("-X PUT -d 2 -H 'If-None-Match: *' URL/v1/kv/a/b", 412, ".*:condition.*", "application/problem+json"),
+    ("-X PUT -d 2 -H 'If-Match: W/\"x\", \"y\"' URL/v1/kv/a/b", 412, ".*:condition.*", "application/problem+json"),
+    ("-X POST 'URL/v1/kv/a/b?add=-3&ttl=60'", 200, "-2", "application/json"),
+    ("-X POST 'URL/v1/kv/a/b?add=1.5'", 422, ".*parameter-value.*", "application/problem+json"),
+    ("-X POST 'URL/v1/kv/a/b?touch=0'", 204, "", None),
+    ("-X DELETE URL/v1/kv/a/b", 204, "", None),
+    ("-X POST 'URL/v1/kv/a/b?touch=60'", 404, ".*no-such-key.*", "application/problem+json"),
     ("-d '{' URL/get", 400, ".*line 1, column 2.*|.*array of objects.*|.*not JSON.*", "application/problem+json"),
     ("""-d '[{"key":"hi"},{"kee":"hi"}]' URL/get""", 400, '.*"pointer":"/1".*', "application/problem+json"),
     ("-X DELETE URL/get", 405, ".*method-not-allowed.*", "application/problem+json"),

@@ -26,12 +26,17 @@ SETTINGS = """
 expected-statuses = [400, 404, 405, 413, 415, 422]
 
 [checks.positive_data_acceptance]
-expected-statuses = [200, 201, 204, 304, 404]
+expected-statuses = [200, 201, 204, 304, 404, 412]
 
 # No schema can say that a cursor has a checksum, nor that a page with values is shorter than one without.
 [[operations]]
 include-path = "/v1/kv"
 checks.positive_data_acceptance.expected-statuses = [200, 422]
+
+# Nor that a call takes one of two parameters, nor what is there already.
+[[operations]]
+include-name = "POST /v1/kv/{key}"
+checks.positive_data_acceptance.expected-statuses = [200, 204, 400, 404, 409]
 
 # Nor that a node can enlist only itself, and under no address or name of another one.
 [[operations]]

@@ -239,12 +239,12 @@ def test_prefix_itself_is_not_decoded(proxy: Program) -> None:
     assert ask(proxy, "GET", "http://localhost/v1/kv/x").body == b"1"
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize("method", ["PATCH", "OPTIONS", "TRACE", "PROPFIND"])
 def test_other_methods_are_405_with_allow(programs: list[Program], method: str) -> None:
     for program in programs:
         answer = ask(program, method, "/v1/kv/a")
         problem(answer, 405, "method-not-allowed")
-        assert {name.strip() for name in answer.headers["Allow"].split(",")} == {"GET", "HEAD", "PUT", "DELETE"}
+        assert {name.strip() for name in answer.headers["Allow"].split(",")} == {"GET", "HEAD", "POST", "PUT", "DELETE"}
 
 
 # --- parameters, types, conditions ------------------------------------------------------------------------------------------
@@ -399,17 +399,15 @@ def test_body_in_chunks_is_stored(proxy: Program) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("If_Match", "*"),
-        ("If_Match", '"x"'),
-        ("If_None_Match", "*"),
         ("If_Unmodified_Since", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ("If_Modified_Since", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ("If_Range", '"x"'),
-        ("if_match", ""),
         ("If", "(<urn:x>)"),
     ],
 )
-def test_conditional_write_is_refused_and_changes_nothing(programs: list[Program], method: str, name: str, value: str) -> None:
+def test_write_on_a_condition_that_nobody_looks_at_is_refused_and_changes_nothing(
+    programs: list[Program], method: str, name: str, value: str
+) -> None:
     ask(programs[0], "PUT", "/v1/kv/condition", b"as it was")
     for program in programs:
         problem(
@@ -431,7 +429,10 @@ def test_if_none_match_on_get_and_head(programs: list[Program]) -> None:
                 assert ask(program, method, "/v1/kv/tagged", If_None_Match=value).status == 200, value
             for value in ("other", '"open', "W/", f"{tag} {tag}", '*,"x"', "", ",", f"w/{tag}"):
                 assert ask(program, method, "/v1/kv/tagged", If_None_Match=value).status == 400, value
-            assert ask(program, method, "/v1/kv/tagged", If_Match=tag).status == 501
+            assert ask(program, method, "/v1/kv/tagged", If_Match=tag).status == 200
+            for value in (f"W/{tag}", '"other"', f'W/{tag}, "other"'):
+                answer = ask(program, method, "/v1/kv/tagged", If_Match=value)
+                assert (answer.status, answer.headers["ETag"]) == (412, tag), value
             assert ask(program, method, "/v1/kv/no-such", If_None_Match="*").status == 404
     newer = ask(programs[0], "PUT", "/v1/kv/tagged", b"1").headers["ETag"]
     assert newer != tag

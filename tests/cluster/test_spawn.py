@@ -108,7 +108,7 @@ def test_settings_are_handed_on_as_they_were_written_and_secrets_are_on_no_comma
     )
     for name in ("gkv.toml", "peer.token"):
         (system.directory / name).chmod(0o600)
-    arguments = ["--spawn", "1", "--spawn-port", str(port), "--tombstone-ttl", "10.5s", "--config", "gkv.toml"]
+    arguments = ["--spawn", "1", "--spawn-port", str(port), "--tombstone-ttl", "70.5s", "--config", "gkv.toml"]
     environment = {"GKV_MAX_BODY": "2MiB", "GKV_CLIENT_TOKENS": tokens["client"], "GKV_MAX_DISK": "0", "GKV_WEIGHT": "2.50"}
     proxy = system.proxy(*arguments, "--max-buffered", "64MiB", **environment, GKV_DRAIN="2.5s", GKV_INSECURE="0")
     pid = wait_for("the child", lambda: child(proxy, port))
@@ -117,7 +117,7 @@ def test_settings_are_handed_on_as_they_were_written_and_secrets_are_on_no_comma
     told.pop("GKV_NATIVE", None)
     assert told == {
         "GKV_DEADLINE": "0.4ms",
-        "GKV_TOMBSTONE_TTL": "10.5s",
+        "GKV_TOMBSTONE_TTL": "70.5s",
         "GKV_MAX_ANSWER": "3MiB",
         "GKV_MAX_BODY": "2MiB",
         "GKV_MAX_BUFFERED": "64MiB",
@@ -250,9 +250,16 @@ def listens(port: int) -> bool:
 
 def test_child_that_ends_because_of_its_settings_is_not_started_again(system: System) -> None:
     port = free_ports(1)
-    proxy = spawn(system, 1, port)
-    clock = system.directory / "gkv-data" / str(port) / "clock"
-    clock.write_bytes(b"nonsense")
+    path = system.directory / "first"
+    path.mkdir()
+    wrong = path / "wrong"
+    # Each program reads this module in its first moments.
+    (path / "ujson.py").write_text(
+        f"import sys\nfrom pathlib import Path\nif Path({str(wrong)!r}).exists():\n    sys.exit(78)\n"
+        f"sys.path.remove({str(path)!r})\ndel sys.modules['ujson']\nimport ujson\n"
+    )
+    proxy = spawn(system, 1, port, PYTHONPATH=os.pathsep.join([str(path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    wrong.touch()
     os.kill(child(proxy, port), signal.SIGKILL)
     proxy.wait_line(f"node 127.0.0.1:{port} ended with code 78, .* not started again")
     assert child(proxy, port) == 0

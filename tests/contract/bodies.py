@@ -95,6 +95,10 @@ ODD_NAMES = [rb'"\u0061"', b"a", b"1", rb'"\ud800"', b'"\n"']
 UNKNOWN_NAMES = [b'"ttl"', b'"tll"', b'"Key"', b'"valeu"', b'"ke"', b'"keys"', b'""', rb'"\u006bey"', b'"value "']
 TTLS = [b"1", b"60", b"0.5", b"1e-9", b"1.5e3", b"3162240000", b"999999999.9", b"1000000000", b"0." + b"0" * 40 + b"1", b"1E0"]
 WRONG_TTLS = [b"0", b"-1", b"-0.0", b"true", b"null", b'"1"', b"[]", b"{}", b"1e10", b"1e400", b"NaN", b"01"]
+VERSIONS = [b'"*"', b"null", b'"%s"' % (b"0123456789abcdef" * 2), rb'"\u002a"']
+WRONG_VERSIONS = [b'""', b"0", b"true", b'"**"', b'"%s"' % (b"0123456789ABCDEF" * 2), b'"%s"' % (b"0" * 31), b'["*"]', b"nul"]
+BASE64 = [b'""', b'"aGk="', b'"aGVsbG8hIQ=="', rb'"\/\/8="', b'"aGk"', b'"aGl="', b"1"]
+TYPES = [b'"text/plain"', b'"a/b;c=d"', b'"text"', b'"application/json"', b'""', b"null"]
 SPACES = [b" ", b"\n", b"\t", b"\r", b"  ", b"\r\n", b" \n\t\r "]
 WRONG_SPACES = [b"\f", b"\v", b"\x00", b"\xc2\xa0", b"\xef\xbb\xbf", b"//\n", b"/**/"]
 BROKEN_UTF8 = [
@@ -147,6 +151,8 @@ PIECES = [
     b',"ttl":1',
     *TTLS,
     *WRONG_TTLS,
+    b',"ifVersion":"*"',
+    b',"encoding":"base64"',
     b"\\u",
     b"\\ud83d",
     b"[[",
@@ -170,7 +176,7 @@ class Bodies:
         kind = chance()
         self._faults = 0.03 if kind < 0.2 else 0.0
         self._spaces = 0.3 if chance() < 0.3 else 0.0
-        body = self._batch(op == "set")
+        body = self._batch(op)
         if kind > 0.6:
             for _ in range(1 if chance() < 0.7 else self._random.randint(2, 4)):
                 body = self.mutated(body)
@@ -211,12 +217,12 @@ class Bodies:
             return self._random.choice(WRONG_SPACES)
         return self._random.choice(SPACES) if self._spaces and self._random.random() < self._spaces else b""
 
-    def _batch(self, with_values: bool) -> bytes:
+    def _batch(self, op: str) -> bytes:
         rng = self._random
         if self._fault():
             return rng.choice([b"", b"{}", b"1", b'"a"', b"null", b"[", b"[]]", b"1 x", b"[1,]"])
         count = rng.choice((0, 1, 1, 1, 2, 2, 3, 4, 8))
-        body = self._joined([self._item(with_values) for _ in range(count)], b"[", b"]")
+        body = self._joined([self._item(op == "set", op != "get") for _ in range(count)], b"[", b"]")
         return self._space() + body + self._space()
 
     def _joined(self, parts: list[bytes], first: bytes, last: bytes) -> bytes:
@@ -234,7 +240,7 @@ class Bodies:
     def _member(self, name: bytes, value: bytes) -> bytes:
         return name + self._space() + (b"" if self._fault() else b":") + self._space() + value
 
-    def _item(self, with_values: bool) -> bytes:
+    def _item(self, with_values: bool, conditional: bool = False) -> bytes:
         if self._fault():
             return self._random.choice([b"{}", b"1", b'"a"', b"null", b"[]", b""])
         members = [self._member(self._name(b'"key"'), self._key())]
@@ -243,8 +249,16 @@ class Bodies:
             if self._random.random() < 0.2:
                 ttl = self._random.choice(WRONG_TTLS if self._fault() else TTLS)
                 members.append(self._member(self._name(b'"ttl"'), ttl))
+            if self._random.random() < 0.06:
+                members[1] = self._member(self._name(b'"value"'), self._random.choice(BASE64))
+                members.append(self._member(self._name(b'"encoding"'), b'"base16"' if self._fault() else b'"base64"'))
+                if self._random.random() < 0.5:
+                    members.append(self._member(self._name(b'"type"'), self._random.choice(TYPES)))
             if self._random.random() < 0.3:
                 members.reverse()
+        if conditional and self._random.random() < 0.06:
+            condition = self._random.choice(WRONG_VERSIONS if self._fault() else VERSIONS)
+            members.append(self._member(self._name(b'"ifVersion"'), condition))
         if self._fault():
             members.append(self._member(self._random.choice(UNKNOWN_NAMES), self._value(3)))
         if self._fault():

@@ -7,6 +7,7 @@ that are refused the pure twin is the definition, and `tests/unit/wire` says wha
 import json
 import os
 import random
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ import pytest
 
 from gkv import native
 from gkv.errors import GkvError, InvalidItem, SyntaxProblem, TooLarge
-from gkv.model import Damage, KeyFailure, Node, Version
+from gkv.model import Blob, Damage, KeyFailure, Node, era_of
 from gkv.ring import Ring
 from gkv.ring._pure import PureRing
 from gkv.wire import client
 from gkv.wire.batch import Batch, Part, PartResult, PureRouter, failures
 from gkv.wire.client import ItemReader, KeyAnswer, Limits
-from gkv.wire.ops import KeyRequest, Set, read_request
+from gkv.wire.ops import Delete, KeyRequest, Set, read_request
 from gkv.wire.strict import no_pause
 from tests.contract.bodies import BORDER_NUMBERS, BROKEN_UTF8, WRONG_LITERALS, WRONG_NUMBERS, WRONG_STRINGS, Bodies
 
@@ -33,8 +34,7 @@ if native.extension is not None:
 
 CLUSTER = "5f1c"
 EPOCH = 7
-VERSION = Version(0x0191F3C2A5B7_0003, 0xA1)
-MILLIS = 0x0191F3C2A5B7
+ERA = era_of(1, EPOCH)
 LIMITS = Limits()
 FIVE = [Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(5)]
 VNODES = 16
@@ -54,13 +54,12 @@ class Twin:
     ring: type[Ring]
     router: type[PureRouter]
 
-    def over(self, nodes: Iterable[Node] = FIVE, limits: Limits = LIMITS, epoch: int = EPOCH) -> PureRouter:
-        return self.router(self.ring(nodes, VNODES), CLUSTER, epoch, limits)
+    def over(self, nodes: Iterable[Node] = FIVE, limits: Limits = LIMITS, era: int = ERA) -> PureRouter:
+        return self.router(self.ring(nodes, VNODES), CLUSTER, era, limits)
 
 
 def read(router: PureRouter, op: str, body: bytes, pause: Callable[[], object] = no_pause) -> Batch:
-    """Read a batch as a coordinator does: what writes has a version."""
-    return router.read(op, body, None if op == "get" else VERSION, pause)
+    return router.read(op, body, pause)
 
 
 def twins() -> list[Twin]:
@@ -89,15 +88,10 @@ def router(twin: Twin) -> PureRouter:
 RING = PureRing(FIVE, VNODES)
 
 
-def frame_by_definition(
-    op: str, epoch: int, keys: Sequence[str], values: Sequence[bytes], expires: Sequence[int] = (), version: Version = VERSION
-) -> bytes:
-    header: dict[str, Any] = {"op": op, "cluster": CLUSTER, "epoch": epoch}
-    if op != "get":
-        header["version"] = str(version)
-    header["keys"] = list(keys)
-    if expires:
-        header["expires"] = list(expires)
+def frame_by_definition(op: str, epoch: int, keys: Sequence[str], values: Sequence[bytes], ttls: Sequence[int] = ()) -> bytes:
+    header: dict[str, Any] = {"op": op, "cluster": CLUSTER, "generation": 1, "epoch": epoch, "keys": list(keys)}
+    if ttls:
+        header["ttls"] = list(ttls)
     if op == "set":
         header["sizes"] = [len(value) for value in values]
     return json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" + b"".join(values)
@@ -110,8 +104,7 @@ def parts_by_definition(
     positions: Iterable[int],
     ring: Ring = RING,
     epoch: int = EPOCH,
-    expires: Sequence[int] = (),
-    version: Version = VERSION,
+    ttls: Sequence[int] = (),
 ) -> list[tuple[Node, list[int], bytes]]:
     places: dict[Node, list[int]] = {}
     for position in positions:
@@ -125,8 +118,7 @@ def parts_by_definition(
                 epoch,
                 [keys[i] for i in places[node]],
                 [values[i] for i in places[node] if op == "set"],
-                [expires[i] for i in places[node] if expires],
-                version,
+                [ttls[i] for i in places[node] if ttls],
             ),
         )
         for node in sorted(places)
@@ -146,23 +138,21 @@ def body_of(op: str, keys: Sequence[str], values: Sequence[bytes] = ()) -> bytes
     return b"[" + b",".join(items) + b"]"
 
 
-def check(batch: Batch, op: str, keys: Sequence[str], values: Sequence[bytes] = (), expires: Sequence[int] = ()) -> None:
+def check(batch: Batch, op: str, keys: Sequence[str], values: Sequence[bytes] = (), ttls: Sequence[int] = ()) -> None:
     """Hold a batch against what it was made of."""
     assert batch.op == op
     assert list(batch.keys) == list(keys)
     assert list(batch.values) == list(values)
-    assert list(batch.expires) == list(expires)
-    assert batch.version == (None if op == "get" else VERSION)
-    assert as_tuples(batch.parts) == parts_by_definition(op, keys, values, range(len(keys)), expires=expires)
+    assert list(batch.ttls) == list(ttls)
+    assert as_tuples(batch.parts) == parts_by_definition(op, keys, values, range(len(keys)), ttls=ttls)
     for part in batch.parts:
         request = read_request(part.frame)
         assert isinstance(request, KeyRequest)
-        assert (request.op, request.cluster, request.epoch) == (op, CLUSTER, EPOCH)
-        assert getattr(request, "version", None) == batch.version
+        assert (request.op, request.cluster, request.era) == (op, CLUSTER, ERA)
         assert request.keys == [keys[i] for i in part.positions]
         if isinstance(request, Set):
             assert request.values == [values[i] for i in part.positions]
-            assert list(request.expires) == [expires[i] for i in part.positions if expires]
+            assert list(request.ttls) == [ttls[i] for i in part.positions if ttls]
 
 
 Found = (
@@ -176,7 +166,7 @@ def found(router: PureRouter, op: str, body: bytes) -> Found:
         batch = read(router, op, body)
     except GkvError as error:
         return type(error), error.detail, error.pointers
-    return as_tuples(batch.parts), list(batch.keys), list(batch.values), list(batch.expires)
+    return as_tuples(batch.parts), list(batch.keys), list(batch.values), list(batch.ttls)
 
 
 def agreed(op: str, body: bytes, limits: Limits = LIMITS) -> Found:
@@ -218,7 +208,7 @@ def test_read_routes_each_item_to_the_owner_of_its_key(router: PureRouter, op: s
 def test_read_on_rings_of_other_sizes(twin: Twin, nodes: int) -> None:
     ring = twin.ring([Node(f"n{i}") for i in range(nodes)], 2)
     keys, values = pairs(50, seed=1)
-    batch = read(twin.router(ring, CLUSTER, EPOCH, LIMITS), "set", body_of("set", keys, values))
+    batch = read(twin.router(ring, CLUSTER, ERA, LIMITS), "set", body_of("set", keys, values))
     assert as_tuples(batch.parts) == parts_by_definition("set", keys, values, range(50), ring)
 
 
@@ -228,13 +218,13 @@ def test_read_empty_batch_has_no_parts(router: PureRouter, op: str, body: bytes)
     batch = read(router, op, body)
     check(batch, op, [], [])
     assert batch.parts == []
-    assert batch.route([], RING.split, CLUSTER, EPOCH) == []
+    assert batch.route([], RING.split, CLUSTER, ERA) == []
 
 
-@pytest.mark.parametrize("epoch", [0, 1, (1 << 31) + 1, (1 << 53) + 1])
+@pytest.mark.parametrize("epoch", [0, 1, (1 << 31) + 1, (1 << 48) - 1])
 def test_read_frames_carry_the_epoch_exactly(twin: Twin, epoch: int) -> None:
-    (part,) = twin.over(FIVE[:1], epoch=epoch).read("get", b'[{"key":"a"}]').parts
-    assert part.frame == b'{"op":"get","cluster":"5f1c","epoch":%d,"keys":["a"]}\n' % epoch
+    (part,) = twin.over(FIVE[:1], era=era_of(65_535, epoch)).read("get", b'[{"key":"a"}]').parts
+    assert part.frame == b'{"op":"get","cluster":"5f1c","generation":65535,"epoch":%d,"keys":["a"]}\n' % epoch
 
 
 def test_read_keys_that_repeat_stand_as_often_as_they_were_sent(router: PureRouter) -> None:
@@ -264,10 +254,9 @@ def test_read_items_with_their_members_in_either_order(router: PureRouter) -> No
         (b"3162240000", 3_162_240_000_000),
     ],
 )
-def test_read_ttl_counts_from_the_version_and_never_ends_early(router: PureRouter, ttl: bytes, millis: int) -> None:
+def test_read_ttl_travels_in_milliseconds_and_never_ends_early(router: PureRouter, ttl: bytes, millis: int) -> None:
     body = b'[{"key":"a","value":1,"ttl":%b},{"ttl": %b ,"value":2,"key":"b"},{"key":"c","value":3}]' % (ttl, ttl)
-    expires = MILLIS + millis
-    check(read(router, "set", body), "set", ["a", "b", "c"], [b"1", b"2", b"3"], [expires, expires, 0])
+    check(read(router, "set", body), "set", ["a", "b", "c"], [b"1", b"2", b"3"], [millis, millis, 0])
 
 
 def test_read_ttl_of_some_items_stands_at_their_own_keys(router: PureRouter) -> None:
@@ -277,8 +266,7 @@ def test_read_ttl_of_some_items_stands_at_their_own_keys(router: PureRouter) -> 
         b'{"key":%b,"value":%b%b}' % (json.dumps(key).encode(), value, b',"ttl":%d' % ttl if ttl else b"")
         for key, value, ttl in zip(keys, values, ttls, strict=True)
     ]
-    expires = [MILLIS + 1_000 * ttl if ttl else 0 for ttl in ttls]
-    check(read(router, "set", b"[" + b",".join(items) + b"]"), "set", keys, values, expires)
+    check(read(router, "set", b"[" + b",".join(items) + b"]"), "set", keys, values, [1_000 * ttl for ttl in ttls])
 
 
 @pytest.mark.parametrize("space", [b" ", b"\n", b"\t", b"\r", b" \n\t\r ", b" " * 17])
@@ -845,24 +833,23 @@ def test_native_router_pauses_after_every_few_hundred_kilobytes_that_c_reads() -
 @needs_native
 def test_native_router_needs_a_native_ring() -> None:
     with pytest.raises(TypeError, match="native ring"):
-        NativeRouter(RING, CLUSTER, EPOCH, LIMITS)
+        NativeRouter(RING, CLUSTER, ERA, LIMITS)
 
 
 def test_pure_router_runs_on_any_ring(twin: Twin) -> None:
     keys, _ = pairs(20, seed=2)
-    check(PureRouter(twin.ring(FIVE, VNODES), CLUSTER, EPOCH, LIMITS).read("get", body_of("get", keys)), "get", keys)
+    check(PureRouter(twin.ring(FIVE, VNODES), CLUSTER, ERA, LIMITS).read("get", body_of("get", keys)), "get", keys)
 
 
 def test_of_keys_routes_keys_as_if_they_had_been_read(router: PureRouter) -> None:
     keys = [*pairs(20, seed=3)[0], 'needs\n"escapes"\\']
     for op in ("get", "delete"):
-        batch = router.of_keys(op, keys) if op == "get" else router.of_keys(op, keys, VERSION)
+        batch = router.of_keys(op, keys)
         assert (batch.op, list(batch.keys), list(batch.values)) == (op, keys, [])
         assert sorted(i for part in batch.parts for i in part.positions) == list(range(len(keys)))
         for part in batch.parts:
             request = read_request(part.frame)
             assert request.keys == [keys[i] for i in part.positions]
-            assert getattr(request, "version", None) == batch.version
             assert {RING.owner(keys[i]) for i in part.positions} == {part.node}
 
 
@@ -878,29 +865,20 @@ def test_route_again_by_another_ring_and_epoch(twin: Twin, op: str, positions: l
     before = as_tuples(batch.parts)
     for nodes in (FIVE[:1], FIVE[1:], [*FIVE, Node("joined")]):
         ring = twin.ring(nodes, VNODES)
-        parts = batch.route(positions, ring.split, CLUSTER, 8)
+        parts = batch.route(positions, ring.split, CLUSTER, era_of(1, 8))
         assert as_tuples(parts) == parts_by_definition(op, keys, values, positions, ring, 8)
     assert as_tuples(batch.parts) == before
 
 
-@pytest.mark.parametrize("op", ["set", "delete"])
-def test_route_again_carries_the_version_that_the_batch_has_by_then(twin: Twin, op: str) -> None:
-    keys, values = pairs(30, seed=4)
-    batch = read(twin.over(), op, body_of(op, keys, values))
-    batch.version = later = Version(VERSION.stamp + 1, VERSION.origin)
-    parts = batch.route(range(30), twin.ring(FIVE, VNODES).split, CLUSTER, EPOCH)
-    assert as_tuples(parts) == parts_by_definition(op, keys, values, range(30), version=later)
-
-
-def test_route_again_keeps_when_its_keys_expire(twin: Twin) -> None:
-    keys, expires = list("abcde"), [0, MILLIS + 1_000, MILLIS + 2_000, 0, MILLIS + 1_000]
+def test_route_again_keeps_its_ttls(twin: Twin) -> None:
+    keys, ttls = list("abcde"), [0, 1_000, 2_000, 0, 1_000]
     body = b'[{"key":"a","value":1},{"key":"b","value":2,"ttl":1},{"key":"c","value":3,"ttl":2},{"key":"d","value":4},'
     batch = read(twin.over(), "set", body + b'{"key":"e","value":5,"ttl":1}]')
     ring = twin.ring(FIVE[:2], VNODES)
     for positions in ([0, 3], [1, 2, 4], [4, 0]):
-        parts = batch.route(positions, ring.split, CLUSTER, 8)
+        parts = batch.route(positions, ring.split, CLUSTER, era_of(1, 8))
         values = [b"1", b"2", b"3", b"4", b"5"]
-        assert as_tuples(parts) == parts_by_definition("set", keys, values, positions, ring, 8, expires)
+        assert as_tuples(parts) == parts_by_definition("set", keys, values, positions, ring, 8, ttls)
 
 
 # --- joining the answers of a get ------------------------------------------------------------------------------------
@@ -1131,7 +1109,7 @@ def test_render_get_of_a_bad_reply_is_a_bad_answer_for_its_keys(twin: Twin, node
     for i in range(100):
         owned.setdefault(ring.owner(f"k{i}"), []).append(f"k{i}")
     keys = [key for row in zip(*(own[:3] for own in owned.values()), strict=True) for key in row]
-    batch = twin.router(ring, CLUSTER, EPOCH, LIMITS).read("get", body_of("get", keys))
+    batch = twin.router(ring, CLUSTER, ERA, LIMITS).read("get", body_of("get", keys))
     for place in range(nodes):
         done = answered(batch, STORE)
         done[place].frame = frame
@@ -1158,6 +1136,98 @@ def test_render_get_of_odd_replies_is_the_same_in_both(frame: bytes) -> None:
         batch = twin.over(FIVE[:1]).read("get", b'[{"key":"a"}]')
         answers.add(batch.render_get([PartResult(batch.parts[0], frame)]))
     assert len(answers) == 1
+
+
+# --- conditions, and bytes -------------------------------------------------------------------------------------------
+
+V1 = "000100000000000700000000000000a1"
+
+
+@pytest.mark.parametrize("plain", [0, 1, 40], ids="{} plain items before".format)
+def test_read_carries_conditions_types_and_ttls_to_the_owner_of_each_key(router: PureRouter, plain: int) -> None:
+    special = (
+        f'{{"key":"s0","value":1,"ifVersion":"{V1}"}},{{"ifVersion":null,"value":"aGk=","key":"s1","type":"text/plain","encoding":"base64"}},'
+        f'{{"key":"s2","ttl":2,"value":"","encoding":"base64"}},{{"key":"s\\u0033","value":[1],"ifVersion":"*"}}'
+    ).encode()
+    keys = [*(f"k{i}" for i in range(plain)), "s0", "s1", "s2", "s3"]
+    values = [*[b"0"] * plain, b"1", Blob(b"hi", "text/plain"), Blob(b"", "application/octet-stream"), b"[1]"]
+    conditions = [*[None] * plain, f"={V1}", "!*", None, "=*"]
+    ttls = [*[0] * plain, 0, 0, 2000, 0]
+    batch = read(router, "set", b"[" + b'{"key":"k%d","value":0},' * plain % tuple(range(plain)) + special + b"]")
+    assert (list(batch.keys), list(batch.values)) == (keys, values)
+    seen: dict[str, tuple[Any, ...]] = {}
+    for part in batch.parts:
+        request = read_request(bytes(part.frame))
+        assert isinstance(request, Set)
+        assert list(request.keys) == [keys[i] for i in part.positions]
+        rows = zip(request.values, request.ttls or [0] * len(request.keys), request.conditions, strict=True)
+        seen |= dict(zip(request.keys, rows, strict=True))
+    assert seen == dict(zip(keys, zip(values, ttls, conditions, strict=True), strict=True))
+    again = [read_request(bytes(part.frame)) for part in batch.route(range(len(keys)), RING.split, CLUSTER, ERA + 1)]
+    assert [condition for request in again if isinstance(request, Set) for condition in request.conditions if condition]
+
+
+def test_read_carries_the_conditions_of_a_delete(router: PureRouter) -> None:
+    batch = read(router, "delete", b'[{"key":"a"},{"key":"b","ifVersion":"%b"},{"ifVersion":null,"key":"c"}]' % V1.encode())
+    seen: dict[str, str | None] = {}
+    for part in batch.parts:
+        request = read_request(bytes(part.frame))
+        assert isinstance(request, Delete)
+        seen |= dict(zip(request.keys, request.conditions or [None] * len(request.keys), strict=True))
+    assert seen == {"a": None, "b": f"={V1}", "c": "!*"}
+
+
+def test_parts_without_a_condition_have_frames_without_any(router: PureRouter) -> None:
+    batch = read(router, "set", b'[{"key":"a","value":1},{"key":"b","value":2}]')
+    assert all(b'"if"' not in bytes(part.frame) and b'"types"' not in bytes(part.frame) for part in batch.parts)
+
+
+REFUSED_ITEMS = {
+    "version too short": ("set", b'"value":1,"ifVersion":"%b"' % (b"0" * 31), "/0/ifVersion"),
+    "version in capitals": ("set", b'"value":1,"ifVersion":"%b"' % V1.upper().encode(), "/0/ifVersion"),
+    "version in quotes": ("set", b'"value":1,"ifVersion":"\\"%b\\""' % V1.encode(), "/0/ifVersion"),
+    "weak version": ("set", b'"value":1,"ifVersion":"W/\\"%b\\""' % V1.encode(), "/0/ifVersion"),
+    "version of underscores": ("set", b'"value":1,"ifVersion":"0_%b"' % (b"0" * 30), "/0/ifVersion"),
+    "empty version": ("set", b'"value":1,"ifVersion":""', "/0/ifVersion"),
+    "version a number": ("set", b'"value":1,"ifVersion":1', "/0/ifVersion"),
+    "version false": ("set", b'"value":1,"ifVersion":false', "/0/ifVersion"),
+    "list of versions": ("set", b'"value":1,"ifVersion":["%b"]' % V1.encode(), "/0/ifVersion"),
+    "very long version": ("set", b'"value":1,"ifVersion":"%b"' % (b"0" * 5000), "/0/ifVersion"),
+    "two versions": ("set", b'"value":1,"ifVersion":"*","ifVersion":"*"', "/0"),
+    "wrong version in a delete": ("delete", b'"ifVersion":"x"', "/0/ifVersion"),
+    "version in a get": ("get", b'"ifVersion":"*"', "/0"),
+    "value in a delete": ("delete", b'"value":1', "/0"),
+    "another encoding": ("set", b'"value":"","encoding":"hex"', "/0/encoding"),
+    "encoding null": ("set", b'"value":"","encoding":null', "/0/encoding"),
+    "no padding": ("set", b'"value":"aGk","encoding":"base64"', "/0/value"),
+    "bits for nothing": ("set", b'"value":"aGl=","encoding":"base64"', "/0/value"),
+    "alphabet of URLs": ("set", b'"value":"_-8=","encoding":"base64"', "/0/value"),
+    "space in base64": ("set", b'"value":"aGk= ","encoding":"base64"', "/0/value"),
+    "base64 of a number": ("set", b'"value":12,"encoding":"base64"', "/0/value"),
+    "type of JSON": ("set", b'"value":1,"type":"text/plain"', "/0/type"),
+    "no type at all": ("set", b'"value":"","encoding":"base64","type":"text"', "/0/type"),
+    "type of 256 bytes": ("set", b'"value":"","encoding":"base64","type":"a/%b"' % (b"b" * 254), "/0/type"),
+    "bytes as JSON": ("set", b'"value":"","encoding":"base64","type":"Application/JSON; a=b"', "/0/type"),
+    "type with a line end": ("set", b'"value":"","encoding":"base64","type":"a/b\\r\\nX: y"', "/0/type"),
+}
+
+
+@pytest.mark.parametrize(("op", "members", "pointer"), REFUSED_ITEMS.values(), ids=REFUSED_ITEMS.keys())
+def test_read_refuses_a_batch_with_a_wrong_condition_or_encoding_and_names_it(op: str, members: bytes, pointer: str) -> None:
+    for body in (b'[{"key":"a",%b}]', b'[{"key":"a",%b},{"key":"b"}]', b'[{%b,"key":"a"}]'):
+        kind, _, pointers = refused(op, body % members)
+        assert kind is InvalidItem
+        assert [pointer for pointer, _ in pointers] == [pointer]
+
+
+def test_read_bounds_bytes_by_their_own_size_and_texts_by_theirs() -> None:
+    tight = Limits(max_value=6)
+    assert agreed("set", b'[{"key":"a","value":"aGVsbG8h","encoding":"base64"}]', tight)[2] == [
+        Blob(b"hello!", "application/octet-stream")
+    ]
+    for value in (b'"aGVsbG8hIQ==","encoding":"base64"', b'"aGVsbG8h"', b'"hello"', b"1234567"):
+        kind, _, pointers = refused("set", b'[{"key":"a","value":%b}]' % value, tight)
+        assert (kind, [pointer for pointer, _ in pointers]) == (TooLarge, ["/0/value"])
 
 
 # --- by chance -------------------------------------------------------------------------------------------------------
@@ -1201,9 +1271,7 @@ def test_fuzz_both_twins_make_the_same_of_every_body(
     """Both on one ring, for the time. What C lets pass is also held against json alone."""
     ring = NativeRing(FIVE, VNODES)
     tight = Limits(max_items=3, max_key=8, max_value=12)
-    routers = [
-        (PureRouter(ring, CLUSTER, EPOCH, limits), NativeRouter(ring, CLUSTER, EPOCH, limits)) for limits in (LIMITS, tight)
-    ]
+    routers = [(PureRouter(ring, CLUSTER, ERA, limits), NativeRouter(ring, CLUSTER, ERA, limits)) for limits in (LIMITS, tight)]
     bodies = Bodies(FUZZ_SEED)
     ways: Counter[str] = Counter()
     cases = FUZZ_CASES if pause is no_pause else FUZZ_CASES // 3
@@ -1217,12 +1285,18 @@ def test_fuzz_both_twins_make_the_same_of_every_body(
             answer: Found = type(error), error.detail, error.pointers
             ways[type(error).__name__] += 1
         else:
-            answer = as_tuples(batch.parts), list(batch.keys), list(batch.values), list(batch.expires)
+            answer = as_tuples(batch.parts), list(batch.keys), list(batch.values), list(batch.ttls)
             ways["left" if by_definition else "fast"] += 1
             items = LOADS(body.decode())
             assert answer[1] == [item["key"] for item in items], body
             if op == "set":
-                assert [LOADS(value.decode()) for value in answer[2]] == [item["value"] for item in items], body
+                for value, item in zip(answer[2], items, strict=True):
+                    if isinstance(value, Blob):
+                        assert (b64encode(value.data).decode(), "base64") == (item["value"], item["encoding"]), body
+                        assert value.content_type == item.get("type", "application/octet-stream")
+                    else:
+                        assert LOADS(value.decode()) == item["value"], body
+                        assert "encoding" not in item
         assert answer == found(pure, op, body), f"seed {FUZZ_SEED}, case {case}: {op} {body!r}"
     with capsys.disabled():
         print(f"\nfuzz of batches: seed {FUZZ_SEED}, {cases} cases, {dict(sorted(ways.items()))}")
@@ -1235,7 +1309,7 @@ def test_fuzz_both_twins_make_the_same_of_every_body(
 @needs_native
 def test_fuzz_both_twins_make_the_same_of_every_reply(capsys: pytest.CaptureFixture[str], pause: Callable[[], object]) -> None:
     ring = NativeRing(FIVE, VNODES)
-    pure, fast = PureRouter(ring, CLUSTER, EPOCH, LIMITS), NativeRouter(ring, CLUSTER, EPOCH, LIMITS)
+    pure, fast = PureRouter(ring, CLUSTER, ERA, LIMITS), NativeRouter(ring, CLUSTER, ERA, LIMITS)
     bodies = Bodies(FUZZ_SEED)
     rng = random.Random(FUZZ_SEED)
     values = [None, None, b"", b"0", b'"hello"', b"[1]" * 50, b"null"]

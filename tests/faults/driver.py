@@ -12,12 +12,14 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import gevent
 import lmdb
 
-from gkv.model import Applied, Damage, Version, Write
+from gkv.model import Damage, Effect, Write
+from gkv.replication.versions import Versions
 from gkv.ring import tokens
 
 DEADLINE = 20.0
@@ -56,16 +58,16 @@ class Writer:
 
         self.engine = open_engine(directory)
         self.commits = Commits(self.engine, tombstone_ttl=86_400_000)
-        self._stamps = itertools.count(time.time_ns() // 1_000_000 << 16)
+        self._versions = Versions(self.engine.starts)
 
-    def set(self, keys: list[str], size: int = 0) -> Applied:
+    def set(self, keys: list[str], size: int = 0) -> Sequence[Effect]:
         return self._write(keys, [value_of(key, size) for key in keys])
 
-    def delete(self, keys: list[str]) -> Applied:
+    def delete(self, keys: list[str]) -> Sequence[Effect]:
         return self._write(keys, [None] * len(keys))
 
-    def _write(self, keys: list[str], values: list[bytes | None]) -> Applied:
-        write = Write(Version(next(self._stamps), 1), keys, values)
+    def _write(self, keys: list[str], values: list[bytes | None]) -> Sequence[Effect]:
+        write = Write(self._versions.next(0), keys, values)
         return self.commits.submit(write).wait(time.monotonic() + DEADLINE)
 
     def close(self) -> None:
@@ -140,7 +142,7 @@ def known(directory: Path, batches: int) -> int:
     counts = {"right": 0, "missing": 0, "damaged": 0, "wrong": 0}
     for batch in range(batches):
         keys = keys_of(0, 0, batch)
-        for key, value, record in zip(keys, engine.read(keys, 0), engine.records_of(keys, 0), strict=True):
+        for key, value, record in zip(keys, engine.read(keys, 0), engine.records_of(keys), strict=True):
             for served in (value, record if record is None or isinstance(record, Damage) else record.value):
                 if served is None:
                     counts["missing"] += 1
@@ -226,19 +228,17 @@ def large(directory: Path, megabytes: int, seed: int) -> int:
     return 0
 
 
-def stamps(directory: Path) -> int:
-    """Say the stamps that a clock gives, until killed."""
-    from gkv.coordinator.clock import Clock
-
-    clock = Clock(directory / "clock")
+def versions(directory: Path) -> int:
+    """Say the versions that are given, until killed."""
+    given = Versions(open_engine(directory).starts)
     while True:
-        say(f"stamp {clock.now().stamp}")
+        say(f"version {given.next(7)}")
         gevent.sleep(0.001)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["write", "dump", "known", "fill", "large", "stamps"])
+    parser.add_argument("what", choices=["write", "dump", "known", "fill", "large", "versions"])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--run", type=int, default=0)
     parser.add_argument("--greenlets", type=int, default=8)
@@ -265,8 +265,8 @@ def main() -> int:
         return known(given.directory, given.batches)
     if given.what == "fill":
         return fill(given.directory, given.refusals, given.more)
-    if given.what == "stamps":
-        return stamps(given.directory)
+    if given.what == "versions":
+        return versions(given.directory)
     return large(given.directory, given.megabytes, given.seed)
 
 

@@ -23,16 +23,17 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
     "wire": ({"errors", "model", "ring", "native"}, {"ujson"}),
+    "replication": ({"errors", "model"}, set()),
     "engine": ({"errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
     "cluster": ({"errors", "config", "files", "log", "model", "ring", "net"}, {"gevent", "ujson"}),
     "coordinator": (
-        {"errors", "config", "files", "log", "model", "ring", "threads", "wire", "net", "cluster"},
+        {"errors", "config", "log", "model", "ring", "wire", "net", "cluster"},
         {"gevent"},
     ),
     "api": (
-        {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator"},
+        {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator", "replication"},
         {"bottle", "prometheus_client", "ujson"},
     ),
     "process": (
@@ -42,7 +43,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "node": (
         {
             *("errors", "config", "sources", "log", "background", "model", "native", "ring", "wire", "engine"),
-            *("net", "cluster", "coordinator", "api", "process"),
+            *("net", "cluster", "coordinator", "replication", "api", "process"),
         },
         {"bottle", "gevent", "ujson"},
     ),

@@ -3,18 +3,26 @@
 A frame is one line of JSON, ended by a newline, and behind it the texts of values without anything between them; the line
 says how long each is. So a value goes from a client's request to the engine and back without being decoded or encoded.
 
-    {"op":"set","cluster":"5f1c...","epoch":7,"version":"0191...","keys":["hi","hi1"],"sizes":[7,8]}
+    {"op":"set","cluster":"5f1c...","generation":1,"epoch":7,"keys":["hi","hi1"],"sizes":[7,8]}
     "hello""hello1"
 
-`expires` may follow the keys of a set: when each of them expires, in milliseconds since the Unix epoch, 0 for never. So may
-`types`: the media type of each value, null for a JSON text. To a `get` values of other types are shown as base64
-(`gkv.wire.client.show`); a `fetch` brings whole records.
+`ttls` may follow the keys of a set: for how long each of them is there, in milliseconds, 0 for good. So may
+`types`: the media type of each value, null for a JSON text; and `if`: for each key the condition on which it is
+written (`gkv.replication.conditions`), null for none. To a `get` values of other types are shown as base64
+(`gkv.wire.client.show`); a `fetch`, or a `get` with `"meta":true`, brings whole records.
 
-Each request but `status` and `adopt` carries the cluster and the epoch that its sender believes in; a node that believes
-otherwise answers `stale` with its own document instead of doing anything. What a node refuses it says by a `NodeRefusal`; a
-write is answered with a letter for each key, the value of its `Effect`:
+    {"op":"delete","cluster":"5f1c...","generation":1,"epoch":7,"keys":["hi"],"if":["=*"]}
+    {"op":"add","cluster":"5f1c...","generation":1,"epoch":7,"keys":["n"],"deltas":[1]}
+    {"op":"touch","cluster":"5f1c...","generation":1,"epoch":7,"keys":["hi"],"ttls":[60000]}
 
-    {"effects":"crru"}
+Each request but `status` and `adopt` carries the cluster, generation and epoch that its sender
+believes in; a node that believes otherwise answers `stale` with its own document instead of doing
+anything. What a node refuses it says by a `NodeRefusal`; a write is answered with the version that
+it was given, and a letter for each key, the value of its `Effect`:
+
+    {"version":"000100000000000700000000000000a1","effects":"crru"}
+
+Where a condition did not hold (`x`), `present` has the version that is there, or null; an addition brings `sums`.
 
 A new op is a member of `gkv.model.Op`, a class in one of these files, an entry in `_REQUESTS`, and a handler of the node's.
 """
@@ -26,10 +34,11 @@ from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom,
 from gkv.wire.ops.keyed import EpochRequest, KeyRequest
 from gkv.wire.ops.membership import Adopt, Held, Status
 from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Records, Values
-from gkv.wire.ops.writes import Delete, Effects, Put, Set, WriteRequest
+from gkv.wire.ops.writes import Add, Delete, Effects, Put, Set, Touch, WriteRequest
 from gkv.wire.strict import Pause, no_pause
 
 __all__ = [
+    "Add",
     "Adopt",
     "BadFrame",
     "Delete",
@@ -50,6 +59,7 @@ __all__ = [
     "Refused",
     "Set",
     "Status",
+    "Touch",
     "Values",
     "WriteRequest",
     "key_request",
@@ -58,7 +68,7 @@ __all__ = [
 ]
 
 _REQUESTS: Mapping[str, type[NodeRequest]] = {
-    request.op: request for request in (Get, Fetch, Set, Put, Delete, ListKeys, Status, Adopt)
+    request.op: request for request in (Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Status, Adopt)
 }
 
 
@@ -67,6 +77,8 @@ def read_request(frame: bytes, pause: Pause = no_pause) -> NodeRequest:
     header, start = split(frame, pause)
     op = header.get("op")
     request = _REQUESTS.get(op) if isinstance(op, str) else None
+    if request is Get and header.get("meta") is True:
+        request = Fetch
     if request is None:
         raise BadFrame(f"unknown op {str(op)[:32]!r}")
     return request.read(header, frame, start, pause)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import ujson
 
-from gkv.model import Damage, NodeRefusal, Op
+from gkv.model import Damage, NodeRefusal, Op, era_of
 from gkv.wire.strict import Pause, no_pause
 
 MISSING = -1
@@ -211,11 +211,13 @@ def sizes_of(values: Sequence[Any]) -> list[int]:
 
 
 def read_epoch(header: Mapping[str, Any]) -> tuple[str, int]:
-    """Return the cluster and the epoch that a request's sender believes in."""
-    cluster, epoch = header.get("cluster"), header.get("epoch")
-    if not isinstance(cluster, str) or type(epoch) is not int:
-        raise BadFrame("a request says its cluster and epoch")
-    return cluster, epoch
+    """Return the cluster, and the era of the document, that a request's sender believes in."""
+    cluster, generation, epoch = header.get("cluster"), header.get("generation"), header.get("epoch")
+    if not isinstance(cluster, str) or type(generation) is not int or type(epoch) is not int:
+        raise BadFrame("a request says its cluster, generation and epoch")
+    if not (0 <= generation < 1 << 16 and 0 <= epoch < 1 << 48):
+        raise BadFrame("a generation has 16 bits, an epoch 48")
+    return cluster, era_of(generation, epoch)
 
 
 def is_time(value: Any) -> bool:

@@ -5,20 +5,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from gkv.model import Blob, Damage, Value, Version
+from gkv.model import Blob, Damage, Value, split_era
 from gkv.wire.ops.frame import BadFrame, NodeRequest, lone_surrogate, read_epoch
 
 BAD_VALUES = "a set has one value for each key"
-_VALUES = frozenset(("sizes", "expires", "types"))
+_VALUES = frozenset(("sizes", "ttls", "types"))
 _media_type = re.compile(r"[ -~]+").fullmatch
 
 
 @dataclass(slots=True)
 class EpochRequest(NodeRequest):
-    """A request that a node answers with STALE unless it believes in the same cluster and epoch as the sender."""
+    """A request that a node answers with STALE unless it believes in the same cluster and era as the sender."""
 
     cluster: str
-    epoch: int
+    era: int
+
+    def header(self) -> dict[str, Any]:
+        """Return what the line of every such frame begins with."""
+        generation, epoch = split_era(self.era)
+        return {"op": self.op.value, "cluster": self.cluster, "generation": generation, "epoch": epoch}
 
 
 @dataclass(slots=True)
@@ -31,19 +36,21 @@ class KeyRequest(EpochRequest):
     def of_part(
         cls,
         cluster: str,
-        epoch: int,
+        era: int,
         keys: Sequence[str],
-        version: Version | None,
         values: Sequence[Value],
-        expires: Sequence[int],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
     ) -> Self:
-        """Make the request for a part of a batch. A write has a version, a set has values and perhaps expiries."""
+        """Make the request for a part of a batch. A set has values, and perhaps ttls in milliseconds, 0 for good; a set or
+        delete may have conditions.
+        """
         raise NotImplementedError
 
 
 def read_keys(header: Mapping[str, Any]) -> tuple[str, int, Sequence[str]]:
-    """Return cluster, epoch and keys."""
-    cluster, epoch = read_epoch(header)
+    """Return cluster, era and keys."""
+    cluster, era = read_epoch(header)
     keys = header.get("keys")
     if not isinstance(keys, list):
         raise BadFrame("keys are an array of strings")
@@ -53,7 +60,7 @@ def read_keys(header: Mapping[str, Any]) -> tuple[str, int, Sequence[str]]:
         raise BadFrame("keys are an array of strings") from None
     if not text.isascii() and lone_surrogate(text):
         raise BadFrame("a string has a lone surrogate")
-    return cluster, epoch, keys
+    return cluster, era, keys
 
 
 def refuse_values(header: Mapping[str, Any], frame: bytes, start: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Self
 
-from gkv.model import Blob, Damage, Op, Record, Value, Version
+from gkv.model import Blob, Damage, Op, Record, Value, Version, era_of  # noqa: F401  # the last for a doctest
 from gkv.wire.client import LARGE, join, show
 from gkv.wire.ops.frame import (
     MISSING,
@@ -36,13 +36,13 @@ class _Read(KeyRequest):
     def of_part(
         cls,
         cluster: str,
-        epoch: int,
+        era: int,
         keys: Sequence[str],
-        version: Version | None,
         values: Sequence[Value],
-        expires: Sequence[int],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
     ) -> Self:
-        return cls(cluster, epoch, keys)
+        return cls(cluster, era, keys)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
@@ -50,14 +50,14 @@ class _Read(KeyRequest):
         return cls(*read_keys(header))
 
     def write(self) -> bytes:
-        return line({"op": self.op.value, "cluster": self.cluster, "epoch": self.epoch, "keys": self.keys})
+        return line(self.header() | {"keys": self.keys})
 
 
 class Get(_Read):
     """Asks for values, answered by `Values`.
 
-    >>> Get("c", 7, ["hi"]).write()
-    b'{"op":"get","cluster":"c","epoch":7,"keys":["hi"]}\\n'
+    >>> Get("c", era_of(1, 7), ["hi"]).write()
+    b'{"op":"get","cluster":"c","generation":1,"epoch":7,"keys":["hi"]}\\n'
     """
 
     __slots__ = ()
@@ -84,17 +84,16 @@ class ListKeys(EpochRequest):
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         if start != len(frame):
             raise BadFrame("keys has no values")
-        cluster, epoch = read_epoch(header)
+        cluster, era = read_epoch(header)
         prefix, after, limit = header.get("prefix"), header.get("after"), header.get("limit")
         if not isinstance(prefix, str) or not isinstance(after, str) or lone_surrogate(prefix + after):
             raise BadFrame("a listing has a prefix and says after which key it goes on")
         if type(limit) is not int or limit < 1:
             raise BadFrame("a listing has a limit above 0")
-        return cls(cluster, epoch, prefix, after, limit)
+        return cls(cluster, era, prefix, after, limit)
 
     def write(self) -> bytes:
-        epoch = {"op": self.op.value, "cluster": self.cluster, "epoch": self.epoch}
-        return line(epoch | {"prefix": self.prefix, "after": self.after, "limit": self.limit})
+        return line(self.header() | {"prefix": self.prefix, "after": self.after, "limit": self.limit})
 
 
 @dataclass(slots=True)
@@ -142,9 +141,13 @@ class Values(NodeAnswer):
 
 @dataclass(slots=True)
 class Records(NodeAnswer):
-    """The answer to a fetch. A tombstone has a version and no value."""
+    """The answer to a fetch. A tombstone has a version and no value. Versions are tags.
+
+    `now` is the node's time, in the milliseconds that expiries are in: nobody else's clock says how long a value is there.
+    """
 
     records: Sequence[Record | Damage | None]
+    now: int = 0
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
@@ -152,23 +155,35 @@ class Records(NodeAnswer):
         columns: list[Any] = [header.get(name) for name in ("versions", "expires", "types")]
         if len(parts) != count or not all(isinstance(column, list) and len(column) == count for column in columns):
             raise BadFrame(f"{count} keys were asked, others answered")
-        return cls(list(map(_record, parts, *columns)))
+        now = header.get("now", 0)
+        if not is_time(now):
+            raise BadFrame("now is a time")
+        records: list[Record | Damage | None] = []
+        for row in zip(parts, *columns, strict=True):
+            records.append(_record(*row))
+            if not len(records) % _KEYS_AT_ONCE:
+                pause()
+        return cls(records, now)
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         known = [record if isinstance(record, Record) else None for record in self.records]
         values = [None if record is None else record.value for record in known]
-        if sum([len(value) for value in values if value is not None]) > room:
+        size = sum([len(value) for value in values if value is not None])
+        if size > room:
             raise NoRoom
+        if size > most:
+            raise Large(size)
         plain = [value.data if isinstance(value, Blob) else value for value in values]
         header = {
-            "versions": [record and str(record.version) for record in known],
+            "versions": [record and str(record.tag) for record in known],
             "expires": [record.expires if record else 0 for record in known],
+            "now": self.now,
             "types": [value.content_type if isinstance(value, Blob) else None for value in values],
             "sizes": sizes_of(
                 [one if isinstance(one, Damage) else value for one, value in zip(self.records, plain, strict=True)]
             ),
         }
-        return line(header) + b"".join([value for value in plain if value is not None])
+        return join([line(header), *[value for value in plain if value is not None]], pause)
 
 
 def _record(part: bytes | Damage | None, version: Any, expires: Any, content_type: Any) -> Record | Damage | None:

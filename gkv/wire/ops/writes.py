@@ -6,7 +6,8 @@ from math import inf
 from typing import Any, ClassVar, Self
 
 from gkv.model import Blob, Effect, Op, Value, Version
-from gkv.wire.ops.frame import BadFrame, NodeAnswer, cut, is_time, line
+from gkv.wire.client import MAX_TTL
+from gkv.wire.ops.frame import BadFrame, NodeAnswer, cut, line
 from gkv.wire.ops.keyed import BAD_VALUES, KeyRequest, read_keys, refuse_values, typed
 from gkv.wire.strict import Pause, no_pause
 
@@ -14,55 +15,60 @@ _EFFECTS = {effect.value: effect for effect in Effect}
 _LETTERS = "".join(_EFFECTS)
 
 
-@dataclass(slots=True)
 class WriteRequest(KeyRequest):
-    """A request that changes keys, all of them under one version. `Effects` is the answer."""
+    """A request that changes keys. `Effects` is the answer."""
 
-    version: Version
+    __slots__ = ()
 
 
 @dataclass(slots=True)
 class Set(WriteRequest):
     """Sets keys to values.
 
-    `expires` says when each expires, in milliseconds since the Unix epoch, 0 for never; it is empty when none does.
+    `ttls` says for how long each is there, in milliseconds from its admission, 0 for good; it is empty when all are for good.
+    `conditions` has a text for each key that is written only if it holds
+    (`gkv.replication.conditions`), None for the others; it is empty when there is none.
     """
 
     op: ClassVar[Op] = Op.SET
     values: Sequence[Value]
-    expires: Sequence[int] = ()
+    ttls: Sequence[int] = ()
+    conditions: Sequence[str | None] = ()
 
     @classmethod
     def of_part(
         cls,
         cluster: str,
-        epoch: int,
+        era: int,
         keys: Sequence[str],
-        version: Version | None,
         values: Sequence[Value],
-        expires: Sequence[int],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
     ) -> Self:
-        return cls(cluster, epoch, keys, _given(version), values, expires)
+        return cls(cluster, era, keys, values, ttls, conditions)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
-        cluster, epoch, keys = read_keys(header)
-        version = _read_version(header)
-        values, expires = _read_values(header, frame, start, len(keys), pause)
-        return cls(cluster, epoch, keys, version, values, expires)
+        cluster, era, keys = read_keys(header)
+        values = _read_values(header, frame, start, len(keys), pause)
+        return cls(cluster, era, keys, values, _read_ttls(header, len(keys)), _read_conditions(header, len(keys)))
 
     def write(self) -> bytes:
-        header = _header(self)
-        if self.expires:
-            header["expires"] = self.expires
+        header = self.header() | {"keys": self.keys}
+        if self.ttls:
+            header["ttls"] = self.ttls
         values = self.values
         try:
             payload = b"".join(values)  # type: ignore[arg-type]  # looking for blobs first would cost every set
         except TypeError:
             header["types"] = [value.content_type if isinstance(value, Blob) else None for value in values]
+            if self.conditions:
+                header["if"] = self.conditions
             data = [value.data if isinstance(value, Blob) else value for value in values]
             header["sizes"] = list(map(len, data))
             return line(header) + b"".join(data)
+        if self.conditions:
+            header["if"] = self.conditions
         header["sizes"] = list(map(len, values))
         return line(header) + payload
 
@@ -74,61 +80,108 @@ class Put(Set):
     op: ClassVar[Op] = Op.PUT
 
 
+@dataclass(slots=True)
 class Delete(WriteRequest):
-    """Deletes keys."""
+    """Deletes keys. `conditions` as in `Set`."""
 
-    __slots__ = ()
     op: ClassVar[Op] = Op.DELETE
+    conditions: Sequence[str | None] = ()
 
     @classmethod
     def of_part(
         cls,
         cluster: str,
-        epoch: int,
+        era: int,
         keys: Sequence[str],
-        version: Version | None,
         values: Sequence[Value],
-        expires: Sequence[int],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
     ) -> Self:
-        return cls(cluster, epoch, keys, _given(version))
+        return cls(cluster, era, keys, conditions)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
-        cluster, epoch, keys = read_keys(header)
         refuse_values(header, frame, start)
-        return cls(cluster, epoch, keys, _read_version(header))
+        cluster, era, keys = read_keys(header)
+        return cls(cluster, era, keys, _read_conditions(header, len(keys)))
 
     def write(self) -> bytes:
-        return line(_header(self))
+        header = self.header() | {"keys": self.keys}
+        if self.conditions:
+            header["if"] = self.conditions
+        return line(header)
 
 
-def _header(request: WriteRequest) -> dict[str, Any]:
-    return {
-        "op": request.op.value,
-        "cluster": request.cluster,
-        "epoch": request.epoch,
-        "version": str(request.version),
-        "keys": request.keys,
-    }
+@dataclass(slots=True)
+class Add(WriteRequest):
+    """Adds to integers; what is not there counts as 0. An expiry stays as it is unless there are `ttls`, as in `Set`."""
+
+    op: ClassVar[Op] = Op.ADD
+    deltas: Sequence[int]
+    ttls: Sequence[int] = ()
+
+    @classmethod
+    def of_part(
+        cls,
+        cluster: str,
+        era: int,
+        keys: Sequence[str],
+        values: Sequence[Value],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
+    ) -> Self:
+        """`values` are the texts of what is added."""
+        return cls(cluster, era, keys, [int(value) for value in values if isinstance(value, bytes)], ttls)
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
+        cluster, era, keys = read_keys(header)
+        deltas = header.get("deltas")
+        if start != len(frame) or "sizes" in header or "types" in header:
+            raise BadFrame("only a set has values")
+        if not isinstance(deltas, list) or len(deltas) != len(keys) or not all(map(_is_delta, deltas)):
+            raise BadFrame("deltas has a whole number of at most 18 digits for each key")
+        return cls(cluster, era, keys, deltas, _read_ttls(header, len(keys)))
+
+    def write(self) -> bytes:
+        header = self.header() | {"keys": self.keys, "deltas": self.deltas}
+        if self.ttls:
+            header["ttls"] = self.ttls
+        return line(header)
 
 
-def _given(version: Version | None) -> Version:
-    if version is None:
-        raise ValueError("a write has a version")
-    return version
+@dataclass(slots=True)
+class Touch(WriteRequest):
+    """Gives values another expiry. `ttls` as in `Set`, with one for each key."""
+
+    op: ClassVar[Op] = Op.TOUCH
+    ttls: Sequence[int]
+
+    @classmethod
+    def of_part(
+        cls,
+        cluster: str,
+        era: int,
+        keys: Sequence[str],
+        values: Sequence[Value],
+        ttls: Sequence[int],
+        conditions: Sequence[str | None] = (),
+    ) -> Self:
+        return cls(cluster, era, keys, ttls)
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
+        cluster, era, keys = read_keys(header)
+        if start != len(frame) or "sizes" in header or "types" in header or "ttls" not in header:
+            raise BadFrame("touch has a time for each key, and no values")
+        return cls(cluster, era, keys, _read_ttls(header, len(keys)))
+
+    def write(self) -> bytes:
+        return line(self.header() | {"keys": self.keys, "ttls": self.ttls})
 
 
-def _read_version(header: Mapping[str, Any]) -> Version:
-    try:
-        return Version.parse(header["version"])
-    except (KeyError, TypeError, ValueError):
-        raise BadFrame("a write has a version") from None
-
-
-def _read_values(
-    header: Mapping[str, Any], frame: bytes, start: int, count: int, pause: Pause
-) -> tuple[Sequence[Value], Sequence[int]]:
-    """Return the values of a set, and when they expire."""
+def _read_values(header: Mapping[str, Any], frame: bytes, start: int, count: int, pause: Pause) -> Sequence[Value]:
+    """Return the values of a set."""
     values: Sequence[Value]
     if "types" in header:
         values = typed(cut(frame, start, header.get("sizes"), pause, least=0), header["types"])
@@ -139,45 +192,91 @@ def _read_values(
             raise BadFrame(BAD_VALUES)
     if len(values) != count:
         raise BadFrame(BAD_VALUES)
-    expires = ()
-    if "expires" in header:
-        expires = header["expires"]
-        if not isinstance(expires, list) or len(expires) != count or not all(map(is_time, expires)):
-            raise BadFrame("expires has a time for each key")
-    return values, expires or ()
+    return values
+
+
+def _read_ttls(header: Mapping[str, Any], count: int) -> Sequence[int]:
+    if "ttls" not in header:
+        return ()
+    ttls: Sequence[int] = header["ttls"]
+    if not isinstance(ttls, list) or len(ttls) != count or not all(map(_is_ttl, ttls)):
+        raise BadFrame("ttls has a time for each key")
+    return ttls
+
+
+def _read_conditions(header: Mapping[str, Any], count: int) -> Sequence[str | None]:
+    if "if" not in header:
+        return ()
+    conditions: Sequence[str | None] = header["if"]
+    if not isinstance(conditions, list) or len(conditions) != count or not set(map(type, conditions)) <= {str, type(None)}:
+        raise BadFrame("if has a text or null for each key")
+    return conditions
+
+
+def _is_delta(value: Any) -> bool:
+    return type(value) is int and abs(value) < 10**18
+
+
+def _is_ttl(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_TTL * 1000
 
 
 @dataclass(slots=True)
 class Effects(NodeAnswer):
     """What a write did to each of its keys, in their order: a letter for each, the value of its `Effect`.
 
-    `beaten` is as in `gkv.model.Applied`.
+    `version` is that of the write, None when nothing was written.
 
-    >>> Effects.of([Effect.CREATED, Effect.REPLACED]).write()
-    b'{"effects":"cr"}\\n'
+    >>> Effects.of([Effect.CREATED, Effect.REPLACED], Version(1, 2)).write()
+    b'{"version":"00000000000000010000000000000002","effects":"cr"}\\n'
     """
 
     letters: str
-    beaten: int = 0
+    version: Version | None = None
+    present: Sequence[Version | None] = ()
+    """For each key on which a condition did not hold, in their order, the version that is there, None for no value."""
+    sums: Sequence[int] = ()
+    """For each key that was added to, in their order, the sum."""
 
     @classmethod
-    def of(cls, effects: Iterable[Effect], beaten: int = 0) -> Self:
+    def of(
+        cls,
+        effects: Iterable[Effect],
+        version: Version | None = None,
+        present: Sequence[Version | None] = (),
+        sums: Sequence[int] = (),
+    ) -> Self:
         """Write effects as letters. O(keys)."""
-        return cls("".join(effects), beaten)
+        return cls("".join(effects), version, present, sums)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
-        letters, beaten = header.get("effects"), header.get("beaten", 0)
+        letters, version = header.get("effects"), header.get("version")
         if start != len(frame) or not isinstance(letters, str) or len(letters) != count or letters.strip(_LETTERS):
             raise BadFrame("effects has a letter for each key that was written")
-        if type(beaten) is not int or not 0 <= beaten < 1 << 64:
-            raise BadFrame("beaten is a stamp")
-        return cls(letters, beaten)
+        present, sums = header.get("present", ()), header.get("sums", ())
+        if (present or sums) and not (isinstance(present, list | tuple) and isinstance(sums, list | tuple)):
+            raise BadFrame("present and sums are arrays")
+        if len(present) != letters.count(Effect.CONDITION) or not set(map(type, sums)) <= {int}:
+            raise BadFrame("present has a version or null for each condition that did not hold, sums has integers")
+        try:
+            versions = [None if one is None else Version.parse(one) for one in present]
+            return cls(letters, None if version is None else Version.parse(version), versions, sums)
+        except (TypeError, ValueError):
+            raise BadFrame("an answer to a write has a version") from None
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
-        if self.beaten:
-            return line({"effects": self.letters, "beaten": self.beaten})
-        return b'{"effects":"%b"}\n' % self.letters.encode()  # what `line` would write, in a quarter of the time
+        version = None if self.version is None else str(self.version)
+        if self.present or self.sums:
+            header: dict[str, Any] = {"version": version, "effects": self.letters}
+            if self.present:
+                header["present"] = [one and str(one) for one in self.present]
+            if self.sums:
+                header["sums"] = self.sums
+            return line(header)
+        # What `line` would write, in a quarter of the time.
+        quoted = "null" if version is None else f'"{version}"'
+        return f'{{"version":{quoted},"effects":"{self.letters}"}}\n'.encode()
 
     def __iter__(self) -> Iterator[Effect]:
         """Yield the effect on each key."""

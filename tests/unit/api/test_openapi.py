@@ -13,7 +13,7 @@ from gkv.api.http import Request, Response, Routes, render_problem
 from gkv.api.openapi import render
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Unlisted
 from gkv.cluster.view import View
-from gkv.coordinator import Channels, Clock, Coordinator
+from gkv.coordinator import Channels, Coordinator
 from gkv.errors import EngineFailed, InvalidParameter, NotSupported, SnapshotRunning, Unavailable
 from gkv.net.peer import PATHS
 from gkv.node.app import build_app as build_node
@@ -27,7 +27,7 @@ DONE = {200: ResponseDoc("It is done")}
 
 def application(role: str) -> Routes:
     view = View()
-    coordinator = Coordinator(view, Channels(1.0), Clock(None), 1.0, LIMITS)
+    coordinator = Coordinator(view, Channels(1.0), 1.0, LIMITS)
     data = DataApi(view, coordinator, max_body=MAX_BODY, info=dict, checks=list)
     if role == "proxy":
         return build_proxy(data, None)  # type: ignore[arg-type]  # nobody asks it here

@@ -15,12 +15,13 @@ import pytest
 from gkv.cluster.authority import Authority
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Channels, Clock, Coordinator
-from gkv.coordinator.clock import wall_ms
+from gkv.coordinator import Channels, Coordinator
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import MemberConflict, Unavailable
 from gkv.model import Node, Op, Outcome
 from gkv.net.call import Call
+from gkv.node.due_clock import DueClock, wall_ms
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.ring import tokens
 
@@ -39,7 +40,13 @@ class Cluster(Channels):
         self.views = {node.id: View() for node in NODES}
         self.commits = {node.id: Commits(self.engines[node.id], tombstone_ttl=TTL) for node in NODES}
         self.services = {
-            node.id: Service(node.id, self.views[node.id], self.engines[node.id], self.commits[node.id], Clock(None), TTL)
+            node.id: Service(
+                node.id,
+                self.views[node.id],
+                self.engines[node.id],
+                self.commits[node.id],
+                Order(self.views[node.id], self.engines[node.id], self.commits[node.id], DueClock()),
+            )
             for node in NODES
         }
         self.silent: set[str] = set()
@@ -113,13 +120,13 @@ def two_members(directory: Path, cluster: Cluster) -> tuple[Authority, View]:
 
 
 def coordinator_of(view: View, cluster: Cluster) -> Coordinator:
-    return Coordinator(view, cluster, Clock(None), 0.05)
+    return Coordinator(view, cluster, 0.05)
 
 
 def write(coordinator: Coordinator, keys: Sequence[str]) -> list[str]:
     """Set these keys and return those that were acknowledged."""
     body = json.dumps([{"key": key, "value": 1} for key in keys]).encode()
-    written = coordinator.write(coordinator.router().read(Op.SET, body, coordinator.version()))
+    written = coordinator.write(coordinator.router().read(Op.SET, body))
     assert written.keys == len(keys) - len(written.failed)
     return [key for key in keys if key not in written.failed]
 
@@ -250,7 +257,7 @@ def test_crash_at_any_step_of_a_join_is_taken_back_or_complete(tmp_path: Path, c
 
 def test_view_without_a_member_refuses_at_once(cluster: Cluster) -> None:
     with pytest.raises(Unavailable):
-        Coordinator(View(), cluster, Clock(None), 60).router()
+        Coordinator(View(), cluster, 60).router()
 
 
 def test_member_that_begins_to_speak_tls_keeps_its_keys(tmp_path: Path, cluster: Cluster) -> None:

@@ -1,7 +1,6 @@
-"""Writes by coordinators whose clocks differ: who wins, what is refused, and what is said about it.
+"""Writes by several coordinators: who wins, what is refused, and what is said about it.
 
-Real coordinators, services and engines in one process; only the way between them is direct, not a socket, and each process has
-a wall clock of its own, which stands still until it is moved.
+Real coordinators, services and engines in one process; only the way between them is direct, not a socket.
 """
 
 import json
@@ -13,17 +12,18 @@ import pytest
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Channels, Clock, Coordinator, Written
+from gkv.coordinator import Channels, Coordinator, Written
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import EngineFailed, EngineFull, GkvError, SnapshotRunning, TooLarge, Unavailable
 from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Version
 from gkv.net.call import Call
 from gkv.net.retries import Retries
+from gkv.node.due_clock import DueClock
+from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.ring import NO_PLACE, tokens
-from gkv.wire.ops import Effects, KeyRequest, Refused, read_request
+from gkv.wire.ops import Effects, Refused, read_request
 
-START = 1_800_000_000_000
 TTL = 60_000
 NODES = [Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(2)]
 KEYS = [f"key{i}" for i in range(12)]
@@ -31,16 +31,14 @@ KEYS = [f"key{i}" for i in range(12)]
 
 
 class Home:
-    """A node: `now` is what its wall clock shows. `frames` counts what it was asked by op."""
+    """A node. `frames` counts what it was asked by op."""
 
     def __init__(self, node: Node, document: Document) -> None:
-        self.now = START
         self.engine = MemoryEngine(tokens)
-        self.commits = Commits(self.engine, tombstone_ttl=TTL, now=lambda: self.now)
-        self.clock = Clock(None, wall=lambda: self.now)
+        self.commits = Commits(self.engine, tombstone_ttl=TTL)
         view = View()
         view.adopt(document)
-        self.service = Service(node.id, view, self.engine, self.commits, self.clock, TTL)
+        self.service = Service(node.id, view, self.engine, self.commits, Order(view, self.engine, self.commits, DueClock()))
         self._id, self._view = node.id, view
         self.frames: list[str] = []
         self.instead: Callable[[Any], bytes] | None = None
@@ -49,7 +47,8 @@ class Home:
     def fail(self, error: GkvError) -> None:
         """Write nothing from now on."""
         self.commits = Commits(Refusing(error), tombstone_ttl=TTL)
-        self.service = Service(self._id, self._view, self.engine, self.commits, self.clock, TTL)
+        order = Order(self._view, self.engine, self.commits, DueClock())
+        self.service = Service(self._id, self._view, self.engine, self.commits, order)
 
     def submit(self, call: Call) -> None:
         request = read_request(call.frame)
@@ -62,7 +61,7 @@ class Home:
 
 
 class Cluster(Channels):
-    """Two nodes, and coordinators of any clock."""
+    """Two nodes, and any number of coordinators."""
 
     def __init__(self) -> None:
         super().__init__(deadline=1)
@@ -72,11 +71,10 @@ class Cluster(Channels):
     def to(self, node: Node) -> Home:
         return self.homes[node.id]
 
-    def coordinator(self, ahead: int = 0) -> Coordinator:
-        """Return one whose clock is so many milliseconds ahead of the nodes'."""
+    def coordinator(self) -> Coordinator:
         view = View()
         view.adopt(self.document)
-        return Coordinator(view, self, Clock(None, wall=lambda: START + ahead), 1)
+        return Coordinator(view, self, 1)
 
     def asked(self, op: str) -> int:
         """Return how many frames with this op were sent."""
@@ -93,9 +91,7 @@ class Cluster(Channels):
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    monkeypatch.setattr("gkv.node.reads.wall_ms", lambda: START)
-    monkeypatch.setattr("gkv.node.writes.wall_ms", lambda: START)
+def cluster() -> Iterator[Cluster]:
     cluster = Cluster()
     yield cluster
     for home in cluster.homes.values():
@@ -105,12 +101,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 def put(coordinator: Coordinator, keys: list[str], value: object) -> Written:
     body = json.dumps([{"key": key, "value": value} for key in keys]).encode()
-    return coordinator.write(coordinator.router().read(Op.SET, body, coordinator.version()))
+    return coordinator.write(coordinator.router().read(Op.SET, body))
 
 
 def delete(coordinator: Coordinator, keys: list[str]) -> Written:
     body = json.dumps([{"key": key} for key in keys]).encode()
-    return coordinator.write(coordinator.router().read(Op.DELETE, body, coordinator.version()))
+    return coordinator.write(coordinator.router().read(Op.DELETE, body))
 
 
 def get(coordinator: Coordinator, keys: list[str]) -> dict[str, object]:
@@ -121,132 +117,46 @@ def get(coordinator: Coordinator, keys: list[str]) -> dict[str, object]:
     return {row["key"]: row["value"] for row in json.loads(answer)["existedKey"]}
 
 
-# -- clocks that differ by less than is allowed
+# -- versions
 
 
-@pytest.mark.parametrize("ahead", [1, 400, 500])
-def test_later_write_by_the_coordinator_that_is_behind_wins_with_a_later_version(cluster: Cluster, ahead: int) -> None:
-    fast, slow = cluster.coordinator(ahead), cluster.coordinator()
-    first = put(fast, KEYS, "first")
-    assert (first.keys, first.nodes, first.failed) == (12, 2, {})
-    second = put(slow, KEYS, "second")
-    assert (second.keys, second.nodes, second.failed) == (12, 2, {})
-    assert first.version is not None
-    assert second.version is not None
-    assert second.version > first.version
-    assert get(fast, KEYS) == get(slow, KEYS) == dict.fromkeys(KEYS, "second")
-
-
-def test_later_delete_by_the_coordinator_that_is_behind_deletes(cluster: Cluster) -> None:
-    fast, slow = cluster.coordinator(400), cluster.coordinator()
-    put(fast, KEYS, 1)
-    deleted = delete(slow, KEYS)
-    assert (deleted.existed, deleted.nodes, deleted.failed) == (12, 2, {})
-    assert get(fast, KEYS) == {}
-
-
-def test_earlier_write_stays_beaten_by_the_later_one_of_whoever_is_ahead(cluster: Cluster) -> None:
-    fast, slow = cluster.coordinator(400), cluster.coordinator()
-    put(slow, KEYS, 1)
-    put(fast, KEYS, 2)
-    assert cluster.asked("set") == 4  # nobody had to ask again
-    assert get(slow, KEYS) == dict.fromkeys(KEYS, 2)
-
-
-def test_write_that_loses_with_one_key_takes_the_others_of_its_node_along(cluster: Cluster) -> None:
-    fast, slow = cluster.coordinator(400), cluster.coordinator()
-    put(fast, KEYS[:1], "first")
-    written = put(slow, KEYS, "second")
-    assert (written.keys, written.nodes, written.failed) == (12, 2, {})
-    assert cluster.asked("set") == 1 + 2 + 1
-    assert get(fast, KEYS) == dict.fromkeys(KEYS, "second")
-    [(_, owner_of_the_first)] = [
-        (key, node.id) for node, _, found in fast._view.placement.split(KEYS) for key in found if key == KEYS[0]
-    ]  # type: ignore[union-attr]
-    later = {key for key, (version, _) in cluster.records().items() if version == written.version}
-    assert later == {key for key in KEYS if fast._view.placement.primary(key).id == owner_of_the_first}  # type: ignore[union-attr]
-
-
-def test_coordinator_that_has_lost_once_is_ahead_from_then_on(cluster: Cluster) -> None:
-    fast, slow = cluster.coordinator(400), cluster.coordinator()
-    put(fast, KEYS, 1)
-    put(slow, KEYS, 2)
-    before = cluster.asked("set")
-    put(slow, KEYS, 3)
-    assert cluster.asked("set") == before + 2
-    assert get(fast, KEYS) == dict.fromkeys(KEYS, 3)
-
-
-def test_coordinators_that_take_turns_each_win_with_the_last_write(cluster: Cluster) -> None:
-    turns = [cluster.coordinator(ahead) for ahead in (400, 0, 250, -90)]
+def test_later_write_wins_with_a_later_version_whoever_coordinates_it(cluster: Cluster) -> None:
+    turns = [cluster.coordinator() for _ in range(4)]
     versions = []
     for turn in range(40):
-        coordinator = turns[turn * 7 % 4]
-        written = put(coordinator, KEYS, turn)
-        assert written.failed == {}
+        written = put(turns[turn * 7 % 4], KEYS, turn)
+        assert (written.keys, written.nodes, written.failed) == (12, 2, {})
         versions.append(written.version)
         assert get(turns[turn % 4], KEYS) == dict.fromkeys(KEYS, turn)
     assert versions == sorted(set(versions), key=str)
+    assert cluster.asked("set") == 80, "nobody has to ask again"
 
 
-# -- counting over a retry
-
-
-def test_delete_that_loses_with_some_keys_counts_each_existing_key_once(cluster: Cluster) -> None:
-    fast, slow = cluster.coordinator(400), cluster.coordinator()
-    put(slow, KEYS[:8], "old")
-    put(fast, KEYS[3:5], "later")
-    deleted = delete(slow, KEYS)
-    assert (deleted.existed, deleted.nodes, deleted.failed) == (8, 2, {})
-    assert cluster.asked("delete") > 2, "nothing was lost against"
-    assert get(fast, KEYS) == {}
-    assert delete(slow, KEYS).existed == 0
-
-
-def test_set_that_loses_with_some_keys_counts_each_key_once(cluster: Cluster) -> None:
-    fast, slow = cluster.coordinator(400), cluster.coordinator()
-    put(fast, KEYS[::2], 1)
-    written = put(slow, KEYS, 2)
-    assert (written.keys, written.nodes, written.failed) == (12, 2, {})
-
-
-# -- clocks that differ by more
-
-
-def test_version_too_far_ahead_of_the_nodes_is_refused_and_nothing_changes(cluster: Cluster) -> None:
+def test_version_of_a_write_is_the_greatest_of_its_parts(cluster: Cluster) -> None:
+    """Each primary gives one for its part."""
     coordinator = cluster.coordinator()
-    put(coordinator, KEYS, 1)
-    before = cluster.records()
-    far = cluster.coordinator(501)
-    for written in (put(far, KEYS, 2), delete(far, KEYS)):
-        assert (written.keys, written.nodes) == (0, 0)
-        assert written.failed == dict.fromkeys(KEYS, KeyFailure("clock-ahead"))
-    assert cluster.records() == before
-    assert all(home.clock.now().millis <= START for home in cluster.homes.values()), "what is refused is not adopted either"
+    owned = {key for key in KEYS if coordinator._view.placement.primary(key).id == "n0"}  # type: ignore[union-attr]
+    put(coordinator, sorted(owned), 0)  # so that the counters differ
+    written = put(coordinator, KEYS, 1)
+    records = cluster.records()
+    assert {key for key, (version, _) in records.items() if version == written.version} == owned
+    assert len({version for version, _ in records.values()}) == 2
+    assert written.version == max(version for version, _ in records.values())
+    assert {version.era for version, _ in records.values()} == {cluster.document.era}
 
 
-def test_node_that_is_ahead_by_too_much_does_not_drag_a_coordinator_along(cluster: Cluster) -> None:
-    fast, slow = cluster.coordinator(400), cluster.coordinator(-400)  # each may write; 800 ms lie between them
-    first = put(fast, KEYS, "first")
-    lost = put(slow, KEYS, "second")
-    assert lost.keys == 0
-    assert lost.failed == dict.fromkeys(KEYS, KeyFailure("indeterminate"))
-    assert cluster.asked("set") == 2 + 2, "it asks again for what cannot be had"
-    assert {version for version, _ in cluster.records().values()} == {first.version}
-    assert slow.version().millis == START - 400
+def test_write_that_was_not_done_has_no_version(cluster: Cluster) -> None:
+    cluster.homes["n0"].instead = cluster.homes["n1"].instead = lambda _request: Refused(NodeRefusal.BUSY).write()
+    assert put(cluster.coordinator(), KEYS, 1).version is None
 
 
-@pytest.mark.parametrize("op", [put, delete])
-def test_version_older_than_half_of_what_tombstones_live_is_refused_and_nothing_changes(
-    cluster: Cluster, op: Callable[..., Written]
-) -> None:
-    arguments = (KEYS, 2) if op is put else (KEYS,)
-    written = op(cluster.coordinator(-TTL // 2 - 1), *arguments)
-    assert (written.keys, written.nodes) == (0, 0)
-    assert written.failed == dict.fromkeys(KEYS, KeyFailure("refused", retryable=False))
-    assert cluster.records() == {}
-    assert op(cluster.coordinator(-TTL // 2), *arguments).failed == {}
-    assert set(cluster.records()) == set(KEYS)
+def test_order_is_that_of_the_primary_not_that_in_which_requests_were_read(cluster: Cluster) -> None:
+    coordinator = cluster.coordinator()
+    body = json.dumps([{"key": key, "value": "first read"} for key in KEYS]).encode()
+    batch = coordinator.router().read(Op.SET, body)
+    put(coordinator, KEYS, "second read")
+    assert coordinator.write(batch).failed == {}
+    assert get(coordinator, KEYS) == dict.fromkeys(KEYS, "first read")
 
 
 # -- what a node says
@@ -280,45 +190,6 @@ def test_write_that_the_engine_refuses_says_why(cluster: Cluster, error: GkvErro
         assert written.failed == dict.fromkeys(KEYS, failure)
 
 
-def test_write_that_is_beaten_again_and_again_is_concurrent_and_done(cluster: Cluster) -> None:
-    coordinator = cluster.coordinator()
-    stamp = (START + 100) << 16
-
-    def beaten(request: KeyRequest) -> bytes:
-        nonlocal stamp
-        stamp += 1 << 16
-        return Effects("u" * len(request.keys), stamp).write()
-
-    cluster.homes["n1"].instead = beaten
-    written = put(coordinator, KEYS, 1)
-    assert (written.failed, written.nodes) == ({}, 2)
-    effects = list(written.effects().values())
-    assert 0 < effects.count(Effect.CREATED) < len(KEYS)
-    assert effects.count(Effect.CREATED) + effects.count(Effect.UNCHANGED) == written.keys == len(KEYS)
-    assert cluster.homes["n1"].frames == ["set"] * 2
-
-
-def test_overlapping_writes_of_one_coordinator_are_each_done_at_once(cluster: Cluster) -> None:
-    coordinator = cluster.coordinator()
-    body = json.dumps([{"key": key, "value": "early"} for key in KEYS]).encode()
-    early = coordinator.router().read(Op.SET, body, coordinator.version())
-    put(coordinator, KEYS, "late")  # has a greater version, and comes first
-    before = [len(home.frames) for home in cluster.homes.values()]
-    assert coordinator.write(early).failed == {}
-    assert [len(home.frames) for home in cluster.homes.values()] == [count + 1 for count in before]
-    assert get(coordinator, KEYS) == dict.fromkeys(KEYS, "late")
-
-
-def test_write_that_stays_behind_every_clock_ends_as_indeterminate(cluster: Cluster) -> None:
-    coordinator = cluster.coordinator()
-    beaten = (START + 10_000) << 16  # further than clocks may differ
-    cluster.homes["n1"].instead = lambda request: Effects("u" * len(request.keys), beaten).write()
-    written = put(coordinator, KEYS, 1)
-    kept = set(cluster.records())
-    assert written.keys == len(kept) > 0
-    assert written.failed == dict.fromkeys(set(KEYS) - kept, KeyFailure("indeterminate"))
-
-
 @pytest.mark.parametrize("refused", ["no such op", "bad frame: x", "Stale", " full"])
 def test_refusal_that_nobody_knows_is_not_retryable(cluster: Cluster, refused: str) -> None:
     cluster.homes["n0"].instead = cluster.homes["n1"].instead = lambda _request: b'{"refused":"%b"}\n' % refused.encode()
@@ -336,7 +207,7 @@ def test_read_is_never_told_of_a_write(cluster: Cluster, reason: NodeRefusal) ->
     for home in cluster.homes.values():
         home.instead = lambda _request: Refused(reason).write()
     coordinator = cluster.coordinator()
-    of_a_write = {"indeterminate", "not-applied", "disk-full", "snapshot-running", "clock-ahead"}
+    of_a_write = {"indeterminate", "not-applied", "disk-full", "snapshot-running"}
     found = coordinator.fetch(KEYS[0])
     assert isinstance(found, KeyFailure)
     assert found.code not in of_a_write
@@ -378,15 +249,6 @@ def test_key_that_stands_twice_is_written_and_counted_once(cluster: Cluster) -> 
     assert written.keys == 12
     deleted = delete(coordinator, [*KEYS, *KEYS])
     assert (deleted.keys, deleted.existed) == (12, 12)
-
-
-def test_effect_of_a_write_that_was_made_again_is_that_of_all_its_attempts(cluster: Cluster) -> None:
-    fast, slow = cluster.coordinator(400), cluster.coordinator()
-    put(slow, KEYS[:6], "old")
-    put(fast, KEYS[3:5], "later")
-    effects = put(slow, KEYS, "new").effects()
-    assert cluster.asked("set") > 6, "nothing was lost against"
-    assert [effects[place] for place in range(12)] == [Effect.REPLACED] * 6 + [Effect.CREATED] * 6
 
 
 @pytest.mark.parametrize("letters", ["", "c" * 13, "?"], ids=["none", "too many", "unknown"])

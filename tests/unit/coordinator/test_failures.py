@@ -7,9 +7,11 @@ import pytest
 
 from gkv.api.operations import shared_schemas
 from gkv.coordinator.failures import (
+    CONDITION,
     INDETERMINATE,
     READ_FAILURES,
     UNANSWERED,
+    UNWRITTEN,
     WRITE_FAILURES,
     GivenUp,
     Unanswered,
@@ -42,5 +44,20 @@ def test_call_that_may_have_been_seen_leaves_a_write_open() -> None:
 
 def test_codes_are_all_in_the_description_of_the_interface() -> None:
     schemas: dict[str, Any] = dict(shared_schemas(Limits()))
-    for name, failures in (("FailedRead", READ_FAILURES), ("FailedWrite", WRITE_FAILURES)):
+    for name, failures in (("FailedRead", READ_FAILURES), ("FailedWrite", {*WRITE_FAILURES, CONDITION})):
         assert schemas[name]["properties"]["code"]["enum"] == sorted(failure.code for failure in failures)
+
+
+STATUSES = {
+    "unreachable": 503, "timeout": 504, "no-primary": 503, "epoch": 503, "overloaded": 503, "not-applied": 503,
+    "snapshot-running": 503, "indeterminate": 503, "condition": 412, "wrong-type": 409, "disk-full": 507, "too-large": 413,
+    "damaged": 500, "bad-answer": 502, "refused": 500,
+}  # fmt: skip
+"""Of a call about one key, by code: part of the interface."""
+
+
+def test_statuses_and_what_may_be_repeated_are_those_of_the_interface() -> None:
+    found = {*READ_FAILURES, *WRITE_FAILURES, *UNWRITTEN.values()}
+    assert {failure.code: failure.status for failure in found} == STATUSES
+    final = {"condition", "wrong-type", "too-large", "damaged", "refused"}
+    assert {failure.code for failure in found if not failure.retryable} == final

@@ -15,16 +15,16 @@ from gkv.engine.engine import no_call
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 from gkv.errors import EngineError, EngineFailed, EngineFull, NotOnDisk, OutOfRoom, SnapshotRunning, Unavailable
-from gkv.model import Applied, Effect, Version, Write
+from gkv.model import Effect, Version, Write
 from gkv.ring import tokens
 from gkv.threads import NativeThread
 
 NOW = 1_000_000
 
 
-def did(letters, beaten=0):
-    """Return what becomes of a write with these effects, a letter for each key."""
-    return Applied([Effect(letter) for letter in letters], beaten) if letters else Applied((), beaten)
+def did(letters):
+    """Return the effects of a write, a letter for each key."""
+    return [Effect(letter) for letter in letters] if letters else ()
 
 
 def at(millis):
@@ -59,8 +59,8 @@ class Disk(MemoryEngine):
         self.goes_on.set()
         self.threads = set()
         self.grown = 0
-        self.reclaimed = []
-        self.tended_by = set()
+        self.forgotten = []
+        self.tended = []
         self.refuses = None
 
     def admit(self, write, waiting):  # noqa: ARG002  # as the engine has them
@@ -78,13 +78,13 @@ class Disk(MemoryEngine):
         assert self.goes_on.wait(10)
         return super().write(writes, now)
 
-    def reclaim(self, now, tombstone_ttl, limit, syncing=no_call):
+    def forget(self, until, limit, syncing=no_call):
         self.threads.add(threading.get_ident())
-        self.reclaimed.append(super().reclaim(now, tombstone_ttl, limit, syncing))
-        return self.reclaimed[-1]
+        self.forgotten.append(super().forget(until, limit, syncing))
+        return self.forgotten[-1]
 
     def tend(self):
-        self.tended_by.add(threading.get_ident())
+        self.tended.append(threading.get_ident())
 
     def grow(self):
         assert threading.get_ident() not in self.threads
@@ -334,75 +334,98 @@ def test_writer_that_meets_a_bug_leaves_nobody_waiting(disk, start, monkeypatch)
 # --- async ------------------------------------------------------------------------------------------------------------------
 
 
-def test_async_set_is_acknowledged_at_once_and_its_readers_wait(disk, start):
+def test_async_set_is_early_and_goes_to_disk_all_the_same(disk, start):
     commits = start(durability="async")
     disk.goes_on.clear()
-    for write in (put("a", b"1", 1), put("b"), put("a", b"2", 2)):
-        assert commits.submit(write).wait(soon()) == did("")  # nobody knows yet
-    assert commits.pending_for(["x", "y"]) is None
-    reader = commits.pending_for(["b", "x", "a"])
+    pendings = [commits.submit(write) for write in (put("a", b"1", 1), put("b"), put("a", b"2", 2))]
+    assert [(pending.early, pending.settled, pending.done) for pending in pendings] == [(True, True, False)] * 3
     with pytest.raises(NotOnDisk):
-        reader.wait(time.monotonic() + 0.02)
+        pendings[0].wait(time.monotonic() + 0.02)
     disk.goes_on.set()
-    reader.wait(soon())
+    assert [pending.wait(soon()) for pending in pendings] == [did("c"), did("c"), did("r")]
     assert disk.read(["a", "b"], NOW) == [b"2", b"1"]
-    assert commits.pending_for(["a", "b"]) is None
 
 
-def test_async_reader_waits_for_the_last_of_several_writes(disk, start):
-    commits = start(durability="async")
+def test_reader_of_a_write_that_cannot_be_stored_is_not_told_of_it(disk, start):
+    commits = start()
     held(disk, commits)
-    for number in range(5):
-        commits.submit(put(f"k{number}"))
-    for keys in (["k3", "k1"], ["k1", "first", "k3"]):
-        assert commits.pending_for(keys).write.keys == ["k3"]
-    assert commits.pending_for(["first"]).write.keys == ["first"]
-
-
-def test_async_reader_finds_the_last_write_of_a_group_that_is_split(disk, start):
-    commits = start(durability="async")
-    held(disk, commits)
-    disk.errors = [ValueError("odd")]
-    for key in "abc":
-        commits.submit(put(key), counted=True)
-    stepped(disk)
-    eventually(lambda: disk.groups[-1] == ["a"])
-    assert commits.pending_for(["c", "b"]).write.keys == ["c"]
-    assert commits.pending_for(["a", "b"]).write.keys == ["b"]
-    assert commits.last_pending().write.keys == ["c"]
-
-
-def test_async_reader_of_a_write_that_cannot_be_stored_is_not_told_of_it(disk, start):
-    commits = start(durability="async")
-    held(disk, commits)
-    bad = commits.submit(put("x" * 500), counted=True)
-    reader = gevent.spawn(commits.pending_for(["x" * 500]).wait_for_reading, soon())
+    bad = commits.submit(put("x" * 500))
+    reader = gevent.spawn(bad.wait_for_reading, soon())
     disk.goes_on.set()
     reader.get(timeout=10)
+    assert bad.failed
     with pytest.raises(ValueError, match="480"):
         bad.wait(soon())
 
 
-def test_delete_that_is_tried_again_on_a_full_disk_is_the_last_that_waits(disk, start):
-    commits = start(durability="async")
+# --- writes that were decided on others -------------------------------------------------------------------------------------
+
+
+def test_write_that_was_decided_on_one_that_comes_to_nothing_comes_to_nothing(disk, start):
+    """In the same group, in a later one, and over several steps; others go on."""
+    commits = start()
     held(disk, commits)
     disk.errors = [EngineFull("full")]
-    commits.submit(put("first", None, 2))
-    refused = commits.submit(put("b"), counted=True)
+    first = commits.submit(put("a"))
+    on_it = commits.submit(put("a", None, 2), after=[first])
+    on_that = commits.submit(put("a", None, 3), after=[on_it])
+    delete = commits.submit(put("first", None, 4))
+    later = commits.submit(put("b", b"1", 5), after=[delete])
+    disk.goes_on.set()
+    with pytest.raises(EngineFull):
+        first.wait(soon())
+    for pending in (on_it, on_that):
+        with pytest.raises(Unavailable, match="was not written"):
+            pending.wait(soon())
+    assert delete.wait(soon()) == did("r")
+    with pytest.raises(EngineFull):
+        later.wait(soon())
+    again = commits.submit(put("b", b"1", 6), after=[delete])
+    assert again.wait(soon()) == did("c")
+    assert commits.submit(put("c", b"1", 7), after=[first]).failed is False
+    eventually(lambda: commits.figures().waiting == 0)
+    assert disk.read(["a", "b", "c", "first"], NOW) == [None, b"1", None, None]
+
+
+def test_writes_that_are_over_are_told_of_before_anybody_goes_on(disk, start):
+    commits = start()
+    told = []
+    commits.on_over = lambda over: told.extend(pending.write.keys[0] for pending in over)
+    held(disk, commits)
+    disk.errors = [EngineFull("full")]
+    refused, delete = commits.submit(put("a")), commits.submit(put("b", None))
+    seen = [
+        gevent.spawn(lambda pending=pending: (pending.wait_for_reading(soon()), list(told))[1]) for pending in (refused, delete)
+    ]
+    gevent.sleep(0)
+    disk.goes_on.set()
+    assert "a" in seen[0].get(timeout=10)
+    assert "b" in seen[1].get(timeout=10)
+    eventually(lambda: sorted(told) == ["a", "b", "first"])
+
+
+def test_delete_that_is_tried_again_on_a_full_disk_is_waited_for(disk, start):
+    commits = start()
+    held(disk, commits)
+    disk.errors = [EngineFull("full")]
+    delete = commits.submit(put("first", None, 2))
+    refused = commits.submit(put("b"))
     flushing = gevent.spawn(commits.flush, soon())
     gevent.sleep(0)
     stepped(disk)
     with pytest.raises(EngineFull):
         refused.wait(soon())
     eventually(lambda: len(disk.groups) == 3)
-    assert commits.last_pending().write.values == [None]
+    assert not delete.done
     with pytest.raises(NotOnDisk):
         commits.flush(time.monotonic() + 0.02)
     assert not flushing.ready()
     disk.goes_on.set()
     flushing.get(timeout=10)
     assert disk.read(["first"], NOW) == [None]
-    assert commits.last_pending() is None
+
+
+# --- async, counted ---------------------------------------------------------------------------------------------------------
 
 
 def test_async_delete_says_what_existed(disk, start):
@@ -431,33 +454,6 @@ def test_async_set_that_is_counted_and_fails_is_told_so_and_writing_goes_on(disk
     assert told == []
 
 
-def test_async_listing_waits_for_the_last_write_of_all(disk, start):
-    commits = start(durability="async")
-    assert commits.last_pending() is None
-    held(disk, commits)
-    commits.submit(put("a"))
-    commits.submit(put("b"))
-    last = commits.last_pending()
-    assert last.write.keys == ["b"]
-    disk.goes_on.set()
-    last.wait(soon())
-    assert disk.keys("", "", 9, NOW) == ["a", "b", "first"]
-    assert commits.last_pending() is None
-
-
-@pytest.mark.parametrize("error", [EngineFull("full"), SnapshotRunning("busy")])
-def test_async_read_goes_on_when_the_write_it_waits_for_is_refused(disk, start, error):
-    commits = start(durability="async")
-    held(disk, commits)
-    disk.errors = [error]
-    counted = commits.submit(put("a"), counted=True)
-    reader = gevent.spawn(commits.pending_for(["a"]).wait_for_reading, soon())
-    disk.goes_on.set()
-    reader.get(timeout=10)
-    with pytest.raises(type(error)):
-        counted.wait(soon())
-
-
 @pytest.mark.parametrize("error", [EngineFull("full"), SnapshotRunning("a snapshot")])
 def test_async_set_for_which_there_is_no_room_is_refused_before_it_is_acknowledged(disk, start, error):
     told = []
@@ -473,25 +469,17 @@ def test_async_set_for_which_there_is_no_room_is_refused_before_it_is_acknowledg
     assert told == []
 
 
-def test_async_read_fails_as_a_read_when_the_disk_hangs_or_fails(disk, start):
-    commits = start(durability="async")
+def test_read_fails_as_a_read_when_the_disk_hangs_or_fails(disk, start):
+    commits = start()
     held(disk, commits)
     disk.errors = [EngineFailed("EIO")]
-    commits.submit(put("a"))
-    reader = commits.pending_for(["a"])
+    pending = commits.submit(put("a"))
     with pytest.raises(Unavailable) as caught:
-        reader.wait_for_reading(time.monotonic() + 0.02)
+        pending.wait_for_reading(time.monotonic() + 0.02)
     assert (caught.value.code, caught.value.retryable) == ("unavailable", True)
     disk.goes_on.set()
     with pytest.raises(EngineFailed):
-        reader.wait_for_reading(soon())
-
-
-def test_sync_readers_wait_for_nothing(disk, start):
-    commits = start()
-    held(disk, commits, "a")
-    assert commits.pending_for(["a"]) is None
-    assert commits.last_pending() is None
+        pending.wait_for_reading(soon())
 
 
 @pytest.mark.parametrize("error", [EngineFull("full"), EngineFailed("EIO"), SnapshotRunning("busy")])
@@ -500,7 +488,7 @@ def test_async_commit_that_fails_ends_all_writing(disk, start, error):
     commits = start(durability="async", on_failure=told.append)
     held(disk, commits)
     disk.errors = [error]
-    commits.submit(put("a")).wait(soon())
+    assert commits.submit(put("a")).early
     disk.goes_on.set()
     eventually(lambda: told)
     assert isinstance(told[0], EngineFailed)
@@ -542,24 +530,37 @@ def test_reclaim_takes_what_is_due_in_small_steps(disk, start, monkeypatch):
     disk.threads.clear()
     start(tombstone_ttl=0)
     eventually(lambda: disk.tombstones == 0)
-    assert max(disk.reclaimed) == commit.RECLAIM_STEP
+    assert max(disk.forgotten) == commit.RECLAIM_STEP
     assert threading.get_ident() not in disk.threads
+
+
+def test_tombstones_of_earlier_runs_are_as_old_as_this_one(disk, start, monkeypatch):
+    """A clock that was wrong before, or is now, makes none of them old."""
+    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.001)
+    time_of_day = [NOW]
+    disk.write([Write(at(1), ["old"], [None])], NOW - 1_000)
+    start(tombstone_ttl=50, now=lambda: time_of_day[0])
+    rounds = len(disk.tended)
+    eventually(lambda: len(disk.tended) > rounds + 3)
+    assert disk.tombstones == 1
+    time_of_day[0] += 50
+    eventually(lambda: disk.tombstones == 0)
 
 
 def test_store_is_tended_on_the_loops_thread(disk, start, monkeypatch):
     monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
     start()
-    eventually(lambda: len(disk.reclaimed) > 2)
-    assert disk.tended_by == {threading.get_ident()}
+    eventually(lambda: len(disk.tended) > 2)
+    assert set(disk.tended) == {threading.get_ident()}
 
 
 def test_reclaim_lets_waiting_writes_go_first(disk, start, monkeypatch):
     monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
     commits = start(tombstone_ttl=0)
     order = []
-    write, reclaim = disk.write, disk.reclaim
+    write, reclaim = disk.write, disk.forget
     disk.write = lambda *args: (order.append("write"), write(*args))[1]
-    disk.reclaim = lambda *args: (order.append("reclaim"), reclaim(*args))[1]
+    disk.forget = lambda *args: (order.append("reclaim"), reclaim(*args))[1]
     disk.goes_on.clear()
     commits.submit(Write(at(1), [f"k{i}" for i in range(1900)], [None] * 1900))
     eventually(lambda: disk.groups)
@@ -582,8 +583,8 @@ def test_reclaim_that_finds_no_room_ends_nothing_and_that_fails_ends_writing(dis
     def failing(*_args):
         raise errors.pop(0)
 
-    disk.reclaim = failing
-    commits = start()
+    disk.forget = failing
+    commits = start(tombstone_ttl=0)
     eventually(lambda: len(errors) < 2)
     with suppress(EngineFailed):
         commits.submit(put("a"))
@@ -683,7 +684,6 @@ def test_engine_that_is_not_durable_is_written_at_once_on_the_callers_thread(sta
     pending = commits.submit(put("a"))
     assert engine.read(["a"], NOW) == [b"1"]
     assert pending.wait(0) == did("c")
-    assert commits.pending_for(["a"]) is None
     commits.flush(0)
     with pytest.raises(ValueError, match="480"):
         commits.submit(put("x" * 500))

@@ -74,7 +74,7 @@ def test_empty_file_is_refused_in_a_directory_that_was_in_use_and_begun_in_a_new
         LmdbEngine(store, "n1", tokens)
     assert (store / "data.mdb").stat().st_size == 0
     (store / "reserve").unlink()
-    (store / "clock").touch()  # what a node has left that had to give its reserve up
+    (store / "made").touch()  # what a node has left that had to give its reserve up
     with pytest.raises(EngineError, match=r"data\.mdb is empty, though"):
         LmdbEngine(store, "n1", tokens)
     new = tmp_path / "new"

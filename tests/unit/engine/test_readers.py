@@ -169,3 +169,16 @@ def test_reader_that_lingers_is_said_once(
         engine.tend()
     said = capfd.readouterr().err
     assert said.count(f"process {process.pid} has been reading {engine.path / 'data.mdb'}") == 1
+
+
+def test_start_while_others_have_all_slots_says_so_and_does_not_call_the_file_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    LmdbEngine(path, "n1", tokens).close()
+    with subprocess.Popen(
+        [sys.executable, "-c", READ, str(path), "300"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert begun(process) > 100
+        with pytest.raises(Unavailable, match="slots for readers"):
+            LmdbEngine(path, "n1", tokens)
+        kill(process)
+    LmdbEngine(path, "n1", tokens).close()

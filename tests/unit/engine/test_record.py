@@ -19,22 +19,25 @@ _expires = st.just(0) | st.integers(1, 2**63)
 
 
 @settings(deadline=None, derandomize=True)
-@given(place=_bytes, version=_versions, value=st.none() | _bytes | _blobs, expires=_expires)
-def test_what_is_packed_comes_back(place, version, value, expires):
-    data = record.pack(place, version.to_bytes(), value, expires)
+@given(place=_bytes, version=_versions, value=st.none() | _bytes | _blobs, time=_expires, tag=st.none() | _versions)
+def test_what_is_packed_comes_back(place, version, value, time, tag):
+    data = record.pack(place, version.to_bytes(), value, time, tag.to_bytes() if tag else b"")
     assert record.intact(place, data)
-    assert record.unpack(place, data) == Record(version, value, expires)
+    assert record.unpack(place, data) == Record(version, value, 0 if value is None else time, tag)
     assert record.values([place], [data], 0) == [value]
-    assert len(data) == record.OVERHEAD + len(value or b"")
-    assert record.value_size(data) == len(value or b"")
-    assert record.expiry(data) == expires
+    assert len(data) == record.OVERHEAD + len(value or b"") + (16 if tag else 0)
+    assert record.value_size(data) == len(value or b"") + (16 if tag else 0)
+    assert record.time_of(data) == time
+    assert record.is_tombstone(data) == (value is None)
+    assert record.is_lasting(data) == (value is not None and time == 0)
 
 
+@pytest.mark.parametrize("tag", [b"", VERSION.to_bytes()], ids=["", "tagged"])
 @pytest.mark.parametrize(
     ("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0), (None, 77), (b"", 0), (BLOB, 0), (BLOB, 77)]
 )
-def test_every_flipped_bit_is_damage(value, expires):
-    data = record.pack(PLACE, VERSION.to_bytes(), value, expires)
+def test_every_flipped_bit_is_damage(value, expires, tag):
+    data = record.pack(PLACE, VERSION.to_bytes(), value, expires, tag)
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -43,9 +46,10 @@ def test_every_flipped_bit_is_damage(value, expires):
         assert record.unpack(PLACE, damaged) is Damage.DAMAGED
 
 
+@pytest.mark.parametrize("tag", [b"", VERSION.to_bytes()], ids=["", "tagged"])
 @pytest.mark.parametrize(("value", "expires"), [(b"value", 0), (b"value", 77), (None, 0), (BLOB, 0), (BLOB, 77)])
-def test_every_shorter_or_longer_record_is_damage(value, expires):
-    data = record.pack(PLACE, VERSION.to_bytes(), value, expires)
+def test_every_shorter_or_longer_record_is_damage(value, expires, tag):
+    data = record.pack(PLACE, VERSION.to_bytes(), value, expires, tag)
     for damaged in [data + b"\0", *(data[:size] for size in range(len(data)))]:
         assert record.values([PLACE], [damaged], 0) == [Damage.DAMAGED]
         assert record.unpack(PLACE, damaged) is Damage.DAMAGED
@@ -59,33 +63,26 @@ def test_record_of_another_place_is_damage(value, expires):
         assert record.unpack(other, data) is Damage.DAMAGED
 
 
-@pytest.mark.parametrize("kind", [0, 6, 255])
+@pytest.mark.parametrize("kind", [0, 6, 16, 22, 33, 129, 255])
 def test_kind_that_is_not_known_is_damage(kind):
-    body = bytes([kind]) + VERSION.to_bytes() + bytes(8) + b"value"
+    body = bytes([kind]) + VERSION.to_bytes() + bytes(24) + b"value"
     data = body + record.crc32(body, record.crc32(PLACE)).to_bytes(4, "little")
     assert record.values([PLACE], [data], 0) == [Damage.DAMAGED]
     assert record.unpack(PLACE, data) is Damage.DAMAGED
 
 
-def test_values_hides_what_has_expired_and_keeps_the_order():
+def test_values_names_what_is_due_and_keeps_the_order():
     stored = [
         None,
         record.pack(PLACE, VERSION.to_bytes(), b"for ever", 0),
         record.pack(PLACE, VERSION.to_bytes(), b"until 77", 77),
         record.pack(PLACE, VERSION.to_bytes(), None, 0),
         b"",
+        record.pack(PLACE, VERSION.to_bytes(), BLOB, 77),
+        record.pack(PLACE, VERSION.to_bytes(), b"1", 78, VERSION.to_bytes()),
     ]
-    assert record.values([PLACE] * 5, stored, 76) == [None, b"for ever", b"until 77", None, Damage.DAMAGED]
-    assert record.values([PLACE] * 5, stored, 77) == [None, b"for ever", None, None, Damage.DAMAGED]
-
-
-def test_values_hides_a_blob_that_has_expired():
-    stored = [record.pack(PLACE, VERSION.to_bytes(), BLOB, expires) for expires in (0, 77)]
-    assert record.values([PLACE] * 2, stored, 76) == [BLOB, BLOB]
-    assert record.values([PLACE] * 2, stored, 77) == [BLOB, None]
-
-
-def test_unpack_makes_a_tombstone_of_what_has_expired():
-    data = record.pack(PLACE, VERSION.to_bytes(), b"v", 77)
-    assert record.unpack(PLACE, data, 76) == Record(VERSION, b"v", 77)
-    assert record.unpack(PLACE, data, 77) == Record(VERSION, None, 77)
+    assert record.values([PLACE] * 7, stored, 76) == [None, b"for ever", b"until 77", None, Damage.DAMAGED, BLOB, b"1"]
+    for now, due in ((77, [2, 5]), (78, [2, 5, 6])):
+        with pytest.raises(record.DueRecords) as caught:
+            record.values([PLACE] * 7, stored, now)
+        assert caught.value.positions == due

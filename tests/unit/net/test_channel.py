@@ -2,6 +2,7 @@
 
 import errno
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
@@ -537,11 +538,125 @@ def test_call_that_the_node_may_have_done_is_not_taken_for_refused_when_it_is_re
             connection.sendall(BUSY)
 
     node = peer(die_in_the_second)
-    to = channel(node.url, writers=1)
-    assert ask(to, b"first", lane=Lane.WRITE).outcome is Outcome.ANSWERED
-    reply = ask(to, b"second", lane=Lane.WRITE)
+    to = channel(node.url, readers=1)
+    assert ask(to, b"first").outcome is Outcome.ANSWERED
+    reply = ask(to, b"second")
     assert done == [b"second"]
     assert (reply.outcome, reply.sent) == (Outcome.OVERLOADED, True)
+
+
+def reset(connection: Any) -> None:
+    """End a connection so that the other side's next call on it fails."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def take_some(connection: Any) -> None:
+    connection.recv(1)
+
+
+def take_the_head(connection: Any) -> None:
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(1)
+
+
+def take_all(connection: Any) -> None:
+    read_request(connection)
+
+
+def begin_to_answer(connection: Any) -> None:
+    connection.sendall(answer(read_request(connection) or [])[:9])
+
+
+@pytest.mark.promise("I18")
+@pytest.mark.parametrize("end", [lambda connection: connection.close(), reset], ids=["closed", "reset"])
+@pytest.mark.parametrize("point", [take_some, take_the_head, take_all, begin_to_answer])
+def test_write_of_which_a_byte_may_have_been_received_is_never_sent_again(
+    point: Handler, end: Handler, peer: Any, channel: Any
+) -> None:
+    seen: list[bytes] = []
+
+    def break_off_the_second(connection: Any) -> None:
+        if node.connections == 1:
+            connection.sendall(answer(read_request(connection) or []))
+            point(connection)
+            end(connection)
+        else:
+            recording(seen)(connection)
+
+    node = peer(break_off_the_second)
+    to = channel(node.url)
+    assert ask(to, b"first", lane=Lane.WRITE).outcome is Outcome.ANSWERED
+    reply = ask(to, b"second", lane=Lane.WRITE)
+    assert (reply.outcome, reply.sent) == (Outcome.LOST, True)
+    assert ask(to, b"third", lane=Lane.WRITE).outcome is Outcome.ANSWERED
+    assert (seen, node.connections) == ([b"third"], 2)
+
+
+@pytest.mark.promise("I18")
+@pytest.mark.parametrize("end", [lambda connection: connection.close(), reset], ids=["closed", "reset"])
+def test_connection_for_writes_is_looked_at_however_lately_it_was_used(end: Handler, peer: Any, channel: Any) -> None:
+    seen: list[bytes] = []
+    ended = Event()
+
+    def one_answer(connection: Any) -> None:
+        frames = read_request(connection) or []
+        seen.extend(frames)
+        connection.sendall(answer(frames))
+        end(connection)
+        ended.set()
+
+    node = peer(one_answer)
+    to = channel(node.url)
+    for i in range(5):
+        ended.clear()
+        assert ask(to, b"%d" % i, lane=Lane.WRITE).outcome is Outcome.ANSWERED
+        assert ended.wait(5)
+    assert (seen, node.connections) == ([b"0", b"1", b"2", b"3", b"4"], 5)
+
+
+def test_write_that_fails_before_its_first_byte_goes_over_a_new_connection(peer: Any, channel: Any, monkeypatch: Any) -> None:
+    """The connection breaks between the look at it and the send."""
+    monkeypatch.setattr("gkv.net.sender.is_over", lambda _socket: False)
+    seen: list[bytes] = []
+    ended = Event()
+
+    def one_answer(connection: Any) -> None:
+        if node.connections == 1:
+            frames = read_request(connection) or []
+            connection.sendall(answer(frames))
+            reset(connection)
+            ended.set()
+        else:
+            recording(seen)(connection)
+
+    node = peer(one_answer)
+    to = channel(node.url)
+    assert ask(to, b"first", lane=Lane.WRITE).outcome is Outcome.ANSWERED
+    assert ended.wait(5)
+    assert ask(to, b"second", lane=Lane.WRITE).outcome is Outcome.ANSWERED
+    assert (seen, node.connections) == ([b"second"], 2)
+
+
+def test_write_that_fails_before_its_first_byte_at_a_node_that_is_gone_was_not_sent(
+    peer: Any, channel: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("gkv.net.sender.is_over", lambda _socket: False)
+    ended = Event()
+
+    def one_answer(connection: Any) -> None:
+        connection.sendall(answer(read_request(connection) or []))
+        reset(connection)
+        ended.set()
+
+    node = peer(one_answer)
+    to = channel(node.url)
+    assert ask(to, b"first", lane=Lane.WRITE).outcome is Outcome.ANSWERED
+    assert ended.wait(5)
+    node.stop()
+    reply = ask(to, b"second", lane=Lane.WRITE)
+    assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
 
 
 def test_fresh_connection_closed_before_an_answer_is_lost_not_retried(peer: Any, channel: Any) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator import Clock
-from gkv.coordinator.clock import wall_ms
 from gkv.engine import ENGINES, Commits, Engine, open_engine
 from gkv.model import Node, NodeRefusal, Version, Write
 from gkv.net import turn
+from gkv.node.due_clock import DueClock, wall_ms
 from gkv.node.handler import Waiting
+from gkv.node.order import Order
 from gkv.node.reads import Reads
 from gkv.node.service import Service
 from gkv.ring import tokens
@@ -22,7 +22,7 @@ from gkv.wire.ops import Get, ListKeys, NodeAnswer, NodeRequest, Page, Refused, 
 from tests.frames import answer_to
 
 DOCUMENT = Document("0123456789abcdef" * 2, 7, (Node("n1", "http://127.0.0.1:9000"),), 16)
-ABOUT = (DOCUMENT.cluster, DOCUMENT.epoch)
+ABOUT = (DOCUMENT.cluster, DOCUMENT.era)
 TTL = 86_400_000
 ITEMS = {f"k{i:04}": b"%d" % i for i in range(1_200)}
 LARGE = {f"l{i}": b"%d" % i * (1 << 20) for i in range(8)}
@@ -31,7 +31,7 @@ LARGE = {f"l{i}": b"%d" % i * (1 << 20) for i in range(8)}
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     engine = open_engine(request.param, tmp_path / "n1", "n1", tokens)
-    version = Version(wall_ms() << 16, 7)
+    version = Version(1, 7)
     engine.write([Write(version, list(items), list(items.values())) for items in (ITEMS, LARGE)], wall_ms())
     yield engine
     engine.close()
@@ -49,7 +49,7 @@ class Steps:
 
     def __init__(self, engine: Engine, commits: Commits, max_answer: int = 64 << 20) -> None:
         self.given = 0
-        self.reads = Reads(engine, commits, max_answer, self._note)
+        self.reads = Reads(engine, Order(View(), engine, commits, DueClock()), max_answer, self._note)
 
     def _note(self) -> None:
         self.given += 1
@@ -72,6 +72,27 @@ def test_get_of_many_keys_gives_way(engine: Engine, commits: Commits) -> None:
     steps = Steps(engine, commits)
     assert steps.get([*ITEMS, "x"], ["k0007"]) == [Values([*ITEMS.values(), None]), Values([b"7"])]
     assert steps.given >= 3
+
+
+def test_gets_of_many_keys_together_take_a_call_of_the_engine_for_some_hundred_keys_not_for_each(
+    engine: Engine, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    read = engine.read
+    monkeypatch.setattr(engine, "read", lambda keys, *rest: calls.append(len(keys)) or read(keys, *rest))
+    steps = Steps(engine, commits)
+    parts = [list(ITEMS)[start : start + 100] for start in range(0, 1_200, 100)]
+    assert steps.get(*parts) == [Values([ITEMS[key] for key in part]) for part in parts]
+    assert calls == [500, 500, 200]
+    assert steps.given == 2
+
+
+def test_gets_whose_values_are_too_many_bytes_together_are_read_one_by_one(engine: Engine, commits: Commits) -> None:
+    steps = Steps(engine, commits)
+    parts = [[*list(ITEMS)[:499], "l1"], [*list(ITEMS)[:499], "l2"], ["k0001"]]
+    assert steps.get(*parts) == [Values([*list(ITEMS.values())[:499], LARGE[part[-1]]]) for part in parts[:2]] + [
+        Values([b"1"])
+    ]
 
 
 def test_get_of_many_bytes_gives_way_where_they_are_copied(engine: Engine, commits: Commits) -> None:
@@ -104,7 +125,8 @@ def test_listing_of_many_keys_gives_way(engine: Engine, commits: Commits, after:
 def service(engine: Engine, commits: Commits, monkeypatch: pytest.MonkeyPatch) -> Service:
     """Give a node that gives way at every opportunity."""
     monkeypatch.setattr(turn, "SLICE", 0.0)
-    service = Service("n1", View(), engine, commits, Clock(None), TTL)
+    view = View()
+    service = Service("n1", view, engine, commits, Order(view, engine, commits, DueClock()))
     assert service.adopt(DOCUMENT)
     return service
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkv.model import Blob, Damage, Effect, NodeRefusal, Op, Record, Version
+from gkv.model import Blob, Damage, Effect, NodeRefusal, Op, Record, Version, era_of
 from gkv.wire.client import show
 from gkv.wire.ops import (
+    Add,
     Adopt,
     BadFrame,
     Delete,
@@ -24,6 +25,7 @@ from gkv.wire.ops import (
     Refused,
     Set,
     Status,
+    Touch,
     Values,
     key_request,
     read_answer,
@@ -40,16 +42,20 @@ _json = st.recursive(
     max_leaves=8,
 )
 _documents = st.dictionaries(st.text(max_size=8), _json, max_size=5)
-_common = {"cluster": st.text(max_size=32), "epoch": st.integers(0, 2**63 - 1)}
+_common = {"cluster": st.text(max_size=32), "era": st.integers(0, 2**64 - 1)}
 _pairs = st.lists(st.tuples(st.text(max_size=12), _values), max_size=6)
 _blobs = st.builds(Blob, st.binary(max_size=9), st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
 _mixed = st.lists(st.tuples(st.text(max_size=12), _values | _blobs), max_size=6)
 _versions = st.builds(Version, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 _times = st.integers(0, 2**63 - 1)
+_ttls = st.integers(0, 3_162_240_000_000)
+_deltas = st.integers(1 - 10**18, 10**18 - 1)
+_conditions = st.none() | st.text(max_size=9)
 _limits = st.integers(1, 2**63 - 1)
 
 VERSION = Version(0x0191F3C2A5B7_0003, 0xA1)
-V = b'"version":"0191f3c2a5b7000300000000000000a1"'
+V = b'"generation":1'
+ERA = era_of(1, 7)
 
 
 @st.composite
@@ -66,11 +72,23 @@ def requests(draw):
     if op in (Op.GET, Op.FETCH):
         return (Get if op is Op.GET else Fetch)(keys=draw(_keys), **common)
     if op is Op.DELETE:
-        return Delete(keys=draw(_keys), version=draw(_versions), **common)
+        keys = draw(_keys)
+        return Delete(keys=keys, conditions=draw(_columns(_conditions, keys)), **common)
+    if op is Op.ADD:
+        keys = draw(_keys)
+        return Add(keys=keys, deltas=[draw(_deltas) for _ in keys], ttls=draw(_columns(_ttls, keys)), **common)
+    if op is Op.TOUCH:
+        keys = draw(_keys)
+        return Touch(keys=keys, ttls=[draw(_ttls) for _ in keys], **common)
     pairs = draw(_pairs | _mixed)
     keys, values = [key for key, _ in pairs], [value for _, value in pairs]
-    expires = draw(st.just(()) | st.lists(_times, min_size=len(keys), max_size=len(keys))) or ()
-    return (Set if op is Op.SET else Put)(keys=keys, values=values, version=draw(_versions), expires=expires, **common)
+    ttls, conditions = draw(_columns(_ttls, keys)), draw(_columns(_conditions, keys))
+    return (Set if op is Op.SET else Put)(keys=keys, values=values, ttls=ttls, conditions=conditions, **common)
+
+
+def _columns(values, keys):
+    """Draw nothing, or a value for each key."""
+    return (st.just(()) | st.lists(values, min_size=len(keys), max_size=len(keys))).map(lambda column: column or ())
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -87,10 +105,13 @@ def test_reply_with_values_written_and_read_is_the_same(values):
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.sampled_from(Effect)), st.integers(0, 2**64 - 1))
-def test_effects_written_and_read_are_the_same(effects, beaten):
-    found = read_answer(Effects.of(effects, beaten).write(), Effects, len(effects))
-    assert (list(found), len(found), found.beaten) == (effects, len(effects), beaten)
+@given(st.lists(st.sampled_from(Effect)), st.none() | _versions, st.data(), st.lists(_deltas, max_size=3))
+def test_effects_written_and_read_are_the_same(effects, version, data, sums):
+    failed = effects.count(Effect.CONDITION)
+    present = data.draw(st.lists(st.none() | _versions, min_size=failed, max_size=failed))
+    found = read_answer(Effects.of(effects, version, present, sums).write(), Effects, len(effects))
+    assert (list(found), len(found), found.version) == (effects, len(effects), version)
+    assert (list(found.present), list(found.sums)) == (present, sums)
     assert all(found.count(effect) == effects.count(effect) for effect in Effect)
 
 
@@ -121,7 +142,7 @@ def test_reply_shows_a_blob_as_base64_among_values():
 
 
 def test_set_says_types_only_when_there_are_any():
-    request = Set("c", 1, ["a", "b"], VERSION, [b"1", b"2"])
+    request = Set("c", era_of(1, 1), ["a", "b"], [b"1", b"2"])
     assert b"types" not in request.write()
     request.values = [b"1", Blob(b"", "a/b")]
     assert b'"types":[null,"a/b"],"sizes":[1,0]}\n1' in request.write()
@@ -186,9 +207,9 @@ def test_answer_to_a_fetch_may_be_a_refusal():
     assert read_answer(b'{"refused":"stale","document":null}\n', Records, 1) == Refused(NodeRefusal.STALE)
 
 
-def test_reply_to_a_write_says_beaten_only_when_it_was():
-    assert Effects("cr").write() == b'{"effects":"cr"}\n'
-    assert Effects("cr", 2**64 - 1).write() == b'{"effects":"cr","beaten":18446744073709551615}\n'
+def test_reply_to_a_write_says_its_version_and_null_when_nothing_was_written():
+    assert Effects("cr", VERSION).write() == b'{"version":"0191f3c2a5b7000300000000000000a1","effects":"cr"}\n'
+    assert Effects("").write() == b'{"version":null,"effects":""}\n'
 
 
 def test_reply_with_a_damaged_value_has_its_size_minus_2_and_no_bytes_of_it():
@@ -262,7 +283,7 @@ def test_large_values_are_read_and_written_with_pauses(size, pauses, blobs):
     values = [b"%d" % i * size for i in range(4)]
     paused = []
     sent = [Blob(value, "a/b") for value in values] if blobs else values
-    set_ = Set("5f1c", 7, ["a", "b", "c", "d"], VERSION, sent)
+    set_ = Set("5f1c", ERA, ["a", "b", "c", "d"], sent)
     assert read_request(set_.write(), lambda: paused.append("request")) == set_
     frame = Values(sent).write(pause=lambda: paused.append("write"))
     answer = read_answer(frame, Values, 4, lambda: paused.append("answer"))
@@ -271,10 +292,10 @@ def test_large_values_are_read_and_written_with_pauses(size, pauses, blobs):
 
 
 def test_request_for_a_set_has_its_values_behind_the_line_as_they_are():
-    request_ = Set("5f1c", 7, ["hi", "\u00e9\n"], VERSION, [b'"hello"', b"\n\0"])
+    request_ = Set("5f1c", ERA, ["hi", "\u00e9\n"], [b'"hello"', b"\n\0"])
     frame = request_.write()
     assert frame == (
-        b'{"op":"set","cluster":"5f1c","epoch":7,%b,' % V
+        b'{"op":"set","cluster":"5f1c","generation":1,"epoch":7,'
         + '"keys":["hi","\u00e9\\n"],"sizes":[7,2]}\n"hello"'.encode()
         + b"\n\0"
     )
@@ -282,18 +303,21 @@ def test_request_for_a_set_has_its_values_behind_the_line_as_they_are():
 
 
 def test_request_for_a_set_that_expires_says_when_behind_its_keys():
-    request_ = Set("5f1c", 7, ["a", "b"], VERSION, [b"1", b"2"], [0, 1_700_000_000_000])
+    request_ = Set("5f1c", ERA, ["a", "b"], [b"1", b"2"], [0, 1_700_000_000_000])
     frame = request_.write()
     assert frame == (
-        b'{"op":"set","cluster":"5f1c","epoch":7,%b,"keys":["a","b"],"expires":[0,1700000000000],"sizes":[1,1]}\n12' % V
+        b'{"op":"set","cluster":"5f1c","generation":1,"epoch":7,"keys":["a","b"],"ttls":[0,1700000000000],"sizes":[1,1]}\n12'
     )
     assert read_request(frame) == request_
 
 
 def test_request_for_keys_says_prefix_place_and_limit():
-    request_ = ListKeys("5f1c", 7, "a/", "a/\u00e9", 100)
+    request_ = ListKeys("5f1c", ERA, "a/", "a/\u00e9", 100)
     frame = request_.write()
-    assert frame == '{"op":"keys","cluster":"5f1c","epoch":7,"prefix":"a/","after":"a/\u00e9","limit":100}\n'.encode()
+    assert (
+        frame
+        == '{"op":"keys","cluster":"5f1c","generation":1,"epoch":7,"prefix":"a/","after":"a/\u00e9","limit":100}\n'.encode()
+    )
     assert read_request(frame) == request_
 
 
@@ -329,21 +353,26 @@ BAD_REQUESTS = {
     "adopt null": b'{"op":"adopt","document":null}\n',
     "adopt an array": b'{"op":"adopt","document":[]}\n',
     "get without anything": b'{"op":"get"}\n',
-    "no cluster": b'{"op":"get","epoch":1,"keys":[]}\n',
-    "cluster a number": b'{"op":"get","cluster":1,"epoch":1,"keys":[]}\n',
-    "cluster null": b'{"op":"get","cluster":null,"epoch":1,"keys":[]}\n',
-    "no epoch": b'{"op":"get","cluster":"c","keys":[]}\n',
-    "epoch a string": b'{"op":"get","cluster":"c","epoch":"1","keys":[]}\n',
-    "epoch a boolean": b'{"op":"get","cluster":"c","epoch":true,"keys":[]}\n',
-    "epoch a float": b'{"op":"get","cluster":"c","epoch":1.0,"keys":[]}\n',
-    "no keys": b'{"op":"get","cluster":"c","epoch":1}\n',
-    "keys a string": b'{"op":"get","cluster":"c","epoch":1,"keys":"ab"}\n',
-    "keys an object": b'{"op":"get","cluster":"c","epoch":1,"keys":{"a":1}}\n',
-    "key a number": b'{"op":"get","cluster":"c","epoch":1,"keys":["a",1]}\n',
+    "no cluster": b'{"op":"get","generation":1,"epoch":1,"keys":[]}\n',
+    "cluster a number": b'{"op":"get","cluster":1,"generation":1,"epoch":1,"keys":[]}\n',
+    "cluster null": b'{"op":"get","cluster":null,"generation":1,"epoch":1,"keys":[]}\n',
+    "no epoch": b'{"op":"get","cluster":"c","generation":1,"keys":[]}\n',
+    "no generation": b'{"op":"get","cluster":"c","epoch":1,"keys":[]}\n',
+    "generation a string": b'{"op":"get","cluster":"c","generation":"1","epoch":1,"keys":[]}\n',
+    "generation of 17 bits": b'{"op":"get","cluster":"c","generation":65536,"epoch":1,"keys":[]}\n',
+    "epoch of 49 bits": b'{"op":"get","cluster":"c","generation":1,"epoch":281474976710656,"keys":[]}\n',
+    "epoch below 0": b'{"op":"get","cluster":"c","generation":1,"epoch":-1,"keys":[]}\n',
+    "epoch a string": b'{"op":"get","cluster":"c","generation":1,"epoch":"1","keys":[]}\n',
+    "epoch a boolean": b'{"op":"get","cluster":"c","generation":1,"epoch":true,"keys":[]}\n',
+    "epoch a float": b'{"op":"get","cluster":"c","generation":1,"epoch":1.0,"keys":[]}\n',
+    "no keys": b'{"op":"get","cluster":"c","generation":1,"epoch":1}\n',
+    "keys a string": b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":"ab"}\n',
+    "keys an object": b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":{"a":1}}\n',
+    "key a number": b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":["a",1]}\n',
     "key null": b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":[null]}\n' % V,
-    "get with a value": b'{"op":"get","cluster":"c","epoch":1,"keys":["a"],"sizes":[1]}\n1',
-    "get with an empty value": b'{"op":"get","cluster":"c","epoch":1,"keys":["a"],"sizes":[0]}\n',
-    "get with bytes behind": b'{"op":"get","cluster":"c","epoch":1,"keys":["a"]}\n1',
+    "get with a value": b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":["a"],"sizes":[1]}\n1',
+    "get with an empty value": b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":["a"],"sizes":[0]}\n',
+    "get with bytes behind": b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":["a"]}\n1',
     "delete with a value": b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[1]}\n1' % V,
     "set without sizes": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"]}\n1' % V,
     "sizes null": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":null}\n1' % V,
@@ -360,62 +389,87 @@ BAD_REQUESTS = {
     "more values than keys": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[1,1]}\n12' % V,
     "more sizes than keys": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[1,-1]}\n1' % V,
     "set with a damaged value": b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a"],"sizes":[-2]}\n' % V,
-    "set without a version": b'{"op":"set","cluster":"c","epoch":1,"keys":["a"],"sizes":[1]}\n1',
-    "delete without a version": b'{"op":"delete","cluster":"c","epoch":1,"keys":["a"]}\n',
     **{
-        f"version {version.decode('ascii', 'replace')}": b'{"op":"delete","cluster":"c","epoch":1,"version":%b,"keys":[]}\n'
-        % version
-        for version in (
-            *(b"null", b"1", b"true", b"[]", b"{}", b'""', b'"0191"'),
-            *(
-                b'"%b"' % digits
-                for digits in (b"0" * 31, b"0" * 33, b"0" * 31 + b"A", b"0x" + b"0" * 30, b"0" * 31 + b" ", b"-" + b"0" * 31)
-            ),
-            '"{}"'.format("\u0660" * 32).encode(),
-        )
-    },
-    **{
-        f"expires {expires.decode()}": b'{"op":"set","cluster":"","epoch":1,%b,"keys":["a","b"],"expires":%b,"sizes":[1,1]}\n12'
+        f"ttls {expires.decode()}": b'{"op":"set","cluster":"","epoch":1,%b,"keys":["a","b"],"ttls":%b,"sizes":[1,1]}\n12'
         % (V, expires)
         for expires in (
             *(b"null", b"0", b"false", b'""', b"{}", b"1", b'"12"', b"[]", b"[1]", b"[1,2,3]", b"[1,-1]", b"[1,2.0]"),
             *(b"[1,true]", b'[1,"2"]', b"[1,null]", b"[1,9223372036854775808]", b"[1,[2]]"),
         )
     },
-    "get with expires": b'{"op":"get","cluster":"c","epoch":1,"keys":["a"],"expires":[1]}\n',
-    "delete with expires": b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"],"expires":[1]}\n' % V,
+    **{
+        f"if {conditions.decode()}": b'{"op":"set","cluster":"","epoch":1,%b,"keys":["a","b"],"if":%b,"sizes":[1,1]}\n12'
+        % (V, conditions)
+        for conditions in (
+            b"null",
+            b"{}",
+            b'"=*"',
+            b"[]",
+            b'["=*"]',
+            b'["=*",null,null]',
+            b"[1,null]",
+            b'[["=*"],null]',
+            b"[true,null]",
+        )
+    },
+    **{
+        f"add with {members.decode()}": b'{"op":"add","cluster":"c","epoch":1,%b,"keys":["a"],%b}\n' % (V, members)
+        for members in (
+            *(
+                b'"x":1',
+                b'"deltas":[]',
+                b'"deltas":[1,2]',
+                b'"deltas":1',
+                b'"deltas":["1"]',
+                b'"deltas":[1.0]',
+                b'"deltas":[true]',
+            ),
+            *(
+                b'"deltas":[1000000000000000000]',
+                b'"deltas":[-1000000000000000000]',
+                b'"deltas":[1],"sizes":[1]',
+                b'"deltas":[1],"ttls":[-1]',
+            ),
+        )
+    },
+    "add with bytes behind": b'{"op":"add","cluster":"c","epoch":1,%b,"keys":["a"],"deltas":[1]}\nx' % V,
+    "touch without ttls": b'{"op":"touch","cluster":"c","epoch":1,%b,"keys":["a"]}\n' % V,
+    "touch with bytes behind": b'{"op":"touch","cluster":"c","epoch":1,%b,"keys":["a"],"ttls":[1]}\nx' % V,
+    "touch with a value": b'{"op":"touch","cluster":"c","epoch":1,%b,"keys":["a"],"ttls":[1],"sizes":[1]}\n1' % V,
+    "get with ttls": b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":["a"],"ttls":[1]}\n',
+    "delete with ttls": b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"],"ttls":[1]}\n' % V,
     **{
         f"keys with {name}": b'{"op":"keys",%b}\n' % members
         for name, members in {
             "nothing": b'"x":1',
-            "no cluster": b'"epoch":1,"prefix":"","after":"","limit":1',
-            "cluster a number": b'"cluster":1,"epoch":1,"prefix":"","after":"","limit":1',
-            "epoch a boolean": b'"cluster":"c","epoch":true,"prefix":"","after":"","limit":1',
-            "no prefix": b'"cluster":"c","epoch":1,"after":"","limit":1',
-            "prefix null": b'"cluster":"c","epoch":1,"prefix":null,"after":"","limit":1',
-            "a lone surrogate in the prefix": b'"cluster":"c","epoch":1,"prefix":"\\ud800","after":"","limit":1',
-            "no after": b'"cluster":"c","epoch":1,"prefix":"","limit":1',
-            "after a number": b'"cluster":"c","epoch":1,"prefix":"","after":1,"limit":1',
-            "a lone surrogate in after": b'"cluster":"c","epoch":1,"prefix":"","after":"\\udc00","limit":1',
-            "no limit": b'"cluster":"c","epoch":1,"prefix":"","after":""',
-            "limit 0": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":0',
-            "limit -1": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":-1',
-            "limit true": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":true',
-            "limit 1.0": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":1.0',
-            "limit a string": b'"cluster":"c","epoch":1,"prefix":"","after":"","limit":"1"',
+            "no cluster": b'"generation":1,"epoch":1,"prefix":"","after":"","limit":1',
+            "cluster a number": b'"cluster":1,"generation":1,"epoch":1,"prefix":"","after":"","limit":1',
+            "epoch a boolean": b'"cluster":"c","generation":1,"epoch":true,"prefix":"","after":"","limit":1',
+            "no prefix": b'"cluster":"c","generation":1,"epoch":1,"after":"","limit":1',
+            "prefix null": b'"cluster":"c","generation":1,"epoch":1,"prefix":null,"after":"","limit":1',
+            "a lone surrogate in the prefix": b'"cluster":"c","generation":1,"epoch":1,"prefix":"\\ud800","after":"","limit":1',
+            "no after": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","limit":1',
+            "after a number": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":1,"limit":1',
+            "a lone surrogate in after": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"\\udc00","limit":1',
+            "no limit": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":""',
+            "limit 0": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":0',
+            "limit -1": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":-1',
+            "limit true": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":true',
+            "limit 1.0": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":1.0',
+            "limit a string": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":"1"',
         }.items()
     },
-    "keys with bytes behind": b'{"op":"keys","cluster":"c","epoch":1,"prefix":"","after":"","limit":1}\nx',
+    "keys with bytes behind": b'{"op":"keys","cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":1}\nx',
 }
 
 
 def test_read_request_what_the_malformed_ones_differ_from_is_read():
-    assert read_request(
-        b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","b"],"expires":[1,0],"sizes":[1,1]}\n12' % V
-    ) == Set("c", 1, ["a", "b"], VERSION, [b"1", b"2"], [1, 0])
-    assert read_request(b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"]}\n' % V) == Delete("c", 1, ["a"], VERSION)
-    assert read_request(b'{"op":"keys","cluster":"c","epoch":1,"prefix":"","after":"","limit":1}\n') == ListKeys(
-        "c", 1, "", "", 1
+    assert read_request(b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","b"],"ttls":[1,0],"sizes":[1,1]}\n12' % V) == Set(
+        "c", era_of(1, 1), ["a", "b"], [b"1", b"2"], [1, 0]
+    )
+    assert read_request(b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"]}\n' % V) == Delete("c", era_of(1, 1), ["a"])
+    assert read_request(b'{"op":"keys","cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":1}\n') == ListKeys(
+        "c", era_of(1, 1), "", "", 1
     )
 
 
@@ -429,7 +483,7 @@ def test_read_request_malformed_raises_bad_frame(frame):
     "frame",
     [
         b'{"op":"set","cluster":"c","epoch":1,%b,"keys":["a","\\ud800"],"sizes":[1,1]}\n12' % V,
-        b'{"op":"get","cluster":"c","epoch":1,"keys":["\\udfff"]}\n',
+        b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":["\\udfff"]}\n',
         b'{"op":"delete","cluster":"\\ud800","epoch":1,%b,"keys":[]}\n' % V,
     ],
     ids=["set", "get", "cluster"],
@@ -444,7 +498,7 @@ def test_read_request_text_with_a_lone_surrogate_raises_bad_frame(frame):
     [
         b'{"op":"status"}\nx',
         b'{"op":"adopt","document":{}}\nx',
-        b'{"op":"get","cluster":"c","epoch":1,"keys":["a"],"sizes":[-1,-1]}\n',
+        b'{"op":"get","cluster":"c","generation":1,"epoch":1,"keys":["a"],"sizes":[-1,-1]}\n',
     ],
     ids=["status with a payload", "adopt with a payload", "get with sizes"],
 )
@@ -505,13 +559,25 @@ BAD_ANSWERS = {
     "effects a number": (b'{"effects":1}\n', Effects, 1),
     "a count where effects belong": (b'{"count":1}\n', Effects, 1),
     "effects with bytes behind": (b'{"effects":"c"}\nx', Effects, 1),
-    "beaten negative": (b'{"effects":"c","beaten":-1}\n', Effects, 1),
-    "beaten null": (b'{"effects":"c","beaten":null}\n', Effects, 1),
-    "beaten a boolean": (b'{"effects":"c","beaten":true}\n', Effects, 1),
-    "beaten a float": (b'{"effects":"c","beaten":1.0}\n', Effects, 1),
-    "beaten a string": (b'{"effects":"c","beaten":"1"}\n', Effects, 1),
-    "beaten of 65 bits": (b'{"effects":"c","beaten":18446744073709551616}\n', Effects, 1),
-    "beaten without effects": (b'{"beaten":1}\n', Effects, 1),
+    "present missing": (b'{"version":null,"effects":"x"}\n', Effects, 1),
+    "present of nothing": (b'{"version":null,"effects":"c","present":[null]}\n', Effects, 1),
+    "present a text": (b'{"version":null,"effects":"x","present":"0"}\n', Effects, 1),
+    "present no version": (b'{"version":null,"effects":"x","present":["0"]}\n', Effects, 1),
+    "present a number": (b'{"version":null,"effects":"x","present":[1]}\n', Effects, 1),
+    "sums a number": (b'{"version":null,"effects":"c","sums":1}\n', Effects, 1),
+    "sums a float": (b'{"version":null,"effects":"c","sums":[1.0]}\n', Effects, 1),
+    "version alone": (b'{"version":"%b"}\n' % (b"0" * 32), Effects, 1),
+    **{
+        f"version {version.decode('ascii', 'replace')}": (b'{"version":%b,"effects":"c"}\n' % version, Effects, 1)
+        for version in (
+            *(b"1", b"true", b"[]", b"{}", b'""', b'"0191"'),
+            *(
+                b'"%b"' % digits
+                for digits in (b"0" * 31, b"0" * 33, b"0" * 31 + b"A", b"0x" + b"0" * 30, b"0" * 31 + b" ", b"-" + b"0" * 31)
+            ),
+            '"{}"'.format("\u0660" * 32).encode(),
+        )
+    },
 }
 
 
@@ -553,27 +619,28 @@ def test_key_request_of_an_op_that_is_about_no_keys_raises(op):
         key_request(op)
 
 
-def test_part_of_a_write_without_a_version_cannot_be_made():
-    for op in (Op.SET, Op.PUT, Op.DELETE):
-        with pytest.raises(ValueError, match="version"):
-            key_request(op).of_part("c", 1, ["a"], None, [b"1"], ())
-
-
 REQUESTS = [
     Status(),
-    Get("5f1c", 7, ["hi", "hi1", "\u00e9"]),
-    Set("5f1c", 7, ["hi", "x\n"], VERSION, [b'"hello"', b"\n\0"]),
-    Set("5f1c", 7, ["a", "b"], VERSION, [b"1", b"2"], [0, 1_700_000_000_000]),
-    Delete("", 0, ["a"], VERSION),
-    ListKeys("5f1c", 7, "a/", "a/b", 100),
-    Put("5f1c", 7, ["a"], VERSION, [Blob(b"\xff", "a/b")]),
-    Fetch("5f1c", 7, ["a"]),
+    Get("5f1c", ERA, ["hi", "hi1", "\u00e9"]),
+    Set("5f1c", ERA, ["hi", "x\n"], [b'"hello"', b"\n\0"]),
+    Set("5f1c", ERA, ["a", "b"], [b"1", b"2"], [0, 1_700_000_000_000]),
+    Set("5f1c", ERA, ["a", "b"], [b"1", Blob(b"2", "a/b")], [0, 5], ["=*", None]),
+    Delete("", 0, ["a"]),
+    Delete("5f1c", ERA, ["a", "b"], [None, "!*"]),
+    Add("5f1c", ERA, ["n"], [-7]),
+    Add("5f1c", ERA, ["n"], [1], [60_000]),
+    Touch("5f1c", ERA, ["a"], [60_000]),
+    ListKeys("5f1c", ERA, "a/", "a/b", 100),
+    Put("5f1c", ERA, ["a"], [Blob(b"\xff", "a/b")]),
+    Fetch("5f1c", ERA, ["a"]),
     Adopt({"cluster": "5f1c", "epoch": 8, "members": [{"id": "a", "weight": 1.0}], "joining": None}),
 ]
 ANSWERS = [
     (Held(12), Held, 0),
     (Effects("crudsa"), Effects, 6),
-    (Effects("cr", VERSION.stamp), Effects, 2),
+    (Effects("cr", VERSION), Effects, 2),
+    (Effects("xo", None, [VERSION]), Effects, 2),
+    (Effects("c", VERSION, (), [5]), Effects, 1),
     (Page(["a", "\u00e9\n", "\U0001f600"]), Page, 0),
     (Values([b"1", None, b"\n", Damage.DAMAGED]), Values, 4),
     (Refused(NodeRefusal.STALE, {"epoch": 3}), Effects, 1),
@@ -605,10 +672,10 @@ FRAGMENTS = [
         b"-1",
         b"-2",
         b"-3",
-        b'"expires":[],',
-        b'"expires":null,',
+        b'"ttls":[],',
+        b'"ttls":null,',
         b'"version":"0",',
-        b'"beaten":1,',
+        b'"generation":1,',
         b'"keys":[],',
         b'"sizes":[0],',
         b'"op":"set",',

@@ -1,0 +1,173 @@
+"""The one order of the writes of a node's keys: whatever is written goes through here, and whoever
+reads is told here what is the newest.
+
+Promises: what `submit` has admitted is what the next read takes, settled or not; what is taken comes
+with the writes that have to be settled before it may be told. A value that is due is never taken:
+its tombstone is admitted first, in the same step as it is judged. No call switches greenlets.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from math import inf
+from typing import NamedTuple
+
+from gkv.cluster.view import View
+from gkv.engine import Commits, Due, Engine, Pending
+from gkv.errors import Unavailable
+from gkv.model import Damage, Record, Value, Write
+from gkv.node.due_clock import DueClock
+from gkv.replication.expiry import is_due
+from gkv.replication.unsettled import Unsettled
+from gkv.replication.versions import Versions
+
+Newest = tuple[Record | Damage | None, Pending | None]
+"""The newest admitted record of a key, and the write that brings it, unless it is settled."""
+
+
+class Listed(NamedTuple):
+    """Keys in order; the one after which the listing goes on, None at its end; and the writes that
+    have to be settled before they may be told.
+    """
+
+    keys: list[str]
+    last: str | None
+    waits: set[Pending]
+
+
+class _Unread(Enum):
+    """Stands where a value would, for a key that there was no room to read."""
+
+    UNREAD = "unread"
+
+
+_UNREAD = _Unread.UNREAD
+
+
+class Order:
+    """Admission of writes, and reads of the newest that was admitted."""
+
+    def __init__(self, view: View, engine: Engine, commits: Commits, clock: DueClock) -> None:
+        self._view = view
+        self._engine = engine
+        self._commits = commits
+        self._versions = Versions(engine.starts)
+        self.unsettled: Unsettled[Pending] = Unsettled()
+        commits.on_over = self.unsettled.end
+        self.clock = clock
+
+    def submit(
+        self,
+        era: int,
+        keys: Sequence[str],
+        values: Sequence[Value | None],
+        expires: Sequence[int] = (),
+        *,
+        now: int,
+        counted: bool = False,
+        after: Sequence[Pending] = (),
+    ) -> Pending:
+        """Admit a write under a document of this era; it was judged at `now`. Raise as `Commits.submit`."""
+        write = Write(self._versions.next(era), keys, values, expires, at=now)
+        pending = self._commits.submit(write, counted=counted, after=after)
+        if not pending.done:
+            self.unsettled.admit(pending)
+        return pending
+
+    def values(self, keys: Sequence[str], era: int, room: float = inf) -> tuple[list[Value | Damage | None], set[Pending]]:
+        """Take the newest values of keys, or of the first of them when they have more than `room` bytes; and all writes that
+        have to be settled before they may be told.
+        """
+        while True:
+            try:
+                if not self.unsettled.touch(keys):
+                    return self._engine.read(keys, self.clock.now(), room), set()
+                return self._mixed_values(keys, room)
+            except Due as due:
+                self.expire(due.keys, era)
+
+    def _mixed_values(self, keys: Sequence[str], room: float) -> tuple[list[Value | Damage | None], set[Pending]]:
+        newest, now = self.unsettled.newest, self.clock.now()
+        others = [key for key in keys if key not in newest]
+        stored = iter(self._engine.read(others, now, room) if others else ())
+        values: list[Value | Damage | None] = []
+        waits: set[Pending] = set()
+        due: list[str] = []
+        for key in keys:
+            pending = newest.get(key)
+            if pending is None:
+                value = next(stored, _UNREAD)
+                if isinstance(value, _Unread):
+                    break
+                values.append(value)
+                continue
+            record = self.unsettled.record(pending, key)
+            if is_due(record, now):
+                due.append(key)
+            values.append(record.value)
+            if not pending.settled:
+                waits.add(pending)
+        if due:
+            raise Due(due)
+        return values, waits
+
+    def records(self, keys: Sequence[str], era: int) -> tuple[list[Record | Damage | None], set[Pending]]:
+        """As `values`, of whole records."""
+        while True:
+            now = self.clock.now()
+            found = self.newest(keys)
+            due = [
+                key for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Record) and is_due(record, now)
+            ]
+            if not due:
+                return [record for record, _ in found], waited_for(found)
+            self.expire(due, era)
+
+    def newest(self, keys: Sequence[str]) -> list[Newest]:
+        """Return the newest admitted record of each key, due or not."""
+        newest = self.unsettled.newest
+        others = [key for key in keys if key not in newest]
+        stored = dict(zip(others, self._engine.records_of(others), strict=True)) if others else {}
+        found: list[Newest] = []
+        for key in keys:
+            pending = newest.get(key)
+            if pending is None:
+                found.append((stored[key], None))
+            else:
+                found.append((self.unsettled.record(pending, key), None if pending.settled else pending))
+        return found
+
+    def keys(self, prefix: str, after: str, limit: int, era: int) -> Listed:
+        """Take the next keys of a listing that have a value, about `limit` of them."""
+        while True:
+            stored = self._engine.keys(prefix, after, limit)
+            last = stored[-1][0] if len(stored) == limit else None
+            listed = dict(stored)
+            waits: set[Pending] = set()
+            for key, pending in self.unsettled.newest.items():
+                if key.startswith(prefix) and key > after and (last is None or key <= last):
+                    record = self.unsettled.record(pending, key)
+                    listed.pop(key, None)
+                    if record.value is not None:
+                        listed[key] = record.expires
+                    if not pending.settled:
+                        waits.add(pending)
+            now = self.clock.now()
+            due = [key for key, expires in listed.items() if 0 < expires <= now]
+            if not due:
+                return Listed(sorted(listed), last, waits)
+            self.expire(due, era)
+
+    def expire(self, keys: Iterable[str], era: int) -> Pending:
+        """Admit the tombstones of values that are due. Raise Unavailable when the document is not of this era any more, and as
+        `Commits.submit`.
+        """
+        document = self._view.document
+        if document is None or document.era != era:
+            raise Unavailable("the cluster has changed", retry_after=1)
+        keys = list(dict.fromkeys(keys))
+        return self.submit(era, keys, [None] * len(keys), now=self.clock.now(), counted=True)
+
+
+def waited_for(found: Iterable[Newest]) -> set[Pending]:
+    """Return the writes that have to be settled before these records may be told."""
+    return {pending for _, pending in found if pending is not None}

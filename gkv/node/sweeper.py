@@ -1,0 +1,48 @@
+"""The sweep: tombstones for values that are due and that nobody asks for, which frees their room."""
+
+from time import monotonic
+
+import gevent
+
+from gkv.cluster.view import View
+from gkv.engine import Engine
+from gkv.errors import GkvError
+from gkv.node.handler import COMMIT_WITHIN
+from gkv.node.order import Order
+
+_EVERY = 1.0
+_STEP = 200
+"""Values in one step, which takes a write of its own."""
+
+
+class Sweeper:
+    """Expires what is due and this node's own."""
+
+    def __init__(self, node_id: str, view: View, engine: Engine, order: Order) -> None:
+        self._id = node_id
+        self._view = view
+        self._engine = engine
+        self._order = order
+
+    def run(self) -> None:
+        """Sweep again and again. Switches greenlets, and does not end."""
+        while True:
+            try:
+                more = self.sweep() == _STEP
+            except GkvError:  # no room just now, or too much waits; the next round is soon
+                more = False
+            gevent.sleep(0 if more else _EVERY)
+
+    def sweep(self) -> int:
+        """Write the tombstones of one step, and wait until they are settled; return how many values were due."""
+        document, placement = self._view.document, self._view.placement
+        if document is None or placement is None:
+            return 0
+        due = self._engine.due(self._order.clock.now(), _STEP)
+        mine = [key for key in due if (node := placement.primary(key)) is not None and node.id == self._id]
+        # What is on its way is in place of what is due, or is its tombstone.
+        left = [key for key in mine if key not in self._order.unsettled.newest]
+        if left:
+            pending = self._order.expire(left, document.era)
+            pending.wait(monotonic() + COMMIT_WITHIN)
+        return len(due) if left else 0
