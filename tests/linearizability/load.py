@@ -37,17 +37,17 @@ class Features:
     """What is used only where it is offered."""
 
     conditions: bool
-    add: bool
+    counters: bool
     touch: bool
     meta: bool
-    batch_bytes: bool
+    """Whether /get also tells versions, and bytes may be set in batches."""
     clocks_jump: bool
     """Whether nobody can say when something expires."""
 
     @classmethod
     def of(cls, offered: Sequence[str], *, clocks_jump: bool) -> "Features":
         """Return those of an answer of `/v1/info`."""
-        known = (name in offered for name in ("conditions", "add", "touch", "meta", "batch-bytes"))
+        known = (name in offered for name in ("conditions", "counters", "touch", "meta"))
         return cls(*known, clocks_jump)
 
 
@@ -164,7 +164,7 @@ class Client(Worker):
             (6, lambda: ways.set_many([self._put(key, in_batch=True) for key in self._some_keys(6)], as_json=self._flip())),
             (3, lambda: ways.delete_many([self._delete(key, in_batch=True) for key in self._some_keys(4)])),
         ]
-        if self._features.add:
+        if self._features.counters:
             makers.append((12, lambda: ways.add(self._add())))
         if self._features.touch:
             makers.append((4, lambda: ways.touch(self._touch())))
@@ -198,7 +198,7 @@ class Client(Worker):
         value = f'"{name}"'
         if key in COUNTERS and self._chance.random() < 0.8:
             value = str((self._made * 100 + self._number) * 1_000_000)
-        elif self._chance.random() < 0.15 and (not in_batch or self._features.batch_bytes):
+        elif self._chance.random() < 0.15 and (not in_batch or self._features.meta):
             value = ways.of_bytes(name.encode())
         ttl = round(self._chance.uniform(0.2, 3), 3) if self._chance.random() < 0.15 else None
         return Intent(key, Kind.PUT, value, ttl=ttl, condition=self._condition(key, in_batch=in_batch))
