@@ -108,11 +108,7 @@ class Environment:
             ) from error
         except lmdb.Error as error:
             raise EngineError(f"{self.file} cannot be opened: {error}") from error
-        if names - set(_NAMES):
-            raise EngineError(
-                f"{self.file} is not gkv's: it holds {min(names)!r}. Start with an empty directory, or with the one of node "
-                f"{node}"
-            )
+        _refuse_other_names(self.file, names, node)
         self.page = int(env.stat()["psize"])
         if not names:
             self._create(env, node, new_file)
@@ -303,6 +299,14 @@ class Environment:
             self.env.copyfd(descriptor, compact=True)
         except lmdb.Error as error:
             raise EngineError(f"the snapshot of {self.path} failed: {error}") from error
+
+
+def _refuse_other_names(file: Path, names: set[bytes], node: str) -> None:
+    """Raise EngineError for a file that has other databases than a store."""
+    if names - set(_NAMES):
+        raise EngineError(
+            f"{file} is not gkv's: it holds {min(names)!r}. Start with an empty directory, or with the one of node {node}"
+        )
 
 
 def _refuse_foreign(file: Path, meta: Mapping[bytes, bytes], node: str) -> None:
