@@ -175,6 +175,7 @@ def test_nonsense_is_answered_with_an_alert(data: bytes, serve: Any, capfd: Any)
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.undisturbed
 @pytest.mark.parametrize("data", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 def test_handshake_that_does_not_go_on_is_cut_in_time(data: bytes, serve: Any) -> None:
     running = serve(handshake=1.0)

@@ -289,14 +289,14 @@ def mutated(operations: Sequence[Operation], chance: random.Random) -> list[Oper
 seeds = st.integers(0, 2**63)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=100)
 @given(seeds, st.integers(1, 40), st.floats(0, 30), st.floats(0.5, 1))
 def test_what_one_key_did_in_order_is_accepted(seed: int, count: int, spread: float, tells: float) -> None:
     key = Sequential(random.Random(seed), tells=tells)
     assert check(key.run(count, spread)) == []
 
 
-@settings(deadline=None, max_examples=1_500)
+@settings(deadline=None, max_examples=300)
 @given(seeds, st.integers(1, 7), st.floats(0, 40))
 def test_mutations_are_judged_as_by_brute_force(seed: int, count: int, spread: float) -> None:
     chance = random.Random(seed)
@@ -307,7 +307,7 @@ def test_mutations_are_judged_as_by_brute_force(seed: int, count: int, spread: f
         assert (check(other) == []) is by_brute_force(other)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=80)
 @given(seeds, st.integers(5, 60))
 def test_one_wrong_answer_of_many_is_found(seed: int, count: int) -> None:
     """With one client that is told everything, each answer is the only one that can be."""
