@@ -346,8 +346,8 @@ def test_a_search_that_takes_too_long_is_no_verdict() -> None:
         Search([put(1, 9, str(number)) for number in range(12)], max_steps=100).run()
 
 
-def test_the_smallest_offence_is_shown_among_a_thousand_operations() -> None:
-    history = list(Sequential(random.Random(7), tells=0.9, unknown=0.02).run(1_000, 15))
+def test_the_smallest_offence_is_shown_among_a_hundred_operations() -> None:
+    history = list(Sequential(random.Random(7), tells=0.9, unknown=0.02).run(100, 15))
     lost = [
         put(20_001, 20_002, '"lost"', who="client 1"),
         put(20_003, 20_004, '"x"'),
