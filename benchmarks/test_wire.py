@@ -25,7 +25,7 @@ from gkv.ring import DEFAULT_VNODES
 from gkv.ring._pure import PureRing
 from gkv.wire.batch import PartResult, PureRouter
 from gkv.wire.client import Limits
-from gkv.wire.ops import Values, key_request, read_answer, read_request
+from gkv.wire.ops import Items, Values, key_request, read_answer, read_request
 
 NODES = (2, 16)
 SIZES = (1, 10, 100, 1000)
@@ -210,7 +210,7 @@ def test_read_request(benchmark: BenchmarkFixture, op: Op, size: int) -> None:
     """What a node does with what it gets."""
     values = [VALUE] * size if op == "set" else []
     turns = cycle(
-        [key_request(op).of_part("5f1c", era_of(1, 7), keys_of(turn, size), values, ()).write() for turn in range(TURNS)]
+        [key_request(op).of_part("5f1c", era_of(1, 7), Items(keys_of(turn, size), values)).write() for turn in range(TURNS)]
     )
     benchmark.group = f"frames: read a {op} of {size:3} keys"
     assert len(benchmark(lambda: read_request(next(turns))).keys) == size

@@ -13,7 +13,8 @@ from gkv.net.channel import Channel, ChannelFigures
 from gkv.net.peer import ChannelLimits
 from gkv.net.retries import Retries
 from gkv.net.tls import Tls
-from gkv.wire.ops import Adopt, BadFrame, Held, NodeAnswer, NodeRequest, Refused, Status, read_answer
+from gkv.wire import ops
+from gkv.wire.ops import Adopt, Held, NodeAnswer, NodeRequest, Refused, Status
 from gkv.wire.strict import Pause, no_pause
 
 MAX_CHANNELS = 1_024
@@ -134,9 +135,4 @@ def understand(
 
     Calls `pause` as `read_answer` does.
     """
-    if reply.outcome is not Outcome.ANSWERED:
-        return None
-    try:
-        return read_answer(reply.frame, kind, count, pause)
-    except BadFrame:
-        return None
+    return ops.understand(reply.frame, kind, count, pause) if reply.outcome is Outcome.ANSWERED else None

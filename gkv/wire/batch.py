@@ -19,7 +19,7 @@ from gkv.model import Damage, KeyFailure, Node, Op, Value
 from gkv.ring import Places, Ring, Share
 from gkv.wire.client import KeyAnswer, Limits, read_deletes, read_items, read_keys, render_get
 from gkv.wire.meta import Found
-from gkv.wire.ops import BadFrame, Effects, Records, Refused, Values, key_request, read_answer
+from gkv.wire.ops import Effects, Items, Records, Values, key_request, understand
 from gkv.wire.strict import Pause, no_pause
 
 Split = Callable[[Sequence[str]], list[Share]]
@@ -91,11 +91,13 @@ class Batch(ABC):
         asked = key_request(self.op)
         parts = []
         for node, original in _shares(split, keys, positions, pause):
-            part_keys = [keys[i] for i in original]
-            part_values = [values[i] for i in original] if values else []
-            part_ttls = [ttls[i] for i in original] if ttls else ()
-            part_conditions = [conditions[i] for i in original] if conditions else ()
-            request = asked.of_part(cluster, era, part_keys, part_values, part_ttls, part_conditions)
+            part = Items(
+                [keys[i] for i in original],
+                [values[i] for i in original] if values else (),
+                [ttls[i] for i in original] if ttls else (),
+                [conditions[i] for i in original] if conditions else (),
+            )
+            request = asked.of_part(cluster, era, part)
             parts.append(Part(node, original, request.write()))
             pause()
         return parts
@@ -118,12 +120,12 @@ class Batch(ABC):
             positions = one.part.positions
             failure = one.failure
             if failure is None:
-                values = _values(one.frame, len(positions), pause)
-                if values is None:
-                    failure = BAD_ANSWER
+                answer = understand(one.frame, Values, len(positions), pause)
+                if isinstance(answer, Values):
+                    for position, value in zip(positions, answer.values, strict=True):
+                        answers[position] = DAMAGED_KEY if isinstance(value, Damage) else value  # type: ignore[assignment]  # read, so it is no blob
                 else:
-                    for position, value in zip(positions, values, strict=True):
-                        answers[position] = DAMAGED_KEY if isinstance(value, Damage) else value
+                    failure = BAD_ANSWER
             if failure is not None:
                 for position in positions:
                     answers[position] = failure
@@ -135,9 +137,9 @@ class Batch(ABC):
         for one in done:
             pause()
             positions = one.part.positions
-            found = _records(one.frame, len(positions), pause) if one.failure is None else None
+            found = understand(one.frame, Records, len(positions), pause) if one.failure is None else None
             for place, position in enumerate(positions):
-                if found is None:
+                if not isinstance(found, Records):
                     records[position] = one.failure or BAD_ANSWER
                     continue
                 record = found.records[place]
@@ -174,24 +176,6 @@ def _shares(split: Split, keys: Sequence[str], positions: Sequence[int], pause: 
 BAD_ANSWER = KeyFailure("bad-answer", status=502)
 DAMAGED_KEY = KeyFailure("damaged", retryable=False, status=500)
 """The owner has a record of this key, and its bytes are not what was written."""
-
-
-def _values(frame: bytes, count: int, pause: Pause) -> Sequence[bytes | Damage | None] | None:
-    """Return the values in the answer to a get of so many keys, None when it is no such answer."""
-    try:
-        answer = read_answer(frame, Values, count, pause)
-    except BadFrame:
-        return None
-    return None if isinstance(answer, Refused) else answer.values  # type: ignore[return-value]  # read, so it has no blobs
-
-
-def _records(frame: bytes, count: int, pause: Pause) -> Records | None:
-    """Return the answer to a fetch of so many keys, None when it is no such answer."""
-    try:
-        answer = read_answer(frame, Records, count, pause)
-    except BadFrame:
-        return None
-    return None if isinstance(answer, Refused) else answer
 
 
 class PureBatch(Batch):

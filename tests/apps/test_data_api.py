@@ -25,6 +25,7 @@ from gkv.wire.ops import (
     Effects,
     Get,
     Held,
+    Items,
     ListKeys,
     Put,
     Refused,
@@ -837,7 +838,7 @@ def test_what_a_write_did_is_told_when_there_is_no_memory_for_answers(node, docu
 )
 def test_frames_of_another_epoch_or_cluster_are_stale_and_change_nothing(node, call, document, op, cluster, era):
     node.put({"a": b"0"})
-    reply = ask(call, key_request(Op(op)).of_part(cluster, era, ["a"], [b"1"] if op == "set" else [], ()))
+    reply = ask(call, key_request(Op(op)).of_part(cluster, era, Items(["a"], [b"1"] if op == "set" else [])))
     assert reply == Refused(NodeRefusal.STALE, document.to_json())
     assert node.read(["a"]) == [b"0"]
 
@@ -846,7 +847,7 @@ def test_frames_of_another_epoch_or_cluster_are_stale_and_change_nothing(node, c
 def test_frames_before_the_join_are_stale_without_a_document(build_node, op):
     node = build_node()
     node.put({"a": b"0"})
-    assert ask(node.client, key_request(Op(op)).of_part("", 0, ["a"], [b"1"] if op == "set" else [], ())) == Refused(
+    assert ask(node.client, key_request(Op(op)).of_part("", 0, Items(["a"], [b"1"] if op == "set" else []))) == Refused(
         NodeRefusal.STALE
     )
     assert ask(node.client, Status()) == Held(1)

@@ -30,8 +30,8 @@ A new op is a member of `gkv.model.Op`, a class in one of these files, an entry 
 from collections.abc import Mapping
 
 from gkv.model import Op
-from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom, Refused, read_answer, split
-from gkv.wire.ops.keyed import EpochRequest, KeyRequest
+from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom, Refused, read_answer, split, understand
+from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest
 from gkv.wire.ops.membership import Adopt, Held, Status
 from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Records, Values
 from gkv.wire.ops.writes import Add, Delete, Effects, Put, Set, Touch, WriteRequest
@@ -47,6 +47,7 @@ __all__ = [
     "Fetch",
     "Get",
     "Held",
+    "Items",
     "KeyRequest",
     "Large",
     "ListKeys",
@@ -65,6 +66,7 @@ __all__ = [
     "key_request",
     "read_answer",
     "read_request",
+    "understand",
 ]
 
 _REQUESTS: Mapping[str, type[NodeRequest]] = {

@@ -127,6 +127,14 @@ def read_answer(frame: bytes, kind: type[AnswerKind], count: int = 0, pause: Pau
     return kind.read(header, frame, start, pause, count)
 
 
+def understand(frame: bytes, kind: type[AnswerKind], count: int = 0, pause: Pause = no_pause) -> AnswerKind | Refused | None:
+    """Read an answer as `read_answer` does; return None when it is neither of that kind nor a refusal."""
+    try:
+        return read_answer(frame, kind, count, pause)
+    except BadFrame:
+        return None
+
+
 def line(header: Mapping[str, Any]) -> bytes:
     """Return the line of a frame."""
     return ujson.dumps(header, ensure_ascii=False, escape_forward_slashes=False).encode() + b"\n"

@@ -9,7 +9,8 @@ from gkv.model import Blob, Damage, Value, split_era
 from gkv.wire.ops.frame import BadFrame, NodeRequest, lone_surrogate, read_epoch
 
 BAD_VALUES = "a set has one value for each key"
-_VALUES = frozenset(("sizes", "ttls", "types"))
+VALUES = frozenset(("sizes", "types"))
+_OF_SETS = VALUES | {"ttls"}
 _media_type = re.compile(r"[ -~]+").fullmatch
 
 
@@ -26,6 +27,20 @@ class EpochRequest(NodeRequest):
         return {"op": self.op.value, "cluster": self.cluster, "generation": generation, "epoch": epoch}
 
 
+@dataclass(slots=True)  # not frozen, as the requests
+class Items:
+    """Items of a batch that go to one node, in columns: keys, and what each op looks at of the rest.
+
+    A set has values, an addition the texts of what is added. `ttls` are in milliseconds, 0 for good. `conditions` has texts as
+    a frame has them (`gkv.replication.conditions`), None for none. A column is empty when no item has anything in it.
+    """
+
+    keys: Sequence[str]
+    values: Sequence[Value] = ()
+    ttls: Sequence[int] = ()
+    conditions: Sequence[str | None] = ()
+
+
 @dataclass(slots=True)
 class KeyRequest(EpochRequest):
     """A request about keys that the node owns."""
@@ -33,18 +48,8 @@ class KeyRequest(EpochRequest):
     keys: Sequence[str]
 
     @classmethod
-    def of_part(
-        cls,
-        cluster: str,
-        era: int,
-        keys: Sequence[str],
-        values: Sequence[Value],
-        ttls: Sequence[int],
-        conditions: Sequence[str | None] = (),
-    ) -> Self:
-        """Make the request for a part of a batch. A set has values, and perhaps ttls in milliseconds, 0 for good; a set or
-        delete may have conditions.
-        """
+    def of_part(cls, cluster: str, era: int, part: Items) -> Self:
+        """Make the request for a part of a batch."""
         raise NotImplementedError
 
 
@@ -63,9 +68,9 @@ def read_keys(header: Mapping[str, Any]) -> tuple[str, int, Sequence[str]]:
     return cluster, era, keys
 
 
-def refuse_values(header: Mapping[str, Any], frame: bytes, start: int) -> None:
-    """Raise BadFrame when a request that is no set brings values."""
-    if start != len(frame) or not _VALUES.isdisjoint(header):
+def refuse_values(header: Mapping[str, Any], frame: bytes, start: int, columns: frozenset[str] = _OF_SETS) -> None:
+    """Raise BadFrame when a request that is no set brings values, or has one of these `columns`."""
+    if start != len(frame) or not columns.isdisjoint(header):
         raise BadFrame("only a set has values")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Self
 
-from gkv.model import Blob, Damage, Op, Record, Value, Version, era_of  # noqa: F401  # the last for a doctest
+from gkv.model import Blob, Damage, Op, Record, Value, Version
 from gkv.wire.client import LARGE, join, show
 from gkv.wire.ops.frame import (
     MISSING,
@@ -20,7 +20,7 @@ from gkv.wire.ops.frame import (
     read_epoch,
     sizes_of,
 )
-from gkv.wire.ops.keyed import EpochRequest, KeyRequest, read_keys, refuse_values, typed
+from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest, read_keys, refuse_values, typed
 from gkv.wire.strict import Pause, no_pause
 
 _KEYS_AT_ONCE = 256
@@ -33,16 +33,8 @@ class _Read(KeyRequest):
     __slots__ = ()
 
     @classmethod
-    def of_part(
-        cls,
-        cluster: str,
-        era: int,
-        keys: Sequence[str],
-        values: Sequence[Value],
-        ttls: Sequence[int],
-        conditions: Sequence[str | None] = (),
-    ) -> Self:
-        return cls(cluster, era, keys)
+    def of_part(cls, cluster: str, era: int, part: Items) -> Self:
+        return cls(cluster, era, part.keys)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
@@ -56,6 +48,7 @@ class _Read(KeyRequest):
 class Get(_Read):
     """Asks for values, answered by `Values`.
 
+    >>> from gkv.model import era_of
     >>> Get("c", era_of(1, 7), ["hi"]).write()
     b'{"op":"get","cluster":"c","generation":1,"epoch":7,"keys":["hi"]}\\n'
     """

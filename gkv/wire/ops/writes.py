@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from gkv.model import Blob, Effect, Op, Value, Version
 from gkv.wire.client import MAX_TTL
 from gkv.wire.ops.frame import BadFrame, NodeAnswer, cut, line
-from gkv.wire.ops.keyed import BAD_VALUES, KeyRequest, read_keys, refuse_values, typed
+from gkv.wire.ops.keyed import BAD_VALUES, VALUES, Items, KeyRequest, read_keys, refuse_values, typed
 from gkv.wire.strict import Pause, no_pause
 
 _EFFECTS = {effect.value: effect for effect in Effect}
@@ -36,16 +36,8 @@ class Set(WriteRequest):
     conditions: Sequence[str | None] = ()
 
     @classmethod
-    def of_part(
-        cls,
-        cluster: str,
-        era: int,
-        keys: Sequence[str],
-        values: Sequence[Value],
-        ttls: Sequence[int],
-        conditions: Sequence[str | None] = (),
-    ) -> Self:
-        return cls(cluster, era, keys, values, ttls, conditions)
+    def of_part(cls, cluster: str, era: int, part: Items) -> Self:
+        return cls(cluster, era, part.keys, part.values, part.ttls, part.conditions)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
@@ -88,16 +80,8 @@ class Delete(WriteRequest):
     conditions: Sequence[str | None] = ()
 
     @classmethod
-    def of_part(
-        cls,
-        cluster: str,
-        era: int,
-        keys: Sequence[str],
-        values: Sequence[Value],
-        ttls: Sequence[int],
-        conditions: Sequence[str | None] = (),
-    ) -> Self:
-        return cls(cluster, era, keys, conditions)
+    def of_part(cls, cluster: str, era: int, part: Items) -> Self:
+        return cls(cluster, era, part.keys, part.conditions)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
@@ -121,24 +105,14 @@ class Add(WriteRequest):
     ttls: Sequence[int] = ()
 
     @classmethod
-    def of_part(
-        cls,
-        cluster: str,
-        era: int,
-        keys: Sequence[str],
-        values: Sequence[Value],
-        ttls: Sequence[int],
-        conditions: Sequence[str | None] = (),
-    ) -> Self:
-        """`values` are the texts of what is added."""
-        return cls(cluster, era, keys, [int(value) for value in values if isinstance(value, bytes)], ttls)
+    def of_part(cls, cluster: str, era: int, part: Items) -> Self:
+        return cls(cluster, era, part.keys, [int(value) for value in part.values if isinstance(value, bytes)], part.ttls)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
+        refuse_values(header, frame, start, VALUES)
         cluster, era, keys = read_keys(header)
         deltas = header.get("deltas")
-        if start != len(frame) or "sizes" in header or "types" in header:
-            raise BadFrame("only a set has values")
         if not isinstance(deltas, list) or len(deltas) != len(keys) or not all(map(_is_delta, deltas)):
             raise BadFrame("deltas has a whole number of at most 18 digits for each key")
         return cls(cluster, era, keys, deltas, _read_ttls(header, len(keys)))
@@ -158,22 +132,15 @@ class Touch(WriteRequest):
     ttls: Sequence[int]
 
     @classmethod
-    def of_part(
-        cls,
-        cluster: str,
-        era: int,
-        keys: Sequence[str],
-        values: Sequence[Value],
-        ttls: Sequence[int],
-        conditions: Sequence[str | None] = (),
-    ) -> Self:
-        return cls(cluster, era, keys, ttls)
+    def of_part(cls, cluster: str, era: int, part: Items) -> Self:
+        return cls(cluster, era, part.keys, part.ttls)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
+        refuse_values(header, frame, start, VALUES)
         cluster, era, keys = read_keys(header)
-        if start != len(frame) or "sizes" in header or "types" in header or "ttls" not in header:
-            raise BadFrame("touch has a time for each key, and no values")
+        if "ttls" not in header:
+            raise BadFrame("touch has a time for each key")
         return cls(cluster, era, keys, _read_ttls(header, len(keys)))
 
     def write(self) -> bytes:
