@@ -31,8 +31,9 @@ _BYTES_AT_ONCE = 1 << 20
 """Bytes of values after which a step ends."""
 
 Item = TypeVar("Item")
-Taken = tuple[list[Item], set[Pending]]
+Taken = tuple[Item, set[Pending]]
 """What was taken, and the writes that have to be settled before it may be told."""
+Take = Callable[[], Taken[NodeAnswer]]
 
 
 class InSteps:
@@ -117,7 +118,7 @@ class Reads:
 
     def _one(self, get: Get, room: int) -> NodeAnswer | Waiting:
         """Read one of them; return its answer, or what waits for it."""
-        in_steps = InSteps(partial(self._when_settled, partial(self._values_in_steps, get.keys, get.era)))
+        in_steps = InSteps(partial(_when_settled, partial(self._values_in_steps, get.keys, get.era)))
         if len(get.keys) > _KEYS_AT_ONCE:
             return in_steps
         try:
@@ -129,83 +130,69 @@ class Reads:
         if not waits:
             return Values(values)
 
-        def once_more() -> tuple[NodeAnswer, set[Pending]]:
+        def once_more() -> Taken[NodeAnswer]:
             again, more = self._order.values(get.keys, get.era)
             return Values(again), more
 
-        return partial(or_refused, partial(self._when_settled, once_more, (Values(values), waits)))
+        return _answer_when_settled(once_more, (Values(values), waits))
 
-    def _when_settled(
-        self, take: Callable[[], tuple[NodeAnswer, set[Pending]]], taken: tuple[NodeAnswer, set[Pending]] | None = None
-    ) -> NodeAnswer:
-        """Answer with what was taken when all of it is settled; take anew when a write of it has come to nothing. Switches
-        greenlets.
-        """
-        deadline = monotonic() + COMMIT_WITHIN
-        for _ in range(ATTEMPTS):
-            answer, waits = taken or take()
-            taken = None
-            if settled(waits, deadline):
-                return answer
-        raise Unavailable("what was to be read has come to nothing again and again", retry_after=1)
-
-    def _values_in_steps(self, keys: Sequence[str], era: int) -> tuple[NodeAnswer, set[Pending]]:
+    def _values_in_steps(self, keys: Sequence[str], era: int) -> Taken[NodeAnswer]:
         """Read keys one after the other. Switches greenlets."""
-        values: list[Value | Damage | None] = []
+
+        def take(some: Sequence[str]) -> Taken[list[Value | Damage | None]]:
+            return self._order.values(some, era, _BYTES_AT_ONCE)
+
+        values, waits = self._in_steps(keys, _KEYS_AT_ONCE, take, lambda value: value)
+        return (Refused(NodeRefusal.LARGE) if values is None else Values(values)), waits
+
+    def _in_steps(
+        self,
+        keys: Sequence[str],
+        at_once: int,
+        take: Callable[[Sequence[str]], Taken[list[Item]]],
+        value_of: Callable[[Item], object],
+    ) -> Taken[list[Item] | None]:
+        """Take what belongs to keys, so many at once, or None where the values are too large for an answer; give way between
+        two steps. A step may take less than it was asked for.
+        """
+        items: list[Item] = []
         waits: set[Pending] = set()
         room = self._max_answer
         while True:
-            at = len(values)
-            step, more = self._order.values(keys[at : at + _KEYS_AT_ONCE], era, _BYTES_AT_ONCE)
-            room -= sum([len(value) for value in step if isinstance(value, bytes | Blob)])
+            step, more = take(keys[len(items) : len(items) + at_once])
+            room -= sum([len(value) for value in map(value_of, step) if isinstance(value, bytes | Blob)])
             if room < 0:
-                return Refused(NodeRefusal.LARGE), set()
-            values += step
+                return None, set()
+            items += step
             waits |= more
-            if len(values) >= len(keys):
-                return Values(values), waits
+            if len(items) >= len(keys):
+                return items, waits
             self._pause()
 
     def fetch(self, request: Fetch) -> NodeAnswer | Waiting:
         """Read whole records."""
         take = partial(self._records_in_steps, request.keys, request.era)
         if len(request.keys) > _RECORDS_AT_ONCE:
-            return InSteps(partial(self._when_settled, take))
-        try:
-            answer, waits = take()
-        except GkvError as error:
-            return refused_for(error)
-        return partial(or_refused, partial(self._when_settled, take, (answer, waits))) if waits else answer
+            return InSteps(partial(_when_settled, take))
+        return _now_or_when_settled(take)
 
-    def _records_in_steps(self, keys: Sequence[str], era: int) -> tuple[NodeAnswer, set[Pending]]:
+    def _records_in_steps(self, keys: Sequence[str], era: int) -> Taken[NodeAnswer]:
         """Read records one after the other. Switches greenlets when they are more than go into one step."""
-        records: list[Record | Damage | None] = []
-        waits: set[Pending] = set()
-        room = self._max_answer
-        while True:
-            at = len(records)
-            step, more = self._order.records(keys[at : at + _RECORDS_AT_ONCE], era)
-            room -= sum([len(record.value) for record in step if isinstance(record, Record) and record.value is not None])
-            if room < 0:
-                return Refused(NodeRefusal.LARGE), set()
-            records += step
-            waits |= more
-            if len(records) >= len(keys):
-                return Records(records, self._order.clock.now()), waits
-            self._pause()
+
+        def take(some: Sequence[str]) -> Taken[list[Record | Damage | None]]:
+            return self._order.records(some, era)
+
+        records, waits = self._in_steps(
+            keys, _RECORDS_AT_ONCE, take, lambda record: record.value if isinstance(record, Record) else None
+        )
+        return (Refused(NodeRefusal.LARGE) if records is None else Records(records, self._order.clock.now())), waits
 
     def list_keys(self, request: ListKeys) -> NodeAnswer | Waiting:
         """Read a page of keys."""
         take = partial(self._keys_in_steps, request)
-        if request.limit > _KEYS_AT_ONCE:
-            return partial(or_refused, partial(self._when_settled, take))
-        try:
-            answer, waits = take()
-        except GkvError as error:
-            return refused_for(error)
-        return partial(or_refused, partial(self._when_settled, take, (answer, waits))) if waits else answer
+        return _answer_when_settled(take) if request.limit > _KEYS_AT_ONCE else _now_or_when_settled(take)
 
-    def _keys_in_steps(self, request: ListKeys) -> tuple[NodeAnswer, set[Pending]]:
+    def _keys_in_steps(self, request: ListKeys) -> Taken[NodeAnswer]:
         """List keys one after the other. Switches greenlets when they are more than go into one step."""
         keys: list[str] = []
         waits: set[Pending] = set()
@@ -218,6 +205,32 @@ class Reads:
                 return Page(keys[:limit]), waits
             after = listed.last
             self._pause()
+
+
+def _now_or_when_settled(take: Take) -> NodeAnswer | Waiting:
+    """Take once; return the answer if all of it is settled, or what waits for that."""
+    try:
+        taken = take()
+    except GkvError as error:
+        return refused_for(error)
+    return _answer_when_settled(take, taken) if taken[1] else taken[0]
+
+
+def _answer_when_settled(take: Take, taken: Taken[NodeAnswer] | None = None) -> Waiting:
+    return partial(or_refused, partial(_when_settled, take, taken))
+
+
+def _when_settled(take: Take, taken: Taken[NodeAnswer] | None = None) -> NodeAnswer:
+    """Answer with what was taken when all of it is settled; take anew when a write of it has come to nothing. Switches
+    greenlets.
+    """
+    deadline = monotonic() + COMMIT_WITHIN
+    for _ in range(ATTEMPTS):
+        answer, waits = taken or take()
+        taken = None
+        if settled(waits, deadline):
+            return answer
+    raise Unavailable("what was to be read has come to nothing again and again", retry_after=1)
 
 
 def settled(waits: Iterable[Pending], deadline: float) -> bool:
