@@ -7,7 +7,7 @@ from gkv import __version__, native, ring
 from gkv.api import operations as described
 from gkv.api.access import Role
 from gkv.api.http import TEXT, Request, Response, Routes, json_response
-from gkv.api.listing import LISTING, list_keys, wants_meta
+from gkv.api.listing import LISTING, is_wanted, list_keys
 from gkv.api.openapi import Contract
 from gkv.api.single import SingleKeys
 from gkv.cluster.document import node_to_json
@@ -28,7 +28,7 @@ _LOCATED_AT_ONCE = 100
 _GET, _FETCH, _SET, _DELETE = Op.GET, Op.FETCH, Op.SET, Op.DELETE  # which saves 0.1 us each time
 
 _READERS: Mapping[Op, Callable[[bytes, Limits, Pause], Sequence[object]]] = {_SET: read_items, _DELETE: read_deletes}
-"""What reads a batch, where it may have more than keys."""
+"""Readers of batches whose items may have more than keys."""
 
 Check = tuple[str, bool | str]
 """The name of something that must hold for a process to serve, and whether it does; or a warning,
@@ -218,7 +218,7 @@ def _check_line(name: str, ok: bool | str) -> str:
 def _get_or_fetch(query: Mapping[str, Sequence[str]]) -> Op:
     """Return what a get asks its nodes for: values, or with `meta=1` whole records."""
     [meta] = query.get("meta", ["0"])
-    return _FETCH if wants_meta(meta) else _GET
+    return _FETCH if is_wanted("meta", meta) else _GET
 
 
 def pause_for(body: bytes) -> Pause:

@@ -12,6 +12,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from hashlib import blake2b
 from json.encoder import encode_basestring as quote
+from typing import TypeVar
 
 from gkv.api.http import Request, Response
 from gkv.api.operations import listing
@@ -21,7 +22,6 @@ from gkv.model import Blob, KeyFailure, Op
 from gkv.net.turn import Turn
 from gkv.wire.client import join, show, shown
 from gkv.wire.meta import Found
-from gkv.wire.strict import Pause
 
 MAX_KEYS = 10_000
 MAX_VALUES = 100
@@ -31,6 +31,8 @@ _CHECK = 6
 _QUOTED_AT_ONCE = 1000
 """Keys that are written in one step, of 1 ms or less."""
 LISTING = listing(_DEFAULT, MAX_KEYS, MAX_VALUES)
+
+Answer = TypeVar("Answer")
 
 
 def write_cursor(prefix: str, after: str) -> str:
@@ -65,27 +67,25 @@ def list_keys(request: Request, coordinator: Coordinator) -> Response:
     prefix = given.get("prefix", "")
     if len(prefix.encode()) > coordinator.limits.max_key or "\0" in prefix:
         raise WrongParameter(f"prefix has at most {coordinator.limits.max_key} bytes as UTF-8, and no U+0000")
-    with_values = given.get("values", "0")
-    if with_values not in ("0", "1"):
-        raise WrongParameter("values is 0 or 1")
-    with_meta = wants_meta(given.get("meta", "0"))
-    reads = with_meta or with_values == "1"
-    limit = _limit(given.get("limit"), MAX_VALUES if reads else MAX_KEYS)
+    with_values = is_wanted("values", given.get("values", "0"))
+    with_meta = is_wanted("meta", given.get("meta", "0"))
+    limit = _limit(given.get("limit"), MAX_VALUES if with_values or with_meta else MAX_KEYS)
     after = read_cursor(prefix, given["cursor"]) if "cursor" in given else ""
 
     keys = coordinator.keys(prefix, after, limit, request.trace)
     cursor = write_cursor(prefix, keys[-1]) if len(keys) == limit else ""
     pause = Turn()
     pieces: list[bytes] = []
+    values: list[bytes] = []
     if with_meta:
-        keys, found = _with_records(keys, coordinator, request.trace, pause)
+        batch = coordinator.router().of_keys(Op.FETCH, keys)
+        keys, found = _found(keys, batch.records(coordinator.read(batch, request.trace), pause), Found)
         pieces += _columns_of(found)
-        values = [_text_of(one) for one in found] if with_values == "1" else None
-    elif with_values == "1":
-        keys, values = _with_values(keys, coordinator, request.trace, pause)
-    else:
-        values = None
-    if values is not None:
+        values = [_text_of(one) for one in found] if with_values else []
+    elif with_values:
+        batch = coordinator.router().of_keys(Op.GET, keys)
+        keys, values = _found(keys, batch.answers(coordinator.read(batch, request.trace), pause), bytes)
+    if with_values:
         texts = [shown(value) for value in values]
         pieces.append(b'],"values":[')
         pieces += _separated([text for text, _ in texts])
@@ -98,10 +98,10 @@ def list_keys(request: Request, coordinator: Coordinator) -> Response:
     return Response(join([b'{"keys":[', *_separated(quoted), *pieces, end.encode()], pause))
 
 
-def wants_meta(text: str) -> bool:
-    """Read the parameter `meta`; raise WrongParameter."""
+def is_wanted(name: str, text: str) -> bool:
+    """Read a parameter that is 0 or 1; raise WrongParameter."""
     if text not in ("0", "1"):
-        raise WrongParameter("meta is 0 or 1")
+        raise WrongParameter(f"{name} is 0 or 1")
     return text == "1"
 
 
@@ -139,26 +139,13 @@ def _limit(text: str | None, most: int) -> int:
     return int(text)
 
 
-def _with_values(keys: list[str], coordinator: Coordinator, request_id: str, pause: Pause) -> tuple[list[str], list[bytes]]:
-    """Return the keys that still have a value, and their values."""
-    batch = coordinator.router().of_keys(Op.GET, keys)
-    answers = batch.answers(coordinator.read(batch, request_id), pause)
-    _refuse_failed(keys, answers)
-    found = [(key, answer) for key, answer in zip(keys, answers, strict=True) if isinstance(answer, bytes)]
-    return [key for key, _ in found], [value for _, value in found]
+def _found(keys: Sequence[str], answers: Sequence[object], kind: type[Answer]) -> tuple[list[str], list[Answer]]:
+    """Return the keys whose answer is of this kind, those that still have a value, and their answers.
 
-
-def _with_records(keys: list[str], coordinator: Coordinator, request_id: str, pause: Pause) -> tuple[list[str], list[Found]]:
-    """Return the keys that still have a value, and their records."""
-    batch = coordinator.router().of_keys(Op.FETCH, keys)
-    answers = batch.records(coordinator.read(batch, request_id), pause)
-    _refuse_failed(keys, answers)
-    found = [(key, answer) for key, answer in zip(keys, answers, strict=True) if isinstance(answer, Found)]
-    return [key for key, _ in found], [one for _, one in found]
-
-
-def _refuse_failed(keys: Sequence[str], answers: Sequence[object]) -> None:
-    """Raise Unavailable when one of the keys has no definite answer."""
+    Raise Unavailable when one of the keys has no definite answer.
+    """
     for key, answer in zip(keys, answers, strict=True):
         if isinstance(answer, KeyFailure):
             raise Unavailable(f"the value of {quote(key)} cannot be read now ({answer.code})", retry_after=1)
+    found = [(key, answer) for key, answer in zip(keys, answers, strict=True) if isinstance(answer, kind)]
+    return [key for key, _ in found], [answer for _, answer in found]
