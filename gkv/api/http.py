@@ -30,10 +30,9 @@ from gkv.errors import (
 )
 from gkv.net.admission import CLIENTS
 from gkv.net.http1 import RAW_PATH
+from gkv.wire.blob import JSON, essence
 
-JSON = "application/json"
 TEXT = "text/plain"
-ANY_BYTES = "application/octet-stream"
 PROBLEM = "application/problem+json"
 
 _request_id = re.compile(r"[!-~]{1,128}").fullmatch
@@ -143,8 +142,7 @@ class Request:
 
     def require_json(self) -> None:
         """Raise WrongContentType unless the request says that it sends JSON."""
-        content_type = self.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-        if content_type != JSON:
+        if essence(self.environ.get("CONTENT_TYPE", "")) != JSON:
             raise WrongContentType(f"this call takes Content-Type: {JSON}")
 
     def refuse_conditions(self, *known: str) -> None:

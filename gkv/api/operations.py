@@ -7,7 +7,7 @@ text does.
 from collections.abc import Iterable
 from typing import Any
 
-from gkv.api.http import JSON, TEXT
+from gkv.api.http import TEXT
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, ref
 from gkv.coordinator.failures import CONDITION, DISK_FULL, READ_FAILURES, WRITE_FAILURES
 from gkv.errors import (
@@ -22,7 +22,7 @@ from gkv.errors import (
 )
 from gkv.model import KeyFailure
 from gkv.replication.counters import MAX_DELTA, MAX_DIGITS
-from gkv.wire.blob import MAX_TYPE
+from gkv.wire.blob import JSON, MAX_TYPE
 from gkv.wire.client import MAX_TTL, Limits
 from gkv.wire.strict import MAX_DEPTH
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gkv.api.access import Role
 from gkv.api.data import DataApi
-from gkv.api.http import ANY_BYTES, Request, Response, Routes
+from gkv.api.http import Request, Response, Routes
 from gkv.api.operation import Content, Operation, ResponseDoc, Unlisted
 from gkv.errors import EngineError, EngineFailed, NotSupported, SnapshotRunning, SyntaxProblem, Unavailable
 from gkv.log import say
@@ -13,6 +13,7 @@ from gkv.net.admission import BACKGROUND, LARGE, MEMBERS, REPLICA
 from gkv.net.call import Lane
 from gkv.net.peer import PATHS
 from gkv.net.turn import Turn
+from gkv.wire.blob import ANY_BYTES
 from gkv.wire.client import join
 
 _LANES = {Lane.READ: MEMBERS, Lane.WRITE: MEMBERS, Lane.REPLICA: REPLICA, Lane.BACKGROUND: BACKGROUND}

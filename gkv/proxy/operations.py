@@ -1,9 +1,9 @@
 """The descriptions of the routes that only a proxy has."""
 
-from gkv.api.http import JSON
 from gkv.api.operation import Content, Operation, ResponseDoc, Schema, ref
 from gkv.api.operations import array, shape
 from gkv.errors import ChangeInProgress, InvalidItem, InvalidMember, MemberConflict, WrongContentType
+from gkv.wire.blob import JSON
 
 _CLUSTER_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 MAX_JOIN = 4_096

@@ -31,7 +31,7 @@ def essence(media_type: str) -> str:
     >>> essence("Text/HTML; charset=utf-8")
     'text/html'
     """
-    return media_type.partition(";")[0].rstrip().lower()
+    return media_type.partition(";")[0].strip().lower()
 
 
 def base64_size(size: int) -> int:
