@@ -17,7 +17,7 @@ from gkv.api.data import DataApi
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator
-from gkv.engine import Commits, Engine, MemoryEngine
+from gkv.engine import ENGINES, Commits, Engine, MemoryEngine, open_engine
 from gkv.model import Damage, Node, Outcome, Write
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
@@ -267,3 +267,11 @@ def dead_url():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.fixture(params=ENGINES)
+def house(request, build_node, document, tmp_path):
+    """Return a node that is the only member of its cluster, with either engine."""
+    house = build_node(engine=open_engine(request.param, tmp_path / "n1", "n1", tokens))
+    assert house.service.adopt(document)
+    return house

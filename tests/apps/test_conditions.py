@@ -4,20 +4,8 @@ import json
 
 import pytest
 
-from gkv.engine import LmdbEngine, MemoryEngine
-from gkv.ring import tokens
-
 NEVER = "f" * 32
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture(params=["memory", "lmdb"])
-def house(request, build_node, document, tmp_path):
-    """Return a node that is the only member of its cluster, with either engine."""
-    engine = MemoryEngine(tokens) if request.param == "memory" else LmdbEngine(tmp_path / "n1", "n1", tokens)
-    house = build_node(engine=engine)
-    assert house.service.adopt(document)
-    return house
 
 
 @pytest.fixture

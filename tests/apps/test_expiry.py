@@ -5,9 +5,8 @@ import re
 from time import monotonic
 
 import gevent
-import pytest
 
-from gkv.engine import LmdbEngine, MemoryEngine
+from gkv.engine import MemoryEngine
 from gkv.errors import EngineFull
 from gkv.model import Version, Write, era_of
 from gkv.node.sweeper import Sweeper
@@ -16,15 +15,6 @@ from gkv.ring import tokens
 JSON = {"Accept": "application/json"}
 CLUSTER = "0123456789abcdef" * 2
 TTL = 86_400_000
-
-
-@pytest.fixture(params=["memory", "lmdb"])
-def house(request, build_node, document, tmp_path):
-    """Return a node that is the only member of its cluster, with either engine."""
-    engine = MemoryEngine(tokens) if request.param == "memory" else LmdbEngine(tmp_path / "n1", "n1", tokens)
-    house = build_node(engine=engine)
-    assert house.service.adopt(document)
-    return house
 
 
 def put(house, *items):
