@@ -15,7 +15,7 @@ class GkvError(Exception):
     title: str = "Internal error"
     retryable: bool = False
     headers: Mapping[str, str] = {}
-    """What the answer says in its head besides, by name."""
+    """Headers of the answer besides the usual ones, by name."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class NoSuchKey(GkvError):
 
 
 class ConditionFailed(GkvError):
-    """What is there is another version than the request depends on. Nothing has changed."""
+    """The version that is there is not the one that the request depends on. Nothing has changed."""
 
     status = 412
     code = "condition"
@@ -137,7 +137,7 @@ class ConditionFailed(GkvError):
 
 
 class WrongType(GkvError):
-    """What is to be added to is no integer, or the sum would have too many digits. Nothing has changed."""
+    """The value to be added to is no integer, or the sum would have too many digits. Nothing has changed."""
 
     status = 409
     code = "wrong-type"

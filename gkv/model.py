@@ -197,7 +197,7 @@ class NodeRefusal(StrEnum):
     FAILED = "failed"
     """The engine has failed; a write may have been applied or not."""
     DAMAGED = "damaged"
-    """What the write depends on is a record whose bytes are not what was written; nothing was begun."""
+    """The record that the write depends on is not what was written; nothing was begun."""
     BAD_FRAME = "bad-frame"
     """The request cannot be read."""
     BAD_DOCUMENT = "bad-document"

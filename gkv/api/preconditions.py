@@ -21,7 +21,7 @@ MATCH, NONE_MATCH = "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What one of the headers names: anything that is there, or the versions of strong and of weak entity tags."""
+    """The content of one header: anything that is there, or the versions of strong and of weak entity tags."""
 
     anything: bool = False
     strong: tuple[Version, ...] = ()

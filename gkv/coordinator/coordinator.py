@@ -37,8 +37,8 @@ MAX_ANSWER = 64 << 20
 
 @dataclass(slots=True)
 class Written:
-    """What became of the keys of a write: its effects on those that were written, and why the others
-    were not, or have no definite answer.
+    """The outcome of a write: its effects on the keys that were written, and why the others were not, or
+    have no definite answer.
 
     `version` is the greatest that an owner has given, None when nothing was written.
     `parts` has the effects at each owner, for the keys at these places of the batch; `nodes` counts the owners.

@@ -88,7 +88,7 @@ UNWRITTEN: Mapping[Effect, KeyFailure] = {
     Effect.WRONG_TYPE: WRONG_TYPE,
     Effect.TOO_MANY_DIGITS: WRONG_TYPE,
 }
-"""What a client is told of a key that its node has decided not to write. That is a definite answer,
+"""The word to a client about a key that its node has decided not to write. That is a definite answer,
 and no repetition of the same write gets another one by itself."""
 
 

@@ -61,7 +61,7 @@ class Engine(ABC):
     """Whether what a `write` wrote outlives the process and a power cut."""
 
     starts: int = 1
-    """How often the store was opened, this time included: versions of one start are greater than those of all before."""
+    """Count of the times that the store was opened, this one included: versions of one start are greater than all before."""
 
     was_clean: bool = True
     """Whether the last stop was an orderly one, or all records have been checked since. If neither,
@@ -178,7 +178,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def live(self) -> int:
-        """How many keys have a value, due or not. O(1)."""
+        """Count of the keys with a value, due or not. O(1)."""
 
     @property
     @abstractmethod
