@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -38,16 +38,14 @@ class Document:
     """Copies of each record. This version keeps one."""
     generation: int = 1
     """Goes up when a lost document is rebuilt; documents are ordered by generation and epoch."""
+    era: int = field(init=False, compare=False, repr=False)
+    """Generation and epoch as one number: nodes ask for it at each request."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when the members, with the joining one, cannot make a ring."""
+        object.__setattr__(self, "era", era_of(self.generation, self.epoch))  # the one way in a frozen dataclass
         if self.members or self.joining:
             vnode_counts(self._with_joining(), self.vnodes)
-
-    @property
-    def era(self) -> int:
-        """Generation and epoch as one number."""
-        return era_of(self.generation, self.epoch)
 
     def _with_joining(self) -> tuple[Node, ...]:
         if self.joining is None:

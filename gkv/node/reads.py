@@ -68,7 +68,7 @@ class Reads:
 
         Together the values that were read have a MiB at most. Switches greenlets when there are many keys.
         """
-        total = sum([len(get.keys) for get in gets])
+        total = len(gets[0].keys) if len(gets) == 1 else sum([len(get.keys) for get in gets])
         if total <= _KEYS_AT_ONCE:
             return self._read_together(gets, _BYTES_AT_ONCE)
         room = _BYTES_AT_ONCE // (2 * total // _KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
