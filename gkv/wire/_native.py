@@ -50,7 +50,7 @@ class NativeBatch(Batch):
     Keys that had an escape have their texts in `texts`.
     """
 
-    __slots__ = ("_ttls", "body", "count", "has_ttl", "items", "routed", "texts")
+    __slots__ = ("_ttls", "body", "count", "items", "routed", "texts")
 
     def __init__(self, op: Op, body: bytes, items: Any, count: int) -> None:
         self.op = op
@@ -59,7 +59,6 @@ class NativeBatch(Batch):
         self.count = count
         self.texts = self.routed = _NULL
         self._ttls: Sequence[int] = ()
-        self.has_ttl = False
 
     def read_in_steps(self, limits: Limits, c_limits: Any, room: int, pause: Pause) -> bool:
         """Read the items, at most `room`; the definition reads each that is wrong, or that C is not sure of.
@@ -87,7 +86,8 @@ class NativeBatch(Batch):
                 break
             pause()
         self.count = reached.count
-        self.has_ttl = reached.ttls > 0
+        if reached.ttls:
+            self._read_ttls(pause)
         return True
 
     def _make_texts(self, reached: Any, limits: Limits) -> int:
@@ -123,7 +123,7 @@ class NativeBatch(Batch):
                 pause()
         return quoted
 
-    def read_ttls(self, pause: Pause) -> None:
+    def _read_ttls(self, pause: Pause) -> None:
         """Read the ttl of each item."""
         body, items = self.body, self.items
         ttls = []
@@ -253,8 +253,7 @@ class NativeRouter(PureRouter):
         if count < owners:
             owners = count
         frames_room = size + 16 * count + (len(prefix) + 28) * owners
-        if batch.has_ttl:
-            batch.read_ttls(pause)
+        if batch.ttls:
             ttls = _ffi.new(_INT64S, batch.ttls)
             frames_room += 20 * count
         frames, written = self._scratch, self._written

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gkv.api.http import ANY_BYTES, Response
+from gkv.api.http import Response
 from gkv.net import answers, sender
+from gkv.wire.blob import ANY_BYTES
 
 DATE = b"Date: Thu, 26 Nov 2026 12:00:00 GMT"
 
