@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gkv.api.listing import write_cursor
 from tests.cluster.conftest import Answer
 from tests.linearizability import ways
 from tests.linearizability.history import ABSENT, PRESENT, Condition, Ending, Kind
@@ -93,21 +94,21 @@ def test_answers_to_reads_of_many() -> None:
     ]
 
 
-def test_a_page_of_a_listing_says_nothing_of_keys_after_its_last_one() -> None:
-    page = Page("", "a", "C1")
+def test_a_page_of_a_listing_says_nothing_of_keys_after_its_end() -> None:
+    page, cursor = Page("", "a", "C1"), write_cursor("", "e")
     request = ways.list_page("abcdef", page, 2, values=True)
     assert [intent.key for intent in request.intents] == list("bcdef")
     got = answer(
-        200, {"keys": ["c", "d"], "values": [1, "eA=="], "encodings": [None, "base64"], "cursor": "C", "complete": False}
+        200, {"keys": ["c", "d"], "values": [1, "eA=="], "encodings": [None, "base64"], "cursor": cursor, "complete": False}
     )
     assert ways.understand(request, got) == [
         Told(Ending.MISSING),
         Told(Ending.DONE, "1"),
         Told(Ending.DONE, ways.of_bytes(b"x")),
-        None,
+        Told(Ending.MISSING),
         None,
     ]
-    assert ways.next_page(page, got) == Page("", "d", "C")
+    assert ways.next_page(page, got) == Page("", "e", cursor)
     last = answer(200, {"keys": ["c"], "complete": True})
     assert ways.understand(request, last)[1:] == [Told(Ending.DONE), *[Told(Ending.MISSING)] * 3]
     assert ways.next_page(page, last) is None

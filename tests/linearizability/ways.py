@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from gkv.api.listing import read_cursor
 from tests.cluster.conftest import Answer
 from tests.linearizability.history import Condition, Ending, Kind
 
@@ -79,7 +80,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A place in a listing by prefix: what was listed up to there, "" at its beginning, and how to
+    """A place in a listing by prefix: the key up to which it is done, "" at its beginning, and how to
     go on.
     """
 
@@ -202,7 +203,8 @@ def next_page(page: Page, answer: Answer) -> Page | None:
     """
     if answer.status != 200 or not answer.json.get("cursor"):
         return None
-    return Page(page.prefix, answer.json["keys"][-1], answer.json["cursor"])
+    cursor = answer.json["cursor"]
+    return Page(page.prefix, read_cursor(page.prefix, cursor), cursor)
 
 
 def _code(answer: Answer) -> str:
@@ -261,12 +263,13 @@ def _of_listing(request: Request, answer: Answer) -> list[Told | None]:
         encodings = found.get("encodings") or texts
         texts = [_shown(value, encoding) for value, encoding in zip(found["values"], encodings, strict=True)]
     listed = dict(zip(keys, texts, strict=True))
-    until = None if found["complete"] else keys[-1] if keys else ""
+    # A key that had no value any more when values were read is not in the page, and may be the one after which the next begins.
+    until = None if found["complete"] else read_cursor(request.page.prefix, found["cursor"])
     return [
         Told(Ending.DONE, listed[intent.key])
         if intent.key in listed
         else Told(Ending.MISSING)
-        if until is None or intent.key < until
+        if until is None or intent.key <= until
         else None
         for intent in request.intents
     ]
