@@ -113,13 +113,16 @@ class Order:
     def records(self, keys: Sequence[str], era: int) -> tuple[list[Record | Damage | None], set[Pending]]:
         """As `values`, of whole records."""
         while True:
+            waits: set[Pending] = set()
+            if self.unsettled.touch(keys):
+                found = self.newest(keys)
+                records, waits = [record for record, _ in found], waited_for(found)
+            else:
+                records = self._engine.records_of(keys)
             now = self.clock.now()
-            found = self.newest(keys)
-            due = [
-                key for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Record) and is_due(record, now)
-            ]
+            due = [key for key, record in zip(keys, records, strict=True) if isinstance(record, Record) and is_due(record, now)]
             if not due:
-                return [record for record, _ in found], waited_for(found)
+                return records, waits
             self.expire(due, era)
 
     def newest(self, keys: Sequence[str]) -> list[Newest]:
