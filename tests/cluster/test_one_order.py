@@ -55,6 +55,11 @@ class Creator(Worker):
         self.told: dict[str, int] = {}
         super().__init__()
 
+    def finish(self) -> None:
+        """Wait until all keys have been asked for."""
+        self._thread.join(300)
+        assert len(self.told) == KEYS
+
     def _run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         self.begin.wait(20)
@@ -74,9 +79,8 @@ def test_ten_creators_of_one_key_are_told_of_one_creation(system: System) -> Non
     begin = threading.Barrier(CREATORS)
     targets = [proxy, *nodes]
     creators = [Creator(number, targets[number % 3].port, begin) for number in range(CREATORS)]
-    wait_for("the creators", lambda: all(len(creator.told) == KEYS for creator in creators))
     for creator in creators:
-        creator.stop()
+        creator.finish()
     stored: dict[str, Any] = {}
     keys = [f"new-{number}" for number in range(KEYS)]
     for start in range(0, KEYS, 100):
