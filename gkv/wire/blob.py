@@ -35,8 +35,11 @@ def essence(media_type: str) -> str:
 
 
 def base64_size(size: int) -> int:
-    """Return the bytes of a JSON string that has so many bytes as base64."""
-    return 4 * -(-size // 3) + 2
+    """Return the most bytes of a JSON string that has so many bytes as base64.
+
+    There are writers of JSON that put a backslash before each slash.
+    """
+    return 8 * -(-size // 3) + 2
 
 
 def read_base64(text: bytes) -> bytes | None:

@@ -1225,6 +1225,8 @@ def test_read_bounds_bytes_by_their_own_size_and_texts_by_theirs() -> None:
     assert agreed("set", b'[{"key":"a","value":"aGVsbG8h","encoding":"base64"}]', tight)[2] == [
         Blob(b"hello!", "application/octet-stream")
     ]
+    slashes = rb'[{"key":"a","value":"\/\/\/\/\/\/\/\/","encoding":"base64"}]'  # as PHP writes them
+    assert agreed("set", slashes, tight)[2] == [Blob(b"\xff" * 6, "application/octet-stream")]
     for value in (b'"aGVsbG8hIQ==","encoding":"base64"', b'"aGVsbG8h"', b'"hello"', b"1234567"):
         kind, _, pointers = refused("set", b'[{"key":"a","value":%b}]' % value, tight)
         assert (kind, [pointer for pointer, _ in pointers]) == (TooLarge, ["/0/value"])
