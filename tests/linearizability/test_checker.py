@@ -346,6 +346,22 @@ def test_a_search_that_takes_too_long_is_no_verdict() -> None:
         Search([put(1, 9, str(number)) for number in range(12)], max_steps=100).run()
 
 
+def test_the_smallest_offence_is_shown_among_a_thousand_operations() -> None:
+    history = list(Sequential(random.Random(7), tells=0.9, unknown=0.02).run(1_000, 6))
+    lost = [
+        put(20_001, 20_002, '"lost"', who="client 1"),
+        put(20_003, 20_004, '"x"'),
+        read(20_005, 20_006, '"lost"', who="client 2"),
+    ]
+    noise = [read(20_001.5, 20_003.5, '"lost"'), read(20_004.5, 20_007, '"x"'), op(20_004.5, 20_007, DELETE, ending=UNKNOWN)]
+    (offence,) = check([*history, *lost, *noise])
+    assert list(offence.operations)[-3:] == lost
+    lines = list(offence.lines())
+    assert len(lines) <= 5
+    assert "client 1" in lines[-3]
+    assert lines[-1].endswith('read -> "lost"')
+
+
 def test_what_was_over_before_an_undisturbed_write_is_not_shown() -> None:
     """Each of the puts could explain the second delete, were its outcome unknown."""
     puts = [put(at, at + 1, f'"{at}"', existed=at > 2) for at in range(2, 40, 2)]
