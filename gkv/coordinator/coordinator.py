@@ -167,10 +167,10 @@ class Coordinator:
         for _ in range(_ATTEMPTS):
             document, _ = self._view.current()
             frame = ListKeys(document.cluster, document.epoch, prefix, after, limit).write()
-            replies = ask_all([(self._channels.to(node), frame) for node in document.members], expires, request_id)
+            replies = ask_all([(self._channels.to(node), frame) for node in document.nodes], expires, request_id)
             pages: list[Sequence[str]] = []
             pause = Turn()
-            for node, reply in zip(document.members, replies, strict=True):
+            for node, reply in zip(document.nodes, replies, strict=True):
                 pause()
                 answer = understand(reply, Page)
                 if isinstance(answer, Page):
@@ -263,10 +263,10 @@ class Coordinator:
             theirs = Document.from_json(refused.document) if refused.document is not None else None
         except ValueError:
             return False
-        if theirs is not None and theirs.cluster == mine.cluster and theirs.epoch > mine.epoch:
-            self._view.adopt(theirs)
+        if theirs is not None and theirs.follows(mine):
+            self._view.learn(theirs)
             return True
-        return self._channels.adopt(mine, [node]) != [None]
+        return self._channels.adopt(mine, node)
 
 
 def _answerable(op: Op, parts: list[Part], done: list[PartResult]) -> list[Part]:

@@ -54,6 +54,7 @@ it."""
 UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.STALE: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.CHANGING: Unanswered(STALE, STALE, begun=False),
+    NodeRefusal.NOT_ACTING: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
     NodeRefusal.AHEAD: Unanswered(BAD_ANSWER, CLOCK_AHEAD, begun=False),
     NodeRefusal.TOO_OLD: Unanswered(BAD_ANSWER, REFUSED, begun=False),
     NodeRefusal.FULL: Unanswered(BAD_ANSWER, DISK_FULL, begun=False),

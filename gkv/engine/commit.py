@@ -75,7 +75,8 @@ class Commits:
         """
         self._engine = engine
         self._ttl = tombstone_ttl
-        self._async = durability == "async"
+        self.durability = durability
+        """"sync" or "async"; counts for the writes that are admitted from now on."""
         self._on_failure = on_failure
         self._now = now
         self._backlog = Backlog()
@@ -101,7 +102,7 @@ class Commits:
             raise Unavailable("the node is shutting down", retry_after=1)
         if self._writer is None:
             return self._apply_inline(write)
-        if not self._async:
+        if self.durability != "async":
             pending = self._backlog.add(write, by_key=False)
             self._wake.set()
             return pending
@@ -130,13 +131,13 @@ class Commits:
         It is to be waited for before they are read. Always None with durability "sync", where nobody
         was told of such a write.
         """
-        return self._backlog.pending_for(keys) if self._async else None
+        return self._backlog.pending_for(keys) if self.durability == "async" else None
 
     def last_pending(self) -> Pending | None:
         """Return the last admitted write that is not on disk yet; to be waited for before keys are
         listed. As `pending_for`.
         """
-        return self._backlog.last if self._async else None
+        return self._backlog.last if self.durability == "async" else None
 
     def flush(self, deadline: float) -> None:
         """Wait until all that has been admitted so far is on disk, or refused. Raise NotOnDisk, or

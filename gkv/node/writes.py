@@ -25,7 +25,7 @@ class Writes:
     def write(self, request: WriteRequest) -> NodeAnswer | Waiting:
         """Admit a set, a put or a delete."""
         document = self._view.document
-        if document is not None and document.joining is not None:
+        if document is not None and document.next is not None:
             return Refused(NodeRefusal.CHANGING)
         version = request.version
         try:

@@ -14,9 +14,9 @@ import pytest
 
 from gkv import sources
 from gkv.api.data import DataApi
-from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Clock, Coordinator
+from gkv.coordinator.channels import Speaker
 from gkv.coordinator.clock import wall_ms
 from gkv.engine import Commits, Engine, MemoryEngine
 from gkv.model import Damage, Node, Outcome, Write
@@ -25,6 +25,7 @@ from gkv.node.backup import Backup
 from gkv.node.health import Health
 from gkv.node.service import Service
 from gkv.ring import tokens
+from tests.documents import document as document_of
 
 CLUSTER = "0123456789abcdef" * 2
 VNODES = 64
@@ -204,7 +205,7 @@ def build_node(monkeypatch):
             checks=lambda: [("serving", not draining), ("member", view.placement is not None)],
         )
         backup = Backup(commits.snapshot if engine.durable else None)
-        app = build_app(data, service.answer, backup.begin, 2 * max_body)
+        app = build_app(data, service.answer, backup.begin, 2 * max_body, Speaker(view, 0))
         built.append(House(engine, view, commits, clock, service, channels, wall, app, Client(app), draining))
         return built[-1]
 
@@ -229,7 +230,7 @@ def build_cluster(build_node):
         channels = InProcess(DEADLINE)
         houses = [build(node.id, node.url, channels=channels) for node in members]
         for house in houses:
-            assert house.service.adopt(Document(CLUSTER, 7, members, VNODES))
+            assert house.service.adopt(document_of(members, 7, VNODES))
         return houses
 
     return build_all
@@ -238,7 +239,7 @@ def build_cluster(build_node):
 @pytest.fixture
 def document():
     """Return the document of a cluster with the one member n1."""
-    return Document(CLUSTER, 7, (Node("n1", "http://127.0.0.1:9000"),), VNODES)
+    return document_of([Node("n1", "http://127.0.0.1:9000")], 7, VNODES)
 
 
 @pytest.fixture

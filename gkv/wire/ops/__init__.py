@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from gkv.model import Op
 from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom, Refused, read_answer, split
 from gkv.wire.ops.keyed import EpochRequest, KeyRequest
-from gkv.wire.ops.membership import Adopt, Held, Status
+from gkv.wire.ops.membership import Adopt, Here, Status
 from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Records, Values
 from gkv.wire.ops.writes import Delete, Effects, Put, Set, WriteRequest
 from gkv.wire.strict import Pause, no_pause
@@ -37,7 +37,7 @@ __all__ = [
     "EpochRequest",
     "Fetch",
     "Get",
-    "Held",
+    "Here",
     "KeyRequest",
     "Large",
     "ListKeys",

@@ -22,6 +22,7 @@ from gkv.net.retries import Retries
 from gkv.node.service import Service
 from gkv.ring import NO_PLACE, tokens
 from gkv.wire.ops import Effects, KeyRequest, Refused, read_request
+from tests.documents import document
 
 START = 1_800_000_000_000
 TTL = 60_000
@@ -66,7 +67,7 @@ class Cluster(Channels):
 
     def __init__(self) -> None:
         super().__init__(deadline=1)
-        self.document = Document("0123456789abcdef" * 2, 7, tuple(NODES), 16)
+        self.document = document(NODES)
         self.homes = {node.id: Home(node, self.document) for node in NODES}
 
     def to(self, node: Node) -> Home:

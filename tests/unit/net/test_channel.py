@@ -42,9 +42,9 @@ def read_paths(connection: Any) -> tuple[bytes, list[bytes]] | None:
     while len(body) < int(headers[b"Content-Length"]):
         body += connection.recv(65_536)
     preface, _, body = body.partition(b"\n")
-    assert preface.startswith(b"gkv/1 ")
+    assert preface.startswith(b"gkv/2 0000000000000000 0 ")
     frames = []
-    for size in map(int, preface.split(b" ")[1].split(b",")):
+    for size in map(int, preface.split(b" ")[3].split(b",")):
         frames.append(body[:size])
         body = body[size:]
     assert not body
@@ -54,7 +54,7 @@ def read_paths(connection: Any) -> tuple[bytes, list[bytes]] | None:
 def answer(frames: list[bytes]) -> bytes:
     """Return a right answer with these frames."""
     lengths = ",".join(str(len(frame)) for frame in frames)
-    return ok(f"gkv/1 {lengths}\n".encode() + b"".join(frames))
+    return ok(f"gkv/2 0000000000000000 7 {lengths}\n".encode() + b"".join(frames))
 
 
 def ok(body: bytes) -> bytes:
@@ -559,20 +559,20 @@ WRONG_ANSWERS = {
     "html": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
     "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
     "error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
-    "no length": b"HTTP/1.1 200 OK\r\n\r\ngkv/1 5\nhello",
-    "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\ngkv/1 5\nhello",
-    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nd\r\ngkv/1 5\nhello\r\n0\r\n\r\n",
+    "no length": b"HTTP/1.1 200 OK\r\n\r\ngkv/2 0000000000000000 7 5\nhello",
+    "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\ngkv/2 0000000000000000 7 5\nhello",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nd\r\ngkv/2 0000000000000000 7 5\nhello\r\n0\r\n\r\n",
     "no preface": ok(b"hello"),
-    "two frames for one": ok(b"gkv/1 2,3\nhello"),
-    "fewer bytes than the frames have": ok(b"gkv/1 6\nhello"),
-    "more bytes than the frames have": ok(b"gkv/1 4\nhello"),
-    "more than announced": ok(b"gkv/1 5\nhello") + b"!",
-    "large with a wrong preface": ok(b"gkv/1 99999\n" + bytes(100_000)),
+    "two frames for one": ok(b"gkv/2 0000000000000000 7 2,3\nhello"),
+    "fewer bytes than the frames have": ok(b"gkv/2 0000000000000000 7 6\nhello"),
+    "more bytes than the frames have": ok(b"gkv/2 0000000000000000 7 4\nhello"),
+    "more than announced": ok(b"gkv/2 0000000000000000 7 5\nhello") + b"!",
+    "large with a wrong preface": ok(b"gkv/2 0000000000000000 7 99999\n" + bytes(100_000)),
     "another format": ok(b"gkv/2 5\nhello"),
     "over the limit": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000001\r\n\r\n" + b"x" * 10_000,
     "endless head": b"HTTP/1.1 200 OK\r\n" + b"X-Filler: 0123456789\r\n" * 5_000,
     "not http": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
-    "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\ngkv/1 490\nhello",
+    "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\ngkv/2 0000000000000000 7 490\nhello",
 }
 
 
@@ -591,7 +591,7 @@ def test_wrong_answer_counts_as_lost(wrong: bytes, peer: Any, channel: Any) -> N
 def test_endless_answer_ends_with_the_deadline(peer: Any, channel: Any) -> None:
     def trickle(connection: Any) -> None:
         read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100013\r\n\r\ngkv/1 100000\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100032\r\n\r\ngkv/2 0000000000000000 7 100000\n")
         with suppress(OSError):
             while True:
                 connection.sendall(b"x")
@@ -678,7 +678,7 @@ def test_large_answer_takes_room_for_as_long_as_it_is_referred_to(peer: Any) -> 
     to = Channel(peer(large).url, budget=budget)
     reply = ask(to)
     assert (reply.outcome, len(reply.frame)) == (Outcome.ANSWERED, 100_000)
-    assert budget.used == 100_000 + len(b"gkv/1 100000\n")
+    assert budget.used == 100_000 + len(b"gkv/2 0000000000000000 7 100000\n")
     refused = ask(to)
     assert (refused.outcome, refused.sent) == (Outcome.OVERLOADED, True)  # a write would be indeterminate
     del reply
