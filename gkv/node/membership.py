@@ -8,7 +8,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.document import Document, Member
+from gkv.cluster.document import Document, Durability, Member
 from gkv.cluster.kept import Kept
 from gkv.cluster.view import View
 from gkv.engine import Commits, Engine
@@ -56,6 +56,7 @@ class Membership:
         self._on_end = on_end
         self._thread = NativeThread()
         self._taking = BoundedSemaphore(1)  # documents come into force one after the other, each on disk first
+        self._told = False
         self._judged: Document | None = None
         self._acts = False
         view.keep = self.adopt
@@ -79,12 +80,16 @@ class Membership:
             self._follow_durability(document)
 
     def _follow_durability(self, document: Document) -> None:
-        """Acknowledge writes as the document says; a setting that says otherwise is told so once."""
-        if document.durability == self._commits.durability:
+        """Acknowledge writes as the document says, and say once what that means."""
+        wanted, self._commits.durability = self._commits.durability, document.durability
+        if self._told or not self._engine.durable:
             return
-        if self._engine.durable:
-            say(f"{self._node.id}: durability is {document.durability}, as the cluster was made (--durability of its proxy)")
-        self._commits.durability = document.durability
+        self._told = True
+        made = f"{self._node.id}: durability is {document.durability}, as the cluster was made"
+        if document.durability is Durability.ASYNC:
+            say(f"{made}: what is acknowledged can be lost until it is on disk, some milliseconds later")
+        elif wanted != document.durability:
+            say(f"{made}; --durability counts for a new one only")
 
     @property
     def is_bare(self) -> bool:

@@ -91,8 +91,6 @@ def _run(runtime: Runtime) -> None:
     runtime.serve(app, channels, figures, max_body)
     announce(f"Listening on port ...{port}")
     runtime.say_ready()
-    if engine.durable and settings.durability == "async":
-        say(f"{me.id}: durability is async: what is acknowledged can be lost until it is on disk, some milliseconds later")
     if settings.accept_loss:
         say("--accept-loss does nothing any more: POST /v1/cluster/accept-loss at the proxy, once the node waits for it")
 
