@@ -260,9 +260,9 @@ size_t json_quote(const uint8_t *text, size_t size, uint8_t *out)
     return (size_t)(at - out);
 }
 
-/* The names of the members of all open objects. A hash tells most of them apart without a look at their text. */
+/* The hashes of the names of the members of all open objects. Two that are equal stand for one name that is there twice, or
+ * for names that somebody has sought: to compare the texts of those would take a time that grows with the square of them. */
 typedef struct {
-    span names[MAX_NAMES];
     uint32_t hashes[MAX_NAMES];
     uint32_t count;
 } names;
@@ -288,33 +288,6 @@ static uint32_t hash_name(const span *name)
     return hash;
 }
 
-static int same_name(const span *a, const span *b)
-{
-    const uint8_t *x = a->start, *y = b->start, *x_end = x + a->size, *y_end = y + b->size;
-    uint8_t x_bytes[4], y_bytes[4];
-    size_t x_size = 0, y_size = 0, x_at = 0, y_at = 0;
-
-    if (!a->escaped && !b->escaped)
-        return a->size == b->size && memcmp(x, y, a->size) == 0;
-    /* Byte by byte, since an escape is one character and what is plain is read in bytes. */
-    for (;;) {
-        if (x_at == x_size) {
-            if (x == x_end)
-                return y_at == y_size && y == y_end;
-            x = unescape(x, x_bytes, &x_size);
-            x_at = 0;
-        }
-        if (y_at == y_size) {
-            if (y == y_end)
-                return 0;
-            y = unescape(y, y_bytes, &y_size);
-            y_at = 0;
-        }
-        if (x_bytes[x_at++] != y_bytes[y_at++])
-            return 0;
-    }
-}
-
 /* Takes a member's name and the colon behind it; the names from `base` on are those of the same object. */
 static int take_name(cursor *c, names *seen, uint32_t base)
 {
@@ -325,10 +298,9 @@ static int take_name(cursor *c, names *seen, uint32_t base)
         return 0;
     uint32_t hash = hash_name(&name);
     for (uint32_t i = base; i < seen->count; i++)
-        if (seen->hashes[i] == hash && same_name(&seen->names[i], &name))
+        if (seen->hashes[i] == hash)
             return 0;
-    seen->hashes[seen->count] = hash;
-    seen->names[seen->count++] = name;
+    seen->hashes[seen->count++] = hash;
     return 1;
 }
 

@@ -215,6 +215,8 @@ def _texts(origin: str, table: Mapping[str, Any], knobs: Iterable[Knob], mode: i
             texts[name] = str(value)
         else:
             raise ConfigError(f"{origin}: {name} is no value that a setting can have")
+        if "\0" in texts[name]:  # which neither a flag nor a variable can have, nor the name of a file
+            raise ConfigError(f"{origin}: {name} has a NUL character, which no setting can have")
     return texts
 
 

@@ -14,6 +14,7 @@ from gkv.net.peer import ChannelLimits
 from gkv.net.retries import Retries
 from gkv.net.tls import Tls
 from gkv.wire.ops import Adopt, BadFrame, Here, NodeAnswer, NodeRequest, Refused, Status, read_answer
+from gkv.wire.strict import Pause, no_pause
 
 MAX_CHANNELS = 1_024
 """Beyond it, channels that nobody uses are forgotten. Those to members never are, nor those in
@@ -146,11 +147,16 @@ class Channels:
 AnswerKind = TypeVar("AnswerKind", bound=NodeAnswer)
 
 
-def understand(reply: NodeReply, kind: type[AnswerKind], count: int = 0) -> AnswerKind | Refused | None:
-    """Return what a node answered about `count` keys, or None when it did not answer, or in no way that can be understood."""
+def understand(
+    reply: NodeReply, kind: type[AnswerKind], count: int = 0, pause: Pause = no_pause
+) -> AnswerKind | Refused | None:
+    """Return what a node answered about `count` keys, or None when it did not answer, or in no way that can be understood.
+
+    Calls `pause` as `read_answer` does.
+    """
     if reply.outcome is not Outcome.ANSWERED:
         return None
     try:
-        return read_answer(reply.frame, kind, count)
+        return read_answer(reply.frame, kind, count, pause)
     except BadFrame:
         return None

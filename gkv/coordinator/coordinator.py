@@ -172,7 +172,7 @@ class Coordinator:
             pause = Turn()
             for node, reply in zip(document.nodes, replies, strict=True):
                 pause()
-                answer = understand(reply, Page)
+                answer = understand(reply, Page, pause=pause)
                 if isinstance(answer, Page):
                     pages.append(answer.keys)
                 elif answer is None or not self._channels.retries.spend() or not self._reconcile(node, answer):

@@ -96,11 +96,15 @@ class Environment:
             self.readers.free_dead()
             with env.begin() as txn, txn.cursor() as cursor:
                 names = set(cursor.iternext(values=False))
-        except lmdb.Error as error:
+        except lmdb.ReadersFullError as error:
+            raise Unavailable(f"all slots for readers of {self.file} are taken by other processes") from error
+        except STRUCTURAL as error:
             raise EngineError(
                 f"{self.file} cannot be opened: {error}. It is no LMDB file that this version reads, or it is damaged; move "
                 f"the directory {self.path} away and start with an empty one"
             ) from error
+        except lmdb.Error as error:
+            raise EngineError(f"{self.file} cannot be opened: {error}") from error
         if names - set(_NAMES):
             raise EngineError(
                 f"{self.file} is not gkv's: it holds {min(names)!r}. Start with an empty directory, or with the one of node "

@@ -93,8 +93,22 @@ class Membership:
 
     @property
     def is_bare(self) -> bool:
-        """Whether this node holds neither a record nor a tombstone."""
-        return not self._engine.live and not self._engine.tombstones
+        """Whether this node holds neither a record nor a tombstone.
+
+        A store that cannot be looked at now, as when others have all slots for readers, may hold some.
+        """
+        try:
+            return not self._engine.live and not self._engine.tombstones
+        except GkvError:
+            return False
+
+    @property
+    def _records(self) -> int:
+        """Keys with a value, one for a store that cannot be looked at now."""
+        try:
+            return self._engine.live
+        except GkvError:
+            return 1
 
     @property
     def line(self) -> Member | None:
@@ -184,7 +198,7 @@ class Membership:
             pid=os.getpid(),
             cluster=self._engine.cluster if document is None else document.cluster,
             order=(0, 0) if document is None else document.order,
-            records=self._engine.live,
+            records=self._records,
             bare=self.is_bare,
             volatile=not self._engine.durable,
             ran=() if named or self._kept is None else self._kept.ran[-1_000:],

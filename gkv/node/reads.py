@@ -40,12 +40,34 @@ class Reads:
         return request if pending is None else self._after(pending, partial(self._read_in_steps, request.keys))
 
     def values_of(self, gets: Sequence[Get]) -> Sequence[NodeAnswer | Waiting]:
-        """Read all of these in one call of the engine; return the answer to each, or what reads it in steps."""
+        """Read these with as few calls of the engine as can be, and give way between two calls; return the answer to each, or
+        what reads it in steps.
+
+        Together the answers that were read have a MiB at most. Switches greenlets when there are many keys.
+        """
+        total = sum([len(get.keys) for get in gets])
+        if total <= _KEYS_AT_ONCE:
+            return self._read_together(gets, _BYTES_AT_ONCE)
+        room = _BYTES_AT_ONCE // (2 * total // _KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
+        answers: list[NodeAnswer | Waiting] = []
+        some: list[Get] = []
+        keys = 0
+        for get in gets:
+            if some and keys + len(get.keys) > _KEYS_AT_ONCE:
+                answers += self._read_together(some, room)
+                some, keys = [], 0
+                self._pause()
+            some.append(get)
+            keys += len(get.keys)
+        return answers + list(self._read_together(some, room))
+
+    def _read_together(self, gets: Sequence[Get], room: int) -> Sequence[NodeAnswer | Waiting]:
+        """Read all of these in one call of the engine, if they are not too many keys or bytes."""
         keys = gets[0].keys if len(gets) == 1 else [key for get in gets for key in get.keys]
         if len(keys) > _KEYS_AT_ONCE:
             return self._each_in_steps(gets)
         try:
-            values = self._engine.read(keys, wall_ms(), _BYTES_AT_ONCE)
+            values = self._engine.read(keys, wall_ms(), room)
         except GkvError as error:
             return [refused_for(error)] * len(gets)
         if len(values) < len(keys):

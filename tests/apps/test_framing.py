@@ -381,6 +381,7 @@ for thread in flooding:
 """A program with two connections that send as fast as the server reads, and take all that comes."""
 
 
+@pytest.mark.undisturbed
 @pytest.mark.parametrize(
     ("first", "data", "times"),
     [(b"", lines(), 2_000), (b"", b"g\r\n", 300_000), (post(CHUNKED), b"1\r\nx\r\n", 50_000)],
@@ -392,14 +393,17 @@ def test_client_that_never_pauses_takes_no_ones_turn(first: bytes, data: bytes, 
     client.send(CANARY)
     client.good()
     command = [sys.executable, "-c", FLOOD, str(running.port), str(times), "1", first.hex(), data.hex()]
-    flooding = subprocess.Popen(command)
     waits = []
-    while flooding.poll() is None:
-        before = process_time()  # of this process alone, whatever else the machine does
-        client.send(CANARY)
-        client.good()
-        waits.append(process_time() - before)
-        gevent.sleep(0.005)
+    with subprocess.Popen(command) as flooding:
+        try:
+            while flooding.poll() is None:
+                before = process_time()  # of this process alone, whatever else the machine does
+                client.send(CANARY)
+                client.good()
+                waits.append(process_time() - before)
+                gevent.sleep(0.005)
+        finally:
+            flooding.kill()
     assert flooding.returncode == 0
     assert max(waits) < 0.5, waits  # without turns, it waits until the flood ends
 

@@ -47,16 +47,29 @@ def wait_for(what: str, condition: Callable[[], T]) -> T:
     pytest.fail(f"did not come within {DEADLINE} s: {what}")
 
 
+_claimed: list[socket.socket] = []
+"""A UDP socket for each port that this process has given to its tests, bound as long as the process lives."""
+
+
 def free_ports(count: int, after: int = 0) -> int:
-    """Return the first of `count` neighbouring ports, from `after` on, that nobody listens on."""
-    for start in range(after or 20_000 + os.getpid() % 5_000, 32_000, count):
+    """Return the first of `count` neighbouring ports, from `after` on, that nobody listens on.
+
+    No other run of the tests is given them: UDP sockets of the same numbers claim them, before anything listens there.
+    """
+    for start in range(after or 20_000 + os.getpid() * 37 % 8_000, 32_000, count):
+        claims: list[socket.socket] = []
         try:
             for port in range(start, start + count):
+                claims.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                claims[-1].bind(("127.0.0.1", port))
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind(("127.0.0.1", port))
         except OSError:
+            for claim in claims:
+                claim.close()
             continue
+        _claimed.extend(claims)
         return start
     pytest.fail("no free ports")
 

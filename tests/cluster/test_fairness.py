@@ -13,6 +13,8 @@ import pytest
 from gkv import native
 from tests.cluster.conftest import DEADLINE, Program, System, Worker
 
+pytestmark = pytest.mark.undisturbed
+
 MIB = 1 << 20
 SIZE = 31 * MIB
 SAMPLES = 20

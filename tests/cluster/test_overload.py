@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.conftest import Program, System, call, wait_for
 
+pytestmark = pytest.mark.undisturbed
+
 MIB = 1 << 20
 BODY_OF_ONE = b'[{"key":"k"}]'
 

@@ -17,6 +17,8 @@ import pytest
 
 from tests.cluster.conftest import Program, System, wait_for
 
+pytestmark = pytest.mark.undisturbed
+
 SLOW_CLIENTS = 300
 IDLE_CLIENTS = 2_000
 BODY = b'[{"key":"k"}]'

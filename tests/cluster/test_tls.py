@@ -208,6 +208,7 @@ def test_hangup_takes_over_a_new_certificate_and_keeps_the_old_one_when_it_is_br
 # -- who dawdles
 
 
+@pytest.mark.undisturbed
 def test_slow_clients_and_handshakes_that_never_end_keep_nobody_out(system: System, authority: Authority) -> None:
     """A thousand who do not shake hands and, at the same time, those who did and then dawdle.
 

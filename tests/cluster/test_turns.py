@@ -13,6 +13,8 @@ import pytest
 
 from tests.cluster.conftest import System, call
 
+pytestmark = pytest.mark.undisturbed
+
 GET = b"GET /get?key=k HTTP/1.1\r\nHost: localhost\r\n\r\n"
 AHEAD = 2
 """Requests that are on their way on each connection: when one has been answered, the next one is

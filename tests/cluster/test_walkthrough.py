@@ -35,7 +35,7 @@ def moved(text: str, port: int) -> str:
 @needs_programs
 @needs_commands
 def test_walkthrough_does_what_it_says(tmp_path: Path) -> None:
-    port = free_ports(10) // 10 * 10 + 10  # so that 900$i becomes NNNN$i
+    port = free_ports(20) // 10 * 10 + 10  # so that 900$i becomes NNNN$i
     script = ["set -eu", "trap 'kill $(jobs -p) 2> ended.log || true' EXIT"]
     shown: list[tuple[int, str]] = []
     for number, (kind, written) in enumerate(blocks()):
@@ -75,7 +75,7 @@ def test_walkthrough_does_what_it_says(tmp_path: Path) -> None:
 @needs_programs
 @needs_commands
 def test_walkthrough_can_be_pasted_into_a_shell_at_a_terminal(tmp_path: Path) -> None:
-    port = free_ports(10) // 10 * 10 + 10
+    port = free_ports(20) // 10 * 10 + 10
     environment = INHERITED | {
         "PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}",
         "GKV_PORT": str(port),

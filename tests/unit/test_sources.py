@@ -110,6 +110,7 @@ def test_file_takes_tomls_own_kinds_of_values(file, line, name, value):
         ("names = ['a,b']", "names is no value"),
         ("port = 2020-01-01", "port is no value"),
         ("data = {a = 1}", "data is no value"),
+        ('data = "a\\u0000b"', "data has a NUL"),
         ("port = ", "is not TOML"),
         ("port = 1\nport = 2", "is not TOML"),
         ("a = " + "[" * 5000, "is not TOML"),

@@ -63,8 +63,8 @@ _REQUESTS: Mapping[str, type[NodeRequest]] = {
 
 
 def read_request(frame: bytes, pause: Pause = no_pause) -> NodeRequest:
-    """Read a request; raise BadFrame when it is none. Calls `pause` between large values."""
-    header, start = split(frame)
+    """Read a request; raise BadFrame when it is none. Calls `pause` between large values, and many keys."""
+    header, start = split(frame, pause)
     op = header.get("op")
     request = _REQUESTS.get(op) if isinstance(op, str) else None
     if request is None:

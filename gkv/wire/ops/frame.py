@@ -20,6 +20,11 @@ _REFUSALS = {refusal.value: refusal for refusal in NodeRefusal}
 
 _CUT_AT_ONCE = 262_144
 """Bytes of values that are copied in one step."""
+_LONG_LINE = 1 << 18
+"""Bytes of a line that is read in steps: an escape of six bytes may stand for each byte of a key, and 10,000 keys
+then have 28 MiB."""
+_KEYS = b'"keys":["'
+_KEYS_AT_ONCE = 256
 
 
 class BadFrame(ValueError):
@@ -116,7 +121,7 @@ def read_answer(frame: bytes, kind: type[AnswerKind], count: int = 0, pause: Pau
     >>> read_answer(b'{"refused":"busy","document":null}\\n', Refused).reason
     <NodeRefusal.BUSY: 'busy'>
     """
-    header, start = split(frame)
+    header, start = split(frame, pause)
     if "refused" in header:
         return Refused.read(header, frame, start, pause, count)
     return kind.read(header, frame, start, pause, count)
@@ -127,16 +132,41 @@ def line(header: Mapping[str, Any]) -> bytes:
     return ujson.dumps(header, ensure_ascii=False, escape_forward_slashes=False).encode() + b"\n"
 
 
-def split(frame: bytes) -> tuple[dict[str, Any], int]:
-    """Return a frame's header and where its payload starts."""
+def split(frame: bytes, pause: Pause = no_pause) -> tuple[dict[str, Any], int]:
+    """Return a frame's header and where its payload starts. Calls `pause` between many keys."""
     end = frame.find(b"\n")
     try:
-        header = ujson.loads(frame[:end]) if end >= 0 else None
+        header = None if end < 0 else ujson.loads(frame[:end]) if end < _LONG_LINE else _read_long_line(frame[:end], pause)
     except ValueError:
         header = None
     if not isinstance(header, dict):
         raise BadFrame("a frame starts with a line of JSON, an object")
     return header, end + 1
+
+
+def _read_long_line(text: bytes, pause: Pause) -> Any:
+    """Return the value of a line of JSON with very many keys, or of any other; raise ValueError."""
+    start = at = text.find(_KEYS) + len(_KEYS)
+    keys: list[str] = []
+    while start >= len(_KEYS) and text[at - 2 : at] in (b'["', b',"'):
+        end = _end_of_string(text, at)
+        keys.append(ujson.loads(text[at - 1 : end + 1]))
+        at = end + 3
+        if not len(keys) % _KEYS_AT_ONCE:
+            pause()
+    if keys and text[at - 2 : at - 1] == b"]":
+        header = ujson.loads(text[: start - 1] + text[at - 2 :])
+        if isinstance(header, dict) and header.get("keys") == []:
+            return header | {"keys": keys}
+    return ujson.loads(text)
+
+
+def _end_of_string(text: bytes, start: int) -> int:
+    """Return where the closing quote is of a string that begins at `start`; raise ValueError when it has none."""
+    end = text.index(b'"', start)
+    while (end - start - len(text[start:end].rstrip(b"\\"))) % 2:
+        end = text.index(b'"', end + 1)
+    return end
 
 
 def lone_surrogate(text: str) -> bool:

@@ -23,6 +23,11 @@ from gkv.wire.ops.frame import (
 from gkv.wire.ops.keyed import EpochRequest, KeyRequest, read_keys, refuse_values, typed
 from gkv.wire.strict import Pause, no_pause
 
+_KEYS_AT_ONCE = 256
+"""Keys that are written in one step."""
+_BYTES_OF_A_CHARACTER = 6
+"""Of a key in a frame, at most: control characters are escaped."""
+
 
 class _Read(KeyRequest):
     __slots__ = ()
@@ -193,4 +198,14 @@ class Page(NodeAnswer):
         return cls(keys)
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
-        return line({"keys": self.keys})
+        size = sum(map(len, self.keys))
+        if size > most:
+            raise Large(_BYTES_OF_A_CHARACTER * size)
+        if size <= LARGE // _BYTES_OF_A_CHARACTER:
+            return line({"keys": self.keys})
+        pieces = [b'{"keys":[']
+        for start in range(0, len(self.keys), _KEYS_AT_ONCE):
+            some = line({"keys": self.keys[start : start + _KEYS_AT_ONCE]})
+            pieces += (b"," if start else b"", some[len(pieces[0]) : -len(b"]}\n")])
+            pause()
+        return join([*pieces, b"]}\n"], pause)

@@ -9,10 +9,12 @@ from pathlib import Path
 import gevent
 import pytest
 
+from gkv.cluster.view import View
 from gkv.engine import Commits, readers
 from gkv.engine.lmdb import LmdbEngine
 from gkv.errors import Unavailable
 from gkv.model import Version, Write
+from gkv.node.membership import Membership
 from gkv.ring import tokens
 
 NOW = 1_000_000
@@ -130,6 +132,27 @@ def test_slots_that_all_are_taken_refuse_reads_and_nothing_else_until_they_are_f
         txn.abort()
 
 
+def test_node_still_says_whose_records_it_holds_while_others_have_all_slots(
+    engine: LmdbEngine, reader: Callable[[int], subprocess.Popen[bytes]]
+) -> None:
+    """It is asked once a second, when the node calls in; an error there would end the node."""
+    engine.join("c" * 32)
+    commits = Commits(engine, tombstone_ttl=1000)
+    membership = Membership("n1", View(), engine, commits)
+    assert membership.held_cluster() is None
+    overwrite(engine, 1, 1)
+    process = reader(300)
+    assert 100 < begun(process) < 300
+    with pytest.raises(Unavailable, match="slots for readers"):
+        _ = [engine._environment.begin() for _ in range(3)]
+    with pytest.raises(Unavailable):
+        _ = engine.live
+    assert membership.held_cluster() == "c" * 32
+    kill(process)
+    assert membership.held_cluster() == "c" * 32
+    commits.close()
+
+
 def test_reader_that_lingers_is_said_once(
     engine: LmdbEngine,
     reader: Callable[[int], subprocess.Popen[bytes]],
@@ -146,3 +169,16 @@ def test_reader_that_lingers_is_said_once(
         engine.tend()
     said = capfd.readouterr().err
     assert said.count(f"process {process.pid} has been reading {engine.path / 'data.mdb'}") == 1
+
+
+def test_start_while_others_have_all_slots_says_so_and_does_not_call_the_file_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    LmdbEngine(path, "n1", tokens).close()
+    with subprocess.Popen(
+        [sys.executable, "-c", READ, str(path), "300"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert begun(process) > 100
+        with pytest.raises(Unavailable, match="slots for readers"):
+            LmdbEngine(path, "n1", tokens)
+        kill(process)
+    LmdbEngine(path, "n1", tokens).close()

@@ -132,6 +132,41 @@ def test_call_answered_returns_the_frame(peer: Any, channel: Any) -> None:
     assert ask(channel(peer(echo).url)) == NodeReply(Outcome.ANSWERED, b"<hello>", sent=True)
 
 
+class Named:
+    """The names of a member's process, whose document has one acting at every URL."""
+
+    incarnation = 0
+
+    def __init__(self, acting: int | None) -> None:
+        self._acting = acting
+
+    def epoch(self) -> int:
+        return 0
+
+    def expected(self, _url: str) -> int | None:
+        return self._acting
+
+
+@pytest.mark.parametrize(("acting", "counts"), [(0, True), (None, True), (5, False)], ids=["it", "unknown", "another"])
+def test_answer_of_another_process_than_the_documents_counts_only_as_a_refusal(
+    peer: Any, acting: int | None, counts: bool
+) -> None:
+    def refuse_or_answer(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            refused = b'{"refused":"stale","document":null}\n'
+            connection.sendall(answer([refused if frame == b"refuse" else b'{"effects":"c"}\n' for frame in frames]))
+
+    to = Channel(peer(refuse_or_answer).url, names=Named(acting))
+    try:
+        for lane in (Lane.READ, Lane.WRITE):
+            reply = ask(to, lane=lane)
+            assert (reply.outcome, reply.sent) == (Outcome.ANSWERED if counts else Outcome.LOST, True)
+            assert ask(to, b"refuse", lane=lane).outcome is Outcome.ANSWERED
+        assert ask(to, lane=Lane.BACKGROUND).outcome is Outcome.ANSWERED  # which asks who is there
+    finally:
+        to.close()
+
+
 def test_calls_in_a_row_share_one_connection(peer: Any, channel: Any) -> None:
     node = peer(echo)
     to = channel(node.url)

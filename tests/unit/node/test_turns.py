@@ -74,6 +74,27 @@ def test_get_of_many_keys_gives_way(engine: Engine, commits: Commits) -> None:
     assert steps.given >= 3
 
 
+def test_gets_of_many_keys_together_take_a_call_of_the_engine_for_some_hundred_keys_not_for_each(
+    engine: Engine, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    read = engine.read
+    monkeypatch.setattr(engine, "read", lambda keys, *rest: calls.append(len(keys)) or read(keys, *rest))
+    steps = Steps(engine, commits)
+    parts = [list(ITEMS)[start : start + 100] for start in range(0, 1_200, 100)]
+    assert steps.get(*parts) == [Values([ITEMS[key] for key in part]) for part in parts]
+    assert calls == [500, 500, 200]
+    assert steps.given == 2
+
+
+def test_gets_whose_values_are_too_many_bytes_together_are_read_one_by_one(engine: Engine, commits: Commits) -> None:
+    steps = Steps(engine, commits)
+    parts = [[*list(ITEMS)[:499], "l1"], [*list(ITEMS)[:499], "l2"], ["k0001"]]
+    assert steps.get(*parts) == [Values([*list(ITEMS.values())[:499], LARGE[part[-1]]]) for part in parts[:2]] + [
+        Values([b"1"])
+    ]
+
+
 def test_get_of_many_bytes_gives_way_where_they_are_copied(engine: Engine, commits: Commits) -> None:
     steps = Steps(engine, commits)
     assert steps.get([*LARGE, "x"]) == [Values([*LARGE.values(), None])]

@@ -210,6 +210,52 @@ def test_answer_whose_values_have_no_room_is_not_written():
             answer.write(2)
 
 
+@pytest.mark.parametrize(("count", "pauses"), [(2, False), (1_000, True)])
+def test_many_long_keys_are_read_and_written_with_pauses(count, pauses):
+    keys = [f"{i}{odd * 60}" for i, odd in zip(range(count), ["\x01\x02\x03\x04\x05"] * count, strict=True)]
+    paused = []
+    get = Get("c", 1, keys)
+    assert read_request(get.write(), lambda: paused.append("request")) == get
+    page = Page(keys)
+    assert read_answer(page.write(pause=lambda: paused.append("write")), Page, 0, lambda: paused.append("answer")) == page
+    assert set(paused) == ({"request", "write", "answer"} if pauses else set())
+
+
+_odd_lines = [
+    b'{"op":"get","cluster":"c","epoch":1,"keys":[%b]}\n',
+    b'{"op":"get","cluster":"c","epoch":1,"keys":["a", %b]}\n',
+    b'{"op":"get","cluster":"c","keys":[%b],"epoch":1}\n',
+    b'{"op":"get","x\\"keys":["a"],"cluster":"c","epoch":1,"keys":[%b]}\n',
+    b'{"op":"get","x":{"keys":["a","b"]},"cluster":"c","epoch":1,"keys":[%b]}\n',
+    b'{"op":"get","cluster":"c","epoch":1,"keys":[%b,1]}\n',
+    b'{"op":"get","cluster":"c","epoch":1,"keys":[%b1]}\n',
+    b'{"op":"get","cluster":"c","epoch":1,"keys":[%b,]}\n',
+    b'{"op":"get","cluster":"c","epoch":1,"keys":[%b}\n',
+    b'{"op":"get","cluster":"c","epoch":1,"keys":[%b\n',
+    b'{"op":"get","cluster":"c","epoch":1,"keys":[%b,"\n',
+    b'[{"keys":[%b]}]\n',
+]
+
+
+@pytest.mark.parametrize("form", _odd_lines)
+def test_a_long_line_is_read_as_a_short_one(form):
+    """What is said of keys that stand between others is the same, whether the line is read at once or in steps."""
+    some = [rb'"a\""', rb'"\\"', rb'"\\\",\""', rb'"\","', '"\u00e9]}"'.encode(), b'""', rb'"\u0001\ud83d\ude00"']
+
+    def read(repeat):
+        try:
+            return read_request(form % b",".join(some * repeat))
+        except BadFrame:
+            return None
+
+    short, long = read(1), read(8_000)
+    assert (short is None) == (long is None)
+    if short is not None:
+        before = len(short.keys) - len(some)
+        assert long.keys == short.keys[:before] + short.keys[before:] * 8_000
+        assert (long.cluster, long.epoch) == (short.cluster, short.epoch)
+
+
 @pytest.mark.parametrize(("size", "pauses"), [(100, False), (1 << 20, True)])
 @pytest.mark.parametrize("blobs", [False, True])
 def test_large_values_are_read_and_written_with_pauses(size, pauses, blobs):
