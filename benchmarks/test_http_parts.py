@@ -13,7 +13,7 @@ from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Response, Routes
 from gkv.api.operation import Unlisted
-from gkv.cluster.document import Document
+from gkv.cluster.document import Document, Member
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator
 from gkv.engine import Commits, MemoryEngine
@@ -34,7 +34,7 @@ TTL = 86_400_000
 @pytest.fixture
 def services() -> dict[str, Service]:
     """Give two nodes that are members, with 10,000 keys of 100 bytes each."""
-    document = Document("c" * 32, 5, NODES)
+    document = Document("c" * 32, 5, tuple(Member(node.id, node.url) for node in NODES))
     services = {}
     for node in NODES:
         view, engine = View(), MemoryEngine(tokens)
@@ -86,7 +86,7 @@ def test_outbox_that_is_answered_at_once(benchmark: Any, services: dict[str, Ser
 @pytest.mark.parametrize("op", ["get", "set"])
 def test_request_through_proxy_and_nodes(benchmark: Any, services: dict[str, Service], op: str, keys: int) -> None:
     view = View()
-    view.adopt(Document("c" * 32, 5, NODES))
+    view.adopt(Document("c" * 32, 5, tuple(Member(node.id, node.url) for node in NODES)))
     coordinator = Coordinator(view, Direct(services), 2.0)
     data = DataApi(view, coordinator, max_body=1 << 20, info=dict, checks=list)
     routes = Routes()

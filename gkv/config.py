@@ -223,11 +223,14 @@ KNOBS = (
         "directory of what is kept, spawned nodes' in PORT below it (default: gkv-data/proxy, or gkv-data/PORT for a node)",
     ),
     Knob(
-        "durability", one_of("sync", "async"), "sync", "sync: a write is on disk before it is acknowledged; async: soon after"
+        "durability",
+        one_of("sync", "async"),
+        "sync",
+        "of a new cluster; sync: a write is on disk before it is acknowledged; async: soon after",
     ),
     Knob("max_disk", disk, "0", "most bytes of a node's data file; beyond it values are refused (507); 0 for no bound"),
     Knob("tombstone_ttl", tombstone_ttl, "10m", "how long a node remembers what was deleted or has expired"),
-    Knob("accept_loss", switch, "0", "join again although what this node held is lost", "node"),
+    Knob("accept_loss", switch, "0", "does nothing any more: POST /v1/cluster/accept-loss", "node"),
     Knob(
         "spawn",
         count,

@@ -70,12 +70,12 @@ def replace(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
-def make_slots(path: Path, content: bytes) -> None:
-    """Make a file of two slots with the same content. As `replace`."""
-    replace(path, 2 * content.ljust(SLOT, b"\0"))
+def make_slots(path: Path, content: bytes, size: int = SLOT) -> None:
+    """Make a file of two slots of `size` bytes with the same content. As `replace`."""
+    replace(path, 2 * content.ljust(size, b"\0"))
 
 
-def read_slots(path: Path) -> list[bytes]:
+def read_slots(path: Path, size: int = SLOT) -> list[bytes]:
     """Return what is in each slot of a file, without the zeros at its end.
 
     A file that does not have the size of two slots is returned as one. Raise FileNotFoundError when
@@ -83,12 +83,12 @@ def read_slots(path: Path) -> list[bytes]:
     """
     with naming(path):
         data = path.read_bytes()
-    if len(data) != 2 * SLOT:
+    if len(data) != 2 * size:
         return [data]
-    return [data[:SLOT].rstrip(b"\0"), data[SLOT:].rstrip(b"\0")]
+    return [data[:size].rstrip(b"\0"), data[size:].rstrip(b"\0")]
 
 
-def write_slot(path: Path, slot: int, content: bytes) -> None:
+def write_slot(path: Path, slot: int, content: bytes, size: int = SLOT) -> None:
     """Write one slot of a file where it lies, and bring it to disk. One fdatasync.
 
     It takes no room, so it works on a full disk; not where the file system copies what is
@@ -98,7 +98,7 @@ def write_slot(path: Path, slot: int, content: bytes) -> None:
     with naming(path):
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.pwrite(file, content.ljust(SLOT, b"\0"), slot * SLOT)
+            os.pwrite(file, content.ljust(size, b"\0"), slot * size)
             os.fdatasync(file)
         finally:
             os.close(file)

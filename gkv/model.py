@@ -167,7 +167,7 @@ class Op(StrEnum):
     KEYS = "keys"
     """A page of the keys that the node holds."""
     STATUS = "status"
-    """How many keys with a value the node holds."""
+    """Which process answers."""
     ADOPT = "adopt"
     """To take over a cluster document."""
 
@@ -186,6 +186,8 @@ class NodeRefusal(StrEnum):
     """The node is of another epoch or cluster; its own document comes with the refusal."""
     CHANGING = "changing"
     """No writes while the cluster changes."""
+    NOT_ACTING = "not-acting"
+    """The process may not answer for keys: it is down by the document, or has come back without its directory."""
     FULL = "full"
     """There is no room on the disk."""
     SNAPSHOT_RUNNING = "snapshot-running"

@@ -1,7 +1,7 @@
 """Frames as tests send them to a node and read what comes back."""
 
 from gkv.model import Op
-from gkv.wire.ops import Effects, Held, KeyRequest, NodeAnswer, NodeRequest, Page, Records, Refused, Values, read_answer
+from gkv.wire.ops import Effects, Here, KeyRequest, NodeAnswer, NodeRequest, Page, Records, Refused, Values, read_answer
 
 _ANSWERS: dict[Op, type[NodeAnswer]] = {
     Op.GET: Values,
@@ -12,8 +12,8 @@ _ANSWERS: dict[Op, type[NodeAnswer]] = {
     Op.DELETE: Effects,
     Op.ADD: Effects,
     Op.TOUCH: Effects,
-    Op.STATUS: Held,
-    Op.ADOPT: Held,
+    Op.STATUS: Here,
+    Op.ADOPT: Here,
 }
 
 

@@ -10,11 +10,11 @@ from gkv.api.http import TEXT, Request, Response, Routes, json_response
 from gkv.api.listing import LISTING, is_wanted, list_keys
 from gkv.api.openapi import Contract
 from gkv.api.single import SingleKeys
-from gkv.cluster.document import node_to_json
+from gkv.cluster.document import member_to_json
 from gkv.cluster.view import View
 from gkv.coordinator import DISK_FULL, Coordinator
 from gkv.errors import InvalidParameter
-from gkv.model import KeyFailure, Op, OtherVersion
+from gkv.model import KeyFailure, Node, Op, OtherVersion
 from gkv.net.admission import OPERATORS
 from gkv.net.turn import LARGE, Turn
 from gkv.wire import TWIN as WIRE_TWIN
@@ -135,13 +135,15 @@ class DataApi:
 
     def _locate(self, keys: list[str], pause: Pause) -> Response:
         document, placement = self._view.current()
+        states = {member.id: member.state.value for member in document.members}
         pieces = [b'{"epoch":%d,"keys":[' % document.epoch]
         for start in range(0, len(keys), _LOCATED_AT_ONCE):
             rows = [
                 {
                     "key": key,
                     "token": f"{ring.token(key):016x}",
-                    "nodes": [{"id": node.id, "url": node.url} for node in placement.preference(key)],
+                    "primary": _id_of(placement.primary(key)),
+                    "nodes": [{"id": node.id, "url": node.url, "state": states[node.id]} for node in placement.preference(key)],
                 }
                 for key in keys[start : start + _LOCATED_AT_ONCE]
             ]
@@ -165,12 +167,13 @@ class DataApi:
         return json_response(
             {
                 "cluster": document.cluster,
+                "generation": document.generation,
                 "epoch": document.epoch,
                 "hash": ring.HASH,
                 "seed": 0,
                 "vnodes": document.vnodes,
                 "replicas": document.replicas,
-                "nodes": [node_to_json(node) for node in document.members],
+                "nodes": [member_to_json(member) for member in document.members],
             }
         )
 
@@ -219,6 +222,10 @@ def _get_or_fetch(query: Mapping[str, Sequence[str]]) -> Op:
     """Return what a get asks its nodes for: values, or with `meta=1` whole records."""
     [meta] = query.get("meta", ["0"])
     return _FETCH if is_wanted("meta", meta) else _GET
+
+
+def _id_of(node: Node | None) -> str | None:
+    return None if node is None else node.id
 
 
 def pause_for(body: bytes) -> Pause:

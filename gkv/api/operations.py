@@ -75,6 +75,23 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
         url={"type": "string", "format": "uri"},
         weight={"type": "number", "exclusiveMinimum": 0, "maximum": 1_000},
     )
+    word: Schema = {"type": "string"}
+    state: Schema = {"enum": ["up", "filling", "down"]}
+    member = shape(
+        "id url weight zone incarnation state since left rank empty volatile directory",
+        id=node["properties"]["id"],
+        url=node["properties"]["url"],
+        weight={"type": "number", "minimum": 0, "maximum": 1_000, "description": "0 until the ring has the member"},
+        zone=word,
+        incarnation={"type": "string", "pattern": "^[0-9a-f]{16}$", "description": "of the process, new at every start"},
+        state=state,
+        since={**_INTEGER, "description": "the epoch of the line's last change"},
+        left={**_INTEGER, "description": "the epoch at which it last stopped being up"},
+        rank=_INTEGER,
+        empty={"type": "boolean", "description": "it came back without its directory; it answers for no key"},
+        volatile={"type": "boolean", "description": "it keeps its records in memory"},
+        directory={"type": "string", "pattern": "^[0-9a-f]{16}$", "description": "the last process that acted under this line"},
+    )
     return {
         "Key": {
             "type": "string",
@@ -172,11 +189,12 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
             epoch=_INTEGER,
             keys=array(
                 shape(
-                    "key token nodes",
+                    "key token primary nodes",
+                    primary={"type": ["string", "null"], "description": "who answers for the key, null when nobody does"},
                     key=asked,
                     token={"type": "string", "pattern": "^[0-9a-f]{16}$"},
                     nodes=array(
-                        shape("id url", id={"type": "string"}, url={"type": "string", "format": "uri"}),
+                        shape("id url state", id=word, url={"type": "string", "format": "uri"}, state=state),
                         minItems=1,
                         description="the preference list, owner first",
                     ),
@@ -198,15 +216,17 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
             complete={"type": "boolean"},
         ),
         "Node": node,
+        "Member": member,
         "Ring": shape(
-            "cluster epoch hash seed vnodes replicas nodes",
+            "cluster generation epoch hash seed vnodes replicas nodes",
+            generation=_INTEGER,
             cluster={"type": "string", "pattern": f"^{_VERSION}$"},
             epoch=_INTEGER,
             hash={"type": "string"},
             seed=_INTEGER,
             vnodes=_INTEGER,
             replicas=_INTEGER,
-            nodes=array(ref("Node")),
+            nodes=array(ref("Member")),
         ),
         "Info": {
             "type": "object",

@@ -1,220 +1,301 @@
-"""The authority: the one process that decides who is a member, and keeps the cluster document on disk.
+"""The authority: the one process that decides who is a member.
 
-A join changes owners, so it must not overlap with a write that still believes in the old ones, by whichever coordinator. It
-takes two epochs. Under the first the document says that a node is joining: each member refuses writes from the moment it has
-that document, and says in the same answer how many records it holds. Only when all of them hold none does the second epoch
-have the new member. Both are on disk before anybody hears of them, and a document found half-way at the start is taken back.
+A loop over three things: the store, which keeps the document; the liveness, which remembers who was heard; and the changes,
+which are pure. A call-in only tells, and is answered with the document in force. Each step of the loop is a document that is on
+disk before anybody hears of it, so the loop can be killed between any two of them and goes on from what it finds.
 """
 
+import time
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
-from time import monotonic
 from typing import Protocol
 
-import ujson
+import gevent
+from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-from gkv.cluster.document import Document, check_weight
+from gkv.cluster.callin import CallIn
+from gkv.cluster.changes import Look, change, refused, refused_loss
+from gkv.cluster.document import Document, Durability, State
+from gkv.cluster.liveness import Liveness
+from gkv.cluster.rebuilding import Rebuilding, is_lost
+from gkv.cluster.store import Store
 from gkv.cluster.view import View
-from gkv.errors import ChangeInProgress, ConfigError, InvalidMember, MemberConflict, Unavailable
-from gkv.files import FULL, Lock, Reserve, make_directory, replace
+from gkv.errors import MemberConflict, Unavailable
 from gkv.log import say
 from gkv.model import Node
+from gkv.threads import NativeThread
 
-_WAIT_FOR_CHANGE = 5.0
-RESERVE = 1 << 20
-"""Bytes that are given up when the disk is full, so that a change of the members that has begun can be ended."""
-UP = 3.0
-"""Seconds without a call from a node after which it is shown as down."""
+_LOOK_EVERY = 0.1
+_APART = 0.03
+"""Seconds between two looks at least, so that what comes together is one epoch."""
+_ASK = 0.05
+_REACH = 1.0
+_CHANGE_WITHIN = 5.0
+"""Seconds after which a ring that is still to come is taken back."""
+_KEPT_ENDED = 256
 
 
 class Peers(Protocol):
-    """How the authority talks to members. One answer for each node, None for one that does not answer."""
+    """How the authority talks to members. None of the calls raises."""
 
-    def records(self, nodes: Sequence[Node]) -> list[int | None]:
-        """Ask nodes how many records they hold."""
+    def ask(self, nodes: Sequence[Node], within: float) -> list[int | None]:
+        """Return the incarnation of the process that answers for each node, None where nobody does."""
 
-    def adopt(self, document: Document, nodes: Sequence[Node]) -> list[int | None]:
-        """Give nodes a document; return how many records each holds while it is in force."""
+    def push(self, document: Document, nodes: Sequence[Node]) -> None:
+        """Give nodes a document, as far as they can be reached."""
 
     def reached(self, node: Node) -> None:
         """Note that a node is there, which may have been away: it has called in. Does not switch greenlets."""
 
 
 class Authority:
-    """Keeps `cluster.json` in a directory of its own and the process's view in step with it."""
+    """Decides about the document in a store, and keeps the process's view in step with it."""
 
-    def __init__(self, directory: Path, view: View, peers: Peers) -> None:
-        """Lock the directory and read the document, or begin a new cluster in an empty one.
+    def __init__(self, store: Store, view: View, peers: Peers, durability: str = "sync", now: float | None = None) -> None:
+        """Read the document, or begin a new cluster; `durability` counts only then.
 
-        Raise Unavailable when another process has the directory or it cannot be used, ConfigError when the file cannot be read
-        as a document; it is never overwritten then.
+        Raise Unavailable or ConfigError when the store cannot be read.
         """
-        self._directory = directory
-        self._path = directory / "cluster.json"
+        self._store = store
         self._view = view
         self._peers = peers
-        self._changing = BoundedSemaphore(1)  # one change of the members at a time
-        self._last_call: dict[str, float] = {}
-        self._lock = self._acquire()
-        self._reserve = Reserve(directory / "reserve", RESERVE)
+        self._thread = NativeThread()
+        self._news = Event()
+        self._writing = BoundedSemaphore(1)
+        self._liveness = Liveness(boot_time() if now is None else now)
+        self._ended: dict[int, None] = {}
+        self._accepted: set[str] = set()
+        self._reached: set[int] = set()
+        """Newcomers that answer at their address, by incarnation; those that are being asked; those that do not answer."""
+        self._asked: set[int] = set()
+        self._unreached: set[int] = set()
+        self._rebuilding: Rebuilding | None = None
+        self._change_since: float | None = None
+        self._said = ""
         try:
-            document = self._read()
-            if document is None or document.joining is not None:
-                document = Document(uuid.uuid4().hex, 1) if document is None else document.abandon_join()
-                self._write(document)
-            view.adopt(document)
-            self._reserve.keep()
+            document = store.load()
+            if document is None:
+                document = Document(uuid.uuid4().hex, 1, durability=Durability(durability))
+                store.replace_if(None, document)
+            elif document.durability != durability:
+                say(f"durability is {document.durability}, as the cluster was made; --durability counts for a new one only")
         except BaseException:
             self.close()
             raise
-
-    def _acquire(self) -> Lock:
-        try:
-            make_directory(self._directory)
-            return Lock(self._directory / "lock")
-        except BlockingIOError:
-            raise Unavailable(f"another gkv-proxy uses the data directory {self._directory}") from None
-        except OSError as error:
-            raise Unavailable(f"the data directory {self._directory} cannot be used: {error.strerror}") from None
-
-    def _read(self) -> Document | None:
-        try:
-            return Document.from_json(ujson.loads(self._path.read_bytes()))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise Unavailable(f"{self._path} cannot be read: {error.strerror}") from None
-        except (ValueError, AttributeError) as error:
-            raise ConfigError(
-                f"{self._path} cannot be read: {error}. Put the copy from a backup in its place; without one, start with "
-                f"another directory, and the nodes with empty ones"
-            ) from None
-
-    def _commit(self, document: Document) -> None:
-        """Put a document into force: on disk first, then in the view. Blocks the hub for the fsyncs, a few ms.
-
-        Raise Unavailable when it cannot be written; then it is not in force.
-        """
-        try:
-            self._write(document)
-        except OSError as error:
-            say(f"{self._path} cannot be written: {error.strerror}")
-            raise Unavailable("the list of members cannot be written to the proxy's disk", retry_after=10) from error
-        self._view.adopt(document)
-        self._reserve.keep()
-
-    def _write(self, document: Document) -> None:
-        """Write a document, on a full disk with the room of the reserve. Raise OSError when it cannot be done."""
-        content = ujson.dumps(document.to_json(), indent=2, escape_forward_slashes=False).encode()
-        try:
-            replace(self._path, content)
-        except OSError as error:
-            if error.errno not in FULL or not self._reserve.give_up():
-                raise
-            replace(self._path, content)
-
-    @property
-    def document(self) -> Document:
+        self.document = document
         """The document in force."""
-        document = self._view.document
-        assert document is not None  # noqa: S101  # the constructor has committed one
-        return document
+        view.adopt(document)
 
-    def join(self, node: Node, cluster: str | None, *, fresh: bool = False) -> Document:
-        """Make a node a member, or note that a member is alive; return the document in force.
+    # -- what others tell
 
-        `cluster` is the one whose records the node holds, None when it holds none. A `fresh` node keeps its records on disk and
-        has never been in any cluster, by what it finds there; so it cannot be a member that comes back. Raises MemberConflict
-        when the node cannot join, ChangeInProgress or Unavailable when it may later. Switches greenlets.
+    def call_in(self, call: CallIn) -> Document:
+        """Note that a process is there; return the document in force. Does not wait.
+
+        Raise MemberConflict or InvalidMember when it cannot be a member, Unavailable when it may be later.
         """
-        self._refuse_conflicts(node, cluster)
-        if fresh and self.document.member(node.id) is not None:
-            raise MemberConflict(
-                f"{node.id} is a member already, and comes back with an empty data directory: all that it held would be "
-                f"reported missing. Start it where its data is (--data), or with --accept-loss if that is lost"
-            )
-        if self.document.member(node.id) != node:
-            if not self._changing.acquire(timeout=_WAIT_FOR_CHANGE):
-                raise ChangeInProgress("another node is joining", retry_after=1)
-            try:
-                self._refuse_conflicts(node, cluster)  # again: the wait may have brought a new document
-                if self.document.member(node.id) != node:
-                    self._change(node)
-            finally:
-                self._changing.release()
-        self._last_call[node.id] = monotonic()
-        self._peers.reached(node)
+        now = boot_time()
+        if self._is_lost_to(call):
+            return self.document
+        error = refused(self.document, call, self._liveness.recent(now))
+        if error is not None and not error.retryable:
+            raise error
+        if self._liveness.heard(call, now):
+            self._news.set()
+        self._peers.reached(call.node)
+        if self._rebuilding is not None and self.document.member(call.id) is None:
+            raise Unavailable(f"the document is being rebuilt: it waits for {', '.join(self.waits_for)}", retry_after=1)
+        if error is not None:
+            raise error
+        if call.incarnation in self._unreached:
+            raise Unavailable(f"nobody answers at {call.node.url}, where {call.id} says that it listens", retry_after=1)
         return self.document
 
-    def is_up(self, node_id: str) -> bool:
-        """Return whether a member called in lately."""
-        return monotonic() - self._last_call.get(node_id, float("-inf")) < UP
-
-    def _refuse_conflicts(self, node: Node, cluster: str | None) -> None:
-        document = self.document
-        if cluster is not None and cluster != document.cluster:
-            raise MemberConflict(
-                f"node {node.id} holds records of cluster {cluster}, this is {document.cluster}; it can join with nothing in it"
+    def _is_lost_to(self, call: CallIn) -> bool:
+        """Take note of a document that this process has lost; return whether the caller is one of those who have it."""
+        mine = self.document
+        foreign = call.cluster not in (None, mine.cluster)
+        if call.document is None:
+            if self._rebuilding is not None and call.cluster == mine.cluster and (0, 0) < call.order <= mine.order:
+                self._rebuilding.show(call.id, None)
+                self._news.set()
+            return (foreign and not mine.members) or (not foreign and call.order > mine.order)
+        if not is_lost(mine, call.document):
+            return False
+        if self._rebuilding is None:
+            self._rebuilding = Rebuilding(call.document)
+            say(
+                f"{call.id} has a document of generation {call.document.generation}, epoch {call.document.epoch}, which is not "
+                f"here: it is rebuilt once all its members have shown theirs"
             )
-        known = document.member(node.id)
-        if known is not None and known.url != node.url and not _now_with_tls(known, node):
-            raise MemberConflict(f"there is a member {node.id} already, at {known.url}; choose another --name")
-        for other in document.members:
-            if other.url == node.url and other.id != node.id:
-                raise MemberConflict(f"the member at {node.url} is {other.id}; it cannot be {node.id} as well")
+        self._rebuilding.show(call.id, call.document)
+        self._news.set()
+        return True
 
-    def _change(self, node: Node) -> None:
-        members = self.document.members
-        known = self.document.member(node.id)
-        if known is None or known.weight != node.weight:
-            check_weight(node, self.document.vnodes)
-        if known is not None and _now_with_tls(known, node) and known.weight == node.weight:
-            # No key changes its owner, so no write has to wait; the others hear of it when they call in.
-            self._commit(self.document.begin_join(node).finish_join())
+    @property
+    def waits_for(self) -> list[str]:
+        """The members whose documents are still to be shown while it is rebuilt."""
+        return [] if self._rebuilding is None else self._rebuilding.waits_for
+
+    def ended(self, node_id: str, pid: int) -> None:
+        """Note that a process of this machine has certainly ended."""
+        call = self._liveness.recent(boot_time()).get(node_id) or self._liveness.last(node_id)
+        if call is not None and call.pid == pid:
+            self._ended[call.incarnation] = None
+            while len(self._ended) > _KEPT_ENDED:
+                del self._ended[next(iter(self._ended))]
+            self._news.set()
+
+    def accept_loss(self, node_id: str, *, dry_run: bool = False) -> CallIn | None:
+        """Let a member act with what it has; return its newest call. Raise MemberConflict when there is nothing to accept."""
+        if self._rebuilding is not None and node_id in self._rebuilding.waits_for:
+            if not dry_run:
+                self._rebuilding.excuse(node_id)
+                self._news.set()
+            return self._liveness.last(node_id)
+        error = refused_loss(self.document, node_id)
+        if error is not None:
+            raise error
+        if not dry_run:
+            say(f"the loss of what {node_id} held has been accepted: it acts with what it has")
+            self._accepted.add(node_id)
+            self._news.set()
+        return self._liveness.last(node_id)
+
+    def is_up(self, node_id: str) -> bool:
+        """Return whether a member serves, and was heard lately."""
+        member = self.document.member(node_id)
+        counts = member is not None and member.weight > 0 and member.state is State.UP
+        return counts and self._liveness.is_up(node_id, boot_time())
+
+    def waits_for_word(self, node_id: str) -> bool:
+        """Return whether a member is there, and acts only once its loss has been accepted."""
+        member = self.document.member(node_id)
+        return member is not None and member.empty and self.answers(node_id)
+
+    def answers(self, node_id: str) -> bool:
+        """Return whether a process under this name was heard lately."""
+        return self._liveness.is_up(node_id, boot_time())
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Decide, for ever. Switches greenlets."""
+        while True:
+            self._news.wait(_LOOK_EVERY)
+            self._news.clear()
+            self.look(boot_time())
+            gevent.sleep(_APART)
+
+    def look(self, now: float) -> None:
+        """Bring into force all that is due now. Switches greenlets."""
+        if self._rebuilding is not None:
+            self._rebuild(self._rebuilding)
             return
-        if self._peers.records([node]) == [None]:
-            raise Unavailable(f"nobody answers at {node.url}, where {node.id} says that it listens", retry_after=1)
-        # Looks before it locks: a join that must be refused should not hold up a single write.
-        _refuse_moves(node, members, self._peers.records(members))
-        try:
-            changing = self.document.begin_join(node)
-        except ValueError as error:
-            raise InvalidMember(f"with {node.id} the ring would be too large: {error}") from None
-        self._commit(changing)
-        try:
-            # The new one hears of it as well, though it has no say: it takes the next document from nobody before.
-            new = [] if self.document.member(node.id) else [node]
-            _refuse_moves(node, members, self._peers.adopt(self.document, [*members, *new])[: len(members)])
-        except BaseException:
-            self._commit(self.document.abandon_join())
-            self._peers.adopt(self.document, members)
-            raise
-        self._commit(self.document.finish_join())
-        self._peers.adopt(self.document, self.document.members)
+        self._liveness.look(now, (member.id for member in self.document.members))
+        silent = self._silent(now)
+        calls = self._liveness.recent(now)
+        self._reach([call for call in calls.values() if self.document.member(call.id) is None])
+        if self.document.next is None:
+            self._change_since = None
+        elif self._change_since is None:
+            self._change_since = now
+        overdue = self._change_since is not None and now - self._change_since > _CHANGE_WITHIN
+        look = Look(calls, silent, frozenset(self._ended), frozenset(self._accepted), frozenset(self._reached), overdue)
+        document = change(self.document, look)
+        if document is None or self._commit(document):
+            self._accepted.clear()
+
+    def _silent(self, now: float) -> frozenset[str]:
+        """Return the members that have said nothing for too long, and do not answer either."""
+        silent = self._liveness.silent(self.document, now)
+        if silent:
+            asked = [member for member in self.document.members if member.id in silent]
+            answers = self._peers.ask([member.node for member in asked], _ASK)
+            for member, incarnation in zip(asked, answers, strict=True):
+                if incarnation == member.incarnation:
+                    self._liveness.answered(member.id, incarnation, boot_time())
+                    silent -= {member.id}
+        return silent
+
+    def _reach(self, newcomers: Sequence[CallIn]) -> None:
+        """Ask newcomers at the addresses that they name: only who answers there becomes a member."""
+        known = {call.incarnation for call in newcomers}
+        self._reached &= known
+        self._unreached &= known
+        for call in newcomers:
+            if call.incarnation not in self._reached | self._asked:
+                self._asked.add(call.incarnation)
+                gevent.spawn(self._reach_one, call)
+
+    def _reach_one(self, call: CallIn) -> None:
+        answers = self._peers.ask([call.node], _REACH)
+        self._asked.discard(call.incarnation)
+        if answers == [call.incarnation]:
+            self._reached.add(call.incarnation)
+            self._unreached.discard(call.incarnation)
+            self._news.set()
+        else:
+            self._unreached.add(call.incarnation)
+
+    def _commit(self, document: Document) -> bool:
+        """Put a document into force: on disk first, then here, then everywhere. Return whether that could be done."""
+        with self._writing:
+            before = self.document
+            try:
+                replaced = self._thread.call(lambda: self._store.replace_if(before, document))
+            except OSError as error:
+                self._say_once(f"the document cannot be written, so no member changes its state: {error.strerror}")
+                return False
+            if not replaced:
+                raise MemberConflict("somebody else has changed the document in the store")
+            self._said = ""
+            self.document = document
+            self._view.adopt(document, replace=True)
+            _say_changes(before, document)
+        nodes = [member.node for member in document.members if member.state is not State.DOWN]
+        gevent.spawn(self._peers.push, document, nodes)
+        return True
+
+    def _rebuild(self, rebuilding: Rebuilding) -> None:
+        newest = rebuilding.newest
+        if self._view.document is not None and newest.cluster != self._view.document.cluster:
+            self._view.adopt(newest, replace=True)
+        else:
+            self._view.adopt(newest)
+        document = rebuilding.result(self.document)
+        if document is None:
+            self._say_once(
+                f"the document waits for those of {', '.join(rebuilding.waits_for)}; POST /v1/cluster/accept-loss excuses a "
+                f"member that will not come"
+            )
+        elif self._commit(document):
+            self._rebuilding = None
+            say(f"the document has been rebuilt: generation {document.generation}, epoch {document.epoch}")
+
+    def _say_once(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            say(line)
 
     def close(self) -> None:
-        """Unlock the directory."""
-        self._lock.release()
+        """Give the store up."""
+        self._thread.close()
+        self._store.close()
 
 
-def _now_with_tls(known: Node, node: Node) -> bool:
-    """Return whether a member has begun to speak TLS, at the same address."""
-    return known.url.startswith("http:") and node.url == f"https:{known.url.removeprefix('http:')}"
+def boot_time() -> float:
+    """Return seconds of a clock that goes on while the machine sleeps, and only forward."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _refuse_moves(node: Node, members: Sequence[Node], records: Sequence[int | None]) -> None:
-    """Refuse a join under which keys would change their owner: each member must hold none."""
-    for member, count in zip(members, records, strict=True):
-        if count is None:
-            raise Unavailable(
-                f"{node.id} cannot join now: member {member.id} does not answer, so nobody knows whether it holds keys "
-                f"that would have to move",
-                retry_after=1,
-            )
-        if count > 0:
-            raise MemberConflict(
-                f"{node.id} cannot join: member {member.id} holds {count} keys, some of them would have to move to "
-                f"{node.id}, and moving keys is not available in this version"
+def _say_changes(before: Document, after: Document) -> None:
+    for member in after.members:
+        was = before.member(member.id)
+        if was is not None and was.state is not member.state and member.state is State.DOWN:
+            say(f"member {member.id} is down; its keys cannot be answered until it is back")
+        if member.empty and (was is None or not was.empty):
+            say(
+                f"member {member.id} has come back without the directory that it had; its keys cannot be answered. Start it "
+                f'where its data is, or POST /v1/cluster/accept-loss with {{"node": "{member.id}"}}'
             )

@@ -1,152 +1,332 @@
-"""The cluster document: members, vnodes and epoch, frozen."""
+"""The cluster document: everything that all members agree on at one epoch, frozen.
+
+Promises: a document is a value; its order is (generation, epoch); `from_json` takes nothing that could not be in force. Leaves
+to others: changes (`gkv.cluster.changes`), and the meaning for keys (`gkv.cluster.placement`).
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Self
-from urllib.parse import urlsplit
 
+from gkv.cluster.node import id_is_good, node_from_json, number_in
 from gkv.errors import InvalidMember
 from gkv.model import Node, era_of
 from gkv.ring import DEFAULT_VNODES, vnode_counts
 
-MAX_WEIGHT = 1_000
-MIN_TOKENS = 16
-"""With fewer a node's share has little to do with its weight: it scatters by a quarter of it or more."""
-MAX_TOKENS = 262_144
-"""Of one node. Each takes 14 bytes in every process, and more of them make no share more even."""
-_id_pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}").fullmatch
-_host_pattern = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?").fullmatch
+MAX_GENERATION = (1 << 16) - 1
+MAX_EPOCH = (1 << 48) - 1
+MAX_LEAP = 1_000_000
+"""Epochs by which a document that comes from elsewhere may be ahead of the one that is known."""
+MAX_INCARNATION = (1 << 64) - 1
+PLACEMENT = 1
+"""The way in which this version makes preference lists."""
+LEASE_MS = 1_000
+KEPT_ANCESTORS = 64
+KEPT_REMOVED = 1_024
+OLD_FORM = "it is the member list of an older version, whose data this version cannot read either: begin with empty directories"
+
+
+class State(StrEnum):
+    """The state of a member."""
+
+    UP = "up"
+    FILLING = "filling"
+    """It is there, and is to report that it has this document before it counts."""
+    DOWN = "down"
+
+
+class Durability(StrEnum):
+    """The moment at which a write is acknowledged."""
+
+    SYNC = "sync"
+    """Once it is on disk."""
+    ASYNC = "async"
+    """Before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member's line. `Document` says what epochs mean."""
+
+    id: str
+    url: str
+    weight: float = 1.0
+    """The share of the keys against 1 for an ordinary node; 0 while the ring does not have the member."""
+    zone: str = ""
+    incarnation: int = 0
+    """Of the process that acts under this line, 64 random bits."""
+    state: State = State.UP
+    since: int = 1
+    """The epoch of the line's last change."""
+    left: int = 0
+    """The epoch at which it last stopped being up; 0 if it never did, or if its loss was accepted."""
+    rank: int = 0
+    """The place among those that left at the same epoch: of them the greatest is the last one."""
+    empty: bool = False
+    """Whether its directory is not the one under which it wrote; it acts for no key then."""
+    volatile: bool = False
+    """Whether it keeps its records in memory, so that none of them outlives a process."""
+    directory: int = 0
+    """The last process that acted under this line: a directory on which it ran has all that the member holds."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether it may answer for keys of which it is the only member left."""
+        return self.state is State.UP or (self.state is State.FILLING and not self.empty)
+
+    @property
+    def node(self) -> Node:
+        return Node(self.id, self.url, self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All that preference lists are made of."""
+
+    weights: tuple[tuple[str, float], ...]
+    """By id, ascending."""
+    vnodes: int
+    replicas: int = 1
+    placement: int = PLACEMENT
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What all members agree on at one epoch.
-
-    While `joining` is set a change is under way: no write is accepted anywhere, and the next epoch has the node among its
-    members or not. Every change is a new document with a greater epoch.
-    """
+    """What all members agree on. Every change is a new document with the next epoch."""
 
     cluster: str
     """A random id, so that nodes of two clusters are never taken for each other's."""
     epoch: int
-    members: tuple[Node, ...] = ()
+    members: tuple[Member, ...] = ()
     """Ascending by id."""
     vnodes: int = DEFAULT_VNODES
-    joining: Node | None = None
+    generation: int = 1
+    """Goes up when a document had to be rebuilt from what members still had."""
     replicas: int = 1
     """Copies of each record. This version keeps one."""
-    generation: int = 1
-    """Goes up when a lost document is rebuilt; documents are ordered by generation and epoch."""
+    min_in_sync: int = 1
+    lease_ms: int = LEASE_MS
+    durability: Durability = Durability.SYNC
+    placement: int = PLACEMENT
+    next: Layout | None = None
+    """The ring that is to come. Until it has, no write is accepted anywhere."""
+    next_since: int = 0
+    """The epoch since which that is so."""
+    rebuilt_from: tuple[tuple[int, int], ...] = ()
+    """Generation and epoch of each document that was rebuilt on the way to this one, oldest first."""
+    removed: tuple[int, ...] = ()
+    """Incarnations that may not come back."""
     era: int = field(init=False, compare=False, repr=False)
     """Generation and epoch as one number: nodes ask for it at each request."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError when the members, with the joining one, cannot make a ring."""
+        """Raise ValueError when the members cannot make a ring, or not the one that is to come."""
         object.__setattr__(self, "era", era_of(self.generation, self.epoch))  # the one way in a frozen dataclass
-        if self.members or self.joining:
-            vnode_counts(self._with_joining(), self.vnodes)
+        if self.nodes:
+            vnode_counts(self.nodes, self.vnodes)
+        if self.next is not None:
+            vnode_counts(self.nodes_of(self.next), self.next.vnodes)
 
-    def _with_joining(self) -> tuple[Node, ...]:
-        if self.joining is None:
-            return self.members
-        others = [node for node in self.members if node.id != self.joining.id]
-        return tuple(sorted([*others, self.joining], key=lambda node: node.id))
+    @property
+    def order(self) -> tuple[int, int]:
+        """The place of this document among all of its cluster."""
+        return self.generation, self.epoch
 
-    def begin_join(self, node: Node) -> Self:
-        """Return the document under which nobody writes. Raise ValueError when there can be no ring with this node."""
-        return replace(self, epoch=self.epoch + 1, joining=node)
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The members that the ring has, ascending by id."""
+        return tuple(member.node for member in self.members if member.weight)
 
-    def finish_join(self) -> Self:
-        """Return the document with the joining node among the members, in place of an older entry with its id."""
-        if self.joining is None:
-            raise ValueError("nobody is joining")
-        return replace(self, epoch=self.epoch + 1, members=self._with_joining(), joining=None)
+    def nodes_of(self, layout: Layout) -> tuple[Node, ...]:
+        """Return the members that another ring has. Raise ValueError when one is no member."""
+        nodes = []
+        for node_id, weight in layout.weights:
+            member = self.member(node_id)
+            if member is None:
+                raise ValueError(f"the ring that is to come has {node_id}, which is no member")
+            nodes.append(Node(node_id, member.url, weight))
+        return tuple(nodes)
 
-    def abandon_join(self) -> Self:
-        """Return the document with the members as they were."""
-        return replace(self, epoch=self.epoch + 1, joining=None)
+    @property
+    def layout(self) -> Layout:
+        """What the ring in force is made of."""
+        weights = tuple((node.id, node.weight) for node in self.nodes)
+        return Layout(weights, self.vnodes, self.replicas, self.placement)
 
-    def member(self, node_id: str) -> Node | None:
+    def member(self, node_id: str) -> Member | None:
         """Return the member with this id."""
-        return next((node for node in self.members if node.id == node_id), None)
+        return next((member for member in self.members if member.id == node_id), None)
+
+    def with_member(self, member: Member) -> Self:
+        """Return the document with this line, in place of an older one with its id."""
+        others = [other for other in self.members if other.id != member.id]
+        return replace(self, members=tuple(sorted([*others, member], key=lambda one: one.id)))
+
+    def follows(self, known: Self) -> bool:
+        """Return whether this one may take the place of a document that is known.
+
+        Of the same generation it is a later epoch, not absurdly far ahead; of a later one it names the known generation as one
+        that was rebuilt on the way.
+        """
+        if self.cluster != known.cluster:
+            return False
+        if self.generation == known.generation:
+            return known.epoch < self.epoch <= known.epoch + MAX_LEAP
+        return self.generation > known.generation and any(of == known.generation for of, _ in self.rebuilt_from)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as JSON values."""
         return {
             "cluster": self.cluster,
+            "generation": self.generation,
             "epoch": self.epoch,
             "replicas": self.replicas,
+            "min_in_sync": self.min_in_sync,
+            "lease_ms": self.lease_ms,
+            "durability": self.durability.value,
             "vnodes": self.vnodes,
-            "members": [node_to_json(node) for node in self.members],
-            "joining": self.joining and node_to_json(self.joining),
+            "placement": self.placement,
+            "members": [member_to_json(member) for member in self.members],
+            "next": self.next and _layout_to_json(self.next),
+            "next_since": self.next_since,
+            "rebuilt_from": [list(pair) for pair in self.rebuilt_from],
+            "removed": [f"{incarnation:016x}" for incarnation in self.removed],
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_json(cls, data: Any) -> Self:
         """Read a document; raise ValueError when it is none, or asks for what this version cannot do."""
+        if isinstance(data, Mapping) and "joining" in data and "generation" not in data:
+            raise ValueError(OLD_FORM)
         try:
-            cluster, epoch, vnodes = data["cluster"], data["epoch"], data["vnodes"]
-            entries = data["members"]
-            members = tuple(node_from_json(entry) for entry in entries)
-            joining = None if data["joining"] is None else node_from_json(data["joining"])
-            replicas = data["replicas"]
-        except (KeyError, TypeError) as error:
+            return cls._read(data)
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is no cluster document: {error}") from None
         except InvalidMember as error:
             raise ValueError(f"it names a node that cannot be: {error}") from None
-        numbers = all(type(number) is int and number > 0 for number in (epoch, vnodes))
-        if not (isinstance(entries, list) and isinstance(cluster, str) and re.fullmatch(r"[0-9a-f]{32}", cluster) and numbers):
-            raise ValueError("it is no cluster document: cluster, epoch or vnodes is wrong")
-        if [node.id for node in members] != sorted({node.id for node in members}):
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any]) -> Self:
+        cluster, entries = data["cluster"], data["members"]
+        if not isinstance(entries, list) or not isinstance(cluster, str) or not re.fullmatch(r"[0-9a-f]{32}", cluster):
+            raise ValueError("it is no cluster document: cluster or members is wrong")
+        members = tuple(_member_from_json(entry) for entry in entries)
+        if [member.id for member in members] != sorted({member.id for member in members}):
             raise ValueError("it is no cluster document: the members are not in the order of their ids")
-        if type(replicas) is not int or replicas != 1:
-            raise ValueError(f"it asks for {replicas} replicas; this version keeps one")
-        return cls(cluster, epoch, members, vnodes, joining)
-
-
-def check_weight(node: Node, vnodes: int) -> None:
-    """Raise InvalidMember, with advice, for a weight that no node may join with.
-
-    Documents of earlier versions may have members of such a weight, which stay what they are.
-    """
-    tokens = round(vnodes * node.weight)
-    if not MIN_TOKENS <= tokens <= MAX_TOKENS:
-        raise InvalidMember(
-            f"with a weight of {node.weight:g} {node.id} would have {tokens:,} tokens of {MIN_TOKENS} to {MAX_TOKENS:,}: "
-            f"take a weight of {MIN_TOKENS / vnodes:g} to {MAX_TOKENS / vnodes:g}, where 1 is an ordinary node's",
-            pointers=[("/weight", "not a weight for this cluster")],
+        copies = data["replicas"]
+        if type(copies) is not int or copies != 1 or number_in(data, "min_in_sync", 1, 99) != 1:
+            raise ValueError(f"it asks for {copies} replicas; this version keeps one")
+        placement = number_in(data, "placement", 1, 1 << 16)
+        if placement != PLACEMENT:
+            raise ValueError(f"it asks for placement {placement}; this version has {PLACEMENT}")
+        return cls(
+            cluster,
+            number_in(data, "epoch", 1, MAX_EPOCH),
+            members,
+            number_in(data, "vnodes", 1, 1 << 53),
+            number_in(data, "generation", 1, MAX_GENERATION),
+            lease_ms=number_in(data, "lease_ms", 1, 3_600_000),
+            durability=_word(Durability, data["durability"]),
+            next=None if data["next"] is None else _layout_from_json(data["next"]),
+            next_since=number_in(data, "next_since", 0, MAX_EPOCH),
+            rebuilt_from=tuple(_pair(pair) for pair in _list(data, "rebuilt_from", KEPT_ANCESTORS)),
+            removed=tuple(incarnation_from(text) for text in _list(data, "removed", KEPT_REMOVED)),
         )
 
 
-def node_to_json(node: Node) -> dict[str, Any]:
-    """Return a node as JSON values."""
-    return {"id": node.id, "url": node.url, "weight": node.weight}
+def member_to_json(member: Member) -> dict[str, Any]:
+    """Return a member's line as JSON values."""
+    return {
+        "id": member.id,
+        "url": member.url,
+        "weight": member.weight,
+        "zone": member.zone,
+        "incarnation": f"{member.incarnation:016x}",
+        "state": member.state.value,
+        "since": member.since,
+        "left": member.left,
+        "rank": member.rank,
+        "empty": member.empty,
+        "volatile": member.volatile,
+        "directory": f"{member.directory:016x}",
+    }
 
 
-def node_from_json(data: Any) -> Node:
-    """Read a node from JSON values; raise InvalidMember, naming what is wrong."""
-    if not isinstance(data, Mapping):
-        raise InvalidMember("a node is an object")
-    node_id, url, weight = data.get("id"), data.get("url"), data.get("weight", 1.0)
-    if not isinstance(node_id, str) or not _id_pattern(node_id):
-        raise InvalidMember(
-            "an id has 1 to 64 letters, digits, '.', '_', ':' or '-', and starts with a letter or a digit",
-            pointers=[("/id", "not a node id")],
-        )
-    if not isinstance(url, str) or not _is_node_url(url):
-        raise InvalidMember("a url is http://HOST:PORT or https://HOST:PORT", pointers=[("/url", "not a node's URL")])
-    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not number or not 0 < weight <= MAX_WEIGHT:  # which no NaN is
-        raise InvalidMember(f"a weight is a number above 0, at most {MAX_WEIGHT}", pointers=[("/weight", "not a weight")])
-    return Node(node_id, url, float(weight))
+def _member_from_json(data: Any) -> Member:
+    node = node_from_json(data, least=0)
+    if not isinstance(data["zone"], str) or not (data["zone"] == "" or id_is_good(data["zone"])):
+        raise ValueError("it is no cluster document: a zone is wrong")
+    return Member(
+        node.id,
+        node.url,
+        node.weight,
+        data["zone"],
+        incarnation_from(data["incarnation"]),
+        _word(State, data["state"]),
+        number_in(data, "since", 1, MAX_EPOCH),
+        number_in(data, "left", 0, MAX_EPOCH),
+        number_in(data, "rank", 0, 1 << 16),
+        _flag(data, "empty"),
+        _flag(data, "volatile"),
+        incarnation_from(data["directory"]),
+    )
 
 
-def _is_node_url(url: str) -> bool:
+def _layout_to_json(layout: Layout) -> dict[str, Any]:
+    return {
+        "weights": [list(pair) for pair in layout.weights],
+        "vnodes": layout.vnodes,
+        "replicas": layout.replicas,
+        "placement": layout.placement,
+    }
+
+
+def _layout_from_json(data: Any) -> Layout:
+    weights = []
+    for pair in _list(data, "weights", 1 << 16):
+        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError("it is no cluster document: the weights of next are wrong")
+        weights.append((pair[0], node_from_json({"id": pair[0], "url": "http://h:1", "weight": pair[1]}).weight))
+    if [pair[0] for pair in weights] != sorted({pair[0] for pair in weights}):
+        raise ValueError("it is no cluster document: the weights of next are not in the order of ids")
+    return Layout(
+        tuple(weights),
+        number_in(data, "vnodes", 1, 1 << 53),
+        number_in(data, "replicas", 1, 1),
+        number_in(data, "placement", PLACEMENT, PLACEMENT),
+    )
+
+
+def incarnation_from(text: Any) -> int:
+    """Read an incarnation, 16 hexadecimal digits; raise ValueError."""
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9a-f]{16}", text):
+        raise ValueError("it is no cluster document: an incarnation is wrong")
+    return int(text, 16)
+
+
+def _list(data: Mapping[str, Any], name: str, most: int) -> list[Any]:
+    found = data[name]
+    if not isinstance(found, list) or len(found) > most:
+        raise ValueError(f"it is no cluster document: {name} is wrong")
+    return found
+
+
+def _flag(data: Mapping[str, Any], name: str) -> bool:
+    if data[name] is True or data[name] is False:
+        return bool(data[name])
+    raise ValueError(f"it is no cluster document: {name} is wrong")
+
+
+def _pair(data: Any) -> tuple[int, int]:
+    if not isinstance(data, list) or len(data) != 2 or not all(type(number) is int and number > 0 for number in data):
+        raise ValueError("it is no cluster document: rebuilt_from is wrong")
+    return data[0], data[1]
+
+
+def _word(kind: Any, text: Any) -> Any:
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        return kind(text)
     except ValueError:
-        return False
-    host = parts.hostname or ""
-    return bool(port and _host_pattern(host) and url in (f"http://{host}:{port}", f"https://{host}:{port}"))
+        raise ValueError(f"it is no cluster document: {str(text)[:32]!r} is no {kind.__name__.lower()}") from None

@@ -1,8 +1,10 @@
 """The belief of one process about the cluster: the newest document it has seen, and the placement of keys by it."""
 
+from collections.abc import Callable, Mapping
+
 from gevent.event import Event
 
-from gkv.cluster.document import Document
+from gkv.cluster.document import Document, State
 from gkv.cluster.placement import Placement
 from gkv.errors import Unavailable
 
@@ -14,24 +16,32 @@ class View:
         self.document: Document | None = None
         self.placement: Placement | None = None
         """None while there is no member."""
+        self.incarnations: Mapping[str, int] = {}
+        """By URL, the process that acts for each member that is not down."""
+        self.keep: Callable[[Document], object] = self.adopt
+        """Takes over a document that was learnt from a peer; a member has it on its disk first. May switch greenlets."""
         self._unchanging = Event()
 
     def adopt(self, document: Document, *, replace: bool = False) -> bool:
-        """Take over a document if it is newer, and return whether it was.
+        """Take over a document if it may follow the one in force, and return whether it did.
 
-        A document of another cluster is only taken with `replace`. May take as long as `Placement.of`.
+        With `replace` any is taken. May take as long as `Placement.of`.
         """
-        current = self.document
-        newer = current is None or (document.cluster == current.cluster and document.epoch > current.epoch)
-        if not newer and not replace:
+        if not replace and self.document is not None and not document.follows(self.document):
             return False
-        self.placement = Placement.of(document, self.placement) if document.members else None
+        self.placement = Placement.of(document, self.placement) if document.nodes else None
         self.document = document
-        if document.joining is None:
+        self.incarnations = {one.url: one.incarnation for one in document.members if one.state is not State.DOWN}
+        if document.next is None:
             self._unchanging.set()
         else:
             self._unchanging.clear()
         return True
+
+    def learn(self, document: Document) -> None:
+        """Take over a document that a peer has shown, if it is one to follow. May switch greenlets."""
+        if self.document is None or document.follows(self.document):
+            self.keep(document)
 
     def current(self) -> tuple[Document, Placement]:
         """Return document and placement; raise Unavailable while there is no member. Does not wait."""

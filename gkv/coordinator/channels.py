@@ -8,18 +8,33 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.model import Node, NodeReply, Outcome
 from gkv.net.admission import Budget
-from gkv.net.call import Callee, ask_all
+from gkv.net.call import Callee, Lane, ask_all
 from gkv.net.channel import Channel, ChannelFigures
 from gkv.net.peer import ChannelLimits
 from gkv.net.retries import Retries
 from gkv.net.tls import Tls
 from gkv.wire import ops
-from gkv.wire.ops import Adopt, Held, NodeAnswer, NodeRequest, Refused, Status
+from gkv.wire.ops import Adopt, Here, NodeAnswer, NodeRequest, Refused, Status
 from gkv.wire.strict import Pause, no_pause
 
 MAX_CHANNELS = 1_024
 """Beyond it, channels that nobody uses are forgotten. Those to members never are, nor those in
 use, which only deadlines bound; so there may be more."""
+
+
+class Speaker:
+    """The names of this process and of those that are to answer, by the view's document."""
+
+    def __init__(self, view: View | None, incarnation: int) -> None:
+        self.incarnation = incarnation
+        self._view = view
+
+    def epoch(self) -> int:
+        document = None if self._view is None else self._view.document
+        return 0 if document is None else document.epoch
+
+    def expected(self, url: str) -> int | None:
+        return None if self._view is None else self._view.incarnations.get(url)
 
 
 class Channels:
@@ -37,11 +52,14 @@ class Channels:
         limits: ChannelLimits | None = None,
         tls: Tls | None = None,
         view: View | None = None,
+        incarnation: int = 0,
     ) -> None:
         """`deadline` is in seconds, for each call made here; `budget` for the bytes of answers.
 
-        With `tls` nodes are spoken to in no other way. `view` tells who is a member.
+        With `tls` nodes are spoken to in no other way. `view` tells who is a member; `incarnation`
+        names this process, 0 for one that is no node.
         """
+        self._speaker = Speaker(view, incarnation)
         self._view = view
         self._tls = tls
         self._deadline = deadline
@@ -62,7 +80,7 @@ class Channels:
             if len(self._by_url) >= MAX_CHANNELS:
                 self._forget_unused()
             callee = self._by_url[node.url] = Channel(
-                node.url, self._limits, budget=self._budget, retries=self.retries, tls=self._tls
+                node.url, self._limits, budget=self._budget, retries=self.retries, tls=self._tls, names=self._speaker
             )
             callee.show_token(self._token)
         return callee
@@ -94,13 +112,17 @@ class Channels:
         """Return what was said to each node and what is about to be, by its URL; nothing about this process's own node."""
         return {url: channel.figures() for url, channel in self._by_url.items() if isinstance(channel, Channel)}
 
-    def records(self, nodes: Sequence[Node]) -> list[int | None]:
-        """Ask nodes how many records they hold; None for one that does not answer."""
-        return self._counts(Status(), nodes)
+    def ask(self, nodes: Sequence[Node], within: float) -> list[int | None]:
+        """Return the incarnation of the process that answers for each node, None where nobody does."""
+        return self._here(Status(), nodes, within)
 
-    def adopt(self, document: Document, nodes: Sequence[Node]) -> list[int | None]:
-        """Give nodes a document; return how many records each holds, None for one that did not take it."""
-        return self._counts(Adopt(document.to_json()), nodes)
+    def push(self, document: Document, nodes: Sequence[Node]) -> None:
+        """Give nodes a document, as far as they can be reached."""
+        self._here(Adopt(document.to_json()), nodes, self._deadline)
+
+    def adopt(self, document: Document, node: Node) -> bool:
+        """Give a node a document; return whether it is in force there."""
+        return self._here(Adopt(document.to_json()), [node], self._deadline) != [None]
 
     def reached(self, node: Node) -> None:
         """Note that a node is there: what is for it need not wait for the next attempt to reach it."""
@@ -108,14 +130,12 @@ class Channels:
         if isinstance(channel, Channel):
             channel.reached()
 
-    def _counts(self, request: NodeRequest, nodes: Sequence[Node]) -> list[int | None]:
+    def _here(self, request: NodeRequest, nodes: Sequence[Node], within: float) -> list[int | None]:
         frame = request.write()
-        replies = ask_all([(self.to(node), frame) for node in nodes], monotonic() + self._deadline)
-        counts: list[int | None] = []
-        for reply in replies:
-            answer = understand(reply, Held)
-            counts.append(answer.count if isinstance(answer, Held) else None)
-        return counts
+        asked = [(self.to(node), frame) for node in nodes]
+        replies = ask_all(asked, monotonic() + within, lane=Lane.BACKGROUND)
+        answers = [understand(reply, Here) for reply in replies]
+        return [answer.incarnation if isinstance(answer, Here) else None for answer in answers]
 
     def close(self) -> None:
         """Close every channel. Switches greenlets."""

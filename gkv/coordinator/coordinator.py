@@ -163,10 +163,10 @@ class Coordinator:
         for _ in range(_ATTEMPTS):
             document, _ = self._view.current()
             frame = ListKeys(document.cluster, document.era, prefix, after, limit).write()
-            replies = ask_all([(self._channels.to(node), frame) for node in document.members], expires, request_id)
+            replies = ask_all([(self._channels.to(node), frame) for node in document.nodes], expires, request_id)
             pages: list[Sequence[str]] = []
             pause = Turn()
-            for node, reply in zip(document.members, replies, strict=True):
+            for node, reply in zip(document.nodes, replies, strict=True):
                 pause()
                 answer = understand(reply, Page, pause=pause)
                 if isinstance(answer, Page):
@@ -232,10 +232,10 @@ class Coordinator:
             theirs = Document.from_json(refused.document) if refused.document is not None else None
         except ValueError:
             return False
-        if theirs is not None and theirs.cluster == mine.cluster and theirs.epoch > mine.epoch:
-            self._view.adopt(theirs)
+        if theirs is not None and theirs.follows(mine):
+            self._view.learn(theirs)
             return True
-        return self._channels.adopt(mine, [node]) != [None]
+        return self._channels.adopt(mine, node)
 
 
 def _unmet(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dict[str, KeyFailure]:

@@ -77,7 +77,8 @@ class Commits:
         """
         self._engine = engine
         self._ttl = tombstone_ttl
-        self._async = durability == "async"
+        self.durability = durability
+        """"sync" or "async"; counts for the writes that are admitted from now on."""
         self._on_failure = on_failure
         self._now = now or _time_since_now()
         self._started = self._now()
@@ -106,7 +107,7 @@ class Commits:
             raise Unavailable("the node is shutting down", retry_after=1)
         if self._writer is None:
             return self._apply_inline(write)
-        early = self._async and not counted and None not in write.values
+        early = self.durability == "async" and not counted and None not in write.values
         if early:  # who has been told cannot be refused any more
             self._engine.admit(write, self._backlog.size)
         pending = Pending(write, size_of(write), after, early=early)

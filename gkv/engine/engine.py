@@ -60,9 +60,6 @@ class Engine(ABC):
     durable: bool
     """Whether what a `write` wrote outlives the process and a power cut."""
 
-    starts: int = 1
-    """Count of the times that the store was opened, this one included: versions of one start are greater than all before."""
-
     was_clean: bool = True
     """Whether the last stop was an orderly one, or all records have been checked since. If neither,
     `verify` should be run; whoever has done so sets this, and else `close` leaves it to the next.

@@ -63,7 +63,6 @@ class Environment:
         self.page = 0
         """Bytes of a page."""
         self.cluster: str | None = None
-        self.starts = 1
         self.was_clean = True
         self.records: Any = None
         self.listed: Any = None
@@ -123,7 +122,6 @@ class Environment:
                     (b"format", FORMAT),
                     (b"node", node.encode()),
                     (b"size", b"0"),
-                    (b"starts", b"1"),
                     (b"clean", b"0"),
                 ):
                     txn.put(name, value, db=self.meta)
@@ -150,7 +148,6 @@ class Environment:
             cluster = meta.get(b"cluster")
             self.cluster = None if cluster is None else cluster.decode()
             int(meta[b"size"])
-            self.starts = int(meta[b"starts"]) + 1
             if self.was_clean and self.file.stat().st_size < self.end:
                 raise EngineError(intact.cut_off(self.file, self.file.stat().st_size, self.end))
             self._note_start(env)
@@ -161,13 +158,12 @@ class Environment:
             ) from error
 
     def _note_start(self, env: lmdb.Environment) -> None:
-        """Note this start, and that there has been no orderly stop from now on; on a disk that is
-        full, with the room of the reserve.
+        """Note that there has been no orderly stop from now on; on a disk that is full, with the room
+        of the reserve.
         """
         while True:
             try:
                 with env.begin(write=True) as txn:
-                    txn.put(b"starts", b"%d" % self.starts, db=self.meta)
                     txn.put(b"clean", b"0", db=self.meta)
             except lmdb.Error as error:
                 if not self.has_no_space(error):

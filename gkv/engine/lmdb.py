@@ -43,7 +43,7 @@ class LmdbEngine(Engine):
     `records`: token (8 bytes, big-endian) + key -> record, so an arc is one range scan. `keys`: key
     -> expiry (8 bytes, or nothing for never) of each record that has a value. `due`: "v" + expiry +
     address of a value that expires, "t" + time of the commit + address of a tombstone -> nothing. `meta`:
-    format, node, cluster, size, starts, clean.
+    format, node, cluster, size, clean.
     """
 
     durable = True
@@ -64,7 +64,6 @@ class LmdbEngine(Engine):
         self._store = Store(path, node, max_disk)
         self._environment = self._store.environment
         self.was_clean = self._environment.was_clean
-        self.starts = self._environment.starts
         self._abandoned = False
         """Whether a transaction is open on a thread that does not come back: to close the
         environment would wait for it, or pull the map from under it."""

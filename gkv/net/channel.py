@@ -17,7 +17,7 @@ from gkv.model import Outcome
 from gkv.net.admission import Budget
 from gkv.net.call import Call, Lane
 from gkv.net.outbox import Outbox
-from gkv.net.peer import ChannelLimits, Peer
+from gkv.net.peer import ChannelLimits, Nameless, Names, Peer
 from gkv.net.retries import Retries
 from gkv.net.sender import Sender
 from gkv.net.tls import Tls
@@ -51,13 +51,14 @@ class Channel:
         budget: Budget | None = None,
         retries: Retries | None = None,
         tls: Tls | None = None,
+        names: Names | None = None,
     ) -> None:
         """`budget` is for the bytes of answers.
 
         With `tls` it speaks nothing else, and to no node whose URL says otherwise; without, the
-        other way round.
+        other way round. `names` tells who speaks here, and who is to answer.
         """
-        self._peer = Peer(url, limits or ChannelLimits(), budget or Budget(), retries or Retries(), tls)
+        self._peer = Peer(url, limits or ChannelLimits(), budget or Budget(), retries or Retries(), tls, names or Nameless())
         self._outboxes = [Outbox(self._peer, lane, partial(Sender, self._peer)) for lane in Lane]
         self._peer.queues.extend(self._outboxes)
         self.used = monotonic()

@@ -1,10 +1,11 @@
 """The format of gathered frames: many calls to a node, or its replies to them, in the body of one
 HTTP message.
 
-    gkv/1 51,7 3f2a-17,9c04-2
+    gkv/2 00c5a1f2b0d4e687 12 51,7 3f2a-17,9c04-2
     <51 bytes><7 bytes>
 
-The preface is one line: the number of this format, the length of each frame and, in a request,
+The preface is one line: the number of this format, the incarnation of the process that speaks (0 for
+a proxy) and the epoch in force there (0 for none), the length of each frame and, in a request,
 perhaps the ids of the clients' requests that it is for. The frames follow without anything between
 them, and nothing follows them. The lengths stand in the body, since a head that is the same every
 time need not be parsed every time.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeVar
 
-FORMAT = 1
+FORMAT = 2
 """Goes up with every change after which an older process would misread a message."""
 MAX_FRAMES = 128
 MAX_REQUEST_IDS = 1_024
@@ -28,7 +29,10 @@ MAX_REQUEST_IDS = 1_024
 MAX_PREFACE = 4_096
 
 _LENGTH = rb"(?:0|[1-9][0-9]{0,11})"
-_preface = re.compile(rb"gkv/%d (%b(?:,%b)*+)(?: ([!-~]{1,%d}))?\n" % (FORMAT, _LENGTH, _LENGTH, MAX_REQUEST_IDS)).match
+_preface = re.compile(
+    rb"gkv/%d ([0-9a-f]{16}) (0|[1-9][0-9]{0,14}) (%b(?:,%b)*+)(?: ([!-~]{1,%d}))?\n"
+    % (FORMAT, _LENGTH, _LENGTH, MAX_REQUEST_IDS)
+).match
 _other_format = re.compile(rb"gkv/([0-9]{1,9}) ").match
 
 
@@ -49,18 +53,20 @@ class Preface:
 
     size: int
     """Bytes of the line itself."""
+    incarnation: int
+    epoch: int
     lengths: Sequence[int]
     request_ids: str
 
 
-def write_preface(lengths: Sequence[int], request_ids: Sequence[str] = ()) -> bytes:
+def write_preface(incarnation: int, epoch: int, lengths: Sequence[int], request_ids: Sequence[str] = ()) -> bytes:
     """Return the line that goes before frames of these lengths.
 
-    >>> write_preface([51, 7], ["3f2a-17", "9c04-2"])
-    b'gkv/1 51,7 3f2a-17,9c04-2\\n'
+    >>> write_preface(0xC5A1F2B0D4E687, 12, [51, 7], ["3f2a-17", "9c04-2"])
+    b'gkv/2 00c5a1f2b0d4e687 12 51,7 3f2a-17,9c04-2\\n'
     """
     ids = f" {_list_ids(request_ids)}" if request_ids else ""
-    return f"gkv/{FORMAT} {','.join(map(str, lengths))}{ids}\n".encode()
+    return f"gkv/{FORMAT} {incarnation:016x} {epoch} {','.join(map(str, lengths))}{ids}\n".encode()
 
 
 def read_preface(data: bytes | bytearray, size: int, count: int | None = None) -> Preface:
@@ -76,7 +82,7 @@ def read_preface(data: bytes | bytearray, size: int, count: int | None = None) -
         if other is not None and int(other[1]) != FORMAT:
             raise OtherFormat(f"gathered frames come in format {int(other[1])}, this process reads format {FORMAT}")
         raise BadGathering("gathered frames begin with a line of their lengths")
-    listed, ids = match.groups()
+    incarnation, epoch, listed, ids = match.groups()
     lengths = list(map(int, listed.split(b",")))
     if len(lengths) > MAX_FRAMES:
         raise BadGathering(f"{len(lengths)} frames are gathered, more than {MAX_FRAMES}")
@@ -85,7 +91,7 @@ def read_preface(data: bytes | bytearray, size: int, count: int | None = None) -
     start = match.end()
     if start + sum(lengths) != size:
         raise BadGathering(f"a line of {start} bytes and frames of {sum(lengths)} do not make a body of {size}")
-    return Preface(start, lengths, "" if ids is None else ids.decode())
+    return Preface(start, int(incarnation, 16), int(epoch), lengths, "" if ids is None else ids.decode())
 
 
 def cut(body: Body, preface: Preface) -> list[Body]:

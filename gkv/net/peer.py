@@ -59,6 +59,31 @@ class ChannelLimits:
         return (self.readers, self.writers, self.replicators, self.in_background)[lane]
 
 
+class Names(Protocol):
+    """The names of processes, as gathered requests and answers bear them."""
+
+    incarnation: int
+    """Of this process; 0 when it is no node."""
+
+    def epoch(self) -> int:
+        """Return the epoch in force here, 0 for none."""
+
+    def expected(self, url: str) -> int | None:
+        """Return the incarnation that acts at a URL by the document in force, None when that does not say."""
+
+
+class Nameless:
+    """The names where there is no document."""
+
+    incarnation = 0
+
+    def epoch(self) -> int:
+        return 0
+
+    def expected(self, _url: str) -> int | None:
+        return None
+
+
 class Queue(Protocol):
     """Calls that wait for the node, and the connections that are for them."""
 
@@ -72,8 +97,11 @@ class Queue(Protocol):
 class Peer:
     """One node, shared by all connections of this process to it."""
 
-    def __init__(self, url: str, limits: ChannelLimits, budget: Budget, retries: Retries, tls: Tls | None) -> None:
+    def __init__(
+        self, url: str, limits: ChannelLimits, budget: Budget, retries: Retries, tls: Tls | None, names: Names
+    ) -> None:
         self.url = url
+        self.names = names
         self.limits = limits
         self.budget = budget
         self.retries = retries

@@ -39,6 +39,8 @@ _TURN = 1 << 20
 pieces of the size above."""
 
 _ANSWERED = Outcome.ANSWERED
+_REFUSAL = b'{"refused"'
+"""The first bytes of the frame by which a node says that it does nothing."""
 _usual_head = re.compile(
     rb"HTTP/1\.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: (0|[1-9][0-9]{0,8})\r\n"
     rb"X-Request-Id: [!-~]{1,%d}\r\nDate: [ -~]{29}" % gathered.MAX_REQUEST_IDS
@@ -94,6 +96,8 @@ class Sender:
         """Whether it may have taken any of it."""
         self._moved = 0
         """Bytes sent and received since the others could run."""
+        self._answered_by = 0
+        """The incarnation of the process that gave the last answer."""
         self._used = 0.0
         """When the last answer came over it."""
         self.greenlet = background.start(f"the connection to {peer.url}", self._run)
@@ -132,8 +136,12 @@ class Sender:
             ended = True
         else:
             answered = 0
+            stranger = self._is_stranger()
             for call, frame in zip(calls, frames, strict=True):
-                answered += call.finish(_ANSWERED, frame, "", hold)
+                if stranger and not frame.startswith(_REFUSAL):
+                    answered += call.finish(Outcome.LOST, b"", "another process has answered in the place of the member")
+                else:
+                    answered += call.finish(_ANSWERED, frame, "", hold)
             self._peer.count(answered, len(calls) - answered)
             ended = True
         finally:
@@ -141,6 +149,17 @@ class Sender:
             if not ended:  # the channel is being closed
                 for call in calls:
                     self._peer.end(call, Outcome.LOST if call.sent else Outcome.UNREACHABLE, "the call was broken off")
+
+    def _is_stranger(self) -> bool:
+        """Return whether the last answer came from another process than the document names: it says
+        nothing about the member's keys, and acknowledges nothing.
+
+        Not so for background calls, which ask who is there.
+        """
+        if self._outbox.lane is Lane.BACKGROUND:
+            return False
+        expected = self._peer.names.expected(self._peer.url)
+        return expected is not None and expected != self._answered_by
 
     @property
     def connected(self) -> bool:
@@ -198,7 +217,10 @@ class Sender:
                 return [], None
         frames = [call.frame for call in calls]
         lengths = list(map(len, frames))
-        preface = gathered.write_preface(lengths, [call.request_id for call in calls if call.request_id])
+        names = self._peer.names
+        preface = gathered.write_preface(
+            names.incarnation, names.epoch(), lengths, [call.request_id for call in calls if call.request_id]
+        )
         size = len(preface) + sum(lengths)
         head = b"%b%d\r\n\r\n%b" % (self._peer.heads[self._outbox.lane], size, preface)
         # Many small frames leave in one piece; to join large ones would only copy them.
@@ -317,6 +339,7 @@ class Sender:
         if len(buffer) > size:
             raise _BrokenError("the answer is longer than it says")
         preface = gathered.read_preface(buffer, size, count)
+        self._answered_by = preface.incarnation
         if len(buffer) == size:
             return gathered.cut(bytes(buffer), preface)
         # A frame that comes in many pieces grows where it stays, since copying it whole would hold

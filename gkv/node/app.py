@@ -6,6 +6,7 @@ from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes
 from gkv.api.operation import Content, Operation, ResponseDoc, Unlisted
+from gkv.coordinator.channels import Speaker
 from gkv.errors import EngineError, EngineFailed, NotSupported, SnapshotRunning, SyntaxProblem, Unavailable
 from gkv.log import say
 from gkv.net import gathered
@@ -53,11 +54,12 @@ def build_app(
     answer: Callable[[Sequence[bytes]], Sequence[bytes]],
     snapshot: Callable[[], Iterator[bytes]],
     max_frames: int,
+    speaker: Speaker,
 ) -> Routes:
     """Build the application.
 
     `answer` turns frames into their replies, `snapshot` begins a copy of the records, `max_frames` bounds the bytes of a
-    gathered request.
+    gathered request, `speaker` says who answers.
     """
     said: set[str] = set()
     """Addresses of members that speak another format, of which one line each was said."""
@@ -75,7 +77,7 @@ def build_app(
             request.id = preface.request_ids  # whose requests these are: for the log
         replies = answer(gathered.cut(body, preface) if len(body) <= LARGE else _cut_in_steps(body, preface))
         lengths = list(map(len, replies))
-        line = gathered.write_preface(lengths)
+        line = gathered.write_preface(speaker.incarnation, speaker.epoch(), lengths)
         if sum(lengths) > _AT_ONCE:
             return Response(line, ANY_BYTES, parts=replies)
         return Response(b"".join([line, *replies]), ANY_BYTES)

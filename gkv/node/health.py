@@ -50,7 +50,7 @@ class Health:
         """Yield what /metrics says about the engine."""
         engine, done = self._engine, commits.figures()
         store = engine.store_figures
-        kind = [((settings.engine, settings.durability if engine.durable else "none"), 1.0)]
+        kind = [((settings.engine, commits.durability if engine.durable else "none"), 1.0)]
         yield Figure("gkv_engine_info", "Where the records lie", ("engine", "durability"), kind)
         yield figure("gkv_engine_keys", "Keys with a value", engine.live)
         yield figure("gkv_engine_tombstones", "Keys of which only their deletion or expiry is remembered", engine.tombstones)
@@ -85,7 +85,7 @@ class Health:
         return {
             "name": settings.engine,
             "durable": engine.durable,
-            "durability": settings.durability,
+            "durability": commits.durability,
             "keys": engine.live,
             "tombstones": engine.tombstones,
             "bytes": engine.size,

@@ -1,37 +1,134 @@
-"""What a node knows about its cluster, and which documents it takes over."""
+"""A node's part in its cluster: which documents it takes over, whether it may serve, and its words to the authority."""
 
+import os
+from collections.abc import Callable
 from time import monotonic
 
-from gkv.cluster.document import Document
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore
+
+from gkv.cluster.callin import CallIn
+from gkv.cluster.document import Document, Durability, Member
+from gkv.cluster.kept import Kept
 from gkv.cluster.view import View
 from gkv.engine import Commits, Engine
-from gkv.errors import GkvError
-from gkv.model import NodeRefusal
-from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for, stale
-from gkv.wire.ops import Adopt, Held, NodeAnswer, Refused, Status
+from gkv.errors import ConfigError, GkvError, MemberConflict, Unavailable
+from gkv.log import say
+from gkv.model import Node, NodeRefusal
+from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, stale
+from gkv.threads import NativeThread
+from gkv.wire.ops import Adopt, Here, NodeAnswer, Refused, Status
+
+
+def _ignore(_error: GkvError) -> None:
+    """Do nothing about an error."""
 
 
 class Membership:
-    """A node's part in a cluster. `node_id` is its name there."""
+    """A node's part in a cluster. `incarnation` names this process, `kept` is what its directory has beside the records.
 
-    def __init__(self, node_id: str, view: View, engine: Engine, commits: Commits) -> None:
-        self._id = node_id
+    A document is on the disk before it is in force. `on_end` is told why the process must end: another one acts in its place.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        view: View,
+        engine: Engine,
+        commits: Commits,
+        *,
+        incarnation: int = 0,
+        kept: Kept | None = None,
+        on_end: Callable[[GkvError], object] = _ignore,
+    ) -> None:
+        """Take over the document that the directory has, and list this process there.
+
+        Raise ConfigError when the directory is of two clusters, OSError when it cannot be written.
+        """
+        self.incarnation = incarnation
+        self.news = Event()
+        """Set when a document has come into force, which the authority is to hear."""
+        self._node = node
         self._view = view
         self._engine = engine
         self._commits = commits
-        self._invited = False
-        """Whether the authority is letting this node in, as a new member."""
+        self._kept = kept
+        self._on_end = on_end
+        self._thread = NativeThread()
+        self._taking = BoundedSemaphore(1)  # documents come into force one after the other, each on disk first
+        self._told = False
+        self._judged: Document | None = None
+        self._acts = False
+        view.keep = self.adopt
+        if kept is not None:
+            self._begin(kept)
 
-    def status(self, _request: Status) -> Waiting:
-        """Count the keys that have a value, once all that has been admitted is on disk."""
-        return self._count_on_disk
+    def _begin(self, kept: Kept) -> None:
+        document = kept.document
+        line = None if document is None else document.member(self._node.id)
+        if document is not None and self._engine.cluster not in (None, document.cluster):
+            if not self.is_bare:
+                raise ConfigError(
+                    f"the records of this directory are of cluster {self._engine.cluster}, its document of {document.cluster}"
+                )
+            document = None
+        if self._engine.cluster is None:
+            kept.ran = ()  # nothing has ever been written here, whatever ran beside it
+        kept.begin(self.incarnation, None if line is None else line.directory)
+        if document is not None and self._engine.cluster is not None:
+            self._view.adopt(document)
+            self._follow_durability(document)
 
-    def _count_on_disk(self) -> NodeAnswer:
-        def settled() -> NodeAnswer:
-            self._commits.flush(monotonic() + COMMIT_WITHIN)
-            return Held(self._engine.live)
+    def _follow_durability(self, document: Document) -> None:
+        """Acknowledge writes as the document says, and say once what that means."""
+        wanted, self._commits.durability = self._commits.durability, document.durability
+        if self._told or not self._engine.durable:
+            return
+        self._told = True
+        made = f"{self._node.id}: durability is {document.durability}, as the cluster was made"
+        if document.durability is Durability.ASYNC:
+            say(f"{made}: what is acknowledged can be lost until it is on disk, some milliseconds later")
+        elif wanted != document.durability:
+            say(f"{made}; --durability counts for a new one only")
 
-        return or_refused(settled)
+    @property
+    def is_bare(self) -> bool:
+        """Whether this node holds neither a record nor a tombstone.
+
+        A store that cannot be looked at now, as when others have all slots for readers, may hold some.
+        """
+        try:
+            return not self._engine.live and not self._engine.tombstones
+        except GkvError:
+            return False
+
+    @property
+    def _records(self) -> int:
+        """Keys with a value, one for a store that cannot be looked at now."""
+        try:
+            return self._engine.live
+        except GkvError:
+            return 1
+
+    @property
+    def line(self) -> Member | None:
+        """The line of this process in the document in force; None while it has none, or is another one's."""
+        document = self._view.document
+        line = None if document is None else document.member(self._node.id)
+        return line if line is not None and line.incarnation == self.incarnation else None
+
+    @property
+    def acts(self) -> bool:
+        """Whether this process may serve keys of its own. Asked for each frame."""
+        document = self._view.document
+        if document is not self._judged:
+            line = self.line
+            self._judged, self._acts = document, line is not None and line.acts
+        return self._acts
+
+    def status(self, _request: Status) -> NodeAnswer:
+        """Say which process answers."""
+        return Here(self.incarnation)
 
     def take_over(self, request: Adopt) -> NodeAnswer | Waiting:
         """Take over a document that a coordinator or the authority has sent."""
@@ -39,42 +136,75 @@ class Membership:
             document = Document.from_json(request.document)
         except ValueError as error:
             return Refused(NodeRefusal.BAD_DOCUMENT, detail=str(error))
-        if document.joining is not None and document.joining.id == self._id:
-            self._invited = True
-        if self._engine.durable and self._engine.cluster is None and not self._invited:
-            # Any coordinator may say that this node is a member. But if it was one, what it held is not here, and it would call
-            # that missing: so the proxy decides, when this node calls in and says that its directory is empty.
-            return Refused(NodeRefusal.STALE)
-        try:
-            taken = self.adopt(document)
-        except GkvError as error:
-            return refused_for(error)
-        return self._count_on_disk if taken else stale(self._view.document)
+        if document == self._view.document:
+            return Here(self.incarnation)
+
+        def taken() -> NodeAnswer:
+            return Here(self.incarnation) if self.adopt(document) else stale(self._view.document)
+
+        return lambda: or_refused(taken)
 
     def adopt(self, document: Document) -> bool:
-        """Take over a document that has this node as a member; return whether it is in force now.
+        """Take over a document; return whether it is in force now. Switches greenlets.
 
-        A document of another cluster is only taken while the node holds nothing, no tombstone either: those would stand against
-        the other cluster's records. The cluster's id is on disk before anything is written under it.
+        One of another cluster is only taken while the node holds nothing, no tombstone either: those would stand against the
+        other cluster's records. The cluster's id is on disk before anything is written under it. Raise Unavailable when the
+        disk cannot take the document.
         """
-        if document.member(self._id) is None:
-            return False
-        mine = self._view.document
-        if self._engine.cluster != document.cluster:
-            if self.held_cluster() is not None:
+        with self._taking:
+            mine = self._view.document
+            if document == mine:
+                return True
+            line = document.member(self._node.id)
+            foreign = mine is not None and mine.cluster != document.cluster
+            if foreign or self._engine.cluster not in (None, document.cluster):
+                if line is None or not self.is_bare:
+                    return False
+            elif (line is None) if mine is None else not document.follows(mine):
                 return False
-            self._engine.join(document.cluster)
-        if mine is not None and mine.cluster != document.cluster:
-            return self._view.adopt(document, replace=True)
-        return self._view.adopt(document) or document == mine
+            named = self.line is not None
+            if line is not None and self._engine.cluster != document.cluster:
+                self._engine.join(document.cluster)
+            self._keep(document)
+            self._view.adopt(document, replace=foreign)
+            self._follow_durability(document)
+        self.news.set()
+        if named and line is not None and line.incarnation != self.incarnation:
+            self._on_end(MemberConflict(f"another process acts as {self._node.id} now; this one ends"))
+        return True
 
-    def held_cluster(self) -> str | None:
-        """Return the cluster whose records or tombstones this node holds, None when it holds neither.
-
-        A store that cannot be looked at now, as when others have all slots for readers, may hold some.
-        """
+    def _keep(self, document: Document) -> None:
+        kept = self._kept
+        if kept is None:
+            return
         try:
-            holds = self._engine.live or self._engine.tombstones
-        except GkvError:
-            holds = 1
-        return self._engine.cluster if holds else None
+            self._thread.call(lambda: kept.keep(document))
+        except OSError as error:
+            say(f"{self._node.id}: the document of epoch {document.epoch} cannot be written: {error.strerror}")
+            raise Unavailable("the cluster document cannot be written", retry_after=1) from error
+
+    def call_in(self, *, show: bool) -> CallIn:
+        """Return what the authority is to hear, with the document if it is to see it. Switches greenlets.
+
+        Raise GkvError when what has been admitted does not come to the disk.
+        """
+        document = self._view.document
+        if document is not None and document.next is not None:
+            self._commits.flush(monotonic() + COMMIT_WITHIN)  # nothing more is admitted under this document
+        named = self.line is not None
+        return CallIn(
+            self._node,
+            self.incarnation,
+            pid=os.getpid(),
+            cluster=self._engine.cluster if document is None else document.cluster,
+            order=(0, 0) if document is None else document.order,
+            records=self._records,
+            bare=self.is_bare,
+            volatile=not self._engine.durable,
+            ran=() if named or self._kept is None else self._kept.ran[-1_000:],
+            document=document if show else None,
+        )
+
+    def close(self) -> None:
+        """End the thread for the disk."""
+        self._thread.close()

@@ -50,7 +50,7 @@ class Order:
         self._view = view
         self._engine = engine
         self._commits = commits
-        self._versions = Versions(engine.starts)
+        self._versions = Versions()
         self.unsettled: Unsettled[Pending] = Unsettled()
         commits.on_over = self.unsettled.end
         self.clock = clock

@@ -1,5 +1,6 @@
 """`gkv-node`: builds a node from its parts, serves, calls in at the proxy, and takes it down again."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from gkv import ring
 from gkv.api.data import DataApi
 from gkv.api.metrics import Figure, figure, shared_figures
 from gkv.cluster.caller import Caller, Refused
+from gkv.cluster.kept import Kept
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Coordinator
+from gkv.coordinator.channels import Speaker
 from gkv.engine import Commits, open_engine
 from gkv.errors import EngineError, MemberConflict
 from gkv.log import say
@@ -21,6 +24,7 @@ from gkv.node.app import build_app
 from gkv.node.backup import Backup
 from gkv.node.due_clock import DueClock
 from gkv.node.health import Health
+from gkv.node.membership import Membership
 from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.node.sweeper import Sweeper
@@ -61,8 +65,11 @@ def _run(runtime: Runtime) -> None:
     view = View()
     clock = DueClock()
     order = Order(view, engine, commits, clock)
-    service = Service(me.id, view, engine, commits, order, settings.max_answer, runtime.admission)
-    channels = runtime.open_channels(view, (me.url, service))
+    kept = Kept(directory) if engine.durable else None
+    incarnation = secrets.randbits(64)
+    member = runtime.opened(Membership(me, view, engine, commits, incarnation=incarnation, kept=kept, on_end=runtime.end_with))
+    service = Service(me.id, view, engine, commits, order, settings.max_answer, runtime.admission, member)
+    channels = runtime.open_channels(view, (me.url, service), incarnation)
     health = Health(engine)
     coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
@@ -72,14 +79,14 @@ def _run(runtime: Runtime) -> None:
         info=lambda: {"role": "node", "id": me.id, "engine": health.describe(settings, commits)},
         checks=lambda: [
             ("serving", not runtime.ending.is_set()),
-            ("member", view.placement is not None),
+            ("member", member.acts),
             ("disk", not isinstance(runtime.error, EngineError)),
             ("clock", clock.jumped or True),
         ],
     )
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
     max_body = runtime.channel_limits.gathered_bytes + 2 * settings.max_body
-    app = build_app(data, service.answer, backup.begin, max_body)
+    app = build_app(data, service.answer, backup.begin, max_body, Speaker(view, incarnation))
 
     def figures(server: Server) -> Iterator[Figure]:
         yield from shared_figures("node", view, server, app.access, coordinator, channels)
@@ -95,16 +102,13 @@ def _run(runtime: Runtime) -> None:
     runtime.serve(app, channels, figures, max_body)
     announce(f"Listening on port ...{port}")
     runtime.say_ready()
-    if engine.durable and settings.durability == "async":
-        say(f"{me.id}: durability is async: what is acknowledged can be lost until it is on disk, some milliseconds later")
-
-    def is_fresh() -> bool:
-        return engine.durable and engine.cluster is None and not settings.accept_loss
+    if settings.accept_loss:
+        say("--accept-loss does nothing any more: POST /v1/cluster/accept-loss at the proxy, once the node waits for it")
 
     def call_in() -> None:
         access, proxy = app.access, settings.proxy_url
         try:
-            Caller(proxy, me, service.adopt, service.held_cluster, is_fresh, say, lambda: access.peer_token, runtime.tls).run()
+            Caller(proxy, me.url, member, lambda line: say(f"{me.id}: {line}"), lambda: access.peer_token, runtime.tls).run()
         except Refused as error:
             runtime.end_with(MemberConflict(f"the proxy at {proxy} refuses this node: {error}"))
 

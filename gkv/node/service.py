@@ -11,7 +11,7 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import MAX_ANSWER
 from gkv.engine import Commits, Engine
-from gkv.model import NodeRefusal, Op, Outcome
+from gkv.model import Node, NodeRefusal, Op, Outcome
 from gkv.net.admission import LARGE, Admission, Budget
 from gkv.net.call import Call
 from gkv.net.turn import Turn
@@ -47,7 +47,7 @@ class Service:
     """Answers frames from an engine, under the epoch that the node's view has.
 
     Nothing switches greenlets between the check of the epoch and the moment at which a write is admitted; what has been
-    admitted is counted by `Membership.status`, which waits for it. What is read may take turns with others; it is answered
+    admitted is counted by `Membership.call_in`, which waits for it. What is read may take turns with others; it is answered
     only if the document is the same in the end as it was in the beginning.
     """
 
@@ -60,14 +60,15 @@ class Service:
         order: Order,
         max_answer: int = MAX_ANSWER,
         admission: Admission | None = None,
+        membership: Membership | None = None,
     ) -> None:
         """`max_answer` bounds the bytes that one frame brings, `admission` those of all together."""
         admission = admission or Admission()
         self._max_answer = max_answer
         self._own, self._others = admission.clients.budget, admission.members.budget
         self._view = view
-        membership = Membership(node_id, view, engine, commits)
-        self.adopt, self.held_cluster = membership.adopt, membership.held_cluster
+        self._membership = membership = membership or Membership(Node(node_id), view, engine, commits)
+        self.adopt = membership.adopt
         self._turn = Turn()
         self._reading_much = BoundedSemaphore(1)
         """For reads in steps, until memory is reserved for their values: many of them hold no more than one."""
@@ -175,4 +176,6 @@ class Service:
             document = self._view.document
             if document is None or document.era != request.era or document.cluster != request.cluster:
                 return stale(document)
+            if not self._membership.acts:
+                return Refused(NodeRefusal.NOT_ACTING)
         return self._handlers[request.op](request)

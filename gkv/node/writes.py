@@ -58,7 +58,7 @@ class Writes:
     @property
     def _is_changing(self) -> bool:
         document = self._view.document
-        return document is not None and document.joining is not None
+        return document is not None and document.next is not None
 
     def _conditional(self, request: Set | Delete) -> NodeAnswer | Waiting:
         """Admit the items whose conditions hold."""

@@ -96,13 +96,18 @@ class Runtime:
         self._listener = self.opened(inherited(host, port) or listen(host, port))
         return int(self._listener.getsockname()[1])
 
-    def open_channels(self, view: View, local: tuple[str, Callee] | None = None) -> Channels:
+    def open_channels(self, view: View, local: tuple[str, Callee] | None = None, incarnation: int = 0) -> Channels:
         """Return the ways to the nodes, those of the view's members above all; `local` is the URL
-        of this process's own node, and what answers for it.
+        of this process's own node, and what answers for it; `incarnation` names this process if it
+        is a node's.
         """
         budget = self.admission.clients.budget
         deadline = self.settings.deadline
-        return self.opened(Channels(deadline, local, budget=budget, limits=self.channel_limits, tls=self.tls, view=view))
+        return self.opened(
+            Channels(
+                deadline, local, budget=budget, limits=self.channel_limits, tls=self.tls, view=view, incarnation=incarnation
+            )
+        )
 
     def serve(self, app: Routes, channels: Channels, figures: Callable[[Server], Iterable[Figure]], max_body: int) -> None:
         """Serve an application on the open port, with bodies of `max_body` bytes at most, until the

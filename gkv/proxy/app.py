@@ -1,18 +1,18 @@
 """The proxy's Bottle application: the data API, and the calls about members."""
 
+import json
 from typing import Any
 from urllib.parse import urlsplit
-
-import ujson
 
 from gkv.api.access import Role
 from gkv.api.data import DataApi
 from gkv.api.http import Request, Response, Routes, json_response
 from gkv.cluster.authority import Authority
-from gkv.cluster.document import node_from_json, node_to_json
-from gkv.errors import InvalidMember
+from gkv.cluster.callin import CallIn
+from gkv.cluster.node import id_is_good
+from gkv.errors import InvalidMember, WrongParameter
 from gkv.net.admission import MEMBERS
-from gkv.proxy.operations import CLUSTER, JOIN, MAX_JOIN
+from gkv.proxy.operations import ACCEPT_LOSS, CLUSTER, JOIN, MAX_JOIN
 from gkv.wire.strict import Reader
 
 
@@ -20,38 +20,49 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
     """Build the application."""
 
     def join(request: Request) -> Response:
-        request.require_json()
         request.query()
-        reader = Reader(request.body(MAX_JOIN))
-        value = reader.value()
-        reader.end()
-        unknown = sorted(set(value) - {"id", "url", "weight", "cluster", "fresh"}) if isinstance(value, dict) else []
-        if unknown:
-            raise InvalidMember(f"unknown member {ujson.dumps(unknown[0][:64])}")
-        node = node_from_json(value)
-        cluster = value.get("cluster")
-        if cluster is not None and not isinstance(cluster, str):
-            raise InvalidMember("a cluster is a string or null", pointers=[("/cluster", "not a cluster id")])
-        fresh = value.get("fresh", False)
-        if not isinstance(fresh, bool):
-            raise InvalidMember("fresh is true or false", pointers=[("/fresh", "not true or false")])
-        host = urlsplit(node.url).hostname
+        call = CallIn.from_json(_body(request))
+        host = urlsplit(call.node.url).hostname
         if host != request.remote_host:
             raise InvalidMember(
                 f"the url names {host}, but the call comes from {request.remote_host}; a node can only enlist itself",
                 pointers=[("/url", "not the caller's address")],
             )
-        return json_response(authority.join(node, cluster, fresh=fresh).to_json())
+        return json_response(authority.call_in(call).to_json())
 
     def show(request: Request) -> Response:
         request.query()
-        document = authority.document
-        members = [node_to_json(node) | {"state": "up" if authority.is_up(node.id) else "down"} for node in document.members]
-        summary: dict[str, Any] = document.to_json() | {"members": members}
+        document = authority.document.to_json()
+        members = [member | {"answers": authority.answers(member["id"])} for member in document["members"]]
+        summary: dict[str, Any] = document | {"members": members, "waits_for": authority.waits_for}
         return json_response(summary)
+
+    def accept_loss(request: Request) -> Response:
+        asked = request.query().get("dryRun", ["0"])[0]
+        if asked not in ("0", "1"):
+            raise WrongParameter("dryRun is 0 or 1")
+        dry_run = asked == "1"
+        value = _body(request)
+        node_id = value.get("node") if isinstance(value, dict) and set(value) <= {"node"} else None
+        if not isinstance(node_id, str) or not id_is_good(node_id):
+            raise InvalidMember("the body is an object with the id of a node", pointers=[("/node", "not a node id")])
+        epoch = authority.document.epoch
+        call = authority.accept_loss(node_id, dry_run=dry_run)
+        shown = {"node": node_id, "epoch": epoch, "dryRun": dry_run, "keys": None if call is None else call.records}
+        return json_response(shown | {"progress": "/v1/cluster"}, 200 if dry_run else 202)
 
     routes = Routes()
     data.mount(routes)
     routes.add("GET", "/v1/cluster", show, doc=CLUSTER, role=Role.READER)
     routes.add("POST", "/v1/cluster/nodes", join, doc=JOIN, role=Role.PEER, lane=MEMBERS)
+    routes.add("POST", "/v1/cluster/accept-loss", accept_loss, doc=ACCEPT_LOSS, role=Role.ADMIN)
     return routes
+
+
+def _body(request: Request) -> Any:
+    """Return the JSON value in the body of a call that changes the cluster."""
+    request.require_json()
+    reader = Reader(request.body(MAX_JOIN))
+    value = json.loads(reader.text())
+    reader.end()
+    return value

@@ -1,57 +1,126 @@
 """The descriptions of the routes that only a proxy has."""
 
-from gkv.api.operation import Content, Operation, ResponseDoc, Schema, ref
+from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, ref
 from gkv.api.operations import array, shape
-from gkv.errors import ChangeInProgress, InvalidItem, InvalidMember, MemberConflict, WrongContentType
+from gkv.errors import InvalidItem, InvalidMember, MemberConflict, WrongContentType, WrongParameter
 from gkv.wire.blob import JSON
 
 _CLUSTER_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
-MAX_JOIN = 4_096
-"""Bytes of a body."""
+MAX_JOIN = 1 << 20
+"""Bytes of a body, which may have a whole document."""
 _COUNT: Schema = {"type": "integer", "minimum": 0}
-
-
-def _document(member: Schema) -> Schema:
-    return shape(
-        "cluster epoch replicas vnodes members joining",
-        cluster=_CLUSTER_ID,
-        epoch=_COUNT,
-        replicas=_COUNT,
-        vnodes=_COUNT,
-        members=array(member),
-        joining={"oneOf": [ref("Node"), {"type": "null"}]},
-    )
-
-
-_MEMBER = shape(
-    "id url weight state",
-    id={"type": "string"},
-    url={"type": "string"},
-    weight={"type": "number"},
-    state={"enum": ["up", "down"]},
+_INCARNATION: Schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+_ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"}
+_NAMES = (
+    "cluster generation epoch replicas min_in_sync lease_ms durability vnodes placement members next next_since "
+    "rebuilt_from removed"
 )
+_PARTS: dict[str, Schema] = {
+    "cluster": _CLUSTER_ID,
+    "generation": _COUNT,
+    "epoch": _COUNT,
+    "replicas": _COUNT,
+    "min_in_sync": _COUNT,
+    "lease_ms": _COUNT,
+    "durability": {"enum": ["sync", "async"]},
+    "vnodes": _COUNT,
+    "placement": _COUNT,
+    "next": {
+        "oneOf": [
+            {"type": "null"},
+            shape(
+                "weights vnodes replicas placement",
+                weights=array(array({})),
+                vnodes=_COUNT,
+                replicas=_COUNT,
+                placement=_COUNT,
+            ),
+        ],
+        "description": "what the ring is to be; no write is accepted until it is",
+    },
+    "next_since": _COUNT,
+    "rebuilt_from": array(array(_COUNT), description="generation and epoch of what was rebuilt"),
+    "removed": array(_INCARNATION),
+}
 CLUSTER = Operation(
-    "Get the member list, and who has called in lately",
-    {200: ResponseDoc("The member list in force", {JSON: Content(_document(_MEMBER))})},
+    "Get the cluster document, and who has called in lately",
+    {
+        200: ResponseDoc(
+            "The document in force; `answers` says whether a process was heard, `waits_for` whose documents are to be shown",
+            {
+                JSON: Content(
+                    shape(
+                        _NAMES + " waits_for",
+                        "",
+                        members=array(
+                            {
+                                "allOf": [
+                                    {"type": "object", "required": ["id", "url", "state", "incarnation", "empty", "answers"]},
+                                    {
+                                        "properties": {
+                                            "state": {"enum": ["up", "filling", "down"]},
+                                            "answers": {"type": "boolean"},
+                                        }
+                                    },
+                                ]
+                            }
+                        ),
+                        waits_for=array(_ID),
+                        **_PARTS,
+                    )
+                )
+            },
+        )
+    },
 )
 JOIN = Operation(
-    "Join the cluster, or say that a member is alive; a node does this by itself",
-    {200: ResponseDoc("The member list in force", {JSON: Content(_document(ref("Node")))})},
-    "The url names the address that the call comes from, and the node must answer there.",
+    "Join the cluster, or say that a member is alive; a node does this by itself, four times a second",
+    {200: ResponseDoc("The document in force", {JSON: Content(shape(_NAMES, "", members=array(ref("Member")), **_PARTS))})},
+    "The call tells, and decides nothing: who is a member is in one of the next documents. The url names the address that the "
+    "call comes from, and the node must answer there.",
     body={
         JSON: Content(
             shape(
-                "id url",
-                "weight cluster fresh",
-                id={"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"},
+                "id url incarnation",
+                "weight zone pid cluster generation epoch records bare volatile ran document",
+                id=_ID,
                 url={"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9][0-9]{0,4}$"},
+                incarnation={**_INCARNATION, "description": "of this process, new at every start"},
                 weight={"type": "number", "exclusiveMinimum": 0, "maximum": 1_000, "default": 1},
-                cluster={"type": ["string", "null"], "description": "whose records the node holds, null for nobody's"},
-                fresh={"type": "boolean", "default": False, "description": "its data directory is new"},
+                zone={"type": "string"},
+                pid=_COUNT,
+                cluster={"type": ["string", "null"], "description": "whose document or records it has, null for nobody's"},
+                generation=_COUNT,
+                epoch={**_COUNT, "description": "of the document in force there"},
+                records={**_COUNT, "description": "keys with a value"},
+                bare={"type": "boolean", "default": True, "description": "it holds neither a record nor a tombstone"},
+                volatile={"type": "boolean", "default": False, "description": "it keeps its records in memory"},
+                ran=array(_INCARNATION, description="processes that ran on its directory before"),
+                document={"type": ["object", "null"], "description": "its document, if it is newer than the one here"},
             ),
-            {"id": "n1", "url": "http://10.0.0.5:9000", "weight": 1.0, "cluster": None, "fresh": True},
+            {"id": "n1", "url": "http://10.0.0.5:9000", "incarnation": "00c5a1f2b0d4e687"},
         )
     },
     body_limit=MAX_JOIN,
-    problems=(WrongContentType, InvalidItem, InvalidMember, MemberConflict, ChangeInProgress),
+    problems=(WrongContentType, InvalidItem, InvalidMember, MemberConflict),
+)
+_LOSS = shape(
+    "node epoch dryRun keys progress",
+    node=_ID,
+    epoch=_COUNT,
+    dryRun={"type": "boolean"},
+    keys={"type": ["integer", "null"], "description": "that the member has now"},
+    progress={"type": "string"},
+)
+ACCEPT_LOSS = Operation(
+    "Have a member that came back without its directory act with what it has",
+    {
+        202: ResponseDoc("It will, by one of the next documents", {JSON: Content(_LOSS)}),
+        200: ResponseDoc("It would; dryRun=1", {JSON: Content(_LOSS)}),
+    },
+    "What its directory held and this one does not is lost, and reported missing from then on. While a lost document is being "
+    "rebuilt, the member is not waited for any more.",
+    (Parameter("dryRun", "1: only say what would happen", {"type": "integer", "enum": [0, 1], "default": 0}),),
+    {JSON: Content(shape("node", node=_ID), {"node": "127.0.0.1:9000"})},
+    problems=(WrongContentType, InvalidItem, InvalidMember, MemberConflict, WrongParameter),
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from gkv.api.data import DataApi
 from gkv.api.metrics import Figure, figure, shared_figures
 from gkv.cluster.authority import Authority
+from gkv.cluster.store import FileStore
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Coordinator
@@ -33,7 +34,7 @@ def _run(runtime: Runtime) -> None:
     channels = runtime.open_channels(view)
     port = runtime.open_port()
     directory = Path(settings.data or "gkv-data/proxy")
-    authority = runtime.opened(Authority(directory, view, channels))
+    authority = runtime.opened(Authority(FileStore(directory), view, channels, settings.durability))
     coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
         view,
@@ -49,8 +50,8 @@ def _run(runtime: Runtime) -> None:
 
     def figures(server: Server) -> Iterator[Figure]:
         yield from shared_figures("proxy", view, server, app.access, coordinator, channels)
-        up = sum(authority.is_up(node.id) for node in authority.document.members)
-        yield figure("gkv_ring_members_up", "Members that have called in within the last seconds", up)
+        up = sum(authority.is_up(member.id) for member in authority.document.members)
+        yield figure("gkv_ring_members_up", "Members that serve, and have called in within the last second", up)
 
     # Before the server, so that they end after it: requests that still run ask them.
     children = runtime.opened(Children(f"{settings.scheme}://{settings.host}:{port}", runtime.reading, authority))
@@ -60,6 +61,7 @@ def _run(runtime: Runtime) -> None:
     announce("*** Welcome ***")
     announce(f"Listening on port {port}...")
     runtime.say_ready()
+    runtime.start("the authority", authority.run)
     if settings.spawn and children.start(runtime.ending):
         coordinator.writes_wait_for = ""
         announce(f"Ready: {settings.spawn} nodes have joined, on ports {', '.join(map(str, children.ports))}")

@@ -75,7 +75,8 @@ class Children:
     @property
     def are_members(self) -> bool:
         """Whether the document has them all already, or there are none."""
-        return all(self._authority.document.member(child.node) is not None for child in self._children)
+        nodes = {node.id for node in self._authority.document.nodes}
+        return all(child.node in nodes for child in self._children)
 
     def start(self, ending: Event) -> bool:
         """Start all, and wait until each is a member that has called in; return False if `ending`
@@ -84,7 +85,7 @@ class Children:
         Raise ConfigError when they do not fit the members there are, Unavailable when one ends
         before it has joined. Switches greenlets.
         """
-        before = {member.id for member in self._authority.document.members}
+        before = {node.id for node in self._authority.document.nodes}
         self._refuse_strangers(before, ending)
         self._refuse_data_elsewhere(before)
         for child in self._children:
@@ -92,16 +93,20 @@ class Children:
                 return False
             self._start(child)
         until = monotonic() + _JOIN_WITHIN
-        while not all(self._authority.is_up(child.node) for child in self._children):
+        while waiting := [child.node for child in self._children if not self._has_joined(child)]:
             for child in self._children:
                 if child.exit_code is not None:
                     self._raise_early_end(child, before)
+            if self._authority.waits_for:  # an operator's word may be needed, which takes its time
+                until = monotonic() + _JOIN_WITHIN
             if monotonic() > until:
-                waiting = ", ".join(child.node for child in self._children if not self._authority.is_up(child.node))
-                raise Unavailable(f"{waiting} did not join within {_JOIN_WITHIN:.0f} s")
+                raise Unavailable(f"{', '.join(waiting)} did not join within {_JOIN_WITHIN:.0f} s")
             if ending.wait(0.02):
                 return False
         return True
+
+    def _has_joined(self, child: _Child) -> bool:
+        return self._authority.is_up(child.node) or self._authority.waits_for_word(child.node)
 
     def _refuse_strangers(self, before: set[str], ending: Event) -> None:
         """Raise ConfigError for nodes that are no members yet while members are missing: their keys
@@ -112,7 +117,7 @@ class Children:
         if not missing or mine <= before:
             return
         until = monotonic() + _CALL_WITHIN
-        while missing := {node for node in missing if not self._authority.is_up(node)}:
+        while missing := {node for node in missing if not self._authority.answers(node)}:
             if monotonic() > until:
                 raise ConfigError(
                     f"the members are {_listed(before)}, of which {_listed(missing)} does not run; "
@@ -144,7 +149,7 @@ class Children:
 
     def say_who_is_missing(self) -> None:
         """Say which members do not run, and how they do."""
-        members = {member.id for member in self._authority.document.members}
+        members = {node.id for node in self._authority.document.nodes}
         for node in sorted(members):
             if not self._authority.is_up(node):
                 say(
@@ -164,6 +169,7 @@ class Children:
     def _look(self, child: _Child, now: float) -> None:
         code = child.exit_code
         if child.process is not None and code is not None:
+            self._authority.ended(child.node, child.process.pid)  # which nothing else could say for certain
             _close_input(child.process)
             child.process = None
             if code in _WRONG_SETTINGS:

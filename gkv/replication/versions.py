@@ -2,18 +2,16 @@
 
 from gkv.model import Version
 
-_START = 40
-"""Bits below the count of starts: writes of one run."""
-
 
 class Versions:
-    """A counter of the process. Each version is greater than all before, of earlier starts of its directory too, as long as the
-    document's era does not fall.
+    """A counter of the process.
+
+    REQUIRES: a process answers for keys only under documents that name it, so each start of a directory has
+    an era of its own, later than those of all starts before.
     """
 
-    def __init__(self, starts: int) -> None:
-        """Begin after the versions of all earlier starts; `starts` counts them, this one included."""
-        self._counter = starts << _START
+    def __init__(self) -> None:
+        self._counter = 0
 
     def next(self, era: int) -> Version:
         """Return the version of a write that is admitted under a document of this era."""

@@ -14,9 +14,9 @@ import pytest
 
 from gkv import sources
 from gkv.api.data import DataApi
-from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator
+from gkv.coordinator.channels import Speaker
 from gkv.engine import ENGINES, Commits, Engine, MemoryEngine, open_engine
 from gkv.model import Damage, Node, Outcome, Write
 from gkv.node.app import build_app
@@ -27,6 +27,7 @@ from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.replication.versions import Versions
 from gkv.ring import tokens
+from tests.documents import document as document_of
 
 CLUSTER = "0123456789abcdef" * 2
 VNODES = 64
@@ -210,8 +211,8 @@ def build_node():
             checks=lambda: [("serving", not draining), ("member", view.placement is not None)],
         )
         backup = Backup(commits.snapshot if engine.durable else None)
-        app = build_app(data, service.answer, backup.begin, 2 * max_body)
-        built.append(House(engine, view, commits, Versions(0), order, service, channels, wall, app, Client(app), draining))
+        app = build_app(data, service.answer, backup.begin, 2 * max_body, Speaker(view, 0))
+        built.append(House(engine, view, commits, Versions(), order, service, channels, wall, app, Client(app), draining))
         return built[-1]
 
     yield build
@@ -235,7 +236,7 @@ def build_cluster(build_node):
         channels = InProcess(DEADLINE)
         houses = [build(node.id, node.url, channels=channels) for node in members]
         for house in houses:
-            assert house.service.adopt(Document(CLUSTER, 7, members, VNODES))
+            assert house.service.adopt(document_of(members, 7, VNODES))
         return houses
 
     return build_all
@@ -244,7 +245,7 @@ def build_cluster(build_node):
 @pytest.fixture
 def document():
     """Return the document of a cluster with the one member n1."""
-    return Document(CLUSTER, 7, (Node("n1", "http://127.0.0.1:9000"),), VNODES)
+    return document_of([Node("n1", "http://127.0.0.1:9000")], 7, VNODES)
 
 
 @pytest.fixture

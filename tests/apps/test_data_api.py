@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 from time import monotonic
 
 import pytest
@@ -10,8 +11,8 @@ import ujson
 
 from gkv import __version__, native, ring, wire
 from gkv.api import data
-from gkv.cluster.document import Document
-from gkv.engine import LmdbEngine, MemoryEngine
+from gkv.cluster.document import Document, Member, State, member_to_json
+from gkv.engine import MemoryEngine
 from gkv.model import Effect, Node, NodeRefusal, Op, era_of
 from gkv.net.admission import LARGE, Admission
 from gkv.net.call import ask_all
@@ -24,7 +25,7 @@ from gkv.wire.ops import (
     Delete,
     Effects,
     Get,
-    Held,
+    Here,
     Items,
     ListKeys,
     Put,
@@ -36,6 +37,8 @@ from gkv.wire.ops import (
     read_answer,
     read_request,
 )
+from tests.documents import changed, changing, lines
+from tests.documents import document as document_of
 from tests.frames import answer_to, refusal
 
 SEED = 1357
@@ -225,10 +228,12 @@ def test_empty_batch_is_answered_200(call, path, body):
 
 def test_locate_answers_token_and_owner_in_request_order(call):
     answer = call("GET", "/locate?key=hi&key=caf%C3%A9")
-    owner = [{"id": "n1", "url": "http://127.0.0.1:9000"}]
+    owner = [{"id": "n1", "url": "http://127.0.0.1:9000", "state": "up"}]
     assert answer.json() == {
         "epoch": 7,
-        "keys": [{"key": key, "token": f"{ring.token(key):016x}", "nodes": owner} for key in ("hi", "caf\u00e9")],
+        "keys": [
+            {"key": key, "token": f"{ring.token(key):016x}", "primary": "n1", "nodes": owner} for key in ("hi", "caf\u00e9")
+        ],
     }
     assert re.fullmatch("[0-9a-f]{16}", answer.json()["keys"][0]["token"])
     assert call("POST", "/locate", keys("hi", "caf\u00e9")).body == answer.body
@@ -245,7 +250,8 @@ def test_locate_gives_way_after_every_few_keys(call, monkeypatch):
 def test_locate_is_exact_to_the_byte(call):
     token = f"{ring.token('hi'):016x}".encode()
     assert call("GET", "/locate?key=hi").body == (
-        b'{"epoch":7,"keys":[{"key":"hi","token":"%b","nodes":[{"id":"n1","url":"http://127.0.0.1:9000"}]}]}' % token
+        b'{"epoch":7,"keys":[{"key":"hi","token":"%b","primary":"n1",'
+        b'"nodes":[{"id":"n1","url":"http://127.0.0.1:9000","state":"up"}]}]}' % token
     )
 
 
@@ -253,14 +259,16 @@ def test_ring_has_what_a_client_needs_to_find_owners_itself(call):
     found = call("GET", "/v1/ring").json()
     assert found == {
         "cluster": CLUSTER,
+        "generation": 1,
         "epoch": 7,
         "hash": "murmur3_x64_128",
         "seed": 0,
         "vnodes": 64,
         "replicas": 1,
-        "nodes": [{"id": "n1", "url": "http://127.0.0.1:9000", "weight": 1.0}],
+        "nodes": [member_to_json(Member("n1", "http://127.0.0.1:9000"))],
     }
-    rebuilt = ring.build([Node(**entry) for entry in found["nodes"]], found["vnodes"])
+    nodes = [Node(entry["id"], entry["url"], entry["weight"]) for entry in found["nodes"]]
+    rebuilt = ring.build(nodes, found["vnodes"])
     assert rebuilt.owner("hi").id == call("GET", "/locate?key=hi").json()["keys"][0]["nodes"][0]["id"]
 
 
@@ -611,7 +619,7 @@ def half(build_node, dead_url):
     """Return a node whose cluster has a second member that nobody reaches, and a key of each."""
     node = build_node()
     members = (Node("n1", "http://127.0.0.1:9000"), Node("n2", dead_url))
-    assert node.service.adopt(Document(CLUSTER, 7, members, 64))
+    assert node.service.adopt(document_of(members, 7, 64))
     candidates = [f"k{i}" for i in range(100)]
     mine, other = (next(key for key in candidates if node.view.placement.primary(key).id == owner) for owner in ("n1", "n2"))
     return node, mine, other
@@ -677,7 +685,7 @@ def test_delete_with_a_dead_owner_is_answered_503_with_what_was_deleted(half):
 @pytest.mark.parametrize(("path", "body"), [("/set", HELLO), ("/delete", keys("hi"))])
 def test_write_while_a_node_joins_waits_for_the_deadline_and_applies_nothing(node, call, document, path, body):
     node.put({"hi": b"0"})
-    assert node.service.adopt(document.begin_join(Node("n2", "http://127.0.0.1:9001")))
+    assert node.service.adopt(changing(document))
     answer = call("POST", path, body)
     assert answer.status == 503
     assert {row["code"] for row in answer.json()["failedKey"]} == {"not-applied"}
@@ -693,7 +701,7 @@ FRAMES = "/internal/frames"
 
 def gathered(*frames):
     """Return the body with which a channel sends frames."""
-    return b"gkv/1 %b\n%b" % (b",".join(b"%d" % len(frame) for frame in frames), b"".join(frames))
+    return b"gkv/2 0000000000000000 7 %b\n%b" % (b",".join(b"%d" % len(frame) for frame in frames), b"".join(frames))
 
 
 def send(call, *frames, path=FRAMES):
@@ -701,8 +709,8 @@ def send(call, *frames, path=FRAMES):
     answer = call("POST", path, gathered(*frames))
     assert answer.status == 200
     preface = answer.body.partition(b"\n")[0].decode()
-    assert preface.startswith("gkv/1 ")
-    lengths = [int(length) for length in preface.removeprefix("gkv/1 ").split(",")]
+    assert re.match(r"gkv/2 0{16} [0-9]+ ", preface)
+    lengths = [int(length) for length in preface.split(" ")[3].split(",")]
     assert len(preface) + 1 + sum(lengths) == len(answer.body)
     found, start = [], len(preface) + 1
     for length in lengths:
@@ -729,7 +737,7 @@ def refused(node, frame):
 def test_frames_do_what_they_say(node, call):
     assert ask(call, Set(CLUSTER, ERA, ["a", "b"], [b"1.0", b"\n\0"])).letters == "cc"
     assert ask(call, Get(CLUSTER, ERA, ["b", "x", "a"])) == Values([b"\n\0", None, b"1.0"])
-    assert ask(call, Status()) == Held(2)
+    assert ask(call, Status()) == Here(0)
     assert ask(call, Delete(CLUSTER, ERA, ["a", "x"])).letters == "ru"
     assert node.read(["a", "b"]) == [None, b"\n\0"]
 
@@ -746,7 +754,7 @@ def test_frames_gathered_into_one_request_are_answered_in_order(call):
     assert read_answer(replies[0], Effects, 1).letters == "c"
     assert refusal(replies[1]).reason is refusal(replies[2]).reason is NodeRefusal.BAD_FRAME
     assert read_answer(replies[3], Values, 1) == Values([b"1"])
-    assert read_answer(replies[4], Held) == Held(1)
+    assert read_answer(replies[4], Here) == Here(0)
 
 
 @pytest.mark.parametrize(
@@ -779,12 +787,12 @@ def test_frames_gathered_into_one_request_are_answered_in_order(call):
 )
 def test_frames_with_a_wrong_preface_are_answered_400_and_change_nothing(node, call, lengths):
     frame = Set(CLUSTER, ERA, ["a"], [b"1"]).write()
-    preface = "" if lengths is None else f"gkv/1 {lengths.format(n=len(frame), m=len(frame) + 1)}\n"
+    preface = "" if lengths is None else f"gkv/2 0000000000000000 7 {lengths.format(n=len(frame), m=len(frame) + 1)}\n"
     problem(call("POST", FRAMES, preface.encode() + frame), 400, "syntax")
     assert node.engine.live == 0
 
 
-@pytest.mark.parametrize("number", ["0", "2", "10", "01"])
+@pytest.mark.parametrize("number", ["0", "1", "10", "01"])
 def test_frames_of_another_format_are_refused_by_a_line_that_names_both(node, call, capfd, number):
     frame = Set(CLUSTER, ERA, ["a"], [b"1"]).write()
     for _ in range(3):
@@ -792,20 +800,20 @@ def test_frames_of_another_format_are_refused_by_a_line_that_names_both(node, ca
         problem(answer, 400, "syntax")
     assert node.engine.live == 0
     if number != "01":  # which is no other number, and no number of a format either
-        assert f"format {number}, this process reads format 1" in answer.json()["detail"]
-        assert capfd.readouterr().err.count(f"in format {number}, this process reads format 1") == 1
+        assert f"format {number}, this process reads format 2" in answer.json()["detail"]
+        assert capfd.readouterr().err.count(f"in format {number}, this process reads format 2") == 1
 
 
 @pytest.mark.parametrize("lane", ["/replica", "/background"])
 def test_frames_of_the_other_lanes_are_answered_as_well(call, lane):
     [frame] = send(call, Status().write(), path=FRAMES + lane)
-    assert answer_to(Status(), frame) == Held(0)
+    assert answer_to(Status(), frame) == Here(0)
 
 
 def test_frames_body_over_the_limit_is_answered_413(build_node):
-    node = build_node(max_body=64)
-    body = gathered(b" " * (2 * 64 - len("gkv/1 118\n")))
-    assert len(body) == 2 * 64
+    node = build_node(max_body=65)
+    body = gathered(b" " * (2 * 65 - len("gkv/2 0000000000000000 7 100\n")))
+    assert len(body) == 2 * 65
     assert node.client("POST", FRAMES, body).status == 200
     problem(node.client("POST", FRAMES, body + b" "), 413, "too-large")
 
@@ -850,27 +858,27 @@ def test_frames_before_the_join_are_stale_without_a_document(build_node, op):
     assert ask(node.client, key_request(Op(op)).of_part("", 0, Items(["a"], [b"1"] if op == "set" else []))) == Refused(
         NodeRefusal.STALE
     )
-    assert ask(node.client, Status()) == Held(1)
+    assert ask(node.client, Status()) == Here(0)
     assert node.read(["a"]) == [b"0"]
 
 
 def test_frames_while_a_node_joins_are_read_but_not_written(node, call, document):
     node.put({"a": b"0"})
-    changing = document.begin_join(Node("n2", "http://127.0.0.1:9001"))
-    assert ask(call, Adopt(changing.to_json())) == Held(1)
+    during = changing(document)
+    assert ask(call, Adopt(during.to_json())) == Here(0)
     assert ask(call, Set(CLUSTER, era_of(1, 8), ["a"], [b"1"])) == Refused(NodeRefusal.CHANGING)
     assert ask(call, Delete(CLUSTER, era_of(1, 8), ["a"])) == Refused(NodeRefusal.CHANGING)
     assert ask(call, Get(CLUSTER, era_of(1, 8), ["a"])) == Values([b"0"])
-    assert ask(call, Adopt(changing.abandon_join().to_json())) == Held(1)
+    assert ask(call, Adopt(changed(during).to_json())) == Here(0)
     assert ask(call, Set(CLUSTER, era_of(1, 9), ["a"], [b"1"])).letters == "r"
 
 
 def test_adopt_newer_document_is_in_force_and_the_same_again_is_granted(node, call, document):
-    newer = document.begin_join(Node("n2", "http://127.0.0.1:9001")).finish_join()
+    newer = changed(document)
     for _ in range(2):
-        assert ask(call, Adopt(newer.to_json())) == Held(0)
+        assert ask(call, Adopt(newer.to_json())) == Here(0)
     assert node.view.document == newer
-    assert call("GET", "/v1/ring").json()["epoch"] == 9
+    assert call("GET", "/v1/ring").json()["epoch"] == 8
 
 
 def test_adopt_older_document_is_refused_with_the_one_in_force(node, call, document):
@@ -880,40 +888,48 @@ def test_adopt_older_document_is_refused_with_the_one_in_force(node, call, docum
 
 
 def test_adopt_other_document_of_the_same_epoch_is_refused(node, call, document):
-    other = Document(CLUSTER, 7, (*document.members, Node("n2", "http://127.0.0.1:9001")), document.vnodes)
+    other = Document(
+        CLUSTER, 7, lines([Node("n1", "http://127.0.0.1:9000"), Node("n2", "http://127.0.0.1:9001")]), document.vnodes
+    )
     assert ask(call, Adopt(other.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
     assert node.view.document == document
 
 
-def test_adopt_document_on_an_empty_disk_is_refused_until_the_proxy_lets_the_node_in(build_node, document, tmp_path):
-    node = build_node(engine=LmdbEngine(tmp_path / "n1", "n1", tokens))
-    for _ in range(2):
-        assert ask(node.client, Adopt(document.to_json())) == Refused(NodeRefusal.STALE)
-        assert ask(node.client, Get(CLUSTER, ERA, ["a"])) == Refused(NodeRefusal.STALE)
-    assert (node.view.document, node.engine.cluster) == (None, None)
-    assert node.service.adopt(document)  # what the proxy has answered to the node's own call
-    newer = Document(CLUSTER, 8, document.members, document.vnodes)
-    assert ask(node.client, Adopt(newer.to_json())) == Held(0)
+def test_process_that_is_not_the_one_of_its_line_coordinates_and_serves_no_key(node, call, document):
+    node.put({"a": b"0"})
+    [line] = document.members
+    other = replace(changed(document), members=(replace(line, incarnation=7),))
+    assert ask(call, Adopt(other.to_json())) == Here(0)
+    era = era_of(1, 8)
+    for request in (Get(CLUSTER, era, ["a"]), Set(CLUSTER, era, ["a"], [b"1"]), ListKeys(CLUSTER, era, "", "", 10)):
+        assert ask(call, request) == Refused(NodeRefusal.NOT_ACTING)
+    assert node.read(["a"]) == [b"0"]
 
 
-@pytest.mark.parametrize("invited", ["n1", "n2"])
-def test_adopt_document_on_an_empty_disk_is_granted_to_who_was_seen_joining(build_node, tmp_path, invited):
-    node = build_node(engine=LmdbEngine(tmp_path / "n1", "n1", tokens))
-    members = (Node("n0", "http://127.0.0.1:8999"), Node("n2", "http://127.0.0.1:9002"))
-    changing = Document(CLUSTER, 7, members[:1], 64).begin_join(Node(invited, "http://127.0.0.1:9000"))
-    assert ask(node.client, Adopt(changing.to_json())).reason is NodeRefusal.STALE
-    after = Document(CLUSTER, 9, (members[0], Node("n1", "http://127.0.0.1:9000")), 64)
-    granted = ask(node.client, Adopt(after.to_json()))
-    assert granted == (Held(0) if invited == "n1" else Refused(NodeRefusal.STALE))
-    assert node.view.document == (after if invited == "n1" else None)
+@pytest.mark.parametrize(
+    ("changes", "serves"),
+    [
+        ({"state": State.DOWN}, False),
+        ({"state": State.FILLING, "empty": True}, False),
+        ({"state": State.FILLING}, True),
+    ],
+    ids=str,
+)
+def test_member_serves_while_it_acts_by_its_line(node, call, document, changes, serves):
+    node.put({"a": b"0"})
+    [line] = document.members
+    node.service.adopt(replace(changed(document), members=(replace(line, **changes),)))
+    assert ask(call, Get(CLUSTER, 8, ["a"])) == (Values([b"0"]) if serves else Refused(NodeRefusal.NOT_ACTING))
+    failed = call("GET", "/get?key=a").json().get("failedKey", [])
+    assert [row["code"] for row in failed] == ([] if serves else ["no-primary"])
 
 
-@pytest.mark.parametrize("joining", [False, True])
-def test_adopt_document_without_this_node_is_refused(node, call, document, joining):
+def test_adopt_document_without_this_node_is_taken_by_who_was_a_member_alone(node, call, document, build_node):
     stranger = Node("n2", "http://127.0.0.1:9001")
-    without = Document(CLUSTER, 8, (stranger,), document.vnodes, document.members[0] if joining else None)
-    assert ask(call, Adopt(without.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
-    assert node.view.document == document
+    without = Document(CLUSTER, 8, lines([stranger]), document.vnodes)
+    assert ask(call, Adopt(without.to_json())) == Here(0)
+    assert ask(call, Get(CLUSTER, 8, ["a"])) == Refused(NodeRefusal.NOT_ACTING)
+    assert ask(build_node("n3").client, Adopt(without.to_json())) == Refused(NodeRefusal.STALE)
 
 
 def test_adopt_document_of_a_foreign_cluster_is_taken_only_while_there_is_neither_record_nor_tombstone(node, call, document):
@@ -921,15 +937,12 @@ def test_adopt_document_of_a_foreign_cluster_is_taken_only_while_there_is_neithe
     node.put({"a": b"0"})
     assert ask(call, Adopt(foreign.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
     assert node.view.document == document
-    assert node.service.held_cluster() == CLUSTER
 
     node.put({"a": None})
     assert ask(call, Adopt(foreign.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
-    assert node.service.held_cluster() == CLUSTER
 
     assert node.engine.forget(node.wall(), 10) == 1
-    assert node.service.held_cluster() is None
-    assert ask(call, Adopt(foreign.to_json())) == Held(0)
+    assert ask(call, Adopt(foreign.to_json())) == Here(0)
     assert node.view.document == foreign
     assert ask(call, Set(CLUSTER, ERA, ["a"], [b"1"])).reason is NodeRefusal.STALE
 
@@ -944,7 +957,7 @@ def test_adopt_document_of_a_foreign_cluster_is_taken_only_while_there_is_neithe
         {"members": [1]},
         {"replicas": 2},
         {"vnodes": 0},
-        {"joining": "n2"},
+        {"next": "n2"},
     ],
     ids=str,
 )
@@ -961,7 +974,7 @@ def test_adopt_document_with_a_ring_too_large_to_build_is_refused(node, document
 
 
 def test_adopt_document_with_a_weight_beyond_a_double_is_refused(node, document):
-    newer = document.to_json() | {"epoch": 8, "members": [{"id": "n1", "url": "http://127.0.0.1:9000", "weight": 10**400}]}
+    newer = document.to_json() | {"epoch": 8, "members": [document.to_json()["members"][0] | {"weight": 10**400}]}
     frame = b'{"op":"adopt","document":%b}\n' % ujson.dumps(newer).encode()
     assert refused(node, frame).reason is NodeRefusal.BAD_DOCUMENT
     assert node.view.document == document
@@ -977,7 +990,7 @@ def test_answer_mutated_frames_does_not_raise_and_what_is_no_request_changes_not
     chance = random.Random(SEED)
     house = build_node()
     house.service.adopt(document)
-    newer = document.begin_join(Node("n2", "http://127.0.0.1:9001"))
+    newer = changing(document)
     frames = [
         request.write()
         for request in (

@@ -128,7 +128,7 @@ while left > 0:
     count = sock.recv_into(buffer)
     assert count
     left -= count
-body = b"gkv/1 %d,2,%d\\n%bok%b" % (sent // 2, sent // 2, bytes(sent // 2), bytes(sent // 2))
+body = b"gkv/2 0000000000000000 7 %d,2,%d\\n%bok%b" % (sent // 2, sent // 2, bytes(sent // 2), bytes(sent // 2))
 sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
 sock.recv(1)
 """

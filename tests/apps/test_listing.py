@@ -11,8 +11,9 @@ from gkv.api.listing import read_cursor, write_cursor
 from gkv.cluster.document import Document
 from gkv.engine import LmdbEngine, MemoryEngine
 from gkv.errors import WrongParameter
-from gkv.model import Damage, Node
+from gkv.model import Damage
 from gkv.ring import tokens
+from tests.documents import changing
 
 CLUSTER = "0123456789abcdef" * 2
 SEED = 4711
@@ -232,9 +233,9 @@ def test_node_of_an_older_epoch_is_told_the_newer_one_and_lists(nodes):
 
 def test_listing_while_a_node_joins_goes_on(nodes):
     put(nodes[0], *IN_ORDER)
-    changing = nodes[0].view.document.begin_join(Node("n9", "http://127.0.0.1:9009"))
+    during = changing(nodes[0].view.document)
     for house in nodes:
-        house.service.adopt(changing)
+        house.service.adopt(during)
     assert listed(nodes[0])["keys"] == IN_ORDER
 
 

@@ -1,8 +1,9 @@
-"""The proxy's application in process: joins through a real authority, with real nodes behind it and no socket."""
+"""The proxy's application in process: members that call in at a real authority, with real nodes behind it and no socket."""
 
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import gevent
@@ -10,26 +11,29 @@ import pytest
 import ujson
 
 from gkv.api.data import DataApi
-from gkv.cluster.authority import Authority
-from gkv.cluster.document import Document
+from gkv.cluster.authority import Authority, boot_time
+from gkv.cluster.document import Document, State
+from gkv.cluster.store import FileStore
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import ConfigError, Unavailable
 from gkv.model import Node, Version, Write
 from gkv.node.due_clock import DueClock, wall_ms
+from gkv.node.membership import Membership
 from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.proxy.app import build_app
+from gkv.proxy.operations import MAX_JOIN
 from gkv.ring import tokens
 from gkv.ring.ring import MAX_VNODES
-from gkv.wire.ops import read_request
 from tests.apps.conftest import TTL, InProcess
+from tests.documents import CLUSTER, document
 
-CLUSTER = "0123456789abcdef" * 2
 VNODES = 64
 DEADLINE = 2.0
 JOIN = "/v1/cluster/nodes"
+LOSS = "/v1/cluster/accept-loss"
 JSON = {"Content-Type": "application/json"}
 HELLO = b'[{"key":"hi","value":"hello"},{"key":"hi1","value":"hello1"}]'
 
@@ -39,6 +43,7 @@ def url(port):
 
 
 A, B, C = (Node(f"n{i}", url(9000 + i)) for i in range(3))
+MINIMAL = json.dumps({"id": A.id, "url": A.url, "incarnation": "00000000000000aa"}).encode()
 
 
 class Peers(InProcess):
@@ -46,16 +51,12 @@ class Peers(InProcess):
 
     def __init__(self, directory):
         super().__init__(DEADLINE)
-        self.before_adopt = []
-        """Called with the document, one for each adopt; what is left over stays."""
         self._directory = directory
 
-    def adopt(self, document, nodes):
+    def push(self, document, nodes):
         on_disk = json.loads((self._directory / "cluster.json").read_bytes())
         assert on_disk["epoch"] >= document.epoch, "somebody hears of a document that a crash would forget"
-        if self.before_adopt:
-            self.before_adopt.pop(0)(document)
-        return super().adopt(document, nodes)
+        super().push(document, nodes)
 
 
 class Cluster:
@@ -65,7 +66,10 @@ class Cluster:
         self.directory = directory
         self.peers = Peers(directory)
         self.engines = {}
-        self.commits = []
+        self.members = {}
+        self._all = []
+        self._shows = {}
+        self._started = 0
         self._wsgi = wsgi
         self.authority = None
         directory.mkdir()
@@ -86,10 +90,11 @@ class Cluster:
         if self.authority is not None:
             self.authority.close()
         view = View()
-        self.authority = Authority(self.directory, view, self.peers)
+        self.authority = Authority(FileStore(self.directory), view, self.peers)
+        self.coordinator = Coordinator(view, self.peers, DEADLINE)
         data = DataApi(
             view,
-            Coordinator(view, self.peers, DEADLINE),
+            self.coordinator,
             max_body=1 << 20,
             info=lambda: {"role": "proxy"},
             checks=lambda: [("serving", True), ("members", view.placement is not None)],
@@ -97,15 +102,17 @@ class Cluster:
         self.app = build_app(data, self.authority)
         self.client = self._wsgi(self.app)
 
-    def start(self, node, document=None):
-        """Start a node without letting it join; `document` is what it has heard already."""
-        self.engines[node.id] = MemoryEngine(tokens)
-        self.commits.append(Commits(self.engines[node.id], tombstone_ttl=TTL))
+    def start(self, node, keep=False):
+        """Start a node that has not called in yet, as a new process; `keep` its records."""
+        self._started += 1
+        engine = self.engines[node.id] = self.engines[node.id] if keep else MemoryEngine(tokens)
+        commits = Commits(engine, tombstone_ttl=TTL)
         view = View()
-        if document is not None:
-            view.adopt(document)
-        engine, commits = self.engines[node.id], self.commits[-1]
-        self.peers.services[node.url] = Service(node.id, view, engine, commits, Order(view, engine, commits, DueClock()))
+        member = Membership(node, view, engine, commits, incarnation=self._started)
+        self._all += [member, commits]
+        self.members[node.id] = member
+        order = Order(view, engine, commits, DueClock())
+        self.peers.services[node.url] = Service(node.id, view, engine, commits, order, membership=member)
 
     def put(self, node, **values):
         """Write to a node's engine, past everything else."""
@@ -115,8 +122,8 @@ class Cluster:
     def end(self):
         """End all, and look at what the engines hold."""
         self.authority.close()
-        for commits in self.commits:
-            commits.close()
+        for part in self._all:
+            part.close()
         for engine in self.engines.values():
             assert engine.check() == []
 
@@ -124,16 +131,59 @@ class Cluster:
         """Let a node be gone."""
         del self.peers.services[node.url]
 
-    def join(self, node, cluster=None, **changes):
-        """Let a node call in, as `Caller` does."""
-        body = {"id": node.id, "url": node.url, "weight": node.weight, "cluster": cluster} | changes
-        return self.client("POST", JOIN, json.dumps(body).encode(), JSON)
+    def call(self, node, **changes):
+        """Let a node call in once, as `Caller` does."""
+        call = self.members[node.id].call_in(show=self._shows.get(node.id, False))
+        answer = self.client("POST", JOIN, json.dumps(call.to_json() | changes).encode(), JSON)
+        if answer.status == 200:
+            document = Document.from_json(answer.json())
+            self._shows[node.id] = call.order > document.order or call.cluster not in (None, document.cluster)
+            if not self._shows[node.id]:
+                self.members[node.id].adopt(document)
+        return answer
+
+    def look(self, now=None):
+        """Let the authority look once, and what it sends arrive."""
+        self.authority.look(boot_time() if now is None else now)
+        for _ in range(5):
+            gevent.sleep(0)
+
+    def settle(self, *nodes, count=8):
+        """Let nodes call in, by default all that run, and the authority look, until nothing changes."""
+        for done in range(count):
+            before = self.authority.document
+            for node in nodes or (A, B, C):
+                if node.url in self.peers.services and node.id in self.members:
+                    answer = self.call(node)
+            self.look()
+            self.look()
+            if done > 2 and self.authority.document == before:
+                break
+        return answer
+
+    def join(self, node):
+        """Let a node join."""
+        answer = self.settle(*(one for one in (A, B, C) if one.id in self.joined | {node.id}))
+        assert node.id in self.joined, answer
+        return answer
+
+    @property
+    def joined(self):
+        return {node.id for node in self.authority.document.nodes}
+
+    def state(self, node):
+        """Return what a member's line says."""
+        line = self.authority.document.member(node.id)
+        return line.state, line.empty
 
     def settled_at(self, epoch, *members):
         """Check that everybody alive believes in the same members and that no change is under way."""
         document = self.authority.document
-        assert (document.epoch, document.members, document.joining) == (epoch, members, None)
+        assert (document.epoch, document.nodes, document.next) == (epoch, members, None)
         assert self.on_disk() == document
+        for node in members:
+            if node.url in self.peers.services:
+                assert self.members[node.id]._view.document == document
 
     def writes_work(self):
         """Check that a write is accepted, found again, and leaves nothing behind."""
@@ -146,7 +196,7 @@ class Cluster:
 @pytest.fixture
 def cluster(tmp_path, wsgi):
     """Return a cluster without a member, whose rings have few vnodes."""
-    cluster = Cluster(tmp_path / "proxy", wsgi, Document(CLUSTER, 1, vnodes=VNODES))
+    cluster = Cluster(tmp_path / "proxy", wsgi, document([], 1, VNODES))
     for node in (A, B, C):
         cluster.start(node)
     yield cluster
@@ -156,7 +206,8 @@ def cluster(tmp_path, wsgi):
 @pytest.fixture
 def pair(cluster):
     """Return a cluster with the members n0 and n1, at epoch 5."""
-    assert [cluster.join(A).status, cluster.join(B).status] == [200, 200]
+    cluster.join(A)
+    cluster.join(B)
     cluster.settled_at(5, A, B)
     return cluster
 
@@ -173,115 +224,63 @@ def problem(answer, status, code):
 # -- joins that are granted
 
 
-def test_join_first_node_is_answered_with_a_document_that_has_it(cluster):
-    answer = cluster.join(A)
-    assert answer.status == 200
-    assert answer.json() == Document(CLUSTER, 3, (A,), VNODES).to_json()
+def test_join_takes_two_epochs_and_the_call_only_tells(cluster):
+    assert cluster.call(A).json() == cluster.authority.document.to_json()
+    cluster.settled_at(1)
+    cluster.look()  # asks whether anybody answers there
+    cluster.call(A)
+    cluster.look()
+    during = cluster.authority.document
+    assert (during.epoch, during.nodes, during.next.weights) == (2, (), (("n0", 1.0),))
+    cluster.call(A)
+    cluster.look()
     cluster.settled_at(3, A)
     cluster.writes_work()
 
 
-def test_join_second_node_makes_it_an_owner_and_everybody_knows(pair):
-    assert pair.client("POST", "/set", HELLO, {"Accept": "application/json"}).status == 200
-    located = pair.client("GET", "/locate?" + "&".join(f"key=k{i}" for i in range(50))).json()
-    assert {row["nodes"][0]["id"] for row in located["keys"]} == {"n0", "n1"}
-    for node in (A, B):
-        assert pair.peers.services[node.url]._view.document == pair.authority.document
+def test_nodes_that_join_at_the_same_time_do_so_in_two_epochs_together(cluster):
+    cluster.settle()
+    cluster.settled_at(3, A, B, C)
+    owned = {cluster.coordinator._view.placement.primary(f"k{i}").id for i in range(99)}
+    assert owned == {"n0", "n1", "n2"}
+    cluster.writes_work()
 
 
-def test_set_over_two_owners_says_success_for_each(pair):
-    keys = [f"k{i}" for i in range(50)]
-    body = json.dumps([{"key": key, "value": key} for key in keys]).encode()
-    assert pair.client("POST", "/set", body).body == b"Success to set key" * 2
-    assert 0 < pair.engines["n0"].live < 50
-    assert pair.engines["n0"].live + pair.engines["n1"].live == 50
-    found = pair.client("POST", "/get", json.dumps([{"key": key} for key in keys]).encode()).json()
-    assert found == {"existedKey": [{"key": key, "value": key} for key in keys]}
-
-
-def test_join_tells_the_newcomer_first_that_it_is_joining_and_then_that_it_is_a_member(pair):
-    heard = []
-    service = pair.peers.services[C.url]
-    pair.peers.services[C.url] = Listening(service, heard)
-    assert pair.join(C).status == 200
-    assert [(document.joining, document.member(C.id)) for document in heard] == [(C, None), (None, C)]
-
-
-class Listening:
-    """Notes the documents that a service is given."""
-
-    def __init__(self, service, heard):
-        self._service = service
-        self._heard = heard
-
-    def submit(self, call):
-        request = read_request(call.frame)
-        if request.op == "adopt":
-            self._heard.append(Document.from_json(request.document))
-        self._service.submit(call)
-
-
-def test_join_again_changes_nothing_and_answers_the_document_in_force(pair):
-    for cluster in (None, CLUSTER):
-        answer = pair.join(A, cluster)
-        assert (answer.status, answer.json()) == (200, pair.authority.document.to_json())
-    pair.settled_at(5, A, B)
-
-
-def test_join_again_is_granted_while_other_members_hold_keys_or_are_gone(pair):
+def test_call_of_a_member_changes_nothing_whatever_others_hold(pair):
     pair.put(A, a=b"1")
-    pair.stop(B)
-    assert pair.join(A, CLUSTER).status == 200
+    pair.stop(A)
+    for _ in range(3):
+        assert pair.settle(B).status == 200
     pair.settled_at(5, A, B)
 
 
-def test_join_again_with_another_weight_takes_its_place(pair):
-    assert pair.join(A, weight=2).status == 200
-    pair.settled_at(7, Node(A.id, A.url, 2.0), B)
-    pair.writes_work()
+def test_call_with_another_weight_changes_the_ring_while_nobody_holds_a_key(pair):
+    pair.members["n1"]._node = heavier = Node(B.id, B.url, 2.0)
+    pair.settle(A, B)
+    assert pair.authority.document.nodes == (A, heavier)
+    pair.put(A, a=b"1")
+    pair.settle(A, B)
+    found = problem(pair.call(B, weight=3.0), 409, "member-conflict")
+    assert "n0 holds 1 keys" in found["detail"]
+    assert pair.authority.document.nodes == (A, heavier)
 
 
-def test_join_fresh_is_granted_to_who_is_no_member_yet(cluster):
-    assert cluster.join(A, fresh=True).status == 200
-    cluster.settled_at(3, A)
+def test_member_that_begins_to_speak_tls_keeps_its_place_and_does_not_go_back(pair):
+    pair.put(B, a=b"1")
+    with_tls = Node(B.id, "https://127.0.0.1:9001")
+    pair.settle()
+    assert pair.call(B, url=with_tls.url).status == 200
+    pair.look()
+    assert pair.authority.document.nodes == (A, with_tls)
+    problem(pair.call(B), 409, "member-conflict")
+    problem(pair.call(B, url="https://127.0.0.1:9999"), 409, "member-conflict")
 
 
-def test_join_again_fresh_is_answered_409_with_the_ways_out_and_changes_nothing(pair):
-    for cluster in (None, CLUSTER):
-        found = problem(pair.join(A, cluster, fresh=True), 409, "member-conflict")
-        assert found["retryable"] is False
-        assert "n0 is a member already, and comes back with an empty data directory" in found["detail"]
-        assert "--data" in found["detail"]
-        assert "--accept-loss" in found["detail"]
-    pair.settled_at(5, A, B)
-    assert pair.join(A, fresh=False).status == 200
+def test_cluster_shows_lines_and_who_was_heard(pair):
+    rows = pair.client("GET", "/v1/cluster").json()["members"]
+    assert [(row["id"], row["state"], row["answers"]) for row in rows] == [("n0", "up", True), ("n1", "up", True)]
     pair.open()
-    assert pair.client("GET", "/v1/cluster").json()["members"][0]["state"] == "down"
-    problem(pair.join(A, fresh=True), 409, "member-conflict")
-    assert pair.client("GET", "/v1/cluster").json()["members"][0]["state"] == "down"
-
-
-def test_join_without_a_weight_has_weight_1(cluster):
-    body = json.dumps({"id": A.id, "url": A.url}).encode()
-    assert cluster.client("POST", JOIN, body, JSON).status == 200
-    cluster.settled_at(3, A)
-
-
-@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
-def test_join_content_type_json_in_any_spelling_is_taken(cluster, content_type):
-    body = json.dumps({"id": A.id, "url": A.url}).encode()
-    assert cluster.client("POST", JOIN, body, {"Content-Type": content_type}).status == 200
-
-
-def test_cluster_shows_members_with_their_state(pair):
-    answer = pair.client("GET", "/v1/cluster")
-    up, down = ({"weight": 1.0, "state": state} for state in ("up", "down"))
-    rows = [{"id": node.id, "url": node.url} for node in (A, B)]
-    assert answer.json() == pair.authority.document.to_json() | {"members": [row | up for row in rows]}
-    pair.open()
-    assert pair.client("GET", "/v1/cluster").json()["members"] == [row | down for row in rows]
-    pair.join(B)
-    assert [row["state"] for row in pair.client("GET", "/v1/cluster").json()["members"]] == ["down", "up"]
+    assert [row["answers"] for row in pair.client("GET", "/v1/cluster").json()["members"]] == [False, False]
 
 
 def test_proxy_without_a_member_is_not_ready_and_with_one_it_is(cluster):
@@ -310,7 +309,7 @@ def test_proxy_without_a_member_is_not_ready_and_with_one_it_is(cluster):
 )
 def test_join_other_content_type_is_answered_415(cluster, content_type):
     headers = {} if content_type is None else {"Content-Type": content_type}
-    body = json.dumps({"id": A.id, "url": A.url}).encode()
+    body = MINIMAL
     problem(cluster.client("POST", JOIN, body, headers), 415, "content-type")
     cluster.settled_at(1)
 
@@ -329,55 +328,49 @@ def test_join_other_content_type_is_answered_415(cluster, content_type):
         ),
         *(({"weight": wrong}, "/weight") for wrong in (0, -1, 1_001, "1", True, False, None, [1], "NaN")),
         *(({"cluster": wrong}, "/cluster") for wrong in (1, True, [CLUSTER], {})),
-        *(({"fresh": wrong}, "/fresh") for wrong in (0, 1, None, "true", [True], {})),
+        *(({"volatile": wrong}, "/volatile") for wrong in (0, 1, None, "true", [True], {})),
+        *(({"bare": wrong}, "/bare") for wrong in (0, None, "true")),
+        *(({"incarnation": wrong}, "/incarnation") for wrong in ("", "0" * 15, "A" * 16, 1, None)),
+        *(({"ran": wrong}, "/ran") for wrong in (None, "0" * 16, ["x"], ["0" * 16] * 1_025)),
+        *(({"epoch": wrong}, "/epoch") for wrong in (-1, 1.5, "1", True, 1 << 48)),
+        *(({"records": wrong}, "/records") for wrong in (-1, None)),
+        *(({"document": wrong}, "/document") for wrong in (1, "x", {}, [])),
     ],
     ids=repr,
 )
 def test_join_with_a_wrong_member_is_answered_422_with_its_pointer(cluster, changes, pointer):
-    found = problem(cluster.join(A, **changes), 422, "invalid-member")
+    found = problem(cluster.call(A, **changes), 422, "invalid-member")
     assert found["retryable"] is False
     assert [error["pointer"] for error in found["errors"]] == [pointer]
     cluster.settled_at(1)
 
 
-def heavy(cluster):
-    """Have a cluster whose first member is of a weight that none may join with any more."""
-    heavy = Node(A.id, A.url, 1_000.0)
-    cluster.write(Document(CLUSTER, 5, (heavy, B), 400))
-    cluster.open()
-    for node in (heavy, B, C):
-        cluster.start(node)
-    return heavy
-
-
 @pytest.mark.parametrize("weight", [1e-9, 0.03, 656, 1_000])
-def test_join_with_a_weight_of_too_few_or_too_many_tokens_is_refused_with_advice(cluster, weight):
-    members = heavy(cluster), B
+def test_join_with_a_weight_of_too_few_or_too_many_tokens_is_refused_with_advice(pair, weight):
+    pair.write(replace(pair.authority.document, vnodes=400))
+    pair.open()
+    pair.settle()
+    before = pair.authority.document
     for node in (C, B):  # whether it is new or a member that changes
-        found = problem(cluster.join(node, weight=weight), 422, "invalid-member")
+        found = problem(pair.call(node, weight=weight), 422, "invalid-member")
         assert found["retryable"] is False
         assert [error["pointer"] for error in found["errors"]] == ["/weight"]
         assert "take a weight of 0.04 to 655.36" in found["detail"]
-    cluster.settled_at(5, *members)
-
-
-@pytest.mark.parametrize("weight", [0.04, 655.36])
-def test_join_with_the_least_or_the_greatest_weight_is_granted(cluster, weight):
-    members = heavy(cluster), B
-    assert cluster.join(C, weight=weight).status == 200
-    cluster.settled_at(7, *members, Node(C.id, C.url, weight))
-
-
-def test_member_of_a_weight_that_none_may_join_with_any_more_stays_one(cluster):
-    members = heavy(cluster), B
-    assert cluster.join(members[0]).status == 200
-    cluster.settled_at(5, *members)
-    cluster.open()
-    cluster.settled_at(5, *members)
+    assert pair.authority.document == before
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"null", b'"n0"', b"1", b"{}", b'{"id":"n0"}', b'{"id":"n0","url":"http://127.0.0.1:9000","x":1}']
+    "body",
+    [
+        b"[]",
+        b"null",
+        b'"n0"',
+        b"1",
+        b"{}",
+        b'{"id":"n0"}',
+        b'{"id":"n0","url":"http://127.0.0.1:9000"}',
+        MINIMAL.replace(b"}", b',"x":1}'),
+    ],
 )
 def test_join_with_another_shape_is_answered_422(cluster, body):
     problem(cluster.client("POST", JOIN, body, JSON), 422, "invalid-member")
@@ -385,7 +378,7 @@ def test_join_with_another_shape_is_answered_422(cluster, body):
 
 
 def test_join_with_an_unknown_member_is_refused_naming_it(cluster):
-    assert '"replicas"' in problem(cluster.join(A, replicas=2), 422, "invalid-member")["detail"]
+    assert '"replicas"' in problem(cluster.call(A, replicas=2), 422, "invalid-member")["detail"]
 
 
 @pytest.mark.parametrize(
@@ -408,20 +401,19 @@ def test_join_with_a_body_that_cannot_be_read_is_answered_400(cluster, body, cod
 
 @pytest.mark.parametrize("weight", ["NaN", "Infinity", "1e400", "1" * 400])
 def test_join_with_a_weight_that_is_no_json_number_is_refused(cluster, weight):
-    body = f'{{"id":"n0","url":"{A.url}","weight":{weight}}}'.encode()
+    body = MINIMAL[:-1] + f',"weight":{weight}}}'.encode()
     assert cluster.client("POST", JOIN, body, JSON).status in (400, 422)
     cluster.settled_at(1)
 
 
-def test_join_over_4_kib_is_answered_413(cluster):
-    body = json.dumps({"id": A.id, "url": A.url}).encode()
-    assert cluster.client("POST", JOIN, body.ljust(4_096), JSON).status == 200
-    problem(cluster.client("POST", JOIN, body.ljust(4_097), JSON), 413, "too-large")
+def test_join_over_its_bound_is_answered_413(cluster):
+    assert cluster.client("POST", JOIN, MINIMAL.ljust(MAX_JOIN), JSON).status == 200
+    problem(cluster.client("POST", JOIN, MINIMAL.ljust(MAX_JOIN + 1), JSON), 413, "too-large")
 
 
 @pytest.mark.parametrize(("method", "target", "status"), [("POST", JOIN + "?dryRun=1", 400), ("GET", "/v1/cluster?x=1", 400)])
 def test_unknown_parameter_is_answered_400(cluster, method, target, status):
-    body = json.dumps({"id": A.id, "url": A.url}).encode() if method == "POST" else b""
+    body = MINIMAL if method == "POST" else b""
     problem(cluster.client(method, target, body, JSON), status, "parameter")
     cluster.settled_at(1)
 
@@ -442,7 +434,7 @@ def test_frames_are_not_answered_by_a_proxy(cluster):
 @pytest.mark.parametrize("address", ["127.0.0.2", "10.0.0.5", "", "::1"])
 def test_join_for_another_address_than_the_callers_is_answered_422(cluster, wsgi, address):
     stranger = wsgi(cluster.app, address)
-    found = problem(stranger("POST", JOIN, json.dumps({"id": A.id, "url": A.url}).encode(), JSON), 422, "invalid-member")
+    found = problem(stranger("POST", JOIN, MINIMAL, JSON), 422, "invalid-member")
     assert found["errors"] == [{"pointer": "/url", "detail": "not the caller's address"}]
     cluster.settled_at(1)
 
@@ -451,184 +443,220 @@ def test_join_for_another_address_than_the_callers_is_answered_422(cluster, wsgi
 
 
 def test_join_same_id_with_another_url_is_answered_409(pair):
-    found = problem(pair.join(A, url=url(9999)), 409, "member-conflict")
+    found = problem(pair.call(C, id="n0"), 409, "member-conflict")
     assert A.url in found["detail"]
-    assert found["retryable"] is False
     pair.settled_at(5, A, B)
 
 
-def test_join_same_url_with_another_id_is_answered_409(pair):
-    found = problem(pair.join(A, id="other"), 409, "member-conflict")
-    assert "n0" in found["detail"]
+@pytest.mark.parametrize("rival", [Node("n9", A.url), Node("n9", C.url)], ids=["of a member", "of a newcomer"])
+def test_join_same_url_with_another_id_is_answered_409(pair, rival):
+    pair.call(C)
+    problem(pair.call(A, id=rival.id, url=rival.url), 409, "member-conflict")
+    pair.settle()
+    pair.settled_at(7, A, B, C)
+
+
+def test_join_with_records_of_a_foreign_cluster_is_answered_409(pair):
+    pair.put(C, a=b"1")
+    found = problem(pair.call(C, cluster="f" * 32, bare=False), 409, "member-conflict")
+    assert "f" * 32 in found["detail"]
+    pair.settle(A, B)
     pair.settled_at(5, A, B)
-
-
-def test_join_same_url_in_capitals_with_another_id_is_no_second_member(pair):
-    pair.peers.services["HTTP://127.0.0.1:9000"] = pair.peers.services[A.url]  # as a channel finds the same node
-    assert pair.join(A, id="other", url="HTTP://127.0.0.1:9000").status in (409, 422)
-    pair.settled_at(5, A, B)
-
-
-@pytest.mark.parametrize("foreign", ["f" * 32, "", CLUSTER.upper()])
-def test_join_with_records_of_a_foreign_cluster_is_answered_409(cluster, foreign):
-    found = problem(cluster.join(A, foreign), 409, "member-conflict")
-    assert found["retryable"] is False
-    assert CLUSTER in found["detail"]
-    cluster.settled_at(1)
 
 
 def test_join_while_a_member_holds_keys_is_refused_with_the_reason_and_writes_go_on(pair):
-    pair.put(B, a=b"1", b=b"2")
-    found = problem(pair.join(C), 409, "member-conflict")
-    assert found["retryable"] is False
-    assert "n1 holds 2 keys" in found["detail"]
-    pair.settled_at(5, A, B)
-    pair.writes_work()
-
-
-def test_join_overtaken_by_a_write_is_refused_and_nobody_stays_in_the_change(pair):
-    pair.peers.before_adopt = [lambda _: pair.put(A, late=b"1")]  # after the look, before the lock
-    found = problem(pair.join(C), 409, "member-conflict")
-    assert "n0 holds 1 keys" in found["detail"]
-    pair.settled_at(7, A, B)
-    for node in (A, B):
-        assert pair.peers.services[node.url]._view.document == pair.authority.document
-    pair.writes_work()
-
-
-def test_join_another_weight_while_keys_are_held_is_answered_409(pair):
     pair.put(A, a=b"1")
-    problem(pair.join(A, CLUSTER, weight=2), 409, "member-conflict")
+    pair.settle(A, B)
+    found = problem(pair.call(C), 409, "member-conflict")
+    assert "member n0 holds 1 keys" in found["detail"]
+    assert found["retryable"] is False
+    pair.look()
     pair.settled_at(5, A, B)
+    pair.writes_work()
+
+
+def test_join_overtaken_by_a_write_is_taken_back_and_nobody_stays_in_the_change(pair):
+    pair.call(C)
+    pair.look()
+    pair.put(A, a=b"1")  # after it has said that it holds nothing
+    pair.call(C)
+    pair.look()
+    assert pair.authority.document.next is not None
+    pair.settle(A, B)
+    pair.settled_at(7, A, B)
+    assert pair.authority.document.member("n2") is None
+    pair.writes_work()
+    problem(pair.call(C), 409, "member-conflict")
 
 
 def test_join_while_a_member_does_not_answer_is_answered_503_and_later_granted(pair):
-    service = pair.peers.services[B.url]
-    pair.stop(B)
-    answer = pair.join(C)
-    found = problem(answer, 503, "unavailable")
-    assert found["retryable"] is True
-    assert "n1" in found["detail"]
-    assert answer.headers["retry-after"] == "1"
-    pair.settled_at(5, A, B)
-
-    pair.peers.services[B.url] = service
-    assert pair.join(C).status == 200
+    pair.open()
+    found = problem(pair.call(C), 503, "unavailable")
+    assert "member n0 does not answer" in found["detail"]
+    pair.settle()
     pair.settled_at(7, A, B, C)
 
 
 def test_join_of_a_node_that_nobody_reaches_is_answered_503(pair):
-    pair.stop(C)
-    answer = pair.join(C)
-    assert problem(answer, 503, "unavailable")["retryable"] is True
-    assert answer.headers["retry-after"] == "1"
+    service = pair.peers.services.pop(C.url)
+    pair.call(C)
+    pair.look()
+    found = problem(pair.call(C), 503, "unavailable")
+    assert C.url in found["detail"]
     pair.settled_at(5, A, B)
-    pair.writes_work()
-
-
-def test_join_during_which_a_member_dies_is_taken_back_and_the_others_serve(pair):
-    service = pair.peers.services[B.url]
-    pair.peers.before_adopt = [lambda _: pair.stop(B)]
-    problem(pair.join(C), 503, "unavailable")
-    pair.settled_at(7, A, B)
-    pair.peers.services[B.url] = service
-    pair.writes_work()
-
-
-def test_join_whose_newcomer_dies_before_it_hears_of_it_does_not_hang_the_others(pair):
-    pair.peers.before_adopt = [lambda _: None, lambda _: pair.stop(C)]
-    assert pair.join(C).status == 200
+    pair.peers.services[C.url] = service
+    pair.settle()
     pair.settled_at(7, A, B, C)
-    mine = next(key for key in (f"k{i}" for i in range(99)) if pair.authority._view.placement.primary(key) == A)
-    assert pair.client("POST", "/set", json.dumps([{"key": mine, "value": 1}]).encode()).status == 200
 
 
-class Bug(BaseException):
-    """Not an Exception, as gevent's Timeout and GreenletExit are not."""
+def test_ring_that_stays_to_come_for_too_long_is_taken_back(pair):
+    pair.call(C)
+    pair.look()
+    pair.call(C)
+    pair.look()
+    assert pair.authority.document.next is not None
+    pair.look(boot_time() + 0.4)
+    pair.authority._change_since -= 60
+    pair.look()
+    assert (pair.authority.document.next, pair.authority.document.nodes) == (None, (A, B))
 
 
-def test_join_that_is_killed_half_way_is_taken_back(pair):
-    def kill(_document):
-        raise Bug
-
-    pair.peers.before_adopt = [kill]
-    with pytest.raises(Bug):
-        pair.authority.join(C, None)
-    pair.settled_at(7, A, B)
-    pair.writes_work()
-    assert pair.join(C).status == 200
-
-
-def test_join_that_makes_the_ring_too_large_is_refused_and_taken_back(tmp_path, wsgi):
-    light = 1e-6
-    cluster = Cluster(tmp_path / "proxy", wsgi, Document(CLUSTER, 1, vnodes=MAX_VNODES))
+def test_join_that_makes_the_ring_too_large_is_refused(tmp_path, wsgi):
+    cluster = Cluster(tmp_path / "proxy", wsgi, document([], 1, MAX_VNODES))
     cluster.start(A)
-    cluster.start(B)
-    assert cluster.join(A, weight=light).status == 200
-    answer = cluster.join(B, weight=1)
-    assert 400 <= answer.status < 500, answer
-    assert cluster.authority.document.joining is None
-    assert cluster.on_disk().members == (Node(A.id, A.url, light),)
-    cluster.open()
-    cluster.writes_work()
+    found = problem(cluster.call(A), 422, "invalid-member")
+    assert "tokens" in found["detail"]
+    cluster.settled_at(1)
     cluster.end()
-
-
-# -- several at once
-
-
-def test_joins_at_the_same_time_are_granted_one_after_the_other(cluster):
-    cluster.peers.before_adopt = [lambda _: gevent.sleep(0)] * 12
-    joins = [gevent.spawn(cluster.authority.join, node, None) for node in (C, A, B, A)]
-    gevent.joinall(joins, timeout=10, raise_error=True)
-    assert all(join.successful() for join in joins)
-    cluster.settled_at(7, A, B, C)
-
-
-@pytest.mark.parametrize("rival", [Node(A.id, C.url), Node(C.id, A.url)], ids=["same id", "same url"])
-def test_join_that_a_join_it_waited_for_has_ruled_out_is_refused(cluster, rival):
-    rivals = []
-
-    def knock(_document):
-        rivals.append(gevent.spawn(cluster.join, rival))
-        gevent.sleep(0)  # lets it look, find no conflict yet, and wait
-        assert not rivals[0].ready()
-
-    cluster.peers.before_adopt = [knock]
-    assert cluster.join(A).status == 200
-    problem(rivals[0].get(timeout=5), 409, "member-conflict")
-    cluster.settled_at(3, A)
-
-
-def test_join_while_another_takes_too_long_is_answered_409_and_retryable(cluster, monkeypatch):
-    monkeypatch.setattr("gkv.cluster.authority._WAIT_FOR_CHANGE", 0.01)
-    answers = []
-    cluster.peers.before_adopt = [lambda _: answers.append(cluster.join(B))]
-    assert cluster.join(A).status == 200
-    [answer] = answers
-    assert problem(answer, 409, "change-in-progress")["retryable"] is True
-    assert answer.headers["retry-after"] == "1"
-    assert cluster.join(B).status == 200
-    cluster.settled_at(5, A, B)
 
 
 def test_write_that_meets_a_join_waits_for_it_and_lands_at_the_new_owner(pair):
     after = View()
-    after.adopt(Document(CLUSTER, 1, (A, B, C), VNODES))
+    after.adopt(document([A, B, C], 1, VNODES))
     moving = next(key for key in (f"k{i}" for i in range(999)) if after.placement.primary(key) == C)
-    writes = []
-
-    def write(_document):
-        body = json.dumps([{"key": moving, "value": 1}]).encode()
-        writes.append(gevent.spawn(pair.client, "POST", "/set", body))
-        gevent.sleep(0)  # lets the write run into the change
-        assert not writes[0].ready()
-
-    pair.peers.before_adopt = [write]  # when the proxy has the document of the change, and no member has heard of it
-    assert pair.join(C).status == 200
-    assert writes[0].get(timeout=5).body == b"Success to set key"
+    pair.call(C)
+    pair.look()
+    pair.call(C)
+    pair.look()
+    assert pair.authority.document.next is not None
+    write = gevent.spawn(pair.client, "POST", "/set", json.dumps([{"key": moving, "value": 1}]).encode())
+    gevent.sleep(0)  # lets the write run into the change
+    assert not write.ready()
+    pair.settle()
+    assert write.get(timeout=5).body == b"Success to set key"
     assert pair.engines["n2"].read([moving], wall_ms()) == [b"1"]
     assert sum(engine.live for engine in pair.engines.values()) == 1
+
+
+# -- members that go and come back
+
+
+def test_silent_member_is_evicted_and_its_keys_have_no_primary_until_it_is_back(pair, monkeypatch):
+    now = boot_time()
+    monkeypatch.setattr("gkv.cluster.authority.boot_time", lambda: now)
+    pair.settle()
+    service = pair.peers.services.pop(B.url)
+    for _ in range(4):  # it looks all the time
+        now += 0.3
+        pair.call(A)
+        pair.look(now)
+    assert pair.state(B) == (State.DOWN, False)
+    failed = pair.client("POST", "/get", b'[{"key":"hi"},{"key":"hi1"}]').json()["failedKey"]
+    assert {row["code"] for row in failed} == {"no-primary"}
+    pair.peers.services[B.url] = service
+    pair.settle()
+    assert pair.state(B) == (State.UP, False)
+    pair.writes_work()
+
+
+@pytest.mark.promise("I6")
+def test_process_that_takes_the_place_of_another_serves_and_the_other_one_ends(pair):
+    ends = []
+    old = pair.members["n1"]
+    old._on_end = ends.append
+    pair.start(B, keep=True)
+    pair.settle()
+    assert pair.state(B) == (State.UP, False)  # its records were in memory, so it acts with what it has
+    pair.writes_work()
+    old.adopt(pair.authority.document)
+    [why] = ends
+    assert "another process acts as n1" in why.detail
+    assert not old.acts
+    epoch = pair.authority.document.epoch
+    pair.authority.call_in(old.call_in(show=False))  # one that was late on its way
+    pair.look()
+    assert pair.authority.document.epoch == epoch
+
+
+def durable(member):
+    """Have a member say that its records are on a disk."""
+    say = member.call_in
+
+    def call_in(*, show):
+        return replace(say(show=show), volatile=False, ran=tuple(member.ran))
+
+    member.call_in = call_in
+
+
+def with_directory(cluster, node, *ran):
+    """Start a node whose directory lists these processes."""
+    cluster.start(node)
+    member = cluster.members[node.id]
+    member.ran = [*ran, member.incarnation]
+    durable(member)
+
+
+def test_member_that_comes_back_without_its_directory_acts_only_once_its_loss_is_accepted(cluster):
+    with_directory(cluster, A)
+    cluster.join(A)
+    cluster.writes_work()
+    with_directory(cluster, A)
+    cluster.settle(A)
+    assert cluster.state(A) == (State.FILLING, True)
+    for path in ("/get?key=hi", "/v1/kv/hi"):
+        assert b"no-primary" in cluster.client("GET", path).body
+    with_directory(cluster, A, cluster.authority.document.member("n0").incarnation)  # a restart cures nothing
+    cluster.settle(A)
+    assert cluster.state(A) == (State.FILLING, True)
+    dry = cluster.client("POST", LOSS + "?dryRun=1", b'{"node":"n0"}', JSON)
+    assert (dry.status, dry.json()["dryRun"]) == (200, True)
+    cluster.settle(A)
+    assert cluster.state(A) == (State.FILLING, True)
+    assert cluster.client("POST", LOSS, b'{"node":"n0"}', JSON).status == 202
+    cluster.settle(A)
+    assert cluster.state(A) == (State.UP, False)
+    cluster.writes_work()
+
+
+def test_member_that_comes_back_with_its_directory_is_up_after_two_epochs(cluster):
+    with_directory(cluster, A)
+    cluster.join(A)
+    before = cluster.authority.document
+    with_directory(cluster, A, before.member("n0").incarnation)
+    cluster.settle(A)
+    assert cluster.state(A) == (State.UP, False)
+    assert cluster.authority.document.epoch == before.epoch + 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b'{"node":"n0"}', 409, "member-conflict"),
+        (b'{"node":"n9"}', 409, "member-conflict"),
+        (b'{"node":""}', 422, "invalid-member"),
+        (b'{"node":1}', 422, "invalid-member"),
+        (b'{"node":"n0","x":1}', 422, "invalid-member"),
+        (b"[]", 422, "invalid-member"),
+    ],
+)
+def test_loss_that_cannot_be_accepted_is_refused(pair, body, status, code):
+    problem(pair.client("POST", LOSS, body, JSON), status, code)
+    pair.settle(A, B)
+    pair.settled_at(5, A, B)
+
+
+def test_loss_with_another_parameter_is_refused(pair):
+    problem(pair.client("POST", LOSS + "?dryRun=2", b'{"node":"n0"}', JSON), 422, "parameter-value")
 
 
 # -- over restarts
@@ -637,49 +665,39 @@ def test_write_that_meets_a_join_waits_for_it_and_lands_at_the_new_owner(pair):
 def test_new_directory_gets_a_cluster_of_its_own(tmp_path):
     ids = set()
     for name in ("one", "two"):
-        authority = Authority(tmp_path / "deep" / name, View(), Peers(tmp_path))
-        document = authority.document
+        authority = Authority(FileStore(tmp_path / "deep" / name), View(), Peers(tmp_path), "async")
+        found = authority.document
         authority.close()
-        assert Document(document.cluster, 1) == document
-        assert json.loads((tmp_path / "deep" / name / "cluster.json").read_bytes()) == document.to_json()
-        ids.add(document.cluster)
+        assert Document(found.cluster, 1, durability="async") == found
+        assert json.loads((tmp_path / "deep" / name / "cluster.json").read_bytes()) == found.to_json()
+        ids.add(found.cluster)
     assert len(ids) == 2
+
+
+def test_durability_of_the_document_counts_and_not_that_of_a_later_start(tmp_path, capfd):
+    for durability in ("async", "sync"):
+        authority = Authority(FileStore(tmp_path / "proxy"), View(), Peers(tmp_path), durability)
+        assert authority.document.durability == "async"
+        authority.close()
+    assert "durability is async, as the cluster was made" in capfd.readouterr().err
 
 
 def test_membership_survives_reopening(pair):
     before = pair.authority.document
     pair.open()
     assert pair.authority.document == before
-    pair.settled_at(5, A, B)
-    pair.writes_work()
-    assert pair.join(C).status == 200
+    pair.settle()
     pair.settled_at(7, A, B, C)
 
 
-@pytest.mark.parametrize("heard", [(), (A,), (A, B)], ids=["nobody", "one", "all"])
-def test_crash_in_mid_join_is_taken_back_at_the_start_whoever_had_heard_of_it(pair, heard):
-    half_way = pair.authority.document.begin_join(C)
-    pair.authority.close()
-    pair.authority = None
-    pair.write(half_way)
-    for node in heard:
-        assert pair.peers.services[node.url].adopt(half_way)
+def test_join_that_was_broken_off_by_the_end_of_the_authority_goes_on_at_its_next_start(pair):
+    for _ in range(2):
+        pair.call(C)
+        pair.look()
+    assert pair.authority.document.next is not None
     pair.open()
-    pair.settled_at(7, A, B)
-    pair.writes_work()
-    assert pair.join(C).status == 200
-    pair.settled_at(9, A, B, C)
-
-
-def test_crash_after_a_join_was_decided_keeps_it_though_nobody_had_heard_of_it(pair):
-    changing = pair.authority.document.begin_join(C)
-    decided = changing.finish_join()
-    pair.authority.close()
-    pair.authority = None
-    pair.write(decided)
-    for node in (A, B):
-        assert pair.peers.services[node.url].adopt(changing)
-    pair.open()
+    assert pair.authority.document.next is not None
+    pair.settle()
     pair.settled_at(7, A, B, C)
     pair.writes_work()
 
@@ -687,42 +705,24 @@ def test_crash_after_a_join_was_decided_keeps_it_though_nobody_had_heard_of_it(p
 def test_crash_while_the_document_was_written_leaves_the_old_one(pair):
     (pair.directory / "cluster.new").write_text('{"cluster": "' + "f" * 20)
     pair.open()
-    pair.settled_at(5, A, B)
+    assert (pair.authority.document.epoch, pair.authority.document.nodes) == (5, (A, B))
 
 
-def test_document_that_has_not_changed_is_not_written_at_the_start(pair, monkeypatch):
-    before = (pair.directory / "cluster.json").stat()
-    pair.authority.close()
-    pair.authority = None
-
+def test_change_that_cannot_be_written_changes_nothing_and_is_made_later(pair, monkeypatch, capfd):
     def full(_fd):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        patch.setattr(os, "posix_fallocate", lambda *_: full(0))
-        pair.open()
-    after = (pair.directory / "cluster.json").stat()
-    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    pair.settled_at(5, A, B)
-
-
-def test_join_that_cannot_be_written_is_refused_with_a_line_and_changes_nothing(pair, monkeypatch, capfd):
-    def full(_fd):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        answer = pair.join(C)
-    assert (answer.status, answer.json()["type"]) == (503, "urn:gkv:problem:unavailable")
-    assert "cluster.json" not in answer.body.decode()
-    assert "cluster.json cannot be written: No space left on device" in capfd.readouterr().err
-    pair.settled_at(5, A, B)
-    assert pair.join(C).status == 200
+        patch.setattr("gkv.files.Reserve.give_up", lambda _self: False)
+        pair.settle()
+        pair.settled_at(5, A, B)
+    assert capfd.readouterr().err.count("the document cannot be written") == 1
+    pair.settle()
     pair.settled_at(7, A, B, C)
 
 
-def test_join_on_a_full_disk_takes_the_room_of_the_reserve(pair, monkeypatch):
+def test_change_on_a_full_disk_takes_the_room_of_the_reserve(pair, monkeypatch):
     assert (pair.directory / "reserve").stat().st_blocks * 512 >= 1 << 20
     fsync = os.fsync
 
@@ -734,11 +734,58 @@ def test_join_on_a_full_disk_takes_the_room_of_the_reserve(pair, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         patch.setattr("gkv.files.free_bytes", lambda _path: 0)
-        assert pair.join(C).status == 200
+        pair.settle()
     pair.settled_at(7, A, B, C)
 
 
-GOOD = Document(CLUSTER, 5, (A, B), VNODES).to_json()
+# -- a document that is lost, or older
+
+
+def test_lost_document_is_rebuilt_from_those_of_all_members(pair):
+    before = pair.authority.document
+    pair.put(A, a=b"1")
+    pair.put(B, b=b"1")
+    (pair.directory / "cluster.json").unlink()
+    pair.open()
+    for _ in range(3):
+        pair.call(A)
+        pair.look()
+    assert pair.authority.waits_for == ["n1"]
+    problem(pair.call(C), 503, "unavailable")
+    pair.settle(A, B)
+    found = pair.authority.document
+    assert (found.cluster, found.generation, found.nodes) == (CLUSTER, 2, (A, B))
+    assert found.rebuilt_from == ((1, before.epoch),)
+    assert pair.on_disk() == found
+    assert {pair.members[node.id]._view.document for node in (A, B)} == {found}
+
+
+def test_older_document_is_rebuilt_and_a_member_that_is_as_old_counts_as_shown(pair):
+    old = pair.authority.document
+    newer = replace(old, epoch=9)
+    pair.members["n1"].adopt(newer)
+    pair.open()
+    pair.settle(A, B)
+    found = pair.authority.document
+    assert (found.order, found.rebuilt_from) == ((2, 10), ((1, 9),))
+    pair.settle()
+    pair.writes_work()
+
+
+def test_member_whose_document_is_lost_with_its_directory_is_excused_by_an_operator(pair):
+    (pair.directory / "cluster.json").unlink()
+    pair.open()
+    pair.stop(B)
+    for _ in range(3):
+        pair.call(A)
+        pair.look()
+    assert pair.client("GET", "/v1/cluster").json()["waits_for"] == ["n1"]
+    assert pair.client("POST", LOSS, b'{"node":"n1"}', JSON).status == 202
+    pair.look()
+    assert pair.authority.document.order == (2, 6)
+
+
+GOOD = document([A, B], 5, VNODES).to_json()
 CORRUPT = {
     "empty": b"",
     "cut": json.dumps(GOOD).encode()[:-10],
@@ -766,7 +813,7 @@ def test_corrupt_document_is_refused_naming_the_file_and_left_untouched(tmp_path
     path = tmp_path / "cluster.json"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"cluster\.json cannot be read"):
-        Authority(tmp_path, View(), Peers(tmp_path))
+        Authority(FileStore(tmp_path), View(), Peers(tmp_path))
     assert path.read_bytes() == content
     assert {entry.name for entry in tmp_path.iterdir()} == {"cluster.json", "lock"}
 
@@ -774,16 +821,16 @@ def test_corrupt_document_is_refused_naming_the_file_and_left_untouched(tmp_path
 def test_document_that_is_a_directory_is_refused(tmp_path):
     (tmp_path / "cluster.json").mkdir()
     with pytest.raises(Unavailable, match=r"cluster\.json"):
-        Authority(tmp_path, View(), Peers(tmp_path))
+        Authority(FileStore(tmp_path), View(), Peers(tmp_path))
 
 
 def test_corrupt_document_once_repaired_can_be_opened_by_the_same_process(tmp_path):
     path = tmp_path / "cluster.json"
     path.write_bytes(b"")
     with pytest.raises(ConfigError):
-        Authority(tmp_path, View(), Peers(tmp_path))
+        Authority(FileStore(tmp_path), View(), Peers(tmp_path))
     path.write_text(json.dumps(GOOD))
-    authority = Authority(tmp_path, View(), Peers(tmp_path))
+    authority = Authority(FileStore(tmp_path), View(), Peers(tmp_path))
     assert authority.document.epoch == 5
     authority.close()
 
@@ -792,16 +839,14 @@ def test_second_authority_on_the_same_directory_is_refused_until_the_first_close
     before = (pair.directory / "cluster.json").read_bytes()
     for directory in (pair.directory, pair.directory / ".." / "proxy"):
         with pytest.raises(Unavailable, match="another gkv-proxy uses the data directory"):
-            Authority(directory, View(), pair.peers)
+            FileStore(directory)
     assert (pair.directory / "cluster.json").read_bytes() == before
     pair.writes_work()
-    pair.open()
-    pair.settled_at(5, A, B)
 
 
 def test_directory_that_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match="cannot be used"):
-        Authority(tmp_path / "file" / "proxy", View(), Peers(tmp_path))
+        FileStore(tmp_path / "file" / "proxy")
     with pytest.raises(Unavailable, match="cannot be used"):
-        Authority(Path("/proc/nowhere"), View(), Peers(tmp_path))
+        FileStore(Path("/proc/nowhere"))

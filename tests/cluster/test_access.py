@@ -18,8 +18,8 @@ from typing import Any, Self
 import pytest
 
 from gkv.model import NodeRefusal, Op, era_of
-from gkv.wire.ops import Effects, Held, Refused, Set, read_answer, read_request
-from tests.cluster.conftest import DEADLINE, Answer, Program, System, free_ports, wait_for
+from gkv.wire.ops import Effects, Here, Refused, Set, read_answer, read_request
+from tests.cluster.conftest import DEADLINE, Answer, Program, System, Worker, free_ports, wait_for
 
 TOKENS = {role: f"{role}-{role}-0123456789" for role in ("reader", "client", "admin", "peer")}
 SECOND = {role: f"{role}-{role}-9876543210" for role in TOKENS}
@@ -337,8 +337,11 @@ def listener() -> Iterator[socket.socket]:
         yield found
 
 
+ROGUE = f"{0xA1:016x}"
+
+
 def description(port: int, **more: Any) -> bytes:
-    return json.dumps({"id": f"127.0.0.1:{port}", "url": f"http://127.0.0.1:{port}"} | more).encode()
+    return json.dumps({"id": f"127.0.0.1:{port}", "url": f"http://127.0.0.1:{port}", "incarnation": ROGUE} | more).encode()
 
 
 JSON = b"Content-Type: application/json"
@@ -378,7 +381,9 @@ def document(guarded: Guarded) -> dict[str, Any]:
 
 def tell(guarded: Guarded, frame: bytes) -> Effects | Refused:
     """Have the node answer a frame that writes one key."""
-    answer = ask(guarded.node.port, "POST", FRAMES, bearer(TOKENS["peer"]), body=b"gkv/1 %d\n%b" % (len(frame), frame))
+    answer = ask(
+        guarded.node.port, "POST", FRAMES, bearer(TOKENS["peer"]), body=b"gkv/2 %016x 0 %d\n%b" % (0, len(frame), frame)
+    )
     assert answer.status == 200
     return read_answer(answer.body.partition(b"\n")[2], Effects, 1)
 
@@ -486,14 +491,14 @@ class Rogue:
                     self.proofs.add(headers[b"Authorization"])
                     preface = stream.readline()
                     assert int(headers[b"Content-Length"]) > len(preface)
-                    frames = [stream.read(int(size)) for size in preface.split()[1].split(b",")]
+                    frames = [stream.read(int(size)) for size in preface.split()[3].split(b",")]
                     if any(read_request(frame).op not in (Op.STATUS, Op.ADOPT) for frame in frames) and self.misbehave:
                         self.times += 1
                         self.sent += self.misbehave(connection)
                         return
-                    replies = [Held(0).write() for _ in frames]
+                    replies = [Here(0xA1).write() for _ in frames]
                     lengths = ",".join(str(len(reply)) for reply in replies).encode()
-                    body = b"gkv/1 %b\n%b" % (lengths, b"".join(replies))
+                    body = b"gkv/2 %b 0 %b\n%b" % (ROGUE.encode(), lengths, b"".join(replies))
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             except OSError:
                 return
@@ -522,7 +527,9 @@ def pour(head: bytes, piece: bytes, most: int) -> Callable[[socket.socket], int]
 GIGABYTE = 1 << 30
 MISBEHAVIOUR = {
     "1 GB": pour(
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\ngkv/1 %d\n" % (GIGABYTE + 17, GIGABYTE), b"x" * 65_536, GIGABYTE
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\ngkv/2 %b 0 %d\n" % (GIGABYTE + 36, ROGUE.encode(), GIGABYTE),
+        b"x" * 65_536,
+        GIGABYTE,
     ),
     "endless chunks": pour(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -545,12 +552,27 @@ def resident(program: Program) -> int:
     return int(found[1]) << 10
 
 
+class Calls(Worker):
+    """The rogue's call-ins, with whatever document the proxy has."""
+
+    def __init__(self, proxy: int, port: int) -> None:
+        self._proxy, self._port = proxy, port
+        super().__init__()
+
+    def _run(self) -> None:
+        known: dict[str, Any] = {}
+        while not self._stop.wait(0.1):
+            answer = ask(self._proxy, "POST", JOIN, JSON, bearer(TOKENS["peer"]), body=description(self._port, **known))
+            if answer.status == 200:
+                known = {name: answer.json[name] for name in ("cluster", "generation", "epoch")}
+
+
 def test_member_that_answers_as_none_should_counts_as_failed(system: System, listener: socket.socket) -> None:
     proxy = system.proxy(**SECRETS)
     rogue = Rogue()
     try:
-        joined = ask(proxy.port, "POST", JOIN, JSON, bearer(TOKENS["peer"]), body=description(rogue.port))
-        assert joined.status == 200
+        calls = Calls(proxy.port, rogue.port)
+        wait_for("the ring", lambda: ask(proxy.port, "GET", "/v1/ring", bearer(GOOD)).status == 200)
         before = resident(proxy)
         location = f"Location: http://127.0.0.1:{listener.getsockname()[1]}{FRAMES}".encode()
         redirect = pour(b"HTTP/1.1 302 Found\r\n%b\r\nContent-Length: 0\r\n\r\n" % location, b"", 0)
@@ -568,6 +590,7 @@ def test_member_that_answers_as_none_should_counts_as_failed(system: System, lis
         with pytest.raises(BlockingIOError):
             listener.accept()
     finally:
+        calls.stop()
         rogue.close()
 
 

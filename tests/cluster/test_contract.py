@@ -32,6 +32,7 @@ from pathlib import Path
 
 import pytest
 
+from gkv.proxy.operations import MAX_JOIN
 from tests.cluster.conftest import Program, System, keys_by_node, wait_for
 from tests.cluster.raw import ask, keeps_to, problem, refused, request
 
@@ -211,7 +212,9 @@ def test_body_over_the_bound_of_a_call_is_413_and_the_connection_goes_on(program
 def test_join_answers_each_status_of_its_own(programs: list[Program]) -> None:
     proxy, node, _ = programs
     document = proxy.call("GET", "/openapi.json").json
-    me = {"id": f"127.0.0.1:{node.port}", "url": f"http://127.0.0.1:{node.port}"}
+    [line] = [row for row in proxy.call("GET", "/v1/cluster").json["members"] if row["id"].endswith(str(node.port))]
+    known = {"cluster": proxy.call("GET", "/v1/ring").json["cluster"], "incarnation": line["incarnation"]}
+    me = {"id": f"127.0.0.1:{node.port}", "url": f"http://127.0.0.1:{node.port}"} | known
 
     def join(body: object, kind: str = "application/json", **headers: str) -> tuple[int, str]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -224,16 +227,15 @@ def test_join_answers_each_status_of_its_own(programs: list[Program]) -> None:
         return answer.status, answer.json.get("type", "").rpartition(":")[2]
 
     before = proxy.call("GET", "/v1/cluster").json
-    assert [member["state"] for member in before["members"]] == ["up", "up"]
+    assert [(member["state"], member["answers"]) for member in before["members"]] == [("up", True), ("up", True)]
     assert join(me) == (200, "")
     assert join(b"{") == (400, "syntax")
     assert join(b'{"id":"a","id":"a"}') == (400, "invalid-item")
     assert join(b"[]") == (422, "invalid-member")
     assert join(me | {"url": "http://127.0.0.1:1"}) == (409, "member-conflict")
     assert join(me | {"id": "n9"}) == (409, "member-conflict")
-    assert join(me | {"cluster": "f" * 32}) == (409, "member-conflict")
-    assert join(me | {"fresh": True}) == (409, "member-conflict")
-    assert join(b" " * 4_097) == (413, "too-large")
+    assert join(me | {"cluster": "f" * 32, "bare": False}) == (409, "member-conflict")
+    assert join(b" " * (MAX_JOIN + 1)) == (413, "too-large")
     for kind in ("", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "application/json, text/plain"):
         assert join(me, kind) == (415, "content-type")
     for change in (
@@ -244,13 +246,15 @@ def test_join_answers_each_status_of_its_own(programs: list[Program]) -> None:
         {"id": "a b"},
         {"url": "file:///x"},
         {"more": 1},
+        {"incarnation": "x"},
     ):
         assert join(me | change) == (422, "invalid-member"), change
     for url in ("http://10.0.0.5:9000", "http://localhost:9000", "http://169.254.169.254:80", "http://127.0.0.1:9000/x"):
-        assert join({"id": "n9", "url": url}) == (422, "invalid-member"), url
+        assert join(known | {"id": "n9", "url": url}) == (422, "invalid-member"), url
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        assert join({"id": "n9", "url": f"http://127.0.0.1:{nobody.getsockname()[1]}"}) == (503, "unavailable")
+        newcomer = known | {"id": "n9", "url": f"http://127.0.0.1:{nobody.getsockname()[1]}"}
+        wait_for("its refusal", lambda: join(newcomer) == (503, "unavailable"))
     assert proxy.call("GET", "/v1/cluster").json == before
 
 

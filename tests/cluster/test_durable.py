@@ -126,52 +126,35 @@ def test_orderly_stop_needs_no_check_of_the_records(system: System) -> None:
 
 
 def test_durability_async_says_so_and_keeps_what_an_orderly_stop_finds(system: System) -> None:
-    proxy, [other] = system.cluster(1)
-    node = system.node(proxy, "--durability", "async")
-    node.wait_line("durability is async: what is acknowledged can be lost")
-    assert "durability is async" not in other.stderr
+    proxy = system.proxy("--durability", "async")
+    node = system.node(proxy)
+    node.wait_line("durability is async, as the cluster was made: what is acknowledged can be lost")
     assert node.call("GET", "/v1/info").json["engine"]["durability"] == "async"
     items = [{"key": f"k{i}", "value": i} for i in range(100)]
     assert proxy.call("POST", "/set", items).status == 200
     node.signal(signal.SIGTERM)
     assert node.ended() == 0
-    system.node(proxy, "--durability", "async", port=node.port)
+    system.node(proxy, port=node.port)
     asked = [{"key": item["key"]} for item in items]
     wait_for("the node's return", lambda: proxy.call("POST", "/get", asked).json == {"existedKey": items})
+
+
+def test_durability_of_a_node_counts_for_nothing_in_a_cluster_that_has_one(system: System) -> None:
+    node = system.node(system.proxy(), "--durability", "async")
+    node.wait_line("durability is sync, as the cluster was made; --durability counts for a new one only")
+    assert node.call("GET", "/v1/info").json["engine"]["durability"] == "sync"
 
 
 # -- whose directory it is
 
 
-def test_member_that_comes_back_with_an_empty_directory_is_refused_unless_the_loss_is_accepted(system: System) -> None:
-    proxy, [node] = system.cluster(1)
-    proxy.call("POST", "/set", [{"key": "a", "value": 1}])
-    kill(node)
-    url = f"http://127.0.0.1:{proxy.port}"
-    for name in ("elsewhere", "elsewhere"):  # a second attempt finds a directory, but nothing of any cluster in it
-        refused = system.start("node", str(node.port), "--proxy", url, "--data", name)
-        assert refused.ended() == 1
-        assert f"127.0.0.1:{node.port} is a member already, and comes back with an empty data directory" in refused.stderr
-        assert "--accept-loss" in refused.stderr
-        assert proxy.call("GET", "/get?key=a").json["failedKey"][0]["code"] == "unreachable"
-
-    accepted = system.node(proxy, "--data", "elsewhere", "--accept-loss", port=node.port)
-    missing = {"existedKey": [], "notExistedKey": [{"key": "a", "value": ""}]}
-    wait_for("the node's return", lambda: proxy.call("GET", "/get?key=a").json == missing)
-    assert proxy.call("POST", "/set", [{"key": "a", "value": 2}]).status == 200
-    kill(accepted)
-    again = system.node(proxy, "--data", "elsewhere", port=node.port)  # it has a cluster now
-    wait_for("the node's return", lambda: proxy.call("GET", "/get?key=a").json["existedKey"] == [{"key": "a", "value": 2}])
-    assert again.call("GET", "/v1/info").json["engine"]["keys"] == 1
-
-
 def test_empty_directory_under_a_members_name_never_says_missing_whoever_asks_first(system: System) -> None:
-    """Coordinators tell a restarted node what to believe; one that has never held anything must hear it from the proxy."""
+    """Coordinators tell a restarted node what to believe; what it answers for only the proxy decides."""
     proxy, [node] = system.cluster(1)
     proxy.call("POST", "/set", [{"key": "a", "value": 1}])
     kill(node)
     lonely = system.node(None, "--proxy", "http://127.0.0.1:9", "--data", "elsewhere", port=node.port)
-    code = wait_for("an answer", lambda: code_of(proxy, "a", "epoch"))
+    code = wait_for("an answer", lambda: code_of(proxy, "a"))
     for program in (proxy, lonely):
         answer = program.call("GET", "/get?key=a")
         assert answer.status == 503
@@ -182,13 +165,23 @@ def test_empty_directory_under_a_members_name_never_says_missing_whoever_asks_fi
     wait_for("the node's return", lambda: proxy.call("GET", "/get?key=a").json == {"existedKey": [{"key": "a", "value": 1}]})
 
 
-def code_of(proxy: Program, key: str, expected: str) -> str | None:
-    """Return why a key has no answer when that is the expected reason; None while the node cannot be reached."""
+def code_of(proxy: Program, key: str) -> str | None:
+    """Return why a key has no answer, None while the node cannot be reached."""
     answer = proxy.call("GET", f"/get?key={key}").json
     assert "notExistedKey" not in answer
     code: str = answer["failedKey"][0]["code"]
-    assert code in (expected, "unreachable")
-    return code if code == expected else None
+    return None if code == "unreachable" else code
+
+
+def test_flag_of_the_node_that_accepted_a_loss_does_nothing_and_says_so(system: System) -> None:
+    proxy, [node] = system.cluster(1)
+    proxy.call("POST", "/set", [{"key": "a", "value": 1}])
+    kill(node)
+    url = f"http://127.0.0.1:{proxy.port}"
+    again = system.start("node", str(node.port), "--proxy", url, "--data", "elsewhere", "--accept-loss")
+    again.wait_line("--accept-loss does nothing any more: POST /v1/cluster/accept-loss")
+    again.wait_line("this directory is not the one that the member")
+    assert proxy.call("GET", "/get?key=a").json["failedKey"][0]["code"] == "no-primary"
 
 
 def test_directory_of_another_cluster_is_refused_and_left_as_it_was(system: System) -> None:
@@ -197,11 +190,12 @@ def test_directory_of_another_cluster_is_refused_and_left_as_it_was(system: Syst
     node.signal(signal.SIGTERM)
     node.ended()
     foreign = system.proxy("--data", "another-proxy")
+    system.node(foreign, "--data", "another-node")
     stranger = system.start("node", str(node.port), "--proxy", f"http://127.0.0.1:{foreign.port}")
     assert stranger.ended() == 1
     cluster = proxy.call("GET", "/v1/ring").json["cluster"]
     assert f"holds records of cluster {cluster}, this is " in stranger.stderr
-    assert foreign.call("GET", "/v1/cluster").json["members"] == []
+    assert len(foreign.call("GET", "/v1/cluster").json["members"]) == 1
     system.node(proxy, port=node.port)
     wait_for("the node's return", lambda: "existedKey" in proxy.call("GET", "/get?key=a").json)
     assert proxy.call("GET", "/get?key=a").json == {"existedKey": [{"key": "a", "value": "mine"}]}
@@ -266,7 +260,13 @@ def test_backup_that_was_taken_while_serving_is_restored_into_empty_directories(
         restore(data / str(port) / "data.mdb", copy)
     proxy = system.proxy(port=proxy.port)
     for node in nodes:
-        system.node(proxy, port=node.port)
+        back = system.start("node", str(node.port), "--proxy", f"http://127.0.0.1:{proxy.port}")
+        back.wait_line("this directory is not the one that the member")
+        failed = proxy.call("POST", "/get", ASKED).json
+        assert "notExistedKey" not in failed
+        loss = {"node": f"127.0.0.1:{node.port}"}
+        assert proxy.call("POST", "/v1/cluster/accept-loss", loss, Content_Type="application/json").status == 202
+        back.wait_line(": member of cluster ")
     assert proxy.call("POST", "/get", ASKED).body == before
     assert proxy.call("POST", "/set", [{"key": "k1", "value": "later"}]).status == 200
     assert proxy.call("GET", "/get?key=k1").json["existedKey"] == [{"key": "k1", "value": "later"}]

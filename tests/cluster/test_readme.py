@@ -9,6 +9,7 @@ nodes.
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import pytest
 
 from gkv import ring
 from gkv.model import Node
-from tests.cluster.conftest import System, Worker, free_ports
+from tests.cluster.conftest import System, Worker, free_ports, wait_for
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -117,6 +118,50 @@ def test_readme_backup_that_breaks_off_leaves_the_one_before_under_its_name(tmp_
     assert (tmp_path / "node-9000.mdb").read_bytes() == b"before"
     assert (tmp_path / "node-9001.mdb").read_bytes() == new
     assert (tmp_path / "cluster.json").read_text() == "{}"
+
+
+def restore() -> tuple[str, str]:
+    """Return what the README says to do before the start, and after it, to have a backup back."""
+    text = README.read_text(encoding="utf-8").partition("To restore,")[2]
+    before, after = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[:2]
+    assert "cp cluster.json" in before
+    assert "accept-loss" in after
+    return before, after
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_readme_backup_is_restored_by_the_lines_printed_there(system: System) -> None:
+    first = free_ports(3)
+    moved = {"8080": str(first + 2), "9000": str(first), "9001": str(first + 1)}
+
+    def run(commands: str) -> None:
+        here = re.sub(r"(?<![0-9])(8080|9000|9001)\b", lambda found: moved[found[1]], commands)
+        subprocess.run(["sh", "-e", "-c", here], cwd=system.directory, capture_output=True, timeout=30, check=True)
+
+    arguments = ["--port", moved["8080"], "--spawn", "2", "--spawn-port", moved["9000"]]
+    proxy = system.start("proxy", *arguments)
+    proxy.port = first + 2
+    proxy.wait_line("Ready: ")
+    items = [{"key": f"k{i}", "value": i} for i in range(50)]
+    asked = [{"key": item["key"]} for item in items]
+    assert proxy.call("POST", "/set", items).status == 200
+    run(backup())
+    assert proxy.call("POST", "/delete", asked).json == {"deleted": 50}
+    proxy.signal(signal.SIGTERM)
+    assert proxy.ended() == 0
+    shutil.rmtree(system.directory / "gkv-data")
+    before, after = restore()
+    run(before)
+    again = system.start("proxy", *arguments)
+    again.port = first + 2
+    again.wait_line("Ready: ")
+    found = again.call("POST", "/get", asked).json
+    assert {row["code"] for row in found["failedKey"]} == {"no-primary"}
+    assert "notExistedKey" not in found
+    run(after)
+    wait_for("the records", lambda: again.call("POST", "/get", asked).json == {"existedKey": items})
+    assert again.call("POST", "/set", [{"key": "k1", "value": "later"}]).status == 200
+    assert again.call("GET", "/get?key=k1").json["existedKey"] == [{"key": "k1", "value": "later"}]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -449,7 +449,10 @@ def test_node_that_is_down_is_503_with_the_code_and_never_404(system: System) ->
     dead.signal(signal.SIGKILL)
     dead.ended()
     for program in (proxy, alive):
-        for method, codes in (("GET", ["unreachable"]), ("PUT", ["not-applied", "indeterminate"])):
+        for method, codes in (
+            ("GET", ["unreachable", "no-primary"]),
+            ("PUT", ["not-applied", "indeterminate", "no-primary"]),
+        ):
             answer = ask(program, method, f"/v1/kv/{key}", b"1" if method == "PUT" else None)
             assert answer.status == 503
             assert answer.json["type"].removeprefix("urn:gkv:problem:") in codes

@@ -58,7 +58,9 @@ class Writer:
 
         self.engine = open_engine(directory)
         self.commits = Commits(self.engine, tombstone_ttl=86_400_000)
-        self._versions = Versions(self.engine.starts)
+        self._versions = Versions()
+        self._era = time.time_ns()
+        """Stands for the epoch of a document, which no other process has."""
 
     def set(self, keys: list[str], size: int = 0) -> Sequence[Effect]:
         return self._write(keys, [value_of(key, size) for key in keys])
@@ -67,7 +69,7 @@ class Writer:
         return self._write(keys, [None] * len(keys))
 
     def _write(self, keys: list[str], values: list[bytes | None]) -> Sequence[Effect]:
-        write = Write(self._versions.next(0), keys, values)
+        write = Write(self._versions.next(self._era), keys, values)
         return self.commits.submit(write).wait(time.monotonic() + DEADLINE)
 
     def close(self) -> None:
@@ -228,17 +230,9 @@ def large(directory: Path, megabytes: int, seed: int) -> int:
     return 0
 
 
-def versions(directory: Path) -> int:
-    """Say the versions that are given, until killed."""
-    given = Versions(open_engine(directory).starts)
-    while True:
-        say(f"version {given.next(7)}")
-        gevent.sleep(0.001)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["write", "dump", "known", "fill", "large", "versions"])
+    parser.add_argument("what", choices=["write", "dump", "known", "fill", "large"])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--run", type=int, default=0)
     parser.add_argument("--greenlets", type=int, default=8)
@@ -265,8 +259,6 @@ def main() -> int:
         return known(given.directory, given.batches)
     if given.what == "fill":
         return fill(given.directory, given.refusals, given.more)
-    if given.what == "versions":
-        return versions(given.directory)
     return large(given.directory, given.megabytes, given.seed)
 
 

@@ -78,19 +78,3 @@ def test_kill_while_a_new_store_is_made_leaves_what_can_be_opened(call, k, tmp_p
     directory.mkdir()
     assert "ready" not in killed_at(call, k, drive, directory, 0).lines
     assert dump(directory) == {}
-
-
-@pytest.mark.promise("I16")
-def test_kill_never_lets_versions_go_back(tmp_path, drive, report, sample, pick):
-    last, given = "", 0
-    kills = sample(5, 50)
-    for _ in range(kills):
-        driver = drive("versions", tmp_path / "store")
-        assert driver.wait_for("version", pick.randrange(1, 400)), driver.stderr
-        driver.kill()
-        versions = [line.split()[1] for line in driver.lines]
-        assert versions == sorted(set(versions))
-        assert versions[0] > last
-        last = versions[-1]
-        given += len(versions)
-    report(f"{kills} kills, {given} versions, none went back")

@@ -27,7 +27,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "engine": ({"errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
-    "cluster": ({"errors", "config", "files", "log", "model", "ring", "net"}, {"gevent", "ujson"}),
+    "cluster": ({"errors", "config", "files", "log", "model", "ring", "net", "threads"}, {"gevent", "ujson"}),
     "coordinator": (
         {"errors", "config", "log", "model", "ring", "wire", "net", "cluster"},
         {"gevent"},
@@ -42,7 +42,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "node": (
         {
-            *("errors", "config", "sources", "log", "background", "model", "native", "ring", "wire", "engine"),
+            *("errors", "config", "sources", "log", "background", "model", "native", "ring", "threads", "wire", "engine"),
             *("net", "cluster", "coordinator", "replication", "api", "process"),
         },
         {"bottle", "gevent", "ujson"},

@@ -32,7 +32,7 @@ from collections.abc import Mapping
 from gkv.model import Op
 from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom, Refused, read_answer, split, understand
 from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest
-from gkv.wire.ops.membership import Adopt, Held, Status
+from gkv.wire.ops.membership import Adopt, Here, Status
 from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Records, Values
 from gkv.wire.ops.writes import Add, Delete, Effects, Put, Set, Touch, WriteRequest
 from gkv.wire.strict import Pause, no_pause
@@ -46,7 +46,7 @@ __all__ = [
     "EpochRequest",
     "Fetch",
     "Get",
-    "Held",
+    "Here",
     "Items",
     "KeyRequest",
     "Large",

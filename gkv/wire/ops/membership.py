@@ -1,5 +1,6 @@
 """What a node can be asked about itself, whatever epoch it believes in."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
@@ -12,7 +13,7 @@ from gkv.wire.strict import Pause, no_pause
 
 @dataclass(slots=True)
 class Status(NodeRequest):
-    """Asks how many records the node holds, answered by `Held`."""
+    """Asks which process answers, answered by `Here`."""
 
     op: ClassVar[Op] = Op.STATUS
 
@@ -28,7 +29,7 @@ class Status(NodeRequest):
 
 @dataclass(slots=True)
 class Adopt(NodeRequest):
-    """Gives the node a cluster document, as JSON values; answered by `Held` once it is in force there."""
+    """Gives the node a cluster document, as JSON values; answered by `Here` once it is in force there."""
 
     op: ClassVar[Op] = Op.ADOPT
     document: Mapping[str, Any]
@@ -47,17 +48,17 @@ class Adopt(NodeRequest):
 
 
 @dataclass(slots=True)
-class Held(NodeAnswer):
-    """How many records the node holds."""
+class Here(NodeAnswer):
+    """The incarnation of the process that answers."""
 
-    count: int
+    incarnation: int
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
-        held = header.get("count")
-        if start != len(frame) or type(held) is not int or held < 0:
-            raise BadFrame("an answer says how many records there are")
-        return cls(held)
+        text = header.get("incarnation")
+        if start != len(frame) or not isinstance(text, str) or not re.fullmatch(r"[0-9a-f]{16}", text):
+            raise BadFrame("an answer says which process it is")
+        return cls(int(text, 16))
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
-        return line({"count": self.count})
+        return line({"incarnation": f"{self.incarnation:016x}"})

@@ -2,15 +2,37 @@
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from gkv.cluster import caller
 from gkv.cluster.caller import Caller
-from gkv.cluster.document import Document
+from gkv.cluster.callin import CallIn
 from gkv.errors import EngineError
 from gkv.model import Node
+from tests.documents import document
 
 NODE = Node("n1", "http://127.0.0.1:9000")
-DOCUMENT = Document("c1", 1, (NODE,), 8)
+DOCUMENT = document([NODE])
+
+
+class Member:
+    """A member that cannot take over a document at first."""
+
+    def __init__(self):
+        self.news = Event()
+        self.line = None
+        self.adopted = []
+
+    def call_in(self, *, show):
+        assert show is False
+        return CallIn(NODE, 0)
+
+    def adopt(self, found):
+        self.adopted.append(found)
+        if len(self.adopted) < 4:
+            raise EngineError("there are records of cluster c0")
+        self.line = found.member("n1")
+        return True
 
 
 @pytest.fixture(autouse=True)
@@ -20,22 +42,16 @@ def _at_once(monkeypatch):
 
 def test_call_whose_document_cannot_be_adopted_is_told_once_and_made_again(monkeypatch):
     said = []
-    adopted = []
-
-    def adopt(document):
-        adopted.append(document)
-        if len(adopted) < 4:
-            raise EngineError("there are records of cluster c0")
-
-    calling = Caller("http://127.0.0.1:1", NODE, adopt, lambda: None, say=said.append)
-    monkeypatch.setattr(calling, "_call", lambda: DOCUMENT)
+    member = Member()
+    calling = Caller("http://127.0.0.1:1", NODE.url, member, say=said.append)
+    monkeypatch.setattr(calling, "_call", lambda _call: DOCUMENT)
     greenlet = gevent.spawn(calling.run)
     with gevent.Timeout(10):
-        while len(adopted) < 6:
+        while len(member.adopted) < 6:
             gevent.sleep(0.001)
     assert not greenlet.dead
     greenlet.kill()
     assert said == [
-        "n1: cannot take over what the proxy says: there are records of cluster c0",
-        "n1: member of cluster c1 at http://127.0.0.1:1",
+        "cannot take over what the proxy says: there are records of cluster c0",
+        f"member of cluster {DOCUMENT.cluster} at http://127.0.0.1:1",
     ]

@@ -1,19 +1,27 @@
 """The cluster document: what is written is read back, and what is none is refused whole."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import ujson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkv.cluster.document import Document, node_from_json, node_to_json
+from gkv.cluster.document import Document, Durability, Layout, Member, State, member_to_json
+from gkv.cluster.node import node_from_json
 from gkv.errors import InvalidMember
 from gkv.model import Node
 
 CLUSTER = "0123456789abcdef" * 2
-A, B, C = (Node(name, f"http://127.0.0.1:{9000 + i}", 1.0 + i) for i, name in enumerate("abc"))
-DOCUMENT = Document(CLUSTER, 7, (A, B), 64, C)
+A, B = (Node(name, f"http://127.0.0.1:{9000 + i}", 1.0 + i) for i, name in enumerate("ab"))
+LINES = (
+    Member("a", A.url, A.weight, "east", 0xA1, State.FILLING, 6, 5, 1, empty=True, directory=0xA0),
+    Member("b", B.url, B.weight, incarnation=0xB1, volatile=True),
+)
+DOCUMENT = Document(
+    CLUSTER, 7, LINES, 64, 2, next=Layout((("a", 2.0), ("b", 2.0)), 64), next_since=7, rebuilt_from=((1, 5),), removed=(0xC1,)
+)
 
 _nodes = st.builds(
     Node,
@@ -23,15 +31,42 @@ _nodes = st.builds(
     ),
     st.floats(0, 1_000, exclude_min=True),
 )
+_incarnations = st.integers(0, 2**64 - 1)
+_members = st.builds(
+    lambda node, zone, incarnation, state, numbers, empty, volatile: Member(
+        node.id,
+        node.url,
+        node.weight,
+        zone,
+        incarnation,
+        state,
+        1 + numbers[0],
+        numbers[1],
+        numbers[2],
+        empty,
+        volatile,
+        incarnation // 2,
+    ),
+    _nodes,
+    st.sampled_from(["", "east"]),
+    _incarnations,
+    st.sampled_from(State),
+    st.tuples(*[st.integers(0, 2**16)] * 3),
+    st.booleans(),
+    st.booleans(),
+)
 _documents = st.builds(
     Document,
     st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
-    st.integers(1, 2**53),
-    st.lists(_nodes, max_size=4, unique_by=lambda node: node.id).map(
-        lambda nodes: tuple(sorted(nodes, key=lambda node: node.id))
+    st.integers(1, 2**48 - 1),
+    st.lists(_members, max_size=4, unique_by=lambda member: member.id).map(
+        lambda members: tuple(sorted(members, key=lambda member: member.id))
     ),
     st.integers(1, 4_096),
-    st.none() | _nodes,
+    st.integers(1, 2**16 - 1),
+    durability=st.sampled_from(Durability),
+    rebuilt_from=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=3).map(tuple),
+    removed=st.lists(_incarnations, max_size=3).map(tuple),
 )
 
 
@@ -46,15 +81,75 @@ def test_document_written_as_json_and_read_is_the_same(document):
 def test_to_json_has_the_documented_members():
     assert DOCUMENT.to_json() == {
         "cluster": CLUSTER,
+        "generation": 2,
         "epoch": 7,
         "replicas": 1,
+        "min_in_sync": 1,
+        "lease_ms": 1000,
+        "durability": "sync",
         "vnodes": 64,
+        "placement": 1,
         "members": [
-            {"id": "a", "url": "http://127.0.0.1:9000", "weight": 1.0},
-            {"id": "b", "url": "http://127.0.0.1:9001", "weight": 2.0},
+            {
+                "id": "a",
+                "url": "http://127.0.0.1:9000",
+                "weight": 1.0,
+                "zone": "east",
+                "incarnation": "00000000000000a1",
+                "state": "filling",
+                "since": 6,
+                "left": 5,
+                "rank": 1,
+                "empty": True,
+                "volatile": False,
+                "directory": "00000000000000a0",
+            },
+            {
+                "id": "b",
+                "url": "http://127.0.0.1:9001",
+                "weight": 2.0,
+                "zone": "",
+                "incarnation": "00000000000000b1",
+                "state": "up",
+                "since": 1,
+                "left": 0,
+                "rank": 0,
+                "empty": False,
+                "volatile": True,
+                "directory": "0000000000000000",
+            },
         ],
-        "joining": {"id": "c", "url": "http://127.0.0.1:9002", "weight": 3.0},
+        "next": {"weights": [["a", 2.0], ["b", 2.0]], "vnodes": 64, "replicas": 1, "placement": 1},
+        "next_since": 7,
+        "rebuilt_from": [[1, 5]],
+        "removed": ["00000000000000c1"],
     }
+    assert Document.from_json(DOCUMENT.to_json()) == DOCUMENT
+
+
+def test_document_of_the_older_form_is_refused_with_what_to_do():
+    old = {"cluster": CLUSTER, "epoch": 3, "replicas": 1, "vnodes": 64, "members": [], "joining": None}
+    with pytest.raises(ValueError, match=r"older version, .* begin with empty directories"):
+        Document.from_json(old)
+
+
+FOLLOWING = {
+    "the next epoch": ({"epoch": 8}, True),
+    "the same": ({}, False),
+    "an older one": ({"epoch": 6}, False),
+    "as far ahead as may be": ({"epoch": 1_000_007}, True),
+    "too far ahead": ({"epoch": 1_000_008}, False),
+    "another cluster": ({"cluster": "f" * 32, "epoch": 8}, False),
+    "an older generation": ({"generation": 1, "epoch": 8}, False),
+    "a later generation that was rebuilt from this one": ({"generation": 3, "rebuilt_from": ((2, 5),), "epoch": 6}, True),
+    "one that was rebuilt twice since": ({"generation": 4, "rebuilt_from": ((2, 5), (3, 6)), "epoch": 7}, True),
+    "a later generation of something else": ({"generation": 3, "rebuilt_from": ((1, 5),), "epoch": 8}, False),
+}
+
+
+@pytest.mark.parametrize(("changes", "follows"), FOLLOWING.values(), ids=FOLLOWING.keys())
+def test_document_follows_one_that_it_may_take_the_place_of(changes, follows):
+    assert replace(DOCUMENT, **changes).follows(DOCUMENT) is follows
 
 
 def changed(**members):
@@ -62,7 +157,7 @@ def changed(**members):
 
 
 def entry(**members):
-    return node_to_json(A) | members
+    return member_to_json(LINES[0]) | members
 
 
 MALFORMED = {
@@ -95,36 +190,48 @@ MALFORMED = {
     "members null": changed(members=None),
     "members a number": changed(members=1),
     "members a string": changed(members="ab"),
-    "members an object": changed(members={"a": node_to_json(A)}),
+    "members an object": changed(members={"a": entry()}),
     "members of strings": changed(members=["a", "b"]),
-    "members out of order": changed(members=[node_to_json(B), node_to_json(A)]),
-    "a member twice": changed(members=[node_to_json(A), node_to_json(A)]),
-    "an id twice": changed(members=[node_to_json(A), entry(url="http://127.0.0.1:1")]),
+    "members out of order": changed(members=[member_to_json(line) for line in reversed(LINES)]),
+    "a member twice": changed(members=[entry(), entry()]),
+    "an id twice": changed(members=[entry(), entry(url="http://127.0.0.1:1")]),
     "a member without an id": changed(members=[{"url": A.url, "weight": 1.0}]),
     "a member without a url": changed(members=[{"id": "a", "weight": 1.0}]),
-    "a member of weight 0": changed(members=[entry(weight=0)]),
+    "a member of weight -1": changed(members=[entry(weight=-1)]),
+    "a member without a state": changed(members=[{key: part for key, part in entry().items() if key != "state"}]),
+    "a member of another state": changed(members=[entry(state="dead")]),
+    "a member of an incarnation in capitals": changed(members=[entry(incarnation="A" * 16)]),
+    "a member of a short incarnation": changed(members=[entry(incarnation="a1")]),
+    "a member of epoch 0": changed(members=[entry(since=0)]),
+    "a member that left at -1": changed(members=[entry(left=-1)]),
+    "a member that is empty by a word": changed(members=[entry(empty="yes")]),
+    "a member of a zone with a blank": changed(members=[entry(zone="a b")]),
+    "another durability": changed(durability="never"),
+    "another placement": changed(placement=2),
+    "a generation beyond 16 bits": changed(generation=1 << 16),
+    "an epoch beyond 48 bits": changed(epoch=1 << 48),
+    "removed no list": changed(removed="a1"),
+    "rebuilt from a number": changed(rebuilt_from=[1]),
+    "next of nobody": changed(next={"weights": [["c", 1.0]], "vnodes": 64, "replicas": 1, "placement": 1}),
+    "next out of order": changed(next={"weights": [["b", 1.0], ["a", 1.0]], "vnodes": 64, "replicas": 1, "placement": 1}),
+    "next of weight 0": changed(next={"weights": [["a", 0]], "vnodes": 64, "replicas": 1, "placement": 1}),
+    "next of two copies": changed(next={"weights": [["a", 1.0]], "vnodes": 64, "replicas": 2, "placement": 1}),
+    "next a string": changed(next="c"),
     "a member of weight 10^400": changed(members=[entry(weight=10**400)]),
-    "joining a string": changed(joining="c"),
-    "joining true": changed(joining=True),
-    "joining without a url": changed(joining={"id": "c"}),
-    "joining of weight nan": changed(joining=entry(weight=float("nan"))),
 }
 
 
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
 def test_from_json_malformed_raises_value_error(data):
-    with pytest.raises(ValueError, match=r"^it is no cluster document|^it names a node that cannot be|^it asks for"):
+    with pytest.raises(
+        ValueError, match=r"^it is no cluster document|^it names a node that cannot be|^it asks for|^the ring that"
+    ):
         Document.from_json(data)
 
 
 EMPTY_OF_THE_WRONG_KIND = {
     "members an empty string": changed(members=""),
     "members an empty object": changed(members={}),
-    "joining 0": changed(joining=0),
-    "joining false": changed(joining=False),
-    "joining an empty string": changed(joining=""),
-    "joining an empty array": changed(joining=[]),
-    "joining an empty object": changed(joining={}),
     "replicas true": changed(replicas=True),
     "replicas 1.0": changed(replicas=1.0),
 }
@@ -138,7 +245,7 @@ def test_from_json_with_a_member_of_the_wrong_type_raises_value_error(data):
 
 @pytest.mark.parametrize("vnodes", [(1 << 26) + 1, 1 << 40])
 def test_from_json_with_a_ring_too_large_to_build_raises_value_error(vnodes):
-    data = Document(CLUSTER, 1, (A,)).to_json() | {"vnodes": vnodes}
+    data = Document(CLUSTER, 1, LINES[:1]).to_json() | {"vnodes": vnodes}
     with pytest.raises(ValueError, match="vnodes"):
         Document.from_json(data)
 
@@ -234,56 +341,3 @@ def pointer_of(data):
     assert caught.value.status == 422
     [(pointer, _)] = caught.value.pointers
     return pointer
-
-
-# -- transitions
-
-START = Document(CLUSTER, 7, (A, C), 64)
-
-
-def test_begin_join_keeps_the_members_and_names_the_newcomer():
-    begun = START.begin_join(B)
-    assert begun == Document(CLUSTER, 8, (A, C), 64, B)
-    assert (START.epoch, START.joining) == (7, None)
-
-
-def test_finish_join_puts_the_newcomer_among_the_members_in_the_order_of_ids():
-    finished = START.begin_join(B).finish_join()
-    assert finished == Document(CLUSTER, 9, (A, B, C), 64)
-    assert Document.from_json(finished.to_json()) == finished
-
-
-def test_finish_join_of_a_member_replaces_its_entry():
-    heavier = Node(A.id, A.url, 5.0)
-    assert START.begin_join(heavier).finish_join() == Document(CLUSTER, 9, (heavier, C), 64)
-
-
-def test_abandon_join_has_the_members_of_before_under_a_new_epoch():
-    assert START.begin_join(B).abandon_join() == Document(CLUSTER, 9, (A, C), 64)
-
-
-def test_finish_join_without_a_join_raises():
-    with pytest.raises(ValueError, match="nobody is joining"):
-        START.finish_join()
-
-
-def test_member_returns_the_entry_with_the_id_and_not_the_joining_one():
-    begun = START.begin_join(B)
-    assert begun.member("a") is A
-    assert begun.member("b") is None
-    assert begun.finish_join().member("b") == B
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(_nodes, st.booleans()), max_size=6))
-def test_joins_in_any_order_grow_the_epoch_by_one_each_and_stay_readable(joins):
-    document = Document(CLUSTER, 1)
-    for node, granted in joins:
-        before = document
-        document = document.begin_join(node)
-        assert document.epoch == before.epoch + 1
-        document = document.finish_join() if granted else document.abandon_join()
-        assert document.epoch == before.epoch + 2
-        assert document.joining is None
-        assert document.member(node.id) == (node if granted else before.member(node.id))
-        assert Document.from_json(document.to_json()) == document

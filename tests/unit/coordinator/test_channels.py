@@ -12,12 +12,12 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import channels
 from gkv.coordinator.channels import Channels
 from gkv.model import Node, NodeReply, Outcome
 from gkv.net.call import ask_all
+from tests.documents import document
 
 MOST = 8
 
@@ -33,7 +33,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[Channels]:
     """
     monkeypatch.setattr(channels, "MAX_CHANNELS", MOST)
     view = View()
-    view.adopt(Document("c" * 32, 1, (node(1), node(2)), 16))
+    view.adopt(document([node(1), node(2)], 1))
     ways = Channels(1.0, view=view)
     yield ways
     ways.close()
@@ -53,7 +53,7 @@ class Slow:
         while connection.recv(65_536):
             self.asked.set()
             self.go_on.wait(10)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\ngkv/1 2\nok")
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\ngkv/2 0000000000000000 7 2\nok")
         self.ended.set()
 
     def stop(self) -> None:

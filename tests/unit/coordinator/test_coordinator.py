@@ -23,6 +23,7 @@ from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.ring import NO_PLACE, tokens
 from gkv.wire.ops import Effects, Refused, read_request
+from tests.documents import document
 
 TTL = 60_000
 NODES = [Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(2)]
@@ -65,7 +66,7 @@ class Cluster(Channels):
 
     def __init__(self) -> None:
         super().__init__(deadline=1)
-        self.document = Document("0123456789abcdef" * 2, 7, tuple(NODES), 16)
+        self.document = document(NODES)
         self.homes = {node.id: Home(node, self.document) for node in NODES}
 
     def to(self, node: Node) -> Home:

@@ -43,9 +43,9 @@ def read_paths(connection: Any) -> tuple[bytes, list[bytes]] | None:
     while len(body) < int(headers[b"Content-Length"]):
         body += connection.recv(65_536)
     preface, _, body = body.partition(b"\n")
-    assert preface.startswith(b"gkv/1 ")
+    assert preface.startswith(b"gkv/2 0000000000000000 0 ")
     frames = []
-    for size in map(int, preface.split(b" ")[1].split(b",")):
+    for size in map(int, preface.split(b" ")[3].split(b",")):
         frames.append(body[:size])
         body = body[size:]
     assert not body
@@ -55,7 +55,7 @@ def read_paths(connection: Any) -> tuple[bytes, list[bytes]] | None:
 def answer(frames: list[bytes]) -> bytes:
     """Return a right answer with these frames."""
     lengths = ",".join(str(len(frame)) for frame in frames)
-    return ok(f"gkv/1 {lengths}\n".encode() + b"".join(frames))
+    return ok(f"gkv/2 0000000000000000 7 {lengths}\n".encode() + b"".join(frames))
 
 
 def ok(body: bytes) -> bytes:
@@ -131,6 +131,41 @@ def unused_port() -> int:
 
 def test_call_answered_returns_the_frame(peer: Any, channel: Any) -> None:
     assert ask(channel(peer(echo).url)) == NodeReply(Outcome.ANSWERED, b"<hello>", sent=True)
+
+
+class Named:
+    """The names of a member's process, whose document has one acting at every URL."""
+
+    incarnation = 0
+
+    def __init__(self, acting: int | None) -> None:
+        self._acting = acting
+
+    def epoch(self) -> int:
+        return 0
+
+    def expected(self, _url: str) -> int | None:
+        return self._acting
+
+
+@pytest.mark.parametrize(("acting", "counts"), [(0, True), (None, True), (5, False)], ids=["it", "unknown", "another"])
+def test_answer_of_another_process_than_the_documents_counts_only_as_a_refusal(
+    peer: Any, acting: int | None, counts: bool
+) -> None:
+    def refuse_or_answer(connection: Any) -> None:
+        while (frames := read_request(connection)) is not None:
+            refused = b'{"refused":"stale","document":null}\n'
+            connection.sendall(answer([refused if frame == b"refuse" else b'{"effects":"c"}\n' for frame in frames]))
+
+    to = Channel(peer(refuse_or_answer).url, names=Named(acting))
+    try:
+        for lane in (Lane.READ, Lane.WRITE):
+            reply = ask(to, lane=lane)
+            assert (reply.outcome, reply.sent) == (Outcome.ANSWERED if counts else Outcome.LOST, True)
+            assert ask(to, b"refuse", lane=lane).outcome is Outcome.ANSWERED
+        assert ask(to, lane=Lane.BACKGROUND).outcome is Outcome.ANSWERED  # which asks who is there
+    finally:
+        to.close()
 
 
 def test_calls_in_a_row_share_one_connection(peer: Any, channel: Any) -> None:
@@ -674,20 +709,20 @@ WRONG_ANSWERS = {
     "html": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
     "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
     "error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
-    "no length": b"HTTP/1.1 200 OK\r\n\r\ngkv/1 5\nhello",
-    "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\ngkv/1 5\nhello",
-    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nd\r\ngkv/1 5\nhello\r\n0\r\n\r\n",
+    "no length": b"HTTP/1.1 200 OK\r\n\r\ngkv/2 0000000000000000 7 5\nhello",
+    "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\ngkv/2 0000000000000000 7 5\nhello",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nd\r\ngkv/2 0000000000000000 7 5\nhello\r\n0\r\n\r\n",
     "no preface": ok(b"hello"),
-    "two frames for one": ok(b"gkv/1 2,3\nhello"),
-    "fewer bytes than the frames have": ok(b"gkv/1 6\nhello"),
-    "more bytes than the frames have": ok(b"gkv/1 4\nhello"),
-    "more than announced": ok(b"gkv/1 5\nhello") + b"!",
-    "large with a wrong preface": ok(b"gkv/1 99999\n" + bytes(100_000)),
+    "two frames for one": ok(b"gkv/2 0000000000000000 7 2,3\nhello"),
+    "fewer bytes than the frames have": ok(b"gkv/2 0000000000000000 7 6\nhello"),
+    "more bytes than the frames have": ok(b"gkv/2 0000000000000000 7 4\nhello"),
+    "more than announced": ok(b"gkv/2 0000000000000000 7 5\nhello") + b"!",
+    "large with a wrong preface": ok(b"gkv/2 0000000000000000 7 99999\n" + bytes(100_000)),
     "another format": ok(b"gkv/2 5\nhello"),
     "over the limit": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000001\r\n\r\n" + b"x" * 10_000,
     "endless head": b"HTTP/1.1 200 OK\r\n" + b"X-Filler: 0123456789\r\n" * 5_000,
     "not http": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
-    "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\ngkv/1 490\nhello",
+    "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\ngkv/2 0000000000000000 7 490\nhello",
 }
 
 
@@ -706,7 +741,7 @@ def test_wrong_answer_counts_as_lost(wrong: bytes, peer: Any, channel: Any) -> N
 def test_endless_answer_ends_with_the_deadline(peer: Any, channel: Any) -> None:
     def trickle(connection: Any) -> None:
         read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100013\r\n\r\ngkv/1 100000\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100032\r\n\r\ngkv/2 0000000000000000 7 100000\n")
         with suppress(OSError):
             while True:
                 connection.sendall(b"x")
@@ -793,7 +828,7 @@ def test_large_answer_takes_room_for_as_long_as_it_is_referred_to(peer: Any) -> 
     to = Channel(peer(large).url, budget=budget)
     reply = ask(to)
     assert (reply.outcome, len(reply.frame)) == (Outcome.ANSWERED, 100_000)
-    assert budget.used == 100_000 + len(b"gkv/1 100000\n")
+    assert budget.used == 100_000 + len(b"gkv/2 0000000000000000 7 100000\n")
     refused = ask(to)
     assert (refused.outcome, refused.sent) == (Outcome.OVERLOADED, True)  # a write would be indeterminate
     del reply

@@ -7,7 +7,6 @@ from pathlib import Path
 import gevent
 import pytest
 
-from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.engine import ENGINES, Commits, Engine, open_engine
 from gkv.model import Node, NodeRefusal, Version, Write
@@ -19,9 +18,10 @@ from gkv.node.reads import Reads
 from gkv.node.service import Service
 from gkv.ring import tokens
 from gkv.wire.ops import Get, ListKeys, NodeAnswer, NodeRequest, Page, Refused, Values
+from tests.documents import document
 from tests.frames import answer_to
 
-DOCUMENT = Document("0123456789abcdef" * 2, 7, (Node("n1", "http://127.0.0.1:9000"),), 16)
+DOCUMENT = document([Node("n1", "http://127.0.0.1:9000")])
 ABOUT = (DOCUMENT.cluster, DOCUMENT.era)
 TTL = 86_400_000
 ITEMS = {f"k{i:04}": b"%d" % i for i in range(1_200)}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gkv.cluster.document import Document
+from gkv.cluster.document import Durability
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.model import Node
@@ -15,9 +15,10 @@ from gkv.node.service import Service
 from gkv.ring import tokens
 from gkv.wire.ops import Delete, Effects, NodeAnswer, Put, Set
 from gkv.wire.ops.keyed import KeyRequest
+from tests.documents import document
 from tests.frames import answer_to
 
-DOCUMENT = Document("0123456789abcdef" * 2, 7, (Node("n1", "http://127.0.0.1:9000"),), 16)
+DOCUMENT = document([Node("n1", "http://127.0.0.1:9000")], durability=Durability.ASYNC)
 ABOUT = (DOCUMENT.cluster, DOCUMENT.era)
 TTL = 86_400_000
 

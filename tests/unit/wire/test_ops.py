@@ -16,7 +16,7 @@ from gkv.wire.ops import (
     Effects,
     Fetch,
     Get,
-    Held,
+    Here,
     ListKeys,
     NoRoom,
     Page,
@@ -117,7 +117,7 @@ def test_effects_written_and_read_are_the_same(effects, version, data, sums):
 
 @given(st.integers(0, 2**63 - 1))
 def test_count_of_records_written_and_read_is_the_same(count):
-    assert read_answer(Held(count).write(), Held) == Held(count)
+    assert read_answer(Here(count).write(), Here) == Here(count)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -508,22 +508,22 @@ def test_read_request_with_more_than_its_op_takes_raises_bad_frame(frame):
 
 
 BAD_ANSWERS = {
-    "empty": (b"", Held, 0),
-    "no newline": (b'{"count":1}', Held, 0),
-    "not JSON": (b"<html>\n", Held, 0),
-    "an array": (b"[1]\n", Held, 0),
-    "neither count nor refused": (b"{}\n", Held, 0),
-    "count a string": (b'{"count":"1"}\n', Held, 0),
-    "count a boolean": (b'{"count":true}\n', Held, 0),
-    "count a float": (b'{"count":1.0}\n', Held, 0),
-    "count null": (b'{"count":null}\n', Held, 0),
-    "count negative": (b'{"count":-1}\n', Held, 0),
-    "count with bytes behind": (b'{"count":1}\nx', Held, 0),
-    "sizes where a count belongs": (b'{"sizes":[1]}\n1', Held, 0),
-    "document a string": (b'{"refused":"stale","document":"x"}\n', Held, 0),
-    "document an array": (b'{"refused":"stale","document":[]}\n', Held, 0),
-    "detail a number": (b'{"refused":"stale","document":null,"detail":1}\n', Held, 0),
-    "refusal with bytes behind": (b'{"refused":"stale","document":null}\nx', Held, 0),
+    "empty": (b"", Here, 0),
+    "no newline": (b'{"count":1}', Here, 0),
+    "not JSON": (b"<html>\n", Here, 0),
+    "an array": (b"[1]\n", Here, 0),
+    "neither count nor refused": (b"{}\n", Here, 0),
+    "count a string": (b'{"count":"1"}\n', Here, 0),
+    "count a boolean": (b'{"count":true}\n', Here, 0),
+    "count a float": (b'{"count":1.0}\n', Here, 0),
+    "count null": (b'{"count":null}\n', Here, 0),
+    "count negative": (b'{"count":-1}\n', Here, 0),
+    "count with bytes behind": (b'{"count":1}\nx', Here, 0),
+    "sizes where a count belongs": (b'{"sizes":[1]}\n1', Here, 0),
+    "document a string": (b'{"refused":"stale","document":"x"}\n', Here, 0),
+    "document an array": (b'{"refused":"stale","document":[]}\n', Here, 0),
+    "detail a number": (b'{"refused":"stale","document":null,"detail":1}\n', Here, 0),
+    "refusal with bytes behind": (b'{"refused":"stale","document":null}\nx', Here, 0),
     "no refusal where one belongs": (b'{"count":1}\n', Refused, 0),
     "a count where sizes belong": (b'{"count":1}\n', Values, 1),
     "fewer values than keys": (b'{"sizes":[1]}\n1', Values, 2),
@@ -588,7 +588,7 @@ def test_read_answer_malformed_raises_bad_frame(frame, kind, count):
 
 
 @pytest.mark.parametrize("refused", [b'""', b"null", b"false", b"0", b"[]", b'["stale"]', b"{}"])
-@pytest.mark.parametrize("kind", [Held, Values, Effects, Page, Records, Refused])
+@pytest.mark.parametrize("kind", [Here, Values, Effects, Page, Records, Refused])
 def test_read_answer_refused_without_a_reason_raises_instead_of_passing_for_done(refused, kind):
     for rest in (b"", b',"count":1', b',"keys":["a"]', b',"sizes":[-1]', b',"effects":"c"'):
         with pytest.raises(BadFrame):
@@ -598,7 +598,7 @@ def test_read_answer_refused_without_a_reason_raises_instead_of_passing_for_done
 @pytest.mark.parametrize("reason", NodeRefusal)
 def test_refusal_of_any_reason_is_an_answer_to_any_request(reason):
     refused = Refused(reason, {"epoch": 3}, "because")
-    for kind in (Held, Values, Effects, Page, Records, Refused):
+    for kind in (Here, Values, Effects, Page, Records, Refused):
         assert read_answer(refused.write(), kind, 1) == refused
 
 
@@ -636,7 +636,7 @@ REQUESTS = [
     Adopt({"cluster": "5f1c", "epoch": 8, "members": [{"id": "a", "weight": 1.0}], "joining": None}),
 ]
 ANSWERS = [
-    (Held(12), Held, 0),
+    (Here(12), Here, 0),
     (Effects("crudsa"), Effects, 6),
     (Effects("cr", VERSION), Effects, 2),
     (Effects("xo", None, [VERSION]), Effects, 2),

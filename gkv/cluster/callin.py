@@ -1,0 +1,143 @@
+"""The words of a process that calls in at the authority."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import ujson
+
+from gkv.cluster.document import MAX_EPOCH, MAX_GENERATION, Document, incarnation_from
+from gkv.cluster.node import id_is_good, node_from_json, node_to_json
+from gkv.errors import InvalidMember
+from gkv.model import Node
+
+_MEMBERS = frozenset(
+    [
+        "id",
+        "url",
+        "weight",
+        "zone",
+        "incarnation",
+        "pid",
+        "cluster",
+        "generation",
+        "epoch",
+        "records",
+        "bare",
+        "volatile",
+        "ran",
+        "document",
+    ]
+)
+MAX_RAN = 1_024
+_NO_DOCUMENT = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class CallIn:
+    """A node says who it is, what it holds, and which document is in force there."""
+
+    node: Node
+    incarnation: int
+    zone: str = ""
+    pid: int = 0
+    cluster: str | None = None
+    """The one of its document, or of its records if it has none."""
+    order: tuple[int, int] = _NO_DOCUMENT
+    """Generation and epoch of the document in force there."""
+    records: int = 0
+    """Keys with a value that it holds. While that document has a ring that is to come, no more can be added."""
+    bare: bool = True
+    """Whether it holds neither a record nor a tombstone."""
+    volatile: bool = False
+    """Whether it keeps its records in memory."""
+    ran: tuple[int, ...] = ()
+    """Incarnations that ran on its directory before. Left out once its line has this process's."""
+    document: Document | None = None
+    """Shown to an authority whose own is older, or of another cluster."""
+
+    @property
+    def id(self) -> str:
+        return self.node.id
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return node_to_json(self.node) | {
+            "zone": self.zone,
+            "incarnation": f"{self.incarnation:016x}",
+            "pid": self.pid,
+            "cluster": self.cluster,
+            "generation": self.order[0],
+            "epoch": self.order[1],
+            "records": self.records,
+            "bare": self.bare,
+            "volatile": self.volatile,
+            "ran": [f"{one:016x}" for one in self.ran],
+            "document": self.document and self.document.to_json(),
+        }
+
+    def has(self, document: Document) -> bool:
+        """Return whether this document is in force there."""
+        return self.cluster == document.cluster and self.order == document.order
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Read it from JSON values, of which id, url and incarnation must be there; raise InvalidMember."""
+        unknown = sorted(set(data) - _MEMBERS) if isinstance(data, Mapping) else []
+        if unknown:
+            raise InvalidMember(f"unknown member {ujson.dumps(unknown[0][:64])}")
+        node = node_from_json(data)
+        document = data.get("document")
+        cluster, zone, volatile, ran = (
+            data.get("cluster"),
+            data.get("zone", ""),
+            data.get("volatile", False),
+            data.get("ran", []),
+        )
+        if cluster is not None and not isinstance(cluster, str):
+            raise _wrong("cluster", "a cluster is a string or null")
+        if not isinstance(zone, str) or not (zone == "" or id_is_good(zone)):
+            raise _wrong("zone", "a zone is a name, or empty")
+        bare = data.get("bare", True)
+        if not isinstance(volatile, bool) or not isinstance(bare, bool):
+            raise _wrong("bare" if isinstance(volatile, bool) else "volatile", "it is true or false")
+        if not isinstance(ran, list) or len(ran) > MAX_RAN:
+            raise _wrong("ran", f"ran has at most {MAX_RAN} incarnations")
+        return cls(
+            node,
+            _incarnation("incarnation", data.get("incarnation")),
+            zone,
+            _number(data, "pid", 1 << 32),
+            cluster,
+            (_number(data, "generation", MAX_GENERATION), _number(data, "epoch", MAX_EPOCH)),
+            _number(data, "records", 1 << 62),
+            bare,
+            volatile,
+            tuple(_incarnation("ran", one) for one in ran),
+            None if document is None else _document(document),
+        )
+
+
+def _wrong(name: str, detail: str) -> InvalidMember:
+    return InvalidMember(detail, pointers=[(f"/{name}", "not that")])
+
+
+def _number(data: Mapping[str, Any], name: str, most: int) -> int:
+    number = data.get(name, 0)
+    if type(number) is not int or not 0 <= number <= most:
+        raise _wrong(name, f"{name} is a whole number from 0 to {most}")
+    return number
+
+
+def _incarnation(name: str, text: Any) -> int:
+    try:
+        return incarnation_from(text)
+    except ValueError:
+        raise _wrong(name, "an incarnation has 16 hexadecimal digits") from None
+
+
+def _document(data: Any) -> Document:
+    try:
+        return Document.from_json(data)
+    except ValueError as error:
+        raise _wrong("document", f"the document that is shown cannot be: {error}") from None
