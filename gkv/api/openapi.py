@@ -10,8 +10,8 @@ from typing import Any
 from gkv import __version__
 from gkv.api.access import CHANGES, Role
 from gkv.api.http import PROBLEM, Request, Response, Route, Routes, json_response
-from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, ref
-from gkv.api.operations import OPENAPI, array, shape, shared_schemas
+from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, ref, shape
+from gkv.api.operations import OPENAPI, shared_schemas
 from gkv.errors import (
     BadFraming,
     CrossSite,

@@ -16,6 +16,22 @@ Schema = Mapping[str, Any]
 """JSON Schema, 2020-12, as OpenAPI 3.1 has it."""
 
 
+def shape(required: str, optional: str = "", **members: Schema) -> dict[str, Any]:
+    """Return the schema of an object with these members and no others; their names are separated by spaces."""
+    names = [*required.split(), *optional.split()]
+    return {
+        "type": "object",
+        "required": required.split(),
+        "additionalProperties": False,
+        "properties": {name: members[name] for name in names},
+    }
+
+
+def array(items: Schema, **more: Any) -> Schema:
+    """Return the schema of an array."""
+    return {"type": "array", "items": items, **more}
+
+
 def ref(name: str) -> Schema:
     """Return a reference to a schema that several operations use."""
     return {"$ref": f"#/components/schemas/{name}"}

@@ -5,10 +5,9 @@ text does.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from gkv.api.http import TEXT
-from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, ref
+from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, ref, shape
 from gkv.coordinator.failures import CONDITION, DISK_FULL, READ_FAILURES, WRITE_FAILURES
 from gkv.errors import (
     ConditionFailed,
@@ -36,22 +35,6 @@ _OF_ONE_WRITE = _sorted(WRITE_FAILURES - {DISK_FULL})  # that one is an error of
 _VERSION = "[0-9a-f]{32}"
 _BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?$"
 _INTEGER: Schema = {"type": "integer", "minimum": 0}
-
-
-def shape(required: str, optional: str = "", **members: Schema) -> dict[str, Any]:
-    """Return the schema of an object with these members and no others; their names are separated by spaces."""
-    names = [*required.split(), *optional.split()]
-    return {
-        "type": "object",
-        "required": required.split(),
-        "additionalProperties": False,
-        "properties": {name: members[name] for name in names},
-    }
-
-
-def array(items: Schema, **more: Any) -> Schema:
-    """Return the schema of an array."""
-    return {"type": "array", "items": items, **more}
 
 
 def _failed(key: Schema, failures: Iterable[KeyFailure], **more: Schema) -> Schema:

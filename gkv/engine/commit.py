@@ -78,7 +78,7 @@ class Commits:
         self._engine = engine
         self._ttl = tombstone_ttl
         self.durability = durability
-        """"sync" or "async"; counts for the writes that are admitted from now on."""
+        """Of the writes that are admitted from now on, "sync" or "async"."""
         self._on_failure = on_failure
         self._now = now or _time_since_now()
         self._started = self._now()
@@ -96,8 +96,7 @@ class Commits:
     # --- for requests -----------------------------------------------------------------------------------------------------
 
     def submit(self, write: Write, *, counted: bool = False, after: Sequence[Pending] = ()) -> Pending:
-        """Admit a write; `counted` if its effects must be told, `after` which others it was decided
-        on.
+        """Admit a write; `counted` if its effects must be told, `after` which others it was decided on.
 
         Raise Unavailable when too much is waiting, or what ended all writing.
         """

@@ -1,7 +1,6 @@
 """The descriptions of the routes that only a proxy has."""
 
-from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, ref
-from gkv.api.operations import array, shape
+from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, ref, shape
 from gkv.errors import InvalidItem, InvalidMember, MemberConflict, WrongContentType, WrongParameter
 from gkv.wire.blob import JSON
 

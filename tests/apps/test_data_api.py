@@ -919,7 +919,7 @@ def test_member_serves_while_it_acts_by_its_line(node, call, document, changes, 
     node.put({"a": b"0"})
     [line] = document.members
     node.service.adopt(replace(changed(document), members=(replace(line, **changes),)))
-    assert ask(call, Get(CLUSTER, 8, ["a"])) == (Values([b"0"]) if serves else Refused(NodeRefusal.NOT_ACTING))
+    assert ask(call, Get(CLUSTER, era_of(1, 8), ["a"])) == (Values([b"0"]) if serves else Refused(NodeRefusal.NOT_ACTING))
     failed = call("GET", "/get?key=a").json().get("failedKey", [])
     assert [row["code"] for row in failed] == ([] if serves else ["no-primary"])
 
@@ -928,7 +928,7 @@ def test_adopt_document_without_this_node_is_taken_by_who_was_a_member_alone(nod
     stranger = Node("n2", "http://127.0.0.1:9001")
     without = Document(CLUSTER, 8, lines([stranger]), document.vnodes)
     assert ask(call, Adopt(without.to_json())) == Here(0)
-    assert ask(call, Get(CLUSTER, 8, ["a"])) == Refused(NodeRefusal.NOT_ACTING)
+    assert ask(call, Get(CLUSTER, era_of(1, 8), ["a"])) == Refused(NodeRefusal.NOT_ACTING)
     assert ask(build_node("n3").client, Adopt(without.to_json())) == Refused(NodeRefusal.STALE)
 
 

@@ -97,6 +97,22 @@ def test_node_that_restarts_alone_serves_half_a_second_after_its_start(system: S
     assert served_after(proxy) < 0.5
 
 
+@pytest.mark.promise("I16")
+def test_versions_never_go_back_whatever_is_killed(system: System) -> None:
+    proxy, [node] = system.cluster(1)
+    given: list[str] = []
+    for killed in ("", "node", "both", "node"):
+        if killed:
+            kill(node, *[proxy] * (killed == "both"))
+            proxy = system.proxy(port=proxy.port) if killed == "both" else proxy
+            node = system.node(proxy, port=node.port)
+        for _ in range(20):
+            answer = proxy.call("PUT", "/v1/kv/k", {}, Content_Type="application/json")
+            assert answer.status in (201, 204), answer
+            given.append(answer.headers["ETag"])
+    assert given == sorted(set(given))
+
+
 def test_proxy_that_restarts_alone_serves_half_a_second_after_its_start(system: System) -> None:
     proxy, _ = system.cluster(3)
     assert proxy.call("POST", "/set", ITEMS).status == 200

@@ -14,6 +14,7 @@ from gkv.api.openapi import render
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Unlisted
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator
+from gkv.coordinator.channels import Speaker
 from gkv.errors import EngineFailed, InvalidParameter, NotSupported, SnapshotRunning, Unavailable
 from gkv.net.peer import PATHS
 from gkv.node.app import build_app as build_node
@@ -31,7 +32,7 @@ def application(role: str) -> Routes:
     data = DataApi(view, coordinator, max_body=MAX_BODY, info=dict, checks=list)
     if role == "proxy":
         return build_proxy(data, None)  # type: ignore[arg-type]  # nobody asks it here
-    return build_node(data, lambda _frames: [], lambda: iter(()), MAX_BODY)
+    return build_node(data, lambda _frames: [], lambda: iter(()), MAX_BODY, Speaker(view, 1))
 
 
 @pytest.fixture(params=["proxy", "node"])

@@ -13,7 +13,7 @@ from gkv.cluster.view import View
 from gkv.engine import Commits, readers
 from gkv.engine.lmdb import LmdbEngine
 from gkv.errors import Unavailable
-from gkv.model import Version, Write
+from gkv.model import Node, Version, Write
 from gkv.node.membership import Membership
 from gkv.ring import tokens
 
@@ -132,14 +132,14 @@ def test_slots_that_all_are_taken_refuse_reads_and_nothing_else_until_they_are_f
         txn.abort()
 
 
-def test_node_still_says_whose_records_it_holds_while_others_have_all_slots(
+def test_node_calls_in_while_others_have_all_slots_and_may_hold_something_then(
     engine: LmdbEngine, reader: Callable[[int], subprocess.Popen[bytes]]
 ) -> None:
-    """It is asked once a second, when the node calls in; an error there would end the node."""
+    """An error there would end the node."""
     engine.join("c" * 32)
     commits = Commits(engine, tombstone_ttl=1000)
-    membership = Membership("n1", View(), engine, commits)
-    assert membership.held_cluster() is None
+    membership = Membership(Node("n1", "http://127.0.0.1:9000"), View(), engine, commits)
+    assert membership.call_in(show=False).bare
     overwrite(engine, 1, 1)
     process = reader(300)
     assert 100 < begun(process) < 300
@@ -147,9 +147,10 @@ def test_node_still_says_whose_records_it_holds_while_others_have_all_slots(
         _ = [engine._environment.begin() for _ in range(3)]
     with pytest.raises(Unavailable):
         _ = engine.live
-    assert membership.held_cluster() == "c" * 32
+    call = membership.call_in(show=False)
+    assert (call.cluster, call.bare, call.records) == ("c" * 32, False, 1)
     kill(process)
-    assert membership.held_cluster() == "c" * 32
+    assert membership.call_in(show=False).records == 50
     commits.close()
 
 

@@ -5,6 +5,7 @@ A real store whose commit the test holds: before it is made, or after others can
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import gevent
 import pytest
 
-from gkv.cluster.document import Document
+from gkv.cluster.document import Durability
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.errors import EngineFailed, EngineFull
@@ -39,9 +40,10 @@ from gkv.wire.ops import (
     Touch,
     Values,
 )
+from tests.documents import document
 from tests.frames import answer_to
 
-DOCUMENT = Document("0123456789abcdef" * 2, 7, (Node("n1", "http://127.0.0.1:9000"),), 16)
+DOCUMENT = document([Node("n1", "http://127.0.0.1:9000")])
 ABOUT = (DOCUMENT.cluster, DOCUMENT.era)
 
 
@@ -86,15 +88,15 @@ class Clock(DueClock):
 class House:
     """A node, without its application."""
 
-    def __init__(self, path: Path, durability: str = "sync") -> None:
+    def __init__(self, path: Path, durability: Durability = Durability.SYNC) -> None:
         self.store = Store(path)
         self.clock = Clock()
         self.view = View()
-        self.commits = Commits(self.store, tombstone_ttl=60_000, durability=durability)
+        self.commits = Commits(self.store, tombstone_ttl=60_000)
         self.order = Order(self.view, self.store, self.commits, self.clock)
         self.service = Service("n1", self.view, self.store, self.commits, self.order)
         self.sweeper = Sweeper("n1", self.view, self.store, self.order)
-        assert self.service.adopt(DOCUMENT)
+        assert self.service.adopt(replace(DOCUMENT, durability=durability))
 
     def ask(self, request: NodeRequest) -> Any:
         [frame] = self.service.answer([request.write()])
@@ -237,7 +239,7 @@ def test_read_of_a_write_of_which_nobody_knows_whether_it_is_on_disk_fails(house
 
 
 def test_async_set_is_read_before_it_is_on_disk_and_what_can_be_refused_is_not(tmp_path: Path) -> None:
-    house = House(tmp_path / "n1", "async")
+    house = House(tmp_path / "n1", Durability.ASYNC)
     house.hold()
     assert house.ask(Set(*ABOUT, ["a"], [b"1"])).letters == "a"
     assert house.get("a") == [b"1"]
