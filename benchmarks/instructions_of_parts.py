@@ -5,8 +5,8 @@
 "proxy" is the way of a client's /get or /set through the WSGI application, with the answer of its node at hand; "read" alone
 is the reading and routing of the body, by either twin. "node" is what a node does with the frame of such a request, in memory,
 in LMDB, and in LMDB without its cache; a set in LMDB comes to the disk. callgrind counts, so a count does not depend on the
-machine's mood: two of one build differ by a few thousandths, LMDB's, which have threads, by one in a hundred. It needs
-valgrind. benchmarks/http/instructions.py counts whole processes.
+machine's mood: two of one build differ by a few thousandths. But a set in LMDB has two threads that wait for each other, and
+two such counts may differ by a tenth. It needs valgrind. benchmarks/http/instructions.py counts whole processes.
 """
 
 import argparse
