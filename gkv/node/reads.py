@@ -55,42 +55,24 @@ class Reads:
         """`max_answer` bounds the bytes of the values in one answer; `pause` gives way between two steps of a read."""
         self._engine = engine
         self._order = order
+        self._newest, self._now = order.unsettled.newest, order.clock.now  # at hand, as each get needs them
         self._max_answer = max_answer
         self._pause = pause
 
-    def get(self, request: Get) -> Get:
-        """Return the request itself, to be read by `values_of` together with others."""
-        return request
-
-    def values_of(self, gets: Sequence[Get]) -> Sequence[NodeAnswer | Waiting]:
+    def values_of(self, gets: Sequence[Get], room: int = _BYTES_AT_ONCE) -> Sequence[NodeAnswer | Waiting]:
         """Read these with as few calls of the engine as can be, and give way between two calls; return the answer to each, or
         what waits for it or reads it in steps.
 
-        Together the values that were read have a MiB at most. Switches greenlets when there are many keys.
+        Together the values that were read have no more than `room` bytes, a MiB at most. Switches greenlets when there are many
+        keys.
         """
-        total = len(gets[0].keys) if len(gets) == 1 else sum([len(get.keys) for get in gets])
-        if total <= _KEYS_AT_ONCE:
-            return self._read_together(gets, _BYTES_AT_ONCE)
-        room = _BYTES_AT_ONCE // (2 * total // _KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
-        answers: list[NodeAnswer | Waiting] = []
-        some: list[Get] = []
-        keys = 0
-        for get in gets:
-            if some and keys + len(get.keys) > _KEYS_AT_ONCE:
-                answers += self._read_together(some, room)
-                some, keys = [], 0
-                self._pause()
-            some.append(get)
-            keys += len(get.keys)
-        return answers + list(self._read_together(some, room))
-
-    def _read_together(self, gets: Sequence[Get], room: int) -> Sequence[NodeAnswer | Waiting]:
-        """Read all of these in one call of the engine, if they are not too many keys or bytes."""
+        if len(gets) > 1 and (total := sum([len(get.keys) for get in gets])) > _KEYS_AT_ONCE:
+            return self._in_groups(gets, total)
         keys = gets[0].keys if len(gets) == 1 else [key for get in gets for key in get.keys]
-        if len(keys) > _KEYS_AT_ONCE or self._order.unsettled.touch(keys):
+        if len(keys) > _KEYS_AT_ONCE or (self._newest and self._order.unsettled.touch(keys)):
             return self._each(gets, room)
         try:
-            values = self._engine.read(keys, self._order.clock.now(), room)
+            values = self._engine.read(keys, self._now(), room)
         except Due:
             return self._each(gets, room)
         except GkvError as error:
@@ -106,6 +88,21 @@ class Reads:
             answers.append(Values(values[start:end]))
             start = end
         return answers
+
+    def _in_groups(self, gets: Sequence[Get], total: int) -> Sequence[NodeAnswer | Waiting]:
+        """Read so many of these with each call of the engine as are not too many keys; `total` is how many they have."""
+        room = _BYTES_AT_ONCE // (2 * total // _KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
+        answers: list[NodeAnswer | Waiting] = []
+        some: list[Get] = []
+        keys = 0
+        for get in gets:
+            if some and keys + len(get.keys) > _KEYS_AT_ONCE:
+                answers += self.values_of(some, room)
+                some, keys = [], 0
+                self._pause()
+            some.append(get)
+            keys += len(get.keys)
+        return answers + list(self.values_of(some, room))
 
     def _each(self, gets: Sequence[Get], room: int) -> Sequence[NodeAnswer | Waiting]:
         """Read these one by one; together the values that were read have no more than `room` bytes."""

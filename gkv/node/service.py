@@ -74,8 +74,7 @@ class Service:
         """For reads in steps, until memory is reserved for their values: many of them hold no more than one."""
         self._reads = Reads(engine, order, max_answer, self._turn)
         writes = Writes(view, order)
-        self._handlers: Mapping[Op, Callable[[Any], NodeAnswer | Waiting | Get]] = {
-            Op.GET: self._reads.get,
+        self._handlers: Mapping[Op, Callable[[Any], NodeAnswer | Waiting]] = {
             Op.FETCH: self._reads.fetch,
             Op.KEYS: self._reads.list_keys,
             Op.SET: writes.write,
@@ -86,7 +85,7 @@ class Service:
             Op.STATUS: membership.status,
             Op.ADOPT: membership.take_over,
         }
-        """By op, what does all that can be done at once; it returns the answer, or what waits for it, or a get to be read."""
+        """By op, what does all that can be done at once; it returns the answer, or what waits for it."""
 
     def submit(self, call: Call) -> None:
         """Answer a call of this process's own coordinator, as a channel would. Switches greenlets when it is large."""
@@ -105,16 +104,18 @@ class Service:
             self._finish(call, waiting(), document)
 
     def _finish(self, call: Call, answer: NodeAnswer, document: Document | None) -> None:
-        if document is not self._view.document:
-            answer = self._unless_read(answer)
-        frame, hold = self._write(answer, self._max_answer, self._own)
+        frame, hold = self._write(answer, document, self._max_answer, self._own)
         call.finish(Outcome.ANSWERED, frame, "", hold)
 
-    def _write(self, answer: NodeAnswer, room: int, budget: Budget) -> tuple[bytes, object]:
-        """Return the frame of an answer, and what keeps memory for a large one; values have theirs before they are copied.
+    def _write(self, answer: NodeAnswer, document: Document | None, room: int, budget: Budget) -> tuple[bytes, object]:
+        """Return the frame of an answer that was begun under a document, and what keeps memory for a large one; values have
+        theirs before they are copied.
 
-        The answer to a write is never refused: that would say that nothing was begun.
+        What was read is refused when another document has come meanwhile. The answer to a write is never refused: that would
+        say that nothing was begun.
         """
+        if document is not self._view.document and isinstance(answer, Values | Records | Page):
+            answer = stale(self._view.document)
         limit = min(room, self._max_answer)
         try:
             frame = answer.write(limit, most=LARGE)
@@ -128,10 +129,6 @@ class Service:
             return frame, None
         hold = budget.hold(len(frame)) if len(frame) <= room + LARGE else None
         return (frame if hold else Refused(NodeRefusal.BUSY).write()), hold
-
-    def _unless_read(self, answer: NodeAnswer) -> NodeAnswer:
-        """Return an answer, or a refusal if it has what was read: another document has come meanwhile."""
-        return stale(self._view.document) if isinstance(answer, Values | Records | Page) else answer
 
     def answer(self, frames: Sequence[bytes]) -> list[bytes]:
         """Answer frames, in their order. Does not raise on any input. Switches greenlets when it has to wait for the disk,
@@ -150,11 +147,12 @@ class Service:
         holds = []
         for one in begun:
             done = next(read) if isinstance(one, Get) else one
-            with self._reading_much if isinstance(done, InSteps) else _NOTHING:
+            if isinstance(done, InSteps):
+                with self._reading_much:
+                    frame, hold = self._write(done(), document, room, self._others)
+            else:
                 answer = done if isinstance(done, NodeAnswer) else done()
-                if document is not self._view.document:
-                    answer = self._unless_read(answer)
-                frame, hold = self._write(answer, room, self._others)
+                frame, hold = self._write(answer, document, room, self._others)
             if hold is not None:
                 holds.append(hold)
                 room -= len(frame)
@@ -178,4 +176,6 @@ class Service:
                 return stale(document)
             if not self._membership.acts:
                 return Refused(NodeRefusal.NOT_ACTING)
+            if isinstance(request, Get):
+                return request
         return self._handlers[request.op](request)

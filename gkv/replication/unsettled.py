@@ -66,11 +66,12 @@ class Unsettled(Generic[Handle]):
                 continue
             del self._open[admitted]
             self._places.pop(admitted, None)
-            gone = [key for key in admitted.write.keys if newest.get(key) is admitted]
-            for key in gone:
-                del newest[key]
-            if admitted.failed:
-                uncovered.update(gone)
+            failed = admitted.failed
+            for key in admitted.write.keys:
+                if newest.get(key) is admitted:
+                    del newest[key]
+                    if failed:
+                        uncovered.add(key)
         if uncovered:
             for admitted in self._open:
                 newest.update(dict.fromkeys(uncovered.intersection(admitted.write.keys), admitted))

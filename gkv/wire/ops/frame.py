@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import ujson
 
-from gkv.model import Damage, NodeRefusal, Op, era_of
+from gkv.model import Damage, NodeRefusal, Op
 from gkv.wire.strict import Pause, no_pause
 
 MISSING = -1
@@ -225,7 +225,7 @@ def read_epoch(header: Mapping[str, Any]) -> tuple[str, int]:
         raise BadFrame("a request says its cluster, generation and epoch")
     if not (0 <= generation < 1 << 16 and 0 <= epoch < 1 << 48):
         raise BadFrame("a generation has 16 bits, an epoch 48")
-    return cluster, era_of(generation, epoch)
+    return cluster, generation << 48 | epoch  # as `era_of`, without a call
 
 
 def is_time(value: Any) -> bool:
