@@ -31,6 +31,8 @@ _APART = 0.03
 """Seconds between two looks at least, so that what comes together is one epoch."""
 _ASK = 0.05
 _REACH = 1.0
+_ASKED_AT_ONCE = 256
+"""Processes that are asked at the same time whether they are there."""
 _CHANGE_WITHIN = 5.0
 """Seconds after which a ring that is still to come is taken back."""
 _KEPT_ENDED = 256
@@ -67,7 +69,9 @@ class Authority:
         self._ended: dict[int, None] = {}
         self._accepted: set[str] = set()
         self._reached: set[int] = set()
-        """Newcomers that answer at their address, by incarnation; those that are being asked; those that do not answer."""
+        """Processes that no line names and that answer at their address, by incarnation; those that are being asked; those that
+        do not answer.
+        """
         self._asked: set[int] = set()
         self._unreached: set[int] = set()
         self._rebuilding: Rebuilding | None = None
@@ -100,16 +104,40 @@ class Authority:
         error = refused(self.document, call, self._liveness.recent(now))
         if error is not None and not error.retryable:
             raise error
-        if self._liveness.heard(call, now):
-            self._news.set()
         self._peers.reached(call.node)
+        self._hear(call, now)
         if self._rebuilding is not None and self.document.member(call.id) is None:
             raise Unavailable(f"the document is being rebuilt: it waits for {', '.join(self.waits_for)}", retry_after=1)
         if error is not None:
             raise error
         if call.incarnation in self._unreached:
-            raise Unavailable(f"nobody answers at {call.node.url}, where {call.id} says that it listens", retry_after=1)
+            raise Unavailable(f"nobody answers at {call.node.url} as this process of {call.id}", retry_after=1)
         return self.document
+
+    def _hear(self, call: CallIn, now: float) -> None:
+        """Note a call; one of a process that no line names counts once that process has answered at the address it names, so
+        that words alone take no member's place.
+        """
+        line = self.document.member(call.id)
+        if call.incarnation in self._reached or (line is not None and line.incarnation == call.incarnation):
+            if self._liveness.heard(call, now):
+                self._news.set()
+        elif call.incarnation not in self._asked and len(self._asked) < _ASKED_AT_ONCE:
+            self._asked.add(call.incarnation)
+            gevent.spawn(self._reach, call)
+
+    def _reach(self, call: CallIn) -> None:
+        """Ask who answers at the address of a call."""
+        answers = self._peers.ask([call.node], _REACH)
+        self._asked.discard(call.incarnation)
+        if answers == [call.incarnation]:
+            self._unreached.discard(call.incarnation)
+            self._reached.add(call.incarnation)
+            self._hear(call, boot_time())
+        elif len(self._unreached) < _ASKED_AT_ONCE:
+            self._unreached.add(call.incarnation)
+        else:
+            self._unreached = {call.incarnation}
 
     def _is_lost_to(self, call: CallIn) -> bool:
         """Take note of a document that this process has lost; return whether the caller is one of those who have it."""
@@ -165,8 +193,10 @@ class Authority:
     def is_up(self, node_id: str) -> bool:
         """Return whether a member serves, and was heard lately."""
         member = self.document.member(node_id)
-        counts = member is not None and member.weight > 0 and member.state is State.UP
-        return counts and self._liveness.is_up(node_id, boot_time())
+        call = self._liveness.last(node_id)
+        if member is None or call is None or call.incarnation != member.incarnation:
+            return False
+        return member.weight > 0 and member.state is State.UP and self._liveness.is_up(node_id, boot_time())
 
     def waits_for_word(self, node_id: str) -> bool:
         """Return whether a member is there, and acts only once its loss has been accepted."""
@@ -195,16 +225,16 @@ class Authority:
         self._liveness.look(now, (member.id for member in self.document.members))
         silent = self._silent(now)
         calls = self._liveness.recent(now)
-        self._reach([call for call in calls.values() if self.document.member(call.id) is None])
+        self._reached &= {call.incarnation for call in calls.values()}
         if self.document.next is None:
             self._change_since = None
         elif self._change_since is None:
             self._change_since = now
         overdue = self._change_since is not None and now - self._change_since > _CHANGE_WITHIN
-        look = Look(calls, silent, frozenset(self._ended), frozenset(self._accepted), frozenset(self._reached), overdue)
+        look = Look(calls, silent, frozenset(self._ended), frozenset(self._accepted), overdue)
         document = change(self.document, look)
         if document is None or self._commit(document):
-            self._accepted.clear()
+            self._accepted -= look.accepted  # others may have come while it was written
 
     def _silent(self, now: float) -> frozenset[str]:
         """Return the members that have said nothing for too long, and do not answer either."""
@@ -217,26 +247,6 @@ class Authority:
                     self._liveness.answered(member.id, incarnation, boot_time())
                     silent -= {member.id}
         return silent
-
-    def _reach(self, newcomers: Sequence[CallIn]) -> None:
-        """Ask newcomers at the addresses that they name: only who answers there becomes a member."""
-        known = {call.incarnation for call in newcomers}
-        self._reached &= known
-        self._unreached &= known
-        for call in newcomers:
-            if call.incarnation not in self._reached | self._asked:
-                self._asked.add(call.incarnation)
-                gevent.spawn(self._reach_one, call)
-
-    def _reach_one(self, call: CallIn) -> None:
-        answers = self._peers.ask([call.node], _REACH)
-        self._asked.discard(call.incarnation)
-        if answers == [call.incarnation]:
-            self._reached.add(call.incarnation)
-            self._unreached.discard(call.incarnation)
-            self._news.set()
-        else:
-            self._unreached.add(call.incarnation)
 
     def _commit(self, document: Document) -> bool:
         """Put a document into force: on disk first, then here, then everywhere. Return whether that could be done."""

@@ -29,15 +29,13 @@ class Look:
     """All that an authority knows at one moment."""
 
     calls: Mapping[str, CallIn]
-    """By id, the newest call of each process that was heard lately."""
+    """By id, the newest call of each process that was heard lately, and answers where it says that it listens."""
     silent: frozenset[str] = frozenset()
     """Members that were not."""
     ended: frozenset[int] = frozenset()
     """Incarnations of processes that have certainly ended."""
     accepted: frozenset[str] = frozenset()
     """Members whose loss an operator has accepted."""
-    reached: frozenset[int] = frozenset()
-    """Incarnations of newcomers that answer at their address."""
     overdue: bool = False
     """Whether the ring that is to come has been so for too long."""
 
@@ -139,8 +137,6 @@ def _wanted(changed: Document, document: Document, look: Look) -> tuple[Layout, 
         if refused(document, call, look.calls) is not None or call.incarnation in look.ended:
             continue
         if document.member(call.id) is None:
-            if call.incarnation not in look.reached:
-                continue
             newcomers.append(call)
         elif changed.member(call.id) != document.member(call.id):
             continue

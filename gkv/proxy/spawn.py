@@ -151,7 +151,7 @@ class Children:
         """Say which members do not run, and how they do."""
         members = {node.id for node in self._authority.document.nodes}
         for node in sorted(members):
-            if not self._authority.is_up(node):
+            if not self._authority.answers(node):
                 say(
                     f"member {node} is not running; its keys cannot be answered until it is started again. "
                     f"{_advice(members, self._settings)}"

@@ -451,9 +451,22 @@ def test_join_same_id_with_another_url_is_answered_409(pair):
 @pytest.mark.parametrize("rival", [Node("n9", A.url), Node("n9", C.url)], ids=["of a member", "of a newcomer"])
 def test_join_same_url_with_another_id_is_answered_409(pair, rival):
     pair.call(C)
+    pair.look()
     problem(pair.call(A, id=rival.id, url=rival.url), 409, "member-conflict")
     pair.settle()
     pair.settled_at(7, A, B, C)
+
+
+def test_words_alone_take_nobodys_place_and_make_nobody_a_member(pair):
+    for incarnation in range(1_000, 1_003):
+        pair.call(B, incarnation=f"{incarnation:016x}")
+        pair.call(C, id="n9", url=url(9009))
+        pair.look()
+    found = problem(pair.call(B, incarnation=f"{1_000:016x}"), 503, "unavailable")
+    assert f"nobody answers at {B.url}" in found["detail"]
+    pair.settle(A, B)
+    pair.settled_at(5, A, B)
+    pair.writes_work()
 
 
 def test_join_with_records_of_a_foreign_cluster_is_answered_409(pair):

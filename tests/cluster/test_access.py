@@ -486,7 +486,7 @@ class Rogue:
         with connection, connection.makefile("rb") as stream:
             try:
                 while line := stream.readline():
-                    assert line.startswith(b"POST /internal/frames ")
+                    assert line.startswith(b"POST /internal/frames")
                     headers = dict(header.split(b": ", 1) for header in iter(lambda: stream.readline().strip(), b""))
                     self.proofs.add(headers[b"Authorization"])
                     preface = stream.readline()
