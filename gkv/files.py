@@ -70,6 +70,29 @@ def replace(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
+def replace_by_spare(path: Path, content: bytes) -> None:
+    """As `replace`, and the old file stays as a spare one beside it, into which the next content is
+    written where it lies. So there is room for that on a full disk, unless it is longer than all
+    before; spaces at its end make up for what it is shorter. Two fsyncs.
+    """
+    spare, old = path.with_suffix(".spare"), path.with_suffix(".old")
+    with naming(path):
+        if old.exists():  # of a process that was killed below
+            old.unlink() if path.exists() and old.samefile(path) else old.replace(spare)
+        room = spare.stat().st_size if spare.exists() else 0
+        size = max(room, -(-(len(content) + 1) // SLOT) * SLOT)
+        with spare.open("r+b" if room else "wb") as file:
+            file.write(content.ljust(size - 1) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError, PermissionError):  # there is none yet, or a file can have one name only
+            os.link(path, old)
+        spare.replace(path)
+        if old.exists():
+            old.replace(spare)
+    sync_directory(path.parent)
+
+
 def make_slots(path: Path, content: bytes, size: int = SLOT) -> None:
     """Make a file of two slots of `size` bytes with the same content. As `replace`."""
     replace(path, 2 * content.ljust(size, b"\0"))

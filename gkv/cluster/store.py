@@ -11,10 +11,7 @@ import ujson
 
 from gkv.cluster.document import Document
 from gkv.errors import ConfigError, Unavailable
-from gkv.files import FULL, Lock, Reserve, make_directory, replace
-
-RESERVE = 1 << 20
-"""Bytes that are given up when the disk is full, so that a change of the members can be written."""
+from gkv.files import Lock, make_directory, replace_by_spare
 
 
 class Store(Protocol):
@@ -46,7 +43,6 @@ class FileStore:
             raise Unavailable(f"another gkv-proxy uses the data directory {directory}") from None
         except OSError as error:
             raise Unavailable(f"the data directory {directory} cannot be used: {error.strerror}") from None
-        self._reserve = Reserve(directory / "reserve", RESERVE)
         self._kept: Document | None = None
 
     def load(self) -> Document | None:
@@ -62,23 +58,15 @@ class FileStore:
                 f"{self.path} cannot be read: {error}. Put the copy from a backup in its place; or take it away, and the "
                 f"document is rebuilt from those that the members have"
             ) from None
-        else:
-            self._reserve.keep()
         return self._kept
 
     def replace_if(self, known: Document | None, document: Document) -> bool:
-        """Raise OSError when it cannot be written, on a full disk not before the reserve is used up."""
+        """Raise OSError when it cannot be written; a full disk is no reason, once there has been a change before."""
         if known != self._kept:
             return False
         content = ujson.dumps(document.to_json(), indent=2, escape_forward_slashes=False).encode()
-        try:
-            replace(self.path, content)
-        except OSError as error:
-            if error.errno not in FULL or not self._reserve.give_up():
-                raise
-            replace(self.path, content)
+        replace_by_spare(self.path, content)
         self._kept = document
-        self._reserve.keep()
         return True
 
     def watch(self, known: Document) -> Document | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gkv import files
-from gkv.files import SLOT, Lock, Reserve, make_directory, make_slots, naming, read_slots, replace, write_slot
+from gkv.files import SLOT, Lock, Reserve, make_directory, make_slots, naming, read_slots, replace, replace_by_spare, write_slot
 
 
 def test_file_is_on_disk_before_it_is_renamed_and_its_directory_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +113,33 @@ def test_error_that_names_a_file_keeps_its_name() -> None:
         raise OSError(errno.EIO, "bad", "inner")
     with pytest.raises(OSError, match="'outer'"), naming(Path("outer")):
         raise OSError(errno.EIO, "bad")
+
+
+def test_replace_by_spare_needs_no_room_for_what_is_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cluster.json"
+    for number in range(3):
+        replace_by_spare(path, b"%d" % number * 5_000)
+        assert path.read_bytes().rstrip() == b"%d" % number * 5_000
+    blocks = {one.name: one.stat().st_ino for one in tmp_path.iterdir()}
+    assert set(blocks) == {"cluster.json", "cluster.spare"}
+    replace_by_spare(path, b"short")
+    assert path.read_bytes().split() == [b"short"]
+    assert {one.name: one.stat().st_ino for one in tmp_path.iterdir()} == {
+        "cluster.json": blocks["cluster.spare"],
+        "cluster.spare": blocks["cluster.json"],
+    }
+
+
+@pytest.mark.parametrize("step", ["link", "replace"])
+def test_replace_by_spare_that_was_killed_leaves_the_old_content_or_the_new(tmp_path: Path, step: str) -> None:
+    path, old, spare = (tmp_path / f"c.{name}" for name in ("json", "old", "spare"))
+    for content in (b"1", b"2"):
+        replace_by_spare(path, content)
+    os.link(path, old)
+    if step == "replace":
+        spare.replace(path)
+    before = path.read_bytes().split()
+    replace_by_spare(path, b"3")
+    assert (before, path.read_bytes().split()) == ([b"2" if step == "link" else b"1"], [b"3"])
+    assert not old.exists()
+    assert not spare.samefile(path)
