@@ -8,6 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from tests import alone
+from tests.cluster import forge
 from tests.undisturbed import Turns
 
 sys.addaudithook(alone.audit)
@@ -25,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--all-faults",
         action="store_true",
         help="run the tests in tests/faults with every kill, cut and flipped byte (about 17 minutes), not with a sample; "
-        "and twenty long histories for the test of linearizability (about as long)",
+        "and twenty long histories for the test of linearizability (about as long); every program is started afresh",
     )
     parser.addoption("--fault-seed", type=int, default=None, help="the seed of the tests in tests/faults, as they printed it")
 
@@ -51,6 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(mark.name == "undisturbed" for mark in item.getparent(pytest.Module).own_markers))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    forge.afresh = config.getoption("--all-faults")
+
+
 def pytest_sessionfinish() -> None:
+    forge.close()
     if _turns is not None:
         _turns.close()
