@@ -166,13 +166,13 @@ class System:
     ) -> Program:
         """Start a command of gkv's without waiting for it, `under` another one if that is given.
 
-        `popen` has what is to be different for `subprocess.Popen`. A program is forked from one that
-        has all imports behind it, but for one that starts others or has something special of these.
+        `popen` has what is to be different for `subprocess.Popen`. A program is forked from one
+        that has imported what gkv needs, but for one that starts others or has something special of these.
         """
         number = len(self.programs)
         out, err = self.directory / f"{number}.out", self.directory / f"{number}.err"
-        imports_elsehow = [name for name in environment if not name.startswith("GKV_") or name == "GKV_NATIVE"]
-        if not (forge.afresh or under or popen or "--spawn" in arguments or imports_elsehow):
+        special = under or popen or "--spawn" in arguments or any(not name.startswith("GKV_") for name in environment)
+        if not (forge.afresh or special):
             out.touch()
             err.touch()
             forked = forge.start(self.directory, [command, *arguments], INHERITED, environment, out, err)

@@ -72,3 +72,10 @@ def test_end_by_a_signal_is_told_and_a_second_signal_meets_nobody(system: System
     node.signal(signal.SIGTERM)
     assert node.process.poll() == -signal.SIGKILL
     assert not Path(f"/proc/{node.process.pid}").exists()
+
+
+def test_programs_give_no_request_the_same_id(system: System) -> None:
+    """Each has chosen a beginning for its ids when it read its modules."""
+    proxy, nodes = system.cluster(2)
+    ids = [program.call("GET", "/livez").headers["X-Request-Id"] for program in (proxy, *nodes)]
+    assert len({one[:12] for one in ids}) == 3
