@@ -16,12 +16,12 @@ def run() -> Iterator[str]:
     Turns(name).close()
 
 
-def begun(turns: Turns, *, alone: bool) -> tuple[threading.Event, threading.Event]:
+def begun(turns: Turns, *, alone: bool, then_alone: bool = False) -> tuple[threading.Event, threading.Event]:
     """Start a test in another thread, with files of its own; return what says that it runs, and what ends it."""
     runs, end = threading.Event(), threading.Event()
 
     def test() -> None:
-        with turns.turn(alone=alone):
+        with turns.turn(alone=alone, then_alone=then_alone):
             runs.set()
             end.wait(10)
 
@@ -51,3 +51,19 @@ def test_undisturbed_test_waits_for_those_before_it_and_goes_before_those_after_
     end_alone.set()
     assert after.wait(10)
     end_after.set()
+
+
+def test_undisturbed_test_after_another_of_its_process_begins_before_all_that_wait(run: str) -> None:
+    process = Turns(run)
+    first, end_first = begun(process, alone=True, then_alone=True)
+    assert first.wait(10)
+    waiting, end_waiting = begun(Turns(run), alone=False)
+    assert not waiting.wait(WAIT)
+    end_first.set()
+    assert not waiting.wait(WAIT)
+    second, end_second = begun(process, alone=True)
+    assert second.wait(10)
+    assert not waiting.wait(WAIT)
+    end_second.set()
+    assert waiting.wait(10)
+    end_waiting.set()
