@@ -194,7 +194,7 @@ class MemberConflict(GkvError):
 
     status = 409
     code = "member-conflict"
-    title = "The node cannot join"
+    title = "The members do not allow this"
 
 
 class ChangeInProgress(GkvError):

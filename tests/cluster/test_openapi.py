@@ -41,7 +41,12 @@ checks.positive_data_acceptance.expected-statuses = [200, 204, 400, 404, 409]
 # Nor that a node can enlist only itself, and under no address or name of another one.
 [[operations]]
 include-path = "/v1/cluster/nodes"
-checks.positive_data_acceptance.expected-statuses = [200, 409, 422]
+checks.positive_data_acceptance.expected-statuses = [200, 409, 422, 503]
+
+# Nor whether there is a loss to accept.
+[[operations]]
+include-path = "/v1/cluster/accept-loss"
+checks.positive_data_acceptance.expected-statuses = [200, 202, 409]
 """
 
 
