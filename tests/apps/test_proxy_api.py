@@ -735,22 +735,6 @@ def test_change_that_cannot_be_written_changes_nothing_and_is_made_later(pair, m
     pair.settled_at(7, A, B, C)
 
 
-def test_change_on_a_full_disk_takes_the_room_of_the_reserve(pair, monkeypatch):
-    assert (pair.directory / "reserve").stat().st_blocks * 512 >= 1 << 20
-    fsync = os.fsync
-
-    def full(fd):
-        if (pair.directory / "reserve").exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fsync(fd)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        patch.setattr("gkv.files.free_bytes", lambda _path: 0)
-        pair.settle()
-    pair.settled_at(7, A, B, C)
-
-
 # -- a document that is lost, or older
 
 

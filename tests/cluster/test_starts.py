@@ -90,7 +90,7 @@ def test_proxy_with_a_document_that_makes_no_sense_leaves_no_port_and_no_lock(sy
     end(proxy)
     document = system.directory / "gkv-data" / "proxy" / "cluster.json"
     right = document.read_text()
-    document.write_text(right[:-10])
+    document.write_text(right.rstrip()[:-10])
     failed = system.start("proxy", "--port", str(proxy.port), "--spawn", "1", "--spawn-port", str(free_ports(1)))
     assert failed.ended() == 78
     assert "cluster.json cannot be read" in failed.stderr
