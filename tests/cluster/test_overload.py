@@ -274,8 +274,9 @@ def test_program_with_few_files_serves_as_many_as_it_can_and_everybody_later(sys
 def test_accepting_pauses_while_there_are_no_files_and_goes_on_afterwards(system: System, connections: Connections) -> None:
     proxy, _ = system.cluster(1)
     [before] = connections.open(proxy.port)
-    before.sendall(request("/set", b'[{"key":"k","value":"v"}]'))
-    assert answer(before).startswith(b"HTTP/1.1 200 ")
+    for opens_a_channel in (request("/set", b'[{"key":"k","value":"v"}]'), GET):
+        before.sendall(opens_a_channel)
+        assert answer(before).startswith(b"HTTP/1.1 200 ")
     pid = proxy.process.pid
     usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(list(Path(f"/proc/{pid}/fd").iterdir())), usual[1]))
