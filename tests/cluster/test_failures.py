@@ -122,8 +122,9 @@ def test_paused_node_costs_its_own_askers_the_deadline_and_nobody_else_anything(
     assert [row["code"] for row in written.json["failedKey"]] in (["indeterminate"], ["no-primary"])
 
     doomed.signal(signal.SIGCONT)
-    wait_for("the node's return", lambda: "failedKey" not in proxy.call("GET", f"/get?key={dead[1]}").json)
-    assert proxy.call("GET", f"/get?key={dead[1]}").json["existedKey"] == [{"key": dead[1], "value": dead[1].upper()}]
+    kept = {"existedKey": [{"key": dead[1], "value": dead[1].upper()}]}
+    # It may be found down once more after it has answered first: it had been silent for a second.
+    wait_for("the node's return", lambda: proxy.call("GET", f"/get?key={dead[1]}").json == kept)
 
 
 def test_nothing_answered_is_503_and_still_says_which_keys(system: System) -> None:
