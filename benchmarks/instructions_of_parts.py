@@ -25,7 +25,7 @@ from typing import Any
 
 KEYS = 10_000
 REQUESTS = {1: 400, 10: 200, 100: 60}
-"""How many are counted, by keys in a request."""
+"""Count of the requests that are counted, by keys in each."""
 WARM_UP = 40
 _TEXT = "x" * 98
 _CACHE = 32 << 20
@@ -50,7 +50,7 @@ class Cluster:
     """A proxy and a node in this process."""
 
     def __init__(self, engine: str, directory: str) -> None:
-        from gkv.cluster.document import Document
+        from gkv.cluster import document
         from gkv.cluster.view import View
         from gkv.engine import Commits, open_engine
         from gkv.model import Node
@@ -59,7 +59,9 @@ class Cluster:
 
         node = Node("127.0.0.1:9000", "http://127.0.0.1:9000")
         self.view = View()
-        self.view.adopt(Document(CLUSTER, 5, (node,)))
+        has_lines = hasattr(document, "Member")  # in an older build a node is a member as it is
+        member: Any = document.Member(node.id, node.url) if has_lines else node
+        self.view.adopt(document.Document(CLUSTER, 5, (member,)))
         name, _, cache = engine.partition("-")
         path = Path(tempfile.mkdtemp(dir=directory))
         self.engine = open_engine(name, path, node.id, tokens, 1 << 30, 0 if cache else _CACHE)
@@ -174,12 +176,12 @@ def read(twin: str) -> Callable[[Cluster, str, int, int], Part]:
 
         document = cluster.view.document
         assert document is not None
-        era = getattr(document, "era", 5)
+        era, nodes = getattr(document, "era", 5), getattr(document, "nodes", document.members)
         router: Any
         if twin == "native":
-            router = NativeRouter(NativeRing(document.members, 256), CLUSTER, era, Limits())
+            router = NativeRouter(NativeRing(nodes, 256), CLUSTER, era, Limits())
         else:
-            router = PureRouter(PureRing(document.members, 256), CLUSTER, era, Limits())
+            router = PureRouter(PureRing(nodes, 256), CLUSTER, era, Limits())
         kind = Op(op)
         bodies = [body(op, n, number) for number in range(count)]
         if hasattr(document, "era"):
