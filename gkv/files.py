@@ -51,6 +51,14 @@ def make_directory(path: Path, mode: int = 0o777) -> None:
         sync_directory(directory.parent)
 
 
+def _write(path: Path, content: bytes, mode: str = "wb") -> None:
+    """Write a file from its beginning on, and bring it to disk. One fsync."""
+    with path.open(mode) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def replace(path: Path, content: bytes) -> None:
     """Put a file in the place of another or of none, so that a crash leaves the old one or the new
     one. Two fsyncs.
@@ -58,10 +66,7 @@ def replace(path: Path, content: bytes) -> None:
     scratch = path.with_suffix(".new")
     with naming(path):
         try:
-            with scratch.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(scratch, content)
             scratch.replace(path)
         except OSError:
             with suppress(OSError):
@@ -81,10 +86,7 @@ def replace_by_spare(path: Path, content: bytes) -> None:
             old.unlink() if path.exists() and old.samefile(path) else old.replace(spare)
         room = spare.stat().st_size if spare.exists() else 0
         size = max(room, -(-(len(content) + 1) // SLOT) * SLOT)
-        with spare.open("r+b" if room else "wb") as file:
-            file.write(content.ljust(size - 1) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _write(spare, content.ljust(size - 1) + b"\n", "r+b" if room else "wb")
         with suppress(FileNotFoundError, PermissionError):  # there is none yet, or a file can have one name only
             os.link(path, old)
         spare.replace(path)

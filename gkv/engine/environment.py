@@ -154,7 +154,8 @@ class Environment:
         except (lmdb.Error, KeyError, ValueError) as error:
             raise EngineError(
                 f"{self.file} is damaged: {error}. Move the directory {self.path} away, then put a snapshot of this node there "
-                f"as {self.file.name}, or start with an empty one and --accept-loss: there is no other copy of its records"
+                f"as {self.file.name}, or start with an empty one and accept the loss (POST /v1/cluster/accept-loss "
+                f"at the proxy): there is no other copy of its records"
             ) from error
 
     def _note_start(self, env: lmdb.Environment) -> None:

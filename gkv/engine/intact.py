@@ -86,7 +86,7 @@ def check(file: Path, *, used: bool) -> None:
 
 _ADVICE = (
     "Look at how it was copied; put a whole snapshot of this node in its place, or start with an empty directory and "
-    "--accept-loss. Nothing has been changed"
+    "accept the loss (POST /v1/cluster/accept-loss at the proxy). Nothing has been changed"
 )
 
 

@@ -40,7 +40,7 @@ class DueClock:
 
     @property
     def jumped(self) -> str:
-        """What there is to say about the wall clock; "" for nothing."""
+        """A warning about the wall clock; "" for none."""
         difference = self.difference
         if abs(difference) < _TOLERATED:
             return ""

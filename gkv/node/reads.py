@@ -26,18 +26,18 @@ _KEYS_AT_ONCE = 500
 _RECORDS_AT_ONCE = 16
 """Records that are read in one step, whatever their size."""
 ATTEMPTS = 3
-"""How often something is read while the writes that it has taken come to nothing, as on a disk that is full."""
+"""Attempts at a read while the writes that it has taken come to nothing, as on a disk that is full."""
 _BYTES_AT_ONCE = 1 << 20
 """Bytes of values after which a step ends."""
 
 Item = TypeVar("Item")
 Taken = tuple[Item, set[Pending]]
-"""What was taken, and the writes that have to be settled before it may be told."""
+"""An item that was taken, and the writes that have to be settled before it may be told."""
 Take = Callable[[], Taken[NodeAnswer]]
 
 
 class InSteps:
-    """What reads much, in steps. Only few of them may be under way, until memory is reserved for what they have read."""
+    """A read of much, in steps. Only few of them may be under way, until memory is reserved for what they have read."""
 
     __slots__ = ("_read",)
 

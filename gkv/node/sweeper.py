@@ -40,7 +40,7 @@ class Sweeper:
             return 0
         due = self._engine.due(self._order.clock.now(), _STEP)
         mine = [key for key in due if (node := placement.primary(key)) is not None and node.id == self._id]
-        # What is on its way is in place of what is due, or is its tombstone.
+        # A write on its way replaces the value that is due, or is its tombstone.
         left = [key for key in mine if key not in self._order.unsettled.newest]
         if left:
             pending = self._order.expire(left, document.era)

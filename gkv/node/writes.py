@@ -1,4 +1,4 @@
-"""What a node does to write: decides on what is the newest, admits the write, and says what it did to each key."""
+"""Writes at a node: each is decided on the newest record, admitted, and answered with what it did to each key."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -140,7 +140,7 @@ class Writes:
         while decided.own is None:
             if settled(decided.seen, deadline):
                 return decided.answer(())
-            # What was seen there has come to nothing, so the decision is made anew.
+            # The write that was seen there has come to nothing, so the decision is made anew.
             left -= 1
             if not left:
                 raise Unavailable("what was decided on has come to nothing again and again", retry_after=1)
@@ -156,7 +156,7 @@ class Writes:
 
 @dataclass(slots=True)
 class _Decided:
-    """What was decided about the items of a request: by place in it, and the write of those that are written."""
+    """The decisions about the items of a request: by place in it, and the write of those that are written."""
 
     count: int
     seen: set[Pending]

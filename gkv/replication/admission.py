@@ -1,4 +1,4 @@
-"""What becomes of a write that depends on what is there: decided on the newest admitted record of its
+"""The outcome of a write that depends on what is there: decided on the newest admitted record of its
 key, at the moment of its admission.
 
 What is decided goes on as a plain write. A write that comes to nothing is a read of that record.
@@ -13,12 +13,12 @@ from gkv.replication.expiry import is_due
 
 
 class DamagedRecord(Exception):
-    """What is there is not known, so nothing can be decided on it."""
+    """The record that is there cannot be read, so nothing can be decided on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done with one key: `effect` is None when it is to be written, and else says why
+    """The decision about one key: `effect` is None when it is to be written, and else says why
     not. `expired` if nothing is written and the value that is there is due: its tombstone goes first.
     """
 
