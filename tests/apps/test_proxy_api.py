@@ -594,7 +594,7 @@ def test_process_that_takes_the_place_of_another_serves_and_the_other_one_ends(p
     old.adopt(pair.authority.document)
     [why] = ends
     assert "another process acts as n1" in why.detail
-    assert not old.acts
+    assert old.line is None
     epoch = pair.authority.document.epoch
     pair.authority.call_in(old.call_in(show=False))  # one that was late on its way
     pair.look()
