@@ -168,7 +168,8 @@ class Membership:
         try:
             self._thread.call(lambda: kept.keep(document))
         except OSError as error:
-            say(f"{self._node.id}: the document of epoch {document.epoch} cannot be written: {error.strerror}")
+            where = f"cannot be written to {error.filename}: {error.strerror}"
+            say(f"{self._node.id}: the document of epoch {document.epoch} {where}")
             raise Unavailable("the cluster document cannot be written", retry_after=1) from error
 
     def call_in(self, *, show: bool) -> CallIn:
