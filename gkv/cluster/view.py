@@ -22,6 +22,8 @@ class View:
         """The line of this very process; None while it has none, or is another one's."""
         self.acts = False
         """Whether this process may serve keys of its own."""
+        self.admits: int | None = None
+        """The era under which this process may admit writes; None while it may admit none."""
         self._own: tuple[str, int] | None = None
         self.keep: Callable[[Document], object] = self.adopt
         """Takes over a document that was learnt from a peer; a member has it on its disk first. May switch greenlets."""
@@ -36,6 +38,8 @@ class View:
         line = None if self.document is None or self._own is None else self.document.member(self._own[0])
         self.line = line if line is not None and self._own == (line.id, line.incarnation) else None
         self.acts = self.line is not None and self.line.acts
+        may_write = self.acts and self.document is not None and self.document.next is None
+        self.admits = self.document.era if may_write and self.document is not None else None
 
     def adopt(self, document: Document, *, replace: bool = False) -> bool:
         """Take over a document if it may follow the one in force, and return whether it did.

@@ -13,12 +13,13 @@ from typing import Any
 import gevent
 import pytest
 
-from gkv.cluster.document import Durability
+from gkv.cluster.document import Durability, State
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.errors import EngineFailed, EngineFull
-from gkv.model import Blob, Node, NodeRefusal, Version
+from gkv.model import Blob, Node, NodeRefusal
 from gkv.node.due_clock import DueClock
+from gkv.node.handler import NotAdmitted
 from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.node.sweeper import Sweeper
@@ -40,7 +41,7 @@ from gkv.wire.ops import (
     Touch,
     Values,
 )
-from tests.documents import document
+from tests.documents import changed, changing, document
 from tests.frames import answer_to
 
 DOCUMENT = document([Node("n1", "http://127.0.0.1:9000")])
@@ -415,13 +416,66 @@ def test_sweeper_expires_what_is_due_and_nothing_that_has_been_written_since(hou
     assert house.get(keys[0], keys[1], keys[-1]) == [b"2", None, b"1"]
 
 
-def test_nothing_expires_under_a_document_that_is_no_longer_in_force(house: House) -> None:
+@pytest.mark.parametrize("read", ["values", "records"])
+def test_nothing_expires_under_a_document_that_is_no_longer_in_force(house: House, read: str) -> None:
     house.ask(Set(*ABOUT, ["a"], [b"1"], [60_000]))
     house.clock.time += 60_000
-    with pytest.raises(Exception, match="the cluster has changed"):
-        house.order.values(["a"], DOCUMENT.era - 1)
-    assert isinstance(house.store.records_of(["a"])[0].version, Version)  # type: ignore[union-attr]
+    with pytest.raises(NotAdmitted, match="the cluster has changed") as refused:
+        getattr(house.order, read)(["a"], DOCUMENT.era - 1)
+    assert refused.value.refusal == Refused(NodeRefusal.STALE, DOCUMENT.to_json())
     assert house.store.records_of(["a"])[0].value == b"1"  # type: ignore[union-attr]
+
+
+def test_read_that_meets_what_is_due_after_the_document_has_changed_is_routed_anew(house: House) -> None:
+    house.ask(Set(*ABOUT, ["a"], [b"1"], [60_000]))
+    house.clock.time += 60_000
+    house.hold()
+    house.store.errors = [EngineFull("full")]
+    house.begin(Set(*ABOUT, ["a"], [b"2"]))
+    reader = house.begin(Get(*ABOUT, ["a"]))
+    newer = changed(DOCUMENT)
+    assert house.service.adopt(newer)
+    house.store.goes_on.set()
+    assert reader.get(timeout=10) == Refused(NodeRefusal.STALE, newer.to_json())
+
+
+DUE = ["k1", "k2", "k3"]
+
+
+@pytest.mark.promise("I16")
+@pytest.mark.parametrize("line", [{"incarnation": 9}, {"state": State.DOWN}, {"state": State.FILLING, "empty": True}])
+def test_process_that_does_not_act_writes_nothing_not_even_a_tombstone(house: House, line: dict[str, Any]) -> None:
+    house.ask(Set(*ABOUT, DUE, [b"1"] * 3, [60_000] * 3))
+    house.clock.time += 60_000
+    commits = house.commits.figures().commits
+    newer = replace(changed(DOCUMENT), members=(replace(DOCUMENT.members[0], **line),))
+    assert house.service.adopt(newer)
+    assert house.sweeper.sweep() == 0, "so it pauses"
+    for write in (lambda: house.order.expire(DUE, newer.era), lambda: house.order.submit(newer.era, ["a"], [b"1"], now=1)):
+        with pytest.raises(NotAdmitted) as refused:
+            write()
+        assert refused.value.refusal == Refused(NodeRefusal.NOT_ACTING)
+    assert house.commits.figures().commits == commits
+
+
+def test_nothing_is_written_while_a_ring_is_to_come(house: House) -> None:
+    house.ask(Set(*ABOUT, DUE, [b"1"] * 3, [60_000] * 3))
+    house.clock.time += 60_000
+    newer = changing(DOCUMENT)
+    about = (newer.cluster, newer.era)
+    assert house.service.adopt(newer)
+    assert house.sweeper.sweep() == 0
+    writes: list[NodeRequest] = [
+        Set(*about, ["a"], [b"1"]), Set(*about, ["a"], [b"1"], (), ["!*"]), Delete(*about, ["a"]),
+        Delete(*about, ["a"], ["=*"]), Add(*about, ["a"], [1]), Touch(*about, ["a"], [0]),
+    ]  # fmt: skip
+    reads: list[NodeRequest] = [Get(*about, DUE), Fetch(*about, DUE), ListKeys(*about, "k", "", 9)]
+    for request in writes + reads:
+        assert house.ask(request) == Refused(NodeRefusal.CHANGING), request
+    assert house.ask(Get(*about, ["a"])) == Values([None])
+    assert house.service.adopt(changed(newer))
+    about = (newer.cluster, newer.era + 1)
+    assert house.ask(Get(*about, DUE)) == Values([None] * 3)
 
 
 def test_value_that_is_due_and_cannot_expire_is_neither_shown_nor_missing(house: House) -> None:
