@@ -7,8 +7,7 @@ disk before anybody hears of it, so the loop can be killed between any two of th
 
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
 import gevent
 from gevent.event import Event
@@ -16,39 +15,26 @@ from gevent.lock import BoundedSemaphore
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.changes import Look, change, refused, refused_loss
-from gkv.cluster.document import Document, Durability, State
+from gkv.cluster.document import MAX_EPOCH, Document, Durability, State
 from gkv.cluster.liveness import Liveness
-from gkv.cluster.rebuilding import Rebuilding, is_lost
+from gkv.cluster.reach import Peers, Reach
+from gkv.cluster.rebuilding import Rebuilding, Unheard, is_ahead, is_lost, refused_document
 from gkv.cluster.store import Store
 from gkv.cluster.view import View
 from gkv.errors import MemberConflict, Unavailable
 from gkv.log import say
-from gkv.model import Node
+from gkv.model import Presence
 from gkv.threads import NativeThread
 
 _LOOK_EVERY = 0.1
 _APART = 0.03
 """Seconds between two looks at least, so that what comes together is one epoch."""
 _ASK = 0.05
-_REACH = 1.0
-_ASKED_AT_ONCE = 256
-"""Processes that are asked at the same time whether they are there."""
+_SAY_AFTER = 3.0
+"""Seconds of waiting for documents after which it is said whose are missing."""
 _CHANGE_WITHIN = 5.0
 """Seconds after which a ring that is still to come is taken back."""
 _KEPT_ENDED = 256
-
-
-class Peers(Protocol):
-    """How the authority talks to members. None of the calls raises."""
-
-    def ask(self, nodes: Sequence[Node], within: float) -> list[int | None]:
-        """Return the incarnation of the process that answers for each node, None where nobody does."""
-
-    def push(self, document: Document, nodes: Sequence[Node]) -> None:
-        """Give nodes a document, as far as they can be reached."""
-
-    def reached(self, node: Node) -> None:
-        """Note that a node is there, which may have been away: it has called in. Does not switch greenlets."""
 
 
 class Authority:
@@ -65,15 +51,11 @@ class Authority:
         self._thread = NativeThread()
         self._news = Event()
         self._writing = BoundedSemaphore(1)
-        self._liveness = Liveness(boot_time() if now is None else now)
+        now = boot_time() if now is None else now
+        self._liveness = Liveness(now)
         self._ended: dict[int, None] = {}
         self._accepted: set[str] = set()
-        self._reached: set[int] = set()
-        """Processes that no line names and that answer at their address, by incarnation; those that are being asked; those that
-        do not answer.
-        """
-        self._asked: set[int] = set()
-        self._unreached: set[int] = set()
+        self._reach = Reach(peers, self._found)
         self._rebuilding: Rebuilding | None = None
         self._change_since: float | None = None
         self._said = ""
@@ -89,6 +71,7 @@ class Authority:
             raise
         self.document = document
         """The document in force."""
+        self._unheard = Unheard((member.id for member in document.members), now)
         view.adopt(document)
 
     # -- what others tell
@@ -110,60 +93,68 @@ class Authority:
             raise Unavailable(f"the document is being rebuilt: it waits for {', '.join(self.waits_for)}", retry_after=1)
         if error is not None:
             raise error
-        if call.incarnation in self._unreached:
+        if self._reach.misses(call.incarnation):
             raise Unavailable(f"nobody answers at {call.node.url} as this process of {call.id}", retry_after=1)
         return self.document
 
     def _hear(self, call: CallIn, now: float) -> None:
-        """Note a call; one of a process that no line names counts once that process has answered at the address it names, so
-        that words alone take no member's place.
-        """
+        """Note a call; one of a process that no line names counts once that process has answered at the address it names."""
         line = self.document.member(call.id)
-        if call.incarnation in self._reached or (line is not None and line.incarnation == call.incarnation):
+        if self._reach.has(call.incarnation) or (line is not None and line.incarnation == call.incarnation):
+            self._unheard.heard(call.id)
             if self._liveness.heard(call, now):
                 self._news.set()
-        elif call.incarnation not in self._asked and len(self._asked) < _ASKED_AT_ONCE:
-            self._asked.add(call.incarnation)
-            gevent.spawn(self._reach, call)
-
-    def _reach(self, call: CallIn) -> None:
-        """Ask who answers at the address of a call."""
-        answers = self._peers.ask([call.node], _REACH)
-        self._asked.discard(call.incarnation)
-        if answers == [call.incarnation]:
-            self._unreached.discard(call.incarnation)
-            self._reached.add(call.incarnation)
-            self._hear(call, boot_time())
-        elif len(self._unreached) < _ASKED_AT_ONCE:
-            self._unreached.add(call.incarnation)
         else:
-            self._unreached = {call.incarnation}
+            self._reach.ask(call)
 
     def _is_lost_to(self, call: CallIn) -> bool:
-        """Take note of a document that this process has lost; return whether the caller is one of those who have it."""
-        mine = self.document
+        """Return whether a caller has a document that this process has lost. One that is shown counts once the caller has
+        answered at its address that it has it. Raise GkvError when it is not one to rebuild from.
+        """
+        mine, rebuilding = self.document, self._rebuilding
         foreign = call.cluster not in (None, mine.cluster)
-        if call.document is None:
-            if self._rebuilding is not None and call.cluster == mine.cluster and (0, 0) < call.order <= mine.order:
-                self._rebuilding.show(call.id, None)
-                self._news.set()
-            return (foreign and not mine.members) or (not foreign and call.order > mine.order)
-        if not is_lost(mine, call.document):
-            return False
-        if self._rebuilding is None:
-            self._rebuilding = Rebuilding(call.document)
-            say(
-                f"{call.id} has a document of generation {call.document.generation}, epoch {call.document.epoch}, which is not "
-                f"here: it is rebuilt once all its members have shown theirs"
-            )
-        self._rebuilding.show(call.id, call.document)
-        self._news.set()
+        if call.document is None or not is_lost(mine, call.document):
+            if rebuilding is not None and rebuilding.counts(call) and not rebuilding.knows(call):
+                self._reach.ask(call)
+            has_one = call.document is None and call.order > (0, 0)
+            return has_one and (not mine.members if foreign else is_ahead(mine, call.order, call.digest))
+        error = refused_document(mine, call, None if rebuilding is None else rebuilding.newest)
+        if error is not None:
+            raise error
+        if rebuilding is None or not rebuilding.knows(call):
+            self._reach.ask(call)
         return True
+
+    def _found(self, call: CallIn, there: Presence) -> None:
+        """Note a call of a process that has answered at its address."""
+        mine, shown, rebuilding = self.document, call.document, self._rebuilding
+        same = (there.cluster, there.order, there.digest) == (call.cluster, call.order, call.digest)
+        if shown is not None and is_lost(mine, shown):
+            error = refused_document(mine, call, None if rebuilding is None else rebuilding.newest)
+            if not same or error is not None:
+                return  # another document has come into force here or there, so it calls again
+            if rebuilding is None:
+                self._rebuilding = rebuilding = Rebuilding(mine, shown, boot_time())
+                say(
+                    f"{call.id} has a document of generation {shown.generation}, epoch {shown.epoch}, which is not here: it is "
+                    f"rebuilt once all its members have shown theirs"
+                )
+            rebuilding.show(call)
+            self._news.set()
+            return
+        if same and rebuilding is not None and rebuilding.counts(call):
+            rebuilding.show(call)
+            self._news.set()
+        error = refused(mine, call, self._liveness.recent(boot_time()))
+        if error is None or error.retryable:
+            self._hear(call, boot_time())
 
     @property
     def waits_for(self) -> list[str]:
-        """The members whose documents are still to be shown while it is rebuilt."""
-        return [] if self._rebuilding is None else self._rebuilding.waits_for
+        """The members whose documents are still to be shown: while it is rebuilt, or before anything is decided."""
+        if self._rebuilding is not None:
+            return self._rebuilding.waits_for
+        return self._unheard.waits_for(boot_time())
 
     def ended(self, node_id: str, pid: int) -> None:
         """Note that a process of this machine has certainly ended."""
@@ -176,9 +167,11 @@ class Authority:
 
     def accept_loss(self, node_id: str, *, dry_run: bool = False) -> CallIn | None:
         """Let a member act with what it has; return its newest call. Raise MemberConflict when there is nothing to accept."""
-        if self._rebuilding is not None and node_id in self._rebuilding.waits_for:
+        if node_id in self.waits_for:
             if not dry_run:
-                self._rebuilding.excuse(node_id)
+                self._unheard.heard(node_id)
+                if self._rebuilding is not None:
+                    self._rebuilding.excuse(node_id)
                 self._news.set()
             return self._liveness.last(node_id)
         error = refused_loss(self.document, node_id)
@@ -220,12 +213,15 @@ class Authority:
     def look(self, now: float) -> None:
         """Bring into force all that is due now. Switches greenlets."""
         if self._rebuilding is not None:
-            self._rebuild(self._rebuilding)
+            self._rebuild(self._rebuilding, now)
             return
         self._liveness.look(now, (member.id for member in self.document.members))
+        self._ask(self._unheard.all)
         silent = self._silent(now)
         calls = self._liveness.recent(now)
-        self._reached &= {call.incarnation for call in calls.values()}
+        self._reach.keep(call.incarnation for call in calls.values())
+        if self._rebuilding is not None or self._unheard.waits_for(now):
+            return
         if self.document.next is None:
             self._change_since = None
         elif self._change_since is None:
@@ -239,17 +235,31 @@ class Authority:
     def _silent(self, now: float) -> frozenset[str]:
         """Return the members that have said nothing for too long, and do not answer either."""
         silent = self._liveness.silent(self.document, now)
-        if silent:
-            asked = [member for member in self.document.members if member.id in silent]
-            answers = self._peers.ask([member.node for member in asked], _ASK)
-            for member, incarnation in zip(asked, answers, strict=True):
-                if incarnation == member.incarnation:
-                    self._liveness.answered(member.id, incarnation, boot_time())
-                    silent -= {member.id}
+        there = self._ask(silent)
+        for node_id, incarnation in there.items():
+            member = self.document.member(node_id)
+            if member is not None and incarnation == member.incarnation:
+                self._liveness.answered(node_id, incarnation, boot_time())
+                silent -= {node_id}
         return silent
+
+    def _ask(self, node_ids: Iterable[str]) -> dict[str, int]:
+        """Ask members which document they have; return the incarnations of those that answer, by id."""
+        wanted = set(node_ids)
+        if not wanted:
+            return {}
+        asked = [member for member in self.document.members if member.id in wanted]
+        answers = self._peers.ask([member.node for member in asked], _ASK)
+        there = {member.id: answer for member, answer in zip(asked, answers, strict=True) if answer is not None}
+        for node_id, answer in there.items():
+            self._unheard.answered(node_id, answer, self.document)
+        return {node_id: answer.incarnation for node_id, answer in there.items()}
 
     def _commit(self, document: Document) -> bool:
         """Put a document into force: on disk first, then here, then everywhere. Return whether that could be done."""
+        if document.epoch > MAX_EPOCH:
+            self._say_once("the document has come to the last epoch, so no member changes its state")
+            return False
         with self._writing:
             before = self.document
             try:
@@ -267,18 +277,23 @@ class Authority:
         gevent.spawn(self._peers.push, document, nodes)
         return True
 
-    def _rebuild(self, rebuilding: Rebuilding) -> None:
+    def _rebuild(self, rebuilding: Rebuilding, now: float) -> None:
         newest = rebuilding.newest
         if self._view.document is not None and newest.cluster != self._view.document.cluster:
             self._view.adopt(newest, replace=True)
         else:
             self._view.adopt(newest)
-        document = rebuilding.result(self.document)
+        try:
+            document = rebuilding.result()
+        except ValueError as error:
+            self._say_once(f"the document cannot be rebuilt: {error}")
+            return
         if document is None:
-            self._say_once(
-                f"the document waits for those of {', '.join(rebuilding.waits_for)}; POST /v1/cluster/accept-loss excuses a "
-                f"member that will not come"
-            )
+            if now - rebuilding.since > _SAY_AFTER:
+                self._say_once(
+                    f"the document waits for those of {', '.join(rebuilding.waits_for)}; POST /v1/cluster/accept-loss "
+                    f"excuses a member that will not come"
+                )
         elif self._commit(document):
             self._rebuilding = None
             say(f"the document has been rebuilt: generation {document.generation}, epoch {document.epoch}")

@@ -1,53 +1,181 @@
-"""The rebuilding of a document that was lost, or is older than one that a member shows. Pure.
+"""The rebuilding of a document that was lost, or is older than one that a member shows. Pure: the time is an argument.
 
-Promise: the result is made of the newest document that any member of it has, under a new generation, so that no epoch means two
-things. Until all members of the newest one that is known have shown theirs, or an operator has excused them, there is none.
+Promises: the result is made of the newest document that any member of it has, under a new generation, so that no epoch
+means two things. Until all members that are known have shown theirs, or an operator has excused them, there is none. No member
+that holds keys by one of these documents is forgotten, unless the newest one says that it was removed. Leaves to others:
+whether whoever shows a document is the process that it says it is.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from gkv.cluster.document import KEPT_ANCESTORS, MAX_GENERATION, Document
+from gkv.cluster.callin import CallIn
+from gkv.cluster.document import KEPT_ANCESTORS, MAX_EPOCH, MAX_GENERATION, MAX_LEAP, Document, Member, State
+from gkv.cluster.liveness import SILENT_AFTER
+from gkv.errors import GkvError, InvalidMember, Unavailable
+from gkv.model import Presence
 
 
 def is_lost(mine: Document, shown: Document) -> bool:
     """Return whether a member shows a document that an authority with `mine` has lost."""
     if mine.cluster == shown.cluster:
-        return shown.order > mine.order
+        return is_ahead(mine, shown.order, shown.digest)
     return not mine.members and bool(shown.members)
+
+
+def is_ahead(mine: Document, order: tuple[int, int], digest: str) -> bool:
+    """Return whether a document of the same cluster is later than `mine`, or another one of its order."""
+    return order > mine.order or (order == mine.order and digest != mine.digest)
+
+
+def refused_document(mine: Document, call: CallIn, newest: Document | None = None) -> GkvError | None:
+    """Return why a document that is shown is none to rebuild from, None when it is one.
+
+    `newest` is the one that is being rebuilt from. Whoever shows a document is a member in it, and in `mine` or `newest` unless
+    all that is known of the cluster is lost; and the document is not absurdly far ahead.
+    """
+    shown = call.document
+    if shown is None or not call.has(shown):
+        return _not_that("the document that is shown is not the one that the call speaks of")
+    line = shown.member(call.id)
+    if line is None or not _is_of(line, call):
+        return _not_that(f"the document that is shown has no member {call.id} with this address and this process")
+    if shown.epoch > MAX_EPOCH - MAX_LEAP or shown.generation >= MAX_GENERATION:
+        return _not_that("the document that is shown leaves no room for later ones")
+    if mine.members and not _may_follow(mine, shown):
+        return _not_that("the document that is shown does not follow from the one that is here")
+    if newest is not None and (shown.cluster != newest.cluster or abs(shown.epoch - newest.epoch) > MAX_LEAP):
+        return _not_that(f"the document of cluster {newest.cluster} is being rebuilt, and the one that is shown is none of it")
+    known = mine.member(call.id) or (None if newest is None else newest.member(call.id))
+    if mine.members and known is None:
+        return Unavailable(f"{call.id} shows a document, and is no member in the one that is here", retry_after=1)
+    if known is not None and not _is_at(known, call):
+        return _not_that(f"there is a member {call.id}, at {known.url}")
+    return None
+
+
+def _may_follow(mine: Document, shown: Document) -> bool:
+    return shown.order == mine.order or (shown.follows(mine) and shown.epoch <= mine.epoch + MAX_LEAP)
+
+
+def _is_of(line: Member, call: CallIn) -> bool:
+    """Return whether a call comes from a member's process, or from a later one on its directory."""
+    return _is_at(line, call) and (
+        line.incarnation == call.incarnation or bool({line.incarnation, line.directory} & {*call.ran})
+    )
+
+
+def _is_at(line: Member, call: CallIn) -> bool:
+    return call.node.url in (line.url, line.url.replace("http:", "https:", 1))
+
+
+def _not_that(detail: str) -> InvalidMember:
+    return InvalidMember(detail, pointers=[("/document", "not a document to rebuild from")])
 
 
 class Rebuilding:
     """The documents that members have shown so far."""
 
-    def __init__(self, newest: Document) -> None:
+    def __init__(self, mine: Document, newest: Document, now: float) -> None:
         self.newest = newest
-        self._shown: set[str] = set()
+        self.since = now
+        self._mine = mine
+        self._shown: dict[str, str | None] = {}
+        """By id, the digest of what each has shown; None for one that is not waited for."""
+        self._holding: dict[str, Member] = {}
+        """The members that hold keys by any document, by id."""
+        self._note(mine)
+        self._note(newest)
 
-    def show(self, node_id: str, document: Document | None) -> None:
-        """Note the document of a member; None for one that is no newer than the authority's."""
-        if document is not None and document.cluster != self.newest.cluster:
-            return
-        self._shown.add(node_id)
-        if document is not None and document.order > self.newest.order:
-            self.newest = document
+    def _note(self, document: Document) -> None:
+        lines = {member.id: member for member in document.members if member.weight}
+        if document.cluster == self.newest.cluster:
+            self._holding = self._holding | lines if document.order >= self.newest.order else lines | self._holding
 
-    def excuse(self, node_id: str) -> bool:
-        """Go on without a member's; return whether it was waited for."""
-        waited = node_id in self.waits_for
-        self._shown.add(node_id)
-        return waited
+    def knows(self, call: CallIn) -> bool:
+        """Return whether a member has shown what it has now."""
+        return self._shown.get(call.id) == call.digest
+
+    def counts(self, call: CallIn) -> bool:
+        """Return whether a call says of a member that it has no later document than the authority's."""
+        line = self.newest.member(call.id) or self._holding.get(call.id)
+        if line is None or not _is_of(line, call) or call.cluster != self._mine.cluster:
+            return False
+        return call.has(self._mine) or (0, 0) < call.order < self._mine.order
+
+    def show(self, call: CallIn) -> None:
+        """Note what a member has: a document, or none that is later than the authority's."""
+        document = call.document
+        self._shown[call.id] = call.digest
+        if document is not None:
+            self._note(document)
+            if document.order > self.newest.order:
+                self.newest = document
+
+    def excuse(self, node_id: str) -> None:
+        """Go on without a member's."""
+        self._shown[node_id] = None
 
     @property
     def waits_for(self) -> list[str]:
-        """The members that have shown nothing yet."""
-        return [member.id for member in self.newest.members if member.id not in self._shown]
+        """The members that have shown nothing yet, ascending."""
+        removed = self.newest.removed
+        holding = {member.id for member in self._holding.values() if member.incarnation not in removed}
+        return sorted(({member.id for member in self.newest.members} | holding) - self._shown.keys())
 
-    def result(self, mine: Document) -> Document | None:
-        """Return the document that takes the place of `mine`, None while members are waited for."""
+    def result(self) -> Document | None:
+        """Return the document that is to be in force, None while members are waited for.
+
+        Raise ValueError when the members of all documents do not fit into one ring.
+        """
         if self.waits_for:
             return None
-        generation = max(self.newest.generation, mine.generation if mine.cluster == self.newest.cluster else 1) + 1
-        if generation > MAX_GENERATION:
-            raise ValueError("there have been too many generations")
-        ancestors = [*self.newest.rebuilt_from, self.newest.order][-KEPT_ANCESTORS:]
-        return replace(self.newest, generation=generation, epoch=self.newest.epoch + 1, rebuilt_from=tuple(ancestors))
+        newest, mine = self.newest, self._mine
+        generation = max(newest.generation, mine.generation if mine.cluster == newest.cluster else 1) + 1
+        epoch = newest.epoch + 1
+        ancestors = (*newest.rebuilt_from, newest.order)[-KEPT_ANCESTORS:]
+        in_ring = {member.id for member in newest.members if member.weight}
+        forgotten = [
+            replace(member, state=State.DOWN, since=epoch, left=epoch if member.state is State.UP else member.left)
+            for member in self._holding.values()
+            if member.id not in in_ring and member.incarnation not in newest.removed
+        ]
+        rebuilt = replace(newest, generation=generation, epoch=epoch, rebuilt_from=ancestors)
+        if not forgotten:
+            return rebuilt
+        lines = sorted([*(one for one in newest.members if one.weight), *forgotten], key=lambda member: member.id)
+        return replace(rebuilt, members=tuple(lines), next=None)
+
+
+class Unheard:
+    """The members of which an authority does not know, after its start, whether they have a later document than its own.
+
+    Until they have called in, or have answered, or have been silent for as long as counts, nothing is decided.
+    """
+
+    def __init__(self, members: Iterable[str], now: float) -> None:
+        self._ahead = dict.fromkeys(members, False)
+        """By id, whether a member is known to have a later document, which it has not shown yet."""
+        self._since = now
+
+    @property
+    def all(self) -> list[str]:
+        return list(self._ahead)
+
+    def heard(self, node_id: str) -> None:
+        """Note that a member has no later document, or is not to be waited for."""
+        self._ahead.pop(node_id, None)
+
+    def answered(self, node_id: str, there: Presence, mine: Document) -> None:
+        """Note which document a member has."""
+        if there.cluster == mine.cluster and is_ahead(mine, there.order, there.digest):
+            self._ahead[node_id] = True
+        else:
+            self.heard(node_id)
+
+    def waits_for(self, now: float) -> list[str]:
+        """Return the members that are waited for."""
+        if now - self._since < SILENT_AFTER:
+            return list(self._ahead)
+        self._ahead = {node_id: ahead for node_id, ahead in self._ahead.items() if ahead}
+        return list(self._ahead)

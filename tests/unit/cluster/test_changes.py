@@ -32,11 +32,19 @@ BOTH = document(line("a"), line("b"))
 
 def call(name: str, before: Document = BOTH, **changes: Any) -> CallIn:
     """Return the call of the process in a member's line, by which `before` is in force there."""
-    return replace(CallIn(NODES[name], ord(name), cluster=CLUSTER, order=before.order), **changes)
+    return replace(CallIn(NODES[name], ord(name), cluster=CLUSTER, order=before.order, digest=before.digest), **changes)
 
 
 def look(*calls: CallIn, **more: Any) -> Look:
     return Look({one.id: one for one in calls}, **more)
+
+
+def of(before: Document, seen: Look) -> Look:
+    """Return a look at calls that mean this document where they have its order."""
+    calls = {
+        name: replace(one, digest=before.digest if one.order == before.order else "f" * 16) for name, one in seen.calls.items()
+    }
+    return replace(seen, calls=calls)
 
 
 def lines_after(before: Document, seen: Look) -> dict[str, Member]:
@@ -117,7 +125,7 @@ TABLE: dict[str, tuple[Document, Look, Member | None]] = {
 
 @pytest.mark.parametrize(("before", "seen", "expected"), TABLE.values(), ids=TABLE.keys())
 def test_change_of_a_line(before: Document, seen: Look, expected: Member | None) -> None:
-    after = change(before, seen)
+    after = change(before, of(before, seen))
     assert (None if after is None else after.member("b")) == expected
     if after is not None:
         assert after == replace(before, epoch=8, members=(A, expected))
@@ -168,14 +176,20 @@ TAKEN_BACK = {
 
 @pytest.mark.parametrize("calls", WAITS.values(), ids=WAITS.keys())
 def test_ring_that_is_to_come_waits(calls: tuple[CallIn, ...]) -> None:
-    assert change(JOINING, look(*calls)) is None
+    assert change(JOINING, of(JOINING, look(*calls))) is None
 
 
 @pytest.mark.parametrize("seen", TAKEN_BACK.values(), ids=TAKEN_BACK.keys())
 def test_ring_that_is_to_come_is_taken_back(seen: Look) -> None:
-    after = change(JOINING, seen)
+    after = change(JOINING, of(JOINING, seen))
     assert after is not None
     assert (after.epoch, after.next, [one.id for one in after.members]) == (8, None, ["a", "b"])
+
+
+def test_member_with_another_document_of_the_same_order_has_not_reported() -> None:
+    calls = of(JOINING, look(*READY, call("c"))).calls
+    assert change(JOINING, Look(calls)) is not None
+    assert change(JOINING, Look({**calls, "c": replace(calls["c"], digest="0" * 16)})) is None
 
 
 NO_JOIN = {
@@ -243,6 +257,7 @@ class Members(RuleBasedStateMachine):
                 self.alive[name],
                 cluster=CLUSTER,
                 order=self.heard[name].order,
+                digest=self.heard[name].digest,
                 records=3,
                 bare=False,
                 ran=tuple(self.ran[name]),
