@@ -18,7 +18,7 @@ from gkv.cluster.changes import Look, change, refused, refused_loss
 from gkv.cluster.document import MAX_EPOCH, Document, Durability, State
 from gkv.cluster.liveness import Liveness
 from gkv.cluster.reach import Peers, Reach
-from gkv.cluster.rebuilding import Rebuilding, Unheard, is_ahead, is_lost, refused_document
+from gkv.cluster.rebuilding import Rebuilding, Told
 from gkv.cluster.store import Store
 from gkv.cluster.view import View
 from gkv.errors import MemberConflict, Unavailable
@@ -56,7 +56,6 @@ class Authority:
         self._ended: dict[int, None] = {}
         self._accepted: set[str] = set()
         self._reach = Reach(peers, self._found)
-        self._rebuilding: Rebuilding | None = None
         self._change_since: float | None = None
         self._said = ""
         try:
@@ -71,7 +70,7 @@ class Authority:
             raise
         self.document = document
         """The document in force."""
-        self._unheard = Unheard((member.id for member in document.members), now)
+        self._told = Told((member.id for member in document.members), now)
         view.adopt(document)
 
     # -- what others tell
@@ -82,14 +81,16 @@ class Authority:
         Raise MemberConflict or InvalidMember when it cannot be a member, Unavailable when it may be later.
         """
         now = boot_time()
-        if self._is_lost_to(call):
+        if self._told.is_news(self.document, call):
+            self._reach.ask(call)
+        if self._told.is_lost_to(self.document, call):
             return self.document
         error = refused(self.document, call, self._liveness.recent(now))
         if error is not None and not error.retryable:
             raise error
         self._peers.reached(call.node)
         self._hear(call, now)
-        if self._rebuilding is not None and self.document.member(call.id) is None:
+        if self._told.rebuilding is not None and self.document.member(call.id) is None:
             raise Unavailable(f"the document is being rebuilt: it waits for {', '.join(self.waits_for)}", retry_after=1)
         if error is not None:
             raise error
@@ -101,60 +102,27 @@ class Authority:
         """Note a call; one of a process that no line names counts once that process has answered at the address it names."""
         line = self.document.member(call.id)
         if self._reach.has(call.incarnation) or (line is not None and line.incarnation == call.incarnation):
-            self._unheard.heard(call.id)
+            self._told.unheard.heard(call.id)
             if self._liveness.heard(call, now):
                 self._news.set()
         else:
             self._reach.ask(call)
 
-    def _is_lost_to(self, call: CallIn) -> bool:
-        """Return whether a caller has a document that this process has lost. One that is shown counts once the caller has
-        answered at its address that it has it. Raise GkvError when it is not one to rebuild from.
-        """
-        mine, rebuilding = self.document, self._rebuilding
-        foreign = call.cluster not in (None, mine.cluster)
-        if call.document is None or not is_lost(mine, call.document):
-            if rebuilding is not None and rebuilding.counts(call) and not rebuilding.knows(call):
-                self._reach.ask(call)
-            has_one = call.document is None and call.order > (0, 0)
-            return has_one and (not mine.members if foreign else is_ahead(mine, call.order, call.digest))
-        error = refused_document(mine, call, None if rebuilding is None else rebuilding.newest)
-        if error is not None:
-            raise error
-        if rebuilding is None or not rebuilding.knows(call):
-            self._reach.ask(call)
-        return True
-
     def _found(self, call: CallIn, there: Presence) -> None:
         """Note a call of a process that has answered at its address."""
-        mine, shown, rebuilding = self.document, call.document, self._rebuilding
-        same = (there.cluster, there.order, there.digest) == (call.cluster, call.order, call.digest)
-        if shown is not None and is_lost(mine, shown):
-            error = refused_document(mine, call, None if rebuilding is None else rebuilding.newest)
-            if not same or error is not None:
-                return  # another document has come into force here or there, so it calls again
-            if rebuilding is None:
-                self._rebuilding = rebuilding = Rebuilding(mine, shown, boot_time())
-                say(
-                    f"{call.id} has a document of generation {shown.generation}, epoch {shown.epoch}, which is not here: it is "
-                    f"rebuilt once all its members have shown theirs"
-                )
-            rebuilding.show(call)
+        now = boot_time()
+        if self._told.note(self.document, call, there, now):
             self._news.set()
-            return
-        if same and rebuilding is not None and rebuilding.counts(call):
-            rebuilding.show(call)
-            self._news.set()
-        error = refused(mine, call, self._liveness.recent(boot_time()))
+        if call.document is not None or self._told.is_lost_to(self.document, call):
+            return  # it calls in again, with the document here or to show its own
+        error = refused(self.document, call, self._liveness.recent(now))
         if error is None or error.retryable:
-            self._hear(call, boot_time())
+            self._hear(call, now)
 
     @property
     def waits_for(self) -> list[str]:
         """The members whose documents are still to be shown: while it is rebuilt, or before anything is decided."""
-        if self._rebuilding is not None:
-            return self._rebuilding.waits_for
-        return self._unheard.waits_for(boot_time())
+        return self._told.waits_for(boot_time())
 
     def ended(self, node_id: str, pid: int) -> None:
         """Note that a process of this machine has certainly ended."""
@@ -169,9 +137,7 @@ class Authority:
         """Let a member act with what it has; return its newest call. Raise MemberConflict when there is nothing to accept."""
         if node_id in self.waits_for:
             if not dry_run:
-                self._unheard.heard(node_id)
-                if self._rebuilding is not None:
-                    self._rebuilding.excuse(node_id)
+                self._told.excuse(node_id)
                 self._news.set()
             return self._liveness.last(node_id)
         error = refused_loss(self.document, node_id)
@@ -212,15 +178,15 @@ class Authority:
 
     def look(self, now: float) -> None:
         """Bring into force all that is due now. Switches greenlets."""
-        if self._rebuilding is not None:
-            self._rebuild(self._rebuilding, now)
+        if self._told.rebuilding is not None:
+            self._rebuild(self._told.rebuilding, now)
             return
         self._liveness.look(now, (member.id for member in self.document.members))
-        self._ask(self._unheard.all)
+        self._ask(self._told.unheard.all)
         silent = self._silent(now)
         calls = self._liveness.recent(now)
         self._reach.keep(call.incarnation for call in calls.values())
-        if self._rebuilding is not None or self._unheard.waits_for(now):
+        if self._told.rebuilding is not None or self._told.waits_for(now):
             return
         if self.document.next is None:
             self._change_since = None
@@ -252,7 +218,7 @@ class Authority:
         answers = self._peers.ask([member.node for member in asked], _ASK)
         there = {member.id: answer for member, answer in zip(asked, answers, strict=True) if answer is not None}
         for node_id, answer in there.items():
-            self._unheard.answered(node_id, answer, self.document)
+            self._told.unheard.answered(node_id, answer, self.document)
         return {node_id: answer.incarnation for node_id, answer in there.items()}
 
     def _commit(self, document: Document) -> bool:
@@ -295,7 +261,7 @@ class Authority:
                     f"excuses a member that will not come"
                 )
         elif self._commit(document):
-            self._rebuilding = None
+            self._told.rebuilding = None
             say(f"the document has been rebuilt: generation {document.generation}, epoch {document.epoch}")
 
     def _say_once(self, line: str) -> None:

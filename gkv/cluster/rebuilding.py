@@ -13,6 +13,7 @@ from gkv.cluster.callin import CallIn
 from gkv.cluster.document import KEPT_ANCESTORS, MAX_EPOCH, MAX_GENERATION, MAX_LEAP, Document, Member, State
 from gkv.cluster.liveness import SILENT_AFTER
 from gkv.errors import GkvError, InvalidMember, Unavailable
+from gkv.log import say
 from gkv.model import Presence
 
 
@@ -179,3 +180,67 @@ class Unheard:
             return list(self._ahead)
         self._ahead = {node_id: ahead for node_id, ahead in self._ahead.items() if ahead}
         return list(self._ahead)
+
+
+class Told:
+    """All that an authority knows about documents that are not its own."""
+
+    def __init__(self, members: Iterable[str], now: float) -> None:
+        self.unheard = Unheard(members, now)
+        self.rebuilding: Rebuilding | None = None
+
+    def is_lost_to(self, mine: Document, call: CallIn) -> bool:
+        """Return whether a caller has a document that is lost here, shown or not. Raise GkvError when it shows one that is
+        none to rebuild from.
+        """
+        shown = call.document
+        if shown is not None and is_lost(mine, shown):
+            error = refused_document(mine, call, None if self.rebuilding is None else self.rebuilding.newest)
+            if error is not None:
+                raise error
+            return True
+        if shown is not None or call.cluster is None:
+            return False
+        if call.cluster != mine.cluster:
+            return not mine.members
+        return call.order > (0, 0) and is_ahead(mine, call.order, call.digest)
+
+    def is_news(self, mine: Document, call: CallIn) -> bool:
+        """Return whether a call says of a document what matters, once the caller has answered at its address. Raise as
+        `is_lost_to`.
+        """
+        if self.rebuilding is not None and self.rebuilding.knows(call):
+            return False
+        if call.document is not None and self.is_lost_to(mine, call):
+            return True
+        return self.rebuilding is not None and self.rebuilding.counts(call)
+
+    def note(self, mine: Document, call: CallIn, there: Presence, now: float) -> bool:
+        """Note the words of a process that has answered at its address; return whether they matter."""
+        same = (there.cluster, there.order, there.digest) == (call.cluster, call.order, call.digest)
+        try:
+            if not same or not self.is_news(mine, call):
+                return False
+        except GkvError:  # what is here has changed meanwhile
+            return False
+        if self.rebuilding is None:
+            shown = call.document
+            if shown is None:
+                return False
+            self.rebuilding = Rebuilding(mine, shown, now)
+            say(
+                f"{call.id} has a document of generation {shown.generation}, epoch {shown.epoch}, which is not here: it is "
+                f"rebuilt once all its members have shown theirs"
+            )
+        self.rebuilding.show(call)
+        return True
+
+    def waits_for(self, now: float) -> list[str]:
+        """Return the members whose documents are waited for."""
+        return self.unheard.waits_for(now) if self.rebuilding is None else self.rebuilding.waits_for
+
+    def excuse(self, node_id: str) -> None:
+        """Go on without a member's document."""
+        self.unheard.heard(node_id)
+        if self.rebuilding is not None:
+            self.rebuilding.excuse(node_id)

@@ -841,7 +841,7 @@ def test_document_of_a_member_that_cannot_follow_is_not_believed(pair, forged):
     incarnation = before.member("n0").incarnation
     process(pair, A, incarnation, shown)
     assert shows(pair, word(A, incarnation, shown)) == before
-    assert pair.authority._rebuilding is None
+    assert pair.authority._told.rebuilding is None
 
 
 def test_document_that_is_shown_in_a_members_name_is_not_believed(pair):
