@@ -63,6 +63,7 @@ class Environment:
         self.page = 0
         """Bytes of a page."""
         self.cluster: str | None = None
+        self.era = 0
         self.was_clean = True
         self.records: Any = None
         self.listed: Any = None
@@ -147,6 +148,7 @@ class Environment:
             self.was_clean = meta.get(b"clean") == b"1"
             cluster = meta.get(b"cluster")
             self.cluster = None if cluster is None else cluster.decode()
+            self.era = int(meta.get(b"era", b"0"))
             int(meta[b"size"])
             if self.was_clean and self.file.stat().st_size < self.end:
                 raise EngineError(intact.cut_off(self.file, self.file.stat().st_size, self.end))

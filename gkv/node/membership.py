@@ -56,6 +56,7 @@ class Membership:
         self._on_end = on_end
         self._thread = NativeThread()
         self._taking = BoundedSemaphore(1)  # documents come into force one after the other, each on disk first
+        self._era = engine.era
         self._told = False
         self._judged: Document | None = None
         self._acts = False
@@ -123,7 +124,8 @@ class Membership:
         document = self._view.document
         if document is not self._judged:
             line = self.line
-            self._judged, self._acts = document, line is not None and line.acts
+            later = document is not None and document.era > self._era  # or new writes would lose against old ones
+            self._judged, self._acts = document, line is not None and line.acts and later
         return self._acts
 
     def status(self, _request: Status) -> NodeAnswer:
@@ -165,6 +167,7 @@ class Membership:
             named = self.line is not None
             if line is not None and self._engine.cluster != document.cluster:
                 self._engine.join(document.cluster)
+                self._era = 0  # as there was no record before
             self._keep(document)
             self._view.adopt(document, replace=foreign)
             self._follow_durability(document)
@@ -201,6 +204,7 @@ class Membership:
             records=self._records,
             bare=self.is_bare,
             volatile=not self._engine.durable,
+            era=self._era,
             ran=() if named or self._kept is None else self._kept.ran[-1_000:],
             document=document if show else None,
         )
