@@ -72,9 +72,13 @@ class Membership:
                     f"the records of this directory are of cluster {self._engine.cluster}, its document of {document.cluster}"
                 )
             document = None
-        if self._engine.cluster is None:
-            kept.ran = ()  # nothing has ever been written here, whatever ran beside it
+        # Who ran on these very records: others can have been put beside the list, and a process that is listed can have ended
+        # before it touched them. Where no cluster is known, nothing has ever been written.
+        last = self._engine.last_run
+        known = self._engine.cluster is not None and last in kept.ran
+        kept.ran = kept.ran[: kept.ran.index(last) + 1] if known else ()
         kept.begin(self.incarnation, None if line is None else line.directory)
+        self._engine.note_run(self.incarnation)
         if document is not None and self._engine.cluster is not None:
             self._view.adopt(document)
             self._follow_durability(document)
