@@ -62,7 +62,7 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.DAMAGED: Unanswered(DAMAGED_KEY, DAMAGED_KEY, begun=False),
     NodeRefusal.BAD_FRAME: Unanswered(REFUSED, REFUSED, begun=False),
     NodeRefusal.BAD_DOCUMENT: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),  # no document was sent
-    NodeRefusal.UNKNOWN: Unanswered(REFUSED, REFUSED, begun=False),
+    NodeRefusal.UNKNOWN: Unanswered(REFUSED, INDETERMINATE, begun=True),  # whatever a later version means by it
     # A node that was asked and has given no answer that could be understood.
     (Outcome.ANSWERED, True): Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),
     (Outcome.TIMEOUT, True): Unanswered(TIMEOUT, INDETERMINATE, begun=True),

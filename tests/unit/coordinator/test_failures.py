@@ -19,6 +19,7 @@ from gkv.coordinator.failures import (
 )  # fmt: skip
 from gkv.model import NodeRefusal, Op, Outcome
 from gkv.wire.client import Limits
+from gkv.wire.ops import Effects, read_answer
 
 WRITES = (Op.SET, Op.PUT, Op.DELETE)
 
@@ -40,6 +41,10 @@ def test_write_is_left_open_exactly_where_it_may_have_been_begun(row: Unanswered
 
 def test_call_that_may_have_been_seen_leaves_a_write_open() -> None:
     assert {UNANSWERED[outcome, True].write for outcome in Outcome} == {INDETERMINATE}
+
+
+def test_word_that_this_version_does_not_know_leaves_a_write_open() -> None:
+    assert UNANSWERED[read_answer(b'{"refused":"later","document":null}\n', Effects).reason].write is INDETERMINATE  # type: ignore[union-attr]
 
 
 def test_codes_are_all_in_the_description_of_the_interface() -> None:
