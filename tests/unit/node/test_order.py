@@ -17,7 +17,7 @@ from gkv.cluster.document import Durability, State
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.errors import EngineFailed, EngineFull
-from gkv.model import Blob, Node, NodeRefusal
+from gkv.model import Blob, Damage, Node, NodeRefusal, Version
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import NotAdmitted
 from gkv.node.order import Order
@@ -69,6 +69,15 @@ class Store(LmdbEngine):
         if not self.before:
             self._hold()
         return done
+
+    def damage(self, key: str) -> None:
+        """Flip a bit of the value of a key."""
+        with self._environment.begin(write=True) as txn:
+            [address] = self._addresses([key])
+            data = bytearray(txn.get(address))
+            data[-5] ^= 0x10
+            txn.put(address, bytes(data))
+        self._cache = type(self._cache)(1 << 20)
 
     def _hold(self) -> None:
         self.held += not self.goes_on.is_set()
@@ -333,6 +342,22 @@ def test_touch_keeps_the_value_and_makes_a_new_version(house: House) -> None:
     assert [(record.value, record.expires) for record in found[:2]] == [(b"1", 0), (blob, now + 7_000)]  # type: ignore[union-attr]
     assert found[2] is None
     assert answer.version > first
+
+
+def test_damaged_record_is_said_to_be_that_for_its_key_alone_and_decides_nothing(house: House) -> None:
+    house.ask(Set(*ABOUT, ["a", "b"], [b"1", b"1"]))
+    house.store.damage("a")
+    answer = house.ask(Set(*ABOUT, ["a", "b", "c"], [b"9"] * 3, (), ["!*", "!*", "!*"]))
+    assert (answer.letters, len(answer.present)) == ("nxc", 1)
+    for request in (
+        Delete(*ABOUT, ["a", "c"], [f"={Version(1, 1)}", f"={answer.version}"]),
+        Add(*ABOUT, ["a", "c"], [5, 5]),
+        Touch(*ABOUT, ["a", "c"], [0, 0]),
+    ):
+        assert house.ask(request).letters in ("nr", "nc")
+    assert house.get("a", "b") == [Damage.DAMAGED, b"1"]
+    assert house.ask(Put(*ABOUT, ["a"], [b"2"])).letters == "d"
+    assert house.get("a", "c") == [b"2", b"5"]
 
 
 @pytest.mark.parametrize("text", ["", "*", "=", "=x", "= *", "=*  =*", f"={'0' * 31}", f"=*,{'0' * 32}"])
