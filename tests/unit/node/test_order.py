@@ -18,6 +18,7 @@ from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Blob, Damage, Node, NodeRefusal, Version
+from gkv.net.call import ask_all
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import NotAdmitted
 from gkv.node.order import Order
@@ -513,6 +514,52 @@ def test_value_that_is_due_and_cannot_expire_is_neither_shown_nor_missing(house:
     house.store.errors = [EngineFull("full")] * 3
     assert house.ask(Get(*ABOUT, ["b"])) == Refused(NodeRefusal.BUSY), "nothing is said of it that is not on the disk"
     assert house.get("b") == [None]
+
+
+# -- faults
+
+
+def gathered(house: House, *requests: NodeRequest) -> list[NodeAnswer]:
+    frames = house.service.answer([request.write() for request in requests])
+    return [answer_to(request, frame) for request, frame in zip(requests, frames, strict=True)]
+
+
+@pytest.mark.promise("I4")
+@pytest.mark.parametrize("key", ["", "k" * 500])
+@pytest.mark.parametrize("durability", Durability)
+def test_frame_with_a_key_that_cannot_be_is_refused_alone(tmp_path: Path, key: str, durability: Durability) -> None:
+    house = House(tmp_path / "n1", durability)
+    bad = [Set(*ABOUT, ["x", key], [b"1", b"1"]), Delete(*ABOUT, [key]), Add(*ABOUT, [key], [1]), Touch(*ABOUT, [key], [0])]
+    answers = gathered(house, *bad, Put(*ABOUT, ["a"], [b"1"]), Get(*ABOUT, [key, "x"]))
+    assert [answer.reason for answer in answers[:4] if isinstance(answer, Refused)] == [NodeRefusal.BAD_FRAME] * 4
+    assert (answers[4].letters, answers[5]) == ("c", Values([None, None]))  # type: ignore[attr-defined]
+    house.close()
+
+
+FAULT = RuntimeError("a fault")
+
+
+def test_fault_in_the_handling_of_one_frame_leaves_the_others_their_answers_and_is_said_once(
+    house: House, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_any: object) -> Any:
+        raise FAULT
+
+    house.ask(Set(*ABOUT, ["b"], [b"1"]))
+    house.store.errors = [FAULT, FAULT]  # the group, and then the first of it alone
+    monkeypatch.setattr(house.store, "keys", broken)
+    monkeypatch.setattr(house.order, "newest", broken)
+    failed = Refused(NodeRefusal.FAILED)
+    requests = [Set(*ABOUT, ["a"], [b"1"]), Put(*ABOUT, ["a"], [b"2"]), ListKeys(*ABOUT, "", "", 9), Add(*ABOUT, ["a"], [1])]
+    answers = gathered(house, *requests, Get(*ABOUT, ["b"]))
+    assert (answers[0], answers[2], answers[3], answers[4]) == (failed, failed, failed, Values([b"1"]))
+    assert answers[1].letters == "c"  # type: ignore[attr-defined]
+    monkeypatch.setattr(house.store, "read", broken)
+    assert gathered(house, Get(*ABOUT, ["b"]), Put(*ABOUT, ["c"], [b"1"]))[0] == failed
+    for request in (Get(*ABOUT, ["b"]), ListKeys(*ABOUT, "", "", 5_000), Add(*ABOUT, ["a"], [1])):
+        [reply] = ask_all([(house.service, request.write())], monotonic() + 10)  # as this process's own coordinator does
+        assert answer_to(request, reply.frame) == failed
+    assert capfd.readouterr().err.count("a frame could not be answered") == 1
 
 
 def test_effects_tell_of_deletes_and_sets_in_their_order(house: House) -> None:
