@@ -240,6 +240,18 @@ def test_read_of_a_write_that_is_refused_takes_what_was_there_before(house: Hous
     assert [seen(reader.get(timeout=10)) for reader in readers] == [b"1", b"1", b"1", True, True]
 
 
+def test_read_that_is_made_anew_keeps_within_its_room(house: House) -> None:
+    keys = list("abcdefgh")
+    house.ask(Set(*ABOUT, keys, [b"1" * 400_000] * len(keys)))
+    house.hold()
+    house.store.errors = [EngineFull("full")]
+    house.begin(Set(*ABOUT, keys, [b"2"] * len(keys)))
+    reader = house.begin(Get(*ABOUT, keys))
+    house.store.goes_on.set()
+    assert reader.get(timeout=10) == Refused(NodeRefusal.BUSY)
+    assert house.get(*keys) == [b"1" * 400_000] * len(keys), "then there is nothing on its way, and it is read in steps"
+
+
 def test_read_of_a_write_of_which_nobody_knows_whether_it_is_on_disk_fails(house: House) -> None:
     house.hold()
     house.store.errors = [EngineFailed("EIO")]
