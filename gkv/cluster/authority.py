@@ -255,7 +255,7 @@ class Authority:
             try:
                 replaced = self._thread.call(lambda: self._store.replace_if(before, document))
             except OSError as error:
-                self._say_once(f"the document cannot be written, so no member changes its state: {error.strerror}")
+                self._say_once(f"no member changes its state, as {error.filename} cannot be written: {error.strerror}")
                 return False
             if not replaced:
                 raise MemberConflict("somebody else has changed the document in the store")

@@ -41,6 +41,14 @@ class View:
         may_write = self.acts and self.document is not None and self.document.next is None
         self.admits = self.document.era if may_write and self.document is not None else None
 
+    def hold_writes(self) -> None:
+        """Admit no write until a document is taken over, or `let_write` is called."""
+        self.admits = None
+
+    def let_write(self) -> None:
+        """Admit writes again as the document in force says."""
+        self._find_line()
+
     def adopt(self, document: Document, *, replace: bool = False) -> bool:
         """Take over a document if it may follow the one in force, and return whether it did.
 

@@ -345,3 +345,49 @@ def test_listing_while_writes_go_on_finds_each_lasting_key_exactly_once(system: 
             writer.join()
     assert list(listed(proxy, limit=1_000)) == lasting
     assert keys_by_node(proxy).keys() == {f"127.0.0.1:{node.port}" for node in nodes}
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Return what is in the files of a directory."""
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.promise("I15")
+def test_node_leaves_alone_the_directory_that_is_put_in_the_place_of_its_own(system: System) -> None:
+    proxy, [node, other] = system.cluster(2)
+    url = f"http://127.0.0.1:{proxy.port}"
+    keys = keys_by_node(proxy)[f"127.0.0.1:{node.port}"]
+    assert node.call("POST", "/set", [{"key": key, "value": "x" * 40_000} for key in keys]).status == 200
+    node.signal(signal.SIGTERM)
+    assert node.ended() == 0
+    mine, right, wrong = (Path(system.directory, "gkv-data", name) for name in (str(node.port), "right", "wrong"))
+    mine.rename(right)
+    small = system.start("node", str(node.port), "--proxy", url)
+    small.wait_line("this directory is not the one that the member")
+    there = contents(right)
+    mine.rename(wrong)
+    right.rename(mine)
+    other.signal(signal.SIGKILL)  # so that there is a new document, which is to be kept
+    small.wait_line(r"document of epoch \d+ cannot be written to .*/document: it is another file")
+    small.signal(signal.SIGTERM)
+    assert small.ended() == 0
+    assert contents(mine) == there
+    system.node(proxy, port=node.port)
+    found = proxy.call("POST", "/get", [{"key": key} for key in keys]).json
+    assert [row["key"] for row in found.get("existedKey", [])] == keys
+
+
+@pytest.mark.promise("I15")
+def test_proxy_leaves_alone_the_directory_that_is_put_in_the_place_of_its_own(system: System) -> None:
+    proxy, [node, _] = system.cluster(2)  # one that is left, as whoever hears nobody changes nothing
+    mine, moved = Path(system.directory, "gkv-data/proxy"), Path(system.directory, "gkv-data/moved")
+    mine.rename(moved)
+    mine.mkdir()
+    backup = (moved / "cluster.json").read_bytes()
+    (mine / "cluster.json").write_bytes(backup)
+    node.signal(signal.SIGKILL)
+    proxy.wait_line("no member changes its state, as .*lock cannot be written")
+    assert contents(mine) == {"cluster.json": backup}
+    proxy.signal(signal.SIGTERM)
+    assert proxy.ended() == 0
+    assert contents(mine) == {"cluster.json": backup}
