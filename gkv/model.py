@@ -26,6 +26,8 @@ class Presence:
     """Generation and epoch of the document."""
     digest: str = ""
     """Of the document: two of one order may differ, where one of them was lost."""
+    era: int = 0
+    """An era that none of the records is later than which it had at its start."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -160,6 +162,8 @@ class Effect(StrEnum):
     """Nothing: the sum would have more digits than a counter may have."""
     MISSING = "m"
     """Nothing: there is no value that could be given another expiry."""
+    UNREADABLE = "n"
+    """Nothing: the write depends on a record that is not what was written."""
 
 
 class Op(StrEnum):
@@ -211,8 +215,6 @@ class NodeRefusal(StrEnum):
     """The answer would have more bytes than one may have."""
     FAILED = "failed"
     """The engine has failed; a write may have been applied or not."""
-    DAMAGED = "damaged"
-    """The record that the write depends on is not what was written; nothing was begun."""
     BAD_FRAME = "bad-frame"
     """The request cannot be read."""
     BAD_DOCUMENT = "bad-document"

@@ -1,9 +1,9 @@
 """The rebuilding of a document that was lost, or is older than one that a member shows. Pure: the time is an argument.
 
 Promises: the result is made of the newest document that any member of it has, under a new generation, so that no epoch
-means two things. Until all members that are known have shown theirs, or an operator has excused them, there is none. No member
-that holds keys by one of these documents is forgotten, unless the newest one says that it was removed. Leaves to others:
-whether whoever shows a document is the process that it says it is.
+means two things, and what is written under it is later than all records. Until all members that are known have shown theirs,
+or an operator has excused them, there is none. No member that holds keys by one of these documents is forgotten, unless the
+newest one says that it was removed. Leaves to others: whether whoever shows a document is the process that it says it is.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,10 @@ from gkv.cluster.document import KEPT_ANCESTORS, MAX_EPOCH, MAX_GENERATION, MAX_
 from gkv.cluster.liveness import SILENT_AFTER
 from gkv.errors import GkvError, InvalidMember, Unavailable
 from gkv.log import say
-from gkv.model import Presence
+from gkv.model import Presence, split_era
+
+_MOST_GENERATIONS = MAX_GENERATION - 1
+"""The generation of a document or of records that is believed: one more can follow."""
 
 
 def is_lost(mine: Document, shown: Document) -> bool:
@@ -29,6 +32,19 @@ def is_ahead(mine: Document, order: tuple[int, int], digest: str) -> bool:
     return order > mine.order or (order == mine.order and digest != mine.digest)
 
 
+def _has_later_records(mine: Document, call: CallIn) -> bool:
+    """Return whether a member has records of a later era than a document's.
+
+    Its own document has to be older than one under which they were written, and what is written next would lose against them.
+    """
+    generation, epoch = split_era(call.era)
+    line = mine.member(call.id)
+    if call.cluster != mine.cluster or line is None or not _is_of(line, call):
+        return False
+    bounded = generation <= min(mine.generation + KEPT_ANCESTORS, _MOST_GENERATIONS) and epoch <= mine.epoch + MAX_LEAP
+    return bounded and (generation, epoch) > mine.order
+
+
 def refused_document(mine: Document, call: CallIn, newest: Document | None = None) -> GkvError | None:
     """Return why a document that is shown is none to rebuild from, None when it is one.
 
@@ -40,8 +56,10 @@ def refused_document(mine: Document, call: CallIn, newest: Document | None = Non
         return _not_that("the document that is shown is not the one that the call speaks of")
     line = shown.member(call.id)
     if line is None or not _is_of(line, call):
-        return _not_that(f"the document that is shown has no member {call.id} with this address and this process")
-    if shown.epoch > MAX_EPOCH - MAX_LEAP or shown.generation >= MAX_GENERATION:
+        return Unavailable(
+            f"{call.id} shows a document that does not name it, at this address and by this process", retry_after=1
+        )
+    if shown.epoch > MAX_EPOCH - MAX_LEAP or shown.generation > _MOST_GENERATIONS:
         return _not_that("the document that is shown leaves no room for later ones")
     if mine.members and not _may_follow(mine, shown):
         return _not_that("the document that is shown does not follow from the one that is here")
@@ -81,6 +99,8 @@ class Rebuilding:
         self.newest = newest
         self.since = now
         self._mine = mine
+        self._written = (0, 0)
+        """Generation and epoch that no record is later than."""
         self._shown: dict[str, str | None] = {}
         """By id, the digest of what each has shown; None for one that is not waited for."""
         self._holding: dict[str, Member] = {}
@@ -95,7 +115,7 @@ class Rebuilding:
 
     def knows(self, call: CallIn) -> bool:
         """Return whether a member has shown what it has now."""
-        return self._shown.get(call.id) == call.digest
+        return self._shown.get(call.id) == call.digest and split_era(call.era) <= max(self._written, self._mine.order)
 
     def counts(self, call: CallIn) -> bool:
         """Return whether a call says of a member that it has no later document than the authority's."""
@@ -105,8 +125,12 @@ class Rebuilding:
         return call.has(self._mine) or (0, 0) < call.order < self._mine.order
 
     def show(self, call: CallIn) -> None:
-        """Note what a member has: a document, or none that is later than the authority's."""
+        """Note what a member has: a document, or none that is later than the authority's, and records."""
         document = call.document
+        if _has_later_records(self._mine, call):
+            self._written = max(self._written, split_era(call.era))
+        if document is None and not self.counts(call):
+            return
         self._shown[call.id] = call.digest
         if document is not None:
             self._note(document)
@@ -132,16 +156,19 @@ class Rebuilding:
         if self.waits_for:
             return None
         newest, mine = self.newest, self._mine
-        generation = max(newest.generation, mine.generation if mine.cluster == newest.cluster else 1) + 1
+        here = mine.generation if mine.cluster == newest.cluster else 1
+        generation = max(newest.generation, here, self._written[0]) + 1
         epoch = newest.epoch + 1
-        ancestors = (*newest.rebuilt_from, newest.order)[-KEPT_ANCESTORS:]
+        ancestors = [*newest.rebuilt_from, newest.order]
+        if self._written[0] not in (0, *(of for of, _ in ancestors)):
+            ancestors.append(self._written)
         in_ring = {member.id for member in newest.members if member.weight}
         forgotten = [
             replace(member, state=State.DOWN, since=epoch, left=epoch if member.state is State.UP else member.left)
             for member in self._holding.values()
             if member.id not in in_ring and member.incarnation not in newest.removed
         ]
-        rebuilt = replace(newest, generation=generation, epoch=epoch, rebuilt_from=ancestors)
+        rebuilt = replace(newest, generation=generation, epoch=epoch, rebuilt_from=tuple(ancestors[-KEPT_ANCESTORS:]))
         if not forgotten:
             return rebuilt
         lines = sorted([*(one for one in newest.members if one.weight), *forgotten], key=lambda member: member.id)
@@ -213,25 +240,28 @@ class Told:
             return False
         if call.document is not None and self.is_lost_to(mine, call):
             return True
-        return self.rebuilding is not None and self.rebuilding.counts(call)
+        counts = self.rebuilding is not None and self.rebuilding.counts(call)
+        return counts or (call.document is None and _has_later_records(mine, call))
 
     def note(self, mine: Document, call: CallIn, there: Presence, now: float) -> bool:
         """Note the words of a process that has answered at its address; return whether they matter."""
-        same = (there.cluster, there.order, there.digest) == (call.cluster, call.order, call.digest)
+        if there.era != call.era:
+            return False
+        if (there.cluster, there.order, there.digest) != (call.cluster, call.order, call.digest):
+            if call.document is not None:
+                return False
+            call = replace(call, order=(0, 0), digest="")  # it has another document by now, and the same records
         try:
-            if not same or not self.is_news(mine, call):
+            if not self.is_news(mine, call):
                 return False
         except GkvError:  # what is here has changed meanwhile
             return False
         if self.rebuilding is None:
             shown = call.document
-            if shown is None:
-                return False
-            self.rebuilding = Rebuilding(mine, shown, now)
-            say(
-                f"{call.id} has a document of generation {shown.generation}, epoch {shown.epoch}, which is not here: it is "
-                f"rebuilt once all its members have shown theirs"
-            )
+            self.rebuilding = Rebuilding(mine, shown or mine, now)
+            generation, epoch = split_era(call.era) if shown is None else shown.order
+            lost = f"{'records' if shown is None else 'a document'} of generation {generation}, epoch {epoch}"
+            say(f"{call.id} has {lost}, whose document is not here: it is rebuilt once all members have shown theirs")
         self.rebuilding.show(call)
         return True
 

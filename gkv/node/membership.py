@@ -56,9 +56,10 @@ class Membership:
         self._on_end = on_end
         self._thread = NativeThread()
         self._taking = BoundedSemaphore(1)  # documents come into force one after the other, each on disk first
+        self._era = engine.era
         self._told = False
         view.keep = self.adopt
-        view.act_as(node.id, incarnation)
+        view.act_as(node.id, incarnation, self._era)
         if kept is not None:
             self._begin(kept)
 
@@ -71,9 +72,13 @@ class Membership:
                     f"the records of this directory are of cluster {self._engine.cluster}, its document of {document.cluster}"
                 )
             document = None
-        if self._engine.cluster is None:
-            kept.ran = ()  # nothing has ever been written here, whatever ran beside it
+        # Who ran on these very records: others can have been put beside the list, and a process that is listed can have ended
+        # before it touched them. Where no cluster is known, nothing has ever been written.
+        last = self._engine.last_run
+        known = self._engine.cluster is not None and last in kept.ran
+        kept.ran = kept.ran[: kept.ran.index(last) + 1] if known else ()
         kept.begin(self.incarnation, None if line is None else line.directory)
+        self._engine.note_run(self.incarnation)
         if document is not None and self._engine.cluster is not None:
             self._view.adopt(document)
             self._follow_durability(document)
@@ -121,8 +126,8 @@ class Membership:
     def _here(self) -> Here:
         document = self._view.document
         if document is None:
-            return Here(self.incarnation)
-        return Here(self.incarnation, document.cluster, document.order, document.digest)
+            return Here(self.incarnation, era=self._era)
+        return Here(self.incarnation, document.cluster, document.order, document.digest, self._era)
 
     def take_over(self, request: Adopt) -> NodeAnswer | Waiting:
         """Take over a document that a coordinator or the authority has sent."""
@@ -196,6 +201,8 @@ class Membership:
                 self._keep(before)
             self._view.let_write()
             raise
+        self._era = 0  # as there was no record before
+        self._view.act_as(self._node.id, self.incarnation, 0)
 
     def _keep(self, document: Document) -> None:
         kept = self._kept
@@ -227,6 +234,7 @@ class Membership:
             records=self._records,
             bare=self.is_bare,
             volatile=not self._engine.durable,
+            era=self._era,
             ran=() if named or self._kept is None else self._kept.ran[-1_000:],
             document=document if show else None,
         )

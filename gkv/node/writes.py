@@ -12,7 +12,7 @@ from gkv.model import Effect, NodeRefusal, Op, Value, Version
 from gkv.node.handler import COMMIT_WITHIN, Waiting, not_admitted, or_refused, refused_for
 from gkv.node.order import Newest, Order, waited_for
 from gkv.node.reads import ATTEMPTS, settled
-from gkv.replication.admission import DamagedRecord, Verdict, judge_add, judge_touch, judge_write
+from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
 from gkv.replication.conditions import Condition
 from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch, WriteRequest
 
@@ -91,8 +91,6 @@ class Writes:
             decided = self._admit(request, judge)
         except GkvError as error:
             return refused_for(error)
-        except DamagedRecord:
-            return Refused(NodeRefusal.DAMAGED)
         if decided.own is None and not decided.seen:
             return decided.answer(())
         return partial(or_refused, partial(self._finish, request, judge, decided))
@@ -132,10 +130,7 @@ class Writes:
             left -= 1
             if not left:
                 raise Unavailable("what was decided on has come to nothing again and again", retry_after=1)
-            try:
-                decided = self._admit(request, judge)
-            except DamagedRecord:
-                return Refused(NodeRefusal.DAMAGED)
+            decided = self._admit(request, judge)
         return decided.answer(decided.own.wait(deadline))
 
 

@@ -20,7 +20,7 @@ from gkv.cluster.view import View
 from gkv.coordinator import Coordinator
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import ConfigError, GkvError, Unavailable
-from gkv.model import Node, Outcome, Version, Write
+from gkv.model import Node, Outcome, Version, Write, era_of
 from gkv.node.due_clock import DueClock, wall_ms
 from gkv.node.membership import Membership
 from gkv.node.order import Order
@@ -735,7 +735,7 @@ def test_change_that_cannot_be_written_changes_nothing_and_is_made_later(pair, m
         patch.setattr("gkv.files.Reserve.give_up", lambda _self: False)
         pair.settle()
         pair.settled_at(5, A, B)
-    assert capfd.readouterr().err.count("the document cannot be written") == 1
+    assert capfd.readouterr().err.count("no member changes its state, as ") == 1
     pair.settle()
     pair.settled_at(7, A, B, C)
 
@@ -944,6 +944,47 @@ def test_member_that_stays_silent_after_a_start_does_not_hold_the_others_up(pair
     assert epochs[3] == 5
     assert pair.state(A) == (State.DOWN, False)
     assert pair.state(B) == (State.UP, False)
+
+
+@pytest.mark.parametrize(("era", "serves"), [(era_of(1, 6), True), (era_of(1, 7), False), (era_of(2, 1), False)])
+@pytest.mark.promise("I16")
+def test_member_serves_under_no_document_that_is_not_later_than_its_records(pair, era, serves):
+    pair.engines["n0"].era = era
+    pair.start(A, keep=True)
+    member = pair.members["n0"]
+    line = replace(pair.authority.document.member("n0"), incarnation=member.incarnation)
+    assert member.adopt(replace(pair.authority.document.with_member(line), epoch=7))
+    assert member._view.acts is serves
+
+
+def test_document_older_than_the_records_of_a_member_is_rebuilt_before_anything_is_written(pair):
+    before = pair.authority.document
+    ran = [f"{before.member('n1').incarnation:016x}"]
+    pair.engines["n1"].era = era_of(1, 9)
+    pair.start(B, keep=True)
+    pair.call(B, ran=ran)
+    pair.look()
+    assert pair.authority.document == before
+    assert pair.authority.waits_for == ["n0", "n1"]
+    pair.call(A)
+    pair.look()
+    pair.call(B, ran=ran)
+    pair.look()
+    pair.look()
+    assert pair.authority.document.order == (2, 6)
+    assert pair.authority.document.rebuilt_from == ((1, 5),)
+
+
+@pytest.mark.parametrize(
+    "era", [era_of((1 << 16) - 1, 1), era_of(1_000, 1), era_of(1, 1 << 40), (1 << 64) - 1, era_of(1, 5), 0]
+)
+def test_era_that_cannot_be_or_is_not_later_has_nothing_rebuilt(pair, era):
+    before = pair.authority.document
+    pair.engines["n0"].era = era
+    pair.start(A, keep=True)
+    pair.call(A, ran=[f"{before.member('n0').incarnation:016x}"])
+    pair.look()
+    assert (pair.authority.document, pair.authority.waits_for) == (before, [])
 
 
 def test_member_whose_document_is_lost_with_its_directory_is_excused_by_an_operator(pair):

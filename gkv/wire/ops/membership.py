@@ -10,7 +10,7 @@ from gkv.model import Op, Presence
 from gkv.wire.ops.frame import BadFrame, NodeAnswer, NodeRequest, line
 from gkv.wire.strict import Pause, no_pause
 
-_incarnation = re.compile(r"[0-9a-f]{16}").fullmatch
+_digits = re.compile(r"[0-9a-f]{16}").fullmatch
 
 
 @dataclass(slots=True)
@@ -55,17 +55,19 @@ class Here(Presence, NodeAnswer):
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
-        text, cluster, order, digest = (header.get(name) for name in ("incarnation", "cluster", "order", "digest"))
-        if start != len(frame) or not isinstance(text, str) or not _incarnation(text):
+        text, era, cluster, order, digest = map(header.get, ("incarnation", "era", "cluster", "order", "digest"))
+        if start != len(frame) or not isinstance(text, str) or not _digits(text):
             raise BadFrame("an answer says which process it is")
+        if not isinstance(era, str) or not _digits(era):
+            raise BadFrame("an era has 16 hexadecimal digits")
         if cluster is None:
-            return cls(int(text, 16))
+            return cls(int(text, 16), era=int(era, 16))
         if not isinstance(cluster, str) or not isinstance(digest, str):
             raise BadFrame("a document has a cluster and a digest")
         if not isinstance(order, list) or len(order) != 2 or not all(type(one) is int and one >= 0 for one in order):
             raise BadFrame("a document has a generation and an epoch")
-        return cls(int(text, 16), cluster, (order[0], order[1]), digest)
+        return cls(int(text, 16), cluster, (order[0], order[1]), digest, int(era, 16))
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         about = {} if self.cluster is None else {"cluster": self.cluster, "order": list(self.order), "digest": self.digest}
-        return line({"incarnation": f"{self.incarnation:016x}", **about})
+        return line({"incarnation": f"{self.incarnation:016x}", "era": f"{self.era:016x}", **about})

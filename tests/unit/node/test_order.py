@@ -17,7 +17,8 @@ from gkv.cluster.document import Durability, State
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.errors import EngineFailed, EngineFull
-from gkv.model import Blob, Node, NodeRefusal
+from gkv.model import Blob, Damage, Node, NodeRefusal, Version
+from gkv.net.call import ask_all
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import NotAdmitted
 from gkv.node.order import Order
@@ -69,6 +70,15 @@ class Store(LmdbEngine):
         if not self.before:
             self._hold()
         return done
+
+    def damage(self, key: str) -> None:
+        """Flip a bit of the value of a key."""
+        with self._environment.begin(write=True) as txn:
+            [address] = self._addresses([key])
+            data = bytearray(txn.get(address))
+            data[-5] ^= 0x10
+            txn.put(address, bytes(data))
+        self._cache = type(self._cache)(1 << 20)
 
     def _hold(self) -> None:
         self.held += not self.goes_on.is_set()
@@ -230,6 +240,18 @@ def test_read_of_a_write_that_is_refused_takes_what_was_there_before(house: Hous
     assert [seen(reader.get(timeout=10)) for reader in readers] == [b"1", b"1", b"1", True, True]
 
 
+def test_read_that_is_made_anew_keeps_within_its_room(house: House) -> None:
+    keys = list("abcdefgh")
+    house.ask(Set(*ABOUT, keys, [b"1" * 400_000] * len(keys)))
+    house.hold()
+    house.store.errors = [EngineFull("full")]
+    house.begin(Set(*ABOUT, keys, [b"2"] * len(keys)))
+    reader = house.begin(Get(*ABOUT, keys))
+    house.store.goes_on.set()
+    assert reader.get(timeout=10) == Refused(NodeRefusal.BUSY)
+    assert house.get(*keys) == [b"1" * 400_000] * len(keys), "then there is nothing on its way, and it is read in steps"
+
+
 def test_read_of_a_write_of_which_nobody_knows_whether_it_is_on_disk_fails(house: House) -> None:
     house.hold()
     house.store.errors = [EngineFailed("EIO")]
@@ -333,6 +355,22 @@ def test_touch_keeps_the_value_and_makes_a_new_version(house: House) -> None:
     assert [(record.value, record.expires) for record in found[:2]] == [(b"1", 0), (blob, now + 7_000)]  # type: ignore[union-attr]
     assert found[2] is None
     assert answer.version > first
+
+
+def test_damaged_record_is_said_to_be_that_for_its_key_alone_and_decides_nothing(house: House) -> None:
+    house.ask(Set(*ABOUT, ["a", "b"], [b"1", b"1"]))
+    house.store.damage("a")
+    answer = house.ask(Set(*ABOUT, ["a", "b", "c"], [b"9"] * 3, (), ["!*", "!*", "!*"]))
+    assert (answer.letters, len(answer.present)) == ("nxc", 1)
+    for request in (
+        Delete(*ABOUT, ["a", "c"], [f"={Version(1, 1)}", f"={answer.version}"]),
+        Add(*ABOUT, ["a", "c"], [5, 5]),
+        Touch(*ABOUT, ["a", "c"], [0, 0]),
+    ):
+        assert house.ask(request).letters in ("nr", "nc")
+    assert house.get("a", "b") == [Damage.DAMAGED, b"1"]
+    assert house.ask(Put(*ABOUT, ["a"], [b"2"])).letters == "d"
+    assert house.get("a", "c") == [b"2", b"5"]
 
 
 @pytest.mark.parametrize("text", ["", "*", "=", "=x", "= *", "=*  =*", f"={'0' * 31}", f"=*,{'0' * 32}"])
@@ -488,6 +526,52 @@ def test_value_that_is_due_and_cannot_expire_is_neither_shown_nor_missing(house:
     house.store.errors = [EngineFull("full")] * 3
     assert house.ask(Get(*ABOUT, ["b"])) == Refused(NodeRefusal.BUSY), "nothing is said of it that is not on the disk"
     assert house.get("b") == [None]
+
+
+# -- faults
+
+
+def gathered(house: House, *requests: NodeRequest) -> list[NodeAnswer]:
+    frames = house.service.answer([request.write() for request in requests])
+    return [answer_to(request, frame) for request, frame in zip(requests, frames, strict=True)]
+
+
+@pytest.mark.promise("I4")
+@pytest.mark.parametrize("key", ["", "k" * 500])
+@pytest.mark.parametrize("durability", Durability)
+def test_frame_with_a_key_that_cannot_be_is_refused_alone(tmp_path: Path, key: str, durability: Durability) -> None:
+    house = House(tmp_path / "n1", durability)
+    bad = [Set(*ABOUT, ["x", key], [b"1", b"1"]), Delete(*ABOUT, [key]), Add(*ABOUT, [key], [1]), Touch(*ABOUT, [key], [0])]
+    answers = gathered(house, *bad, Put(*ABOUT, ["a"], [b"1"]), Get(*ABOUT, [key, "x"]))
+    assert [answer.reason for answer in answers[:4] if isinstance(answer, Refused)] == [NodeRefusal.BAD_FRAME] * 4
+    assert (answers[4].letters, answers[5]) == ("c", Values([None, None]))  # type: ignore[attr-defined]
+    house.close()
+
+
+FAULT = RuntimeError("a fault")
+
+
+def test_fault_in_the_handling_of_one_frame_leaves_the_others_their_answers_and_is_said_once(
+    house: House, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_any: object) -> Any:
+        raise FAULT
+
+    house.ask(Set(*ABOUT, ["b"], [b"1"]))
+    house.store.errors = [FAULT, FAULT]  # the group, and then the first of it alone
+    monkeypatch.setattr(house.store, "keys", broken)
+    monkeypatch.setattr(house.order, "newest", broken)
+    failed = Refused(NodeRefusal.FAILED)
+    requests = [Set(*ABOUT, ["a"], [b"1"]), Put(*ABOUT, ["a"], [b"2"]), ListKeys(*ABOUT, "", "", 9), Add(*ABOUT, ["a"], [1])]
+    answers = gathered(house, *requests, Get(*ABOUT, ["b"]))
+    assert (answers[0], answers[2], answers[3], answers[4]) == (failed, failed, failed, Values([b"1"]))
+    assert answers[1].letters == "c"  # type: ignore[attr-defined]
+    monkeypatch.setattr(house.store, "read", broken)
+    assert gathered(house, Get(*ABOUT, ["b"]), Put(*ABOUT, ["c"], [b"1"]))[0] == failed
+    for request in (Get(*ABOUT, ["b"]), ListKeys(*ABOUT, "", "", 5_000), Add(*ABOUT, ["a"], [1])):
+        [reply] = ask_all([(house.service, request.write())], monotonic() + 10)  # as this process's own coordinator does
+        assert answer_to(request, reply.frame) == failed
+    assert capfd.readouterr().err.count("a frame could not be answered") == 1
 
 
 def test_effects_tell_of_deletes_and_sets_in_their_order(house: House) -> None:
