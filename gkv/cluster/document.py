@@ -123,11 +123,14 @@ class Document:
     """Incarnations that may not come back."""
     era: int = field(init=False, compare=False, repr=False)
     """Generation and epoch as one number: nodes ask for it at each request."""
+    _lines: dict[str, Member] = field(init=False, compare=False, repr=False, default_factory=dict)
+    """The members by id."""
     _digest: list[str] = field(init=False, compare=False, repr=False, default_factory=list)
     """Once it was asked for, the digest."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when the members cannot make a ring, or not the one that is to come."""
+        self._lines.update((member.id, member) for member in self.members)
         object.__setattr__(self, "era", era_of(self.generation, self.epoch))  # the one way in a frozen dataclass
         if self.nodes:
             vnode_counts(self.nodes, self.vnodes)
@@ -170,7 +173,7 @@ class Document:
 
     def member(self, node_id: str) -> Member | None:
         """Return the member with this id."""
-        return next((member for member in self.members if member.id == node_id), None)
+        return self._lines.get(node_id)
 
     def with_member(self, member: Member) -> Self:
         """Return the document with this line, in place of an older one with its id."""
