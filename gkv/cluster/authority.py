@@ -17,6 +17,7 @@ from gkv.cluster.callin import CallIn
 from gkv.cluster.changes import Look, change, refused, refused_loss
 from gkv.cluster.document import MAX_EPOCH, Document, Durability, State
 from gkv.cluster.liveness import Liveness
+from gkv.cluster.pauses import Pauses
 from gkv.cluster.reach import Peers, Reach
 from gkv.cluster.rebuilding import Rebuilding, Told
 from gkv.cluster.store import Store
@@ -57,6 +58,7 @@ class Authority:
         self._accepted: set[str] = set()
         self._reach = Reach(peers, self._found)
         self._change_since: float | None = None
+        self._pauses = Pauses()
         self._said = ""
         try:
             document = store.load()
@@ -96,6 +98,10 @@ class Authority:
             raise error
         if self._reach.misses(call.incarnation):
             raise Unavailable(f"nobody answers at {call.node.url} as this process of {call.id}", retry_after=1)
+        pause = self._pauses.left(call.incarnation, now)
+        if pause and self.document.member(call.id) is None:
+            why = "it did not report the ring that was to come in time, or somebody else did not"
+            raise Unavailable(f"the join of {call.id} was taken back: {why}. It is tried again in {pause:.0f} s", retry_after=1)
         return self.document
 
     def _hear(self, call: CallIn, now: float) -> None:
@@ -193,10 +199,12 @@ class Authority:
         elif self._change_since is None:
             self._change_since = now
         overdue = self._change_since is not None and now - self._change_since > _CHANGE_WITHIN
-        look = Look(calls, silent, frozenset(self._ended), frozenset(self._accepted), overdue)
-        document = change(self.document, look)
+        look = Look(calls, silent, frozenset(self._ended), frozenset(self._accepted), overdue, self._pauses.at(now))
+        before = self.document
+        document = change(before, look)
         if document is None or self._commit(document):
             self._accepted -= look.accepted  # others may have come while it was written
+            self._pauses.note(before, document or before, look, now)
 
     def _silent(self, now: float) -> frozenset[str]:
         """Return the members that have said nothing for too long, and do not answer either."""

@@ -515,6 +515,37 @@ def test_join_while_a_member_does_not_answer_is_answered_503_and_later_granted(p
     pair.settled_at(7, A, B, C)
 
 
+def test_newcomer_with_keys_of_the_cluster_is_refused_with_the_reason_and_no_ring_is_to_come(pair):
+    pair.put(C, a=b"1")
+    pair.settle(A, B)
+    for _ in range(3):
+        found = problem(pair.call(C, cluster=CLUSTER), 409, "member-conflict")
+        assert "n2 holds 1 keys of this cluster" in found["detail"]
+        pair.look()
+    pair.settled_at(5, A, B)
+
+
+def test_newcomer_that_cannot_keep_the_document_does_not_hold_up_writes_again_and_again(pair, monkeypatch):
+    now = boot_time()
+    monkeypatch.setattr("gkv.cluster.authority.boot_time", lambda: now)
+    monkeypatch.setattr(pair.members["n2"], "adopt", lambda _document: False)
+    held_up = 0
+    for _ in range(300):  # a minute
+        now += 0.2
+        for node in (A, B, C):
+            answer = pair.call(node)
+        pair.look(now)
+        held_up += pair.authority.document.next is not None
+    assert 0.2 * held_up < 25  # four times, of five seconds each
+    assert "was taken back" in problem(answer, 503, "unavailable")["detail"]
+    pair.start(C)  # another process has no pause
+    for _ in range(12):
+        now += 0.2
+        pair.settle(count=1)
+        pair.look(now)
+    assert pair.joined == {"n0", "n1", "n2"}
+
+
 def test_join_of_a_node_that_nobody_reaches_is_answered_503(pair):
     service = pair.peers.services.pop(C.url)
     pair.call(C)
@@ -671,6 +702,15 @@ def test_loss_that_cannot_be_accepted_is_refused(pair, body, status, code):
     problem(pair.client("POST", LOSS, body, JSON), status, code)
     pair.settle(A, B)
     pair.settled_at(5, A, B)
+
+
+def test_loss_with_an_unknown_member_is_refused_naming_it(pair):
+    assert '"nodes"' in problem(pair.client("POST", LOSS, b'{"nodes":"n0"}', JSON), 422, "invalid-member")["detail"]
+
+
+def test_loss_of_a_member_that_is_up_is_refused_without_advice_to_start_it(pair):
+    detail = problem(pair.client("POST", LOSS, b'{"node":"n0"}', JSON), 409, "member-conflict")["detail"]
+    assert detail == "nothing of n0 is known to be lost: it is up"
 
 
 def test_loss_with_another_parameter_is_refused(pair):
