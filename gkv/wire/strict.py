@@ -87,8 +87,7 @@ class _PassedError(Exception):
 
 
 class Reader:
-    """A cursor over one JSON document. More than 250 lines, because one grammar moves one cursor: in
-    two classes each would have to hand it to the other.
+    """A cursor over one JSON document. More than 250 lines, because one grammar moves one cursor.
 
     >>> reader = Reader(b' [1.0, "x"] ')
     >>> reader.text()
