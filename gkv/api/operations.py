@@ -297,8 +297,8 @@ SET = Operation(
         **_unfinished("Set"),
     },
     "An invalid item refuses the whole batch. Of a key that stands twice, the last item is stored. An item with ifVersion is "
-    "applied only if that is there, each for itself. Bytes come as base64 with encoding, and with a type unless they are "
-    f"application/octet-stream. {_NO_BODY_TYPE}",
+    "applied only if that is there, each for itself; its key stands once in the batch. Bytes come as base64 with encoding, and "
+    f"with a type unless they are application/octet-stream. {_NO_BODY_TYPE}",
     body={JSON: Content(ref("SetBatch"), [{"key": "hi", "value": "hello"}, {"key": "brief", "value": [1, 2.50], "ttl": 3600}])},
     problems=(InvalidItem, NotSupported),
 )
@@ -315,7 +315,8 @@ GET_BY_QUERY = Operation(
 DELETE = Operation(
     "Delete keys",
     {200: ResponseDoc("How many existed", {JSON: Content(ref("Deleted"), {"deleted": 1})}), **_unfinished("Deleted")},
-    f"An item with ifVersion is applied only if that is there, each for itself. {_NO_BODY_TYPE}",
+    "An item with ifVersion is applied only if that is there, each for itself; its key stands once in the batch. "
+    f"{_NO_BODY_TYPE}",
     body={JSON: Content(ref("DeleteBatch"), [{"key": "hi"}, {"key": "hi6"}])},
     problems=(InvalidItem, NotSupported),
 )

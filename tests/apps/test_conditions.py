@@ -238,12 +238,15 @@ def test_delete_on_conditions(call):
     assert (answer.status, answer.json()) == (412, {"deleted": 1, "failedKey": failed, "complete": False})
 
 
-def test_last_item_of_a_key_is_the_one_whose_condition_counts(call):
-    answer = set_items(call, {"key": "a", "value": 1, "ifVersion": NEVER}, {"key": "a", "value": 2, "ifVersion": None})
-    assert answer.status == 200
-    answer = set_items(call, {"key": "a", "value": 3}, {"key": "a", "value": 4, "ifVersion": None})
-    assert (answer.status, answer.json()["set"]) == (412, 0)
-    assert call("GET", "/v1/kv/a").body == b"2"
+@pytest.mark.parametrize("path", ["/set", "/delete"])
+def test_batch_with_a_key_that_stands_twice_and_has_a_condition_is_refused_whole(call, path):
+    """One of the two would be dropped, and its condition with it."""
+    value = {"value": 1} if path == "/set" else {}
+    for first, second in (({"ifVersion": NEVER}, {}), ({}, {"ifVersion": None}), ({"ifVersion": "*"}, {"ifVersion": "*"})):
+        items = [{"key": "b"} | value, {"key": "a"} | value | first, {"key": "a"} | value | second]
+        found = problem(call("POST", path, json.dumps(items).encode()), 400, "invalid-item")
+        assert [error["pointer"] for error in found["errors"]] == ["/2"]
+    assert call("GET", "/v1/kv/b").status == 404
 
 
 @pytest.mark.parametrize("path", ["/set", "/delete"])
