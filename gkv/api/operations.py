@@ -417,7 +417,7 @@ RING = Operation("Get what a client needs to find owners itself", {200: Response
 INFO = Operation(
     "Get version, limits, twins in use and features", {200: ResponseDoc("The facts", {JSON: Content(ref("Info"))})}
 )
-_LINES = {"type": "string", "pattern": "^(\\[[+-]\\][a-z]+ (ok|failed)\n)*(ok|not ready)\n$"}
+_LINES = {"type": "string", "pattern": "^(\\[[+-]\\][a-z]+ (ok|failed)\n|\\[!\\][a-z]+ [^\n]+\n)*(ok|not ready)\n$"}
 LIVEZ = Operation("Tell whether the process works", {200: ResponseDoc("It does", {TEXT: Content({"const": "ok\n"}, "ok\n")})})
 READYZ = Operation(
     "Tell whether it can serve",
@@ -427,7 +427,13 @@ READYZ = Operation(
             "It cannot; a line for each check that fails", {TEXT: Content(_LINES, "[-]members failed\nnot ready\n")}
         ),
     },
-    parameters=(Parameter("verbose", "a line for every check; its value does not matter", _word()),),
+    parameters=(
+        Parameter(
+            "verbose",
+            "a line for every check, `[!]` with a warning for one that holds all the same; its value does not matter",
+            _word(),
+        ),
+    ),
 )
 METRICS = Operation(
     "Get counts and times for Prometheus",
