@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from gkv.api.http import TEXT
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, ref, shape
-from gkv.coordinator.failures import CONDITION, DISK_FULL, READ_FAILURES, WRITE_FAILURES
+from gkv.coordinator.failures import DISK_FULL, READ_FAILURES, WRITE_FAILURES
 from gkv.errors import (
     ConditionFailed,
     EngineFull,
@@ -19,7 +19,7 @@ from gkv.errors import (
     WrongParameter,
     WrongType,
 )
-from gkv.model import KeyFailure
+from gkv.model import KeyFailure, OtherVersion
 from gkv.replication.counters import MAX_DELTA, MAX_DIGITS
 from gkv.wire.blob import JSON, MAX_TYPE
 from gkv.wire.client import MAX_TTL, Limits
@@ -127,7 +127,7 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
         "FailedRead": _failed(asked, READ_FAILURES),
         "FailedWrite": _failed(
             asked,
-            {*WRITE_FAILURES, CONDITION},
+            {*WRITE_FAILURES, OtherVersion()},
             version={
                 "type": ["string", "null"],
                 "pattern": f"^{_VERSION}$",

@@ -7,17 +7,16 @@ import pytest
 
 from gkv.api.operations import shared_schemas
 from gkv.coordinator.failures import (
-    CONDITION,
     INDETERMINATE,
     READ_FAILURES,
     UNANSWERED,
-    UNWRITTEN,
     WRITE_FAILURES,
     GivenUp,
     Unanswered,
     failure,
 )  # fmt: skip
-from gkv.model import NodeRefusal, Op, Outcome
+from gkv.errors import WrongType
+from gkv.model import NodeRefusal, Op, OtherVersion, Outcome
 from gkv.wire.client import Limits
 
 WRITES = (Op.SET, Op.PUT, Op.DELETE)
@@ -44,7 +43,7 @@ def test_call_that_may_have_been_seen_leaves_a_write_open() -> None:
 
 def test_codes_are_all_in_the_description_of_the_interface() -> None:
     schemas: dict[str, Any] = dict(shared_schemas(Limits()))
-    for name, failures in (("FailedRead", READ_FAILURES), ("FailedWrite", {*WRITE_FAILURES, CONDITION})):
+    for name, failures in (("FailedRead", READ_FAILURES), ("FailedWrite", {*WRITE_FAILURES, OtherVersion()})):
         assert schemas[name]["properties"]["code"]["enum"] == sorted(failure.code for failure in failures)
 
 
@@ -57,7 +56,8 @@ STATUSES = {
 
 
 def test_statuses_and_what_may_be_repeated_are_those_of_the_interface() -> None:
-    found = {*READ_FAILURES, *WRITE_FAILURES, *UNWRITTEN.values()}
-    assert {failure.code: failure.status for failure in found} == STATUSES
-    final = {"condition", "wrong-type", "too-large", "damaged", "refused"}
+    found = {*READ_FAILURES, *WRITE_FAILURES, OtherVersion()}
+    assert {failure.code: failure.status for failure in found} | {WrongType.code: WrongType.status} == STATUSES
+    assert not WrongType.retryable
+    final = {"condition", "too-large", "damaged", "refused"}
     assert {failure.code for failure in found if not failure.retryable} == final
