@@ -1,6 +1,7 @@
 """Every way in which a key can have no definite answer has its row, and its codes are in the description of the interface."""
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,24 @@ STATUSES = {
     "damaged": 500, "bad-answer": 502, "refused": 500,
 }  # fmt: skip
 """Of a call about one key, by code: part of the interface."""
+
+
+def test_table_of_the_operators_page_is_that_of_the_code() -> None:
+    text = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
+    section = text.partition("## Keys without a definite answer")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip(" `") for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| `")
+    ]
+    shown = {code: (of, int(status), again, begun) for code, of, status, again, begun, _ in rows}
+    begun = {row.write.code for row in UNANSWERED.values() if row.begun}
+    expected = {}
+    for one in {*READ_FAILURES, *WRITE_FAILURES, OtherVersion()}:
+        writes = one.code in {failure.code for failure in WRITE_FAILURES} | {"condition"}
+        reads = one.code in {failure.code for failure in READ_FAILURES}
+        of = "both" if reads and writes else "writes" if writes else "reads"
+        word = ("perhaps" if one.code in begun else "no") if writes else ""
+        expected[one.code] = (of, one.status, "yes" if one.retryable else "no", word)
+    assert shown == expected
 
 
 def test_statuses_and_what_may_be_repeated_are_those_of_the_interface() -> None:
