@@ -25,6 +25,7 @@ _MEMBERS = frozenset(
         "records",
         "bare",
         "volatile",
+        "era",
         "ran",
         "document",
     ]
@@ -51,6 +52,8 @@ class CallIn:
     """Whether it holds neither a record nor a tombstone."""
     volatile: bool = False
     """Whether it keeps its records in memory."""
+    era: int = 0
+    """An era that none of the records is later than which its directory had at its start."""
     ran: tuple[int, ...] = ()
     """Incarnations that ran on its directory before. Left out once its line has this process's."""
     document: Document | None = None
@@ -72,6 +75,7 @@ class CallIn:
             "records": self.records,
             "bare": self.bare,
             "volatile": self.volatile,
+            "era": f"{self.era:016x}",
             "ran": [f"{one:016x}" for one in self.ran],
             "document": self.document and self.document.to_json(),
         }
@@ -105,7 +109,7 @@ class CallIn:
             raise _wrong("ran", f"ran has at most {MAX_RAN} incarnations")
         return cls(
             node,
-            _incarnation("incarnation", data.get("incarnation")),
+            _sixteen_digits("incarnation", data.get("incarnation")),
             zone,
             _number(data, "pid", 1 << 32),
             cluster,
@@ -113,7 +117,8 @@ class CallIn:
             _number(data, "records", 1 << 62),
             bare,
             volatile,
-            tuple(_incarnation("ran", one) for one in ran),
+            _sixteen_digits("era", data.get("era", "0" * 16)),
+            tuple(_sixteen_digits("ran", one) for one in ran),
             None if document is None else _document(document),
         )
 
@@ -129,11 +134,11 @@ def _number(data: Mapping[str, Any], name: str, most: int) -> int:
     return number
 
 
-def _incarnation(name: str, text: Any) -> int:
+def _sixteen_digits(name: str, text: Any) -> int:
     try:
         return incarnation_from(text)
     except ValueError:
-        raise _wrong(name, "an incarnation has 16 hexadecimal digits") from None
+        raise _wrong(name, "it has 16 hexadecimal digits") from None
 
 
 def _document(data: Any) -> Document:

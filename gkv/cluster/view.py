@@ -23,19 +23,25 @@ class View:
         self.acts = False
         """Whether this process may serve keys of its own."""
         self._own: tuple[str, int] | None = None
+        self._era = 0
         self.keep: Callable[[Document], object] = self.adopt
         """Takes over a document that was learnt from a peer; a member has it on its disk first. May switch greenlets."""
         self._unchanging = Event()
 
-    def act_as(self, node_id: str, incarnation: int) -> None:
-        """Say which member's process this is."""
+    def act_as(self, node_id: str, incarnation: int, era: int) -> None:
+        """Say which member's process this is, and an era that none of its records is later than.
+
+        It acts under later documents alone: else what it writes would lose against what is there.
+        """
         self._own = node_id, incarnation
+        self._era = era
         self._find_line()
 
     def _find_line(self) -> None:
         line = None if self.document is None or self._own is None else self.document.member(self._own[0])
         self.line = line if line is not None and self._own == (line.id, line.incarnation) else None
-        self.acts = self.line is not None and self.line.acts
+        later = self.document is not None and self.document.era > self._era
+        self.acts = self.line is not None and self.line.acts and later
 
     def adopt(self, document: Document, *, replace: bool = False) -> bool:
         """Take over a document if it may follow the one in force, and return whether it did.

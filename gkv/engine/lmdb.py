@@ -26,7 +26,7 @@ from gkv.engine.environment import STRUCTURAL
 from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge
 from gkv.engine.record import VALUE
 from gkv.engine.room import Demand
-from gkv.engine.store import Store, size_in
+from gkv.engine.store import Store, note_era, size_in
 from gkv.engine.verify import Verification
 from gkv.errors import EngineFailed
 from gkv.model import Damage, Effect, Record, Value, Write
@@ -40,10 +40,9 @@ _TOKENS_AT = [slice(start, start + TOKEN) for start in range(0, 1024 * TOKEN, TO
 class LmdbEngine(Engine):
     """Four sub-databases in one environment:
 
-    `records`: token (8 bytes, big-endian) + key -> record, so an arc is one range scan. `keys`: key
-    -> expiry (8 bytes, or nothing for never) of each record that has a value. `due`: "v" + expiry +
-    address of a value that expires, "t" + time of the commit + address of a tombstone -> nothing. `meta`:
-    format, node, cluster, size, clean.
+    `records`: token (8 bytes, big-endian) + key -> record, so an arc is one range scan. `keys`: key -> expiry (8 bytes, or
+    nothing for never) of each record that has a value. `due`: "v" + expiry + address of a value that expires, "t" + time of
+    the commit + address of a tombstone -> nothing. `meta`: format, node, cluster, era, run, size, clean.
     """
 
     durable = True
@@ -51,22 +50,20 @@ class LmdbEngine(Engine):
     def __init__(
         self, path: Path, node: str, tokens: Callable[[Sequence[str]], bytes], max_disk: int = 0, cache: int = 0
     ) -> None:
-        """Open or create the environment in the directory `path`.
+        """Open or create the environment in the directory `path`. `tokens` returns 8 bytes for each key.
 
-        `tokens` returns 8 bytes for each key. `max_disk` bounds the data file, 0 for the disk's own
-        bound. `cache` bytes are for values that were read lately; with any, each `write` must stand
-        between `begin_group` and `end_group`. Raise EngineError for what is not this node's,
+        `max_disk` bounds the data file, 0 for the disk's own bound. `cache` bytes are for values that were read lately; with
+        any, each `write` must stand between `begin_group` and `end_group`. Raise EngineError for what is not this node's,
         OSError when the directory cannot be used.
         """
         self.path = path
         self._tokens = tokens
         self._cache = Cache(cache)
         self._store = Store(path, node, max_disk)
-        self._environment = self._store.environment
-        self.was_clean = self._environment.was_clean
+        self._environment = found = self._store.environment
+        self.was_clean, self.era, self.last_run = found.was_clean, found.era, found.last_run
         self._abandoned = False
-        """Whether a transaction is open on a thread that does not come back: to close the
-        environment would wait for it, or pull the map from under it."""
+        """Whether a thread that does not come back has a transaction open: to close would wait for it, or take its map away."""
 
     def close(self) -> None:
         if not self._abandoned:
@@ -74,6 +71,9 @@ class LmdbEngine(Engine):
 
     def abandon(self) -> None:
         self._abandoned = True
+
+    def note_run(self, incarnation: int) -> None:
+        self._environment.note_run(incarnation)
 
     @property
     def cluster(self) -> str | None:
@@ -221,7 +221,8 @@ class LmdbEngine(Engine):
         addresses = iter(self._checked_addresses([key for write in writes for key in write.keys]))
         batches = [(write, list(islice(addresses, len(write.keys)))) for write in writes]
 
-        def merge_all(merge: Merge, _txn: lmdb.Transaction) -> list[list[Effect]]:
+        def merge_all(merge: Merge, txn: lmdb.Transaction) -> list[list[Effect]]:
+            note_era(txn, self._environment.meta, max([write.version.era for write in writes], default=0))
             return [merge.apply(write, addresses) for write, addresses in batches]
 
         return self._store.commit(merge_all, now, _demand(writes), syncing)

@@ -56,9 +56,10 @@ class Membership:
         self._on_end = on_end
         self._thread = NativeThread()
         self._taking = BoundedSemaphore(1)  # documents come into force one after the other, each on disk first
+        self._era = engine.era
         self._told = False
         view.keep = self.adopt
-        view.act_as(node.id, incarnation)
+        view.act_as(node.id, incarnation, self._era)
         if kept is not None:
             self._begin(kept)
 
@@ -71,9 +72,13 @@ class Membership:
                     f"the records of this directory are of cluster {self._engine.cluster}, its document of {document.cluster}"
                 )
             document = None
-        if self._engine.cluster is None:
-            kept.ran = ()  # nothing has ever been written here, whatever ran beside it
+        # Who ran on these very records: others can have been put beside the list, and a process that is listed can have ended
+        # before it touched them. Where no cluster is known, nothing has ever been written.
+        last = self._engine.last_run
+        known = self._engine.cluster is not None and last in kept.ran
+        kept.ran = kept.ran[: kept.ran.index(last) + 1] if known else ()
         kept.begin(self.incarnation, None if line is None else line.directory)
+        self._engine.note_run(self.incarnation)
         if document is not None and self._engine.cluster is not None:
             self._view.adopt(document)
             self._follow_durability(document)
@@ -153,6 +158,8 @@ class Membership:
             named = self._view.line is not None
             if line is not None and self._engine.cluster != document.cluster:
                 self._engine.join(document.cluster)
+                self._era = 0  # as there was no record before
+                self._view.act_as(self._node.id, self.incarnation, 0)
             self._keep(document)
             self._view.adopt(document, replace=foreign)
             self._follow_durability(document)
@@ -168,7 +175,8 @@ class Membership:
         try:
             self._thread.call(lambda: kept.keep(document))
         except OSError as error:
-            say(f"{self._node.id}: the document of epoch {document.epoch} cannot be written: {error.strerror}")
+            where = f"cannot be written to {error.filename}: {error.strerror}"
+            say(f"{self._node.id}: the document of epoch {document.epoch} {where}")
             raise Unavailable("the cluster document cannot be written", retry_after=1) from error
 
     def call_in(self, *, show: bool) -> CallIn:
@@ -189,6 +197,7 @@ class Membership:
             records=self._records,
             bare=self.is_bare,
             volatile=not self._engine.durable,
+            era=self._era,
             ran=() if named or self._kept is None else self._kept.ran[-1_000:],
             document=document if show else None,
         )

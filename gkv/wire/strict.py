@@ -87,7 +87,8 @@ class _PassedError(Exception):
 
 
 class Reader:
-    """A cursor over one JSON document. More than 250 lines, because one grammar moves one cursor.
+    """A cursor over one JSON document. More than 250 lines, because one grammar moves one cursor: in
+    two classes each would have to hand it to the other.
 
     >>> reader = Reader(b' [1.0, "x"] ')
     >>> reader.text()
@@ -106,8 +107,7 @@ class Reader:
     def peek(self) -> bytes:
         """Return the next byte that is not white space, or b"" at the end."""
         body = self._body
-        found = body[self.at : self.at + 1]
-        if found > b" ":  # white space is not
+        if (found := body[self.at : self.at + 1]) > b" ":  # white space is not
             return found
         while True:
             end = _skip(body, self.at).end()  # type: ignore[union-attr]  # it matches everywhere
