@@ -133,16 +133,19 @@ def only_keys(keys: Sequence[str]) -> str:
 
 
 def batches(label: str, items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Yield the items in batches, with a progress bar on standard error and the rate at the end."""
+    """Yield the items in batches, and say the rate at the end; where standard error is a terminal, with a progress bar."""
     start = time.perf_counter()
     for at in range(0, len(items), size):
         yield items[at : at + size]
+        if not sys.stderr.isatty():
+            continue
         done = min(at + size, len(items))
         filled = BAR * done // len(items)
         bar = "#" * filled + "." * (BAR - filled)
         print(f"\r{label:5} [{bar}] {done:>7,}/{len(items):,}", end="", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - start
-    print(file=sys.stderr)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     print(f"{label:5} {len(items):>7,} keys in {seconds:.2f} s, {len(items) / seconds:,.0f} keys a second")
 
 

@@ -130,9 +130,10 @@ class ConditionFailed(GkvError):
     code = "condition"
     title = "What is there is another version"
 
-    def __init__(self, detail: str, etag: str | None) -> None:
+    def __init__(self, title: str, detail: str, etag: str | None) -> None:
         """`etag` is the entity tag of what is there, None for nothing."""
         super().__init__(detail)
+        self.title = title
         self.headers = {} if etag is None else {"ETag": etag}
 
 
@@ -195,15 +196,6 @@ class MemberConflict(GkvError):
     status = 409
     code = "member-conflict"
     title = "The members do not allow this"
-
-
-class ChangeInProgress(GkvError):
-    """The cluster is changing; the same request will be granted or refused when it is done."""
-
-    status = 409
-    code = "change-in-progress"
-    title = "The cluster is changing"
-    retryable = True
 
 
 class NotSupported(GkvError):

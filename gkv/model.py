@@ -147,7 +147,11 @@ class Effect(StrEnum):
     REPLACED = "r"
     """A value, or a tombstone, in place of a value."""
     UNCHANGED = "u"
-    """No value was there and none is now, or what was there has kept its place: a greater version, or the same write."""
+    """No value was there and none is now."""
+    KEPT = "k"
+    """Nothing: what is there has a greater version, or is of this very write. Said by engines, and never to a client: a primary
+    gives no version that is not greater than all before.
+    """
     DAMAGED = "d"
     """The write took the place of a record whose bytes were not what was written; what it was is not known."""
     SUPERSEDED = "s"

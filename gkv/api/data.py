@@ -1,6 +1,7 @@
 """The data API: the original batch calls, /locate, and what tells a client or an operator how things stand."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gkv import __version__, native, ring
@@ -31,9 +32,22 @@ _GET, _FETCH, _SET, _DELETE = Op.GET, Op.FETCH, Op.SET, Op.DELETE  # which saves
 _READERS: Mapping[Op, Callable[[bytes, Limits, Pause], Sequence[object]]] = {_SET: read_items, _DELETE: read_deletes}
 """Readers of batches whose items may have more than keys."""
 
-Check = tuple[str, bool | str]
-"""The name of something that must hold for a process to serve, and whether it does; or a warning,
-which keeps it from nothing."""
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Something that must hold for a process to serve. A `warning` keeps it from nothing."""
+
+    name: str
+    holds: bool
+    warning: str = ""
+
+    @property
+    def line(self) -> str:
+        """How `/readyz?verbose` shows it."""
+        if not self.holds:
+            return f"[-]{self.name} failed\n"
+        return f"[!]{self.name} {self.warning}\n" if self.warning else f"[+]{self.name} ok\n"
+
 
 SUCCESS = b"Success to set key"
 RETRY_AFTER = "1"
@@ -206,17 +220,11 @@ class DataApi:
     def readyz(self, request: Request) -> Response:
         verbose = "verbose" in request.query()
         checks = self._checks()
-        ready = all(ok for _, ok in checks)
-        lines = [_check_line(name, ok) for name, ok in checks if verbose or not ok]
+        ready = all(check.holds for check in checks)
+        lines = [check.line for check in checks if verbose or not check.holds]
         text = "".join(lines) + ("ok\n" if ready else "not ready\n")
         headers = {} if ready else {"Retry-After": RETRY_AFTER}
         return Response(text.encode(), TEXT, 200 if ready else 503, headers)
-
-
-def _check_line(name: str, ok: bool | str) -> str:
-    if isinstance(ok, str):
-        return f"[!]{name} {ok}\n"
-    return f"[+]{name} ok\n" if ok else f"[-]{name} failed\n"
 
 
 def _get_or_fetch(query: Mapping[str, Sequence[str]]) -> Op:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from gkv.api.http import TEXT
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, ref, shape
-from gkv.coordinator.failures import CONDITION, DISK_FULL, READ_FAILURES, WRITE_FAILURES
+from gkv.coordinator.failures import DISK_FULL, READ_FAILURES, WRITE_FAILURES
 from gkv.errors import (
     ConditionFailed,
     EngineFull,
@@ -19,7 +19,7 @@ from gkv.errors import (
     WrongParameter,
     WrongType,
 )
-from gkv.model import KeyFailure
+from gkv.model import KeyFailure, OtherVersion
 from gkv.replication.counters import MAX_DELTA, MAX_DIGITS
 from gkv.wire.blob import JSON, MAX_TYPE
 from gkv.wire.client import MAX_TTL, Limits
@@ -127,7 +127,7 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
         "FailedRead": _failed(asked, READ_FAILURES),
         "FailedWrite": _failed(
             asked,
-            {*WRITE_FAILURES, CONDITION},
+            {*WRITE_FAILURES, OtherVersion()},
             version={
                 "type": ["string", "null"],
                 "pattern": f"^{_VERSION}$",
@@ -297,8 +297,8 @@ SET = Operation(
         **_unfinished("Set"),
     },
     "An invalid item refuses the whole batch. Of a key that stands twice, the last item is stored. An item with ifVersion is "
-    "applied only if that is there, each for itself. Bytes come as base64 with encoding, and with a type unless they are "
-    f"application/octet-stream. {_NO_BODY_TYPE}",
+    "applied only if that is there, each for itself; its key stands once in the batch. Bytes come as base64 with encoding, and "
+    f"with a type unless they are application/octet-stream. {_NO_BODY_TYPE}",
     body={JSON: Content(ref("SetBatch"), [{"key": "hi", "value": "hello"}, {"key": "brief", "value": [1, 2.50], "ttl": 3600}])},
     problems=(InvalidItem, NotSupported),
 )
@@ -315,7 +315,8 @@ GET_BY_QUERY = Operation(
 DELETE = Operation(
     "Delete keys",
     {200: ResponseDoc("How many existed", {JSON: Content(ref("Deleted"), {"deleted": 1})}), **_unfinished("Deleted")},
-    f"An item with ifVersion is applied only if that is there, each for itself. {_NO_BODY_TYPE}",
+    "An item with ifVersion is applied only if that is there, each for itself; its key stands once in the batch. "
+    f"{_NO_BODY_TYPE}",
     body={JSON: Content(ref("DeleteBatch"), [{"key": "hi"}, {"key": "hi6"}])},
     problems=(InvalidItem, NotSupported),
 )
@@ -416,7 +417,7 @@ RING = Operation("Get what a client needs to find owners itself", {200: Response
 INFO = Operation(
     "Get version, limits, twins in use and features", {200: ResponseDoc("The facts", {JSON: Content(ref("Info"))})}
 )
-_LINES = {"type": "string", "pattern": "^(\\[[+-]\\][a-z]+ (ok|failed)\n)*(ok|not ready)\n$"}
+_LINES = {"type": "string", "pattern": "^(\\[[+-]\\][a-z]+ (ok|failed)\n|\\[!\\][a-z]+ [^\n]+\n)*(ok|not ready)\n$"}
 LIVEZ = Operation("Tell whether the process works", {200: ResponseDoc("It does", {TEXT: Content({"const": "ok\n"}, "ok\n")})})
 READYZ = Operation(
     "Tell whether it can serve",
@@ -426,7 +427,13 @@ READYZ = Operation(
             "It cannot; a line for each check that fails", {TEXT: Content(_LINES, "[-]members failed\nnot ready\n")}
         ),
     },
-    parameters=(Parameter("verbose", "a line for every check; its value does not matter", _word()),),
+    parameters=(
+        Parameter(
+            "verbose",
+            "a line for every check, `[!]` with a warning for one that holds all the same; its value does not matter",
+            _word(),
+        ),
+    ),
 )
 METRICS = Operation(
     "Get counts and times for Prometheus",

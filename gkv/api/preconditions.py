@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from gkv.errors import SyntaxProblem
@@ -58,6 +59,30 @@ def of_write(environ: Mapping[str, Any]) -> str | None:
     if match is None:
         return None if none_match is None else str(none_match)
     return str(match.and_also(none_match))
+
+
+class Unmet(Enum):
+    """Why conditions in a head do not hold. The value is said to the client."""
+
+    NO_VALUE = "there is no value"
+    VALUE = "there is a value"
+    NAMED = "one of the versions that If-None-Match names is there"
+    WEAK = "weak tags never match in If-Match"
+    OTHER = "what is there is another version"
+
+
+def why_unmet(environ: Mapping[str, Any], present: Version | None) -> Unmet:
+    """Return why a condition did not hold, with this version there, None for no value.
+
+    >>> why_unmet({NONE_MATCH: "*"}, Version(1, 2)).value
+    'there is a value'
+    """
+    if present is None:
+        return Unmet.NO_VALUE
+    match = if_match(environ)
+    if match is None or match.holds(present):
+        return Unmet.VALUE if read_tags(environ[NONE_MATCH], "If-None-Match").anything else Unmet.NAMED
+    return Unmet.WEAK if present in read_tags(environ[MATCH], "If-Match").weak else Unmet.OTHER
 
 
 def read_tags(text: str, name: str) -> Tags:

@@ -13,6 +13,7 @@ from gkv.api import preconditions
 from gkv.api.access import Role
 from gkv.api.http import TEXT, Request, Response, Routes
 from gkv.coordinator import DISK_FULL, Coordinator, Written
+from gkv.coordinator.failures import INDETERMINATE, UNANSWERED
 from gkv.errors import (
     ConditionFailed,
     EngineFull,
@@ -52,13 +53,16 @@ _HEADERS = {
     "Cache-Control": "no-cache",  # kept, but asked for again with If-None-Match each time
 }
 _WHY = {
-    "not-applied": "the node that holds the key cannot be reached; nothing has changed",
+    "not-applied": "the node that holds the key cannot be reached",
     "indeterminate": "the write may show up now, later or never; a repetition is another write",
     "damaged": "the record of this key is not what was written; set it again, or delete it",
-    "no-primary": "no node answers for the key; nothing has changed",
-    "overloaded": "too much is waiting for the node that holds the key; nothing has changed",
-    "snapshot-running": "the node that holds the key has no room until the copy of its store is done; nothing has changed",
+    "no-primary": "no node answers for the key",
+    "epoch": "the cluster went on changing until the deadline",
+    "overloaded": "too much is waiting for the node that holds the key",
+    "snapshot-running": "the node that holds the key has no room until the copy of its store is done",
 }
+_NOT_BEGUN = frozenset(row.write.code for row in UNANSWERED.values() if not row.begun)
+_UNCHANGED = "; nothing has changed"
 
 
 class SingleKeys:
@@ -87,12 +91,12 @@ class SingleKeys:
         none_match = preconditions.if_none_match(request.environ)
         found = self._coordinator.fetch(key, request.trace)
         if isinstance(found, KeyFailure):
-            _fail(found)
+            _fail(found, writing=False)
         if found is None:
             raise NoSuchKey("the key has no value")
         version = found.record.tag
         if match is not None and not match.holds(version):
-            raise _condition_failed(version)
+            raise _condition_failed(request, version)
         if none_match is not None and not none_match.holds(version):
             return Response(b"", status=304, headers=_HEADERS | _about(found))
         return _as_stored(found)
@@ -102,7 +106,7 @@ class SingleKeys:
         condition = _read_condition(request)
         ttl = _read_ttl(self._read_query(request).get("ttl"), "ttl")
         written = self._coordinator.put(key, self._read_value(request), ttl, condition, request.trace)
-        _check(written)
+        _check(request, written)
         headers = {} if written.version is None else _tagged(written.version)
         return Response(b"", TEXT, 204 if written.existed else 201, headers)
 
@@ -111,7 +115,7 @@ class SingleKeys:
         condition = _read_condition(request)
         self._read_query(request)
         deleted = self._coordinator.delete(key, condition, request.trace)
-        _check(deleted)
+        _check(request, deleted)
         if not deleted.existed:
             raise NoSuchKey("the key had no value")
         return Response(b"", status=204)
@@ -126,17 +130,17 @@ class SingleKeys:
         if request.body(self._max_body):
             raise SyntaxProblem("what is to be done stands in the query; this call takes no body")
         if "add" in given:
-            return self._add(key, given["add"], given.get("ttl"), request.trace)
+            return self._add(request, key, given["add"], given.get("ttl"))
         if "ttl" in given:
             raise InvalidParameter("touch says the seconds itself; ttl goes with add")
-        return self._touch(key, given["touch"], request.trace)
+        return self._touch(request, key, given["touch"])
 
-    def _add(self, key: str, text: str, ttl: str | None, trace: str) -> Response:
+    def _add(self, request: Request, key: str, text: str, ttl: str | None) -> Response:
         delta = read_delta(text)
         if delta is None:
-            raise Wrong(f"add is a whole number of at most {MAX_DIGITS} digits")
-        written = self._coordinator.add(key, delta, _read_ttl(ttl, "ttl"), trace)
-        _check(written)
+            raise Wrong(f"add is a whole number of at most {MAX_DIGITS} digits, without + or leading zeros")
+        written = self._coordinator.add(key, delta, _read_ttl(ttl, "ttl"), request.trace)
+        _check(request, written)
         [(_, effects)] = written.parts
         [effect] = effects
         if effect is Effect.WRONG_TYPE:
@@ -144,14 +148,16 @@ class SingleKeys:
         if effect is Effect.TOO_MANY_DIGITS:
             raise WrongType(f"the sum would have more than {MAX_DIGITS} digits; nothing has changed")
         if len(effects.sums) != 1 or written.version is None:
-            raise NoDefiniteAnswer(_WHY["indeterminate"], "indeterminate", status=503, retryable=True)
+            _fail(INDETERMINATE, writing=True)
         return Response(b"%d" % effects.sums[0], headers=_HEADERS | _tagged(written.version))
 
-    def _touch(self, key: str, text: str, trace: str) -> Response:
-        written = self._coordinator.touch(key, _read_ttl(text, "touch", least=0.0) or 0, trace)
-        _check(written)
-        if written.effects()[0] is Effect.MISSING or written.version is None:
+    def _touch(self, request: Request, key: str, text: str) -> Response:
+        written = self._coordinator.touch(key, _read_ttl(text, "touch", least=0.0) or 0, request.trace)
+        _check(request, written)
+        if written.effects()[0] is Effect.MISSING:
             raise NoSuchKey("the key has no value")
+        if written.version is None:
+            _fail(INDETERMINATE, writing=True)
         return Response(b"", status=204, headers=_tagged(written.version))
 
     def _read_query(self, request: Request) -> dict[str, str]:
@@ -223,23 +229,26 @@ def _etag(version: Version) -> str:
     return f'"{version}"'
 
 
-def _condition_failed(present: Version | None) -> ConditionFailed:
-    there = "there is no value" if present is None else "what is there is another version"
-    return ConditionFailed(f"{there}; nothing has changed", None if present is None else _etag(present))
+def _condition_failed(request: Request, present: Version | None) -> ConditionFailed:
+    why = preconditions.why_unmet(request.environ, present).value
+    unchanged = "" if request.environ["REQUEST_METHOD"] in ("GET", "HEAD") else _UNCHANGED
+    return ConditionFailed(why[0].upper() + why[1:], why + unchanged, None if present is None else _etag(present))
 
 
-def _check(written: Written) -> None:
+def _check(request: Request, written: Written) -> None:
     """Raise what became of a write of one key that was not applied, or may not have been."""
     for failure in written.failed.values():
         if isinstance(failure, OtherVersion):
-            raise _condition_failed(failure.present)
-        _fail(failure)
+            raise _condition_failed(request, failure.present)
+        _fail(failure, writing=True)
 
 
-def _fail(failure: KeyFailure) -> NoReturn:
+def _fail(failure: KeyFailure, *, writing: bool) -> NoReturn:
     if failure is DISK_FULL:
         raise EngineFull("the disk of the node that holds the key is full; nothing has changed. Deletes free room")
     detail = _WHY.get(failure.code, "the node that holds the key gives no answer now")
+    if writing and failure.code in _NOT_BEGUN:
+        detail += _UNCHANGED
     raise NoDefiniteAnswer(detail, failure.code, status=failure.status, retryable=failure.retryable)
 
 

@@ -132,7 +132,7 @@ class Authority:
 
     def ended(self, node_id: str, pid: int) -> None:
         """Note that a process of this machine has certainly ended."""
-        call = self._liveness.recent(boot_time()).get(node_id) or self._liveness.last(node_id)
+        call = self._liveness.last(node_id)
         if call is not None and call.pid == pid:
             self._ended[call.incarnation] = None
             while len(self._ended) > _KEPT_ENDED:

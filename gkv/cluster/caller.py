@@ -102,7 +102,9 @@ class Caller:
             self._member.news.wait(wait)
 
     def _answered(self, call: CallIn, document: Document) -> None:
-        """Take over the document of the proxy, or show it the one that is here next time."""
+        """Take over the document of the proxy unless it is older than the one that is here, and then show that next time; of
+        another cluster's, show the one that is here as well.
+        """
         has_one = call.order != (0, 0)
         same = call.cluster == document.cluster
         older = same and document.order < call.order

@@ -22,7 +22,6 @@ MAX_GENERATION = (1 << 16) - 1
 MAX_EPOCH = (1 << 48) - 1
 MAX_LEAP = 1_000_000
 """Epochs by which a document that comes from elsewhere may be ahead of the one that is known."""
-MAX_INCARNATION = (1 << 64) - 1
 PLACEMENT = 1
 """The way in which this version makes preference lists."""
 LEASE_MS = 1_000

@@ -114,15 +114,15 @@ class Channels:
 
     def ask(self, nodes: Sequence[Node], within: float) -> Sequence[Presence | None]:
         """Return the process that answers for each node, None where nobody does."""
-        return self._here(Status(), nodes, within)
+        return self._here(Status(), nodes, monotonic() + within)
 
     def push(self, document: Document, nodes: Sequence[Node]) -> None:
         """Give nodes a document, as far as they can be reached."""
-        self._here(Adopt(document.to_json()), nodes, self._deadline)
+        self._here(Adopt(document.to_json()), nodes, monotonic() + self._deadline)
 
-    def adopt(self, document: Document, node: Node) -> bool:
-        """Give a node a document; return whether it is in force there."""
-        return self._here(Adopt(document.to_json()), [node], self._deadline) != [None]
+    def adopt(self, document: Document, nodes: Sequence[Node], expires: float) -> list[bool]:
+        """Give nodes a document at once; return for each whether it is known to be in force there, by `expires`."""
+        return [answer is not None for answer in self._here(Adopt(document.to_json()), nodes, expires)]
 
     def reached(self, node: Node) -> None:
         """Note that a node is there: what is for it need not wait for the next attempt to reach it."""
@@ -130,10 +130,10 @@ class Channels:
         if isinstance(channel, Channel):
             channel.reached()
 
-    def _here(self, request: NodeRequest, nodes: Sequence[Node], within: float) -> list[Here | None]:
+    def _here(self, request: NodeRequest, nodes: Sequence[Node], expires: float) -> list[Here | None]:
         frame = request.write()
         asked = [(self.to(node), frame) for node in nodes]
-        replies = ask_all(asked, monotonic() + within, lane=Lane.BACKGROUND)
+        replies = ask_all(asked, expires, lane=Lane.BACKGROUND)
         answers = [understand(reply, Here) for reply in replies]
         return [answer if isinstance(answer, Here) else None for answer in answers]
 

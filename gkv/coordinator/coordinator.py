@@ -9,8 +9,9 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
+from gkv.coordinator.reconciling import CURABLE, Reconciler
 from gkv.errors import TooLarge, Unavailable
-from gkv.model import WRITES, Effect, KeyFailure, Node, NodeRefusal, NodeReply, Op, OtherVersion, Outcome, Value, Version
+from gkv.model import WRITES, Effect, KeyFailure, Node, NodeReply, Op, OtherVersion, Outcome, Value, Version
 from gkv.net.call import Lane, ask_all
 from gkv.net.turn import Turn
 from gkv.ring import NOBODY
@@ -22,9 +23,6 @@ from gkv.wire.ops import Effects, ListKeys, Page, Refused
 
 _ATTEMPTS = 3
 """A node of another epoch costs one more; so does a join that ends meanwhile. Then something else is wrong."""
-
-_CURABLE = frozenset((NodeRefusal.STALE, NodeRefusal.CHANGING))
-"""Refusals after which `_reconcile` may help."""
 
 _STARTS = {Op.GET: SIZES, Op.FETCH: RECORDS}
 """For each op that reads keys, the first bytes of an answer to it; no other answer begins so."""
@@ -91,6 +89,7 @@ class Coordinator:
         """The reason for which no write is taken now; "" when there is none."""
         self._routed: Document | None = None
         self._router: PureRouter
+        self._reconciler = Reconciler(view, channels)
 
     def router(self) -> PureRouter:
         """Return what reads and routes batches now. Raise Unavailable while there is no member."""
@@ -166,17 +165,23 @@ class Coordinator:
             frame = ListKeys(document.cluster, document.era, prefix, after, limit).write()
             replies = ask_all([(self._channels.to(node), frame) for node in document.nodes], expires, request_id)
             pages: list[Sequence[str]] = []
+            refused: list[tuple[Node, Refused]] = []
             pause = Turn()
             for node, reply in zip(document.nodes, replies, strict=True):
                 pause()
                 answer = understand(reply, Page, pause=pause)
                 if isinstance(answer, Page):
                     pages.append(answer.keys)
-                elif answer is None or not self._channels.retries.spend() or not self._reconcile(node, answer):
-                    raise Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
-            if len(pages) == len(replies):
+                elif answer is not None and answer.reason in CURABLE and self._channels.retries.spend():
+                    refused.append((node, answer))
+                else:
+                    raise _no_page(node)
+            if not refused:
                 # Each page is in order already, which makes sorting as fast as a merge in C.
                 return sorted(chain.from_iterable(pages))[:limit]
+            for (node, _), cured in zip(refused, self._reconciler.cure(refused, expires), strict=True):
+                if not cured:
+                    raise _no_page(node)
         raise Unavailable("the cluster is changing", retry_after=1)
 
     def _run(self, batch: Batch, request_id: str) -> list[PartResult]:
@@ -196,47 +201,44 @@ class Coordinator:
                 # Nothing of these has been applied: the first attempt was not made, a later one repeats what was refused.
                 done += [PartResult(part, failure=failure(batch.op, GivenUp.CHANGE_TOO_LONG)) for part in parts]
                 break
-            again: list[int] = []
+            refused: list[tuple[Part, Refused]] = []
             asked = [(self._channels.to(part.node), part.frame) for part in parts]
             replies = ask_all(asked, expires, request_id, lane=lane)
             for part, reply in zip(parts, replies, strict=True):
                 one = _judge(batch.op, part, reply)
                 if isinstance(one, PartResult):
                     done.append(one)
-                elif isinstance(one, Refused):
-                    if (
-                        attempt + 1 < _ATTEMPTS
-                        and one.reason in _CURABLE
-                        and retries.spend()
-                        and self._reconcile(part.node, one)
-                    ):
-                        again += part.positions
-                    else:
-                        done.append(PartResult(part, failure=failure(batch.op, one.reason)))
-                else:
+                elif not isinstance(one, Refused):
                     done.append(PartResult(part, effects=one))
-            if not again:
+                elif attempt + 1 < _ATTEMPTS and one.reason in CURABLE and retries.spend():
+                    refused.append((part, one))
+                else:
+                    done.append(PartResult(part, failure=failure(batch.op, one.reason)))
+            if not refused:
                 break
-            document, placement = self._view.current()
-            parts = batch.route(again, placement.split, document.cluster, document.era, Turn())
+            parts = self._again(batch, refused, done, expires)
             self.retries += len(parts)
         return done
 
-    def _reconcile(self, node: Node, refused: Refused) -> bool:
-        """After a refusal, bring this process and a node to the same document. Return whether asking again may help."""
-        if refused.reason is NodeRefusal.CHANGING:
-            return True  # what comes next waits until the change is over
-        if refused.reason is not NodeRefusal.STALE:
-            return False
-        mine, _ = self._view.current()
-        try:
-            theirs = Document.from_json(refused.document) if refused.document is not None else None
-        except ValueError:
-            return False
-        if theirs is not None and theirs.follows(mine):
-            self._view.learn(theirs)
-            return True
-        return self._channels.adopt(mine, node)
+    def _again(
+        self, batch: Batch, refused: Sequence[tuple[Part, Refused]], done: list[PartResult], expires: float
+    ) -> list[Part]:
+        """Return the parts that are to be asked for again after refusals; note in `done` those for which that cannot help."""
+        again: list[int] = []
+        cured = self._reconciler.cure([(part.node, one) for part, one in refused], expires)
+        document, placement = self._view.document, self._view.placement
+        for (part, one), may_help in zip(refused, cured, strict=True):
+            if may_help and placement is not None:
+                again += part.positions
+            else:
+                done.append(PartResult(part, failure=failure(batch.op, one.reason)))
+        if document is None or placement is None or not again:
+            return []
+        return batch.route(again, placement.split, document.cluster, document.era, Turn())
+
+
+def _no_page(node: Node) -> Unavailable:
+    return Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
 
 
 def _undone(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dict[str, KeyFailure]:

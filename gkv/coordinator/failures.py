@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from gkv.model import WRITES, Effect, KeyFailure, NodeRefusal, Op, OtherVersion, Outcome
+from gkv.model import WRITES, KeyFailure, NodeRefusal, Op, Outcome
 from gkv.wire.batch import BAD_ANSWER, DAMAGED_KEY
 
 UNREACHABLE = KeyFailure("unreachable")
@@ -23,8 +23,6 @@ DISK_FULL = KeyFailure("disk-full", status=507)
 SNAPSHOT_RUNNING = KeyFailure("snapshot-running")
 TOO_LARGE = KeyFailure("too-large", retryable=False, status=413)
 REFUSED = KeyFailure("refused", retryable=False, status=500)
-CONDITION = OtherVersion()
-WRONG_TYPE = KeyFailure("wrong-type", retryable=False, status=409)
 
 
 class GivenUp(Enum):
@@ -82,15 +80,6 @@ READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED_K
 """All that a read may be told of a key."""
 WRITE_FAILURES = frozenset({row.write for row in UNANSWERED.values()} | {DAMAGED_KEY})
 """All that a write may be told of a key that has no definite answer."""
-
-UNWRITTEN: Mapping[Effect, KeyFailure] = {
-    Effect.CONDITION: CONDITION,
-    Effect.WRONG_TYPE: WRONG_TYPE,
-    Effect.TOO_MANY_DIGITS: WRONG_TYPE,
-    Effect.UNREADABLE: DAMAGED_KEY,
-}
-"""The word to a client about a key that its node has decided not to write. That is a definite answer,
-and no repetition of the same write gets another one by itself."""
 
 
 def failure(op: Op, reason: Reason) -> KeyFailure:

@@ -116,7 +116,7 @@ class Commits:
 
     def _apply_inline(self, write: Write) -> Pending:
         pending = Pending(write, 0)
-        pending.finish(self._engine.write([write], self._now())[0])
+        pending.finish(_told(self._engine.write([write], self._now()))[0])
         self._figures.writes += 1
         self._figures.records += len(write.keys)
         return pending
@@ -242,7 +242,7 @@ class Commits:
             self._engine.end_group()
             raise
         self._engine.end_group()
-        return applied
+        return _told(applied)
 
     def _commit_what_goes(self, group: list[Pending], error: EngineFull) -> None:
         """On a full disk refuse what brings values, and try the deletes again; halve them while
@@ -309,6 +309,13 @@ class Commits:
         self.on_over(self._backlog.finish_all(error))
         while self._snapshots_wanted:
             self._snapshots_wanted.popleft().set_exception(error)
+
+
+def _told(applied: Sequence[Sequence[Effect]]) -> Sequence[Sequence[Effect]]:
+    """Return what a primary's writes did; raise EngineFailed when one of them has not taken the place of what was there."""
+    if any(Effect.KEPT in effects for effects in applied):
+        raise EngineFailed("a write has a lesser version than the record that is there: it is not acknowledged")
+    return applied
 
 
 def _time_since_now() -> Callable[[], int]:

@@ -1,7 +1,7 @@
 """The contract that every engine keeps; `tests/contract/test_engine.py` runs over all of them.
 
-An engine is used by two threads: everything but `write` and `reclaim` is called by the event loop's thread, `write` and
-`reclaim` by one writer thread (which may be the same). No call switches greenlets.
+An engine is used by two threads: everything but `write` and `forget` is called by the event loop's thread, `write` and
+`forget` by one writer thread (which may be the same); `copy_snapshot` has one of its own. No call switches greenlets.
 """
 
 from abc import ABC, abstractmethod

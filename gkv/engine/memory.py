@@ -14,7 +14,7 @@ from gkv.model import Damage, Effect, Record, Value, Version, Write
 _HEAP_SLACK = 1_000
 _TAG = 16
 """Bytes of a tag."""
-CREATED, REPLACED, UNCHANGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED
+CREATED, REPLACED, UNCHANGED, KEPT = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED, Effect.KEPT
 _are_short = frozenset(range(1, MAX_KEY // 4 + 1)).issuperset
 """Whether keys of so many characters each have 1 to MAX_KEY bytes, whatever they are."""
 
@@ -147,7 +147,7 @@ class MemoryEngine(Engine):
             if before is None:
                 self._by_token.changed.add(key)
             elif before.era > era or (before.counter >= counter and before.era == era):  # a later write, or this one again
-                append(UNCHANGED)
+                append(KEPT)
                 continue
             else:
                 old = values.get(key)

@@ -21,6 +21,7 @@ VALUE_DUE, TOMBSTONE_DUE = b"v", b"t"
 DUE = 9
 """Bytes in front of the address in an entry of `due`: which queue, and the time."""
 CREATED, REPLACED, UNCHANGED, DAMAGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED, Effect.DAMAGED
+KEPT = Effect.KEPT
 
 
 class Merge:
@@ -62,7 +63,7 @@ class Merge:
                     old = None  # noqa: PLW2901
                     effect = DAMAGED
                 elif old[1:17] >= order:  # a later write, or this one again
-                    append(UNCHANGED)
+                    append(KEPT)
                     continue
             if type(value) is not bytes or expires or tag:  # a tombstone, a blob, what expires, or is written anew
                 if old is not None:

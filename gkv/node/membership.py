@@ -218,7 +218,7 @@ class Membership:
     def call_in(self, *, show: bool) -> CallIn:
         """Return what the authority is to hear, with the document if it is to see it. Switches greenlets.
 
-        Raise GkvError when what has been admitted does not come to the disk.
+        In a change, what was admitted before it is on the disk first; raise GkvError when it does not come there.
         """
         document = self._view.document
         if document is not None and document.next is not None:

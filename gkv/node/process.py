@@ -7,7 +7,7 @@ from pathlib import Path
 import gevent
 
 from gkv import ring
-from gkv.api.data import DataApi
+from gkv.api.data import Check, DataApi
 from gkv.api.metrics import Figure, figure, shared_figures
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.kept import Kept
@@ -78,10 +78,10 @@ def _run(runtime: Runtime) -> None:
         max_body=settings.max_body,
         info=lambda: {"role": "node", "id": me.id, "engine": health.describe(settings, commits)},
         checks=lambda: [
-            ("serving", not runtime.ending.is_set()),
-            ("member", view.acts),
-            ("disk", not isinstance(runtime.error, EngineError)),
-            ("clock", clock.jumped or True),
+            Check("serving", not runtime.ending.is_set()),
+            Check("member", view.acts),
+            Check("disk", not isinstance(runtime.error, EngineError)),
+            Check("clock", holds=True, warning=clock.jumped),
         ],
     )
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.

@@ -96,7 +96,7 @@ class Service:
         document = self._view.document
         begun = self._begin(call.frame)
         if isinstance(begun, Get):
-            begun = self._read([begun])[0]
+            begun = self._reads.values_of([begun])[0]
         if isinstance(begun, NodeAnswer):
             self._finish(call, begun, document)
         else:
@@ -146,7 +146,12 @@ class Service:
         did is always told: to refuse it then would say that nothing was begun.
         """
         document = self._view.document
-        begun = [self._begin(frame) for frame in frames]
+        begun = []
+        for frame in frames:
+            try:
+                begun.append(self._begin(frame))
+            except Exception:  # noqa: BLE001 one frame must not take the answers of the others
+                begun.append(self._faulty())
         gets = [one for one in begun if isinstance(one, Get)]
         read = iter(self._read(gets) if gets else ())
         answers = []
@@ -161,7 +166,7 @@ class Service:
                 else:
                     answer = done if isinstance(done, NodeAnswer) else done()
                     frame, hold = self._write(answer, document, room, self._others)
-            except Exception:  # noqa: BLE001 one frame must not take the answers of the others
+            except Exception:  # noqa: BLE001 likewise
                 frame, hold = self._faulty().write(), None
             if hold is not None:
                 holds.append(hold)
@@ -172,7 +177,7 @@ class Service:
     def _read(self, gets: Sequence[Get]) -> Sequence[NodeAnswer | Waiting]:
         try:
             return self._reads.values_of(gets)
-        except Exception:  # noqa: BLE001 as in `answer`
+        except Exception:  # noqa: BLE001 likewise
             return [self._faulty()] * len(gets)
 
     def _faulty(self) -> Refused:
@@ -202,5 +207,3 @@ class Service:
             return self._handlers[request.op](request)
         except BadFrame as error:
             return Refused(NodeRefusal.BAD_FRAME, detail=str(error))
-        except Exception:  # noqa: BLE001 as in `answer`
-            return self._faulty()

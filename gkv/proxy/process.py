@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gkv.api.data import DataApi
+from gkv.api.data import Check, DataApi
 from gkv.api.metrics import Figure, figure, shared_figures
 from gkv.cluster.authority import Authority
 from gkv.cluster.store import FileStore
@@ -14,6 +14,7 @@ from gkv.net.server import Server
 from gkv.process.early import EarlySignals
 from gkv.process.runtime import Runtime
 from gkv.process.standard import announce
+from gkv.proxy import checks
 from gkv.proxy.app import build_app
 from gkv.proxy.spawn import Children
 from gkv.sources import Reading
@@ -42,8 +43,8 @@ def _run(runtime: Runtime) -> None:
         max_body=settings.max_body,
         info=lambda: {"role": "proxy"},
         checks=lambda: [
-            ("serving", not runtime.ending.is_set()),
-            ("members", view.placement is not None and not coordinator.writes_wait_for),
+            Check("serving", not runtime.ending.is_set()),
+            checks.members(authority, usable=view.placement is not None and not coordinator.writes_wait_for),
         ],
     )
     app = build_app(data, authority)

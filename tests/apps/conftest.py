@@ -13,7 +13,7 @@ import gevent
 import pytest
 
 from gkv import sources
-from gkv.api.data import DataApi
+from gkv.api.data import Check, DataApi
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator
 from gkv.coordinator.channels import Speaker
@@ -208,7 +208,7 @@ def build_node():
             Coordinator(view, channels, 20.0 if engine.durable else DEADLINE, limits),
             max_body=max_body,
             info=lambda: {"role": "node", "id": node_id, "engine": health.describe(running, commits)},
-            checks=lambda: [("serving", not draining), ("member", view.placement is not None)],
+            checks=lambda: [Check("serving", not draining), Check("member", view.placement is not None)],
         )
         backup = Backup(commits.snapshot if engine.durable else None)
         app = build_app(data, service.answer, backup.begin, 2 * max_body, Speaker(view, 0))

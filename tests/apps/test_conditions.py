@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from gkv.model import Damage
+from gkv.model import Damage, Effect, NodeRefusal, Outcome
+from gkv.wire.ops import Effects, Refused
 
 NEVER = "f" * 32
 JSON = {"Content-Type": "application/json"}
@@ -280,12 +281,15 @@ def test_delete_on_conditions(call):
     assert (answer.status, answer.json()) == (412, {"deleted": 1, "failedKey": failed, "complete": False})
 
 
-def test_last_item_of_a_key_is_the_one_whose_condition_counts(call):
-    answer = set_items(call, {"key": "a", "value": 1, "ifVersion": NEVER}, {"key": "a", "value": 2, "ifVersion": None})
-    assert answer.status == 200
-    answer = set_items(call, {"key": "a", "value": 3}, {"key": "a", "value": 4, "ifVersion": None})
-    assert (answer.status, answer.json()["set"]) == (412, 0)
-    assert call("GET", "/v1/kv/a").body == b"2"
+@pytest.mark.parametrize("path", ["/set", "/delete"])
+def test_batch_with_a_key_that_stands_twice_and_has_a_condition_is_refused_whole(call, path):
+    """One of the two would be dropped, and its condition with it."""
+    value = {"value": 1} if path == "/set" else {}
+    for first, second in (({"ifVersion": NEVER}, {}), ({}, {"ifVersion": None}), ({"ifVersion": "*"}, {"ifVersion": "*"})):
+        items = [{"key": "b"} | value, {"key": "a"} | value | first, {"key": "a"} | value | second]
+        found = problem(call("POST", path, json.dumps(items).encode()), 400, "invalid-item")
+        assert [error["pointer"] for error in found["errors"]] == ["/2"]
+    assert call("GET", "/v1/kv/b").status == 404
 
 
 @pytest.mark.parametrize("path", ["/set", "/delete"])
@@ -363,3 +367,60 @@ def test_listing_with_meta(call):
         "complete": True,
     }
     problem(call("GET", "/v1/kv?meta=1&limit=101"), 422, "parameter-value")
+
+
+WEAK = f'W/"{NEVER}"'
+
+
+def test_condition_that_does_not_hold_is_told_why(call):
+    """In title and detail, which a write ends with the word that nothing has changed."""
+    etag = put(call, "there", "1").headers["etag"]
+    cases = [
+        ("PUT", "gone", {"If-Match": "*"}, "There is no value"),
+        ("DELETE", "gone", {"If-Match": etag}, "There is no value"),
+        ("PUT", "there", {"If-None-Match": "*"}, "There is a value"),
+        ("PUT", "there", {"If-Match": etag, "If-None-Match": "*"}, "There is a value"),
+        ("DELETE", "there", {"If-Match": f"W/{etag}"}, "Weak tags never match in If-Match"),
+        ("DELETE", "there", {"If-Match": WEAK}, "What is there is another version"),
+        ("PUT", "there", {"If-Match": f'"{NEVER}"'}, "What is there is another version"),
+        ("PUT", "there", {"If-None-Match": f'"{NEVER}", {etag}'}, "One of the versions that If-None-Match names is there"),
+        ("GET", "there", {"If-Match": f'"{NEVER}"'}, "What is there is another version"),
+        ("GET", "there", {"If-Match": f"W/{etag}"}, "Weak tags never match in If-Match"),
+    ]
+    for method, key, headers, title in cases:
+        found = problem(call(method, f"/v1/kv/{key}", b"2" if method == "PUT" else b"", headers), 412, "condition")
+        assert found["title"] == title
+        assert ("nothing has changed" in found["detail"]) == (method != "GET")
+        assert found["detail"].lower().startswith(title.lower())
+    assert call("GET", "/v1/kv/there").body == b"1"
+
+
+@pytest.mark.parametrize("delta", ["%2B1", "+1", "01", "-01", "1.0", ""])
+def test_what_can_be_added_is_said_with_a_delta_that_cannot(call, delta):
+    found = problem(call("POST", f"/v1/kv/n?add={delta}"), 422, "parameter-value")
+    assert "without + or leading zeros" in found["detail"]
+    assert call("POST", "/v1/kv/n?add=-7").body == b"-7"
+
+
+@pytest.mark.parametrize("query", ["touch=9", "add=1"])
+def test_answer_of_a_node_without_what_it_did_leaves_the_write_open(house, call, monkeypatch, query):
+    """It does not say that there is no value, nor that all is done."""
+    put(call, "n", "1")
+
+    def submit(asked):
+        asked.sent = True
+        asked.finish(Outcome.ANSWERED, Effects.of([Effect.REPLACED]).write())
+
+    monkeypatch.setattr(house.service, "submit", submit)
+    problem(call("POST", f"/v1/kv/n?{query}"), 503, "indeterminate")
+
+
+def test_key_that_nobody_answers_for_says_of_a_write_alone_that_nothing_has_changed(house, call, monkeypatch):
+    def submit(asked):
+        asked.sent = True
+        asked.finish(Outcome.ANSWERED, Refused(NodeRefusal.NOT_ACTING).write())
+
+    monkeypatch.setattr(house.service, "submit", submit)
+    for method, query in (("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "?add=1"), ("POST", "?touch=1")):
+        found = problem(call(method, f"/v1/kv/n{query}", b"1" if method == "PUT" else b""), 503, "no-primary")
+        assert ("nothing has changed" in found["detail"]) == (method != "GET")

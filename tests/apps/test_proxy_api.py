@@ -11,7 +11,7 @@ import gevent
 import pytest
 import ujson
 
-from gkv.api.data import DataApi
+from gkv.api.data import Check, DataApi
 from gkv.cluster.authority import Authority, boot_time
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import MAX_EPOCH, MAX_GENERATION, MAX_LEAP, Document, Member, State
@@ -25,6 +25,7 @@ from gkv.node.due_clock import DueClock, wall_ms
 from gkv.node.membership import Membership
 from gkv.node.order import Order
 from gkv.node.service import Service
+from gkv.proxy import checks
 from gkv.proxy.app import build_app
 from gkv.proxy.operations import MAX_JOIN
 from gkv.ring import tokens
@@ -100,7 +101,7 @@ class Cluster:
             self.coordinator,
             max_body=1 << 20,
             info=lambda: {"role": "proxy"},
-            checks=lambda: [("serving", True), ("members", view.placement is not None)],
+            checks=lambda: [Check("serving", True), checks.members(self.authority, usable=view.placement is not None)],
         )
         self.app = build_app(data, self.authority)
         self.client = self._wsgi(self.app)
@@ -610,10 +611,14 @@ def test_silent_member_is_evicted_and_its_keys_have_no_primary_until_it_is_back(
         pair.call(A)
         pair.look(now)
     assert pair.state(B) == (State.DOWN, False)
+    ready = pair.client("GET", "/readyz?verbose")
+    assert (ready.status, ready.body) == (200, b"[+]serving ok\n[!]members n1 is down\nok\n")
+    assert pair.client("GET", "/readyz").body == b"ok\n"
     failed = pair.client("POST", "/get", b'[{"key":"hi"},{"key":"hi1"}]').json()["failedKey"]
     assert {row["code"] for row in failed} == {"no-primary"}
     pair.peers.services[B.url] = service
     pair.settle()
+    assert pair.client("GET", "/readyz?verbose").body == b"[+]serving ok\n[+]members ok\nok\n"
     assert pair.state(B) == (State.UP, False)
     pair.writes_work()
 
@@ -662,6 +667,9 @@ def test_member_that_comes_back_without_its_directory_acts_only_once_its_loss_is
     with_directory(cluster, A)
     cluster.settle(A)
     assert cluster.state(A) == (State.FILLING, True)
+    ready = cluster.client("GET", "/readyz?verbose")
+    assert (ready.status, ready.body) == (200, b"[+]serving ok\n[!]members n0 waits for accept-loss\nok\n")
+    assert cluster.client("GET", "/readyz").body == b"ok\n"
     for path in ("/get?key=hi", "/v1/kv/hi"):
         assert b"no-primary" in cluster.client("GET", path).body
     with_directory(cluster, A, cluster.authority.document.member("n0").incarnation)  # a restart cures nothing

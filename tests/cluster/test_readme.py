@@ -45,7 +45,11 @@ def ports_like(shown: list[tuple[str, str]]) -> int:
     """
     located = re.findall(r"locate\?key=(\w+)", " ".join(command for command, _ in shown))
     assert located
-    sets = [json.loads(command.split("'")[1]) for command, _ in shown if command.endswith("/set")]
+    printed = [(json.loads(command.split("'")[1]), answer) for command, answer in shown if command.endswith("/set")]
+    for items, answer in printed:  # before other ports hide what is wrong on these
+        nodes = set(owners([item["key"] for item in items], 9000))
+        assert answer == "Success to set key" * len(nodes), items
+    sets = [items for items, _ in printed]
     first = 0
     for _ in range(100):
         first = free_ports(3, first and first + 3)

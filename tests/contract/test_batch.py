@@ -1221,6 +1221,31 @@ def test_read_refuses_a_batch_with_a_wrong_condition_or_encoding_and_names_it(op
         assert [pointer for pointer, _ in pointers] == [pointer]
 
 
+ANY = b',"ifVersion":"*"'
+TWICE = {
+    "condition on the first": [(b"a", ANY), (b"b", b""), (b"a", b"")],
+    "condition on the second": [(b"a", b""), (b"b", b""), (b"a", b',"ifVersion":null')],
+    "condition on the third": [(b"b", b""), (b"a", b""), (b"a", b""), (b"a", ANY)],
+    "condition on both": [(b"a", ANY), (b"b", b""), (b"a", ANY)],
+    "one key escaped": [(rb"\u0061", ANY), (b"b", b""), (b"a", b"")],
+}
+
+
+@pytest.mark.parametrize("op", ["set", "delete"])
+@pytest.mark.parametrize("items", TWICE.values(), ids=TWICE.keys())
+def test_read_refuses_a_key_that_stands_twice_and_has_a_condition(op: str, items: list[tuple[bytes, bytes]]) -> None:
+    """Only one of the items would be decided about, and the condition of the other dropped."""
+    value = b',"value":1' if op == "set" else b""
+    kind, _, pointers = refused(op, b"[%b]" % b",".join([b'{"key":"%b"%b%b}' % (key, value, rest) for key, rest in items]))
+    assert kind is InvalidItem
+    assert [pointer for pointer, _ in pointers] == ["/2"]
+
+
+def test_read_takes_a_key_twice_beside_others_with_conditions() -> None:
+    body = b'[{"key":"a","value":1},{"key":"b","value":2,"ifVersion":null},{"key":"a","value":3}]'
+    assert agreed("set", body)[1] == ["a", "b", "a"]
+
+
 def test_read_bounds_bytes_by_their_own_size_and_texts_by_theirs() -> None:
     tight = Limits(max_value=6)
     assert agreed("set", b'[{"key":"a","value":"aGVsbG8h","encoding":"base64"}]', tight)[2] == [

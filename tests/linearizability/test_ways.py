@@ -7,6 +7,7 @@ import json
 import pytest
 
 from gkv.api.listing import write_cursor
+from gkv.coordinator.failures import READ_FAILURES, WRITE_FAILURES
 from tests.cluster.conftest import Answer
 from tests.linearizability import ways
 from tests.linearizability.history import ABSENT, PRESENT, Condition, Ending, Kind
@@ -78,6 +79,14 @@ WRITES_OF_ONE = [
 @pytest.mark.parametrize(("request_", "got", "told"), WRITES_OF_ONE)
 def test_answers_to_a_write_of_one_key(request_: ways.Request, got: Answer, told: Told) -> None:
     assert ways.understand(request_, got) == [told]
+
+
+def test_codes_that_are_taken_are_those_that_a_coordinator_tells() -> None:
+    """Besides what it decides itself, and the word for a whole request that cannot be done now."""
+    writes = {failure.code for failure in WRITE_FAILURES} | {"condition", "wrong-type", "unavailable"}
+    assert set(ways.WRITES_THAT_FAIL) <= writes
+    reads = {failure.code for failure in READ_FAILURES} | {"unavailable"}
+    assert reads >= ways.READS_THAT_FAIL
 
 
 def test_answers_to_reads_of_many() -> None:

@@ -22,7 +22,6 @@ _BASE64 = "base64:"
 
 WRITES_THAT_FAIL = {
     "indeterminate": Ending.UNKNOWN,
-    "bad-answer": Ending.UNKNOWN,
     "condition": Ending.CONDITION,
     "wrong-type": Ending.WRONG_TYPE,
     "not-applied": Ending.REFUSED,
@@ -30,8 +29,6 @@ WRITES_THAT_FAIL = {
     "epoch": Ending.REFUSED,
     "overloaded": Ending.REFUSED,
     "unavailable": Ending.REFUSED,
-    "too-few-copies": Ending.REFUSED,
-    "clock-ahead": Ending.REFUSED,
 }
 """The codes that a write may be told, and what is known then."""
 READS_THAT_FAIL = {"unreachable", "timeout", "no-primary", "epoch", "overloaded", "unavailable", "bad-answer"}

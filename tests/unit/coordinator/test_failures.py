@@ -1,23 +1,23 @@
 """Every way in which a key can have no definite answer has its row, and its codes are in the description of the interface."""
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gkv.api.operations import shared_schemas
 from gkv.coordinator.failures import (
-    CONDITION,
     INDETERMINATE,
     READ_FAILURES,
     UNANSWERED,
-    UNWRITTEN,
     WRITE_FAILURES,
     GivenUp,
     Unanswered,
     failure,
 )  # fmt: skip
-from gkv.model import NodeRefusal, Op, Outcome
+from gkv.errors import WrongType
+from gkv.model import NodeRefusal, Op, OtherVersion, Outcome
 from gkv.wire.batch import DAMAGED_KEY
 from gkv.wire.client import Limits
 from gkv.wire.ops import Effects, read_answer
@@ -50,7 +50,7 @@ def test_word_that_this_version_does_not_know_leaves_a_write_open() -> None:
 
 def test_codes_are_all_in_the_description_of_the_interface() -> None:
     schemas: dict[str, Any] = dict(shared_schemas(Limits()))
-    for name, failures in (("FailedRead", READ_FAILURES), ("FailedWrite", {*WRITE_FAILURES, CONDITION})):
+    for name, failures in (("FailedRead", READ_FAILURES), ("FailedWrite", {*WRITE_FAILURES, OtherVersion()})):
         assert schemas[name]["properties"]["code"]["enum"] == sorted(failure.code for failure in failures)
 
 
@@ -62,8 +62,27 @@ STATUSES = {
 """Of a call about one key, by code: part of the interface."""
 
 
+def test_table_of_the_operators_page_is_that_of_the_code() -> None:
+    text = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
+    section = text.partition("## Keys without a definite answer")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip(" `") for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| `")
+    ]
+    shown = {code: (of, int(status), again, begun) for code, of, status, again, begun, _ in rows}
+    begun = {row.write.code for row in UNANSWERED.values() if row.begun}
+    expected = {}
+    for one in {*READ_FAILURES, *WRITE_FAILURES, OtherVersion()}:
+        writes = one.code in {failure.code for failure in WRITE_FAILURES} | {"condition"}
+        reads = one.code in {failure.code for failure in READ_FAILURES}
+        of = "both" if reads and writes else "writes" if writes else "reads"
+        word = ("perhaps" if one.code in begun else "no") if writes else ""
+        expected[one.code] = (of, one.status, "yes" if one.retryable else "no", word)
+    assert shown == expected
+
+
 def test_statuses_and_what_may_be_repeated_are_those_of_the_interface() -> None:
-    found = {*READ_FAILURES, *WRITE_FAILURES, *UNWRITTEN.values()}
-    assert {failure.code: failure.status for failure in found} == STATUSES
-    final = {"condition", "wrong-type", "too-large", "damaged", "refused"}
+    found = {*READ_FAILURES, *WRITE_FAILURES, OtherVersion()}
+    assert {failure.code: failure.status for failure in found} | {WrongType.code: WrongType.status} == STATUSES
+    assert not WrongType.retryable
+    final = {"condition", "too-large", "damaged", "refused"}
     assert {failure.code for failure in found if not failure.retryable} == final

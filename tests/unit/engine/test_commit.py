@@ -737,3 +737,15 @@ def test_greenlets_write_and_read_through_lmdb_and_its_map_grows(start, tmp_path
 def test_snapshot_of_an_engine_without_files_is_refused(start):
     with pytest.raises(EngineError, match="nothing on disk"):
         start(MemoryEngine(tokens)).snapshot(1)
+
+
+@pytest.mark.promise("I1")
+@pytest.mark.parametrize("value", [b"2", None])
+def test_write_that_comes_later_than_the_record_and_has_a_lesser_version_is_never_acknowledged(disk, start, value):
+    commits = start()
+    commits.submit(put("a", millis=9)).wait(soon())
+    with pytest.raises(EngineFailed, match="not acknowledged"):
+        commits.submit(put("a", value, millis=8)).wait(soon())
+    with pytest.raises(EngineFailed):
+        commits.submit(put("b", millis=10))
+    assert disk.read(["a"], NOW) == [b"1"]

@@ -493,7 +493,7 @@ def test_damaged_record_is_never_served_and_repaired_by_any_version(start, path,
     assert dict(engine.arc(0, ALL, None, 9))["a"] is Damage.DAMAGED
     assert [key for key, _ in engine.keys("", "", 9)] == ["a", "b", "c"]
     assert problems(engine) == ["'a' is damaged"]
-    assert puts(engine, {"x": b"1", "a": b"repaired", "b": b"2"}, 1) == did("cdu")
+    assert puts(engine, {"x": b"1", "a": b"repaired", "b": b"2"}, 1) == did("cdk")
     assert engine.read(["a", "b"], NOW) == [b"repaired", b"2"]
     assert engine.check() == []
 
