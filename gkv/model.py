@@ -15,6 +15,21 @@ class Node:
     weight: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A process that is there, and the document in force there."""
+
+    incarnation: int
+    cluster: str | None = None
+    """The document's, None where there is none."""
+    order: tuple[int, int] = (0, 0)
+    """Generation and epoch of the document."""
+    digest: str = ""
+    """Of the document: two of one order may differ, where one of them was lost."""
+    era: int = 0
+    """An era that none of the records is later than which it had at its start."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
     """The place of a write in the one order of its key's writes, given by the key's primary.

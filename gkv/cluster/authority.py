@@ -7,8 +7,7 @@ disk before anybody hears of it, so the loop can be killed between any two of th
 
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
 import gevent
 from gevent.event import Event
@@ -16,39 +15,27 @@ from gevent.lock import BoundedSemaphore
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.changes import Look, change, refused, refused_loss
-from gkv.cluster.document import Document, Durability, State
+from gkv.cluster.document import MAX_EPOCH, Document, Durability, State
 from gkv.cluster.liveness import Liveness
-from gkv.cluster.rebuilding import Rebuilding, what_is_lost
+from gkv.cluster.pauses import Pauses
+from gkv.cluster.reach import Peers, Reach
+from gkv.cluster.rebuilding import Rebuilding, Told
 from gkv.cluster.store import Store
 from gkv.cluster.view import View
 from gkv.errors import MemberConflict, Unavailable
 from gkv.log import say
-from gkv.model import Node
+from gkv.model import Presence
 from gkv.threads import NativeThread
 
 _LOOK_EVERY = 0.1
 _APART = 0.03
 """Seconds between two looks at least, so that what comes together is one epoch."""
 _ASK = 0.05
-_REACH = 1.0
-_ASKED_AT_ONCE = 256
-"""Processes that are asked at the same time whether they are there."""
+_SAY_AFTER = 3.0
+"""Seconds of waiting for documents after which it is said whose are missing."""
 _CHANGE_WITHIN = 5.0
 """Seconds after which a ring that is still to come is taken back."""
 _KEPT_ENDED = 256
-
-
-class Peers(Protocol):
-    """How the authority talks to members. None of the calls raises."""
-
-    def ask(self, nodes: Sequence[Node], within: float) -> list[int | None]:
-        """Return the incarnation of the process that answers for each node, None where nobody does."""
-
-    def push(self, document: Document, nodes: Sequence[Node]) -> None:
-        """Give nodes a document, as far as they can be reached."""
-
-    def reached(self, node: Node) -> None:
-        """Note that a node is there, which may have been away: it has called in. Does not switch greenlets."""
 
 
 class Authority:
@@ -65,17 +52,13 @@ class Authority:
         self._thread = NativeThread()
         self._news = Event()
         self._writing = BoundedSemaphore(1)
-        self._liveness = Liveness(boot_time() if now is None else now)
+        now = boot_time() if now is None else now
+        self._liveness = Liveness(now)
         self._ended: dict[int, None] = {}
         self._accepted: set[str] = set()
-        self._reached: set[int] = set()
-        """Processes that no line names and that answer at their address, by incarnation; those that are being asked; those that
-        do not answer.
-        """
-        self._asked: set[int] = set()
-        self._unreached: set[int] = set()
-        self._rebuilding: Rebuilding | None = None
+        self._reach = Reach(peers, self._found)
         self._change_since: float | None = None
+        self._pauses = Pauses()
         self._said = ""
         try:
             document = store.load()
@@ -89,6 +72,7 @@ class Authority:
             raise
         self.document = document
         """The document in force."""
+        self._told = Told((member.id for member in document.members), now)
         view.adopt(document)
 
     # -- what others tell
@@ -99,63 +83,52 @@ class Authority:
         Raise MemberConflict or InvalidMember when it cannot be a member, Unavailable when it may be later.
         """
         now = boot_time()
-        if self._is_lost_to(call):
+        if self._told.is_news(self.document, call):
+            self._reach.ask(call)
+        if self._told.is_lost_to(self.document, call):
             return self.document
         error = refused(self.document, call, self._liveness.recent(now))
         if error is not None and not error.retryable:
             raise error
         self._peers.reached(call.node)
         self._hear(call, now)
-        if self._rebuilding is not None and self.document.member(call.id) is None:
+        if self._told.rebuilding is not None and self.document.member(call.id) is None:
             raise Unavailable(f"the document is being rebuilt: it waits for {', '.join(self.waits_for)}", retry_after=1)
         if error is not None:
             raise error
-        if call.incarnation in self._unreached:
+        if self._reach.misses(call.incarnation):
             raise Unavailable(f"nobody answers at {call.node.url} as this process of {call.id}", retry_after=1)
+        pause = self._pauses.left(call.incarnation, now)
+        if pause and self.document.member(call.id) is None:
+            why = "it did not report the ring that was to come in time, or somebody else did not"
+            raise Unavailable(f"the join of {call.id} was taken back: {why}. It is tried again in {pause:.0f} s", retry_after=1)
         return self.document
 
     def _hear(self, call: CallIn, now: float) -> None:
-        """Note a call; one of a process that no line names counts once that process has answered at the address it names, so
-        that words alone take no member's place.
-        """
+        """Note a call; one of a process that no line names counts once that process has answered at the address it names."""
         line = self.document.member(call.id)
-        if call.incarnation in self._reached or (line is not None and line.incarnation == call.incarnation):
+        if self._reach.has(call.incarnation) or (line is not None and line.incarnation == call.incarnation):
+            self._told.unheard.heard(call.id)
             if self._liveness.heard(call, now):
                 self._news.set()
-        elif call.incarnation not in self._asked and len(self._asked) < _ASKED_AT_ONCE:
-            self._asked.add(call.incarnation)
-            gevent.spawn(self._reach, call)
-
-    def _reach(self, call: CallIn) -> None:
-        """Ask who answers at the address of a call."""
-        answers = self._peers.ask([call.node], _REACH)
-        self._asked.discard(call.incarnation)
-        if answers == [call.incarnation]:
-            self._unreached.discard(call.incarnation)
-            self._reached.add(call.incarnation)
-            self._hear(call, boot_time())
-        elif len(self._unreached) < _ASKED_AT_ONCE:
-            self._unreached.add(call.incarnation)
         else:
-            self._unreached = {call.incarnation}
+            self._reach.ask(call)
 
-    def _is_lost_to(self, call: CallIn) -> bool:
-        """Take note of a document that this process has lost; return whether the caller is one of those who have it."""
-        mine, shown = self.document, call.document
-        foreign = call.cluster not in (None, mine.cluster)
-        lost = what_is_lost(mine, call)
-        if lost and self._rebuilding is None:
-            self._rebuilding = Rebuilding(shown or mine)
-            say(f"{call.id} has {lost}, which is not here: it is rebuilt once all its members have shown theirs")
-        if self._rebuilding is not None and self._rebuilding.tell(call, mine, believed=bool(lost)):
+    def _found(self, call: CallIn, there: Presence) -> None:
+        """Note a call of a process that has answered at its address."""
+        now = boot_time()
+        if self._told.note(self.document, call, there, now):
             self._news.set()
-        later = not foreign and call.order > mine.order
-        return later or (bool(lost) if shown else foreign and not mine.members)
+        if call.document is not None or self._told.is_lost_to(self.document, call):
+            return  # it calls in again, with the document here or to show its own
+        error = refused(self.document, call, self._liveness.recent(now))
+        if error is None or error.retryable:
+            self._hear(call, now)
 
     @property
     def waits_for(self) -> list[str]:
-        """The members whose documents are still to be shown while it is rebuilt."""
-        return [] if self._rebuilding is None else self._rebuilding.waits_for
+        """The members whose documents are still to be shown: while it is rebuilt, or before anything is decided."""
+        return self._told.waits_for(boot_time())
 
     def ended(self, node_id: str, pid: int) -> None:
         """Note that a process of this machine has certainly ended."""
@@ -168,9 +141,9 @@ class Authority:
 
     def accept_loss(self, node_id: str, *, dry_run: bool = False) -> CallIn | None:
         """Let a member act with what it has; return its newest call. Raise MemberConflict when there is nothing to accept."""
-        if self._rebuilding is not None and node_id in self._rebuilding.waits_for:
+        if node_id in self.waits_for:
             if not dry_run:
-                self._rebuilding.excuse(node_id)
+                self._told.excuse(node_id)
                 self._news.set()
             return self._liveness.last(node_id)
         error = refused_loss(self.document, node_id)
@@ -211,37 +184,56 @@ class Authority:
 
     def look(self, now: float) -> None:
         """Bring into force all that is due now. Switches greenlets."""
-        if self._rebuilding is not None:
-            self._rebuild(self._rebuilding)
+        if self._told.rebuilding is not None:
+            self._rebuild(self._told.rebuilding, now)
             return
         self._liveness.look(now, (member.id for member in self.document.members))
+        self._ask(self._told.unheard.all)
         silent = self._silent(now)
         calls = self._liveness.recent(now)
-        self._reached &= {call.incarnation for call in calls.values()}
+        self._reach.keep(call.incarnation for call in calls.values())
+        if self._told.rebuilding is not None or self._told.waits_for(now):
+            return
         if self.document.next is None:
             self._change_since = None
         elif self._change_since is None:
             self._change_since = now
         overdue = self._change_since is not None and now - self._change_since > _CHANGE_WITHIN
-        look = Look(calls, silent, frozenset(self._ended), frozenset(self._accepted), overdue)
-        document = change(self.document, look)
+        look = Look(calls, silent, frozenset(self._ended), frozenset(self._accepted), overdue, self._pauses.at(now))
+        before = self.document
+        document = change(before, look)
         if document is None or self._commit(document):
             self._accepted -= look.accepted  # others may have come while it was written
+            self._pauses.note(before, document or before, look, now)
 
     def _silent(self, now: float) -> frozenset[str]:
         """Return the members that have said nothing for too long, and do not answer either."""
         silent = self._liveness.silent(self.document, now)
-        if silent:
-            asked = [member for member in self.document.members if member.id in silent]
-            answers = self._peers.ask([member.node for member in asked], _ASK)
-            for member, incarnation in zip(asked, answers, strict=True):
-                if incarnation == member.incarnation:
-                    self._liveness.answered(member.id, incarnation, boot_time())
-                    silent -= {member.id}
+        there = self._ask(silent)
+        for node_id, incarnation in there.items():
+            member = self.document.member(node_id)
+            if member is not None and incarnation == member.incarnation:
+                self._liveness.answered(node_id, incarnation, boot_time())
+                silent -= {node_id}
         return silent
+
+    def _ask(self, node_ids: Iterable[str]) -> dict[str, int]:
+        """Ask members which document they have; return the incarnations of those that answer, by id."""
+        wanted = set(node_ids)
+        if not wanted:
+            return {}
+        asked = [member for member in self.document.members if member.id in wanted]
+        answers = self._peers.ask([member.node for member in asked], _ASK)
+        there = {member.id: answer for member, answer in zip(asked, answers, strict=True) if answer is not None}
+        for node_id, answer in there.items():
+            self._told.unheard.answered(node_id, answer, self.document)
+        return {node_id: answer.incarnation for node_id, answer in there.items()}
 
     def _commit(self, document: Document) -> bool:
         """Put a document into force: on disk first, then here, then everywhere. Return whether that could be done."""
+        if document.epoch > MAX_EPOCH:
+            self._say_once("the document has come to the last epoch, so no member changes its state")
+            return False
         with self._writing:
             before = self.document
             try:
@@ -259,20 +251,25 @@ class Authority:
         gevent.spawn(self._peers.push, document, nodes)
         return True
 
-    def _rebuild(self, rebuilding: Rebuilding) -> None:
+    def _rebuild(self, rebuilding: Rebuilding, now: float) -> None:
         newest = rebuilding.newest
         if self._view.document is not None and newest.cluster != self._view.document.cluster:
             self._view.adopt(newest, replace=True)
         else:
             self._view.adopt(newest)
-        document = rebuilding.result(self.document)
+        try:
+            document = rebuilding.result()
+        except ValueError as error:
+            self._say_once(f"the document cannot be rebuilt: {error}")
+            return
         if document is None:
-            self._say_once(
-                f"the document waits for those of {', '.join(rebuilding.waits_for)}; POST /v1/cluster/accept-loss excuses a "
-                f"member that will not come"
-            )
+            if now - rebuilding.since > _SAY_AFTER:
+                self._say_once(
+                    f"the document waits for those of {', '.join(rebuilding.waits_for)}; POST /v1/cluster/accept-loss "
+                    f"excuses a member that will not come"
+                )
         elif self._commit(document):
-            self._rebuilding = None
+            self._told.rebuilding = None
             say(f"the document has been rebuilt: generation {document.generation}, epoch {document.epoch}")
 
     def _say_once(self, line: str) -> None:

@@ -106,14 +106,15 @@ class Caller:
         another cluster's, show the one that is here as well.
         """
         has_one = call.order != (0, 0)
-        older = call.cluster == document.cluster and document.order < call.order
-        self._shows = has_one and (older or call.cluster != document.cluster)
-        if not older:
-            self._member.adopt(document)
+        same = call.cluster == document.cluster
+        older = same and document.order < call.order
+        differs = same and document.order == call.order and not call.has(document)
+        self._shows = has_one and (older or differs or not same)
+        taken = not older and self._member.adopt(document)
         line = self._member.line
         foreign = call.cluster not in (None, document.cluster)
-        if line is None:
-            if foreign and not call.bare:
+        if line is None or not taken:
+            if line is None and foreign and not call.bare:
                 self._say_once(
                     f"this directory is of cluster {call.cluster}; the proxy at {self._proxy} has {document.cluster} "
                     f"unless the members of the first all show their documents"

@@ -1,5 +1,6 @@
 """The words of a process that calls in at the authority."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,6 +23,7 @@ _MEMBERS = frozenset(
         "cluster",
         "generation",
         "epoch",
+        "digest",
         "records",
         "bare",
         "volatile",
@@ -46,6 +48,8 @@ class CallIn:
     """The one of its document, or of its records if it has none."""
     order: tuple[int, int] = _NO_DOCUMENT
     """Generation and epoch of the document in force there."""
+    digest: str = ""
+    """Of that document, as two of one order may differ."""
     records: int = 0
     """Keys with a value that it holds. While that document has a ring that is to come, no more can be added."""
     bare: bool = True
@@ -72,6 +76,7 @@ class CallIn:
             "cluster": self.cluster,
             "generation": self.order[0],
             "epoch": self.order[1],
+            "digest": self.digest,
             "records": self.records,
             "bare": self.bare,
             "volatile": self.volatile,
@@ -82,7 +87,7 @@ class CallIn:
 
     def has(self, document: Document) -> bool:
         """Return whether this document is in force there."""
-        return self.cluster == document.cluster and self.order == document.order
+        return (self.cluster, self.order, self.digest) == (document.cluster, document.order, document.digest)
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
@@ -92,14 +97,17 @@ class CallIn:
             raise InvalidMember(f"unknown member {ujson.dumps(unknown[0][:64])}")
         node = node_from_json(data)
         document = data.get("document")
-        cluster, zone, volatile, ran = (
+        cluster, digest, zone, volatile, ran = (
             data.get("cluster"),
+            data.get("digest", ""),
             data.get("zone", ""),
             data.get("volatile", False),
             data.get("ran", []),
         )
         if cluster is not None and not isinstance(cluster, str):
             raise _wrong("cluster", "a cluster is a string or null")
+        if not isinstance(digest, str) or not re.fullmatch(r"([0-9a-f]{16})?", digest):
+            raise _wrong("digest", "a digest has 16 hexadecimal digits, or none")
         if not isinstance(zone, str) or not (zone == "" or id_is_good(zone)):
             raise _wrong("zone", "a zone is a name, or empty")
         bare = data.get("bare", True)
@@ -114,6 +122,7 @@ class CallIn:
             _number(data, "pid", 1 << 32),
             cluster,
             (_number(data, "generation", MAX_GENERATION), _number(data, "epoch", MAX_EPOCH)),
+            digest,
             _number(data, "records", 1 << 62),
             bare,
             volatile,

@@ -8,13 +8,14 @@ All that is due at one look is one epoch. The rules, by the letters of the desig
 - A4: a member that is filling is promoted when it reports the document in force; an empty one is not.
 - A6: an operator's word clears `empty`.
 - A join: while all members hold nothing, the document gets the ring that is to come. Members accept no write from the moment at
-  which they have it; when all have reported it, and hold nothing still, it becomes the ring. It is taken back otherwise.
+  which they have it; when all have reported it, and hold nothing still, it becomes the ring. It is taken back otherwise, and
+  not begun again at once (`gkv.cluster.pauses`).
 
 With one copy nobody grants anything to anybody, so there is nothing to wait for at an admission; and every member is the only
 one of its lists, so no pause is made before one either.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gkv.cluster.callin import CallIn
@@ -38,19 +39,18 @@ class Look:
     """Members whose loss an operator has accepted."""
     overdue: bool = False
     """Whether the ring that is to come has been so for too long."""
+    paused: frozenset[int] = frozenset()
+    """Incarnations of processes for which no change of the ring is begun now."""
 
 
 def change(document: Document, look: Look) -> Document | None:
-    """Return the next document, None when nothing is due. O(members)."""
+    """Return the next document, None when nothing is due. O(members), and as much again for each newcomer."""
     epoch = document.epoch + 1
     heard = any(member.id in look.calls and member.id not in look.silent for member in document.members)
     silent = look.silent if heard else frozenset()  # who hears nobody is the one that is cut off
-    changed = document
-    for member in document.members:
-        after = _line(member, document, look, silent)
-        if after != member:
-            changed = changed.with_member(replace(after, since=epoch))
-    changed = _ranked(document, changed)
+    lines = [(member, _line(member, document, look, silent)) for member in document.members]
+    members = [after if after == member else replace(after, since=epoch) for member, after in lines]
+    changed = replace(document, members=tuple(_ranked(document, members)))
     changed = _change_ring(changed, document, look)
     return None if changed == document else replace(changed, epoch=epoch)
 
@@ -102,15 +102,18 @@ def _admitted(member: Member, call: CallIn) -> Member:
     )
 
 
-def _ranked(before: Document, after: Document) -> Document:
+def _ranked(before: Document, members: Sequence[Member]) -> list[Member]:
     """Rank the first of those that left together before the others, once it is back with its directory."""
-    changed = after
-    for member in after.members:
+    ranked = {member.left for member in members if member.rank}
+    changed = []
+    for member in members:
         was = before.member(member.id)
         away = was is None or was.state is State.DOWN or was.incarnation != member.incarnation
         back = away and member.state is not State.DOWN and not member.empty
-        if back and member.left and not any(other.rank for other in changed.members if other.left == member.left):
-            changed = changed.with_member(replace(member, rank=1))
+        if back and member.left and member.left not in ranked:
+            ranked.add(member.left)
+            member = replace(member, rank=1)  # noqa: PLW2901  # the same member
+        changed.append(member)
     return changed
 
 
@@ -134,7 +137,9 @@ def _wanted(changed: Document, document: Document, look: Look) -> tuple[Layout, 
     weights = dict(document.layout.weights)
     newcomers = []
     for call in sorted(look.calls.values(), key=lambda call: call.id):
-        if refused(document, call, look.calls) is not None or call.incarnation in look.ended:
+        if call.incarnation in look.paused or call.incarnation in look.ended:
+            continue
+        if refused(document, call, look.calls) is not None:
             continue
         if document.member(call.id) is None:
             newcomers.append(call)
@@ -189,12 +194,27 @@ def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> Gk
         return MemberConflict(f"node {call.id} was removed from the cluster; begin with an empty directory to join again")
     if known is not None and known.url != call.node.url and not _now_with_tls(known, call.node):
         return MemberConflict(f"there is a member {call.id} already, at {known.url}; choose another --name")
-    others = [other.node for other in document.members] + [other.node for other in calls.values()]
-    for other in others:
-        if other.url == call.node.url and other.id != call.id:
-            return MemberConflict(f"the member at {other.url} is {other.id}; it cannot be {call.id} as well")
+    if known is None or known.url != call.node.url:  # a member's own address is no other's: whoever asks for it is refused
+        error = _refused_address(document, call, calls)
+        if error is not None:
+            return error
+    if known is None and call.records:
+        return MemberConflict(
+            f"node {call.id} holds {call.records} keys of this cluster, which has no such member; it can join with "
+            f"nothing in it: begin with an empty directory (--data)"
+        )
     if known is None or (known.weight and known.weight != call.node.weight):
         return _refused_ring(document, call, calls)
+    return None
+
+
+def _refused_address(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
+    """Return why a process may not be a member at its address: somebody else is, or is about to be."""
+    others: list[tuple[str, str]] = [(other.id, other.url) for other in document.members]
+    others += [(other.id, other.node.url) for other in calls.values()]
+    for node_id, url in others:
+        if url == call.node.url and node_id != call.id:
+            return MemberConflict(f"the member at {url} is {node_id}; it cannot be {call.id} as well")
     return None
 
 
@@ -231,10 +251,10 @@ def refused_loss(document: Document, node_id: str) -> GkvError | None:
     if member is None:
         return MemberConflict(f"there is no member {node_id}")
     if not member.empty:
-        return MemberConflict(
-            f"nothing of {node_id} is known to be lost: it is {member.state}. Start it; if its directory is not the one that "
-            f"it had, it waits for this call"
-        )
+        known = f"nothing of {node_id} is known to be lost: it is {member.state}"
+        if member.state is not State.DOWN:
+            return MemberConflict(known)
+        return MemberConflict(f"{known}. Start it; if its directory is not the one that it had, it waits for this call")
     return None
 
 

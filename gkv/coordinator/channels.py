@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.model import Node, NodeReply, Outcome
+from gkv.model import Node, NodeReply, Outcome, Presence
 from gkv.net.admission import Budget
 from gkv.net.call import Callee, Lane, ask_all
 from gkv.net.channel import Channel, ChannelFigures
@@ -112,8 +112,8 @@ class Channels:
         """Return what was said to each node and what is about to be, by its URL; nothing about this process's own node."""
         return {url: channel.figures() for url, channel in self._by_url.items() if isinstance(channel, Channel)}
 
-    def ask(self, nodes: Sequence[Node], within: float) -> list[int | None]:
-        """Return the incarnation of the process that answers for each node, None where nobody does."""
+    def ask(self, nodes: Sequence[Node], within: float) -> Sequence[Presence | None]:
+        """Return the process that answers for each node, None where nobody does."""
         return self._here(Status(), nodes, monotonic() + within)
 
     def push(self, document: Document, nodes: Sequence[Node]) -> None:
@@ -130,12 +130,12 @@ class Channels:
         if isinstance(channel, Channel):
             channel.reached()
 
-    def _here(self, request: NodeRequest, nodes: Sequence[Node], expires: float) -> list[int | None]:
+    def _here(self, request: NodeRequest, nodes: Sequence[Node], expires: float) -> list[Here | None]:
         frame = request.write()
         asked = [(self.to(node), frame) for node in nodes]
         replies = ask_all(asked, expires, lane=Lane.BACKGROUND)
         answers = [understand(reply, Here) for reply in replies]
-        return [answer.incarnation if isinstance(answer, Here) else None for answer in answers]
+        return [answer if isinstance(answer, Here) else None for answer in answers]
 
     def close(self) -> None:
         """Close every channel. Switches greenlets."""

@@ -120,8 +120,14 @@ class Membership:
         return self._view.line
 
     def status(self, _request: Status) -> NodeAnswer:
-        """Say which process answers."""
-        return Here(self.incarnation)
+        """Say which process answers, and which document is in force there."""
+        return self._here()
+
+    def _here(self) -> Here:
+        document = self._view.document
+        if document is None:
+            return Here(self.incarnation, era=self._era)
+        return Here(self.incarnation, document.cluster, document.order, document.digest, self._era)
 
     def take_over(self, request: Adopt) -> NodeAnswer | Waiting:
         """Take over a document that a coordinator or the authority has sent."""
@@ -130,10 +136,10 @@ class Membership:
         except ValueError as error:
             return Refused(NodeRefusal.BAD_DOCUMENT, detail=str(error))
         if document == self._view.document:
-            return Here(self.incarnation)
+            return self._here()
 
         def taken() -> NodeAnswer:
-            return Here(self.incarnation) if self.adopt(document) else stale(self._view.document)
+            return self._here() if self.adopt(document) else stale(self._view.document)
 
         return lambda: or_refused(taken)
 
@@ -224,6 +230,7 @@ class Membership:
             pid=os.getpid(),
             cluster=self._engine.cluster if document is None else document.cluster,
             order=(0, 0) if document is None else document.order,
+            digest="" if document is None else document.digest,
             records=self._records,
             bare=self.is_bare,
             volatile=not self._engine.durable,

@@ -43,7 +43,10 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
             raise WrongParameter("dryRun is 0 or 1")
         dry_run = asked == "1"
         value = _body(request)
-        node_id = value.get("node") if isinstance(value, dict) and set(value) <= {"node"} else None
+        unknown = sorted(set(value) - {"node"}) if isinstance(value, dict) else []
+        if unknown:
+            raise InvalidMember(f"unknown member {json.dumps(unknown[0][:64])}; the body is an object with the id of a node")
+        node_id = value.get("node") if isinstance(value, dict) else None
         if not isinstance(node_id, str) or not id_is_good(node_id):
             raise InvalidMember("the body is an object with the id of a node", pointers=[("/node", "not a node id")])
         epoch = authority.document.epoch

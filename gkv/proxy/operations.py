@@ -81,7 +81,7 @@ JOIN = Operation(
         JSON: Content(
             shape(
                 "id url incarnation",
-                "weight zone pid cluster generation epoch records bare volatile era ran document",
+                "weight zone pid cluster generation epoch digest records bare volatile era ran document",
                 id=_ID,
                 url={"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9][0-9]{0,4}$"},
                 incarnation={**_INCARNATION, "description": "of this process, new at every start"},
@@ -91,6 +91,7 @@ JOIN = Operation(
                 cluster={"type": ["string", "null"], "description": "whose document or records it has, null for nobody's"},
                 generation=_COUNT,
                 epoch={**_COUNT, "description": "of the document in force there"},
+                digest={"type": "string", "pattern": "^([0-9a-f]{16})?$", "description": "of that document"},
                 records={**_COUNT, "description": "keys with a value"},
                 bare={"type": "boolean", "default": True, "description": "it holds neither a record nor a tombstone"},
                 volatile={"type": "boolean", "default": False, "description": "it keeps its records in memory"},

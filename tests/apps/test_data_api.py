@@ -734,15 +734,20 @@ def refused(node, frame):
     return refusal(reply)
 
 
+def here(document):
+    """Return what a process answers that has this document in force."""
+    return Here(0, document.cluster, document.order, document.digest)
+
+
 def test_frames_do_what_they_say(node, call):
     assert ask(call, Set(CLUSTER, ERA, ["a", "b"], [b"1.0", b"\n\0"])).letters == "cc"
     assert ask(call, Get(CLUSTER, ERA, ["b", "x", "a"])) == Values([b"\n\0", None, b"1.0"])
-    assert ask(call, Status()) == Here(0)
+    assert ask(call, Status()) == here(node.view.document)
     assert ask(call, Delete(CLUSTER, ERA, ["a", "x"])).letters == "ru"
     assert node.read(["a", "b"]) == [None, b"\n\0"]
 
 
-def test_frames_gathered_into_one_request_are_answered_in_order(call):
+def test_frames_gathered_into_one_request_are_answered_in_order(call, document):
     replies = send(
         call,
         Set(CLUSTER, ERA, ["a"], [b"1"]).write(),
@@ -754,7 +759,7 @@ def test_frames_gathered_into_one_request_are_answered_in_order(call):
     assert read_answer(replies[0], Effects, 1).letters == "c"
     assert refusal(replies[1]).reason is refusal(replies[2]).reason is NodeRefusal.BAD_FRAME
     assert read_answer(replies[3], Values, 1) == Values([b"1"])
-    assert read_answer(replies[4], Here) == Here(0)
+    assert read_answer(replies[4], Here) == here(document)
 
 
 @pytest.mark.parametrize(
@@ -805,9 +810,9 @@ def test_frames_of_another_format_are_refused_by_a_line_that_names_both(node, ca
 
 
 @pytest.mark.parametrize("lane", ["/replica", "/background"])
-def test_frames_of_the_other_lanes_are_answered_as_well(call, lane):
+def test_frames_of_the_other_lanes_are_answered_as_well(call, document, lane):
     [frame] = send(call, Status().write(), path=FRAMES + lane)
-    assert answer_to(Status(), frame) == Here(0)
+    assert answer_to(Status(), frame) == here(document)
 
 
 def test_frames_body_over_the_limit_is_answered_413(build_node):
@@ -865,18 +870,18 @@ def test_frames_before_the_join_are_stale_without_a_document(build_node, op):
 def test_frames_while_a_node_joins_are_read_but_not_written(node, call, document):
     node.put({"a": b"0"})
     during = changing(document)
-    assert ask(call, Adopt(during.to_json())) == Here(0)
+    assert ask(call, Adopt(during.to_json())) == here(during)
     assert ask(call, Set(CLUSTER, era_of(1, 8), ["a"], [b"1"])) == Refused(NodeRefusal.CHANGING)
     assert ask(call, Delete(CLUSTER, era_of(1, 8), ["a"])) == Refused(NodeRefusal.CHANGING)
     assert ask(call, Get(CLUSTER, era_of(1, 8), ["a"])) == Values([b"0"])
-    assert ask(call, Adopt(changed(during).to_json())) == Here(0)
+    assert ask(call, Adopt(changed(during).to_json())) == here(changed(during))
     assert ask(call, Set(CLUSTER, era_of(1, 9), ["a"], [b"1"])).letters == "r"
 
 
 def test_adopt_newer_document_is_in_force_and_the_same_again_is_granted(node, call, document):
     newer = changed(document)
     for _ in range(2):
-        assert ask(call, Adopt(newer.to_json())) == Here(0)
+        assert ask(call, Adopt(newer.to_json())) == here(newer)
     assert node.view.document == newer
     assert call("GET", "/v1/ring").json()["epoch"] == 8
 
@@ -899,7 +904,7 @@ def test_process_that_is_not_the_one_of_its_line_coordinates_and_serves_no_key(n
     node.put({"a": b"0"})
     [line] = document.members
     other = replace(changed(document), members=(replace(line, incarnation=7),))
-    assert ask(call, Adopt(other.to_json())) == Here(0)
+    assert ask(call, Adopt(other.to_json())) == here(other)
     era = era_of(1, 8)
     for request in (Get(CLUSTER, era, ["a"]), Set(CLUSTER, era, ["a"], [b"1"]), ListKeys(CLUSTER, era, "", "", 10)):
         assert ask(call, request) == Refused(NodeRefusal.NOT_ACTING)
@@ -927,7 +932,7 @@ def test_member_serves_while_it_acts_by_its_line(node, call, document, changes, 
 def test_adopt_document_without_this_node_is_taken_by_who_was_a_member_alone(node, call, document, build_node):
     stranger = Node("n2", "http://127.0.0.1:9001")
     without = Document(CLUSTER, 8, lines([stranger]), document.vnodes)
-    assert ask(call, Adopt(without.to_json())) == Here(0)
+    assert ask(call, Adopt(without.to_json())) == here(without)
     assert ask(call, Get(CLUSTER, era_of(1, 8), ["a"])) == Refused(NodeRefusal.NOT_ACTING)
     assert ask(build_node("n3").client, Adopt(without.to_json())) == Refused(NodeRefusal.STALE)
 
@@ -942,7 +947,7 @@ def test_adopt_document_of_a_foreign_cluster_is_taken_only_while_there_is_neithe
     assert ask(call, Adopt(foreign.to_json())) == Refused(NodeRefusal.STALE, document.to_json())
 
     assert node.engine.forget(node.wall(), 10) == 1
-    assert ask(call, Adopt(foreign.to_json())) == Here(0)
+    assert ask(call, Adopt(foreign.to_json())) == here(foreign)
     assert node.view.document == foreign
     assert ask(call, Set(CLUSTER, ERA, ["a"], [b"1"])).reason is NodeRefusal.STALE
 

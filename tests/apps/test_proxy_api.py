@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import ujson
 
 from gkv.api.data import Check, DataApi
 from gkv.cluster.authority import Authority, boot_time
-from gkv.cluster.document import Document, State
+from gkv.cluster.callin import CallIn
+from gkv.cluster.document import MAX_EPOCH, MAX_GENERATION, MAX_LEAP, Document, Member, State
 from gkv.cluster.store import FileStore
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator
 from gkv.engine import Commits, MemoryEngine
-from gkv.errors import ConfigError, Unavailable
-from gkv.model import Node, Version, Write, era_of
+from gkv.errors import ConfigError, GkvError, Unavailable
+from gkv.model import Node, Outcome, Version, Write, era_of
 from gkv.node.due_clock import DueClock, wall_ms
 from gkv.node.membership import Membership
 from gkv.node.order import Order
@@ -28,6 +30,7 @@ from gkv.proxy.app import build_app
 from gkv.proxy.operations import MAX_JOIN
 from gkv.ring import tokens
 from gkv.ring.ring import MAX_VNODES
+from gkv.wire.ops import Here
 from tests.apps.conftest import TTL, InProcess
 from tests.documents import CLUSTER, document
 
@@ -138,7 +141,8 @@ class Cluster:
         answer = self.client("POST", JOIN, json.dumps(call.to_json() | changes).encode(), JSON)
         if answer.status == 200:
             document = Document.from_json(answer.json())
-            self._shows[node.id] = call.order > document.order or call.cluster not in (None, document.cluster)
+            lost = call.order >= document.order and not call.has(document)
+            self._shows[node.id] = lost or call.cluster not in (None, document.cluster)
             if not self._shows[node.id]:
                 self.members[node.id].adopt(document)
         return answer
@@ -334,6 +338,7 @@ def test_join_other_content_type_is_answered_415(cluster, content_type):
         *(({"incarnation": wrong}, "/incarnation") for wrong in ("", "0" * 15, "A" * 16, 1, None)),
         *(({"ran": wrong}, "/ran") for wrong in (None, "0" * 16, ["x"], ["0" * 16] * 1_025)),
         *(({"epoch": wrong}, "/epoch") for wrong in (-1, 1.5, "1", True, 1 << 48)),
+        *(({"digest": wrong}, "/digest") for wrong in (None, 1, "0" * 15, "A" * 16)),
         *(({"records": wrong}, "/records") for wrong in (-1, None)),
         *(({"document": wrong}, "/document") for wrong in (1, "x", {}, [])),
     ],
@@ -348,7 +353,7 @@ def test_join_with_a_wrong_member_is_answered_422_with_its_pointer(cluster, chan
 
 @pytest.mark.parametrize("weight", [1e-9, 0.03, 656, 1_000])
 def test_join_with_a_weight_of_too_few_or_too_many_tokens_is_refused_with_advice(pair, weight):
-    pair.write(replace(pair.authority.document, vnodes=400))
+    pair.write(replace(pair.authority.document, vnodes=400, epoch=6))
     pair.open()
     pair.settle()
     before = pair.authority.document
@@ -509,6 +514,37 @@ def test_join_while_a_member_does_not_answer_is_answered_503_and_later_granted(p
     assert "member n0 does not answer" in found["detail"]
     pair.settle()
     pair.settled_at(7, A, B, C)
+
+
+def test_newcomer_with_keys_of_the_cluster_is_refused_with_the_reason_and_no_ring_is_to_come(pair):
+    pair.put(C, a=b"1")
+    pair.settle(A, B)
+    for _ in range(3):
+        found = problem(pair.call(C, cluster=CLUSTER), 409, "member-conflict")
+        assert "n2 holds 1 keys of this cluster" in found["detail"]
+        pair.look()
+    pair.settled_at(5, A, B)
+
+
+def test_newcomer_that_cannot_keep_the_document_does_not_hold_up_writes_again_and_again(pair, monkeypatch):
+    now = boot_time()
+    monkeypatch.setattr("gkv.cluster.authority.boot_time", lambda: now)
+    monkeypatch.setattr(pair.members["n2"], "adopt", lambda _document: False)
+    held_up = 0
+    for _ in range(300):  # a minute
+        now += 0.2
+        for node in (A, B, C):
+            answer = pair.call(node)
+        pair.look(now)
+        held_up += pair.authority.document.next is not None
+    assert 0.2 * held_up < 25  # four times, of five seconds each
+    assert "was taken back" in problem(answer, 503, "unavailable")["detail"]
+    pair.start(C)  # another process has no pause
+    for _ in range(12):
+        now += 0.2
+        pair.settle(count=1)
+        pair.look(now)
+    assert pair.joined == {"n0", "n1", "n2"}
 
 
 def test_join_of_a_node_that_nobody_reaches_is_answered_503(pair):
@@ -676,6 +712,15 @@ def test_loss_that_cannot_be_accepted_is_refused(pair, body, status, code):
     pair.settled_at(5, A, B)
 
 
+def test_loss_with_an_unknown_member_is_refused_naming_it(pair):
+    assert '"nodes"' in problem(pair.client("POST", LOSS, b'{"nodes":"n0"}', JSON), 422, "invalid-member")["detail"]
+
+
+def test_loss_of_a_member_that_is_up_is_refused_without_advice_to_start_it(pair):
+    detail = problem(pair.client("POST", LOSS, b'{"node":"n0"}', JSON), 409, "member-conflict")["detail"]
+    assert detail == "nothing of n0 is known to be lost: it is up"
+
+
 def test_loss_with_another_parameter_is_refused(pair):
     problem(pair.client("POST", LOSS + "?dryRun=2", b'{"node":"n0"}', JSON), 422, "parameter-value")
 
@@ -777,27 +822,176 @@ def test_older_document_is_rebuilt_and_a_member_that_is_as_old_counts_as_shown(p
     pair.writes_work()
 
 
-NOT_BELIEVED = {
-    "without members": {"members": []},
-    "without who shows it": {"members": document([B], 9).to_json()["members"]},
-    "who shows it elsewhere": {"members": document([replace(A, url=url(9009))], 9).to_json()["members"]},
-    "far ahead": {"epoch": 2_000_000},
-    "the last epoch": {"epoch": (1 << 48) - 1},
-    "the last generation": {"generation": (1 << 16) - 1, "rebuilt_from": [[1, 5]]},
-    "a generation that is not made of the one here": {"generation": 3, "rebuilt_from": [[2, 5]]},
+# -- words of documents
+
+
+def word(node, incarnation, shown, order=None, **more):
+    """Return a call that shows a document."""
+    about = CallIn(node, incarnation, cluster=shown.cluster, order=order or shown.order, digest=shown.digest, document=shown)
+    return replace(about, **more)
+
+
+def shows(cluster, call):
+    """Let a process call in and be asked, as often as it takes; return the authority's document."""
+    for _ in range(3):
+        with suppress(GkvError):
+            cluster.authority.call_in(call)
+        cluster.look()
+    return cluster.authority.document
+
+
+def process(cluster, node, incarnation, shown):
+    """Have a process answer at an address, with a document in force."""
+    here = Here(incarnation, shown.cluster, shown.order, shown.digest)
+
+    class Answers:
+        def submit(self, call):
+            call.finish(Outcome.ANSWERED, here.write())
+
+    cluster.peers.services[node.url] = Answers()
+
+
+STRANGER = Node("x", url(9009))
+
+
+def later(document, *members, **changes):
+    return replace(document, members=members or document.members, **{"epoch": 9, **changes})
+
+
+FORGED = {
+    "it has no members": lambda mine: replace(later(mine), members=()),
+    "it has the stranger alone": lambda mine: later(mine, Member("x", STRANGER.url, incarnation=99)),
+    "the stranger is added": lambda mine: later(mine, *mine.members, Member("x", STRANGER.url, incarnation=99)),
+    "it is far ahead": lambda mine: later(mine, epoch=mine.epoch + MAX_LEAP + 1),
+    "it is the last": lambda mine: later(mine, epoch=MAX_EPOCH),
+    "it is of the last generation": lambda mine: later(mine, generation=MAX_GENERATION, rebuilt_from=((1, 5),)),
+    "it has been rebuilt from others": lambda mine: later(mine, generation=3, rebuilt_from=((2, 5),)),
 }
 
 
-@pytest.mark.parametrize("changes", NOT_BELIEVED.values(), ids=NOT_BELIEVED)
-def test_document_that_cannot_follow_the_one_here_is_not_believed(pair, changes):
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED.keys())
+def test_document_that_a_stranger_shows_is_not_believed(pair, forged):
     before = pair.authority.document
-    shown = before.to_json() | {"epoch": 9} | changes
-    order = {"generation": shown["generation"], "epoch": shown["epoch"]}
-    pair.call(A, document=shown, **order)
-    pair.look()
-    assert (pair.authority.document, pair.authority.waits_for) == (before, [])
+    shown = forged(before)
+    process(pair, STRANGER, 99, shown)
+    assert shows(pair, word(STRANGER, 99, shown)) == before
+    assert pair.authority.waits_for == []
+    pair.settle(A, B)
+    pair.settled_at(5, A, B)
+
+
+@pytest.mark.parametrize(
+    "forged", ["it has no members", "it is far ahead", "it is the last", "it has been rebuilt from others"]
+)
+def test_document_of_a_member_that_cannot_follow_is_not_believed(pair, forged):
+    before = pair.authority.document
+    shown = FORGED[forged](before)
+    incarnation = before.member("n0").incarnation
+    process(pair, A, incarnation, shown)
+    assert shows(pair, word(A, incarnation, shown)) == before
+    assert pair.authority._told.rebuilding is None
+
+
+def test_document_that_is_shown_in_a_members_name_is_not_believed(pair):
+    before = pair.authority.document
+    shown = later(before, before.members[0])
+    assert shows(pair, word(A, before.member("n0").incarnation, shown)) == before  # n0 itself has another one
+    assert shows(pair, word(Node("n0", STRANGER.url), before.member("n0").incarnation, shown)) == before
+    assert pair.authority.waits_for == []
+    pair.settle(A, B)
+    pair.settled_at(5, A, B)
+
+
+def test_word_in_a_members_name_does_not_count_as_its_document(pair):
+    before = pair.authority.document
+    pair.members["n0"].adopt(later(before))
+    pair.settle(A)
+    assert pair.authority.waits_for == ["n1"]
+    older = replace(before, epoch=4)
+    forged = CallIn(Node("n1", STRANGER.url), 99, cluster=CLUSTER, order=older.order, digest=older.digest, ran=(2,))
+    process(pair, STRANGER, 99, older)
+    shows(pair, forged)
+    assert pair.authority.waits_for == ["n1"]
+    shows(pair, replace(forged, node=B, incarnation=2))  # which has another one
+    assert pair.authority.waits_for == ["n1"]
+
+
+def test_members_that_the_newest_document_has_forgotten_are_kept(pair):
+    before = pair.authority.document
+    pair.put(A, a=b"1")  # so nobody can join
+    pair.put(B, b=b"1")
+    pair.members["n0"].adopt(later(before, before.members[0]))
+    pair.settle(A)
+    assert pair.authority.waits_for == ["n1"]
+    pair.settle(A, B)
+    found = pair.authority.document
+    assert (found.generation, found.rebuilt_from, found.nodes) == (2, ((1, 9),), (A, B))
+    pair.settle(A, B)
+    assert pair.state(B) == (State.UP, False)
+
+
+def test_lost_document_far_on_leaves_room_for_later_ones(pair):
+    before = pair.authority.document
+    shown = later(before, epoch=MAX_EPOCH)
+    (pair.directory / "cluster.json").unlink()
+    pair.open()
+    incarnation = before.member("n0").incarnation
+    process(pair, A, incarnation, shown)
+    assert shows(pair, word(A, incarnation, shown)).members == ()
+    pair.open()  # what is on the disk can be read
+
+
+def test_another_document_of_the_same_order_is_rebuilt_over_and_nobody_is_lost(pair):
+    old = pair.authority.document
+    joined = replace(old, epoch=6, members=(*old.members, Member(C.id, C.url, incarnation=3, directory=3)))
+    pair.members["n0"].adopt(joined)
+    pair.members["n2"].adopt(joined)
+    pair.write(replace(old, epoch=6))  # which the authority has made from an older cluster.json
+    pair.open()
     pair.settle()
+    found = pair.authority.document
+    assert (found.generation, found.nodes) == (2, (A, B, C))
+    assert found.rebuilt_from == ((1, 6),)
+    pair.settle()
+    assert {pair.members[node.id]._view.document for node in (A, B, C)} == {pair.authority.document}
     pair.writes_work()
+
+
+def test_nothing_is_decided_after_a_start_before_each_member_was_heard(pair, monkeypatch):
+    now = boot_time()
+    monkeypatch.setattr("gkv.cluster.authority.boot_time", lambda: now)
+    pair.join(C)
+    before = pair.authority.document
+    pair.members["n0"].adopt(replace(before, epoch=9))
+    pair.stop(C)
+    pair.open()
+    for _ in range(12):  # n0 answers, and does not call in; n2 is away
+        now += 0.2
+        pair.call(B)
+        pair.look(now)
+    assert pair.authority.document == before
+    assert pair.client("GET", "/v1/cluster").json()["waits_for"] == ["n0"]
+    pair.call(A)
+    pair.call(A)
+    pair.look(now)
+    assert pair.authority.waits_for == ["n1", "n2"]
+
+
+def test_member_that_stays_silent_after_a_start_does_not_hold_the_others_up(pair, monkeypatch):
+    now = boot_time()
+    monkeypatch.setattr("gkv.cluster.authority.boot_time", lambda: now)
+    pair.start(B, keep=True)
+    pair.stop(A)
+    pair.open()
+    epochs = []
+    for _ in range(12):
+        now += 0.2
+        pair.call(B)
+        pair.look(now)
+        epochs.append(pair.authority.document.epoch)
+    assert epochs[3] == 5
+    assert pair.state(A) == (State.DOWN, False)
+    assert pair.state(B) == (State.UP, False)
 
 
 @pytest.mark.parametrize(("era", "serves"), [(era_of(1, 6), True), (era_of(1, 7), False), (era_of(2, 1), False)])
@@ -813,23 +1007,30 @@ def test_member_serves_under_no_document_that_is_not_later_than_its_records(pair
 
 def test_document_older_than_the_records_of_a_member_is_rebuilt_before_anything_is_written(pair):
     before = pair.authority.document
+    ran = [f"{before.member('n1').incarnation:016x}"]
+    pair.engines["n1"].era = era_of(1, 9)
     pair.start(B, keep=True)
-    era = f"{era_of(1, 9):016x}"
-    pair.call(B, era=era, cluster=CLUSTER)
+    pair.call(B, ran=ran)
     pair.look()
     assert pair.authority.document == before
     assert pair.authority.waits_for == ["n0", "n1"]
     pair.call(A)
-    pair.call(B, era=era)
+    pair.look()
+    pair.call(B, ran=ran)
+    pair.look()
     pair.look()
     assert pair.authority.document.order == (2, 6)
     assert pair.authority.document.rebuilt_from == ((1, 5),)
 
 
-@pytest.mark.parametrize("era", [era_of((1 << 16) - 1, 1), (1 << 64) - 1, era_of(1, 5), 0])
+@pytest.mark.parametrize(
+    "era", [era_of((1 << 16) - 1, 1), era_of(1_000, 1), era_of(1, 1 << 40), (1 << 64) - 1, era_of(1, 5), 0]
+)
 def test_era_that_cannot_be_or_is_not_later_has_nothing_rebuilt(pair, era):
     before = pair.authority.document
-    pair.call(A, era=f"{era:016x}")
+    pair.engines["n0"].era = era
+    pair.start(A, keep=True)
+    pair.call(A, ran=[f"{before.member('n0').incarnation:016x}"])
     pair.look()
     assert (pair.authority.document, pair.authority.waits_for) == (before, [])
 

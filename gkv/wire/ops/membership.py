@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Self
 
-from gkv.model import Op
+from gkv.model import Op, Presence
 from gkv.wire.ops.frame import BadFrame, NodeAnswer, NodeRequest, line
 from gkv.wire.strict import Pause, no_pause
+
+_digits = re.compile(r"[0-9a-f]{16}").fullmatch
 
 
 @dataclass(slots=True)
@@ -47,18 +49,25 @@ class Adopt(NodeRequest):
         return line({"op": self.op.value, "document": self.document})
 
 
-@dataclass(slots=True)
-class Here(NodeAnswer):
-    """The incarnation of the process that answers."""
-
-    incarnation: int
+@dataclass(frozen=True, slots=True)
+class Here(Presence, NodeAnswer):
+    """The process that answers, and which document is in force there."""
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
-        text = header.get("incarnation")
-        if start != len(frame) or not isinstance(text, str) or not re.fullmatch(r"[0-9a-f]{16}", text):
+        text, era, cluster, order, digest = map(header.get, ("incarnation", "era", "cluster", "order", "digest"))
+        if start != len(frame) or not isinstance(text, str) or not _digits(text):
             raise BadFrame("an answer says which process it is")
-        return cls(int(text, 16))
+        if not isinstance(era, str) or not _digits(era):
+            raise BadFrame("an era has 16 hexadecimal digits")
+        if cluster is None:
+            return cls(int(text, 16), era=int(era, 16))
+        if not isinstance(cluster, str) or not isinstance(digest, str):
+            raise BadFrame("a document has a cluster and a digest")
+        if not isinstance(order, list) or len(order) != 2 or not all(type(one) is int and one >= 0 for one in order):
+            raise BadFrame("a document has a generation and an epoch")
+        return cls(int(text, 16), cluster, (order[0], order[1]), digest, int(era, 16))
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
-        return line({"incarnation": f"{self.incarnation:016x}"})
+        about = {} if self.cluster is None else {"cluster": self.cluster, "order": list(self.order), "digest": self.digest}
+        return line({"incarnation": f"{self.incarnation:016x}", "era": f"{self.era:016x}", **about})

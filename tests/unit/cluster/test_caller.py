@@ -81,3 +81,57 @@ def test_call_whose_document_cannot_be_adopted_is_told_once_and_made_again(monke
         "cannot take over what the proxy says: there are records of cluster c0",
         f"member of cluster {DOCUMENT.cluster} at http://127.0.0.1:1",
     ]
+
+
+def test_member_names_no_cluster_whose_document_is_not_in_force_there(monkeypatch):
+    said = []
+    asked = []
+
+    class Elsewhere:
+        """A member of `DOCUMENT`'s cluster, whose proxy has lost that document."""
+
+        news = Event()
+        line = DOCUMENT.member("n1")
+
+        def call_in(self, *, show):
+            asked.append(show)
+            return CallIn(NODE, 0, cluster=DOCUMENT.cluster, order=DOCUMENT.order, digest=DOCUMENT.digest, bare=False)
+
+        def adopt(self, found):
+            return found == DOCUMENT
+
+    answers = iter([document(epoch=1, cluster="f" * 32)] * 3)
+    calling = Caller("http://127.0.0.1:1", NODE.url, Elsewhere(), say=said.append)
+    monkeypatch.setattr(calling, "_call", lambda _call: next(answers, DOCUMENT))
+    greenlet = gevent.spawn(calling.run)
+    with gevent.Timeout(10):
+        while len(asked) < 6:
+            gevent.sleep(0.001)
+    greenlet.kill()
+    assert asked[:5] == [False, True, True, True, False]
+    assert said == [f"member of cluster {DOCUMENT.cluster} at http://127.0.0.1:1"]
+
+
+def test_member_shows_another_document_of_the_proxys_order(monkeypatch):
+    other = document([NODE], vnodes=8)
+    asked = []
+
+    class Member:
+        news = Event()
+        line = other.member("n1")
+
+        def call_in(self, *, show):
+            asked.append(show)
+            return CallIn(NODE, 0, cluster=other.cluster, order=other.order, digest=other.digest)
+
+        def adopt(self, _found):
+            return False
+
+    calling = Caller("http://127.0.0.1:1", NODE.url, Member(), say=lambda _line: None)
+    monkeypatch.setattr(calling, "_call", lambda _call: DOCUMENT)
+    greenlet = gevent.spawn(calling.run)
+    with gevent.Timeout(10):
+        while len(asked) < 2:
+            gevent.sleep(0.001)
+    greenlet.kill()
+    assert asked[:2] == [False, True]

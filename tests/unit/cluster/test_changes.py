@@ -1,5 +1,6 @@
 """Changes of the document: pure, so a table and a machine over everything that can come together."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -32,11 +33,19 @@ BOTH = document(line("a"), line("b"))
 
 def call(name: str, before: Document = BOTH, **changes: Any) -> CallIn:
     """Return the call of the process in a member's line, by which `before` is in force there."""
-    return replace(CallIn(NODES[name], ord(name), cluster=CLUSTER, order=before.order), **changes)
+    return replace(CallIn(NODES[name], ord(name), cluster=CLUSTER, order=before.order, digest=before.digest), **changes)
 
 
 def look(*calls: CallIn, **more: Any) -> Look:
     return Look({one.id: one for one in calls}, **more)
+
+
+def of(before: Document, seen: Look) -> Look:
+    """Return a look at calls that mean this document where they have its order."""
+    calls = {
+        name: replace(one, digest=before.digest if one.order == before.order else "f" * 16) for name, one in seen.calls.items()
+    }
+    return replace(seen, calls=calls)
 
 
 def lines_after(before: Document, seen: Look) -> dict[str, Member]:
@@ -117,7 +126,7 @@ TABLE: dict[str, tuple[Document, Look, Member | None]] = {
 
 @pytest.mark.parametrize(("before", "seen", "expected"), TABLE.values(), ids=TABLE.keys())
 def test_change_of_a_line(before: Document, seen: Look, expected: Member | None) -> None:
-    after = change(before, seen)
+    after = change(before, of(before, seen))
     assert (None if after is None else after.member("b")) == expected
     if after is not None:
         assert after == replace(before, epoch=8, members=(A, expected))
@@ -168,14 +177,20 @@ TAKEN_BACK = {
 
 @pytest.mark.parametrize("calls", WAITS.values(), ids=WAITS.keys())
 def test_ring_that_is_to_come_waits(calls: tuple[CallIn, ...]) -> None:
-    assert change(JOINING, look(*calls)) is None
+    assert change(JOINING, of(JOINING, look(*calls))) is None
 
 
 @pytest.mark.parametrize("seen", TAKEN_BACK.values(), ids=TAKEN_BACK.keys())
 def test_ring_that_is_to_come_is_taken_back(seen: Look) -> None:
-    after = change(JOINING, seen)
+    after = change(JOINING, of(JOINING, seen))
     assert after is not None
     assert (after.epoch, after.next, [one.id for one in after.members]) == (8, None, ["a", "b"])
+
+
+def test_member_with_another_document_of_the_same_order_has_not_reported() -> None:
+    calls = of(JOINING, look(*READY, call("c"))).calls
+    assert change(JOINING, Look(calls)) is not None
+    assert change(JOINING, Look({**calls, "c": replace(calls["c"], digest="0" * 16)})) is None
 
 
 NO_JOIN = {
@@ -196,6 +211,7 @@ REFUSED = {
     "a member's id elsewhere": (call("a", node=Node("a", "http://127.0.0.1:9009")), 409),
     "another cluster's records": (call("c", cluster="f" * 32, bare=False), 409),
     "another cluster's records under a member's name": (call("a", cluster="f" * 32, bare=False, incarnation=1), 409),
+    "a newcomer's own keys": (call("c", records=7), 409),
     "too few tokens": (call("c", node=Node("c", NODES["c"].url, 0.01)), 422),
 }
 
@@ -212,7 +228,45 @@ def test_call_that_cannot_be_granted_is_refused_and_changes_nothing(one: CallIn,
 def test_loss_of_who_is_not_empty_cannot_be_accepted() -> None:
     assert refused_loss(BOTH, "a") is not None
     assert refused_loss(BOTH, "x") is not None
+    up, down = refused_loss(BOTH, "a"), refused_loss(document(A, DOWN_B), "b")
+    assert up is not None
+    assert down is not None
+    assert ("Start it" in up.detail, "Start it" in down.detail) == (False, True)
     assert refused_loss(document(A, line("b", empty=True, state=FILLING)), "b") is None
+
+
+def test_newcomer_with_a_pause_is_not_joined() -> None:
+    assert change(BOTH, look(*READY, NEWCOMER, paused=frozenset([ord("c")]))) is None
+
+
+def steps_of(count: int) -> int:
+    """Return the lines of Python that run while a look finds that many members calling in as others than before."""
+    many = [Member(f"m{i:04}", f"http://127.0.0.1:{i + 1}", incarnation=i + 1, directory=i + 1) for i in range(count)]
+    before = Document(CLUSTER, 7, tuple(many), 1)
+    calls = {
+        one.id: CallIn(one.node, one.incarnation + count, cluster=CLUSTER, order=before.order, ran=(one.directory,))
+        for one in many
+    }
+    steps = 0
+
+    def step(_frame: Any, _event: str, _argument: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return step
+
+    traced = sys.gettrace()
+    sys.settrace(step)
+    try:
+        after = change(before, Look(calls))
+    finally:
+        sys.settrace(traced)
+    assert after is not None
+    assert all(member.state is FILLING for member in after.members)
+    return steps
+
+
+def test_look_costs_in_proportion_to_the_members() -> None:
+    assert steps_of(400) < 5 * steps_of(100)
 
 
 # -- a machine
@@ -243,6 +297,7 @@ class Members(RuleBasedStateMachine):
                 self.alive[name],
                 cluster=CLUSTER,
                 order=self.heard[name].order,
+                digest=self.heard[name].digest,
                 records=3,
                 bare=False,
                 ran=tuple(self.ran[name]),

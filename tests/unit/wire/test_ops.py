@@ -655,6 +655,7 @@ REQUESTS = [
 ]
 ANSWERS = [
     (Here(12), Here, 0),
+    (Here(12, "5f1c", (1, 7), "0123456789abcdef"), Here, 0),
     (Effects("crudsa"), Effects, 6),
     (Effects("cr", VERSION), Effects, 2),
     (Effects("xo", None, [VERSION]), Effects, 2),
