@@ -27,6 +27,7 @@ _ATTEMPTS = 3
 _STARTS = {Op.GET: SIZES, Op.FETCH: RECORDS}
 """For each op that reads keys, the first bytes of an answer to it; no other answer begins so."""
 
+_UNREADABLE = Effect.UNREADABLE.value
 _READ, _WRITE, _ANSWERED = Lane.READ, Lane.WRITE, Outcome.ANSWERED  # which saves 0.1 us each time
 
 MAX_ANSWER = 64 << 20
@@ -122,14 +123,21 @@ class Coordinator:
         if self.writes_wait_for:
             raise Unavailable(f"nothing can be written until {self.writes_wait_for}", retry_after=1)
         done = self._run(batch, request_id)
-        parts = [(one.part.positions, one.effects) for one in done if one.effects is not None]
-        nodes = {one.part.node.id for one in done if one.effects is not None}  # some keys may have been routed anew
-        failed = failures(done, batch.keys) if len(parts) < len(done) else {}
-        for places, effects in parts:
-            if effects.present or effects.count(Effect.UNREADABLE):
-                failed |= _undone(batch.keys, places, effects)
-        versions = [effects.version for _, effects in parts if effects.version is not None]
-        return Written(max(versions, default=None), parts, len(nodes), failed)
+        parts: list[tuple[Sequence[int], Effects]] = []
+        nodes: set[str] = set()  # some keys may have been routed anew
+        undone: dict[str, KeyFailure] = {}
+        version: Version | None = None
+        for one in done:
+            if (effects := one.effects) is not None:
+                positions = one.part.positions
+                parts.append((positions, effects))
+                nodes.add(one.part.node.id)
+                if effects.version is not None and (version is None or version < effects.version):
+                    version = effects.version
+                if effects.present or _UNREADABLE in effects.letters:
+                    undone |= _undone(batch.keys, positions, effects)
+        failed = failures(done, batch.keys) | undone if len(parts) < len(done) else undone
+        return Written(version, parts, len(nodes), failed)
 
     def fetch(self, key: str, request_id: str = "") -> Found | KeyFailure | None:
         """Return the record of a key; None when it certainly has no value. Switches greenlets."""

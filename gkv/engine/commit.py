@@ -25,6 +25,7 @@ from gkv.engine.writer import Writer
 from gkv.errors import EngineFailed, EngineFull, GkvError, NotOnDisk, Unavailable
 from gkv.model import Effect, Write
 
+_KEPT = Effect.KEPT.value
 RECLAIM_EVERY = 1.0
 RECLAIM_STEP = 200
 CLOSE_WITHIN = 30.0
@@ -313,8 +314,9 @@ class Commits:
 
 def _told(applied: Sequence[Sequence[Effect]]) -> Sequence[Sequence[Effect]]:
     """Return what a primary's writes did; raise EngineFailed when one of them has not taken the place of what was there."""
-    if any(Effect.KEPT in effects for effects in applied):
-        raise EngineFailed("a write has a lesser version than the record that is there: it is not acknowledged")
+    for effects in applied:
+        if _KEPT in "".join(effects):  # which is far quicker than to look for it in the list
+            raise EngineFailed("a write has a lesser version than the record that is there: it is not acknowledged")
     return applied
 
 

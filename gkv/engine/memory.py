@@ -143,23 +143,23 @@ class MemoryEngine(Engine):
         append = effects.append
         for key, value, expires in zip(write.keys, write.values, write.expires or repeat(0), strict=False):
             before = versions.get(key)
-            old, time = None, 0
             if before is None:
+                old = None
                 self._by_token.changed.add(key)
             elif before.era > era or (before.counter >= counter and before.era == era):  # a later write, or this one again
                 append(KEPT)
                 continue
             else:
                 old = values.get(key)
-                if key in times:
-                    time = times.pop(key)
                 if tags and tags.pop(key, None) is not None and old is not None:
                     grown -= _TAG
             versions[key] = version
-            if old is not None and (not time or time > at):
-                append(REPLACED)
-            else:
+            if old is None or (times and 0 < times.get(key, 0) <= at):
                 append(UNCHANGED if value is None else CREATED)
+            else:
+                append(REPLACED)
+            if times:
+                times.pop(key, None)
             if value is None or expires:
                 self._bury_or_date(key, value, expires, now)
                 continue

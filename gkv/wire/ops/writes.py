@@ -13,6 +13,7 @@ from gkv.wire.strict import Pause, no_pause
 
 _EFFECTS = {effect.value: effect for effect in Effect}
 _LETTERS = "".join(_EFFECTS)
+_CONDITION = Effect.CONDITION.value
 
 
 class WriteRequest(KeyRequest):
@@ -221,13 +222,16 @@ class Effects(NodeAnswer):
         letters, version = header.get("effects"), header.get("version")
         if start != len(frame) or not isinstance(letters, str) or len(letters) != count or letters.strip(_LETTERS):
             raise BadFrame("effects has a letter for each key that was written")
-        present, sums = header.get("present", ()), header.get("sums", ())
-        if (present or sums) and not (isinstance(present, list | tuple) and isinstance(sums, list | tuple)):
-            raise BadFrame("present and sums are arrays")
-        if len(present) != letters.count(Effect.CONDITION) or not set(map(type, sums)) <= {int}:
-            raise BadFrame("present has a version or null for each condition that did not hold, sums has integers")
+        present, sums = header.get("present") or (), header.get("sums") or ()
+        if present or sums:
+            if not (isinstance(present, list | tuple) and isinstance(sums, list | tuple)):
+                raise BadFrame("present and sums are arrays")
+            if not set(map(type, sums)) <= {int}:
+                raise BadFrame("sums has integers")
+        if len(present) != letters.count(_CONDITION):
+            raise BadFrame("present has a version or null for each condition that did not hold")
         try:
-            versions = [None if one is None else Version.parse(one) for one in present]
+            versions = [None if one is None else Version.parse(one) for one in present] if present else ()
             return cls(letters, None if version is None else Version.parse(version), versions, sums)
         except (TypeError, ValueError):
             raise BadFrame("an answer to a write has a version") from None
