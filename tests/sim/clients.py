@@ -47,6 +47,9 @@ class Reply:
     existed: bool | None = None
 
 
+NOT_SENT = Reply(Said.NOTHING_BEGUN)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A call as it reaches a member."""
