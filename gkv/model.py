@@ -15,6 +15,30 @@ class Node:
     weight: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Who does what for the keys of one list, at one epoch. Nodes are named by their ids.
+
+    The pair of `preference` and `coming` is the list's name over all epochs.
+    """
+
+    preference: tuple[str, ...]
+    """The nodes that are to hold the keys, in order."""
+    coming: tuple[str, ...] = ()
+    """Those that are to hold them by the ring that is to come; () while there is none."""
+    primary: str | None = None
+    """The first of the acting ones: it orders the writes and answers reads. None when nobody acts."""
+    acting: tuple[str, ...] = ()
+    """Those whose copies count."""
+    learners: tuple[str, ...] = ()
+    """Those that get every write, and whose copies do not count yet."""
+
+    @property
+    def granters(self) -> tuple[str, ...]:
+        """Those that a write of the primary waits for, and whose leases its reads need."""
+        return self.acting[1:] + self.learners
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
     """The place of a write in the one order of its key's writes, given by the key's primary.

@@ -7,7 +7,7 @@ import pytest
 
 from gkv.cluster.document import State
 from gkv.cluster.placement import Placement
-from gkv.model import Node
+from gkv.model import Node, Roles
 from gkv.ring import NOBODY
 from tests.documents import document, lines
 
@@ -16,30 +16,31 @@ DOCUMENT = document(NODES)
 KEYS = [f"key{i}" for i in range(100)]
 
 
-def test_with_one_copy_the_owner_is_primary_and_gets_the_writes() -> None:
+def test_with_one_copy_the_owner_is_primary() -> None:
     placement = Placement.of(DOCUMENT)
     for key in KEYS:
         owner = placement.ring.owner(key)
         assert placement.primary(key) == owner
-        assert placement.preference(key) == placement.writers(key) == [owner]
+        assert placement.preference(key) == [owner]
+        assert placement.roles[placement.list_of(key)] == Roles((owner.id,), (), owner.id, (owner.id,))
     assert placement.split(KEYS) == placement.ring.split(KEYS)
 
 
 def test_preference_has_as_many_nodes_as_there_are_copies() -> None:
-    placement = replace(Placement.of(DOCUMENT), copies=2)
+    placement = Placement.of(replace(DOCUMENT, replicas=2))
     for key in KEYS:
         first, second = placement.preference(key)
         assert first == placement.primary(key) != second
 
 
 @pytest.mark.parametrize("changes", [{"state": State.DOWN}, {"state": State.FILLING, "empty": True}], ids=["down", "empty"])
-def test_key_of_a_member_that_does_not_act_has_no_primary_and_gets_no_writes(changes: dict[str, Any]) -> None:
+def test_key_of_a_member_that_does_not_act_has_no_primary_and_nobody_acts(changes: dict[str, Any]) -> None:
     members = tuple(replace(line, **changes) if line.id == "n1" else line for line in DOCUMENT.members)
     placement = Placement.of(replace(DOCUMENT, members=members), Placement.of(DOCUMENT))
     ring = placement.ring
     lost = [key for key in KEYS if ring.owner(key) == NODES[1]]
     assert [key for key in KEYS if placement.primary(key) is None] == lost
-    assert [key for key in KEYS if not placement.writers(key)] == lost
+    assert [key for key in KEYS if not placement.roles[placement.list_of(key)].acting] == lost
     assert placement.preference(lost[0]) == [NODES[1]]
     [*_, (node, _, keys)] = placement.split(KEYS)
     assert node is NOBODY
