@@ -92,28 +92,6 @@ def split_era(era: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Roles:
-    """Who does what for the keys of one list, at one epoch. `preference` and `coming` together are
-    the list's identity over all epochs.
-    """
-
-    preference: tuple[str, ...]
-    """The members that are to hold the keys, in the order in which they would answer for them."""
-    coming: tuple[str, ...] = ()
-    """The same by the ring that is to come; empty while there is none."""
-    primary: str | None = None
-    acting: tuple[str, ...] = ()
-    """The primary first."""
-    learners: tuple[str, ...] = ()
-    """Members that are being filled: they get all writes, and serve nothing."""
-
-    @property
-    def granters(self) -> tuple[str, ...]:
-        """All that get the primary's writes and grant it leases."""
-        return (*self.acting[1:], *self.learners)
-
-
-@dataclass(frozen=True, slots=True)
 class Line:
     """The line of a member in a document, as far as other members' doings depend on it."""
 
