@@ -4,7 +4,6 @@ A write is handed to a primary once (W0). Only an answer that says that nothing 
 it be routed anew; reads are asked again. A proxy may hold an old document for long.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ READ_AGAIN = 1.0
 
 
 class Said(Enum):
-    """A member's answer to a client's call."""
+    """A member's answer about a key."""
 
     DONE = "done"
     MISSING = "missing"
@@ -39,7 +38,7 @@ class Said(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a member says."""
+    """What a member says about a key."""
 
     said: Said
     value: Value | None = None
@@ -47,16 +46,17 @@ class Reply:
     existed: bool | None = None
 
 
+Replies = tuple[Reply, ...]
+"""One for each key of a request; none if the connection broke after it was sent."""
 NOT_SENT = Reply(Said.NOTHING_BEGUN)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call as it reaches a member."""
+    """A call, or a part of one, as it reaches a member."""
 
-    number: int
     kind: Kind
-    key: str
+    keys: tuple[str, ...]
     value: bytes | None
     demand: Demand | None
     ttl: int
@@ -68,12 +68,13 @@ class Request:
 
 
 class Asked:
-    """A call that has no answer yet."""
+    """A key of a call, about which there is no answer yet."""
 
     __slots__ = ("answered", "call", "condition", "demand", "key", "number", "sent", "since", "tries")
 
     def __init__(self, number: int, call: Call, key: str, since: float) -> None:
         self.number = number
+        """The call's."""
         self.call = call
         self.key = key
         self.since = since
@@ -93,7 +94,7 @@ class Proxy:
         self._world = world
         self.document = document
         self._placement = world.placement(document)
-        self.open: dict[int, Asked] = {}
+        self.open: set[Asked] = set()
 
     def adopt(self, document: Document) -> None:
         """Follow a later document."""
@@ -104,80 +105,95 @@ class Proxy:
     def ask(self, number: int, call: Call) -> None:
         """Begin a client's call."""
         world = self._world
-        key = world.keys[call.key]
-        asked = Asked(number, call, key, world.now)
-        asked.condition, asked.demand = _condition(call.expects, world.seen.get(key, []))
-        self.open[number] = asked
+        parts = []
+        for place in (call.key, *call.also):
+            key = world.keys[place]
+            asked = Asked(number, call, key, world.now)
+            asked.condition, asked.demand = _condition(call.expects, world.seen.get(key, []))
+            parts.append(asked)
+        self.open.update(parts)
         if world.story.told:
-            words = f"a client asks for {call.kind.value} of {key}"
-            world.story.tell(self.id, f"{words}, call {number}" + (f", {asked.condition}" if asked.condition else ""))
-        self._send(asked)
-        world.scheduler.after(call.within, self._end, asked)
+            keys = ", ".join(asked.key for asked in parts)
+            condition = f" {parts[0].condition}" if parts[0].condition else ""
+            world.story.tell(self.id, f"call {number}: {call.kind.value} {keys}{condition}")
+        self._send(parts)
+        world.scheduler.after(call.within, self._end, parts)
 
-    def _send(self, asked: Asked) -> None:
-        if asked.answered:
-            return
-        world, call = self._world, asked.call
-        primary = self._placement.roles[self._placement.list_of(asked.key)].primary
-        if primary is None:
-            world.scheduler.after(0.1, self._send, asked)
-            return
-        value = b"%d" % asked.number if call.kind is Kind.PUT else b"1" if call.kind is Kind.ADD else None
-        within = call.within - (world.now - asked.since)
-        request = Request(
-            asked.number, call.kind, asked.key, value, asked.demand, round(call.ttl * 1000), within, self.document
-        )
-        asked.sent = True
-        asked.tries += 1
-        tries = asked.tries
-        world.call_member(self, primary, request, lambda reply: self._answer(asked, tries, reply))
-        if call.kind is Kind.READ:
-            world.scheduler.after(READ_AGAIN, self._ask_again, asked, tries)
-
-    def _ask_again(self, asked: Asked, tries: int) -> None:
-        if asked.tries == tries:
-            self._send(asked)
-
-    def _answer(self, asked: Asked, tries: int, reply: Reply | None) -> None:
-        """Take an answer; None for a connection that broke after the call was sent."""
-        if asked.answered or asked.tries != tries:
-            return
-        if reply is None:
-            reply = Reply(Said.NOTHING_BEGUN if asked.call.kind is Kind.READ else Said.INDETERMINATE)
-        if reply.said is Said.NOTHING_BEGUN:
-            asked.sent = False
-            self._world.scheduler.after(AGAIN, self._send, asked)
-        elif reply.said is Said.INDETERMINATE:
-            if asked.call.kind is Kind.READ:
-                self._world.scheduler.after(AGAIN, self._send, asked)
+    def _send(self, parts: list[Asked]) -> None:
+        """Hand keys to their primaries."""
+        world, placement = self._world, self._placement
+        by_primary: dict[str | None, list[Asked]] = {}
+        for asked in parts:
+            if not asked.answered:
+                by_primary.setdefault(placement.roles[placement.list_of(asked.key)].primary, []).append(asked)
+        for primary, some in by_primary.items():
+            if primary is None:
+                world.scheduler.after(0.1, self._send, some)
             else:
-                self._finish(asked, Ending.UNKNOWN, reply)
-        else:
-            self._finish(asked, _ENDINGS[reply.said], reply)
+                self._hand_over(primary, some)
 
-    def _end(self, asked: Asked) -> None:
+    def _hand_over(self, primary: str, parts: list[Asked]) -> None:
+        world, first = self._world, parts[0]
+        call = first.call
+        value = b"%d" % first.number if call.kind is Kind.PUT else None
+        within = call.within - (world.now - first.since)
+        keys = tuple(asked.key for asked in parts)
+        request = Request(call.kind, keys, value, first.demand, round(call.ttl * 1000), within, self.document)
+        tries = []
+        for asked in parts:
+            asked.sent = True
+            asked.tries += 1
+            tries.append((asked, asked.tries))
+        world.call_member(self, primary, request, lambda replies: self._answer(tries, replies))
+        if call.kind is Kind.READ:
+            world.scheduler.after(READ_AGAIN, self._ask_again, tries)
+
+    def _ask_again(self, tries: list[tuple[Asked, int]]) -> None:
+        self._send([asked for asked, number in tries if asked.tries == number])
+
+    def _answer(self, tries: list[tuple[Asked, int]], replies: Replies) -> None:
+        """Take an answer."""
+        again = []
+        for place, (asked, number) in enumerate(tries):
+            if asked.answered or asked.tries != number:
+                continue
+            is_read = asked.call.kind is Kind.READ
+            reply = replies[place] if replies else Reply(Said.INDETERMINATE)
+            if reply.said is Said.NOTHING_BEGUN or (is_read and reply.said is Said.INDETERMINATE) or self.repeats(reply):
+                asked.sent = False
+                again.append(asked)
+            elif reply.said is Said.INDETERMINATE:
+                self._finish(asked, Ending.UNKNOWN, reply)
+            else:
+                self._finish(asked, _ENDINGS[reply.said], reply)
+        if again:
+            self._world.scheduler.after(AGAIN, self._send, again)
+
+    def repeats(self, reply: Reply) -> bool:
+        """Return whether a write of unknown outcome is routed anew: never (W0)."""
+        return False
+
+    def _end(self, parts: list[Asked]) -> None:
         """Give up waiting."""
-        if not asked.answered:
-            lost = asked.call.kind is Kind.READ or not asked.sent
-            self._finish(asked, Ending.REFUSED if lost else Ending.UNKNOWN, Reply(Said.INDETERMINATE))
+        for asked in parts:
+            if not asked.answered:
+                nothing = asked.call.kind is Kind.READ or not asked.sent
+                self._finish(asked, Ending.REFUSED if nothing else Ending.UNKNOWN, Reply(Said.INDETERMINATE))
 
     def _finish(self, asked: Asked, ending: Ending, reply: Reply) -> None:
         world, call = self._world, asked.call
         asked.answered = True
-        del self.open[asked.number]
-        unknown = ending is Ending.UNKNOWN
+        self.open.discard(asked)
         version = None if reply.version is None else str(reply.version)
         value = reply.value.decode() if isinstance(reply.value, bytes) else None
         if call.kind is Kind.PUT:
             value = str(asked.number)
-        expiry = None
-        if call.ttl:
-            expiry = Expiry(asked.since + call.ttl - 2 * world.wall_errors, NEVER)
+        expiry = Expiry(asked.since + call.ttl - 2 * world.wall_errors, NEVER) if call.ttl else None
         operation = Operation(
             asked.key,
             call.kind,
             asked.since,
-            NEVER if unknown else world.now,
+            NEVER if ending is Ending.UNKNOWN else world.now,
             ending,
             value,
             version if ending in (Ending.DONE, Ending.CONDITION) else None,
@@ -191,8 +207,9 @@ class Proxy:
         if version is not None or reply.said is Said.MISSING:
             world.seen.setdefault(asked.key, []).append(version)
         if world.story.told:
-            what = f" {value}" if value is not None and call.kind is not Kind.PUT else ""
-            world.story.tell(self.id, f"call {asked.number} ({call.kind.value} of {asked.key}): {ending.value}{what} {version or ''}")
+            shown = f" {value}" if value is not None and call.kind is not Kind.PUT else ""
+            told = f"{ending.value}{shown} {version or ''}"
+            world.story.tell(self.id, f"call {asked.number}: {call.kind.value} {asked.key} is {told}")
         world.history.append(operation)
 
 
@@ -217,5 +234,3 @@ def _condition(expects: Expects, seen: list[str | None]) -> tuple[Condition | No
         return ABSENT, NO_VALUE
     return Condition((version,)), Demand.one_of([Version.parse(version)])
 
-
-Answer = Callable[[Reply | None], None]

@@ -18,6 +18,8 @@ class Directory:
         """The note of grants that may run. A directory that nobody has written says nothing, which counts as noted."""
         self.ran: tuple[int, ...] = ()
         """The incarnations that ran on it."""
+        self.orderly = False
+        """Whether the last process ended in an orderly way."""
 
     def snapshot(self) -> "Directory":
         """Return a copy of it, which lists no incarnation."""

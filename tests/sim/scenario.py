@@ -70,6 +70,8 @@ class Call:
     kind: Kind
     key: int
     expects: Expects = Expects.NOTHING
+    also: tuple[int, ...] = ()
+    """Other keys of a batch."""
     ttl: float = 0
     within: float = 3.0
     """Seconds after which the client asks no more."""

@@ -67,12 +67,15 @@ def _call(lot: random.Random, at: float, kinds: tuple[Kind, ...], keys: int, pro
         lasts = lot.choice((round(lot.uniform(0.1, 0.8), 2), round(lot.uniform(0.5, 4), 2)))
     if ttl and kind is Kind.PUT and lot.random() < 0.15:
         kind, expects, lasts = Kind.TOUCH, Expects.NOTHING, round(lot.uniform(0.1, 2), 2)
+    key = 0 if lot.random() < 0.5 else lot.randrange(keys)
+    batch = keys > 1 and expects is Expects.NOTHING and lot.random() < 0.2
     return Call(
         round(at, 4),
         lot.randrange(proxies),
         kind,
-        0 if lot.random() < 0.5 else lot.randrange(keys),
+        key,
         expects,
+        tuple(other for other in range(keys) if other != key) if batch else (),
         lasts,
         lot.choice((1.2, 4.5)),
     )

@@ -12,7 +12,7 @@ from tests.linearizability.search import GaveUp
 from tests.sim import rules
 from tests.sim.authority import Authority
 from tests.sim.chance import Chance
-from tests.sim.clients import NOT_SENT, Proxy, Reply, Request
+from tests.sim.clients import NOT_SENT, Proxy, Replies, Request
 from tests.sim.member import Member
 from tests.sim.network import REFUSED, Network
 from tests.sim.scenario import AUTHORITY, EVERYBODY, PRIMARY, Call, Fault, Scenario, Setup, What
@@ -40,7 +40,8 @@ class World:
         self.story = Story(self.scheduler, told=told)
         self.chance = Chance(seed, scenario.quirks, *_mood(seed))
         self.base_loss = self.chance.loss
-        self.network = Network(self.scheduler, self.chance, self.story, scenario.rules)
+        breaks = any(fault.what is What.BREAK for fault in scenario.faults)
+        self.network = Network(self.scheduler, self.chance, scenario.rules, breaks=breaks)
         self.history: list[Operation] = []
         self.seen: dict[str, list[str | None]] = {}
         """By key, the versions that clients have seen, None for no value."""
@@ -85,6 +86,14 @@ class World:
             CLUSTER, 1, tuple(lines), VNODES, replicas=setup.copies, min_in_sync=min(setup.min_in_sync, setup.copies)
         )
 
+    def commit_takes(self, name: str, ordinary: float) -> float:
+        """Return how long a commit takes."""
+        takes = self.chance.duration(f"{name} commit", ordinary)
+        for one in self.scenario.commits:
+            if one.on == name and one.since <= self.now < one.until and not self.is_healed:
+                return one.takes
+        return takes
+
     def incarnation(self) -> int:
         """Return one for a process that starts."""
         self._incarnations += 1
@@ -112,21 +121,24 @@ class World:
     def _call(self, number: int, call: Call) -> None:
         self.proxies[call.proxy % len(self.proxies)].ask(number, call)
 
-    def call_member(self, proxy: Proxy, dst: str, request: Request, answer: Callable[[Reply | None], None]) -> None:
+    def call_member(self, proxy: Proxy, dst: str, request: Request, answer: Callable[[Replies], None]) -> None:
         """Bring a client's call to a member, and its answer back."""
         member = self.members[dst]
         if not member.alive and not self.network.is_cut(proxy.id, dst):
-            self.scheduler.after(REFUSED, answer, NOT_SENT)
+            self.scheduler.after(REFUSED, answer, (NOT_SENT,) * len(request.keys))
             return
         incarnation = member.incarnation
 
         def deliver() -> None:
             if not member.alive or member.incarnation != incarnation:
-                self.scheduler.after(REFUSED, answer, None)  # the connection has broken
+                self.scheduler.after(REFUSED, answer, ())  # the connection has broken
             else:
-                member.request(proxy, request, lambda reply: self.network.send("reply", dst, proxy.id, lambda: answer(reply), once=True))
+                member.request(proxy, request, reply)
 
-        self.network.send("call", proxy.id, dst, deliver, once=True)
+        def reply(said: Replies) -> None:
+            self.network.send("reply", dst, proxy.id, lambda: answer(said), once=True, lost=lambda: answer(()))
+
+        self.network.send("call", proxy.id, dst, deliver, once=True, lost=lambda: answer(()))
 
     def fault(self, fault: Fault) -> None:
         """Let something break."""
@@ -152,11 +164,10 @@ class World:
                 self.scheduler.after(fault.lasts or 1e9, member.resume, member.incarnation)
             case What.CUT | What.CUT_BOTH:
                 self._cut(fault, on)
-            case What.BREAK if member:
-                for other in self.members.values():
-                    if other is not member and fault.to in (other.id, EVERYBODY):
-                        member.connection_broke(other.id)
-                        other.connection_broke(on)
+            case What.BREAK:
+                for other in [*self.members, *[proxy.id for proxy in self.proxies]]:
+                    if fault.to in (other, EVERYBODY):
+                        self.network.break_between(on, other)
             case What.AWAY:
                 self.authority.away()
                 self.scheduler.after(fault.lasts, self.authority.back)
