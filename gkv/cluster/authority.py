@@ -15,10 +15,11 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.changes import Look, change, refused, refused_loss
+from gkv.cluster.changes import Look, change
 from gkv.cluster.document import Document, Durability, State
 from gkv.cluster.liveness import Liveness
 from gkv.cluster.rebuilding import Rebuilding, is_lost
+from gkv.cluster.refusals import refused, refused_loss
 from gkv.cluster.store import Store
 from gkv.cluster.view import View
 from gkv.errors import MemberConflict, Unavailable
