@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, State
-from gkv.model import Duties, Effect, Line, Node, Record, Roles, Version, Write
+from gkv.cluster.plans import GoOn, Plan
+from gkv.model import Duties, Effect, Line, Node, Record, Roles, Version, Write, era_of, split_era
 from gkv.replication import actions, events
 from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
 from gkv.replication.expiry import DueTime, is_due
 from gkv.replication.messages import Message
 from gkv.replication.replica import Replica
+from gkv.replication.takeover import pair_of
 from tests.linearizability.history import Kind
 from tests.sim import rules
+from tests.sim.authority import complaint_of
 from tests.sim.clients import NOT_SENT, Proxy, Replies, Reply, Request, Said
 from tests.sim.disk import Directory, Disk, merged
 from tests.sim.scenario import AUTHORITY, What
 from tests.sim.scheduler import Clock
 
 if TYPE_CHECKING:
+    from tests.sim.authority import Authority
     from tests.sim.world import World
 
 COMMIT = 0.002
@@ -75,6 +79,7 @@ class Member:
         self._reports_era = 0
         self.document: Document | None = None
         self.duties: Duties | None = None
+        self._plan: Plan | None = None
         self.was_orderly, self.directory.orderly = self.directory.orderly, False
         boot = self.clock.boot()
         due = DueTime(self.clock.wall(), int(boot * 1000))
@@ -224,7 +229,7 @@ class Member:
             ready=coming,
             orderly=self.was_orderly,
         )
-        world.network.send("call-in", self.id, AUTHORITY, lambda: world.authority.hear_call(self, call))
+        self._tell("call-in", lambda authority: authority.hear_call(self, call))
 
     def reached(self) -> tuple[int, ...]:
         """Return the incarnations of members that have answered lately."""
@@ -248,6 +253,7 @@ class Member:
             self._handle(events.Tick())
 
     def _do(self, action: actions.Action) -> None:
+        incarnation = self.incarnation
         match action:
             case actions.Send():
                 self._send(action)
@@ -264,7 +270,7 @@ class Member:
                 other = self._world.members[member]
                 self._world.network.send("fetch", self.id, member, lambda: other.fetched_by(self))
             case actions.Complain(member, fault):
-                self._world.authority.hear_complaint(self, member, fault)
+                self._complain(member, fault)
             case actions.Report():
                 self._reports_era, reports = action.era, (action.filled, action.coming)
                 if reports != self.reports or self._reports_era != action.era:
@@ -272,9 +278,13 @@ class Member:
                     self._call_now()
                 self.reports = reports
             case actions.Paused(plan, era):
-                self._world.authority.hear_paused(self, plan, era)
+                order, held = split_era(era), self._plan
+                if held is not None and held.number == plan:
+                    number = held.authority, held.number
+                    self._tell("held", lambda authority: authority.hear_held(self.id, incarnation, number, order))
             case actions.Leave(era):
-                self._world.authority.hear_leave(self, era)
+                asked_at = split_era(era)
+                self._tell("leave", lambda authority: authority.hear_leave(self.id, incarnation, asked_at))
             case actions.End(why):
                 self._end(why)
 
@@ -318,7 +328,30 @@ class Member:
 
     def complain(self, about: str) -> None:
         """Complain of a member without a reason."""
-        self._world.authority.hear_complaint(self, about, actions.Fault.SILENT)
+        self._complain(about, actions.Fault.SILENT)
+
+    def _complain(self, about: str, fault: actions.Fault) -> None:
+        complaint = complaint_of(self, about, fault)
+        if complaint is not None:
+            if self._world.story.told:
+                self._world.story.tell(self.id, f"complains of {about}: {fault}")
+            self._tell("complaint", lambda authority: authority.hear_complaint(complaint))
+
+    def _tell(self, kind: str, deliver: "Callable[[Authority], None]") -> None:
+        """Tell the authority something."""
+        authority = self._world.authority
+        self._world.network.send(kind, self.id, AUTHORITY, lambda: deliver(authority))
+
+    def hear_plan(self, plan: Plan | GoOn) -> None:
+        """Take in a plan, or that it is given up."""
+        if plan.incarnation != self.incarnation:
+            return
+        if isinstance(plan, Plan):
+            self._plan = plan
+            lists = tuple([pair_of(roles) for roles in plan.lists])
+            self._handle(events.PauseAsked(plan.number, era_of(*plan.order), lists))
+        elif self._plan is not None and (plan.authority, plan.number) == (self._plan.authority, self._plan.number):
+            self._handle(events.GoOn(plan.number))
 
     # -- the engine, as the machine sees it
 

@@ -128,8 +128,8 @@ class Setup:
     min_in_sync: int = 0
     """0: the default."""
     proxies: int = 2
-    lists: tuple[int, ...] = (0, 0)
-    """For each key the place of the first node of its list; keys are k0, k1 and so on."""
+    lists: tuple[str, ...] = ("012", "012")
+    """For each key how its list begins, a digit for each node. Keys are k0.., k1.. and so on."""
     rates: tuple[float, ...] = ()
     """Of the members' clocks; 1 where there is none."""
     walls: tuple[float, ...] = ()

@@ -40,7 +40,7 @@ def scenario_of(seed: int) -> Scenario:
         copies,
         lot.choice((0, 0, 0, 1)),
         lot.choice((2, 3)),
-        tuple(lot.randrange(nodes) if lot.random() < 0.5 else 0 for _ in range(keys)),
+        tuple(str(lot.randrange(nodes)) if lot.random() < 0.5 else "0" for _ in range(keys)),
         tuple(1 + lot.choice((-0.02, 0.02, 0, round(lot.uniform(-0.02, 0.02), 4))) for _ in range(nodes)),
         tuple(lot.choice((0, 0, round(lot.uniform(-2, 2), 2))) for _ in range(nodes)),
         lot.choice((0.4, 1.0, 1.0)),

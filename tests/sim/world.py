@@ -21,10 +21,11 @@ from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
 
 CLUSTER = "c" * 32
-VNODES = 3
+VNODES = 8
+MOST_NAMES = 2_000
 MOST_STEPS = 60_000
 _LOOK_AGAIN = 0.3
-_NAMES: dict[tuple[int, int, tuple[int, ...]], tuple[str, ...]] = {}
+_NAMES: dict[tuple[int, int, tuple[str, ...]], tuple[str, ...]] = {}
 _FIRST: dict[tuple[int, int], Placement] = {}
 """Placements of first documents, from which those of later ones are made faster."""
 
@@ -269,16 +270,18 @@ def _mood(seed: int | None) -> tuple[float, float, float]:
 
 
 def _keys(setup: Setup, placement: Placement) -> tuple[str, ...]:
-    """Return names of keys whose lists begin with the nodes that the setup names."""
-    inside = setup.nodes - setup.outside
-    base = (setup.nodes, inside * 10 + setup.copies, setup.lists)
+    """Return names of keys whose lists begin as the setup says."""
+    base = (setup.nodes, setup.outside * 10 + setup.copies, setup.lists)
     found = _NAMES.get(base)
     if found is None:
         names: list[str] = []
-        for place, first in enumerate(setup.lists):
+        for place, begins in enumerate(setup.lists):
+            wanted = [f"n{digit}" for digit in begins[: setup.copies]]
             number = 0
-            while placement.preference(f"k{place}.{number}")[0].id != f"n{first % inside}":
+            while [node.id for node in placement.preference(f"k{place}.{number}")][: len(wanted)] != wanted:
                 number += 1
+                if number == MOST_NAMES:
+                    raise AssertionError(f"no list begins with {wanted}")
             names.append(f"k{place}.{number}")
         found = _NAMES[base] = tuple(names)
     return found
