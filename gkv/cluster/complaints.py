@@ -6,27 +6,16 @@ complaints of a moment to see which of them is the one that is cut off.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from gkv.cluster.document import Document, Member, State
 from gkv.cluster.placement import Placement
+from gkv.model import Fault
 
 GATHERED = 0.1
 """Seconds between the first complaint and the verdict."""
 FORGOTTEN = 0.8
 """Seconds after which a complaint counts for nothing: whoever was to judge it stood still."""
 MAX_COMPLAINTS = 4_096
-
-
-class Grievance(StrEnum):
-    """What a member has to complain of."""
-
-    SILENT = "silent"
-    """The connection is broken, or nothing came back for the replica timeout."""
-    STUCK = "stuck"
-    """It answers, but a commit of its has run for longer than the disk timeout. Slow is not stuck."""
-    FULL = "full"
-    """Its disk is full. Of one that acts that is no complaint: its primary refuses writes instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +28,7 @@ class Complaint:
     about_incarnation: int
     order: tuple[int, int]
     """Of the document that is in force at the one that complains."""
-    grievance: Grievance = Grievance.SILENT
+    fault: Fault = Fault.SILENT
 
 
 class Complaints:
@@ -55,7 +44,7 @@ class Complaints:
         by = _present(document, complaint.by, complaint.by_incarnation)
         if complaint.order != document.order or by is None or about is None or by is about:
             return False
-        if complaint.grievance is Grievance.FULL and any(about.id in one.acting for one in placement.roles):
+        if complaint.fault is Fault.FULL and any(about.id in one.acting for one in placement.roles):
             return False
         sides = (by.id, by.incarnation, about.id, about.incarnation)
         if sides not in self._since and len(self._since) >= MAX_COMPLAINTS:

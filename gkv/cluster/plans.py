@@ -20,9 +20,8 @@ MAX_TRIES = 3
 class Plan:
     """The request to hold what would begin a write of these lists, and to answer when all is settled."""
 
-    authority: int
-    """The incarnation of the process that sends it, whose plans have numbers."""
     number: int
+    """Of no other plan: the incarnation of the authority's process and its count of plans."""
     order: tuple[int, int]
     """Of the document under which that is to be."""
     to: str
@@ -34,7 +33,6 @@ class Plan:
 class GoOn:
     """The word that a plan is given up."""
 
-    authority: int
     number: int
     to: str
     incarnation: int
@@ -44,8 +42,7 @@ class Plans:
     """The plan that is open, if one is."""
 
     def __init__(self, authority: int) -> None:
-        self._authority = authority
-        self._number = 0
+        self._number = authority << 32
         self._tries = 0
         self._not_before = float("-inf")
         self._document: Document | None = None
@@ -60,7 +57,7 @@ class Plans:
     ) -> tuple[Document | None, list[Plan | GoOn]]:
         """Go on with the move from a document to the next, which is due now.
 
-        Return the document that may be stored now, if one may, and what is to be sent.
+        Return the document that may be enacted now, if one may, and what is to be sent.
         """
         if self._document is not None and self._document == after:
             return self._go_on_with(now)
@@ -75,7 +72,7 @@ class Plans:
         for node_id, ones in lists.items():
             member = document.member(node_id)
             incarnation = 0 if member is None else member.incarnation
-            self._sent.append(Plan(self._authority, self._number, document.order, node_id, incarnation, ones))
+            self._sent.append(Plan(self._number, document.order, node_id, incarnation, ones))
         self._document, self._until = after, now + ANSWERED_WITHIN
         self._open = {plan.to: plan for plan in self._sent}
         return None, [*given_up, *self._sent]
@@ -94,17 +91,17 @@ class Plans:
         if self._document is None:
             return []
         self._document = None
-        return [GoOn(plan.authority, plan.number, plan.to, plan.incarnation) for plan in self._sent]
+        return [GoOn(plan.number, plan.to, plan.incarnation) for plan in self._sent]
 
-    def held(self, node_id: str, incarnation: int, authority: int, number: int, order: tuple[int, int]) -> None:
+    def held(self, node_id: str, incarnation: int, number: int, order: tuple[int, int]) -> None:
         """Note the answer of a primary: all is settled, and it holds."""
         plan = self._open.get(node_id)
         if plan is None or self._document is None:
             return
-        if (authority, number, order, incarnation) == (plan.authority, plan.number, plan.order, plan.incarnation):
+        if (number, order, incarnation) == (plan.number, plan.order, plan.incarnation):
             del self._open[node_id]
 
-    def stored(self, document: Document) -> None:
+    def enacted(self, document: Document) -> None:
         """Note that a document is in force: every primary goes on by that."""
         if document == self._document or self._tries >= MAX_TRIES:
             self._tries = 0

@@ -4,9 +4,10 @@ What `gkv.cluster.changes` would never grant is refused here, so that whoever as
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.document import Document, Member, State
+from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.node import check_weight
 from gkv.cluster.placement import Placement
 from gkv.errors import GkvError, InvalidMember, MemberConflict, Unavailable
@@ -96,3 +97,32 @@ def _not_missed(member: Member) -> GkvError:
 def _now_with_tls(known: Member, node: Node) -> bool:
     """Return whether a member has begun to speak TLS, at the same address."""
     return known.url.startswith("http:") and node.url == f"https:{known.url.removeprefix('http:')}"
+
+
+def refused_removal(document: Document, node_id: str) -> GkvError | None:
+    """Return why a member cannot be removed, None when it can."""
+    member = document.member(node_id)
+    if member is None:
+        return MemberConflict(f"there is no member {node_id}")
+    if member.state is not State.DOWN:
+        return MemberConflict(f"{node_id} is {member.state}; only a member that is down can be removed")
+    if member.weight and document.most_copies == 1:
+        return MemberConflict(f"{node_id} has the only copy of its keys")
+    if member.weight and document.next is not None:
+        return MemberConflict("another ring is to come already; it can be taken back")
+    if {node.id for node in document.nodes} == {node_id}:
+        return MemberConflict(f"{node_id} is the only member of the ring")
+    return None
+
+
+def refused_layout(document: Document, layout: Layout) -> GkvError | None:
+    """Return why the ring cannot change as an operator asks for, None when it can."""
+    if document.next is not None:
+        return MemberConflict("another ring is to come already; it can be taken back")
+    if max(document.replicas, layout.replicas) == 1:
+        return MemberConflict("with one copy keys would have to move, and moving keys is not available in this version")
+    try:
+        replace(document, next=layout, next_since=document.epoch + 1)
+    except ValueError as error:
+        return InvalidMember(str(error))
+    return None
