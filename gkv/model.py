@@ -91,6 +91,17 @@ def split_era(era: int) -> tuple[int, int]:
     return era >> _EPOCH, era & ((1 << _EPOCH) - 1)
 
 
+class Fault(StrEnum):
+    """The thing that a member complains of about another."""
+
+    SILENT = "silent"
+    """The connection is broken, or nothing came back for the replica timeout."""
+    SLOW_DISK = "slow-disk"
+    """It answers, but a commit of its has run for longer than the disk timeout. A shorter one is shown, and no complaint."""
+    FULL = "full"
+    """Its disk is full. Of one that acts that is no complaint: its primary refuses writes instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """The line of a member in a document, as far as other members' doings depend on it."""

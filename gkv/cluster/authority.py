@@ -1,10 +1,12 @@
 """The authority: the one process that decides who is a member.
 
-A loop over three things: the store, which keeps the document; the liveness, which remembers who was heard; and the changes,
-which are pure. A call-in only tells, and is answered with the document in force. Each step of the loop is a document that is on
-disk before anybody hears of it, so the loop can be killed between any two of them and goes on from what it finds.
+A loop over two things: the judge, which is pure and says what is to be done, and the store, which
+keeps the document. A call-in only tells, and is answered with the document in force. Each step of the
+loop is a document that is on disk before anybody hears of it, so the loop can be killed between any
+two of them and goes on from what it finds.
 """
 
+import secrets
 import time
 import uuid
 from collections.abc import Sequence
@@ -15,10 +17,11 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.changes import Look, change, refused, refused_loss
 from gkv.cluster.document import Document, Durability, State
-from gkv.cluster.liveness import Liveness
+from gkv.cluster.judge import Ask, Enact, Judge
+from gkv.cluster.question import ANSWERED_WITHIN
 from gkv.cluster.rebuilding import Rebuilding, is_lost
+from gkv.cluster.refusals import refused
 from gkv.cluster.store import Store
 from gkv.cluster.view import View
 from gkv.errors import MemberConflict, Unavailable
@@ -29,13 +32,9 @@ from gkv.threads import NativeThread
 _LOOK_EVERY = 0.1
 _APART = 0.03
 """Seconds between two looks at least, so that what comes together is one epoch."""
-_ASK = 0.05
 _REACH = 1.0
 _ASKED_AT_ONCE = 256
 """Processes that are asked at the same time whether they are there."""
-_CHANGE_WITHIN = 5.0
-"""Seconds after which a ring that is still to come is taken back."""
-_KEPT_ENDED = 256
 
 
 class Peers(Protocol):
@@ -65,9 +64,6 @@ class Authority:
         self._thread = NativeThread()
         self._news = Event()
         self._writing = BoundedSemaphore(1)
-        self._liveness = Liveness(boot_time() if now is None else now)
-        self._ended: dict[int, None] = {}
-        self._accepted: set[str] = set()
         self._reached: set[int] = set()
         """Processes that no line names and that answer at their address, by incarnation; those that are being asked; those that
         do not answer.
@@ -75,7 +71,6 @@ class Authority:
         self._asked: set[int] = set()
         self._unreached: set[int] = set()
         self._rebuilding: Rebuilding | None = None
-        self._change_since: float | None = None
         self._said = ""
         try:
             document = store.load()
@@ -87,9 +82,13 @@ class Authority:
         except BaseException:
             self.close()
             raise
-        self.document = document
-        """The document in force."""
+        self._judge = Judge(document, secrets.randbits(64), boot_time() if now is None else now)
         view.adopt(document)
+
+    @property
+    def document(self) -> Document:
+        """The document in force."""
+        return self._judge.document
 
     # -- what others tell
 
@@ -101,7 +100,7 @@ class Authority:
         now = boot_time()
         if self._is_lost_to(call):
             return self.document
-        error = refused(self.document, call, self._liveness.recent(now))
+        error = refused(self.document, call, self._judge.liveness.recent(now))
         if error is not None and not error.retryable:
             raise error
         self._peers.reached(call.node)
@@ -120,7 +119,7 @@ class Authority:
         """
         line = self.document.member(call.id)
         if call.incarnation in self._reached or (line is not None and line.incarnation == call.incarnation):
-            if self._liveness.heard(call, now):
+            if self._judge.heard(call, now):
                 self._news.set()
         elif call.incarnation not in self._asked and len(self._asked) < _ASKED_AT_ONCE:
             self._asked.add(call.incarnation)
@@ -167,11 +166,9 @@ class Authority:
 
     def ended(self, node_id: str, pid: int) -> None:
         """Note that a process of this machine has certainly ended."""
-        call = self._liveness.recent(boot_time()).get(node_id) or self._liveness.last(node_id)
+        call = self._judge.liveness.recent(boot_time()).get(node_id) or self._judge.liveness.last(node_id)
         if call is not None and call.pid == pid:
-            self._ended[call.incarnation] = None
-            while len(self._ended) > _KEPT_ENDED:
-                del self._ended[next(iter(self._ended))]
+            self._judge.ended(call.incarnation)
             self._news.set()
 
     def accept_loss(self, node_id: str, *, dry_run: bool = False) -> CallIn | None:
@@ -180,23 +177,20 @@ class Authority:
             if not dry_run:
                 self._rebuilding.excuse(node_id)
                 self._news.set()
-            return self._liveness.last(node_id)
-        error = refused_loss(self.document, node_id)
-        if error is not None:
-            raise error
+            return self._judge.liveness.last(node_id)
+        self._judge.accept_loss(node_id, boot_time(), dry_run=dry_run)
         if not dry_run:
             say(f"the loss of what {node_id} held has been accepted: it acts with what it has")
-            self._accepted.add(node_id)
             self._news.set()
-        return self._liveness.last(node_id)
+        return self._judge.liveness.last(node_id)
 
     def is_up(self, node_id: str) -> bool:
         """Return whether a member serves, and was heard lately."""
         member = self.document.member(node_id)
-        call = self._liveness.last(node_id)
+        call = self._judge.liveness.last(node_id)
         if member is None or call is None or call.incarnation != member.incarnation:
             return False
-        return member.weight > 0 and member.state is State.UP and self._liveness.is_up(node_id, boot_time())
+        return member.weight > 0 and member.state is State.UP and self._judge.liveness.is_up(node_id, boot_time())
 
     def waits_for_word(self, node_id: str) -> bool:
         """Return whether a member is there, and acts only once its loss has been accepted."""
@@ -205,7 +199,7 @@ class Authority:
 
     def answers(self, node_id: str) -> bool:
         """Return whether a process under this name was heard lately."""
-        return self._liveness.is_up(node_id, boot_time())
+        return self._judge.liveness.is_up(node_id, boot_time())
 
     # -- the loop
 
@@ -222,31 +216,19 @@ class Authority:
         if self._rebuilding is not None:
             self._rebuild(self._rebuilding)
             return
-        self._liveness.look(now, (member.id for member in self.document.members))
-        silent = self._silent(now)
-        calls = self._liveness.recent(now)
-        self._reached &= {call.incarnation for call in calls.values()}
-        if self.document.next is None:
-            self._change_since = None
-        elif self._change_since is None:
-            self._change_since = now
-        overdue = self._change_since is not None and now - self._change_since > _CHANGE_WITHIN
-        look = Look(calls, silent, frozenset(self._ended), frozenset(self._accepted), overdue)
-        document = change(self.document, look)
-        if document is None or self._commit(document):
-            self._accepted -= look.accepted  # others may have come while it was written
+        self._reached &= {call.incarnation for call in self._judge.liveness.recent(now).values()}
+        actions = self._judge.look(now)
+        questions = [action for action in actions if isinstance(action, Ask)]
+        for question in questions:
+            self._ask(question)
+        for action in self._judge.look(boot_time()) if questions else actions:
+            if isinstance(action, Enact) and not self._commit(action.document):
+                self._judge.not_enacted()
 
-    def _silent(self, now: float) -> frozenset[str]:
-        """Return the members that have said nothing for too long, and do not answer either."""
-        silent = self._liveness.silent(self.document, now)
-        if silent:
-            asked = [member for member in self.document.members if member.id in silent]
-            answers = self._peers.ask([member.node for member in asked], _ASK)
-            for member, incarnation in zip(asked, answers, strict=True):
-                if incarnation == member.incarnation:
-                    self._liveness.answered(member.id, incarnation, boot_time())
-                    silent -= {member.id}
-        return silent
+    def _ask(self, question: Ask) -> None:
+        answers = self._peers.ask([member.node for member in question.members], ANSWERED_WITHIN)
+        for member, incarnation in zip(question.members, answers, strict=True):
+            self._judge.answered(member.id, incarnation, boot_time())
 
     def _commit(self, document: Document) -> bool:
         """Put a document into force: on disk first, then here, then everywhere. Return whether that could be done."""
@@ -260,7 +242,7 @@ class Authority:
             if not replaced:
                 raise MemberConflict("somebody else has changed the document in the store")
             self._said = ""
-            self.document = document
+            self._judge.enacted(document, boot_time())
             self._view.adopt(document, replace=True)
             _say_changes(before, document)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]

@@ -27,9 +27,15 @@ _MEMBERS = frozenset(
         "volatile",
         "ran",
         "document",
+        "reached",
+        "equal",
+        "ready",
+        "orderly",
     ]
 )
+_FLAGS = ("equal", "ready", "orderly")
 MAX_RAN = 1_024
+"""Incarnations of a list in a call."""
 _NO_DOCUMENT = (0, 0)
 
 
@@ -55,6 +61,14 @@ class CallIn:
     """Incarnations that ran on its directory before. Left out once its line has this process's."""
     document: Document | None = None
     """Shown to an authority whose own is older, or of another cluster."""
+    reached: tuple[int, ...] = ()
+    """Incarnations of the members that have answered its calls lately. With one copy nobody asks."""
+    equal: bool = False
+    """Whether, by that document, each of its lists has a primary, and it acts for it or is equal to it."""
+    ready: bool = False
+    """Whether that is so of the lists that are to come to it, too."""
+    orderly: bool = False
+    """Whether the process before it on its directory ended in an orderly way."""
 
     @property
     def id(self) -> str:
@@ -62,7 +76,7 @@ class CallIn:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return node_to_json(self.node) | {
+        members = node_to_json(self.node) | {
             "zone": self.zone,
             "incarnation": f"{self.incarnation:016x}",
             "pid": self.pid,
@@ -75,6 +89,9 @@ class CallIn:
             "ran": [f"{one:016x}" for one in self.ran],
             "document": self.document and self.document.to_json(),
         }
+        if self.reached:
+            members["reached"] = [f"{one:016x}" for one in self.reached]
+        return members | {name: True for name in _FLAGS if getattr(self, name)}
 
     def has(self, document: Document) -> bool:
         """Return whether this document is in force there."""
@@ -88,21 +105,11 @@ class CallIn:
             raise InvalidMember(f"unknown member {ujson.dumps(unknown[0][:64])}")
         node = node_from_json(data)
         document = data.get("document")
-        cluster, zone, volatile, ran = (
-            data.get("cluster"),
-            data.get("zone", ""),
-            data.get("volatile", False),
-            data.get("ran", []),
-        )
+        cluster, zone = data.get("cluster"), data.get("zone", "")
         if cluster is not None and not isinstance(cluster, str):
             raise _wrong("cluster", "a cluster is a string or null")
         if not isinstance(zone, str) or not (zone == "" or id_is_good(zone)):
             raise _wrong("zone", "a zone is a name, or empty")
-        bare = data.get("bare", True)
-        if not isinstance(volatile, bool) or not isinstance(bare, bool):
-            raise _wrong("bare" if isinstance(volatile, bool) else "volatile", "it is true or false")
-        if not isinstance(ran, list) or len(ran) > MAX_RAN:
-            raise _wrong("ran", f"ran has at most {MAX_RAN} incarnations")
         return cls(
             node,
             _incarnation("incarnation", data.get("incarnation")),
@@ -111,10 +118,12 @@ class CallIn:
             cluster,
             (_number(data, "generation", MAX_GENERATION), _number(data, "epoch", MAX_EPOCH)),
             _number(data, "records", 1 << 62),
-            bare,
-            volatile,
-            tuple(_incarnation("ran", one) for one in ran),
+            _flag(data, "bare", default=True),
+            _flag(data, "volatile"),
+            _incarnations(data, "ran"),
             None if document is None else _document(document),
+            _incarnations(data, "reached"),
+            *(_flag(data, name) for name in _FLAGS),
         )
 
 
@@ -127,6 +136,20 @@ def _number(data: Mapping[str, Any], name: str, most: int) -> int:
     if type(number) is not int or not 0 <= number <= most:
         raise _wrong(name, f"{name} is a whole number from 0 to {most}")
     return number
+
+
+def _flag(data: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    flag = data.get(name, default)
+    if flag is True or flag is False:
+        return bool(flag)
+    raise _wrong(name, "it is true or false")
+
+
+def _incarnations(data: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    found = data.get(name, [])
+    if not isinstance(found, list) or len(found) > MAX_RAN:
+        raise _wrong(name, f"{name} has at most {MAX_RAN} incarnations")
+    return tuple(_incarnation(name, one) for one in found)
 
 
 def _incarnation(name: str, text: Any) -> int:

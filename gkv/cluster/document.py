@@ -28,6 +28,7 @@ PLACEMENT = 1
 LEASE_MS = 1_000
 KEPT_ANCESTORS = 64
 KEPT_REMOVED = 1_024
+KEPT_ENDED = 64
 OLD_FORM = "it is the member list of an older version, whose data this version cannot read either: begin with empty directories"
 
 
@@ -128,6 +129,10 @@ class Document:
     """Generation and epoch of each document that was rebuilt on the way to this one, oldest first."""
     removed: tuple[int, ...] = ()
     """Incarnations that may not come back."""
+    ended: tuple[int, ...] = ()
+    """Incarnations of processes that have certainly ended, the last ones: what was granted to them has run out. With one copy
+    nothing is, and there are none.
+    """
     era: int = field(init=False, compare=False, repr=False)
     """Generation and epoch as one number: nodes ask for it at each request."""
 
@@ -207,7 +212,7 @@ class Document:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as JSON values."""
-        return {
+        members: dict[str, Any] = {
             "cluster": self.cluster,
             "generation": self.generation,
             "epoch": self.epoch,
@@ -223,6 +228,7 @@ class Document:
             "rebuilt_from": [list(pair) for pair in self.rebuilt_from],
             "removed": [f"{incarnation:016x}" for incarnation in self.removed],
         }
+        return members | {"ended": [f"{one:016x}" for one in self.ended]} if self.ended else members
 
     @classmethod
     def from_json(cls, data: Any, most_copies: int = MOST_COPIES) -> Self:
@@ -266,6 +272,7 @@ class Document:
             next_since=number_in(data, "next_since", 0, MAX_EPOCH),
             rebuilt_from=tuple(_pair(pair) for pair in _list(data, "rebuilt_from", KEPT_ANCESTORS)),
             removed=tuple(incarnation_from(text) for text in _list(data, "removed", KEPT_REMOVED)),
+            ended=tuple(incarnation_from(text) for text in _list(data, "ended", KEPT_ENDED)) if "ended" in data else (),
         )
 
 

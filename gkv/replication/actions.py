@@ -4,9 +4,9 @@ in which they are to be begun.
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 
-from gkv.model import Record, Version, Write
+from gkv.model import Fault, Record, Version, Write
 from gkv.replication.admission import Verdict
 from gkv.replication.messages import Message
 
@@ -86,13 +86,6 @@ class KeepNote:
     """The durable note `granted` is to be there, or to go. `NoteKept` follows."""
 
     there: bool
-
-
-class Fault(StrEnum):
-    """Why a member is complained of."""
-
-    SILENT = "silent"
-    SLOW_DISK = "slow-disk"
 
 
 @dataclass(frozen=True, slots=True)

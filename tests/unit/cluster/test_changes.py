@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.changes import Look, change, refused, refused_loss
+from gkv.cluster.changes import Look, change
 from gkv.cluster.document import Document, Layout, Member, State
+from gkv.cluster.refusals import refused, refused_loss
 from gkv.model import Node
 from tests.documents import CLUSTER
 
