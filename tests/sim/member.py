@@ -311,7 +311,9 @@ class Member:
         """Give another member the document."""
         document = self.document
         if self.alive and not self.paused and document is not None:
-            self._world.network.send("document", self.id, other.id, lambda: other.alive and other.run(lambda: other.show(document)))
+            self._world.network.send(
+                "document", self.id, other.id, lambda: other.alive and other.run(lambda: other.show(document))
+            )
 
     def could_serve(self, key: str) -> bool:
         """Return whether a read of a key could be answered now."""
@@ -432,7 +434,9 @@ class Member:
         assert self.duties is not None
         list_of = self.duties.list_of
         keys = sorted({*self.directory.records, *self._staged})
-        return [key for key in keys if key > after and (upto is None or key <= upto) and list_of(key) == place and self._newest(key)]
+        return [
+            key for key in keys if key > after and (upto is None or key <= upto) and list_of(key) == place and self._newest(key)
+        ]
 
     # -- clients
 
@@ -530,9 +534,7 @@ def _by_order(write: Write) -> list[tuple[str, Record | None, bool]]:
 def duties_of(world: "World", document: Document, me: str) -> Duties:
     """Return what a member's machines know of a document."""
     placement = world.placement(document)
-    lines = {
-        line.id: Line(line.incarnation, line.state is State.DOWN, line.since, line.empty) for line in document.members
-    }
+    lines = {line.id: Line(line.incarnation, line.state is State.DOWN, line.since, line.empty) for line in document.members}
     return Duties(
         me,
         document.order,
