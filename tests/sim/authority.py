@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.complaints import Complaint, Grievance
+from gkv.cluster.complaints import Complaint
 from gkv.cluster.document import Document, Member as Line
-from gkv.cluster.judge import Ask, Judge, Store
+from gkv.cluster.judge import Ask, Enact, Judge
 from gkv.cluster.plans import GoOn, Plan
 from gkv.errors import MemberConflict
-from gkv.replication.actions import Fault
+from gkv.model import Fault
 from tests.sim import rules
 from tests.sim.clients import Proxy
 from tests.sim.network import REFUSED
@@ -48,7 +48,7 @@ class Authority:
             return
         self.alive = True
         self._starts += 1
-        self.judge = Judge(self.document, self._starts, self._world.now, WAITS, self._world.setup.silent_after)
+        self.judge = Judge(self.document, self._starts, self._world.now, WAITS)
         self._looked = self._world.now
         self._news = False
         if self._starts > 1:
@@ -85,7 +85,7 @@ class Authority:
         self._news = False
         self._looked = self._world.now
         for action in self.judge.look(self._world.now):
-            if isinstance(action, Store):
+            if isinstance(action, Enact):
                 self._store(action.document)
             elif isinstance(action, Ask):
                 for line in action.members:
@@ -102,7 +102,7 @@ class Authority:
                 told = ", ".join(_shown(line) for line in document.members)
                 world.story.tell(AUTHORITY, f"epoch {document.epoch}: {told}{', a ring is to come' if document.next else ''}")
             rules.complete(world, document)
-            self.judge.stored(document, world.now)
+            self.judge.enacted(document, world.now)
             for member in world.members.values():
                 self._show(member)
             for proxy in world.proxies:
@@ -167,10 +167,10 @@ class Authority:
         if self.alive and self.judge.complained(complaint, self._world.now):
             self._hear_news()
 
-    def hear_held(self, name: str, incarnation: int, plan: tuple[int, int], order: tuple[int, int]) -> None:
+    def hear_held(self, name: str, incarnation: int, plan: int, order: tuple[int, int]) -> None:
         """Take in that a member holds the lists of a plan."""
-        if self.alive and plan[0] == self._starts:
-            self.judge.held(name, incarnation, plan[1], order)
+        if self.alive:
+            self.judge.held(name, incarnation, plan, order)
             self._hear_news()
 
     def hear_leave(self, name: str, incarnation: int, order: tuple[int, int]) -> None:
@@ -214,8 +214,7 @@ def complaint_of(member: "Member", about: str, fault: Fault) -> Complaint | None
     line = None if document is None else document.member(about)
     if document is None or line is None:
         return None
-    grievance = Grievance.STUCK if fault is Fault.SLOW_DISK else Grievance.SILENT
-    return Complaint(member.id, member.incarnation, about, line.incarnation, document.order, grievance)
+    return Complaint(member.id, member.incarnation, about, line.incarnation, document.order, fault)
 
 
 def _shown(line: Line) -> str:

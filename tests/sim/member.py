@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, State
 from gkv.cluster.plans import GoOn, Plan
-from gkv.model import Duties, Effect, Line, Node, Record, Roles, Version, Write, era_of, split_era
+from gkv.model import Duties, Effect, Fault, Line, Node, Record, Roles, Version, Write, era_of, split_era
 from gkv.replication import actions, events
 from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
 from gkv.replication.expiry import DueTime, is_due
-from gkv.replication.messages import Message
+from gkv.replication.messages import Behind, Hello, HelloBack, Message
 from gkv.replication.replica import Replica
-from gkv.replication.takeover import pair_of
 from tests.linearizability.history import Kind
 from tests.sim import rules
 from tests.sim.authority import complaint_of
@@ -32,7 +31,9 @@ COMMIT = 0.002
 """Seconds that a commit ordinarily takes."""
 KEEP = 0.001
 """Seconds that a note or a document ordinarily takes to the disk."""
-CALL_EVERY = 0.3
+CALL_EVERY = 0.25
+REACHED = 0.6
+"""Seconds for which an answer of another member counts."""
 AGAIN_AFTER_END = 0.2
 """Seconds until a process that has ended by itself is started again."""
 
@@ -79,7 +80,7 @@ class Member:
         self._reports_era = 0
         self.document: Document | None = None
         self.duties: Duties | None = None
-        self._plan: Plan | None = None
+        self._answered: dict[int, float] = {}
         self.was_orderly, self.directory.orderly = self.directory.orderly, False
         boot = self.clock.boot()
         due = DueTime(self.clock.wall(), int(boot * 1000))
@@ -232,8 +233,15 @@ class Member:
         self._tell("call-in", lambda authority: authority.hear_call(self, call))
 
     def reached(self) -> tuple[int, ...]:
-        """Return the incarnations of members that have answered lately."""
-        return ()
+        """Return the incarnations of members that have answered lately; ask all, while this one is to be admitted (A3)."""
+        document = self.document
+        if document is None or self.replica.desk.serves:
+            return ()
+        for line in document.members:
+            if line.id != self.id and line.state is not State.DOWN:
+                self._send(actions.Send(line.id, document.era, Hello(0)))
+        now = self._world.now
+        return tuple([one for one, at in self._answered.items() if now - at < REACHED])
 
     # -- the machine
 
@@ -271,17 +279,12 @@ class Member:
                 self._world.network.send("fetch", self.id, member, lambda: other.fetched_by(self))
             case actions.Complain(member, fault):
                 self._complain(member, fault)
-            case actions.Report():
-                self._reports_era, reports = action.era, (action.filled, action.coming)
-                if reports != self.reports or self._reports_era != action.era:
-                    self.reports = reports
-                    self._call_now()
-                self.reports = reports
+            case actions.Report(era, filled, coming):
+                self._reports_era, self.reports = era, (filled, coming)
+                self._call_now()
             case actions.Paused(plan, era):
-                order, held = split_era(era), self._plan
-                if held is not None and held.number == plan:
-                    number = held.authority, held.number
-                    self._tell("held", lambda authority: authority.hear_held(self.id, incarnation, number, order))
+                order = split_era(era)
+                self._tell("held", lambda authority: authority.hear_held(self.id, incarnation, plan, order))
             case actions.Leave(era):
                 asked_at = split_era(era)
                 self._tell("leave", lambda authority: authority.hear_leave(self.id, incarnation, asked_at))
@@ -305,34 +308,40 @@ class Member:
 
     def hear(self, sender: str, incarnation: int, era: int, message: Message) -> None:
         """Take in what another member says."""
+        if isinstance(message, HelloBack | Behind):
+            self._answered[incarnation] = self._world.now
         self._handle(events.Received(sender, incarnation, era, message))
 
     def fetched_by(self, other: "Member") -> None:
         """Give another member the document."""
         document = self.document
         if self.alive and not self.paused and document is not None:
-            self._world.network.send(
-                "document", self.id, other.id, lambda: other.alive and other.run(lambda: other.show(document))
-            )
+            self._world.network.send("document", self.id, other.id, lambda: other.alive and other.run(lambda: other.show(document)))
 
     def could_serve(self, key: str) -> bool:
         """Return whether a read of a key could be answered now."""
-        return False
+        replica = self.replica
+        if self.duties is None or not replica.desk.serves:
+            return False
+        roles = self.duties.roles_of(key)
+        if roles.primary != self.id or replica.takeovers.reign(events.pair_of(roles)) is None:
+            return False
+        return not replica.leases.missing(roles.granters, self.duties, self.clock.boot())
 
     def is_open(self, roles: Roles) -> bool:
         """Return whether the keys of a list are served."""
-        return True
+        return self.replica.takeovers.reign(events.pair_of(roles)) is not None
 
     @property
     def unsettled(self) -> bool:
         """Whether a write of its own as a primary is not settled."""
-        return False
+        return bool(len(self.replica.writing.primary))
 
     def complain(self, about: str) -> None:
         """Complain of a member without a reason."""
-        self._complain(about, actions.Fault.SILENT)
+        self._complain(about, Fault.SILENT)
 
-    def _complain(self, about: str, fault: actions.Fault) -> None:
+    def _complain(self, about: str, fault: Fault) -> None:
         complaint = complaint_of(self, about, fault)
         if complaint is not None:
             if self._world.story.told:
@@ -349,10 +358,9 @@ class Member:
         if plan.incarnation != self.incarnation:
             return
         if isinstance(plan, Plan):
-            self._plan = plan
-            lists = tuple([pair_of(roles) for roles in plan.lists])
+            lists = tuple([events.pair_of(roles) for roles in plan.lists])
             self._handle(events.PauseAsked(plan.number, era_of(*plan.order), lists))
-        elif self._plan is not None and (plan.authority, plan.number) == (self._plan.authority, self._plan.number):
+        else:
             self._handle(events.GoOn(plan.number))
 
     # -- the engine, as the machine sees it
@@ -374,9 +382,7 @@ class Member:
             records = directory.records
             for key, record, forced in changes:
                 if forced and record is None:
-                    old = records.pop(key, None)
-                    if old is not None and old.value is None:
-                        world.facts.forgotten[self.id, key] = old.version
+                    records.pop(key, None)
                 elif record is not None and (forced or merged(records, key, record)):
                     records[key] = record
 
@@ -424,18 +430,18 @@ class Member:
         """Return the record of each key as the commits under way will leave it."""
         return [self._newest(key) for key in keys]
 
-    def walk(self, place: int, after: str, limit: int) -> tuple[list[str], str | None]:
+    def walk(self, pair: events.Pair, after: str, limit: int) -> tuple[list[str], str | None]:
         """Return the next keys of a list."""
-        keys = self.between(place, after, None)
+        keys = self.between(pair, after, None)
         return (keys, None) if len(keys) <= limit else (keys[:limit], keys[limit - 1])
 
-    def between(self, place: int, after: str, upto: str | None) -> list[str]:
+    def between(self, pair: events.Pair, after: str, upto: str | None) -> list[str]:
         """Return all keys of a list after one and up to another."""
-        assert self.duties is not None
-        list_of = self.duties.list_of
         keys = sorted({*self.directory.records, *self._staged})
         return [
-            key for key in keys if key > after and (upto is None or key <= upto) and list_of(key) == place and self._newest(key)
+            key
+            for key in keys
+            if key > after and (upto is None or key <= upto) and self._newest(key) and events.pair_of(self.roles_of(key)) == pair
         ]
 
     # -- clients
@@ -494,7 +500,7 @@ class Member:
         fate, record = one.fate, one.record
         if fate is actions.Fate.READ:
             rules.alone(world, self, key)
-            rules.read(world, key, None if record is None else record.version, since)
+            rules.read(world, key, None if record is None else rules.Fact(record.version, record.value is None), since)
             if record is None or record.value is None:
                 return Reply(Said.MISSING)
             return Reply(Said.DONE, record.value, record.tag)
@@ -507,7 +513,7 @@ class Member:
             return Reply(Said.MISSING if verdict.effect is Effect.MISSING else Said.WRONG_TYPE)
         if fate is actions.Fate.WRITTEN:
             assert action.version is not None
-            rules.acknowledged(world, self, key, action.version)
+            rules.acknowledged(world, self, key, rules.Fact(action.version, request.kind is Kind.DELETE))
             return Reply(Said.DONE, None, action.version)
         return Reply(_FATES[fate])
 
@@ -534,7 +540,9 @@ def _by_order(write: Write) -> list[tuple[str, Record | None, bool]]:
 def duties_of(world: "World", document: Document, me: str) -> Duties:
     """Return what a member's machines know of a document."""
     placement = world.placement(document)
-    lines = {line.id: Line(line.incarnation, line.state is State.DOWN, line.since, line.empty) for line in document.members}
+    lines = {
+        line.id: Line(line.incarnation, line.state is State.DOWN, line.since, line.empty) for line in document.members
+    }
     return Duties(
         me,
         document.order,

@@ -62,9 +62,9 @@ class World:
             member.start()
         self.first = self._first_document(names)
         self.keys = _keys(setup, self.placement(self.first))
+        self.authority = Authority(self, self.first)
         for member in self.members.values():
             member.know(self.first)
-        self.authority = Authority(self, self.first)
         self.proxies = [Proxy(self, place, self.first) for place in range(setup.proxies)]
         for number, call in enumerate(scenario.calls):
             self.scheduler.at(call.at, self._call, number, call)
