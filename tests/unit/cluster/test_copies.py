@@ -12,6 +12,7 @@ from gkv.cluster.placement import Placement
 from gkv.cluster.refusals import refused, refused_layout, refused_loss, refused_removal
 from gkv.model import Node
 from tests.documents import CLUSTER
+from tests.documents import with_copies as document
 
 UP, FILLING, DOWN = State.UP, State.FILLING, State.DOWN
 
@@ -19,12 +20,6 @@ UP, FILLING, DOWN = State.UP, State.FILLING, State.DOWN
 def line(name: str, **changes: Any) -> Member:
     """Return a line that is up; the incarnation of each member is its letter."""
     return replace(Member(name, f"http://{name}:1", incarnation=ord(name), directory=ord(name)), **changes)
-
-
-def document(changes: dict[str, dict[str, Any]] | None = None, ids: str = "abc", **parts: Any) -> Document:
-    changes = changes or {}
-    members = tuple(line(one, **changes.get(one, {})) for one in ids)
-    return Document(CLUSTER, 7, members, 16, **{"replicas": 3, **parts})
 
 
 def call(name: str, before: Document, **changes: Any) -> CallIn:
