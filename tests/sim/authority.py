@@ -134,9 +134,7 @@ class Authority:
         if world.story.told:
             world.story.tell(AUTHORITY, f"-> {plan.to}: {plan}")
         kind = type(plan).__name__
-        world.network.send(
-            kind, AUTHORITY, plan.to, lambda: member.run(lambda: member.hear_plan(plan)) if member.alive else None
-        )
+        world.network.send(kind, AUTHORITY, plan.to, lambda: member.run(lambda: member.hear_plan(plan)) if member.alive else None)
 
     def _show(self, member: "Member") -> None:
         document = self.document

@@ -183,9 +183,7 @@ def equal_in_the_end(world: "World") -> None:
         roles: Roles = world.roles_of(key, document)
         if roles.preference in lists:
             continue
-        found = {
-            name: _live(world.members[name].directory.records.get(key)) for name in roles.preference if name not in waiting
-        }
+        found = {name: _live(world.members[name].directory.records.get(key)) for name in roles.preference if name not in waiting}
         if len(set(found.values())) > 1:
             raise Wrong("R7", f"the copies of {key} differ: " + ", ".join(f"{name} has {one}" for name, one in found.items()))
         for member in world.members.values():

@@ -46,9 +46,7 @@ class World:
         self.history: list[Operation] = []
         self.seen: dict[str, list[str | None]] = {}
         """By key, the versions that clients have seen, None for no value."""
-        self.wall_errors = 2 * max(
-            [0.0, *map(abs, setup.walls), *[abs(f.much) for f in scenario.faults if f.what is What.WALL]]
-        )
+        self.wall_errors = 2 * max([0.0, *map(abs, setup.walls), *[abs(f.much) for f in scenario.faults if f.what is What.WALL]])
         self.facts = rules.Facts()
         self._incarnations = 0
         self._placements: dict[tuple[int, int], Placement] = {}
@@ -82,7 +80,9 @@ class World:
         for place, name in enumerate(names):
             incarnation = self.members[name].incarnation
             inside = place < setup.nodes - setup.outside
-            lines.append(Line(name, f"http://{name}:1", 1.0 if inside else 0.0, incarnation=incarnation, directory=incarnation))
+            lines.append(
+                Line(name, f"http://{name}:1", 1.0 if inside else 0.0, incarnation=incarnation, directory=incarnation)
+            )
         return Document(
             CLUSTER, 1, tuple(lines), VNODES, replicas=setup.copies, min_in_sync=min(setup.min_in_sync, setup.copies)
         )
