@@ -257,7 +257,10 @@ def _removed(changed: Document, look: Look) -> Document:
 
 
 def _ranked(before: Document, after: Document) -> Document:
-    """Rank those that left together in the order in which they are back with their directories (F3)."""
+    """Rank those that left together in the order in which they are back with their directories (F3).
+
+    With one copy a member is alone in its lists, and the order of the others makes no difference.
+    """
     changed = after
     for member in after.members:
         was = before.member(member.id)
@@ -266,7 +269,7 @@ def _ranked(before: Document, after: Document) -> Document:
             continue
         others = [other for other in changed.members if other.left == member.left and other.id != member.id]
         first = 0 if any(other.rank for other in others) else 1
-        behind = sum(other.rank == 0 for other in others)
+        behind = sum(other.rank == 0 for other in others) if before.most_copies > 1 else 0
         changed = changed.with_member(replace(member, rank=max(first, behind)))
     return changed
 
