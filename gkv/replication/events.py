@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from gkv.model import Damage, Duties, Record
+from gkv.model import Damage, Duties, Record, Roles
 from gkv.replication.admission import Verdict
 from gkv.replication.messages import Message
 
@@ -11,6 +11,11 @@ Judge = Callable[[int, Record | Damage | None, int], Verdict]
 """Decides about a key of a write by its place in the request, the newest record, and the time of day in ms."""
 Pair = tuple[tuple[str, ...], tuple[str, ...]]
 """The identity of a list over all epochs: its members, and those by the ring that is to come."""
+
+
+def pair_of(roles: Roles) -> Pair:
+    """Return the identity of the list whose roles these are."""
+    return roles.preference, roles.coming
 
 
 @dataclass(frozen=True, slots=True)
