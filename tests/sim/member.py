@@ -31,8 +31,8 @@ COMMIT = 0.002
 """Seconds that a commit ordinarily takes."""
 KEEP = 0.001
 """Seconds that a note or a document ordinarily takes to the disk."""
-CALL_EVERY = 0.25
-REACHED = 0.6
+CALL_EVERY = 0.4
+REACHED = 0.9
 """Seconds for which an answer of another member counts."""
 AGAIN_AFTER_END = 0.2
 """Seconds until a process that has ended by itself is started again."""
