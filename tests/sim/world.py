@@ -32,6 +32,10 @@ _FIRST: dict[tuple[int, int], Placement] = {}
 """Placements of first documents, from which those of later ones are made faster."""
 
 
+class NoSuchList(Exception):
+    """The ring of a setup has no list like that."""
+
+
 class World:
     """One run."""
 
@@ -305,7 +309,7 @@ def _keys(setup: Setup, placement: Placement) -> tuple[str, ...]:
             while [node.id for node in placement.preference(f"k{place}.{number}")][: len(wanted)] != wanted:
                 number += 1
                 if number == MOST_NAMES:
-                    raise AssertionError(f"no list begins with {wanted}")
+                    raise NoSuchList(wanted)
             names.append(f"k{place}.{number}")
         found = _NAMES[base] = tuple(names)
     return found
