@@ -95,7 +95,7 @@ class AskPage:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """All records with a value between two cursors, each settled."""
+    """All records between two cursors, tombstones too, each settled."""
 
     number: int
     records: tuple[tuple[str, Record], ...]

@@ -639,7 +639,9 @@ def test_page_waits_until_its_records_are_settled() -> None:
     assert bench.take(Send) == []
     for one in frames:
         bench.hear(one.to, m.Copied(one.message.number, (version(1),)))
-    assert [one.message for one in bench.sent(m.Page)] == [m.Page(4, (("k", Record(version(1), b"2")),), None)]
+    assert [one.message for one in bench.sent(m.Page)] == [
+        m.Page(4, (("k", Record(version(1), b"2")), ("t", Record(version(1, 0), None))), None)
+    ]
 
 
 @pytest.mark.parametrize("sender", ["b", "d"])
