@@ -166,9 +166,12 @@ def test_notes_are_of_the_newest_write_and_go_when_that_is_settled() -> None:
     granter.note(["k", "x"], version(2))
     granter.note(["k"], version(1))
     granter.note(["x"], version(3))
-    granter.settled([version(1)])
+    granter.settled([version(1)], lambda _: True)
     assert sorted(granter.unsettled(lambda _: True)) == ["k", "x"]
-    granter.settled([version(2)])
+    granter.settled([version(2)], lambda _: True)
+    assert granter.unsettled(lambda _: True) == ["x"]
+    granter.note(["y"], version(3))
+    granter.settled([version(3)], lambda key: key == "y")
     assert granter.unsettled(lambda _: True) == ["x"]
     granter.forget(["x", "never"])
     assert not granter.is_unsettled("x")
@@ -221,7 +224,8 @@ def test_frame_that_comes_again_waits_for_the_commit_that_is_under_way(again: li
 def test_full_disk_acknowledges_nothing_and_the_keys_stay_unsettled() -> None:
     granter = Granter()
     granter.take("a", 1, [write(1, "k")], 0.0, Tokens())
-    assert granter.failed(1)
+    assert [frame.number for frame in granter.failed(1) or ()] == [1]
+    assert granter.failed(1) is None
     assert granter.take_whole() == []
     assert granter.oldest() is None
     assert granter.is_unsettled("k")
