@@ -89,14 +89,27 @@ def test_earlier_write_of_several_keys_is_settled_once_all_of_them_are() -> None
     assert counters(primary.acknowledged("c", [version(1)])) == [1]
 
 
-def test_later_write_settles_nothing_of_an_earlier_one_that_the_own_disk_does_not_have() -> None:
+def test_key_of_which_a_later_write_is_settled_is_not_the_newest_again_by_another_document() -> None:
+    """A write of several keys that was sent again brought back what had been overwritten."""
+    primary = Primary()
+    first = primary.admit(write(1, "0k", "1k"), TWO_LISTS, 1)
+    primary.admit(write(2, "0k"), TWO_LISTS, 2)
+    primary.committed(2)
+    for granter in "bc":
+        primary.acknowledged(granter, [version(2)])
+    assert primary.adopt(duties("a", 2, *TWO_LISTS.roles), lambda _: True) == ([], {})
+    assert dict(primary.unsettled.newest) == {"1k": first}
+    assert {one: list(parts[0].keys) for one, parts in primary.unsent(0.0, 0.25).items()} == {"c": ["1k"], "d": ["1k"]}
+
+
+def test_later_write_settles_an_earlier_one_before_that_is_on_the_own_disk() -> None:
     primary = Primary()
     primary.admit(write(1, "k"), THREE, 1)
     primary.admit(write(2, "k"), THREE, 2)
     primary.committed(2)
     primary.acknowledged("b", [version(2)])
-    assert counters(primary.acknowledged("c", [version(2)])) == [2]
-    assert counters(primary.committed(1)) == [1]
+    assert counters(primary.acknowledged("c", [version(2)])) == [1, 2]
+    assert primary.committed(1) == []
 
 
 def test_what_has_no_answer_is_sent_again_and_what_is_settled_is_told() -> None:
