@@ -113,20 +113,35 @@ def read_slots(path: Path, size: int = SLOT) -> list[bytes]:
     return [data[:size].rstrip(b"\0"), data[size:].rstrip(b"\0")]
 
 
-def write_slot(path: Path, slot: int, content: bytes, size: int = SLOT) -> None:
+def identity(path: Path) -> tuple[int, int]:
+    """Return what tells a file from any other that comes to its path: the device and the inode."""
+    with naming(path):
+        stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def write_slot(path: Path, slot: int, content: bytes, size: int = SLOT, known: tuple[int, int] | None = None) -> None:
     """Write one slot of a file where it lies, and bring it to disk. One fdatasync.
 
     It takes no room, so it works on a full disk; not where the file system copies what is
     overwritten. A crash on the way may leave the slot damaged unless it is shorter than a sector,
-    and never the other one.
+    and never the other one. Raise OSError if the file has another `identity` than the one that is known.
     """
     with naming(path):
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
+            stat = os.fstat(file)
+            if known not in (None, (stat.st_dev, stat.st_ino)):
+                raise replaced(path)
             os.pwrite(file, content.ljust(size, b"\0"), slot * size)
             os.fdatasync(file)
         finally:
             os.close(file)
+
+
+def replaced(path: Path) -> OSError:
+    """Return the error about a path at which another file is than the one that this process uses."""
+    return OSError(errno.ESTALE, "it is another file than when this process began to use it", str(path))
 
 
 class Lock:
@@ -135,6 +150,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Take the lock. Raise BlockingIOError when another process has it."""
         self._file = -1
+        self._path = path
         with naming(path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -144,6 +160,12 @@ class Lock:
                 if error.errno == errno.EACCES:  # so say some network file systems
                     raise BlockingIOError(*error.args) from None
                 raise
+
+    def check(self) -> None:
+        """Raise OSError when the lock file is not at its path any more: then what lies beside that path is somebody else's."""
+        stat = os.fstat(self._file)
+        if identity(self._path) != (stat.st_dev, stat.st_ino):
+            raise replaced(self._path)
 
     def release(self) -> None:
         """Let another process take it. Doing so twice is fine."""

@@ -19,7 +19,8 @@ from gkv.net.admission import OPERATORS
 from gkv.net.turn import LARGE, Turn
 from gkv.wire import TWIN as WIRE_TWIN
 from gkv.wire import Batch
-from gkv.wire.client import Limits, check_key, join, read_deletes, read_items, read_keys, render_failed
+from gkv.wire.client import Limits, check_key, read_deletes, read_items, read_keys
+from gkv.wire.shown import join, render_failed
 from gkv.wire.strict import Pause, no_pause
 
 _LOCATED_AT_ONCE = 100

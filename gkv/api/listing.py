@@ -20,8 +20,8 @@ from gkv.coordinator import Coordinator
 from gkv.errors import Unavailable, WrongParameter
 from gkv.model import Blob, KeyFailure, Op
 from gkv.net.turn import Turn
-from gkv.wire.client import join, show, shown
 from gkv.wire.meta import Found
+from gkv.wire.shown import join, show, shown
 
 MAX_KEYS = 10_000
 MAX_VALUES = 100

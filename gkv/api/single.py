@@ -41,6 +41,8 @@ _FORM = "application/x-www-form-urlencoded"
 
 _seconds = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
 """A number as JSON has it, as it stands in a batch's `ttl` too, without a sign."""
+_above_0 = re.compile(r"[0.]*[1-9]").match
+"""A number of those above 0, be it too small for a float."""
 _copies = re.compile(r"[1-9][0-9]{0,2}").fullmatch
 
 _HEADERS = {
@@ -245,7 +247,11 @@ def _read_ttl(text: str | None, name: str, least: float | None = None) -> float 
     """Read a number of seconds above 0, or from `least` on."""
     if text is None:
         return None
-    if len(text) > 32 or not _seconds(text) or not (0 < float(text) <= MAX_TTL or float(text) == least):
+    if (
+        len(text) > 32
+        or not _seconds(text)
+        or not (0 < float(text) <= MAX_TTL or (float(text) == least and not _above_0(text)))
+    ):
         above = "above 0" if least is None else "from 0 on (0: for good)"
         raise Wrong(f"{name} is a number of seconds {above}, at most {MAX_TTL}")
     return float(text)

@@ -20,7 +20,7 @@ from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Durability, State
 from gkv.cluster.judge import Ask, Enact, Judge
 from gkv.cluster.question import ANSWERED_WITHIN
-from gkv.cluster.rebuilding import Rebuilding, is_lost
+from gkv.cluster.rebuilding import Rebuilding, what_is_lost
 from gkv.cluster.refusals import refused
 from gkv.cluster.store import Store
 from gkv.cluster.view import View
@@ -140,24 +140,16 @@ class Authority:
 
     def _is_lost_to(self, call: CallIn) -> bool:
         """Take note of a document that this process has lost; return whether the caller is one of those who have it."""
-        mine = self.document
+        mine, shown = self.document, call.document
         foreign = call.cluster not in (None, mine.cluster)
-        if call.document is None:
-            if self._rebuilding is not None and call.cluster == mine.cluster and (0, 0) < call.order <= mine.order:
-                self._rebuilding.show(call.id, None)
-                self._news.set()
-            return (foreign and not mine.members) or (not foreign and call.order > mine.order)
-        if not is_lost(mine, call.document):
-            return False
-        if self._rebuilding is None:
-            self._rebuilding = Rebuilding(call.document)
-            say(
-                f"{call.id} has a document of generation {call.document.generation}, epoch {call.document.epoch}, which is not "
-                f"here: it is rebuilt once all its members have shown theirs"
-            )
-        self._rebuilding.show(call.id, call.document)
-        self._news.set()
-        return True
+        lost = what_is_lost(mine, call)
+        if lost and self._rebuilding is None:
+            self._rebuilding = Rebuilding(shown or mine)
+            say(f"{call.id} has {lost}, which is not here: it is rebuilt once all its members have shown theirs")
+        if self._rebuilding is not None and self._rebuilding.tell(call, mine, believed=bool(lost)):
+            self._news.set()
+        later = not foreign and call.order > mine.order
+        return later or (bool(lost) if shown else foreign and not mine.members)
 
     @property
     def waits_for(self) -> list[str]:
@@ -237,7 +229,7 @@ class Authority:
             try:
                 replaced = self._thread.call(lambda: self._store.replace_if(before, document))
             except OSError as error:
-                self._say_once(f"the document cannot be written, so no member changes its state: {error.strerror}")
+                self._say_once(f"no member changes its state, as {error.filename} cannot be written: {error.strerror}")
                 return False
             if not replaced:
                 raise MemberConflict("somebody else has changed the document in the store")

@@ -123,7 +123,7 @@ class Caller:
                 f"node where its data is (--data), or have it act with what is here: POST /v1/cluster/accept-loss with "
                 f'{{"node": "{line.id}"}} at {self._proxy}'
             )
-        elif line.state is State.UP and line.weight:
+        elif line.state is State.UP and line.weight and not foreign:
             self._joined = True
             self._say_once(f"member of cluster {document.cluster} at {self._proxy}")
 

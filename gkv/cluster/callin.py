@@ -25,6 +25,7 @@ _MEMBERS = frozenset(
         "records",
         "bare",
         "volatile",
+        "era",
         "ran",
         "document",
         "reached",
@@ -57,6 +58,8 @@ class CallIn:
     """Whether it holds neither a record nor a tombstone."""
     volatile: bool = False
     """Whether it keeps its records in memory."""
+    era: int = 0
+    """An era that none of the records is later than which its directory had at its start."""
     ran: tuple[int, ...] = ()
     """Incarnations that ran on its directory before. Left out once its line has this process's."""
     document: Document | None = None
@@ -86,6 +89,7 @@ class CallIn:
             "records": self.records,
             "bare": self.bare,
             "volatile": self.volatile,
+            "era": f"{self.era:016x}",
             "ran": [f"{one:016x}" for one in self.ran],
             "document": self.document and self.document.to_json(),
         }
@@ -112,7 +116,7 @@ class CallIn:
             raise _wrong("zone", "a zone is a name, or empty")
         return cls(
             node,
-            _incarnation("incarnation", data.get("incarnation")),
+            _sixteen_digits("incarnation", data.get("incarnation")),
             zone,
             _number(data, "pid", 1 << 32),
             cluster,
@@ -120,6 +124,7 @@ class CallIn:
             _number(data, "records", 1 << 62),
             _flag(data, "bare", default=True),
             _flag(data, "volatile"),
+            _sixteen_digits("era", data.get("era", "0" * 16)),
             _incarnations(data, "ran"),
             None if document is None else _document(document),
             _incarnations(data, "reached"),
@@ -149,14 +154,14 @@ def _incarnations(data: Mapping[str, Any], name: str) -> tuple[int, ...]:
     found = data.get(name, [])
     if not isinstance(found, list) or len(found) > MAX_RAN:
         raise _wrong(name, f"{name} has at most {MAX_RAN} incarnations")
-    return tuple(_incarnation(name, one) for one in found)
+    return tuple(_sixteen_digits(name, one) for one in found)
 
 
-def _incarnation(name: str, text: Any) -> int:
+def _sixteen_digits(name: str, text: Any) -> int:
     try:
         return incarnation_from(text)
     except ValueError:
-        raise _wrong(name, "an incarnation has 16 hexadecimal digits") from None
+        raise _wrong(name, "it has 16 hexadecimal digits") from None
 
 
 def _document(data: Any) -> Document:

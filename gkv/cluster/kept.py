@@ -13,7 +13,7 @@ import ujson
 
 from gkv.cluster.document import Document
 from gkv.errors import ConfigError
-from gkv.files import make_slots, read_slots, write_slot
+from gkv.files import identity, make_slots, read_slots, replaced, write_slot
 
 _DOCUMENT_SLOT = 1 << 16
 """Bytes, for some 250 members; a greater document has the file made anew, for which the disk must have room."""
@@ -33,6 +33,8 @@ class _Slots:
         self._number = 0
         self._at = 1
         self._made = False
+        self._file: tuple[int, int] | None = None
+        """The identity of the file, None while there is none: a file that comes to its place is another process's."""
 
     def read(self) -> bytes | None:
         """Return the newest text, None when there has never been one. Raise ConfigError when none is whole."""
@@ -42,6 +44,7 @@ class _Slots:
         except FileNotFoundError:
             return None
         self._size = max(self._size, length)
+        self._file = identity(self.path)
         self._made = length == self._size
         found = [(number, at, text) for at, slot in enumerate(slots) for number, text in _whole(slot)]
         if not found:
@@ -56,12 +59,15 @@ class _Slots:
         self._number += 1
         content = b"gkv-kept-1 %d %d %08x\n%b" % (self._number, len(text), zlib.crc32(text), text)
         if self._made and len(content) <= self._size:
-            write_slot(self.path, 1 - self._at, content, self._size)
+            write_slot(self.path, 1 - self._at, content, self._size, self._file)
             self._at = 1 - self._at
             return
+        if self._file != (identity(self.path) if self.path.exists() else None):
+            raise replaced(self.path)
         while len(content) > self._size:
             self._size *= 2
         make_slots(self.path, content, self._size)
+        self._file = identity(self.path)
         self._at, self._made = 1, True
 
 

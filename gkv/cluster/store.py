@@ -61,9 +61,12 @@ class FileStore:
         return self._kept
 
     def replace_if(self, known: Document | None, document: Document) -> bool:
-        """Raise OSError when it cannot be written; a full disk is no reason, once there has been a change before."""
+        """Raise OSError when it cannot be written; a full disk is no reason, once there has been a change before, but it is one
+        that another directory has come to this path.
+        """
         if known != self._kept:
             return False
+        self._lock.check()
         content = ujson.dumps(document.to_json(), indent=2, escape_forward_slashes=False).encode()
         replace_by_spare(self.path, content)
         self._kept = document

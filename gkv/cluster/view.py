@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from gevent.event import Event
 
-from gkv.cluster.document import Document, State
+from gkv.cluster.document import Document, Member, State
 from gkv.cluster.placement import Placement
 from gkv.errors import Unavailable
 
@@ -18,9 +18,30 @@ class View:
         """None while there is no member."""
         self.incarnations: Mapping[str, int] = {}
         """By URL, the process that acts for each member that is not down."""
+        self.line: Member | None = None
+        """The line of this very process; None while it has none, or is another one's."""
+        self.acts = False
+        """Whether this process may serve keys of its own."""
+        self._own: tuple[str, int] | None = None
+        self._era = 0
         self.keep: Callable[[Document], object] = self.adopt
         """Takes over a document that was learnt from a peer; a member has it on its disk first. May switch greenlets."""
         self._unchanging = Event()
+
+    def act_as(self, node_id: str, incarnation: int, era: int) -> None:
+        """Say which member's process this is, and an era that none of its records is later than.
+
+        It acts under later documents alone: else what it writes would lose against what is there.
+        """
+        self._own = node_id, incarnation
+        self._era = era
+        self._find_line()
+
+    def _find_line(self) -> None:
+        line = None if self.document is None or self._own is None else self.document.member(self._own[0])
+        self.line = line if line is not None and self._own == (line.id, line.incarnation) else None
+        later = self.document is not None and self.document.era > self._era
+        self.acts = self.line is not None and self.line.acts and later
 
     def adopt(self, document: Document, *, replace: bool = False) -> bool:
         """Take over a document if it may follow the one in force, and return whether it did.
@@ -32,6 +53,7 @@ class View:
         self.placement = Placement.of(document, self.placement) if document.nodes else None
         self.document = document
         self.incarnations = {one.url: one.incarnation for one in document.members if one.state is not State.DOWN}
+        self._find_line()
         if document.next is None:
             self._unchanging.set()
         else:

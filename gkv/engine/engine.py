@@ -65,6 +65,9 @@ class Engine(ABC):
     `verify` should be run; whoever has done so sets this, and else `close` leaves it to the next.
     """
 
+    era: int = 0
+    """An era that none of the records is later than which were there when it was opened; 0 where there were none."""
+
     @property
     @abstractmethod
     def cluster(self) -> str | None:

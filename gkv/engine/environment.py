@@ -63,6 +63,7 @@ class Environment:
         self.page = 0
         """Bytes of a page."""
         self.cluster: str | None = None
+        self.era = 0
         self.was_clean = True
         self.records: Any = None
         self.listed: Any = None
@@ -70,6 +71,8 @@ class Environment:
         self.meta: Any = None
         self._directory = directory
         self._env: lmdb.Environment | None = None
+        self._descriptor = -1
+        """The data file, wherever it is by now: its directory may be moved while this process ends."""
         try:
             self._open(node, map_bytes)
         except BaseException:
@@ -94,6 +97,7 @@ class Environment:
                 lock=True,
                 mode=0o600,
             )
+            self._descriptor = os.open(self.file, os.O_RDWR | os.O_CLOEXEC)
             self.readers = readers.Readers(env, self.file)
             self.readers.free_dead()
             with env.begin() as txn, txn.cursor() as cursor:
@@ -147,6 +151,7 @@ class Environment:
             self.was_clean = meta.get(b"clean") == b"1"
             cluster = meta.get(b"cluster")
             self.cluster = None if cluster is None else cluster.decode()
+            self.era = int(meta.get(b"era", b"0"))
             int(meta[b"size"])
             if self.was_clean and self.file.stat().st_size < self.end:
                 raise EngineError(intact.cut_off(self.file, self.file.stat().st_size, self.end))
@@ -184,6 +189,9 @@ class Environment:
             self._note_orderly_stop(self._env)
         self._env.close()
         self._env = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _note_orderly_stop(self, env: lmdb.Environment) -> None:
         """Keep that all is well, and have the file end with its last page.
@@ -197,9 +205,14 @@ class Environment:
                 # The commit may write the list of free pages anew, with 8 bytes for each of them:
                 # there is room for twice that.
                 margin = _MARGIN_PAGES * self.page + max(0, self.end - self.held_in(txn)) // 256
-                _set_length(self.file, max(self.file.stat().st_size, self.end + margin))
+                self._set_length(max(os.fstat(self._descriptor).st_size, self.end + margin))
                 txn.put(b"clean", b"1", db=self.meta)
-            _set_length(self.file, self.end)
+            self._set_length(self.end)
+
+    def _set_length(self, size: int) -> None:
+        """Make the file so long, on the disk. Behind the last page in use there is nothing to lose."""
+        os.ftruncate(self._descriptor, size)
+        os.fsync(self._descriptor)
 
     @property
     def env(self) -> lmdb.Environment:
@@ -348,16 +361,6 @@ def _has_addresses(size: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _set_length(file: Path, size: int) -> None:
-    """Make a file so long, on the disk. Behind the last page in use there is nothing to lose."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.ftruncate(descriptor, size)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_room_for_locks(path: Path, directory: Directory) -> None:

@@ -26,7 +26,7 @@ from gkv.engine.environment import STRUCTURAL
 from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge
 from gkv.engine.record import VALUE
 from gkv.engine.room import Demand
-from gkv.engine.store import Store, size_in
+from gkv.engine.store import Store, note_era, size_in
 from gkv.engine.verify import Verification
 from gkv.errors import EngineFailed
 from gkv.model import Damage, Effect, Record, Value, Write
@@ -43,7 +43,7 @@ class LmdbEngine(Engine):
     `records`: token (8 bytes, big-endian) + key -> record, so an arc is one range scan. `keys`: key
     -> expiry (8 bytes, or nothing for never) of each record that has a value. `due`: "v" + expiry +
     address of a value that expires, "t" + time of the commit + address of a tombstone -> nothing. `meta`:
-    format, node, cluster, size, clean.
+    format, node, cluster, era, size, clean.
     """
 
     durable = True
@@ -64,6 +64,7 @@ class LmdbEngine(Engine):
         self._store = Store(path, node, max_disk)
         self._environment = self._store.environment
         self.was_clean = self._environment.was_clean
+        self.era = self._environment.era
         self._abandoned = False
         """Whether a transaction is open on a thread that does not come back: to close the
         environment would wait for it, or pull the map from under it."""
@@ -221,7 +222,8 @@ class LmdbEngine(Engine):
         addresses = iter(self._checked_addresses([key for write in writes for key in write.keys]))
         batches = [(write, list(islice(addresses, len(write.keys)))) for write in writes]
 
-        def merge_all(merge: Merge, _txn: lmdb.Transaction) -> list[list[Effect]]:
+        def merge_all(merge: Merge, txn: lmdb.Transaction) -> list[list[Effect]]:
+            note_era(txn, self._environment.meta, max([write.version.era for write in writes], default=0))
             return [merge.apply(write, addresses) for write, addresses in batches]
 
         return self._store.commit(merge_all, now, _demand(writes), syncing)

@@ -89,6 +89,8 @@ class Store:
                         f"Start the node with an empty directory"
                     )
                 txn.put(b"cluster", cluster.encode(), db=environment.meta)
+                if environment.cluster is not None:
+                    txn.delete(b"era", db=environment.meta)
         except lmdb.Error as error:
             if environment.has_no_space(error):
                 raise self._full() from error
@@ -308,3 +310,9 @@ def _once(call: Callable[[], object]) -> Callable[[], object]:
 def size_in(txn: lmdb.Transaction, meta: Any) -> int:
     """Return the bytes that the live records are counted to have."""
     return int(txn.get(b"size", b"0", db=meta))
+
+
+def note_era(txn: lmdb.Transaction, meta: Any, era: int) -> None:
+    """Keep that records of this era are written, in the transaction that writes them. 1 us."""
+    if era > int(txn.get(b"era", b"0", db=meta)):
+        txn.put(b"era", b"%d" % era, db=meta)

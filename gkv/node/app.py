@@ -15,7 +15,7 @@ from gkv.net.call import Lane
 from gkv.net.peer import PATHS
 from gkv.net.turn import Turn
 from gkv.wire.blob import ANY_BYTES
-from gkv.wire.client import join
+from gkv.wire.shown import join
 
 _LANES = {Lane.READ: MEMBERS, Lane.WRITE: MEMBERS, Lane.REPLICA: REPLICA, Lane.BACKGROUND: BACKGROUND}
 """Whose bounds gathered frames count against, by the lane of the calls in them."""

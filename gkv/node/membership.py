@@ -56,10 +56,10 @@ class Membership:
         self._on_end = on_end
         self._thread = NativeThread()
         self._taking = BoundedSemaphore(1)  # documents come into force one after the other, each on disk first
+        self._era = engine.era
         self._told = False
-        self._judged: Document | None = None
-        self._acts = False
         view.keep = self.adopt
+        view.act_as(node.id, incarnation, self._era)
         if kept is not None:
             self._begin(kept)
 
@@ -112,19 +112,8 @@ class Membership:
 
     @property
     def line(self) -> Member | None:
-        """The line of this process in the document in force; None while it has none, or is another one's."""
-        document = self._view.document
-        line = None if document is None else document.member(self._node.id)
-        return line if line is not None and line.incarnation == self.incarnation else None
-
-    @property
-    def acts(self) -> bool:
-        """Whether this process may serve keys of its own. Asked for each frame."""
-        document = self._view.document
-        if document is not self._judged:
-            line = self.line
-            self._judged, self._acts = document, line is not None and line.acts
-        return self._acts
+        """The line of this process in the document in force."""
+        return self._view.line
 
     def status(self, _request: Status) -> NodeAnswer:
         """Say which process answers."""
@@ -162,9 +151,11 @@ class Membership:
                     return False
             elif (line is None) if mine is None else not document.follows(mine):
                 return False
-            named = self.line is not None
+            named = self._view.line is not None
             if line is not None and self._engine.cluster != document.cluster:
                 self._engine.join(document.cluster)
+                self._era = 0  # as there was no record before
+                self._view.act_as(self._node.id, self.incarnation, 0)
             self._keep(document)
             self._view.adopt(document, replace=foreign)
             self._follow_durability(document)
@@ -180,7 +171,8 @@ class Membership:
         try:
             self._thread.call(lambda: kept.keep(document))
         except OSError as error:
-            say(f"{self._node.id}: the document of epoch {document.epoch} cannot be written: {error.strerror}")
+            where = f"cannot be written to {error.filename}: {error.strerror}"
+            say(f"{self._node.id}: the document of epoch {document.epoch} {where}")
             raise Unavailable("the cluster document cannot be written", retry_after=1) from error
 
     def call_in(self, *, show: bool) -> CallIn:
@@ -191,7 +183,7 @@ class Membership:
         document = self._view.document
         if document is not None and document.next is not None:
             self._commits.flush(monotonic() + COMMIT_WITHIN)  # nothing more is admitted under this document
-        named = self.line is not None
+        named = self._view.line is not None
         return CallIn(
             self._node,
             self.incarnation,
@@ -201,6 +193,7 @@ class Membership:
             records=self._records,
             bare=self.is_bare,
             volatile=not self._engine.durable,
+            era=self._era,
             ran=() if named or self._kept is None else self._kept.ran[-1_000:],
             document=document if show else None,
         )

@@ -79,7 +79,7 @@ def _run(runtime: Runtime) -> None:
         info=lambda: {"role": "node", "id": me.id, "engine": health.describe(settings, commits)},
         checks=lambda: [
             ("serving", not runtime.ending.is_set()),
-            ("member", member.acts),
+            ("member", view.acts),
             ("disk", not isinstance(runtime.error, EngineError)),
             ("clock", clock.jumped or True),
         ],

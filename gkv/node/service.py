@@ -67,7 +67,7 @@ class Service:
         self._max_answer = max_answer
         self._own, self._others = admission.clients.budget, admission.members.budget
         self._view = view
-        self._membership = membership = membership or Membership(Node(node_id), view, engine, commits)
+        membership = membership or Membership(Node(node_id), view, engine, commits)
         self.adopt = membership.adopt
         self._turn = Turn()
         self._reading_much = BoundedSemaphore(1)
@@ -174,7 +174,7 @@ class Service:
             document = self._view.document
             if document is None or document.era != request.era or document.cluster != request.cluster:
                 return stale(document)
-            if not self._membership.acts:
+            if not self._view.acts:
                 return Refused(NodeRefusal.NOT_ACTING)
             if isinstance(request, Get):
                 return request

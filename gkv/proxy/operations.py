@@ -81,7 +81,7 @@ JOIN = Operation(
         JSON: Content(
             shape(
                 "id url incarnation",
-                "weight zone pid cluster generation epoch records bare volatile ran document",
+                "weight zone pid cluster generation epoch records bare volatile era ran document",
                 id=_ID,
                 url={"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9][0-9]{0,4}$"},
                 incarnation={**_INCARNATION, "description": "of this process, new at every start"},
@@ -94,6 +94,7 @@ JOIN = Operation(
                 records={**_COUNT, "description": "keys with a value"},
                 bare={"type": "boolean", "default": True, "description": "it holds neither a record nor a tombstone"},
                 volatile={"type": "boolean", "default": False, "description": "it keeps its records in memory"},
+                era={**_INCARNATION, "description": "generation and epoch that none of its records at the start is later than"},
                 ran=array(_INCARNATION, description="processes that ran on its directory before"),
                 document={"type": ["object", "null"], "description": "its document, if it is newer than the one here"},
             ),

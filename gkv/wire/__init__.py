@@ -1,9 +1,10 @@
 """JSON in and out. Pure functions: nothing is kept between calls, and nothing here waits, but in the
 `pause` that a caller gives to functions whose work may be long.
 
-`strict` reads JSON from outside: exactly RFC 8259, in UTF-8, within limits. `client` is the format of the original batch
-interface. `ops` is what a coordinator and a node say to each other. `batch` leads from the one to the other and back, and
-has a native twin. The text of a value is never rewritten: the bytes that a client sent are the bytes that a client gets.
+`strict` reads JSON from outside: exactly RFC 8259, in UTF-8, within limits. `client` and `shown` are the format of the
+original batch interface. `ops` is what a coordinator and a node say to each other. `batch` leads from the one to the other
+and back, and has a native twin. The text of a value is never rewritten: the bytes that a client sent are the bytes that a
+client gets.
 """
 
 from gkv import native

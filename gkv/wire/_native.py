@@ -11,7 +11,8 @@ from gkv.model import Op, split_era
 from gkv.ring._native import NativeRing, token
 from gkv.ring.ring import NOBODY, Places, Ring
 from gkv.wire.batch import SIZES, Batch, Part, PartResult, PureRouter, milliseconds
-from gkv.wire.client import ItemReader, ItemSpans, Limits, join
+from gkv.wire.client import ItemReader, ItemSpans, Limits
+from gkv.wire.shown import join
 from gkv.wire.strict import Pause, no_pause
 
 if native.extension is None:

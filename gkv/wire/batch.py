@@ -17,9 +17,10 @@ from math import ceil
 
 from gkv.model import Damage, KeyFailure, Node, Op, Value
 from gkv.ring import Places, Ring, Share
-from gkv.wire.client import KeyAnswer, Limits, read_deletes, read_items, read_keys, render_get
+from gkv.wire.client import Limits, read_deletes, read_items, read_keys
 from gkv.wire.meta import Found
 from gkv.wire.ops import Effects, Items, Records, Values, key_request, understand
+from gkv.wire.shown import KeyAnswer, render_get
 from gkv.wire.strict import Pause, no_pause
 
 Split = Callable[[Sequence[str]], list[Share]]

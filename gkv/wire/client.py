@@ -1,23 +1,21 @@
-"""The batches of the original interface: `[{"key": ..., "value": ...}]` in, `existedKey` and `notExistedKey` out.
+"""The batches of the original interface, as clients send them: `[{"key": ..., "value": ...}]`.
 
 Reading is all or nothing: one invalid item refuses the batch, and the error names it by JSON pointer (RFC 6901). Cost: about
 2 us for a key, 3 us for an item with a value.
 """
 
 import re
-from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from json.encoder import encode_basestring as quote
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gkv.errors import InvalidItem, TooLarge
-from gkv.model import Blob, KeyFailure, Op, OtherVersion, Value, Version
+from gkv.model import Blob, Op, Value, Version
 from gkv.wire.blob import ANY_BYTES, JSON, MAX_TYPE, base64_size, essence, is_media_type, read_base64
 from gkv.wire.strict import Bound, Pause, Reader, check_text, no_pause
 
-__all__ = ["Item", "KeyAnswer", "Limits", "check_key", "quote", "read_items", "read_keys", "render_get", "show"]
+__all__ = ["Item", "Limits", "check_key", "quote", "read_deletes", "read_items", "read_keys"]
 
 MAX_TTL = 100 * 366 * 86_400
 """Seconds in a hundred years. What is to live longer has no ttl."""
@@ -32,38 +30,6 @@ class Limits:
     max_items: int = 10_000
     max_key: int = 480
     max_value: int = 1 << 20
-
-
-KeyAnswer = bytes | KeyFailure | None
-"""What is known about one key: its value as it is shown, why there is no answer, or None when it is certainly missing."""
-
-_ENCODED = b'","encoding":"base64"'
-
-
-def show(value: Blob) -> bytes:
-    """Return what stands behind `"value":` for a value that is no JSON.
-
-    It is put where the text of a JSON value would be, so whoever joins answers need not know of it.
-
-    >>> show(Blob(b"hi", "text/plain"))
-    b'"aGk=","encoding":"base64"'
-    """
-    return b'"%b%b' % (b64encode(value.data), _ENCODED)
-
-
-def shown(text: bytes) -> tuple[bytes, str | None]:
-    """Return a shown value as one JSON value, and how that is encoded: "base64", or None for what was JSON all along.
-
-    No JSON text ends as a shown blob does: a string has no bare quote inside, objects and arrays have a bracket behind them.
-
-    >>> shown(b'"aGk=","encoding":"base64"')
-    (b'"aGk="', 'base64')
-    >>> shown(b'{"x":"","encoding":"base64"}')[1] is None
-    True
-    """
-    if text.endswith(_ENCODED):
-        return text[: 1 - len(_ENCODED)], "base64"
-    return text, None
 
 
 def _invalid(pointer: str, what: str) -> InvalidItem:
@@ -192,29 +158,45 @@ class ItemReader:
         if (first := reader.peek()) != b"{":
             raise _invalid(pointer, f"an item is an object, not {_kind_at(reader, first, pointer, self._value_bound)}")
         reader.expect(b"{")
-        found: dict[str, Any] = {}
+        key: str | None = None
+        value = ttl = (0, 0)
+        others: dict[str, str] = {}
         more = reader.peek() != b"}"
         if not more:
             reader.expect(b"}")
         while more:
             name = self._read_name(reader, pointer)
-            if name in found:
+            if name == "key" and key is None:
+                key = self._read_key(reader, f"{pointer}/key")
+            elif name == "value" and value == (0, 0):
+                value = self._read_value(reader, f"{pointer}/value")
+            elif name == "ttl" and ttl == (0, 0):
+                ttl = self._read_ttl(reader, f"{pointer}/ttl")
+            elif name in _WORDS and name not in others:
+                others[name] = _WORDS[name](reader, f"{pointer}/{name}")
+            else:
                 raise _invalid(pointer, f"the member {quote(name)} stands twice in one object")
-            found[name] = _READERS[name](self, reader, f"{pointer}/{name}")
             more = reader.expect(b",}") == b","
-        if "key" not in found:
+        if key is None:
             raise _invalid(pointer, 'the member "key" is missing')
-        if self._with_values and "value" not in found:
+        if self._with_values and value == (0, 0):
             raise _invalid(pointer, 'the member "value" is missing')
-        value: tuple[int, int] = found.get("value", (0, 0))
-        blob = None
-        if "encoding" in found:
-            blob = self._decode(value, found.get("type", ANY_BYTES), f"{pointer}/value")
-        elif "type" in found:
-            raise _invalid(f"{pointer}/type", 'a type is one of bytes: it stands beside "encoding":"base64"')
-        elif value[1] - value[0] > self._limits.max_value:
+        if others:
+            return self._with_words(ItemSpans(key, value, ttl), others, pointer)
+        if value[1] - value[0] > self._limits.max_value:
             raise _too_large(f"{pointer}/value", self._value_bound.words)
-        return ItemSpans(found["key"], value, found.get("ttl", (0, 0)), found.get("ifVersion", ""), blob)
+        return ItemSpans(key, value, ttl)
+
+    def _with_words(self, item: ItemSpans, words: Mapping[str, str], pointer: str) -> ItemSpans:
+        """Return an item with what its members of `_WORDS` say."""
+        blob = None
+        if "encoding" in words:
+            blob = self._decode(item.value, words.get("type", ANY_BYTES), f"{pointer}/value")
+        elif "type" in words:
+            raise _invalid(f"{pointer}/type", 'a type is one of bytes: it stands beside "encoding":"base64"')
+        elif item.value[1] - item.value[0] > self._limits.max_value:
+            raise _too_large(f"{pointer}/value", self._value_bound.words)
+        return item._replace(condition=words.get("ifVersion", ""), blob=blob)
 
     def _read_value(self, reader: Reader, pointer: str) -> tuple[int, int]:
         """Read a value. A string may be longer than others, as it may turn out to stand for bytes."""
@@ -260,33 +242,6 @@ class ItemReader:
             raise _invalid(pointer, f"a ttl has at most {MAX_TTL} seconds")
         return start, end
 
-    def _read_condition(self, reader: Reader, pointer: str) -> str:
-        """Read an "ifVersion"; return the condition as a frame has it."""
-        if reader.peek() == b"n":
-            reader.text(pointer)
-            return "!*"
-        word = _read_word(reader, pointer, _NO_CONDITION)
-        if word != "*":
-            try:
-                Version.parse(word)
-            except ValueError:
-                raise _invalid(pointer, _NO_CONDITION) from None
-        return f"={word}"
-
-    def _read_encoding(self, reader: Reader, pointer: str) -> str:
-        word = _read_word(reader, pointer, _NO_ENCODING)
-        if word != "base64":
-            raise _invalid(pointer, _NO_ENCODING)
-        return word
-
-    def _read_type(self, reader: Reader, pointer: str) -> str:
-        word = _read_word(reader, pointer, _NO_TYPE)
-        if len(word) > MAX_TYPE or not is_media_type(word):
-            raise _invalid(pointer, _NO_TYPE)
-        if essence(word) == JSON:
-            raise _invalid(pointer, f"a value of the type {JSON} is given as JSON, without an encoding")
-        return word
-
 
 _KEYS_ALONE = ("key",)
 _NAMES = {Op.SET: ("key", "value", "ttl", "ifVersion", "encoding", "type"), Op.DELETE: ("key", "ifVersion")}
@@ -296,15 +251,6 @@ _plain_names = {
     for names in (_KEYS_ALONE, *_NAMES.values())
 }
 """A name without an escape that an item may have, and the colon behind it."""
-_READERS: Mapping[str, Callable[[ItemReader, Reader, str], Any]] = {
-    "key": ItemReader._read_key,
-    "value": ItemReader._read_value,
-    "ttl": ItemReader._read_ttl,
-    "ifVersion": ItemReader._read_condition,
-    "encoding": ItemReader._read_encoding,
-    "type": ItemReader._read_type,
-}
-"""By name, the reading of each member, which is given where it stands as a JSON pointer."""
 
 
 def _read_word(reader: Reader, pointer: str, wrong: str) -> str:
@@ -315,6 +261,44 @@ def _read_word(reader: Reader, pointer: str, wrong: str) -> str:
         return reader.string(pointer, Bound(_LONGEST_WORD, ""))
     except TooLarge:
         raise _invalid(pointer, wrong) from None
+
+
+def _read_condition(reader: Reader, pointer: str) -> str:
+    """Read an "ifVersion"; return the condition as a frame has it."""
+    if reader.peek() == b"n":
+        reader.text(pointer)
+        return "!*"
+    word = _read_word(reader, pointer, _NO_CONDITION)
+    if word != "*":
+        try:
+            Version.parse(word)
+        except ValueError:
+            raise _invalid(pointer, _NO_CONDITION) from None
+    return f"={word}"
+
+
+def _read_encoding(reader: Reader, pointer: str) -> str:
+    word = _read_word(reader, pointer, _NO_ENCODING)
+    if word != "base64":
+        raise _invalid(pointer, _NO_ENCODING)
+    return word
+
+
+def _read_type(reader: Reader, pointer: str) -> str:
+    word = _read_word(reader, pointer, _NO_TYPE)
+    if len(word) > MAX_TYPE or not is_media_type(word):
+        raise _invalid(pointer, _NO_TYPE)
+    if essence(word) == JSON:
+        raise _invalid(pointer, f"a value of the type {JSON} is given as JSON, without an encoding")
+    return word
+
+
+_WORDS: Mapping[str, Callable[[Reader, str], str]] = {
+    "ifVersion": _read_condition,
+    "encoding": _read_encoding,
+    "type": _read_type,
+}
+"""By name, the reading of each member that is a short word; it is given where that stands as a JSON pointer."""
 
 
 def _kind_at(reader: Reader, first: bytes, pointer: str, bound: Bound) -> str:
@@ -376,69 +360,3 @@ def read_deletes(body: bytes, limits: Limits, pause: Pause = no_pause) -> list[I
     [Item(key='hi', value=b'', ttl=None, condition='=*')]
     """
     return [Item(found.key, condition=found.condition) for found in ItemReader(body, limits, Op.DELETE, pause)]
-
-
-def render_get(keys: Sequence[str], answers: Sequence[KeyAnswer], pause: Pause = no_pause) -> bytes:
-    """Write the answer to a get, in request order. Calls `pause` between pieces.
-
-    >>> render_get(["hi", "hi6"], [b'"hello"', None])
-    b'{"existedKey":[{"key":"hi","value":"hello"}],"notExistedKey":[{"key":"hi6","value":""}]}'
-    """
-    rows: list[bytes] = []
-    missing: list[bytes] = []
-    failed = []
-    for key, answer in zip(keys, answers, strict=True):
-        if answer is None:
-            missing.append(f'{{"key":{quote(key)},"value":""}}'.encode())
-        elif isinstance(answer, bytes):
-            rows += (b',{"key":%b,"value":' % quote(key).encode(), answer, b"}")
-        else:
-            failed.append((key, answer))
-        if len(rows) % 384 == 0:
-            pause()
-    if rows:
-        rows[0] = rows[0][1:]
-    parts = [b'{"existedKey":[', *rows, b"]"]
-    if missing:
-        parts += [b',"notExistedKey":[', b",".join(missing), b"]"]
-    if failed:
-        parts += [b",", render_failed(failed, pause)]
-    parts.append(b"}")
-    return join(parts, pause)
-
-
-LARGE = 1 << 20
-"""Bytes from which on pieces are joined step by step: to join a mebibyte takes 0.1 to 0.5 ms."""
-
-
-def join(parts: Sequence[bytes | memoryview], pause: Pause) -> bytes:
-    """Join pieces as `b"".join` does. Calls `pause` between pieces that together are large.
-
-    A BytesIO grows without copying what is in it, as far as the system can move pages, and gives it away without a copy.
-    """
-    if pause is no_pause or sum(map(len, parts)) < LARGE:
-        return b"".join(parts)
-    out = BytesIO()
-    size = 0
-    for part in parts:
-        size += out.write(part)
-        if size >= LARGE // 4:
-            pause()
-            size = 0
-    return out.getvalue()
-
-
-def render_failed(failed: Iterable[tuple[str, KeyFailure]], pause: Pause = no_pause) -> bytes:
-    """Write the members of an answer that is not complete, without the braces around them. Calls `pause` between rows."""
-    rows = []
-    for key, failure in failed:
-        retryable = "true" if failure.retryable else "false"
-        version = _version_of(failure) if isinstance(failure, OtherVersion) else ""
-        rows.append(f'{{"key":{quote(key)},"code":"{failure.code}","retryable":{retryable}{version}}}'.encode())
-        if len(rows) % 128 == 0:
-            pause()
-    return b'"failedKey":[%b],"complete":false' % b",".join(rows)
-
-
-def _version_of(failure: OtherVersion) -> str:
-    return ',"version":null' if failure.present is None else f',"version":"{failure.present}"'

@@ -4,7 +4,7 @@ from json.encoder import encode_basestring as quote
 from typing import NamedTuple
 
 from gkv.model import Blob, Record
-from gkv.wire.client import show
+from gkv.wire.shown import show
 
 
 class Found(NamedTuple):

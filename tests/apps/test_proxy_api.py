@@ -18,7 +18,7 @@ from gkv.cluster.view import View
 from gkv.coordinator import Coordinator
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import ConfigError, Unavailable
-from gkv.model import Node, Version, Write
+from gkv.model import Node, Version, Write, era_of
 from gkv.node.due_clock import DueClock, wall_ms
 from gkv.node.membership import Membership
 from gkv.node.order import Order
@@ -594,7 +594,7 @@ def test_process_that_takes_the_place_of_another_serves_and_the_other_one_ends(p
     old.adopt(pair.authority.document)
     [why] = ends
     assert "another process acts as n1" in why.detail
-    assert not old.acts
+    assert old.line is None
     epoch = pair.authority.document.epoch
     pair.authority.call_in(old.call_in(show=False))  # one that was late on its way
     pair.look()
@@ -767,6 +767,63 @@ def test_older_document_is_rebuilt_and_a_member_that_is_as_old_counts_as_shown(p
     assert (found.order, found.rebuilt_from) == ((2, 10), ((1, 9),))
     pair.settle()
     pair.writes_work()
+
+
+NOT_BELIEVED = {
+    "without members": {"members": []},
+    "without who shows it": {"members": document([B], 9).to_json()["members"]},
+    "who shows it elsewhere": {"members": document([replace(A, url=url(9009))], 9).to_json()["members"]},
+    "far ahead": {"epoch": 2_000_000},
+    "the last epoch": {"epoch": (1 << 48) - 1},
+    "the last generation": {"generation": (1 << 16) - 1, "rebuilt_from": [[1, 5]]},
+    "a generation that is not made of the one here": {"generation": 3, "rebuilt_from": [[2, 5]]},
+}
+
+
+@pytest.mark.parametrize("changes", NOT_BELIEVED.values(), ids=NOT_BELIEVED)
+def test_document_that_cannot_follow_the_one_here_is_not_believed(pair, changes):
+    before = pair.authority.document
+    shown = before.to_json() | {"epoch": 9} | changes
+    order = {"generation": shown["generation"], "epoch": shown["epoch"]}
+    pair.call(A, document=shown, **order)
+    pair.look()
+    assert (pair.authority.document, pair.authority.waits_for) == (before, [])
+    pair.settle()
+    pair.writes_work()
+
+
+@pytest.mark.parametrize(("era", "serves"), [(era_of(1, 6), True), (era_of(1, 7), False), (era_of(2, 1), False)])
+@pytest.mark.promise("I16")
+def test_member_serves_under_no_document_that_is_not_later_than_its_records(pair, era, serves):
+    pair.engines["n0"].era = era
+    pair.start(A, keep=True)
+    member = pair.members["n0"]
+    line = replace(pair.authority.document.member("n0"), incarnation=member.incarnation)
+    assert member.adopt(replace(pair.authority.document.with_member(line), epoch=7))
+    assert member._view.acts is serves
+
+
+def test_document_older_than_the_records_of_a_member_is_rebuilt_before_anything_is_written(pair):
+    before = pair.authority.document
+    pair.start(B, keep=True)
+    era = f"{era_of(1, 9):016x}"
+    pair.call(B, era=era, cluster=CLUSTER)
+    pair.look()
+    assert pair.authority.document == before
+    assert pair.authority.waits_for == ["n0", "n1"]
+    pair.call(A)
+    pair.call(B, era=era)
+    pair.look()
+    assert pair.authority.document.order == (2, 6)
+    assert pair.authority.document.rebuilt_from == ((1, 5),)
+
+
+@pytest.mark.parametrize("era", [era_of((1 << 16) - 1, 1), (1 << 64) - 1, era_of(1, 5), 0])
+def test_era_that_cannot_be_or_is_not_later_has_nothing_rebuilt(pair, era):
+    before = pair.authority.document
+    pair.call(A, era=f"{era:016x}")
+    pair.look()
+    assert (pair.authority.document, pair.authority.waits_for) == (before, [])
 
 
 def test_member_whose_document_is_lost_with_its_directory_is_excused_by_an_operator(pair):

@@ -289,6 +289,7 @@ REFUSED = [
     ("1e2", "add=1", 409, "wrong-type"),
     ("[1]", "add=1&ttl=60", 409, "wrong-type"),
     ("1", "touch=-1", 422, "parameter-value"),
+    ("1", "touch=1e-400", 422, "parameter-value"),
     ("1", "touch=1&ttl=1", 400, "parameter"),
     ("1", "add=1&touch=1", 400, "parameter"),
     ("1", "", 400, "parameter"),

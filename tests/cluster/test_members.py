@@ -304,7 +304,7 @@ def test_lost_document_waits_for_all_members_or_for_a_word(system: System) -> No
     proxy = system.proxy(port=proxy.port)
     name = f"127.0.0.1:{nodes[1].port}"
     wait_for("the first", lambda: cluster_of(proxy)["waits_for"] == [name])
-    wait_for("its document", lambda: set(codes(proxy.call("POST", "/get", ASKED))) == {"found", "unreachable"})
+    wait_for("what the first has", lambda: set(codes(proxy.call("POST", "/get", ASKED))) == {"found", "unreachable"})
     accept_loss(proxy, nodes[1])
     wait_for("the rebuilding", lambda: cluster_of(proxy)["generation"] == 2)
     again(system, nodes[1], proxy)

@@ -20,10 +20,11 @@ from gkv.errors import GkvError, InvalidItem, SyntaxProblem, TooLarge
 from gkv.model import Blob, Damage, KeyFailure, Node, era_of
 from gkv.ring import Ring
 from gkv.ring._pure import PureRing
-from gkv.wire import client
+from gkv.wire import client, shown
 from gkv.wire.batch import Batch, Part, PartResult, PureRouter, failures
-from gkv.wire.client import ItemReader, KeyAnswer, Limits
+from gkv.wire.client import ItemReader, Limits
 from gkv.wire.ops import Delete, KeyRequest, Set, read_request
+from gkv.wire.shown import KeyAnswer
 from gkv.wire.strict import no_pause
 from tests.contract.bodies import BORDER_NUMBERS, BROKEN_UTF8, WRONG_LITERALS, WRONG_NUMBERS, WRONG_STRINGS, Bodies
 
@@ -1261,7 +1262,7 @@ def pause(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ca
     monkeypatch.setattr(_native, "_AT_ONCE", -1)
     monkeypatch.setattr(_native, "_SCRATCH", 0)
     monkeypatch.setattr(_native, "_PAUSE_EVERY", 1)
-    monkeypatch.setattr(client, "LARGE", 4)
+    monkeypatch.setattr(shown, "LARGE", 4)
     return pausing
 
 

@@ -375,6 +375,9 @@ class Member:
                 if forced or newest is None or record is None or newest.version <= record.version:
                     self._staged.setdefault(key, []).append(record)
                     taken.append(key)
+                if record is not None and record.value is None:
+                    buried = world.facts.buried
+                    buried[key] = max(record.version, buried.get(key, record.version))
 
         def apply(directory: Directory) -> None:
             if fails:
@@ -500,7 +503,7 @@ class Member:
         fate, record = one.fate, one.record
         if fate is actions.Fate.READ:
             rules.alone(world, self, key)
-            rules.read(world, key, None if record is None else rules.Fact(record.version, record.value is None), since)
+            rules.read(world, key, None if record is None else record.version, since)
             if record is None or record.value is None:
                 return Reply(Said.MISSING)
             return Reply(Said.DONE, record.value, record.tag)
@@ -513,7 +516,7 @@ class Member:
             return Reply(Said.MISSING if verdict.effect is Effect.MISSING else Said.WRONG_TYPE)
         if fate is actions.Fate.WRITTEN:
             assert action.version is not None
-            rules.acknowledged(world, self, key, rules.Fact(action.version, request.kind is Kind.DELETE))
+            rules.acknowledged(world, self, key, action.version)
             return Reply(Said.DONE, None, action.version)
         return Reply(_FATES[fate])
 

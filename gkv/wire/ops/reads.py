@@ -6,7 +6,6 @@ from math import inf
 from typing import Any, ClassVar, Self
 
 from gkv.model import Blob, Damage, Op, Record, Value, Version
-from gkv.wire.client import LARGE, join, show
 from gkv.wire.ops.frame import (
     MISSING,
     BadFrame,
@@ -21,6 +20,7 @@ from gkv.wire.ops.frame import (
     sizes_of,
 )
 from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest, read_keys, refuse_values, typed
+from gkv.wire.shown import LARGE, join, show
 from gkv.wire.strict import Pause, no_pause
 
 _KEYS_AT_ONCE = 256

@@ -106,6 +106,33 @@ def test_new_directory_and_its_parent_are_synced(start, path, monkeypatch):
     assert {str(deep), *(str(above) for above in list(deep.parents)[:3])} <= set(synced)
 
 
+def test_era_that_no_record_is_later_than_is_known_at_the_next_start_and_in_a_copy(start, path, tmp_path):
+    engine = start()
+    engine.join("c1")
+    assert engine.era == 0
+    for era in (7, 9, 8):
+        engine.write([Write(Version(era, 1), [f"k{era}"], [b"1"])], NOW)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with (copy / "data.mdb").open("wb") as file:
+        engine.begin_snapshot()
+        engine.copy_snapshot(file.fileno())
+        engine.end_snapshot()
+    engine.close()
+    assert start().era == start(at=copy).era == 9
+
+
+def test_era_of_another_cluster_is_forgotten_with_it(start):
+    engine = start()
+    engine.join("c1")
+    engine.write([Write(Version(9, 1), ["k"], [None])], 0)
+    assert engine.forget(NOW, 9) == 1
+    engine.join("c2")
+    engine.write([Write(Version(3, 1), ["k"], [b"1"])], NOW)
+    engine.close()
+    assert start().era == 3
+
+
 def test_records_are_there_after_a_restart(start):
     engine = start()
     engine.join("c1")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gkv.errors import GkvError, InvalidItem, SyntaxProblem, TooLarge
 from gkv.model import KeyFailure
-from gkv.wire.client import MAX_TTL, Item, Limits, check_key, read_items, read_keys, render_failed, render_get
+from gkv.wire.client import MAX_TTL, Item, Limits, check_key, read_items, read_keys
+from gkv.wire.shown import render_failed, render_get
 
 LIMITS = Limits()
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gkv.model import Blob, Damage, Effect, NodeRefusal, Op, Record, Version, era_of
-from gkv.wire.client import show
 from gkv.wire.ops import (
     Add,
     Adopt,
@@ -31,6 +30,7 @@ from gkv.wire.ops import (
     read_answer,
     read_request,
 )  # fmt: skip
+from gkv.wire.shown import show
 
 SEED = 7230
 
