@@ -6,7 +6,8 @@ members: the checker of histories refuses such an answer. R9 (every change can b
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from gkv.cluster.document import Document, Member as Line, State
+from gkv.cluster.document import Document, State
+from gkv.cluster.document import Member as Line
 from gkv.model import Record, Roles, Version
 from tests.linearizability.history import Kind
 from tests.sim.scenario import Call
@@ -29,7 +30,6 @@ class Facts:
         self.epochs = 0
         self.acknowledged = 0
         self.answered = 0
-
 
     def note(self, key: str, fact: "Fact") -> None:
         """Note that a record is settled."""
