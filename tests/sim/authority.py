@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.complaints import Complaint
-from gkv.cluster.document import Document, Member as Line
+from gkv.cluster.document import Document
+from gkv.cluster.document import Member as Line
 from gkv.cluster.judge import Ask, Enact, Judge
 from gkv.cluster.plans import GoOn, Plan
 from gkv.errors import MemberConflict
