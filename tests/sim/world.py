@@ -138,7 +138,7 @@ class World:
     def over(self, call: Call) -> None:
         """Have a client begin its next call, if that has been waiting for the end of this one."""
         waiting = self._asking.pop(call.client, None)
-        if waiting:
+        if waiting and self.now <= self.scenario.heal_at + 1:
             self._call(*waiting[0])
             self._asking[call.client] = waiting[1:]
 
