@@ -12,6 +12,7 @@ from gkv.cluster.complaints import Complaint
 from gkv.cluster.document import Document, State
 from gkv.cluster.document import Member as Line
 from gkv.cluster.judge import Ask, Enact, Judge
+from gkv.cluster.liveness import Liveness
 from gkv.cluster.plans import GoOn, Plan
 from gkv.errors import MemberConflict
 from gkv.model import Fault
@@ -52,6 +53,7 @@ class Authority:
         self.alive = True
         self._starts += 1
         self.judge = Judge(self.document, self._starts, self._world.now, WAITS)
+        self.judge.liveness = Liveness(self._world.now, self._world.setup.silent_after)
         self._looked = self._world.now
         self._news = self._busy = self._complaints = False
         if self._starts > 1:

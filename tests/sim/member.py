@@ -14,6 +14,7 @@ from gkv.replication import actions, events
 from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
 from gkv.replication.expiry import DueTime, is_due
 from gkv.replication.messages import Behind, Hello, HelloBack, Message
+from gkv.replication.questions import Questions
 from gkv.replication.replica import Replica
 from tests.linearizability.history import Kind
 from tests.sim import rules
@@ -91,6 +92,7 @@ class Member:
         boot = self.clock.boot()
         due = DueTime(self.clock.wall(), int(boot * 1000))
         self.replica = Replica(self.id, self.incarnation, self, due, boot, noted=self.directory.granted)
+        self.replica.desk.questions = Questions(world.setup.replica_timeout)
         if world.story.told:
             world.story.tell(self.id, f"starts as {self.incarnation}")
         if self.directory.document is not None:
@@ -225,7 +227,6 @@ class Member:
 
     def _call_now(self) -> None:
         """Say to the authority who this is, and what it has."""
-        world = self._world
         document = self.document
         held = sum(record.value is not None for record in self.directory.records.values())
         filled, coming = self.reports if document is not None and self._reports_era == document.era else (False, False)
