@@ -35,7 +35,7 @@ from tests.sim import clients as sim_clients
 from tests.sim import member as sim_member
 from tests.sim.guards import Replacement, without
 from tests.sim.runs import run, run_seed
-from tests.sim.scenario import Scenario
+from tests.sim.scenario import Scenario, written
 from tests.sim.shrink import shrink
 from tests.sim.world import NoSuchList
 
@@ -428,7 +428,7 @@ def main() -> int:
             print(f"{control.letter:<10} {name:<40} {control.guard}")
         return 0
     found = find(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-    print(f"FOUND {sys.argv[1]!r}: {found!r}", flush=True)
+    print(f"FOUND {sys.argv[1]!r}: {found and written(found)}", flush=True)
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.sim.rules import Wrong
-from tests.sim.scenario import Scenario
+from tests.sim.scenario import Scenario, written
 from tests.sim.seeds import scenario_of
 from tests.sim.shrink import shrink
 from tests.sim.world import NoSuchList, World
@@ -150,7 +150,7 @@ def main() -> int:
         if options.shrink is not None:
             scenario = smallest(options.shrink)
             world, _ = run(scenario, told=True)
-            print(f"{scenario!r}\n")
+            print(f"{written(scenario)}\n")
         else:
             world, _ = run(scenario_of(options.story), options.story, told=True)
         print("\n".join(world.story.lines))

@@ -39,7 +39,9 @@ _OLD_PROXY = Fault(0.9, What.CUT, AUTHORITY, "p1")
 
 SCHEDULES: dict[str, Scenario] = {
     # n0 is cut off; n1 takes over when its grants have run out; a proxy that has not heard of it reads from n0.
-    "no lease": Scenario(THREE, (_put(0.5), _put(3.5), _get(3.8, 1)), (*_cut_off(1.0, "n0", "n1", "n2"), _OLD_PROXY), heal_at=7.0),
+    "no lease": Scenario(
+        THREE, (_put(0.5), _put(3.5), _get(3.8, 1)), (*_cut_off(1.0, "n0", "n1", "n2"), _OLD_PROXY), heal_at=7.0
+    ),
     # n0 is cut off and evicted within its lease: what n1 does at once, n0 may still contradict.
     "no grace": Scenario(
         HASTY_THREE, (_put(1.0), _put(1.91), _get(1.95, 1)), (*_cut_off(1.01, "n0", "n1", "n2"), _OLD_PROXY), heal_at=6.0
@@ -60,7 +62,9 @@ SCHEDULES: dict[str, Scenario] = {
         THREE, (_put(0.3), _put(2.5)), tuple(Fault(0.5, What.CRASH, name, lasts=5.0) for name in ("n1", "n2")), heal_at=6.0
     ),
     # n0 cannot write what the others have: it must not go on as if nothing was.
-    "a failed commit is passed over": Scenario(THREE, (_put(0.5), _put(1.0)), (Fault(0.9, What.FAILING_DISK, "n0"),), heal_at=3.0),
+    "a failed commit is passed over": Scenario(
+        THREE, (_put(0.5), _put(1.0)), (Fault(0.9, What.FAILING_DISK, "n0"),), heal_at=3.0
+    ),
     # n2 comes back, and its disk takes long: it is not equal before the page is on it.
     "equal before the commit": Scenario(
         THREE, (_put(0.5),), (Fault(0.3, What.CRASH, "n2", lasts=0.1),), (), (Commits(0.4, 3.0, "n2", 1.0),), heal_at=4.0
