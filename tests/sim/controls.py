@@ -32,6 +32,7 @@ from gkv.replication import (
 )
 from gkv.replication.messages import Page
 from tests.sim import clients as sim_clients
+from tests.sim import engine
 from tests.sim import member as sim_member
 from tests.sim.guards import Replacement, without
 from tests.sim.runs import run, run_seed
@@ -137,7 +138,7 @@ def _any_number(world: Any, document: Any, me: str) -> Duties:
     return replace(_duties_of(world, document, me), min_in_sync=0)
 
 
-def _again(self: Any, reply: Any) -> bool:
+def _again(reply: Any) -> bool:
     return bool(reply.said is sim_clients.Said.INDETERMINATE)
 
 
@@ -165,7 +166,7 @@ def _same_incarnation(self: Any) -> int:
 
 def _take_noting_late(self: Any, primary_: str, number: int, writes: Sequence[Write], now: float, token: Any) -> Any:
     noted = self.note
-    self.note = lambda keys, version: None
+    self.note = lambda *_: None
     try:
         return _take(self, primary_, number, writes, now, token)
     finally:
@@ -331,7 +332,9 @@ CONTROLS: dict[str, Control] = {
     "what was begun is routed anew": Control(
         "W8 F8", "what was handed over is indeterminate", [(clients.Clients, "_fate", _not_begun)]
     ),
-    "a coordinator writes again": Control("W0", "a write is handed over once", [(sim_clients.Proxy, "repeats", _again)]),
+    "a coordinator writes again": Control(
+        "W0", "a write is handed over once", [(sim_clients.Proxy, "repeats", staticmethod(_again))]
+    ),
     "any number of copies": Control(
         "W1 W6", "min_in_sync members have an acknowledged write", [(sim_member, "duties_of", _any_number)]
     ),
@@ -372,14 +375,12 @@ CONTROLS: dict[str, Control] = {
         "L2 L4 F19", "what was received anew is left alone", [(filling.Fillings, "_takes", _takes_all)]
     ),
     "filling drops nothing": Control("L4", "what the primary has not is dropped", [(filling.Fillings, "page", _drops_nothing)]),
-    "filling goes by versions": Control(
-        "L4", "a page takes the place of what is there", [(sim_member.Member, "forced", False)]
-    ),
+    "filling goes by versions": Control("L4", "a page takes the place of what is there", [(engine.Engine, "forced", False)]),
     "equal before the commit": Control(
         "L5", "a list is equal when the disk has it", [(filling._Filling, "equal", property(_at_end))]
     ),
     "tombstones go early": Control(
-        "filling", "a tombstone stays while it may be needed", [(sim_member.Member, "tombstone_ttl", property(_a_second))]
+        "filling", "a tombstone stays while it may be needed", [(engine.Engine, "tombstone_ttl", property(_a_second))]
     ),
     "left at every eviction": Control(
         "A1 F1", "an eviction out of filling leaves `left` alone", [(changes, "_evicted", _left_always)]

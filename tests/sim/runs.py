@@ -128,7 +128,8 @@ def report(first: int, number: int, cores: int) -> list[Failure]:
             )
     seconds = time.monotonic() - begun
     print(
-        f"{total.runs} runs with the seeds {first} to {first + number - 1} in {seconds:.0f} s ({total.runs / seconds:.0f} a second), "
+        f"{total.runs} runs with the seeds {first} to {first + number - 1} in {seconds:.0f} s, "
+        f"{total.runs / seconds:.0f} a second, "
         f"{len(failures)} failures; {total.steps / total.runs:.0f} steps, {total.answers / total.runs:.1f} operations "
         f"({total.unknown / total.runs:.1f} of unknown outcome), {total.acknowledged / total.runs:.1f} acknowledged writes and "
         f"{total.epochs / total.runs:.1f} epochs a run; {total.given_up} histories of a key were too hard to judge",

@@ -37,6 +37,15 @@ _OLD_PROXY = Fault(0.9, What.CUT, AUTHORITY, "p1")
 """Proxy 1 hears of no document any more."""
 
 
+_REACHES_N2_ALONE = Scenario(
+    THREE,
+    (_put(0.5), _put(1.0)),
+    (Fault(1.0025, What.CRASH, "n0", lasts=3.0),),
+    (Rule(0.99, 1.5, "Copy", "n0", "n1", lost=True),),
+    heal_at=6.0,
+)
+
+
 SCHEDULES: dict[str, Scenario] = {
     # n0 is cut off; n1 takes over when its grants have run out; a proxy that has not heard of it reads from n0.
     "no lease": Scenario(
@@ -73,7 +82,7 @@ SCHEDULES: dict[str, Scenario] = {
     "tombstones go early": Scenario(
         THREE, (_put(0.5), _delete(1.0)), (), (Rule(0.4, 0.6, "Copy", "n0", "n1", again=3.0),), heal_at=5.0
     ),
-    # Both die at once. n1 is back first and acts alone; while its report is lost, n0 is back, and must learn what n1 has written.
+    # Both die at once. n1 is back first and acts alone; while its report is lost, n0 is back, and must learn what n1 wrote.
     "all last ones act": Scenario(
         TWO,
         (_put(0.5), _put(3.6), _get(6.0)),
@@ -81,7 +90,7 @@ SCHEDULES: dict[str, Scenario] = {
         (Rule(3.5, 4.35, "call-in", "n1", lost=True),),
         heal_at=7.0,
     ),
-    # n0 comes back and is promoted; n1 is cut off at that moment, and has a lease of n2, but none of n0, which learnt until then.
+    # n0 is back and promoted; n1 is cut off at that moment, and has a lease of n2, but none of n0, which learnt until then.
     "a learner need not grant": Scenario(
         replace(HASTY_THREE, replica_timeout=0.4),
         (_put(0.3), _get(3.6), _put(4.2), _get(4.59, 1)),
@@ -93,6 +102,60 @@ SCHEDULES: dict[str, Scenario] = {
         (),
         (Commits(2.5, 3.5, "n0", 0.185),),
         heal_at=6.0,
+    ),
+    # A write reaches n2 alone, and n0 dies: n1 must make n2 equal again.
+    "nothing is written anew": _REACHES_N2_ALONE,
+    "nobody is asked": _REACHES_N2_ALONE,
+    # The same, and n2 dies too: when it is back, what it has is newer, and yet not what is there.
+    "filling goes by versions": replace(
+        _REACHES_N2_ALONE,
+        faults=(Fault(1.0025, What.CRASH, "n0", lasts=5.0), Fault(1.0045, What.CRASH, "n2", lasts=2.0)),
+    ),
+    # A value is deleted while n2 is away.
+    "filling drops nothing": Scenario(
+        THREE, (_put(0.3), _delete(2.0)), (Fault(0.5, What.CRASH, "n2", lasts=2.0),), heal_at=4.0
+    ),
+    # A page is late, and overtaken by a new write.
+    "filling overwrites new writes": Scenario(
+        THREE,
+        (_put(0.2), _put(1.0)),
+        (Fault(0.3, What.CRASH, "n2", lasts=0.1),),
+        (Rule(0.5, 1.2, "Page", "n0", "n2", takes=0.6),),
+        heal_at=4.0,
+    ),
+    # n0 alone has a write, and dies. n1 comes back, and is evicted again while it is filling: n0 is still the last one.
+    "left at every eviction": Scenario(
+        TWO,
+        (_put(2.2),),
+        (
+            Fault(0.5, What.CRASH, "n1", lasts=3.0),
+            Fault(2.6, What.CRASH, "n0", lasts=9.0),
+            Fault(4.6, What.CRASH, "n1", lasts=0.1),
+        ),
+        heal_at=6.0,
+    ),
+    # n0 alone has a write, and comes back with an empty directory.
+    "any directory is the directory": Scenario(
+        TWO, (_put(2.2),), (Fault(0.5, What.CRASH, "n1", lasts=9.0), Fault(2.6, What.CRASH_EMPTY, "n0", lasts=0.1)), heal_at=4.0
+    ),
+    # The same, and n0 begins once more on that directory.
+    "a restart cures empty": Scenario(
+        TWO,
+        (_put(2.2),),
+        (
+            Fault(0.5, What.CRASH, "n1", lasts=9.0),
+            Fault(2.6, What.CRASH_EMPTY, "n0", lasts=0.1),
+            Fault(4.0, What.CRASH, "n0", lasts=0.1),
+        ),
+        heal_at=6.0,
+    ),
+    # n0 is to leave the ring, and those that come into its lists have nothing yet.
+    "a ring comes when it is asked for": Scenario(
+        Setup(nodes=3, copies=2, lists=("01",)),
+        (_put(0.5),),
+        (Fault(1.0, What.RESIZE, "n0"),),
+        (Rule(1.0, 2.0, "Page", lost=True),),
+        heal_at=4.0,
     ),
 }
 SCHEDULES["no note of grants"] = SCHEDULES["a restarted granter serves at once"]
