@@ -44,6 +44,13 @@ _REACHES_N2_ALONE = Scenario(
     (Rule(0.99, 1.5, "Copy", "n0", "n1", lost=True),),
     heal_at=6.0,
 )
+_NOBODY_ELSE_HAS_IT = Scenario(
+    THREE,
+    (),
+    (Fault(1.05, What.CRASH, "n0", lasts=4.0),),
+    (Rule(0.99, 1.5, "Copy", "n0", lost=True),),
+    heal_at=6.0,
+)
 
 
 SCHEDULES: dict[str, Scenario] = {
@@ -111,16 +118,19 @@ SCHEDULES: dict[str, Scenario] = {
         _REACHES_N2_ALONE,
         faults=(Fault(1.0025, What.CRASH, "n0", lasts=5.0), Fault(1.0045, What.CRASH, "n2", lasts=2.0)),
     ),
-    # A value is deleted while n2 is away.
+    # A value is deleted while n2 is away, for so long that nobody has its tombstone any more.
     "filling drops nothing": Scenario(
-        THREE, (_put(0.3), _delete(2.0)), (Fault(0.5, What.CRASH, "n2", lasts=2.0),), heal_at=4.0
+        replace(THREE, tombstone_ttl=0.8),
+        (_put(0.3), _delete(2.0)),
+        (Fault(0.5, What.CRASH, "n2", lasts=4.0),),
+        heal_at=6.0,
     ),
     # A page is late, and overtaken by a new write.
     "filling overwrites new writes": Scenario(
         THREE,
-        (_put(0.2), _put(1.0)),
+        (_put(0.2), _put(0.95)),
         (Fault(0.3, What.CRASH, "n2", lasts=0.1),),
-        (Rule(0.5, 1.2, "Page", "n0", "n2", takes=0.6),),
+        (Rule(0.5, 1.2, "Page", "n0", "n2", takes=0.22),),
         heal_at=4.0,
     ),
     # n0 alone has a write, and dies. n1 comes back, and is evicted again while it is filling: n0 is still the last one.
@@ -156,6 +166,71 @@ SCHEDULES: dict[str, Scenario] = {
         (Fault(1.0, What.RESIZE, "n0"),),
         (Rule(1.0, 2.0, "Page", lost=True),),
         heal_at=4.0,
+    ),
+    # A report of n2 is late; meanwhile it is evicted and comes back, and has not yet what was written while it was away.
+    "an old report promotes": Scenario(
+        THREE,
+        (_put(0.2), _put(1.75, within=6)),
+        (Fault(0.3, What.CRASH, "n2", lasts=0.1), Fault(1.5, What.COMPLAIN, "n0", "n2")),
+        (Rule(1.44, 1.48, "call-in", "n2", takes=1.0), Rule(1.5, 3.0, "Page", dst="n2", lost=True)),
+        heal_at=4.0,
+    ),
+    # A page has what n0 alone has; n2 counts, and then n0 dies.
+    "pages have what is unsettled": Scenario(
+        THREE,
+        (_put(0.2), _put(0.8)),
+        (Fault(0.3, What.CRASH, "n2", lasts=0.1), Fault(1.6, What.CRASH, "n0", lasts=3.0)),
+        (Rule(0.79, 2.0, "Copy", "n0", lost=True),),
+        heal_at=6.0,
+    ),
+    # n0 alone has a write, tells somebody of it, and dies.
+    "reads do not wait": replace(_NOBODY_ELSE_HAS_IT, calls=(_put(0.5), _put(1.0), _get(1.01), _get(3.5))),
+    "tombstones are not waited for": replace(_NOBODY_ELSE_HAS_IT, calls=(_put(0.5), _delete(1.0), _get(1.01), _get(3.5))),
+    "a failed condition is told at once": replace(
+        _NOBODY_ELSE_HAS_IT, calls=(_put(0.5), _put(1.0), _put(1.01, expects=Expects.ABSENT), _get(3.5))
+    ),
+    "the own disk is enough": replace(_NOBODY_ELSE_HAS_IT, calls=(_put(0.5), _put(1.0), _get(3.5))),
+    # Two clients expect the same version at the same moment.
+    "conditions are judged on the disk": Scenario(
+        THREE, (_put(0.5), _put(1.0, expects=Expects.SEEN), _put(1.001, expects=Expects.SEEN)), heal_at=2.0
+    ),
+    # n2 learns while something is written, and then it counts.
+    "learners get no writes": Scenario(THREE, (_put(0.2), _put(0.95)), (Fault(0.3, What.CRASH, "n2", lasts=0.1),), heal_at=4.0),
+    "learners are not waited for": Scenario(
+        THREE,
+        (_put(0.2), _put(0.95)),
+        (Fault(0.3, What.CRASH, "n2", lasts=0.1),),
+        (Rule(0.9, 1.5, "Copy", "n0", "n2", lost=True),),
+        heal_at=4.0,
+    ),
+    # n0 has written more than n1 will.
+    "the counter comes first": Scenario(
+        THREE, (_put(0.5), _put(0.6), _put(0.7), _put(3.0), _get(3.5)), (Fault(1.0, What.CRASH, "n0", lasts=4.0),), heal_at=6.0
+    ),
+    # A key is deleted, its tombstone goes, and it is written again.
+    "a counter for each key": Scenario(replace(THREE, tombstone_ttl=0.5), (_put(0.5), _delete(1.0), _put(4.0)), heal_at=5.0),
+    # n0 stands still; n1 has the write, and somebody has written after it when n0 goes on.
+    "what was begun is routed anew": Scenario(
+        THREE,
+        (_put(0.5), _put(1.0, within=6), _get(2.3), _put(2.5), _get(3.9)),
+        (Fault(1.02, What.PAUSE, "n0", lasts=2.0), Fault(1.05, What.COMPLAIN, "n1", "n0")),
+        (Rule(0.99, 1.02, "Copied", dst="n0", lost=True),),
+        heal_at=6.0,
+    ),
+    # n0 dies with the answer; proxy 1 hears late whom it could ask now.
+    "a coordinator writes again": Scenario(
+        THREE,
+        (_put(0.5), _put(1.0, 1, within=6), _get(2.3), _put(2.5), _get(3.9)),
+        (Fault(0.9, What.CUT, AUTHORITY, "p1", lasts=2.1), Fault(1.0025, What.CRASH, "n0", lasts=5.0)),
+        heal_at=6.0,
+    ),
+    # n0 begins anew before anybody has missed it.
+    "a restarted process is the same": Scenario(
+        THREE, (_put(0.5), _put(2.2)), (Fault(0.9, What.CRASH, "n0", lasts=0.05),), heal_at=3.0
+    ),
+    # n0 alone has a write, and is away; n1 is back.
+    "the first one back acts": Scenario(
+        TWO, (_put(2.2),), (Fault(0.5, What.CRASH, "n1", lasts=3.0), Fault(2.6, What.CRASH, "n0", lasts=9.0)), heal_at=6.0
     ),
 }
 SCHEDULES["no note of grants"] = SCHEDULES["a restarted granter serves at once"]
