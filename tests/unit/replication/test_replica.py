@@ -443,6 +443,9 @@ def test_call_of_a_later_epoch_is_answered_once_that_document_is_here() -> None:
     [
         pytest.param("c", duties("b", 1, roles("abc")), id="not the primary"),
         pytest.param("a", duties("b", 1, roles("ac", preference="ac")), id="no list of this member"),
+        pytest.param(
+            "a", duties("b", 1, roles("cab"), roles("abc"), key_list=0), id="the primary of another list of this member"
+        ),
         pytest.param("a", duties("b", 1, roles("ac"), down="b"), id="M2: down"),
         pytest.param("a", duties("b", 1, roles("abc"), others={"b": 21}), id="M2: another process is the member"),
     ],
