@@ -81,7 +81,7 @@ def change(document: Document, look: Look, placement: Placement | None = None) -
     With copies planned moves are left out (see `move`); `placement`, the document's, is made if it is
     not given.
     """
-    if document.most_copies == 1:
+    if document.most_copies == 1 or not document.nodes:
         placement = None
     elif placement is None:
         placement = Placement.of(document)
@@ -281,7 +281,8 @@ def _change_ring(changed: Document, document: Document, look: Look) -> Document:
     if document.next is not None:
         if look.take_back:
             return _taken_back(changed, document.next)
-        return _end_of_change(changed, document, document.next, look) if document.most_copies == 1 else changed
+        fills = document.most_copies > 1 and document.nodes
+        return changed if fills else _end_of_change(changed, document, document.next, look)
     newcomers: list[CallIn] = []
     wanted = _asked_for(document, look)
     if wanted is None:
@@ -333,7 +334,7 @@ def _all_hold_nothing(document: Document, look: Look) -> bool:
 
 
 def _end_of_change(changed: Document, document: Document, layout: Layout, look: Look) -> Document:
-    """With one copy: make the ring that is to come the ring, take it back, or wait."""
+    """With one copy, or for the first ring: make the ring that is to come the ring, take it back, or wait."""
     lines = [(changed.member(member.id), look.calls.get(member.id)) for member in document.members]
     lost = look.overdue or any(line is None or line.state is not State.UP for line, _ in lines)
     reports = [call for _, call in lines if call is not None and call.has(document)]

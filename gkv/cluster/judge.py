@@ -122,7 +122,7 @@ class Judge:
         """Note the answer to a plan: that primary holds, and all is settled there."""
         self._plans.held(node_id, incarnation, plan, order)
 
-    # -- an operator's words
+    # -- an operator's words; those that have not had their effect yet are forgotten at a restart
 
     def accept_loss(self, node_id: str, now: float, *, dry_run: bool = False) -> None:
         """Take the loss of a member (A6), as soon as nothing is left of what it may have promised. Raise MemberConflict."""
@@ -147,10 +147,11 @@ class Judge:
         self._wanted = layout
 
     def take_back(self) -> None:
-        """Give up the ring that is to come. Raise MemberConflict when there is none."""
+        """Give up the ring that is to come, and what was asked for with it. Raise MemberConflict when there is none."""
         if self.document.next is None:
             raise MemberConflict("no other ring is to come")
         self._take_back = True
+        self._removed.clear()
 
     def set_min_in_sync(self, number: int) -> None:
         """Set how many members of a list must act. Raise MemberConflict."""

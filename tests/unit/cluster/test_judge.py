@@ -34,6 +34,8 @@ class World:
         """Members that report that they are equal."""
         self.deaf: set[tuple[str, str]] = set()
         """Who does not reach whom."""
+        self.holds = 1
+        """Keys that each holds."""
         self.holding = True
         """Whether primaries answer plans."""
         self.sent: list[Plan | GoOn] = []
@@ -56,7 +58,7 @@ class World:
     def call(self, name: str) -> None:
         line = self.document.member(name)
         known = {one.id: one.incarnation for one in self.document.members}
-        reached = [inc for one, inc in self.alive.items() if inc == known[one] and (name, one) not in self.deaf]
+        reached = [inc for one, inc in self.alive.items() if inc == known.get(one) and (name, one) not in self.deaf]
         current = line is not None and line.incarnation == self.alive[name]
         self.judge.heard(
             CallIn(
@@ -64,8 +66,8 @@ class World:
                 self.alive[name],
                 cluster=CLUSTER,
                 order=self.document.order,
-                records=1,
-                bare=False,
+                records=self.holds,
+                bare=not self.holds,
                 ran=() if current else tuple(self.ran[name]),
                 reached=tuple(reached),
                 equal=name in self.equal,
@@ -315,6 +317,27 @@ def test_ring_changes_by_a_word_and_is_taken_back_by_another() -> None:
     one.judge.take_back()
     one.run(0.2)
     assert (one.document.next, one.states()) == (None, "uuu")
+
+
+def test_removal_is_given_up_with_its_ring() -> None:
+    one = world({"d": {"state": DOWN, "left": 3}}, "abcd")
+    one.judge.remove("d", one.now)
+    one.run(4.0)
+    assert one.document.next is not None
+    one.judge.take_back()
+    one.run(1.0)
+    assert (one.document.next, [node.id for node in one.document.nodes]) == (None, list("abcd"))
+
+
+def test_first_members_of_a_cluster_with_copies_make_its_ring() -> None:
+    one = World(Document(CLUSTER, 1, (), 16, replicas=3))
+    for name in "abc":
+        one.ran[name] = []
+        one.start(name)
+    one.holds = 0
+    one.equal = set("abc")
+    one.run(1.0)
+    assert (one.states(), len(one.document.nodes), one.document.next) == ("uuu", 3, None)
 
 
 def test_min_in_sync_is_set() -> None:

@@ -193,6 +193,7 @@ STEPS = st.fixed_dictionaries(
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(STEPS, min_size=2, max_size=5), st.integers(1, 3))
+@pytest.mark.promise("I6")
 def test_placement_made_from_an_earlier_one_is_the_same_as_one_made_anew(steps: list[dict[str, Any]], copies: int) -> None:
     before = None
     for step in steps:
