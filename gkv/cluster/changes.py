@@ -286,9 +286,9 @@ def _change_ring(changed: Document, document: Document, look: Look) -> Document:
     newcomers: list[CallIn] = []
     wanted = _asked_for(document, look)
     if wanted is None:
-        wanted, newcomers = _wanted(changed, document, look)
         if not _all_hold_nothing(changed, look):
             return changed
+        wanted, newcomers = _wanted(changed, document, look)
     if wanted == document.layout:
         return changed
     for call in newcomers:

@@ -26,12 +26,22 @@ def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> Gk
         return MemberConflict(f"node {call.id} was removed from the cluster; begin with an empty directory to join again")
     if known is not None and known.url != call.node.url and not _now_with_tls(known, call.node):
         return MemberConflict(f"there is a member {call.id} already, at {known.url}; choose another --name")
-    others = [other.node for other in document.members] + [other.node for other in calls.values()]
-    for other in others:
-        if other.url == call.node.url and other.id != call.id:
-            return MemberConflict(f"the member at {other.url} is {other.id}; it cannot be {call.id} as well")
+    if known is None or known.url != call.node.url:  # a member's own address is no other's: whoever asks for it is refused
+        error = _refused_address(document, call, calls)
+        if error is not None:
+            return error
     if known is None or (known.weight and known.weight != call.node.weight):
         return _refused_ring(document, call, calls)
+    return None
+
+
+def _refused_address(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
+    """Return why a process may not be a member at its address: somebody else is, or is about to be."""
+    others: list[tuple[str, str]] = [(other.id, other.url) for other in document.members]
+    others += [(other.id, other.node.url) for other in calls.values()]
+    for node_id, url in others:
+        if url == call.node.url and node_id != call.id:
+            return MemberConflict(f"the member at {url} is {node_id}; it cannot be {call.id} as well")
     return None
 
 

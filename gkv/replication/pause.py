@@ -105,4 +105,4 @@ class Stopping:
     def wakes_at(self) -> float:
         if self.step is not Step.HOLDING:
             return float("inf")
-        return min(self._until, max(0.0, self._asked_at) + ASK_AGAIN)
+        return self._until if self._asked_at < 0 else min(self._until, self._asked_at + ASK_AGAIN)

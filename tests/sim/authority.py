@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.complaints import Complaint
-from gkv.cluster.document import Document
-from gkv.cluster.document import Member as Line
+from gkv.cluster.document import Document, Member as Line, State
 from gkv.cluster.judge import Ask, Enact, Judge
 from gkv.cluster.plans import GoOn, Plan
 from gkv.errors import MemberConflict
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 LOOK_EVERY = 0.1
+LOOK_EVERY_CALM = 0.3
+"""The same while all members are up: news are looked at in any case, and silence is not found that fast."""
 APART = 0.03
 """Seconds between two looks at least, after news."""
 STORE = 0.001
@@ -51,7 +52,7 @@ class Authority:
         self._starts += 1
         self.judge = Judge(self.document, self._starts, self._world.now, WAITS)
         self._looked = self._world.now
-        self._news = False
+        self._news = self._busy = self._complaints = False
         if self._starts > 1:
             self._world.story.tell(AUTHORITY, "starts again")
         self._timer(LOOK_EVERY, self._look_again)
@@ -70,7 +71,8 @@ class Authority:
         self._world.scheduler.after(delay, due)
 
     def _look_again(self) -> None:
-        self._timer(LOOK_EVERY, self._look_again)
+        calm = self.document.next is None and all(line.state is State.UP for line in self.document.members)
+        self._timer(LOOK_EVERY_CALM if calm and not self._busy else LOOK_EVERY, self._look_again)
         self._look()
         for proxy in self._world.proxies:
             if proxy.document.order < self.document.order:
@@ -85,7 +87,10 @@ class Authority:
     def _look(self) -> None:
         self._news = False
         self._looked = self._world.now
-        for action in self.judge.look(self._world.now):
+        actions = self.judge.look(self._world.now)
+        self._busy = bool(actions) or self._complaints
+        self._complaints = False
+        for action in actions:
             if isinstance(action, Enact):
                 self._store(action.document)
             elif isinstance(action, Ask):
@@ -135,9 +140,7 @@ class Authority:
         if world.story.told:
             world.story.tell(AUTHORITY, f"-> {plan.to}: {plan}")
         kind = type(plan).__name__
-        world.network.send(
-            kind, AUTHORITY, plan.to, lambda: member.run(lambda: member.hear_plan(plan)) if member.alive else None
-        )
+        world.network.send(kind, AUTHORITY, plan.to, lambda: member.run(lambda: member.hear_plan(plan)) if member.alive else None)
 
     def _show(self, member: "Member") -> None:
         document = self.document
@@ -166,6 +169,7 @@ class Authority:
     def hear_complaint(self, complaint: Complaint) -> None:
         """Take in what a member complains of."""
         if self.alive and self.judge.complained(complaint, self._world.now):
+            self._complaints = True
             self._hear_news()
 
     def hear_held(self, name: str, incarnation: int, plan: int, order: tuple[int, int]) -> None:

@@ -19,7 +19,7 @@ from tests.sim.scenario import Call, Expects
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-AGAIN = 0.02
+AGAIN = 0.05
 """Seconds until a call is routed anew."""
 READ_AGAIN = 1.0
 """Seconds without an answer after which a read is asked again."""
@@ -128,7 +128,7 @@ class Proxy:
                 by_primary.setdefault(placement.roles[placement.list_of(asked.key)].primary, []).append(asked)
         for primary, some in by_primary.items():
             if primary is None:
-                world.scheduler.after(0.1, self._send, some)
+                world.scheduler.after(0.2, self._send, some)
             else:
                 self._hand_over(primary, some)
 
@@ -211,6 +211,8 @@ class Proxy:
             told = f"{ending.value}{shown} {version or ''}"
             world.story.tell(self.id, f"call {asked.number}: {call.kind.value} {asked.key} is {told}")
         world.history.append(operation)
+        if not any(other.number == asked.number for other in self.open):
+            world.over(call)
 
 
 _ENDINGS = {
@@ -233,3 +235,4 @@ def _condition(expects: Expects, seen: list[str | None]) -> tuple[Condition | No
     if version is None:
         return ABSENT, NO_VALUE
     return Condition((version,)), Demand.one_of([Version.parse(version)])
+

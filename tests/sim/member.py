@@ -31,8 +31,8 @@ COMMIT = 0.002
 """Seconds that a commit ordinarily takes."""
 KEEP = 0.001
 """Seconds that a note or a document ordinarily takes to the disk."""
-CALL_EVERY = 0.25
-REACHED = 0.6
+CALL_EVERY = 0.4
+REACHED = 0.9
 """Seconds for which an answer of another member counts."""
 AGAIN_AFTER_END = 0.2
 """Seconds until a process that has ended by itself is started again."""
@@ -377,6 +377,9 @@ class Member:
                 if forced or newest is None or record is None or newest.version <= record.version:
                     self._staged.setdefault(key, []).append(record)
                     taken.append(key)
+                if record is not None and record.value is None:
+                    buried = world.facts.buried
+                    buried[key] = max(record.version, buried.get(key, record.version))
 
         def apply(directory: Directory) -> None:
             if fails:
@@ -505,7 +508,7 @@ class Member:
         fate, record = one.fate, one.record
         if fate is actions.Fate.READ:
             rules.alone(world, self, key)
-            rules.read(world, key, None if record is None else rules.Fact(record.version, record.value is None), since)
+            rules.read(world, key, None if record is None else record.version, since)
             if record is None or record.value is None:
                 return Reply(Said.MISSING)
             return Reply(Said.DONE, record.value, record.tag)
@@ -518,7 +521,7 @@ class Member:
             return Reply(Said.MISSING if verdict.effect is Effect.MISSING else Said.WRONG_TYPE)
         if fate is actions.Fate.WRITTEN:
             assert action.version is not None
-            rules.acknowledged(world, self, key, rules.Fact(action.version, request.kind is Kind.DELETE))
+            rules.acknowledged(world, self, key, action.version)
             return Reply(Said.DONE, None, action.version)
         return Reply(_FATES[fate])
 

@@ -4,7 +4,7 @@ R4 (nothing that could not be asked is reported missing) and R8 (nothing deleted
 members: the checker of histories refuses such an answer. R9 (every change can be stopped, resumed and undone) shows in the end.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gkv.cluster.document import Document, State
 from gkv.cluster.document import Member as Line
@@ -21,29 +21,23 @@ class Facts:
     """What has become certain so far."""
 
     def __init__(self) -> None:
-        self.settled: dict[str, Fact] = {}
-        """By key, the newest record that somebody was told of, or that was acknowledged."""
+        self.settled: dict[str, Version] = {}
+        """By key, the order of the newest record that somebody was told of, or that was acknowledged."""
         self.read: dict[str, Version] = {}
         """By key, that of the newest record that a client has read."""
+        self.buried: dict[str, Version] = {}
+        """By key, the newest tombstone that anybody has ever handed to its disk: a copy of it may be gone, or be no record."""
         self.lost: set[str] = set()
         """Members whose loss was accepted."""
         self.epochs = 0
         self.acknowledged = 0
         self.answered = 0
 
-    def note(self, key: str, fact: "Fact") -> None:
+
+    def note(self, key: str, order: Version) -> None:
         """Note that a record is settled."""
-        known = self.settled.get(key)
-        if known is None or known.order < fact.order:
-            self.settled[key] = fact
+        self.settled[key] = max(order, self.settled.get(key, order))
 
-
-class Fact(NamedTuple):
-    """A record that is settled."""
-
-    order: Version
-    deleted: bool
-    """Whether it is a tombstone: then no record is as good."""
 
 
 class Wrong(Exception):
@@ -54,10 +48,11 @@ class Wrong(Exception):
         self.rule = rule
 
 
-def holds(member: "Member", key: str, fact: Fact) -> bool:
-    """Return whether a member's disk has a record of a key that is at least as new."""
+def holds(world: "World", member: "Member", key: str, order: Version) -> bool:
+    """Return whether a member's disk has a record of a key that is at least as new, or no record after a tombstone that is."""
     found = member.directory.records.get(key)
-    return fact.deleted if found is None else found.version >= fact.order
+    known = world.facts.buried.get(key) if found is None else found.version
+    return known is not None and known >= order
 
 
 def alone(world: "World", member: "Member", key: str) -> None:
@@ -70,7 +65,7 @@ def alone(world: "World", member: "Member", key: str) -> None:
             raise Wrong("R1", f"{member.id} serves {key}, and {other.id} could")
 
 
-def acknowledged(world: "World", member: "Member", key: str, fact: Fact) -> None:
+def acknowledged(world: "World", member: "Member", key: str, order: Version) -> None:
     """R2: a write that is acknowledged is on the disks of all that act by the primary's document. R5: these are enough."""
     facts = world.facts
     facts.acknowledged += 1
@@ -79,45 +74,45 @@ def acknowledged(world: "World", member: "Member", key: str, fact: Fact) -> None
         raise Wrong("R5", f"{member.id} acknowledges {key} with {len(roles.acting)} acting members, {member.needed} are needed")
     for name in roles.acting:
         other = world.members[name]
-        if not holds(other, key, fact) and other.keeps(member.document, key):
-            raise Wrong("R2", f"{member.id} acknowledges {key} as {fact.order}, which is not on the disk of {name}")
-    facts.note(key, fact)
+        if not holds(world, other, key, order) and other.keeps(member.document, key):
+            raise Wrong("R2", f"{member.id} acknowledges {key} as {order}, which is not on the disk of {name}")
+    facts.note(key, order)
 
 
-def read(world: "World", key: str, fact: Fact | None, since: Version | None) -> None:
+def read(world: "World", key: str, order: Version | None, since: Version | None) -> None:
     """R3: what has been read does not become unread; `since` is what had been read when the call came."""
     facts = world.facts
     facts.answered += 1
-    if fact is None:
+    if order is None:
         return
-    if since is not None and fact.order < since:
-        raise Wrong("R3", f"{key} is read as of {fact.order}, after it was read as of {since}")
-    facts.read[key] = max(fact.order, facts.read.get(key, fact.order))
-    facts.note(key, fact)
+    if since is not None and order < since:
+        raise Wrong("R3", f"{key} is read as of {order}, after it was read as of {since}")
+    facts.read[key] = max(order, facts.read.get(key, order))
+    facts.note(key, order)
 
 
 def complete(world: "World", document: Document) -> None:
     """R6, R2: whoever acts by a new document has every record that is settled."""
     world.facts.epochs += 1
-    for key, fact in world.facts.settled.items():
+    for key, order in world.facts.settled.items():
         roles = world.roles_of(key, document)
         for name in roles.acting:
             member, line = world.members[name], document.member(name)
             if line is None or line.incarnation != member.incarnation or not member.alive:
                 continue  # that process never acts
-            if not holds(member, key, fact) and name not in world.facts.lost:
-                raise Wrong("R6", f"{name} acts in epoch {document.epoch} for {key} without {fact.order}")
+            if not holds(world, member, key, order) and name not in world.facts.lost:
+                raise Wrong("R6", f"{name} acts in epoch {document.epoch} for {key} without {order}")
 
 
 def kept(world: "World", member: "Member", key: str) -> None:
     """R2: what is settled stays on the disk of a member that acts."""
-    fact = world.facts.settled.get(key)
-    if fact is None or holds(member, key, fact):
+    order = world.facts.settled.get(key)
+    if order is None or holds(world, member, key, order):
         return
     document = world.authority.document
     line = document.member(member.id)
     if line is not None and line.incarnation == member.incarnation and member.id in world.roles_of(key, document).acting:
-        raise Wrong("R2", f"{member.id} acts for {key}, and has lost {fact.order} from its disk")
+        raise Wrong("R2", f"{member.id} acts for {key}, and has lost {order} from its disk")
 
 
 # -- in the end
@@ -183,9 +178,7 @@ def equal_in_the_end(world: "World") -> None:
         roles: Roles = world.roles_of(key, document)
         if roles.preference in lists:
             continue
-        found = {
-            name: _live(world.members[name].directory.records.get(key)) for name in roles.preference if name not in waiting
-        }
+        found = {name: _live(world.members[name].directory.records.get(key)) for name in roles.preference if name not in waiting}
         if len(set(found.values())) > 1:
             raise Wrong("R7", f"the copies of {key} differ: " + ", ".join(f"{name} has {one}" for name, one in found.items()))
         for member in world.members.values():

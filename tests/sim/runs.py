@@ -38,6 +38,7 @@ class Count:
     acknowledged: int = 0
     epochs: int = 0
     unknown: int = 0
+    given_up: int = 0
 
     def add(self, other: "Count") -> None:
         """Add those of others."""
@@ -74,7 +75,7 @@ def some(seeds: Iterable[int]) -> tuple[Count, list[Failure]]:
         world, failure = run_seed(seed)
         facts = world.facts
         unknown = sum(one.ending.value == "unknown" for one in world.history)
-        count.add(Count(1, world.scheduler.done, len(world.history), facts.acknowledged, facts.epochs, unknown))
+        count.add(Count(1, world.scheduler.done, len(world.history), facts.acknowledged, facts.epochs, unknown, world.given_up))
         if failure:
             failures.append(failure)
     gc.enable()
@@ -118,16 +119,13 @@ def report(first: int, number: int, cores: int) -> list[Failure]:
             print(f"seed {failure.seed}: {failure.what.splitlines()[0]}", flush=True)
         if time.monotonic() - said > 10:
             said = time.monotonic()
-            print(
-                f"{total.runs} of {number} runs, {len(failures)} failures, {total.runs / (said - begun):.0f} a second",
-                flush=True,
-            )
+            print(f"{total.runs} of {number} runs, {len(failures)} failures, {total.runs / (said - begun):.0f} a second", flush=True)
     seconds = time.monotonic() - begun
     print(
         f"{total.runs} runs with the seeds {first} to {first + number - 1} in {seconds:.0f} s ({total.runs / seconds:.0f} a second), "
         f"{len(failures)} failures; {total.steps / total.runs:.0f} steps, {total.answers / total.runs:.1f} operations "
         f"({total.unknown / total.runs:.1f} of unknown outcome), {total.acknowledged / total.runs:.1f} acknowledged writes and "
-        f"{total.epochs / total.runs:.1f} epochs a run",
+        f"{total.epochs / total.runs:.1f} epochs a run; {total.given_up} histories of a key were too hard to judge",
         flush=True,
     )
     return failures

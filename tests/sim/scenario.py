@@ -75,6 +75,8 @@ class Call:
     ttl: float = 0
     within: float = 3.0
     """Seconds after which the client asks no more."""
+    client: int = 0
+    """Calls of one client wait for each other; those of client 0 do not."""
 
 
 @dataclass(frozen=True, slots=True)

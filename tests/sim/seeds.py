@@ -1,11 +1,12 @@
 """The scenario that a seed makes."""
 
 import random
+from dataclasses import replace
 
 from tests.linearizability.history import Kind
 from tests.sim.scenario import AUTHORITY, EVERYBODY, PRIMARY, Call, Expects, Fault, Scenario, Setup, What
 
-HEAL = 7.0
+HEAL = 5.0
 
 _FAULTS = (
     *[What.CRASH] * 4,
@@ -50,11 +51,11 @@ def scenario_of(seed: int) -> Scenario:
     kinds = lot.choice(_KINDS)
     ttl = 0.4 if lot.random() < 0.4 else 0.0
     calls = []
-    for _ in range(lot.choice((2, 2, 3))):
+    for client in range(1, lot.choice((3, 3, 4))):
         at = lot.random() * 0.6
         while at < HEAL + 1:
-            calls.append(_call(lot, at, kinds, keys, setup.proxies, ttl))
-            at += lot.expovariate(1 / 0.6)
+            calls.append(replace(_call(lot, at, kinds, keys, setup.proxies, ttl), client=client))
+            at += lot.expovariate(1 / 0.45)
     return Scenario(setup, tuple(sorted(calls, key=lambda one: one.at)), _faults(lot, nodes, setup.proxies), heal_at=HEAL)
 
 
@@ -93,7 +94,7 @@ def _faults(lot: random.Random, nodes: int, proxies: int) -> tuple[Fault, ...]:
         at = at + lot.uniform(0.02, 1.3) if at and lot.random() < 0.5 else lot.uniform(0.5, HEAL - 1)
         at = round(min(at, HEAL - 0.2), 4)
         on = lot.choice([*names, PRIMARY, PRIMARY])
-        lasts = round(lot.choice((lot.uniform(0.03, 0.3), lot.uniform(0.3, 1.5), lot.uniform(1, 4))), 4)
+        lasts = round(lot.choice((lot.uniform(0.03, 0.3), lot.uniform(0.3, 1.5), lot.uniform(1, 3))), 4)
         kind = lot.random()
         if kind < 0.1:  # its frames reach only some, then it dies, or hangs
             for to in names:
@@ -137,7 +138,7 @@ def _fault(lot: random.Random, at: float, on: str, names: list[str], proxies: in
 
 def _duel(lot: random.Random, names: list[str], proxies: int) -> list[Fault]:
     """Return the faults of a primary that is cut off while it has a lease, and others that begin anew."""
-    at = round(lot.uniform(1, 4), 3)
+    at = round(lot.uniform(0.7, 2.5), 3)
     faults = [Fault(at, What.CUT_BOTH, PRIMARY, to, lasts=3) for to in [*names, AUTHORITY]]
     faults += [Fault(at, What.CUT_BOTH, AUTHORITY, f"p{place}", lasts=3) for place in range(1, proxies)]
     for name in names[1:]:
