@@ -12,7 +12,7 @@ from gkv.cluster.plans import GoOn, Plan
 from gkv.model import Duties, Effect, Fault, Line, Node, Record, Roles, Version, Write, era_of, split_era
 from gkv.replication import actions, events
 from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
-from gkv.replication.expiry import DueTime
+from gkv.replication.expiry import DueTime, is_due
 from gkv.replication.messages import Behind, Hello, HelloBack, Message
 from gkv.replication.replica import Replica
 from tests.linearizability.history import Kind
@@ -316,9 +316,7 @@ class Member:
         """Give another member the document."""
         document = self.document
         if self.alive and not self.paused and document is not None:
-            self._world.network.send(
-                "document", self.id, other.id, lambda: other.alive and other.run(lambda: other.show(document))
-            )
+            self._world.network.send("document", self.id, other.id, lambda: other.alive and other.run(lambda: other.show(document)))
 
     def could_serve(self, key: str) -> bool:
         """Return whether a read of a key could be answered now."""
@@ -446,10 +444,7 @@ class Member:
         return [
             key
             for key in keys
-            if key > after
-            and (upto is None or key <= upto)
-            and self._newest(key)
-            and events.pair_of(self.roles_of(key)) == pair
+            if key > after and (upto is None or key <= upto) and self._newest(key) and events.pair_of(self.roles_of(key)) == pair
         ]
 
     # -- clients
@@ -548,7 +543,9 @@ def _by_order(write: Write) -> list[tuple[str, Record | None, bool]]:
 def duties_of(world: "World", document: Document, me: str) -> Duties:
     """Return what a member's machines know of a document."""
     placement = world.placement(document)
-    lines = {line.id: Line(line.incarnation, line.state is State.DOWN, line.since, line.empty) for line in document.members}
+    lines = {
+        line.id: Line(line.incarnation, line.state is State.DOWN, line.since, line.empty) for line in document.members
+    }
     return Duties(
         me,
         document.order,

@@ -6,8 +6,7 @@ members: the checker of histories refuses such an answer. R9 (every change can b
 
 from typing import TYPE_CHECKING
 
-from gkv.cluster.document import Document, State
-from gkv.cluster.document import Member as Line
+from gkv.cluster.document import Document, Member as Line, State
 from gkv.model import Record, Roles, Version
 from tests.linearizability.history import Kind
 from tests.sim.scenario import Call

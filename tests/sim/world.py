@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from gkv.cluster.document import Document
-from gkv.cluster.document import Member as Line
+from gkv.cluster.document import Document, Member as Line
 from gkv.cluster.placement import Placement
 from gkv.model import Roles
 from tests.linearizability.checker import check, version_of_two
@@ -16,8 +15,8 @@ from tests.sim.chance import Chance
 from tests.sim.clients import NOT_SENT, Proxy, Replies, Request
 from tests.sim.member import Member
 from tests.sim.network import REFUSED, Network
-from tests.sim.rules import Wrong
 from tests.sim.scenario import AUTHORITY, EVERYBODY, PRIMARY, Call, Fault, Scenario, Setup, What
+from tests.sim.rules import Wrong
 from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
 
