@@ -35,9 +35,7 @@ class Liveness:
     def heard(self, call: CallIn, now: float) -> bool:
         """Note a call; return whether it says anything new."""
         before = self._calls.get(call.id)
-        if call.incarnation in self._older.get(call.id, ()):
-            return False
-        if call.incarnation in self._replaced.get(call.id, ()) and self.is_up(call.id, now):
+        if self._is_late(call, before, now):
             return False
         if before is None and len(self._calls) >= MAX_HEARD:
             return False
@@ -52,6 +50,18 @@ class Liveness:
         self._calls[call.id] = call
         self._heard[call.id] = now
         return call != before
+
+    def _is_late(self, call: CallIn, before: CallIn | None, now: float) -> bool:
+        """Return whether a call is of a process that another one has replaced.
+
+        Which of two that do not know each other came later, their calls' order tells, and it may be
+        wrong: so the later one counts only while it goes on calling.
+        """
+        if before is None or before.incarnation == call.incarnation:
+            return False
+        if call.incarnation in before.ran:
+            return True
+        return call.incarnation in self._replaced.get(call.id, ()) and self.is_up(call.id, now)
 
     def answered(self, node_id: str, incarnation: int, now: float) -> None:
         """Note that a process answers, though it has not called."""

@@ -26,6 +26,8 @@ class Fate(Enum):
     """Nothing was begun: to be routed anew."""
     TOO_FEW_COPIES = "too-few-copies"
     """Nothing was begun: fewer copies act than a write has to be on."""
+    FULL = "full"
+    """Nothing was begun: the disk of the granter `member` is full."""
     BUSY = "busy"
     """Nothing was begun: too much waits already."""
     DAMAGED = "damaged"
@@ -40,6 +42,7 @@ class KeyAnswer:
     record: Record | None = None
     """Of a read what is there, and of a write what was there when it was admitted, if that was asked for."""
     verdict: Verdict | None = None
+    member: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """The requests of a primary's clients: admitted, made to wait, answered exactly once (W1, W2, W6, W8, W9)."""
 
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 
 from gkv.model import Damage, Record, Roles, Value
 from gkv.replication.actions import Fate, KeyAnswer
@@ -12,12 +11,9 @@ from gkv.replication.expiry import is_due
 from gkv.replication.pause import Pause, Stopping
 from gkv.replication.primary import Underway
 from gkv.replication.reading import Readings
-from gkv.replication.request import Request
+from gkv.replication.request import Request, Waits
 from gkv.replication.takeover import Takeovers
 from gkv.replication.writing import Newest, Writing
-
-MOST_WAITING = 1_000
-"""Requests for lists that are not open, or held."""
 
 
 class Clients:
@@ -40,17 +36,14 @@ class Clients:
         self._pause = pause
         self._stopping = stopping
         self._recover = recover
-        self._waiting: dict[Request, None] = {}
-        self._deadlines: list[tuple[float, int, Request]] = []
-        self._count = 0
+        self._waits = Waits()
 
     # -- requests
 
     def ask(self, asked: ReadAsked | WriteAsked) -> None:
         """Take in a request."""
         request = Request(asked)
-        self._count += 1
-        heappush(self._deadlines, (asked.deadline, self._count, request))
+        self._waits.add(request)
         self._begin(request)
 
     def _begin(self, request: Request) -> None:
@@ -80,10 +73,8 @@ class Clients:
         return self._pause.holds(pair) or self._stopping.holds
 
     def _wait(self, request: Request) -> None:
-        if len(self._waiting) >= MOST_WAITING:
+        if not self._waits.wait(request):
             self._give(request, Fate.BUSY)
-        else:
-            self._waiting[request] = None
 
     def _intact(self, request: Request, places: Sequence[int]) -> list[Newest] | None:
         """Take the newest records; None if one of them has to be recovered first."""
@@ -141,41 +132,43 @@ class Clients:
 
     def _begin_write(self, request: Request, todo: list[int], judge: Judge) -> None:
         duties = self._desk.duties
-        begun = []
-        for place in todo:
-            if len(duties.roles_of(request.keys[place]).acting) < duties.min_in_sync:
-                request.answers[place] = KeyAnswer(Fate.TOO_FEW_COPIES)
-            else:
-                begun.append(place)
+        begun = [place for place in todo if len(duties.roles_of(request.keys[place]).acting) >= duties.min_in_sync]
         found: list[Newest] | None = [(None, None)] * len(begun)
         if request.depends:
             found = self._intact(request, begun)
         if found is None:
-            for place in todo:  # all of it is begun, or nothing
-                request.answers[place] = None
             return
+        for place in set(todo).difference(begun):
+            request.answers[place] = KeyAnswer(Fate.TOO_FEW_COPIES)
         now = self._writing.time_of_day()
         written: list[tuple[int, Verdict, Record | None]] = []
         nothing: list[tuple[int, Verdict, Underway | None]] = []
-        expired: list[str] = []
         for place, (record, underway) in zip(begun, found, strict=True):
             if isinstance(record, Damage):
                 request.answers[place] = KeyAnswer(Fate.DAMAGED)
                 continue
             verdict = judge(place, record, now)
-            if verdict.effect is None:
-                written.append((place, verdict, record))
-            else:
+            if verdict.effect is not None:
                 nothing.append((place, verdict, underway))
-                if verdict.expired:
-                    expired.append(request.keys[place])
+            elif full := self._full(request.keys[place], verdict):
+                request.answers[place] = KeyAnswer(Fate.FULL, member=full)
+            else:
+                written.append((place, verdict, record))
         if written:
             self._write_part(request, written)
         waits = [underway for _, _, underway in nothing]
+        expired = [request.keys[place] for place, verdict, _ in nothing if verdict.expired]
         if expired:
             waits.append(self._writing.expire(expired))
         answers = [KeyAnswer(Fate.NOTHING, verdict=verdict) for _, verdict, _ in nothing]
         self._failed_part(request, [place for place, _, _ in nothing], waits, answers)
+
+    def _full(self, key: str, verdict: Verdict) -> str | None:
+        """Return a granter of a key that has no room for its value (W1); a tombstone uses the reserve."""
+        full = self._desk.questions.full
+        if not full or verdict.value is None:
+            return None
+        return next((one for one in self._desk.duties.roles_of(key).granters if one in full), None)
 
     def _failed_part(self, request: Request, places: list[int], waits: list[Underway | None], answers: list[KeyAnswer]) -> None:
         """Answer what a judgement left undone: that is a read of the record that was judged (W9, F11)."""
@@ -225,7 +218,7 @@ class Clients:
             self._finish(request)
 
     def _finish(self, request: Request) -> None:
-        if request.parts == 0 and request not in self._waiting and None not in request.answers:
+        if request.parts == 0 and not self._waits.has(request) and None not in request.answers:
             self._give(request, Fate.NOT_BEGUN)
 
     def _give(self, request: Request, fate: Fate) -> None:
@@ -236,35 +229,26 @@ class Clients:
 
     def go_on(self) -> None:
         """Begin what has been waiting, if it still has to it waits again."""
-        waiting, self._waiting = self._waiting, {}
-        for request in waiting:
+        for request in self._waits.take():
             if not request.is_over:
                 self._begin(request)
 
     def recovered(self, key: str, given_up: bool) -> None:
         """Go on with requests for a key whose record was damaged."""
         if given_up:
-            for request in self._waiting:
+            for request in self._waits.waiting:
                 if key in request.keys:
                     request.given_up.add(key)
         self.go_on()
 
     def tick(self) -> None:
         """Answer the requests whose deadline is over: what was begun of a write stays unsettled, and is sent on (W6)."""
-        while self._deadlines and self._deadlines[0][0] <= self._desk.now:
-            request = heappop(self._deadlines)[2]
-            self._waiting.pop(request, None)
+        for request in self._waits.overdue(self._desk.now):
             self._give(request, Fate.NOT_BEGUN)
-        while self._deadlines and self._deadlines[0][2].is_over:
-            heappop(self._deadlines)
 
     @property
     def wakes_at(self) -> float:
-        return self._deadlines[0][0] if self._deadlines else float("inf")
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._waiting)
+        return self._waits.wakes_at
 
 
 def _as_read(record: Record | Damage | None) -> KeyAnswer:

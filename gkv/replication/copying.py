@@ -16,6 +16,7 @@ from gkv.replication.messages import (
     Copied,
     Copy,
     FoundRecord,
+    Full,
     Granted,
     Page,
     Reply,
@@ -45,7 +46,21 @@ class Copying:
 
     # -- frames and questions of the epoch of now, from the processes that are in its document
 
-    def take(self, sender: str, copy: Copy) -> None:
+    def hear(self, sender: str, message: Copy | AskLease | AskUnsettled | AskRecord | Page) -> None:
+        """Take in what a primary sends."""
+        match message:
+            case Copy():
+                self._take(sender, message)
+            case AskLease():
+                self._ask_lease(sender, message)
+            case AskUnsettled():
+                self._ask_unsettled(sender, message)
+            case AskRecord():
+                self._ask_record(sender, message)
+            case Page():
+                self._page(message)
+
+    def _take(self, sender: str, copy: Copy) -> None:
         """Take a frame, if it is from the primary of all its keys."""
         desk = self._desk
         if not self._is_granter(sender) or not all(
@@ -53,7 +68,7 @@ class Copying:
         ):
             return
         self._grant(sender)
-        self.granter.settled(copy.settled)
+        self.granter.settled(copy.settled, lambda key: desk.duties.roles_of(key).primary == sender)
         handed = self.granter.take(sender, copy.number, copy.writes, desk.now, desk.token)
         for write in copy.writes:
             self.fillings.mark(write.keys, desk.duties)
@@ -69,7 +84,7 @@ class Copying:
     def _copies(self, roles: Roles, primary: str) -> bool:
         return roles.primary == primary and self._desk.me in roles.granters
 
-    def ask_unsettled(self, sender: str, asked: AskUnsettled) -> None:
+    def _ask_unsettled(self, sender: str, asked: AskUnsettled) -> None:
         """Tell all unsettled keys whose primary the sender is now (T1)."""
         duties = self._desk.duties
         if self._is_granter(sender):
@@ -77,13 +92,13 @@ class Copying:
             keys = self.granter.unsettled(lambda key: duties.roles_of(key).primary == sender)
             self._tell(sender, UnsettledKeys(asked.number, tuple(keys)))
 
-    def ask_lease(self, sender: str, asked: AskLease) -> None:
+    def _ask_lease(self, sender: str, asked: AskLease) -> None:
         """Grant a lease."""
         if self._is_granter(sender):
             self._grant(sender)
             self._tell(sender, Granted(asked.number))
 
-    def ask_record(self, sender: str, asked: AskRecord) -> None:
+    def _ask_record(self, sender: str, asked: AskRecord) -> None:
         """Show a record to the primary, whose own is damaged."""
         roles = self._desk.duties.roles_of(asked.key)
         if roles.primary == sender and self._desk.me in roles.acting:
@@ -133,10 +148,14 @@ class Copying:
 
     def failed(self, token: int, full: bool) -> bool:
         """Note that it never will. A full disk acknowledges nothing, and is asked again; any other failure ends the process."""
-        ours = self.granter.failed(token) or self.fillings.failed(token)
-        if ours and not full:
+        frames = self.granter.failed(token)
+        if frames is None and not self.fillings.failed(token):
+            return False
+        if not full:
             self._desk.actions.append(End("the disk has failed"))
-        return ours
+        for frame in frames or ():
+            self._desk.send(frame.primary, Full(frame.number))
+        return True
 
     # -- filling
 
@@ -148,7 +167,7 @@ class Copying:
             self.fillings.asked(session, number, desk.now)
             desk.send(session.primary, AskPage(number, *session.pair, after))
 
-    def page(self, page: Page) -> None:
+    def _page(self, page: Page) -> None:
         """Take a page of records."""
         desk = self._desk
         token = desk.token()

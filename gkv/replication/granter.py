@@ -47,11 +47,13 @@ class Granter:
             self._notes[key] = version
             self._keys.setdefault(version, set()).add(key)
 
-    def settled(self, versions: Iterable[Version]) -> None:
-        """Note that these writes are settled."""
+    def settled(self, versions: Iterable[Version], of: Callable[[str], bool]) -> None:
+        """Note that these writes are settled, as far as they are about keys for which `of` holds: those whose primary says so.
+
+        Other keys of such a write may have another primary by now, which has yet to ask for them (W8, T1).
+        """
         for version in versions:
-            for key in self._keys.pop(version, ()):
-                del self._notes[key]
+            self.forget([key for key in self._keys.get(version, ()) if of(key)])
 
     def forget(self, keys: Iterable[str]) -> None:
         """Note that nothing is left to settle of keys: they were copied, written anew, or are no longer here."""
@@ -117,12 +119,15 @@ class Granter:
             self._frames = [frame for frame in self._frames if frame.left]
         return whole
 
-    def failed(self, token: int) -> bool:
-        """Note that there is no room for a write; its frames are not acknowledged. False if it is not one of a frame."""
+    def failed(self, token: int) -> list[Frame] | None:
+        """Note that there is no room for a write; return its frames, which are not acknowledged. None if it is not one of a
+        frame.
+        """
         if self._committing.pop(token, None) is None:
-            return False
+            return None
+        failed = [frame for frame in self._frames if token in frame.left]
         self._frames = [frame for frame in self._frames if token not in frame.left]
-        return True
+        return failed
 
     def oldest(self) -> float | None:
         """Return when the oldest frame arrived that is not on the disk, None if there is none."""

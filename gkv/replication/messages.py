@@ -38,6 +38,13 @@ class Working:
 
 
 @dataclass(frozen=True, slots=True)
+class Full:
+    """There is no room for the writes on the granter's disk. Grants nothing."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class AskUnsettled:
     """Who takes over asks for all unsettled keys whose primary it is now (T1)."""
 
@@ -95,7 +102,7 @@ class AskPage:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """All records with a value between two cursors, each settled."""
+    """All records between two cursors, tombstones too, each settled."""
 
     number: int
     records: tuple[tuple[str, Record], ...]
@@ -127,5 +134,5 @@ class Behind:
 
 
 Question = Copy | AskUnsettled | AskLease | Hello | AskPage | AskRecord
-Reply = Copied | Working | UnsettledKeys | Granted | HelloBack | Page | FoundRecord | Behind
+Reply = Copied | Working | Full | UnsettledKeys | Granted | HelloBack | Page | FoundRecord | Behind
 Message = Question | Reply

@@ -46,13 +46,7 @@ class Pages:
             for key in damaged:
                 self._recover(key)
             return
-        records = tuple(
-            [
-                (key, record)
-                for key, (record, _) in zip(keys, found, strict=True)
-                if isinstance(record, Record) and record.value is not None
-            ]
-        )
+        records = tuple([(key, record) for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Record)])
 
         def over(may_tell: bool) -> None:
             if may_tell:

@@ -77,13 +77,16 @@ class Stopping:
     """The end of a process by SIGTERM."""
 
     step: Step = Step.SERVING
+    wakes_at: float = float("inf")
+    """The time at which something may be due, if nothing else happens."""
     _until: float = 0.0
-    _asked_at: float = float("-inf")
+    _ask_at: float = 0.0
 
     def begin(self, now: float) -> None:
         """Hold all writes from now on."""
         if self.step is Step.SERVING:
             self.step, self._until = Step.HOLDING, now + STOP_WITHIN
+            self.wakes_at = self._until
 
     @property
     def holds(self) -> bool:
@@ -94,15 +97,13 @@ class Stopping:
         if self.step is not Step.HOLDING:
             return None
         if not serves or now >= self._until:
-            self.step = Step.GONE
+            self.step, self.wakes_at = Step.GONE, float("inf")
             return None
-        if busy or now - self._asked_at < ASK_AGAIN:
+        if busy:
+            self.wakes_at = self._until
             return None
-        self._asked_at = now
+        if now < self._ask_at:
+            return None
+        self._ask_at = now + ASK_AGAIN
+        self.wakes_at = min(self._until, self._ask_at)
         return Leave(era)
-
-    @property
-    def wakes_at(self) -> float:
-        if self.step is not Step.HOLDING:
-            return float("inf")
-        return self._until if self._asked_at < 0 else min(self._until, self._asked_at + ASK_AGAIN)

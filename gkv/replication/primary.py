@@ -119,7 +119,7 @@ class Primary:
         return over
 
     def _is_settled(self, underway: Underway) -> bool:
-        return underway.committed and not underway.waits
+        return not underway.waits and (underway.committed or underway.covered.issuperset(underway.write.keys))
 
     def _settle_earlier(self, underway: Underway) -> list[Underway]:
         """Return the earlier writes that are settled by this one: everybody has something newer of their keys (F16)."""
@@ -185,13 +185,15 @@ class Primary:
         all_open = list(self._by_version.values())
         self.unsettled, self._by_version, self._by_token = Unsettled(), {}, {}
         for underway in all_open:
-            kept = [key for key in underway.write.keys if keeps(key)]
-            if len(kept) < len(underway.write.keys):
+            # A key of which a later write is settled must not become the newest again.
+            keys = [key for key in underway.write.keys if key not in underway.covered]
+            kept = [key for key in keys if keeps(key)]
+            if len(kept) < len(keys):
                 lost.append(underway)
-                left |= {key: underway.write.version for key in underway.write.keys if key not in set(kept)}
-                underway.write = _part(underway.write, kept)
+                left |= {key: underway.write.version for key in keys if key not in set(kept)}
             if not kept:
                 continue
+            underway.write = _part(underway.write, kept)
             self._direct(underway, duties)
             self._by_version[underway.write.version] = underway
             self._by_token[underway.token] = underway

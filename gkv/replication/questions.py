@@ -37,6 +37,8 @@ class Questions:
         """By member, the first question since its last answer."""
         self._slow: dict[str, float] = {}
         """By member, for how long its oldest commit had been running by its last answer."""
+        self.full: set[str] = set()
+        """Members that had no room for a write that is sent to them again and again."""
         self._complained: dict[str, float] = {}
 
     def ask(self, member: str, now: float, settled: tuple[Version, ...] = (), *, owed: bool = True) -> int:
@@ -64,10 +66,16 @@ class Questions:
             self._silent.pop(member, None)
             self._slow[member] = seconds
 
+    def no_room(self, number: int, member: str) -> None:
+        """Note that a member has no room for what it was sent."""
+        if self.answered(number, member) is not None:
+            self.full.add(member)
+
     def begin_anew(self) -> list[Asked]:
         """Forget all questions, as a new document is in force; return them."""
         forgotten = list(self._open.values())
         self._open, self._silent, self._slow, self._complained = {}, {}, {}, {}
+        self.full = set()
         return forgotten
 
     def lost(self, now: float) -> list[Asked]:
@@ -79,6 +87,7 @@ class Questions:
         """Return who is to be complained of now; each is told again after `RESEND`."""
         found = [(one, Fault.SILENT) for one, since in self._silent.items() if now - since >= self._replica_timeout]
         found += [(one, Fault.SLOW_DISK) for one, seconds in self._slow.items() if seconds >= self._disk_timeout]
+        found += [(one, Fault.FULL) for one in sorted(self.full)]
         due = [Complain(one, fault) for one, fault in found if now - self._complained.get(one, -RESEND) >= RESEND]
         self._complained.update({complaint.member: now for complaint in due})
         return due

@@ -27,6 +27,7 @@ from gkv.replication.messages import (
     Copied,
     Copy,
     FoundRecord,
+    Full,
     Granted,
     Hello,
     HelloBack,
@@ -140,33 +141,31 @@ class Replica:
     def _take(self, sender: str, incarnation: int, message: Message) -> None:
         """Take in a message of the epoch of now, from the process in its document."""
         match message:
-            case Copy():
-                self.copying.take(sender, message)
-            case Copied():
-                self._leased(sender, incarnation, message.number)
-                self.writing.acknowledged(sender, message.versions)
-            case AskLease():
-                self.copying.ask_lease(sender, message)
-            case Granted():
-                self._leased(sender, incarnation, message.number)
-            case AskUnsettled():
-                self.copying.ask_unsettled(sender, message)
-            case UnsettledKeys():
-                self._leased(sender, incarnation, message.number)
-                self.takeovers.named(sender, message.keys, self.desk.duties)
+            case Copy() | AskLease() | AskUnsettled() | AskRecord() | Page():
+                self.copying.hear(sender, message)
+            case Copied() | Granted() | UnsettledKeys():
+                self._granted(sender, incarnation, message)
             case Working():
                 self.desk.questions.working(message.number, sender, message.seconds)
+            case Full():
+                self.desk.questions.no_room(message.number, sender)
             case AskPage():
                 self.pages.ask(sender, message)
-            case Page():
-                self.copying.page(message)
-            case AskRecord():
-                self.copying.ask_record(sender, message)
             case FoundRecord():
                 self.desk.questions.answered(message.number, sender)
                 self.succession.found(sender, message.number, message.record)
             case _:
                 pass
+
+    def _granted(self, sender: str, incarnation: int, message: Copied | Granted | UnsettledKeys) -> None:
+        """Take in an answer that grants a lease, and what else it says."""
+        self._leased(sender, incarnation, message.number)
+        if isinstance(message, Copied):
+            if message.versions:
+                self.desk.questions.full.discard(sender)
+            self.writing.acknowledged(sender, message.versions)
+        elif isinstance(message, UnsettledKeys):
+            self.takeovers.named(sender, message.keys, self.desk.duties)
 
     def _leased(self, granter: str, incarnation: int, number: int) -> None:
         """Note the lease that an answer grants, from when it was asked for."""

@@ -1,10 +1,14 @@
-"""One request of a client, and its answer as it comes together."""
+"""One request of a client, its answer as it comes together, and those that wait to be begun."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from heapq import heappop, heappush
 
 from gkv.model import Version
 from gkv.replication.actions import Answer, Fate, KeyAnswer
 from gkv.replication.events import Judge, ReadAsked, WriteAsked
+
+MOST_WAITING = 1_000
+"""Requests for lists that are not open, or held."""
 
 
 class Request:
@@ -43,3 +47,54 @@ class Request:
             ]
         )
         return Answer(self.client, answers, self.version)
+
+
+class Waits:
+    """The requests that have no answer yet: some of them wait to be begun, all have a deadline."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Request, None] = {}
+        self._deadlines: list[tuple[float, int, Request]] = []
+        self._count = 0
+
+    def add(self, request: Request) -> None:
+        """Note a new request."""
+        self._count += 1
+        heappush(self._deadlines, (request.deadline, self._count, request))
+
+    def wait(self, request: Request) -> bool:
+        """Have a request wait; False if too many do already."""
+        if len(self._waiting) >= MOST_WAITING:
+            return False
+        self._waiting[request] = None
+        return True
+
+    def has(self, request: Request) -> bool:
+        """Return whether a request waits to be begun."""
+        return request in self._waiting
+
+    @property
+    def waiting(self) -> Iterable[Request]:
+        """Those that wait to be begun, the oldest first."""
+        return self._waiting
+
+    def take(self) -> Iterable[Request]:
+        """Take out all that wait to be begun."""
+        waiting, self._waiting = self._waiting, {}
+        return waiting
+
+    def overdue(self, now: float) -> list[Request]:
+        """Take out the requests whose deadline is over."""
+        overdue = []
+        while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].is_over):
+            request = heappop(self._deadlines)[2]
+            self._waiting.pop(request, None)
+            if not request.is_over:
+                overdue.append(request)
+        return overdue
+
+    @property
+    def wakes_at(self) -> float:
+        while self._deadlines and self._deadlines[0][2].is_over:
+            heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else float("inf")

@@ -501,14 +501,14 @@ class Member:
     def _told(self, request: Request, key: str, one: actions.KeyAnswer, action: actions.Answer, since: Version | None) -> Reply:
         world = self._world
         fate, record = one.fate, one.record
+        if fate in (actions.Fate.READ, actions.Fate.NOTHING) and len(request.keys) == 1:
+            rules.alone(world, self, key)  # of a batch, what was read early may be told late
         if fate is actions.Fate.READ:
-            rules.alone(world, self, key)
             rules.read(world, key, None if record is None else record.version, since)
             if record is None or record.value is None:
                 return Reply(Said.MISSING)
             return Reply(Said.DONE, record.value, record.tag)
         if fate is actions.Fate.NOTHING:
-            rules.alone(world, self, key)
             verdict = one.verdict
             assert verdict is not None
             if verdict.effect is Effect.CONDITION:

@@ -13,7 +13,7 @@ from tests.sim.rules import Wrong
 from tests.sim.scenario import Scenario
 from tests.sim.seeds import scenario_of
 from tests.sim.shrink import shrink
-from tests.sim.world import World
+from tests.sim.world import NoSuchList, World
 
 _AT_ONCE = 50
 """Seeds that a process runs before it reports."""
@@ -99,7 +99,10 @@ def smallest(seed: int, most: int = 2_000) -> Scenario:
     assert failure is not None, f"seed {seed} does not fail"
 
     def fails(candidate: Scenario) -> bool:
-        found = run(candidate)[1]
+        try:
+            found = run(candidate)[1]
+        except NoSuchList:
+            return False
         return found is not None and found.rule == failure.rule
 
     replay = world.replay()

@@ -32,6 +32,10 @@ _FIRST: dict[tuple[int, int], Placement] = {}
 """Placements of first documents, from which those of later ones are made faster."""
 
 
+class NoSuchList(Exception):
+    """The ring of a setup has no list like that."""
+
+
 class World:
     """One run."""
 
@@ -134,7 +138,7 @@ class World:
     def over(self, call: Call) -> None:
         """Have a client begin its next call, if that has been waiting for the end of this one."""
         waiting = self._asking.pop(call.client, None)
-        if waiting:
+        if waiting and self.now <= self.scenario.heal_at + 1:
             self._call(*waiting[0])
             self._asking[call.client] = waiting[1:]
 
@@ -305,7 +309,7 @@ def _keys(setup: Setup, placement: Placement) -> tuple[str, ...]:
             while [node.id for node in placement.preference(f"k{place}.{number}")][: len(wanted)] != wanted:
                 number += 1
                 if number == MOST_NAMES:
-                    raise AssertionError(f"no list begins with {wanted}")
+                    raise NoSuchList(wanted)
             names.append(f"k{place}.{number}")
         found = _NAMES[base] = tuple(names)
     return found

@@ -159,3 +159,13 @@ def test_recovery_is_given_up_when_somebody_does_not_answer() -> None:
     assert recoveries.tick(0.9) == []
     assert recoveries.tick(1.0) == [Recovered("k", None)]
     assert recoveries.wakes_at == float("inf")
+
+
+def test_stop_wants_a_tick_only_when_time_alone_can_change_anything() -> None:
+    """While a write was under way, a tick was wanted at once, again and again."""
+    stopping = Stopping()
+    stopping.begin(5.0)
+    stopping.look(True, True, 8, 5.0)
+    assert stopping.wakes_at == 6.0
+    stopping.look(True, False, 8, 5.2)
+    assert stopping.wakes_at == pytest.approx(5.3)

@@ -89,14 +89,27 @@ def test_earlier_write_of_several_keys_is_settled_once_all_of_them_are() -> None
     assert counters(primary.acknowledged("c", [version(1)])) == [1]
 
 
-def test_later_write_settles_nothing_of_an_earlier_one_that_the_own_disk_does_not_have() -> None:
+def test_key_of_which_a_later_write_is_settled_is_not_the_newest_again_by_another_document() -> None:
+    """A write of several keys that was sent again brought back what had been overwritten."""
+    primary = Primary()
+    first = primary.admit(write(1, "0k", "1k"), TWO_LISTS, 1)
+    primary.admit(write(2, "0k"), TWO_LISTS, 2)
+    primary.committed(2)
+    for granter in "bc":
+        primary.acknowledged(granter, [version(2)])
+    assert primary.adopt(duties("a", 2, *TWO_LISTS.roles), lambda _: True) == ([], {})
+    assert dict(primary.unsettled.newest) == {"1k": first}
+    assert {one: list(parts[0].keys) for one, parts in primary.unsent(0.0, 0.25).items()} == {"c": ["1k"], "d": ["1k"]}
+
+
+def test_later_write_settles_an_earlier_one_before_that_is_on_the_own_disk() -> None:
     primary = Primary()
     primary.admit(write(1, "k"), THREE, 1)
     primary.admit(write(2, "k"), THREE, 2)
     primary.committed(2)
     primary.acknowledged("b", [version(2)])
-    assert counters(primary.acknowledged("c", [version(2)])) == [2]
-    assert counters(primary.committed(1)) == [1]
+    assert counters(primary.acknowledged("c", [version(2)])) == [1, 2]
+    assert primary.committed(1) == []
 
 
 def test_what_has_no_answer_is_sent_again_and_what_is_settled_is_told() -> None:
@@ -166,9 +179,12 @@ def test_notes_are_of_the_newest_write_and_go_when_that_is_settled() -> None:
     granter.note(["k", "x"], version(2))
     granter.note(["k"], version(1))
     granter.note(["x"], version(3))
-    granter.settled([version(1)])
+    granter.settled([version(1)], lambda _: True)
     assert sorted(granter.unsettled(lambda _: True)) == ["k", "x"]
-    granter.settled([version(2)])
+    granter.settled([version(2)], lambda _: True)
+    assert granter.unsettled(lambda _: True) == ["x"]
+    granter.note(["y"], version(3))
+    granter.settled([version(3)], lambda key: key == "y")
     assert granter.unsettled(lambda _: True) == ["x"]
     granter.forget(["x", "never"])
     assert not granter.is_unsettled("x")
@@ -221,7 +237,8 @@ def test_frame_that_comes_again_waits_for_the_commit_that_is_under_way(again: li
 def test_full_disk_acknowledges_nothing_and_the_keys_stay_unsettled() -> None:
     granter = Granter()
     granter.take("a", 1, [write(1, "k")], 0.0, Tokens())
-    assert granter.failed(1)
+    assert [frame.number for frame in granter.failed(1) or ()] == [1]
+    assert granter.failed(1) is None
     assert granter.take_whole() == []
     assert granter.oldest() is None
     assert granter.is_unsettled("k")

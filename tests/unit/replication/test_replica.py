@@ -291,7 +291,7 @@ def test_keys_of_lists_of_others_are_not_begun_and_the_rest_is() -> None:
 
 
 def test_requests_that_wait_are_bounded_and_end_at_their_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gkv.replication.clients.MOST_WAITING", 1)
+    monkeypatch.setattr("gkv.replication.request.MOST_WAITING", 1)
     bench = Bench()
     bench.adopt(FIRST)
     bench.on(put("x", "k", within=0.1))
@@ -529,6 +529,44 @@ def test_frame_that_comes_again_during_a_long_commit_is_answered_with_how_long_t
     assert [one.message.number for one in bench.sent(m.Copied)] == [1, 2]
 
 
+@pytest.mark.promise("I21")
+def test_key_of_a_write_stays_unsettled_that_has_another_primary_than_the_one_that_settles_the_rest() -> None:
+    """W8: `0k` of the write has a new primary, which has yet to ask; the old one goes on with `1k`."""
+    bench = Bench("c", noted=True)
+    bench.adopt(duties("c", 1, roles("abc"), roles("acd", preference="acd")))
+    bench.hear("a", m.Copy(1, (write(1, "0k", "1k"),)))
+    bench.adopt(duties("c", 2, roles("bac"), roles("acd", preference="acd")))
+    bench.hear("a", m.Copy(2, (write(1, "1k"),)))
+    bench.hear("a", m.Copy(3, (), (version(1),)))
+    bench.hear("b", m.AskUnsettled(1))
+    assert bench.sent(m.UnsettledKeys)[-1].message.keys == ("0k",)
+
+
+def test_granter_without_room_is_told_of_and_has_values_refused_until_it_has_some() -> None:
+    """W1, A2: a delete is not refused."""
+    bench = Bench("b", noted=True)
+    bench.adopt(duties("b", 1, roles("abc")))
+    bench.hear("a", m.Copy(7, (write(1, "k"),)))
+    bench.on(events.CommitFailed(bench.take(Commit)[0].token, full=True))
+    assert bench.take(Send) == [Send("a", FIRST.era, m.Full(7))]
+
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.commit()
+    bench.hear("b", m.Full(bench.sent(m.Copy, "b")[0].message.number))
+    bench.on(put("y", "k"))
+    (answer,) = bench.take(Answer)
+    assert (answer.keys[0].fate, answer.keys[0].member) == (Fate.FULL, "b")
+    bench.on(put("z", "k", value=None))
+    assert len(bench.take(Commit)) == 1
+    bench.now = 0.25
+    bench.on(events.Tick())
+    assert bench.take(Complain) == [Complain("b", Fault.FULL)]
+    bench.obey()
+    bench.on(put("y", "k"))
+    assert len(bench.take(Commit)) == 1
+
+
 def test_granter_that_says_nothing_is_complained_of() -> None:
     """A2."""
     bench = Bench().opened()
@@ -639,7 +677,9 @@ def test_page_waits_until_its_records_are_settled() -> None:
     assert bench.take(Send) == []
     for one in frames:
         bench.hear(one.to, m.Copied(one.message.number, (version(1),)))
-    assert [one.message for one in bench.sent(m.Page)] == [m.Page(4, (("k", Record(version(1), b"2")),), None)]
+    assert [one.message for one in bench.sent(m.Page)] == [
+        m.Page(4, (("k", Record(version(1), b"2")), ("t", Record(version(1, 0), None))), None)
+    ]
 
 
 @pytest.mark.parametrize("sender", ["b", "d"])
