@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.complaints import Complaint
-from gkv.cluster.document import Document, Member as Line, State
+from gkv.cluster.document import Document, State
+from gkv.cluster.document import Member as Line
 from gkv.cluster.judge import Ask, Enact, Judge
+from gkv.cluster.liveness import Liveness
 from gkv.cluster.plans import GoOn, Plan
 from gkv.errors import MemberConflict
 from gkv.model import Fault
@@ -51,6 +53,7 @@ class Authority:
         self.alive = True
         self._starts += 1
         self.judge = Judge(self.document, self._starts, self._world.now, WAITS)
+        self.judge.liveness = Liveness(self._world.now, self._world.setup.silent_after)
         self._looked = self._world.now
         self._news = self._busy = self._complaints = False
         if self._starts > 1:
@@ -140,7 +143,9 @@ class Authority:
         if world.story.told:
             world.story.tell(AUTHORITY, f"-> {plan.to}: {plan}")
         kind = type(plan).__name__
-        world.network.send(kind, AUTHORITY, plan.to, lambda: member.run(lambda: member.hear_plan(plan)) if member.alive else None)
+        world.network.send(
+            kind, AUTHORITY, plan.to, lambda: member.run(lambda: member.hear_plan(plan)) if member.alive else None
+        )
 
     def _show(self, member: "Member") -> None:
         document = self.document
@@ -181,6 +186,12 @@ class Authority:
     def hear_leave(self, name: str, incarnation: int, order: tuple[int, int]) -> None:
         """Take in that a member asks for its eviction."""
         if self.alive and self.judge.leaves(name, incarnation, order):
+            self._hear_news()
+
+    def ended(self, incarnation: int) -> None:
+        """Take in that a process of this machine has ended (A8)."""
+        if self.alive:
+            self.judge.ended(incarnation)
             self._hear_news()
 
     # -- what an operator says

@@ -9,7 +9,14 @@ from tests.sim.scenario import Quirk
 class Chance:
     """Decides how long things take. Each decision has a name, so one that is left out changes no other."""
 
-    def __init__(self, seed: int | None, quirks: Iterable[tuple[str, int, Quirk]] = (), loss: float = 0, twice: float = 0, slow: float = 0) -> None:
+    def __init__(
+        self,
+        seed: int | None,
+        quirks: Iterable[tuple[str, int, Quirk]] = (),
+        loss: float = 0,
+        twice: float = 0,
+        slow: float = 0,
+    ) -> None:
         """Decide by lot if there is a seed, else all is ordinary but for the quirks."""
         self._lot = None if seed is None else random.Random(seed)
         self._known = {(name, number): quirk for name, number, quirk in quirks}

@@ -236,4 +236,3 @@ def _condition(expects: Expects, seen: list[str | None]) -> tuple[Condition | No
     if version is None:
         return ABSENT, NO_VALUE
     return Condition((version,)), Demand.one_of([Version.parse(version)])
-

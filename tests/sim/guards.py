@@ -1,8 +1,7 @@
 """Guards that are taken out for a while: another function in the place of one of a machine's."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 Replacement = tuple[object, str, Any]
@@ -20,12 +19,3 @@ def without(replacements: Sequence[Replacement]) -> Iterator[None]:
     finally:
         for owner, name, value in before:
             setattr(owner, name, value)
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A guard: its rule's letter, what takes it out, and the name of the schedule that needs it."""
-
-    name: str
-    letter: str
-    out: Callable[[], Sequence[Replacement]]

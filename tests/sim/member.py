@@ -14,6 +14,7 @@ from gkv.replication import actions, events
 from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
 from gkv.replication.expiry import DueTime, is_due
 from gkv.replication.messages import Behind, Hello, HelloBack, Message
+from gkv.replication.questions import Questions
 from gkv.replication.replica import Replica
 from tests.linearizability.history import Kind
 from tests.sim import rules
@@ -32,6 +33,9 @@ COMMIT = 0.002
 KEEP = 0.001
 """Seconds that a note or a document ordinarily takes to the disk."""
 CALL_EVERY = 0.4
+TIDY_EVERY = 0.7
+NOBODYS = -1
+"""The token of commits that no machine asks for."""
 REACHED = 0.9
 """Seconds for which an answer of another member counts."""
 AGAIN_AFTER_END = 0.2
@@ -40,6 +44,9 @@ AGAIN_AFTER_END = 0.2
 
 class Member:
     """One member, over all its processes. It is what the machine sees of the engine, too."""
+
+    forced = True
+    """Whether what fills it takes the place of what is there whatever the versions say."""
 
     def __init__(self, world: "World", name: str, place: int) -> None:
         self.id = name
@@ -64,7 +71,7 @@ class Member:
         """Start a process on the directory."""
         world = self._world
         self.alive, self.paused = True, False
-        self.incarnation = world.incarnation()
+        self.incarnation = self._next_incarnation()
         self.directory.ran += (self.incarnation,)
         self.disk = Disk(self.directory)
         self.files = Disk(self.directory)
@@ -85,11 +92,18 @@ class Member:
         boot = self.clock.boot()
         due = DueTime(self.clock.wall(), int(boot * 1000))
         self.replica = Replica(self.id, self.incarnation, self, due, boot, noted=self.directory.granted)
+        self.replica.desk.questions = Questions(world.setup.replica_timeout)
         if world.story.told:
             world.story.tell(self.id, f"starts as {self.incarnation}")
         if self.directory.document is not None:
             self._adopt(self.directory.document)
         self._timer(0.01, self._call_in)
+        self._buried: dict[str, float] = {}
+        """By key, since when this process has had a tombstone on its disk."""
+        self._timer(TIDY_EVERY, self._tidy)
+
+    def _next_incarnation(self) -> int:
+        return self._world.incarnation()
 
     def crash(self) -> None:
         """End at once; some of what was under way has reached the disk."""
@@ -213,7 +227,6 @@ class Member:
 
     def _call_now(self) -> None:
         """Say to the authority who this is, and what it has."""
-        world = self._world
         document = self.document
         held = sum(record.value is not None for record in self.directory.records.values())
         filled, coming = self.reports if document is not None and self._reports_era == document.era else (False, False)
@@ -268,8 +281,8 @@ class Member:
             case actions.Commit():
                 self._commit(action.token, _by_order(action.write))
             case actions.Replace():
-                found: list[tuple[str, Record | None, bool]] = [(key, record, True) for key, record in action.records]
-                self._commit(action.token, [*found, *[(key, None, True) for key in action.drops]])
+                found: list[tuple[str, Record | None, bool]] = [(key, record, self.forced) for key, record in action.records]
+                self._commit(action.token, [*found, *[(key, None, self.forced) for key in action.drops]])
             case actions.Answer():
                 self._answer(action)
             case actions.KeepNote(there):
@@ -316,7 +329,9 @@ class Member:
         """Give another member the document."""
         document = self.document
         if self.alive and not self.paused and document is not None:
-            self._world.network.send("document", self.id, other.id, lambda: other.alive and other.run(lambda: other.show(document)))
+            self._world.network.send(
+                "document", self.id, other.id, lambda: other.alive and other.run(lambda: other.show(document))
+            )
 
     def could_serve(self, key: str) -> bool:
         """Return whether a read of a key could be answered now."""
@@ -444,8 +459,32 @@ class Member:
         return [
             key
             for key in keys
-            if key > after and (upto is None or key <= upto) and self._newest(key) and events.pair_of(self.roles_of(key)) == pair
+            if key > after
+            and (upto is None or key <= upto)
+            and self._newest(key)
+            and events.pair_of(self.roles_of(key)) == pair
         ]
+
+    def _tidy(self) -> None:
+        """Drop what is not this member's, let old tombstones go, and find values that are due."""
+        self._timer(TIDY_EVERY, self._tidy)
+        replica, now = self.replica, self.clock.boot()
+        drops, due = [], []
+        for key, record in self.directory.records.items():
+            if record.value is None:
+                since = self._buried.setdefault(key, now)
+                if now - since >= self._world.setup.tombstone_ttl and replica.may_forget(key):
+                    drops.append(key)
+            elif is_due(record, self.clock.wall()):
+                due.append(key)
+            if self.duties is not None and replica.may_drop(key):
+                drops.append(key)
+        for key in [key for key in self._buried if (record := self.directory.records.get(key)) is None or record.value]:
+            del self._buried[key]
+        if drops:
+            self._commit(NOBODYS, [(key, None, True) for key in dict.fromkeys(drops)])
+        if due:
+            self._handle(events.DueFound(due))
 
     # -- clients
 
@@ -543,9 +582,7 @@ def _by_order(write: Write) -> list[tuple[str, Record | None, bool]]:
 def duties_of(world: "World", document: Document, me: str) -> Duties:
     """Return what a member's machines know of a document."""
     placement = world.placement(document)
-    lines = {
-        line.id: Line(line.incarnation, line.state is State.DOWN, line.since, line.empty) for line in document.members
-    }
+    lines = {line.id: Line(line.incarnation, line.state is State.DOWN, line.since, line.empty) for line in document.members}
     return Duties(
         me,
         document.order,

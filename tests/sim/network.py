@@ -1,7 +1,6 @@
 """Messages between processes: they are late, lost, doubled and overtaken; connections break."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from tests.sim.chance import Chance
 from tests.sim.scenario import EVERYBODY, Quirk, Rule

@@ -6,7 +6,8 @@ members: the checker of histories refuses such an answer. R9 (every change can b
 
 from typing import TYPE_CHECKING
 
-from gkv.cluster.document import Document, Member as Line, State
+from gkv.cluster.document import Document, State
+from gkv.cluster.document import Member as Line
 from gkv.model import Record, Roles, Version
 from tests.linearizability.history import Kind
 from tests.sim.scenario import Call
@@ -32,11 +33,9 @@ class Facts:
         self.acknowledged = 0
         self.answered = 0
 
-
     def note(self, key: str, order: Version) -> None:
         """Note that a record is settled."""
         self.settled[key] = max(order, self.settled.get(key, order))
-
 
 
 class Wrong(Exception):
@@ -155,6 +154,16 @@ def unrest(world: "World") -> str | None:
             return f"the disk of {member.id} is busy"
         if member.unsettled and member.id not in waiting:
             return f"{member.id} has unsettled keys"
+    return strays(world)
+
+
+def strays(world: "World") -> str | None:
+    """Return what a member has that is not its own."""
+    for key in world.keys:
+        preference = world.roles_of(key, world.authority.document).preference
+        for member in world.members.values():
+            if member.id not in preference and _live(member.directory.records.get(key)) is not None:
+                return f"{member.id} has {key}, which is not its own"
     return None
 
 
@@ -169,7 +178,7 @@ def last_read(now: float, place: int) -> Call:
 
 
 def equal_in_the_end(world: "World") -> None:
-    """R7: all copies have equal live records, and nobody has what is not its own."""
+    """R7: all copies have equal live records; that nobody has what is not its own is waited for (`strays`)."""
     document = world.authority.document
     lists = stuck(world)
     waiting = {name for one in lists for name in one}
@@ -177,12 +186,11 @@ def equal_in_the_end(world: "World") -> None:
         roles: Roles = world.roles_of(key, document)
         if roles.preference in lists:
             continue
-        found = {name: _live(world.members[name].directory.records.get(key)) for name in roles.preference if name not in waiting}
+        found = {
+            name: _live(world.members[name].directory.records.get(key)) for name in roles.preference if name not in waiting
+        }
         if len(set(found.values())) > 1:
             raise Wrong("R7", f"the copies of {key} differ: " + ", ".join(f"{name} has {one}" for name, one in found.items()))
-        for member in world.members.values():
-            if member.id not in roles.preference and _live(member.directory.records.get(key)) is not None:
-                raise Wrong("R7", f"{member.id} has {key}, which is not its own")
 
 
 def _live(record: Record | None) -> tuple[Version, Version, object, int] | None:

@@ -122,7 +122,10 @@ def report(first: int, number: int, cores: int) -> list[Failure]:
             print(f"seed {failure.seed}: {failure.what.splitlines()[0]}", flush=True)
         if time.monotonic() - said > 10:
             said = time.monotonic()
-            print(f"{total.runs} of {number} runs, {len(failures)} failures, {total.runs / (said - begun):.0f} a second", flush=True)
+            print(
+                f"{total.runs} of {number} runs, {len(failures)} failures, {total.runs / (said - begun):.0f} a second",
+                flush=True,
+            )
     seconds = time.monotonic() - begun
     print(
         f"{total.runs} runs with the seeds {first} to {first + number - 1} in {seconds:.0f} s ({total.runs / seconds:.0f} a second), "

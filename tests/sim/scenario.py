@@ -19,7 +19,7 @@ class What(StrEnum):
     """What happens to a process, a disk or a connection. `Fault.lasts` says when it is over, where it can be."""
 
     CRASH = "crash"
-    """The process ends at once, and is started again on its directory."""
+    """The process ends at once, and is started again on its directory; with `much` the authority knows that it ended."""
     CRASH_OLD = "crash, back with an older directory"
     CRASH_EMPTY = "crash, back with an empty directory"
     STOP = "orderly stop"
@@ -139,6 +139,7 @@ class Setup:
     replica_timeout: float = 1.0
     silent_after: float = 1.0
     tombstone_ttl: float = 600.0
+    vnodes: int = 8
 
 
 Quirk = tuple[float, ...]

@@ -20,6 +20,8 @@ _FAULTS = (
     What.FAILING_DISK,
     What.LOSS,
     What.COMPLAIN,
+    *[What.RESIZE] * 2,
+    What.UNDO,
     What.WALL,
 )
 _KINDS = (
@@ -35,18 +37,20 @@ def scenario_of(seed: int) -> Scenario:
     nodes = lot.choice((2, 3, 3, 3, 3, 4, 5))
     copies = min(nodes, lot.choice((1, 2, 2, 3, 3, 3, 3)))
     keys = lot.choice((1, 2, 2, 3))
+    outside = lot.choice((0, 0, 1)) if nodes > copies else 0
     setup = Setup(
         nodes,
-        0,
+        outside,
         copies,
         lot.choice((0, 0, 0, 1)),
         lot.choice((2, 3)),
-        tuple(str(lot.randrange(nodes)) if lot.random() < 0.5 else "0" for _ in range(keys)),
+        tuple(str(lot.randrange(nodes - outside)) if lot.random() < 0.5 else "0" for _ in range(keys)),
         tuple(1 + lot.choice((-0.02, 0.02, 0, round(lot.uniform(-0.02, 0.02), 4))) for _ in range(nodes)),
         tuple(lot.choice((0, 0, round(lot.uniform(-2, 2), 2))) for _ in range(nodes)),
         lot.choice((0.4, 1.0, 1.0)),
         lot.choice((0.5, 1.0, 1.0, 1.5)),
-        lot.choice((2.0, 600.0, 600.0)),
+        lot.choice((9.0, 600.0)),
+        3 if nodes < 4 else 2,
     )
     kinds = lot.choice(_KINDS)
     ttl = 0.4 if lot.random() < 0.4 else 0.0
@@ -129,6 +133,8 @@ def _fault(lot: random.Random, at: float, on: str, names: list[str], proxies: in
         to = lot.choice([name for name in names if name != on] or [on])
     elif what is What.SLOW_DISK:
         much = round(lot.uniform(0.05, 1.5), 3)
+    elif what is What.CRASH:
+        much = float(lot.random() < 0.3)
     elif what is What.LOSS:
         much = 0.3
     elif what is What.WALL:

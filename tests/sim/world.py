@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from gkv.cluster.document import Document, Member as Line
+from gkv.cluster.document import Document
+from gkv.cluster.document import Member as Line
 from gkv.cluster.placement import Placement
 from gkv.model import Roles
 from tests.linearizability.checker import check, version_of_two
@@ -15,13 +16,12 @@ from tests.sim.chance import Chance
 from tests.sim.clients import NOT_SENT, Proxy, Replies, Request
 from tests.sim.member import Member
 from tests.sim.network import REFUSED, Network
-from tests.sim.scenario import AUTHORITY, EVERYBODY, PRIMARY, Call, Fault, Scenario, Setup, What
 from tests.sim.rules import Wrong
+from tests.sim.scenario import AUTHORITY, EVERYBODY, PRIMARY, Call, Fault, Scenario, Setup, What
 from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
 
 CLUSTER = "c" * 32
-VNODES = 8
 MOST_NAMES = 2_000
 MOST_STEPS = 60_000
 MOST_SEARCHED = 20_000
@@ -52,7 +52,9 @@ class World:
         self.history: list[Operation] = []
         self.seen: dict[str, list[str | None]] = {}
         """By key, the versions that clients have seen, None for no value."""
-        self.wall_errors = 2 * max([0.0, *map(abs, setup.walls), *[abs(f.much) for f in scenario.faults if f.what is What.WALL]])
+        self.wall_errors = 2 * max(
+            [0.0, *map(abs, setup.walls), *[abs(f.much) for f in scenario.faults if f.what is What.WALL]]
+        )
         self.facts = rules.Facts()
         self._incarnations = 0
         self._placements: dict[tuple[int, int], Placement] = {}
@@ -88,11 +90,9 @@ class World:
         for place, name in enumerate(names):
             incarnation = self.members[name].incarnation
             inside = place < setup.nodes - setup.outside
-            lines.append(
-                Line(name, f"http://{name}:1", 1.0 if inside else 0.0, incarnation=incarnation, directory=incarnation)
-            )
+            lines.append(Line(name, f"http://{name}:1", 1.0 if inside else 0.0, incarnation=incarnation, directory=incarnation))
         return Document(
-            CLUSTER, 1, tuple(lines), VNODES, replicas=setup.copies, min_in_sync=min(setup.min_in_sync, setup.copies)
+            CLUSTER, 1, tuple(lines), setup.vnodes, replicas=setup.copies, min_in_sync=min(setup.min_in_sync, setup.copies)
         )
 
     def commit_takes(self, name: str, ordinary: float) -> float:
@@ -113,7 +113,7 @@ class World:
         found = self._placements.get(document.order)
         if found is None:
             setup = self.setup
-            base = (setup.nodes, setup.outside, setup.copies)
+            base = (setup.nodes, setup.outside * 100 + setup.vnodes, setup.copies)
             before = next(reversed(self._placements.values()), _FIRST.get(base))
             found = self._placements[document.order] = Placement.of(document, before)
             if document.epoch == 1:
@@ -176,6 +176,8 @@ class World:
             self.story.tell(on, f"FAULT: {fault.what.value}{to}{times}")
         match fault.what:
             case What.CRASH | What.CRASH_OLD | What.CRASH_EMPTY if member and member.alive:
+                if fault.much:
+                    self.authority.ended(member.incarnation)
                 member.crash()
                 self.scheduler.after(fault.lasts, member.restart, fault.what)
             case What.STOP if member and member.alive and not member.paused:
@@ -299,7 +301,7 @@ def _mood(seed: int | None) -> tuple[float, float, float]:
 
 def _keys(setup: Setup, placement: Placement) -> tuple[str, ...]:
     """Return names of keys whose lists begin as the setup says."""
-    base = (setup.nodes, setup.outside * 10 + setup.copies, setup.lists)
+    base = (setup.nodes, (setup.outside * 10 + setup.copies) * 100 + setup.vnodes, setup.lists)
     found = _NAMES.get(base)
     if found is None:
         names: list[str] = []
