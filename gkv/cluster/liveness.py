@@ -1,7 +1,7 @@
 """The memory of who was heard when. Pure: the time is an argument, in seconds of a clock that only goes forward.
 
-Promises: nobody counts as silent for a time in which nobody listened; a late call of a process that another one has replaced
-counts for nothing while that is heard, and never if the other's directory lists it. Bounded by `MAX_HEARD` processes.
+Promises: nobody counts as silent for a time in which nobody listened; a call of a process that another one has replaced counts
+for nothing. Bounded by `MAX_HEARD` processes.
 """
 
 from collections.abc import Iterable
@@ -24,10 +24,7 @@ class Liveness:
     def __init__(self, now: float) -> None:
         self._calls: dict[str, CallIn] = {}
         self._heard: dict[str, float] = {}
-        self._older: dict[str, frozenset[int]] = {}
-        """By id, the processes that ran before the one that calls, by the word of its directory."""
         self._replaced: dict[str, frozenset[int]] = {}
-        """The others that called before it. Calls may come late, so perhaps it is the older one; then it falls silent."""
         self._since = now
         """Nobody counts as silent for a time before."""
         self._looked = now
@@ -42,11 +39,10 @@ class Liveness:
         if before is not None and before.incarnation == call.incarnation and not call.ran:
             call = replace(call, ran=before.ran)
         elif before is not None and before.incarnation != call.incarnation:
-            replaced = {*self._replaced.get(call.id, ()), before.incarnation} - {call.incarnation}
-            self._replaced[call.id] = frozenset(replaced if len(replaced) <= MAX_HEARD else {before.incarnation})
-        if call.ran:
-            older = {*self._older.get(call.id, ()), *call.ran} - {call.incarnation}
-            self._older[call.id] = frozenset(older if len(older) <= MAX_HEARD else {*call.ran} - {call.incarnation})
+            replaced = {*self._replaced.get(call.id, ()), before.incarnation, *call.ran} - {call.incarnation}
+            if len(replaced) > MAX_HEARD:
+                replaced = {before.incarnation, *call.ran} - {call.incarnation}
+            self._replaced[call.id] = frozenset(replaced)
         self._calls[call.id] = call
         self._heard[call.id] = now
         return call != before
@@ -89,7 +85,6 @@ class Liveness:
         kept = set(members)
         for node_id in [one for one, heard in self._heard.items() if one not in kept and now - heard > _FORGOTTEN_AFTER]:
             del self._calls[node_id], self._heard[node_id]
-            self._older.pop(node_id, None)
             self._replaced.pop(node_id, None)
 
     def silent(self, document: Document, now: float) -> frozenset[str]:

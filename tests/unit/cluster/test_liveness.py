@@ -63,18 +63,6 @@ def test_call_of_a_process_that_another_has_replaced_counts_for_nothing() -> Non
     assert not liveness.is_up("a", 3.7)
 
 
-def test_late_call_of_the_process_before_does_not_shut_out_the_one_that_runs() -> None:
-    liveness = Liveness(0)  # an authority that has just started
-    liveness.heard(CallIn(A, 2, ran=(1, 2)), 1)
-    assert not liveness.heard(CallIn(A, 1), 1.1)
-    liveness.heard(CallIn(B, 2, ran=(2,)), 1)  # in an empty directory
-    assert liveness.heard(CallIn(B, 1), 1.1)
-    assert not liveness.heard(CallIn(B, 2), 1.2)
-    assert liveness.heard(CallIn(B, 2), 2.2)
-    assert not liveness.heard(CallIn(B, 1), 2.3)
-    assert liveness.recent(2.3)["b"].incarnation == 2
-
-
 def test_incarnations_of_a_directory_are_remembered_when_they_are_told_once() -> None:
     liveness = Liveness(0)
     liveness.heard(CallIn(A, 1, ran=(7, 1)), 1)
