@@ -21,10 +21,11 @@ _FORGOTTEN_AFTER = 30.0
 class Liveness:
     """The newest call of each process, by id."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, silent_after: float = SILENT_AFTER) -> None:
         self._calls: dict[str, CallIn] = {}
         self._heard: dict[str, float] = {}
         self._replaced: dict[str, frozenset[int]] = {}
+        self._silent_after = silent_after
         self._since = now
         """Nobody counts as silent for a time before."""
         self._looked = now
@@ -67,7 +68,7 @@ class Liveness:
 
     def is_up(self, node_id: str, now: float) -> bool:
         """Return whether a process was heard lately."""
-        return now - self._heard.get(node_id, float("-inf")) < SILENT_AFTER
+        return now - self._heard.get(node_id, float("-inf")) < self._silent_after
 
     def last(self, node_id: str) -> CallIn | None:
         """Return the newest call of a process, however long ago."""
@@ -92,5 +93,5 @@ class Liveness:
         return frozenset(
             member.id
             for member in document.members
-            if member.state is not State.DOWN and now - max(self._since, self._heard.get(member.id, 0.0)) >= SILENT_AFTER
+            if member.state is not State.DOWN and now - max(self._since, self._heard.get(member.id, 0.0)) >= self._silent_after
         )
