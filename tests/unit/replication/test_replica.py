@@ -681,6 +681,18 @@ def test_with_one_copy_a_process_serves_at_once() -> None:
     assert bench.take(Send) == []
 
 
+def test_with_one_copy_no_write_is_begun_while_a_ring_is_to_come() -> None:
+    """Its lists have no learners, so what is written would be where nobody looks for it."""
+    bench = Bench().opened(duties("a", 1, roles("a", preference="a"), ring="Q"))
+    bench.adopt(duties("a", 2, roles("a", preference="a"), ring="Q", coming_ring="R"))
+    bench.on(put("x", "k"))
+    bench.on(get("y", "k"))
+    assert bench.fates() == [[Fate.READ]]
+    assert bench.take(Commit) == []
+    bench.adopt(duties("a", 3, roles("b", preference="b"), ring="R"))
+    assert bench.fates() == [[Fate.NOT_BEGUN]]
+
+
 # -- filling
 
 
