@@ -130,8 +130,11 @@ def _not_begun(self: Any, key: str, settled: bool) -> actions.Fate:
     return actions.Fate.WRITTEN if settled else actions.Fate.NOT_BEGUN
 
 
-def _any_number(self: Any, key: str, settled: bool) -> actions.Fate:
-    return actions.Fate.WRITTEN if settled else actions.Fate.INDETERMINATE
+_duties_of = sim_member.duties_of
+
+
+def _any_number(world: Any, document: Any, me: str) -> Duties:
+    return replace(_duties_of(world, document, me), min_in_sync=0)
 
 
 def _again(self: Any, reply: Any) -> bool:
@@ -245,8 +248,8 @@ def _at_end(self: Any) -> bool:
     return bool(self.at_end)
 
 
-def _forgets_all(self: Any, key: str) -> bool:
-    return True
+def _a_second(self: Any) -> float:
+    return 1.0
 
 
 # -- the authority
@@ -330,7 +333,7 @@ CONTROLS: dict[str, Control] = {
     ),
     "a coordinator writes again": Control("W0", "a write is handed over once", [(sim_clients.Proxy, "repeats", _again)]),
     "any number of copies": Control(
-        "W1 W6", "min_in_sync members have an acknowledged write", [(clients.Clients, "_fate", _any_number)]
+        "W1 W6", "min_in_sync members have an acknowledged write", [(sim_member, "duties_of", _any_number)]
     ),
     "a failed commit is passed over": Control(
         "W10", "a process whose commit fails ends", [(replica.Replica, "_commit_failed", _goes_on_after_failure)]
@@ -376,7 +379,7 @@ CONTROLS: dict[str, Control] = {
         "L5", "a list is equal when the disk has it", [(filling._Filling, "equal", property(_at_end))]
     ),
     "tombstones go early": Control(
-        "filling", "a tombstone stays while it may be needed", [(replica.Replica, "may_forget", _forgets_all)]
+        "filling", "a tombstone stays while it may be needed", [(sim_member.Member, "tombstone_ttl", property(_a_second))]
     ),
     "left at every eviction": Control(
         "A1 F1", "an eviction out of filling leaves `left` alone", [(changes, "_evicted", _left_always)]

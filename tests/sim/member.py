@@ -211,7 +211,12 @@ class Member:
     @property
     def needed(self) -> int:
         """Acting members without which nothing is acknowledged."""
-        return 0 if self.duties is None else self.duties.min_in_sync
+        return 0 if self.document is None else self.document.needed
+
+    @property
+    def tombstone_ttl(self) -> float:
+        """Seconds for which a tombstone stays."""
+        return self._world.setup.tombstone_ttl
 
     def keeps(self, document: Document | None, key: str) -> bool:
         """Return whether it is to have a key that it had to have by a document, by a later one that it knows."""
@@ -473,7 +478,7 @@ class Member:
         for key, record in self.directory.records.items():
             if record.value is None:
                 since = self._buried.setdefault(key, now)
-                if now - since >= self._world.setup.tombstone_ttl and replica.may_forget(key):
+                if now - since >= self.tombstone_ttl and replica.may_forget(key):
                     drops.append(key)
             elif is_due(record, self.clock.wall()):
                 due.append(key)

@@ -158,11 +158,13 @@ def unrest(world: "World") -> str | None:
 
 
 def strays(world: "World") -> str | None:
-    """Return what a member has that is not its own."""
+    """Return what a member has that is not its own. A process that is no member keeps what it has until it is one."""
+    document = world.authority.document
     for key in world.keys:
-        preference = world.roles_of(key, world.authority.document).preference
-        for member in world.members.values():
-            if member.id not in preference and _live(member.directory.records.get(key)) is not None:
+        roles = world.roles_of(key, document)
+        for line in document.members:
+            member = world.members[line.id]
+            if member.id not in (*roles.preference, *roles.coming) and _live(member.directory.records.get(key)) is not None:
                 return f"{member.id} has {key}, which is not its own"
     return None
 
