@@ -230,6 +230,8 @@ class Effect(StrEnum):
     """Nothing: the sum would have more digits than a counter may have."""
     MISSING = "m"
     """Nothing: there is no value that could be given another expiry."""
+    UNREADABLE = "n"
+    """Nothing: the write depends on a record that is not what was written."""
 
 
 class Op(StrEnum):
@@ -281,8 +283,6 @@ class NodeRefusal(StrEnum):
     """The answer would have more bytes than one may have."""
     FAILED = "failed"
     """The engine has failed; a write may have been applied or not."""
-    DAMAGED = "damaged"
-    """The record that the write depends on is not what was written; nothing was begun."""
     BAD_FRAME = "bad-frame"
     """The request cannot be read."""
     BAD_DOCUMENT = "bad-document"

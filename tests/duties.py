@@ -31,14 +31,19 @@ def duties(
     ring: str = "",
     coming_ring: str | None = None,
     generation: int = 1,
+    key_list: int | None = None,
 ) -> Duties:
-    """Return what a member knows of a document. A key's first letter is the place of its list, if there are several."""
+    """Return what a member knows of a document. A key's list is `key_list`, or its first letter is the place of it if there
+    are several.
+    """
+    if len(lists) == 1:
+        key_list = 0
     return Duties(
         me,
         (generation, epoch),
         lines(down, empty, others, since),
         lists,
-        (lambda _: 0) if len(lists) == 1 else (lambda key: int(key[0])),
+        (lambda key: int(key[0])) if key_list is None else (lambda _: key_list),
         min_in_sync=min_in_sync,
         ring=ring,
         next=coming_ring,

@@ -237,15 +237,13 @@ def pause_for(body: bytes) -> Pause:
 def _counts(counts: str, failed: dict[str, KeyFailure], pause: Pause) -> Response:
     """Answer a set or delete in JSON, with the keys that were not written, or have no definite answer.
 
-    The status says whether a repetition may do more, and else whether a condition has failed.
+    The status says whether nothing but conditions has failed.
     """
     if not failed:
         return Response(f"{{{counts}}}".encode())
     body = b"{%b,%b}" % (counts.encode(), render_failed(failed.items(), pause))
     if all(failure is DISK_FULL for failure in failed.values()):
         return Response(body, status=507)
-    if any(isinstance(failure, OtherVersion) for failure in failed.values()) and not any(
-        failure.retryable for failure in failed.values()
-    ):
+    if all(isinstance(failure, OtherVersion) for failure in failed.values()):
         return Response(body, status=412)
     return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})

@@ -22,6 +22,8 @@ class View:
         """The line of this very process; None while it has none, or is another one's."""
         self.acts = False
         """Whether this process may serve keys of its own."""
+        self.admits: int | None = None
+        """The era under which this process may admit writes; None while it may admit none."""
         self._own: tuple[str, int] | None = None
         self._era = 0
         self.keep: Callable[[Document], object] = self.adopt
@@ -42,6 +44,16 @@ class View:
         self.line = line if line is not None and self._own == (line.id, line.incarnation) else None
         later = self.document is not None and self.document.era > self._era
         self.acts = self.line is not None and self.line.acts and later
+        may_write = self.acts and self.document is not None and self.document.next is None
+        self.admits = self.document.era if may_write and self.document is not None else None
+
+    def hold_writes(self) -> None:
+        """Admit no write until a document is taken over, or `let_write` is called."""
+        self.admits = None
+
+    def let_write(self) -> None:
+        """Admit writes again as the document in force says."""
+        self._find_line()
 
     def adopt(self, document: Document, *, replace: bool = False) -> bool:
         """Take over a document if it may follow the one in force, and return whether it did.

@@ -15,7 +15,7 @@ from gkv.net.call import Lane, ask_all
 from gkv.net.turn import Turn
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Part, PartResult, PureRouter, router
-from gkv.wire.batch import RECORDS, SIZES, failures
+from gkv.wire.batch import DAMAGED_KEY, RECORDS, SIZES, failures
 from gkv.wire.client import Limits
 from gkv.wire.meta import Found
 from gkv.wire.ops import Effects, ListKeys, Page, Refused
@@ -52,7 +52,8 @@ class Written:
     @property
     def keys(self) -> int:
         """Count of the keys that were written; one that stands twice in the batch counts once. O(keys)."""
-        return sum([len(effects) - effects.count(Effect.SUPERSEDED) - len(effects.present) for _, effects in self.parts])
+        nothing = (Effect.SUPERSEDED, Effect.CONDITION, Effect.UNREADABLE)
+        return sum([len(effects) - sum(map(effects.count, nothing)) for _, effects in self.parts])
 
     @property
     def existed(self) -> int:
@@ -126,8 +127,8 @@ class Coordinator:
         nodes = {one.part.node.id for one in done if one.effects is not None}  # some keys may have been routed anew
         failed = failures(done, batch.keys) if len(parts) < len(done) else {}
         for places, effects in parts:
-            if effects.present:
-                failed |= _unmet(batch.keys, places, effects)
+            if effects.present or effects.count(Effect.UNREADABLE):
+                failed |= _undone(batch.keys, places, effects)
         versions = [effects.version for _, effects in parts if effects.version is not None]
         return Written(max(versions, default=None), parts, len(nodes), failed)
 
@@ -238,10 +239,12 @@ class Coordinator:
         return self._channels.adopt(mine, node)
 
 
-def _unmet(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dict[str, KeyFailure]:
-    """Return the failure of each key whose condition did not hold."""
+def _undone(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dict[str, KeyFailure]:
+    """Return the failure of each key whose condition did not hold, or could not be judged."""
     unmet = [place for place, effect in zip(places, effects, strict=True) if effect is Effect.CONDITION]
-    return {keys[place]: OtherVersion(present=present) for place, present in zip(unmet, effects.present, strict=True)}
+    unread = [place for place, effect in zip(places, effects, strict=True) if effect is Effect.UNREADABLE]
+    failed: dict[str, KeyFailure] = {keys[place]: DAMAGED_KEY for place in unread}
+    return failed | {keys[place]: OtherVersion(present=present) for place, present in zip(unmet, effects.present, strict=True)}
 
 
 def _answerable(op: Op, parts: list[Part], done: list[PartResult]) -> list[Part]:

@@ -59,10 +59,9 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.BUSY: Unanswered(OVERLOADED, OVERLOADED, begun=False),
     NodeRefusal.LARGE: Unanswered(TOO_LARGE, INDETERMINATE, begun=True),  # the answer to no write is too large
     NodeRefusal.FAILED: Unanswered(UNREACHABLE, INDETERMINATE, begun=True),
-    NodeRefusal.DAMAGED: Unanswered(DAMAGED_KEY, DAMAGED_KEY, begun=False),
     NodeRefusal.BAD_FRAME: Unanswered(REFUSED, REFUSED, begun=False),
     NodeRefusal.BAD_DOCUMENT: Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),  # no document was sent
-    NodeRefusal.UNKNOWN: Unanswered(REFUSED, REFUSED, begun=False),
+    NodeRefusal.UNKNOWN: Unanswered(REFUSED, INDETERMINATE, begun=True),  # whatever a later version means by it
     # A node that was asked and has given no answer that could be understood.
     (Outcome.ANSWERED, True): Unanswered(BAD_ANSWER, INDETERMINATE, begun=True),
     (Outcome.TIMEOUT, True): Unanswered(TIMEOUT, INDETERMINATE, begun=True),
@@ -81,13 +80,14 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
 
 READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED_KEY})
 """All that a read may be told of a key."""
-WRITE_FAILURES = frozenset(row.write for row in UNANSWERED.values())
+WRITE_FAILURES = frozenset({row.write for row in UNANSWERED.values()} | {DAMAGED_KEY})
 """All that a write may be told of a key that has no definite answer."""
 
 UNWRITTEN: Mapping[Effect, KeyFailure] = {
     Effect.CONDITION: CONDITION,
     Effect.WRONG_TYPE: WRONG_TYPE,
     Effect.TOO_MANY_DIGITS: WRONG_TYPE,
+    Effect.UNREADABLE: DAMAGED_KEY,
 }
 """The word to a client about a key that its node has decided not to write. That is a definite answer,
 and no repetition of the same write gets another one by itself."""

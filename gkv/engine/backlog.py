@@ -16,6 +16,11 @@ MAX_WRITES = 4_096
 MAX_BYTES = 64 << 20
 """What may wait for its commit, the one under way included. Beyond, a write is refused."""
 
+KEY = 256
+"""Bytes that a key and its value take beside their own, in lists and in the dicts that tell what is the newest. So at most
+`MAX_BYTES / KEY` keys wait, however short they are.
+"""
+
 GROUP_RECORDS = 2_000
 GROUP_BYTES = 8 << 20
 """What one commit takes. A single write may be larger."""
@@ -163,4 +168,4 @@ class Backlog:
 
 def size_of(write: Write) -> int:
     """Return the bytes that a write is counted with."""
-    return sum(map(len, write.keys)) + sum(len(value) for value in write.values if value is not None)
+    return KEY * len(write.keys) + sum(map(len, write.keys)) + sum(len(value) for value in write.values if value is not None)

@@ -68,6 +68,14 @@ class Engine(ABC):
     era: int = 0
     """An era that none of the records is later than which were there when it was opened; 0 where there were none."""
 
+    last_run: int = 0
+    """The incarnation of the process that ran on these records last, before this one; 0 where there was none, or where they
+    are a snapshot, on which no process has run.
+    """
+
+    def note_run(self, incarnation: int) -> None:  # noqa: B027  # nothing to do for what does not outlive its process
+        """Keep which process runs on the records, if they outlive it."""
+
     @property
     @abstractmethod
     def cluster(self) -> str | None:

@@ -36,6 +36,9 @@ _MARGIN_PAGES = 16
 main database."""
 _NAMES = (b"records", b"keys", b"due", b"meta")
 
+_COPIED = 1
+"""The number that LMDB gives the one commit of a compacted copy. A store that has been used has later ones."""
+
 STRUCTURAL = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
@@ -64,12 +67,13 @@ class Environment:
         """Bytes of a page."""
         self.cluster: str | None = None
         self.era = 0
+        self.last_run = 0
         self.was_clean = True
         self.records: Any = None
         self.listed: Any = None
         self.due: Any = None
         self.meta: Any = None
-        self._directory = directory
+        self.directory = directory
         self._env: lmdb.Environment | None = None
         self._descriptor = -1
         """The data file, wherever it is by now: its directory may be moved while this process ends."""
@@ -83,7 +87,7 @@ class Environment:
 
     def _open(self, node: str, map_bytes: int) -> None:
         new_file = not self.file.exists() or self.file.stat().st_size == 0
-        _make_room_for_locks(self.path / "lock.mdb", self._directory)
+        _make_room_for_locks(self.path / "lock.mdb", self.directory)
         try:
             self._env = env = lmdb.open(
                 str(self.path),
@@ -152,10 +156,14 @@ class Environment:
             cluster = meta.get(b"cluster")
             self.cluster = None if cluster is None else cluster.decode()
             self.era = int(meta.get(b"era", b"0"))
+            if env.info()["last_txnid"] > _COPIED:
+                self.last_run = int(meta.get(b"run", b"0"))
             int(meta[b"size"])
             if self.was_clean and self.file.stat().st_size < self.end:
                 raise EngineError(intact.cut_off(self.file, self.file.stat().st_size, self.end))
-            self._note_start(env)
+            if not _note(self, env, b"clean", b"0"):
+                say(f"{self.file}: the disk is full and has no room for the note that the store is in use: all is checked")
+                self.was_clean = False
         except (lmdb.Error, KeyError, ValueError) as error:
             raise EngineError(
                 f"{self.file} is damaged: {error}. Move the directory {self.path} away, then put a snapshot of this node there "
@@ -163,23 +171,10 @@ class Environment:
                 f"at the proxy): there is no other copy of its records"
             ) from error
 
-    def _note_start(self, env: lmdb.Environment) -> None:
-        """Note that there has been no orderly stop from now on; on a disk that is full, with the room
-        of the reserve.
-        """
-        while True:
-            try:
-                with env.begin(write=True) as txn:
-                    txn.put(b"clean", b"0", db=self.meta)
-            except lmdb.Error as error:
-                if not self.has_no_space(error):
-                    raise EngineError(f"{self.file} cannot be written: {error}") from error
-                if not self._directory.reserve.give_up():
-                    say(f"{self.file}: the disk is full and has no room for the note that the store is in use: all is checked")
-                    self.was_clean = False
-                    return
-            else:
-                return
+    def note_run(self, incarnation: int) -> None:
+        """Keep that a process runs on this store from now on. A snapshot has no such note of its own."""
+        if not _note(self, self.env, b"run", b"%d" % incarnation):
+            say(f"{self.file}: the disk is full and has no room for the note that this process uses the store")
 
     def close(self, *, clean: bool = False) -> None:
         """Close the environment; `clean` says that all is well with it. Doing so twice is fine."""
@@ -205,14 +200,9 @@ class Environment:
                 # The commit may write the list of free pages anew, with 8 bytes for each of them:
                 # there is room for twice that.
                 margin = _MARGIN_PAGES * self.page + max(0, self.end - self.held_in(txn)) // 256
-                self._set_length(max(os.fstat(self._descriptor).st_size, self.end + margin))
+                _set_length(self._descriptor, max(os.fstat(self._descriptor).st_size, self.end + margin))
                 txn.put(b"clean", b"1", db=self.meta)
-            self._set_length(self.end)
-
-    def _set_length(self, size: int) -> None:
-        """Make the file so long, on the disk. Behind the last page in use there is nothing to lose."""
-        os.ftruncate(self._descriptor, size)
-        os.fsync(self._descriptor)
+            _set_length(self._descriptor, self.end)
 
     @property
     def env(self) -> lmdb.Environment:
@@ -263,7 +253,7 @@ class Environment:
         ENOSPC. Were it a bad disk that is full besides, this commit would not be acknowledged
         either, and after a meta page that could not be written LMDB refuses all others.
         """
-        short = _says(error, errno.EIO) and self._directory.free(self.file) < SHORT_WRITE
+        short = _says(error, errno.EIO) and self.directory.free(self.file) < SHORT_WRITE
         return isinstance(error, lmdb.DiskError) or _says(error, errno.EDQUOT, errno.EFBIG) or short
 
     # --- room -------------------------------------------------------------------------------------------------------------
@@ -361,6 +351,30 @@ def _has_addresses(size: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _note(environment: Environment, env: lmdb.Environment, name: bytes, value: bytes) -> bool:
+    """Write a note to `meta`, on a disk that is full with the room of the reserve. Return False when there is none for it.
+
+    Raise EngineError when it cannot be written for another reason.
+    """
+    while True:
+        try:
+            with env.begin(write=True) as txn:
+                txn.put(name, value, db=environment.meta)
+        except lmdb.Error as error:
+            if not environment.has_no_space(error):
+                raise EngineError(f"{environment.file} cannot be written: {error}") from error
+            if not environment.directory.reserve.give_up():
+                return False
+        else:
+            return True
+
+
+def _set_length(descriptor: int, size: int) -> None:
+    """Make a file so long, on the disk. Behind the last page in use there is nothing to lose."""
+    os.ftruncate(descriptor, size)
+    os.fsync(descriptor)
 
 
 def _make_room_for_locks(path: Path, directory: Directory) -> None:

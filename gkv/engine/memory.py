@@ -15,8 +15,8 @@ _HEAP_SLACK = 1_000
 _TAG = 16
 """Bytes of a tag."""
 CREATED, REPLACED, UNCHANGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED
-_is_short = frozenset(range(1, MAX_KEY // 4 + 1)).__contains__
-"""Whether a key of so many characters has 1 to MAX_KEY bytes, whatever they are."""
+_are_short = frozenset(range(1, MAX_KEY // 4 + 1)).issuperset
+"""Whether keys of so many characters each have 1 to MAX_KEY bytes, whatever they are."""
 
 
 class MemoryEngine(Engine):
@@ -127,7 +127,7 @@ class MemoryEngine(Engine):
         for write in writes:
             # Most keys are far shorter than they may be; those are not encoded one by one only to be measured.
             "".join(write.keys).encode()
-            if not all(map(_is_short, map(len, write.keys))) and not all(0 < _size(key) <= MAX_KEY for key in write.keys):
+            if not _are_short(map(len, write.keys)) and not all(0 < _size(key) <= MAX_KEY for key in write.keys):
                 raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
         applied = [self._merge(write, now) for write in writes]
         syncing()

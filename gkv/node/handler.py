@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from gkv.cluster.document import Document
+from gkv.cluster.view import View
 from gkv.errors import EngineFull, GkvError, Overloaded, SnapshotRunning, Unavailable
 from gkv.model import NodeRefusal
 from gkv.wire.ops import NodeAnswer, Refused
@@ -22,8 +23,18 @@ _BY_CODE: Mapping[str, NodeRefusal] = {
 """By the code of an error after which nothing has changed; after any other one that is not known."""
 
 
+class NotAdmitted(GkvError):
+    """A write, or the tombstone of what is due, that this process may not admit now. Nothing has changed."""
+
+    def __init__(self, refusal: Refused) -> None:
+        super().__init__(f"the cluster has changed: {refusal.reason.value}")
+        self.refusal = refusal
+
+
 def refused_for(error: GkvError) -> Refused:
     """Say why nothing was done, or that it is not known whether it was."""
+    if isinstance(error, NotAdmitted):
+        return error.refusal
     return Refused(_BY_CODE.get(error.code, NodeRefusal.FAILED))
 
 
@@ -38,3 +49,11 @@ def or_refused(answer: Waiting) -> NodeAnswer:
 def stale(document: Document | None) -> Refused:
     """Refuse a request of another epoch, and show which one this node believes in."""
     return Refused(NodeRefusal.STALE, document.to_json() if document else None)
+
+
+def not_admitted(view: View, era: int) -> NotAdmitted:
+    """Return why a process whose `View.admits` is not this era admits no write of it."""
+    document = view.document
+    if document is None or document.era != era:
+        return NotAdmitted(stale(document))
+    return NotAdmitted(Refused(NodeRefusal.CHANGING if view.acts else NodeRefusal.NOT_ACTING))

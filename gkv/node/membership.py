@@ -72,9 +72,13 @@ class Membership:
                     f"the records of this directory are of cluster {self._engine.cluster}, its document of {document.cluster}"
                 )
             document = None
-        if self._engine.cluster is None:
-            kept.ran = ()  # nothing has ever been written here, whatever ran beside it
+        # Who ran on these very records: others can have been put beside the list, and a process that is listed can have ended
+        # before it touched them. Where no cluster is known, nothing has ever been written.
+        last = self._engine.last_run
+        known = self._engine.cluster is not None and last in kept.ran
+        kept.ran = kept.ran[: kept.ran.index(last) + 1] if known else ()
         kept.begin(self.incarnation, None if line is None else line.directory)
+        self._engine.note_run(self.incarnation)
         if document is not None and self._engine.cluster is not None:
             self._view.adopt(document)
             self._follow_durability(document)
@@ -137,8 +141,9 @@ class Membership:
         """Take over a document; return whether it is in force now. Switches greenlets.
 
         One of another cluster is only taken while the node holds nothing, no tombstone either: those would stand against the
-        other cluster's records. The cluster's id is on disk before anything is written under it. Raise Unavailable when the
-        disk cannot take the document.
+        other cluster's records. So no write is admitted from the look at the records until it is in force. The records get the
+        cluster's id once its document is on disk, and before anything is written under it. Raise Unavailable when the disk
+        cannot take the document, GkvError when what has been admitted does not come to the disk.
         """
         with self._taking:
             mine = self._view.document
@@ -146,23 +151,52 @@ class Membership:
                 return True
             line = document.member(self._node.id)
             foreign = mine is not None and mine.cluster != document.cluster
-            if foreign or self._engine.cluster not in (None, document.cluster):
+            leaves = foreign or self._engine.cluster not in (None, document.cluster)
+            if leaves:
                 if line is None or not self.is_bare:
                     return False
             elif (line is None) if mine is None else not document.follows(mine):
                 return False
             named = self._view.line is not None
+            if leaves and not self._nothing_comes():
+                return False
+            try:
+                self._keep(document)
+            except Unavailable:
+                self._view.let_write()
+                raise
             if line is not None and self._engine.cluster != document.cluster:
-                self._engine.join(document.cluster)
-                self._era = 0  # as there was no record before
-                self._view.act_as(self._node.id, self.incarnation, 0)
-            self._keep(document)
+                self._join(document.cluster, mine)
             self._view.adopt(document, replace=foreign)
             self._follow_durability(document)
         self.news.set()
         if named and line is not None and line.incarnation != self.incarnation:
             self._on_end(MemberConflict(f"another process acts as {self._node.id} now; this one ends"))
         return True
+
+    def _nothing_comes(self) -> bool:
+        """Return whether the node holds nothing, of what has been admitted either; nothing more is admitted then."""
+        self._view.hold_writes()
+        bare = False
+        try:
+            self._commits.flush(monotonic() + COMMIT_WITHIN)
+            bare = self.is_bare
+        finally:
+            if not bare:
+                self._view.let_write()
+        return bare
+
+    def _join(self, cluster: str, before: Document | None) -> None:
+        """Give the records a cluster's id; if that fails, the document from before is kept again before writes go on."""
+        try:
+            self._engine.join(cluster)
+        except GkvError:
+            if before is not None:
+                self._keep(before)
+            self._view.let_write()
+            raise
+        self._era = 0  # as there was no record before
+        self._view.act_as(self._node.id, self.incarnation, 0)
 
     def _keep(self, document: Document) -> None:
         kept = self._kept

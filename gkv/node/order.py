@@ -3,7 +3,9 @@ reads is told here what is the newest.
 
 Promises: what `submit` has admitted is what the next read takes, settled or not; what is taken comes
 with the writes that have to be settled before it may be told. A value that is due is never taken:
-its tombstone is admitted first, in the same step as it is judged. No call switches greenlets.
+its tombstone is admitted first, in the same step as it is judged. Nothing is admitted but under the
+document in force, by a process that acts under it, while no ring is to come. No call switches
+greenlets.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +15,9 @@ from typing import NamedTuple
 
 from gkv.cluster.view import View
 from gkv.engine import Commits, Due, Engine, Pending
-from gkv.errors import Unavailable
 from gkv.model import Damage, Record, Value, Write
 from gkv.node.due_clock import DueClock
+from gkv.node.handler import not_admitted
 from gkv.replication.expiry import is_due
 from gkv.replication.unsettled import Unsettled
 from gkv.replication.versions import Versions
@@ -66,7 +68,9 @@ class Order:
         counted: bool = False,
         after: Sequence[Pending] = (),
     ) -> Pending:
-        """Admit a write under a document of this era; it was judged at `now`. Raise as `Commits.submit`."""
+        """Admit a write under a document of this era; it was judged at `now`. Raise NotAdmitted, and as `Commits.submit`."""
+        if era != self._view.admits:
+            raise not_admitted(self._view, era)
         write = Write(self._versions.next(era), keys, values, expires, at=now)
         pending = self._commits.submit(write, counted=counted, after=after)
         if not pending.done:
@@ -161,12 +165,7 @@ class Order:
             self.expire(due, era)
 
     def expire(self, keys: Iterable[str], era: int) -> Pending:
-        """Admit the tombstones of values that are due. Raise Unavailable when the document is not of this era any more, and as
-        `Commits.submit`.
-        """
-        document = self._view.document
-        if document is None or document.era != era:
-            raise Unavailable("the cluster has changed", retry_after=1)
+        """Admit the tombstones of values that are due. Raise as `submit`."""
         keys = list(dict.fromkeys(keys))
         return self.submit(era, keys, [None] * len(keys), now=self.clock.now(), counted=True)
 

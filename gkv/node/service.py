@@ -11,6 +11,7 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import MAX_ANSWER
 from gkv.engine import Commits, Engine
+from gkv.log import say_exception
 from gkv.model import Node, NodeRefusal, Op, Outcome
 from gkv.net.admission import LARGE, Admission, Budget
 from gkv.net.call import Call
@@ -70,6 +71,8 @@ class Service:
         membership = membership or Membership(Node(node_id), view, engine, commits)
         self.adopt = membership.adopt
         self._turn = Turn()
+        self._said = False
+        """Whether a line says already that there was a fault."""
         self._reading_much = BoundedSemaphore(1)
         """For reads in steps, until memory is reserved for their values: many of them hold no more than one."""
         self._reads = Reads(engine, order, max_answer, self._turn)
@@ -93,7 +96,7 @@ class Service:
         document = self._view.document
         begun = self._begin(call.frame)
         if isinstance(begun, Get):
-            begun = self._reads.values_of([begun])[0]
+            begun = self._read([begun])[0]
         if isinstance(begun, NodeAnswer):
             self._finish(call, begun, document)
         else:
@@ -101,7 +104,11 @@ class Service:
 
     def _finish_later(self, call: Call, waiting: Waiting, document: Document | None) -> None:
         with self._reading_much if isinstance(waiting, InSteps) else _NOTHING:
-            self._finish(call, waiting(), document)
+            try:
+                answer = waiting()
+            except Exception:  # noqa: BLE001 whoever waits is to be answered
+                answer = self._faulty()
+            self._finish(call, answer, document)
 
     def _finish(self, call: Call, answer: NodeAnswer, document: Document | None) -> None:
         frame, hold = self._write(answer, document, self._max_answer, self._own)
@@ -141,23 +148,39 @@ class Service:
         document = self._view.document
         begun = [self._begin(frame) for frame in frames]
         gets = [one for one in begun if isinstance(one, Get)]
-        read = iter(self._reads.values_of(gets) if gets else ())
+        read = iter(self._read(gets) if gets else ())
         answers = []
         room = _GATHERED * self._max_answer
         holds = []
         for one in begun:
             done = next(read) if isinstance(one, Get) else one
-            if isinstance(done, InSteps):
-                with self._reading_much:
-                    frame, hold = self._write(done(), document, room, self._others)
-            else:
-                answer = done if isinstance(done, NodeAnswer) else done()
-                frame, hold = self._write(answer, document, room, self._others)
+            try:
+                if isinstance(done, InSteps):
+                    with self._reading_much:
+                        frame, hold = self._write(done(), document, room, self._others)
+                else:
+                    answer = done if isinstance(done, NodeAnswer) else done()
+                    frame, hold = self._write(answer, document, room, self._others)
+            except Exception:  # noqa: BLE001 one frame must not take the answers of the others
+                frame, hold = self._faulty().write(), None
             if hold is not None:
                 holds.append(hold)
                 room -= len(frame)
             answers.append(frame)
         return answers
+
+    def _read(self, gets: Sequence[Get]) -> Sequence[NodeAnswer | Waiting]:
+        try:
+            return self._reads.values_of(gets)
+        except Exception:  # noqa: BLE001 as in `answer`
+            return [self._faulty()] * len(gets)
+
+    def _faulty(self) -> Refused:
+        """Return the answer to a frame whose handling has raised: what it was to write may have been begun. Say it once."""
+        if not self._said:
+            self._said = True
+            say_exception("a frame could not be answered; what it was to write may have been begun")
+        return Refused(NodeRefusal.FAILED)
 
     def _read_large(self, frame: bytes) -> NodeRequest:
         request = read_request(frame, self._turn)
@@ -168,14 +191,16 @@ class Service:
         """Do what can be done at once; return a get that is to be read, the answer, or what waits for it."""
         try:
             request = read_request(frame) if len(frame) <= LARGE else self._read_large(frame)
+            if isinstance(request, EpochRequest):
+                document = self._view.document
+                if document is None or document.era != request.era or document.cluster != request.cluster:
+                    return stale(document)
+                if not self._view.acts:
+                    return Refused(NodeRefusal.NOT_ACTING)
+                if isinstance(request, Get):
+                    return request
+            return self._handlers[request.op](request)
         except BadFrame as error:
             return Refused(NodeRefusal.BAD_FRAME, detail=str(error))
-        if isinstance(request, EpochRequest):
-            document = self._view.document
-            if document is None or document.era != request.era or document.cluster != request.cluster:
-                return stale(document)
-            if not self._view.acts:
-                return Refused(NodeRefusal.NOT_ACTING)
-            if isinstance(request, Get):
-                return request
-        return self._handlers[request.op](request)
+        except Exception:  # noqa: BLE001 as in `answer`
+            return self._faulty()

@@ -16,7 +16,7 @@ _STEP = 200
 
 
 class Sweeper:
-    """Expires what is due and this node's own."""
+    """Expires what is due and this node's own, while this process may write."""
 
     def __init__(self, node_id: str, view: View, engine: Engine, order: Order) -> None:
         self._id = node_id
@@ -35,14 +35,14 @@ class Sweeper:
 
     def sweep(self) -> int:
         """Write the tombstones of one step, and wait until they are settled; return how many values were due."""
-        document, placement = self._view.document, self._view.placement
-        if document is None or placement is None:
+        era, placement = self._view.admits, self._view.placement
+        if era is None or placement is None:
             return 0
         due = self._engine.due(self._order.clock.now(), _STEP)
         mine = [key for key in due if (node := placement.primary(key)) is not None and node.id == self._id]
         # A write on its way replaces the value that is due, or is its tombstone.
         left = [key for key in mine if key not in self._order.unsettled.newest]
         if left:
-            pending = self._order.expire(left, document.era)
+            pending = self._order.expire(left, era)
             pending.wait(monotonic() + COMMIT_WITHIN)
         return len(due) if left else 0

@@ -9,10 +9,10 @@ from gkv.cluster.view import View
 from gkv.engine import Pending
 from gkv.errors import GkvError, Unavailable
 from gkv.model import Effect, NodeRefusal, Op, Value, Version
-from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for, stale
+from gkv.node.handler import COMMIT_WITHIN, Waiting, not_admitted, or_refused, refused_for
 from gkv.node.order import Newest, Order, waited_for
 from gkv.node.reads import ATTEMPTS, settled
-from gkv.replication.admission import DamagedRecord, Verdict, judge_add, judge_touch, judge_write
+from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
 from gkv.replication.conditions import Condition
 from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch, WriteRequest
 
@@ -31,8 +31,6 @@ class Writes:
         """Admit a set, a put or a delete."""
         if request.conditions:
             return self._conditional(request)
-        if self._is_changing:
-            return Refused(NodeRefusal.CHANGING)
         keys = request.keys
         now = self._order.clock.now()
         values: Sequence[Value | None] = request.values if isinstance(request, Set) else [None] * len(keys)
@@ -54,11 +52,6 @@ class Writes:
             return _effects(pending.wait(monotonic() + COMMIT_WITHIN), pending.write.version, len(request.keys), places)
 
         return or_refused(wait_for_it) if pending.done else lambda: or_refused(wait_for_it)
-
-    @property
-    def _is_changing(self) -> bool:
-        document = self._view.document
-        return document is not None and document.next is not None
 
     def _conditional(self, request: Set | Delete) -> NodeAnswer | Waiting:
         """Admit the items whose conditions hold."""
@@ -98,20 +91,13 @@ class Writes:
             decided = self._admit(request, judge)
         except GkvError as error:
             return refused_for(error)
-        except DamagedRecord:
-            return Refused(NodeRefusal.DAMAGED)
-        if isinstance(decided, Refused):
-            return decided
         if decided.own is None and not decided.seen:
             return decided.answer(())
         return partial(or_refused, partial(self._finish, request, judge, decided))
 
-    def _admit(self, request: WriteRequest, judge: Judge) -> "_Decided | Refused":
-        document = self._view.document
-        if document is None or document.era != request.era:
-            return stale(document)
-        if self._is_changing:
-            return Refused(NodeRefusal.CHANGING)
+    def _admit(self, request: WriteRequest, judge: Judge) -> "_Decided":
+        if request.era != self._view.admits:  # what fails by its condition is answered under this document too
+            raise not_admitted(self._view, request.era)
         order, now = self._order, self._order.clock.now()
         places = dict(zip(request.keys, range(len(request.keys)), strict=True))  # the last item of a key is the one that counts
         found = order.newest(list(places))
@@ -144,13 +130,7 @@ class Writes:
             left -= 1
             if not left:
                 raise Unavailable("what was decided on has come to nothing again and again", retry_after=1)
-            try:
-                again = self._admit(request, judge)
-            except DamagedRecord:
-                return Refused(NodeRefusal.DAMAGED)
-            if isinstance(again, Refused):
-                return again
-            decided = again
+            decided = self._admit(request, judge)
         return decided.answer(decided.own.wait(deadline))
 
 

@@ -12,10 +12,6 @@ from gkv.replication.counters import NoSum, add
 from gkv.replication.expiry import is_due
 
 
-class DamagedRecord(Exception):
-    """The record that is there cannot be read, so nothing can be decided on it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision about one key: `effect` is None when it is to be written, and else says why
@@ -33,11 +29,11 @@ class Verdict:
 def judge_write(
     found: Record | Damage | None, now: int, condition: Condition | None, value: Value | None, expires: int
 ) -> Verdict:
-    """Decide about a set or, without a value, a delete. Nothing is known of a damaged record, so no condition on it holds."""
+    """Decide about a set or, without a value, a delete."""
     if condition is None:
         return Verdict(None, value, expires)
     if isinstance(found, Damage):
-        return Verdict(Effect.CONDITION)
+        return _UNREADABLE
     record = _there(found, now)
     present = None if record is None else record.tag
     if condition.holds(present):
@@ -46,9 +42,9 @@ def judge_write(
 
 
 def judge_add(found: Record | Damage | None, now: int, delta: int, expires: int | None) -> Verdict:
-    """Decide about an addition; without `expires` the value keeps its own. Raise DamagedRecord."""
+    """Decide about an addition; without `expires` the value keeps its own."""
     if isinstance(found, Damage):
-        raise DamagedRecord
+        return _UNREADABLE
     record = _there(found, now)
     total = add(None if record is None else record.value, delta)
     if isinstance(total, NoSum):
@@ -59,15 +55,17 @@ def judge_add(found: Record | Damage | None, now: int, delta: int, expires: int 
 
 
 def judge_touch(found: Record | Damage | None, now: int, expires: int) -> Verdict:
-    """Decide about another expiry. Raise DamagedRecord."""
+    """Decide about another expiry."""
     if isinstance(found, Damage):
-        raise DamagedRecord
+        return _UNREADABLE
     record = _there(found, now)
     if record is None:
         return Verdict(Effect.MISSING, expired=_expired(found, now))
     return Verdict(None, record.value, expires)
 
 
+_UNREADABLE = Verdict(Effect.UNREADABLE)
+"""Of a damaged record nothing is known, so nothing is decided on it."""
 _NO_SUM = {NoSum.WRONG_TYPE: Effect.WRONG_TYPE, NoSum.TOO_MANY_DIGITS: Effect.TOO_MANY_DIGITS}
 
 

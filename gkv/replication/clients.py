@@ -50,18 +50,19 @@ class Clients:
         duties = self._desk.duties
         todo: list[int] = []
         for place, key in enumerate(request.keys):
-            if request.answers[place] is None:
+            if request.answers[place] is None and place not in request.begun:
                 if self._desk.mine(duties.roles_of(key)):
                     todo.append(place)
                 else:
                     request.answers[place] = KeyAnswer(Fate.NOT_BEGUN)
-        if not all(self._may_begin(duties.roles_of(request.keys[place]), request.judge is not None) for place in todo):
+        judge = request.judge
+        ready = [place for place in todo if self._may_begin(duties.roles_of(request.keys[place]), judge is not None)]
+        if len(ready) < len(todo):
             self._wait(request)
-            return
-        if request.judge is None:
-            self._begin_read(request, todo)
-        else:
-            self._begin_write(request, todo, request.judge)
+        if judge is None:
+            self._begin_read(request, ready)
+        elif len(ready) == len(todo):
+            self._begin_write(request, todo, judge)
         self._finish(request)
 
     def _may_begin(self, roles: Roles, writes: bool) -> bool:
@@ -70,7 +71,9 @@ class Clients:
         return self._takeovers.reign(pair) is not None and not (writes and self._held(pair))
 
     def _held(self, pair: Pair) -> bool:
-        return self._pause.holds(pair) or self._stopping.holds
+        # With one copy nobody learns what is written while a ring is to come.
+        unlearned = self._desk.duties.next is not None and not pair[1]
+        return unlearned or self._pause.holds(pair) or self._stopping.holds
 
     def _wait(self, request: Request) -> None:
         if not self._waits.wait(request):
@@ -91,7 +94,7 @@ class Clients:
     # -- reads
 
     def _begin_read(self, request: Request, todo: list[int]) -> None:
-        found = self._intact(request, todo)
+        found = self._intact(request, todo) if todo and not request.is_over else None
         if found is None:
             return
         now = self._writing.time_of_day()
@@ -117,6 +120,7 @@ class Clients:
         if not places:
             return
         request.parts += 1
+        request.begun.update(places)
 
         def over(may_tell: bool) -> None:
             for place, answer in zip(places, answers, strict=True):
@@ -124,14 +128,16 @@ class Clients:
             self._end_part(request)
 
         duties = self._desk.duties
-        self._readings.begin(
-            list(dict.fromkeys(pair_of(duties.roles_of(request.keys[place])) for place in places)), waits, over
-        )
+        lists = dict.fromkeys(pair_of(duties.roles_of(request.keys[place])) for place in places)
+        self._readings.begin(list(lists), waits, request.deadline, over)
 
     # -- writes
 
     def _begin_write(self, request: Request, todo: list[int], judge: Judge) -> None:
         duties = self._desk.duties
+        if self._writing.crowded:
+            self._give(request, Fate.BUSY)
+            return
         begun = [place for place in todo if len(duties.roles_of(request.keys[place]).acting) >= duties.min_in_sync]
         found: list[Newest] | None = [(None, None)] * len(begun)
         if request.depends:
@@ -185,7 +191,8 @@ class Clients:
                 request.answers[place] = KeyAnswer(fate, record, verdict)
             self._end_part(request)
 
-        request.begun = frozenset([place for place, _, _ in written])
+        request.written = frozenset([place for place, _, _ in written])
+        request.begun |= request.written
         keys = [request.keys[place] for place, _, _ in written]
         request.version = self._writing.admit(keys, values, expires if any(expires) else (), on_over=over).write.version
 

@@ -32,7 +32,13 @@ class Granter:
         self._keys: dict[Version, set[str]] = {}
         self._committing: dict[int, Write] = {}
         """Writes in the commit, by token."""
-        self._frames: list[Frame] = []
+        self._tokens: dict[Version, int] = {}
+        """The token of the last commit of a write."""
+        self._frames: dict[Frame, None] = {}
+        """Those that are not on the disk, the oldest first."""
+        self._waiting: dict[int, list[Frame]] = {}
+        """By token, the frames that wait for a commit."""
+        self._whole: list[Frame] = []
 
     # -- what is unsettled
 
@@ -90,58 +96,68 @@ class Granter:
         """
         for write in writes:
             self.note(write.keys, write.version)
-        known = {write.version: (token, write) for token, write in self._committing.items()} if self._committing else {}
         handed: list[tuple[int, Write]] = []
         left: set[int] = set()
         for write in writes:
-            before = known.get(write.version)
-            if before is not None and set(before[1].keys).issuperset(write.keys):
-                left.add(before[0])
-            else:
-                handed.append((token(), write))
-        self._committing.update(handed)
-        left.update(number for number, _ in handed)
-        self._frames.append(Frame(primary, number, tuple([write.version for write in writes]), left, now))
+            known = self._tokens.get(write.version)
+            if known is None or not set(self._committing[known].keys).issuperset(write.keys):
+                known = self._tokens[write.version] = token()
+                self._committing[known] = write
+                handed.append((known, write))
+            left.add(known)
+        frame = Frame(primary, number, tuple([write.version for write in writes]), left, now)
+        if left:
+            self._frames[frame] = None
+            for one in left:
+                self._waiting.setdefault(one, []).append(frame)
+        else:
+            self._whole.append(frame)
         return handed
 
     def committed(self, token: int) -> bool:
         """Note that the disk has a write; False if it is not one of a frame."""
-        if self._committing.pop(token, None) is None:
+        if not self._end(token):
             return False
-        for frame in self._frames:
+        for frame in self._waiting.pop(token, ()):
             frame.left.discard(token)
+            if not frame.left and frame in self._frames:
+                del self._frames[frame]
+                self._whole.append(frame)
+        return True
+
+    def _end(self, token: int) -> bool:
+        write = self._committing.pop(token, None)
+        if write is None:
+            return False
+        if self._tokens.get(write.version) == token:
+            del self._tokens[write.version]
         return True
 
     def take_whole(self) -> list[Frame]:
         """Take out the frames of which the disk has all."""
-        whole = [frame for frame in self._frames if not frame.left]
-        if whole:
-            self._frames = [frame for frame in self._frames if frame.left]
+        whole, self._whole = self._whole, []
         return whole
 
     def failed(self, token: int) -> list[Frame] | None:
         """Note that there is no room for a write; return its frames, which are not acknowledged. None if it is not one of a
         frame.
         """
-        if self._committing.pop(token, None) is None:
+        if not self._end(token):
             return None
-        failed = [frame for frame in self._frames if token in frame.left]
-        self._frames = [frame for frame in self._frames if token not in frame.left]
+        failed = [frame for frame in self._waiting.pop(token, ()) if frame in self._frames]
+        for frame in failed:
+            del self._frames[frame]
         return failed
 
     def oldest(self) -> float | None:
         """Return when the oldest frame arrived that is not on the disk, None if there is none."""
-        return min((frame.arrived for frame in self._frames), default=None)
-
-    def frames(self) -> Sequence[Frame]:
-        """Return the frames that are not on the disk, oldest first."""
-        return self._frames
+        return next((frame.arrived for frame in self._frames), None)
 
     def adopt(self, mine: Callable[[str], bool]) -> None:
         """Go on under another document: no frame of an older one is acknowledged any more, and keys that are no longer here
         are forgotten.
         """
-        self._frames = []
+        self._frames, self._waiting, self._whole = {}, {}, []
         self.forget([key for key in self._notes if not mine(key)])
 
     def is_committing(self, key: str) -> bool:

@@ -12,6 +12,8 @@ from gkv.replication.writing import Writing
 
 PAGE = 100
 """Keys of one page."""
+PATIENCE = 1.0
+"""Seconds after which a page is given up; the learner asks again."""
 
 
 class Pages:
@@ -52,4 +54,4 @@ class Pages:
             if may_tell:
                 self._desk.send(sender, Page(asked.number, records, upto))
 
-        self._readings.begin([pair], [underway for _, underway in found], over)
+        self._readings.begin([pair], [underway for _, underway in found], self._desk.now + PATIENCE, over)

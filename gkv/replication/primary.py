@@ -13,20 +13,24 @@ from gkv.replication.unsettled import Unsettled
 _Item = TypeVar("_Item")
 
 
+OnOver = Callable[["Underway", bool], None]
+"""Called once a write is settled, or this process stops being the primary of one of its keys: with whether it is settled."""
+
+
 class Underway:
     """One write on its way; several keys, one version. Identity is what distinguishes two of them."""
 
     __slots__ = ("committed", "covered", "earlier", "failed", "on_over", "parts", "sent", "token", "waits", "write")
 
-    def __init__(self, write: Write, token: int, on_over: "Callable[[Underway, bool], None] | None") -> None:
+    def __init__(self, write: Write, token: int, on_over: OnOver | None) -> None:
         self.write = write
         self.token = token
         """Of its own commit."""
         self.committed = False
         self.failed = False
         """Never set: what a granter may have is not taken back."""
-        self.on_over = [on_over] if on_over else []
-        """Called once it is settled, or this process stops being the primary of one of its keys: with whether it is settled."""
+        self.on_over: dict[object, OnOver] = {self: on_over} if on_over else {}
+        """By who waits for it."""
         self.parts: dict[str, Write] = {}
         """By granter, what that one is to have of it."""
         self.waits: set[str] = set()
@@ -45,25 +49,29 @@ class Primary:
         self.unsettled: Unsettled[Underway] = Unsettled()
         self._by_version: dict[Version, Underway] = {}
         self._by_token: dict[int, Underway] = {}
+        self.size = 0
+        """Bytes of the values on their way."""
         self._untold: dict[str, list[Version]] = {}
         """By granter, settled writes that it has not been told of."""
 
     def __len__(self) -> int:
         return len(self._by_version)
 
-    def admit(
-        self, write: Write, duties: Duties, token: int, on_over: Callable[[Underway, bool], None] | None = None
-    ) -> Underway:
+    def admit(self, write: Write, duties: Duties, token: int, on_over: OnOver | None = None) -> Underway:
         """Take in a write, which is the newest of its keys from now on."""
         underway = Underway(write, token, on_over)
         newest = self.unsettled.newest
         if self.unsettled.touch(write.keys):
             underway.earlier = list(dict.fromkeys(newest[key] for key in write.keys if key in newest))
         self._direct(underway, duties)
-        self._by_version[write.version] = underway
-        self._by_token[token] = underway
-        self.unsettled.admit(underway)
+        self._add(underway)
         return underway
+
+    def _add(self, underway: Underway) -> None:
+        self._by_version[underway.write.version] = underway
+        self._by_token[underway.token] = underway
+        self.size += _size(underway.write)
+        self.unsettled.admit(underway)
 
     def _direct(self, underway: Underway, duties: Duties) -> None:
         """Determine who is to have a write: all granters of its keys."""
@@ -113,6 +121,7 @@ class Primary:
         for one in over:
             del self._by_version[one.write.version], self._by_token[one.token]
             one.earlier = ()
+            self.size -= _size(one.write)
             for granter in one.parts:
                 self._tell(granter, one.write.version)
         self.unsettled.end(over)
@@ -183,7 +192,7 @@ class Primary:
         lost: list[Underway] = []
         left: dict[str, Version] = {}
         all_open = list(self._by_version.values())
-        self.unsettled, self._by_version, self._by_token = Unsettled(), {}, {}
+        self.unsettled, self._by_version, self._by_token, self.size = Unsettled(), {}, {}, 0
         for underway in all_open:
             # A key of which a later write is settled must not become the newest again.
             keys = [key for key in underway.write.keys if key not in underway.covered]
@@ -195,14 +204,16 @@ class Primary:
                 continue
             underway.write = _part(underway.write, kept)
             self._direct(underway, duties)
-            self._by_version[underway.write.version] = underway
-            self._by_token[underway.token] = underway
-            self.unsettled.admit(underway)
+            self._add(underway)
         return lost, left
 
     def check_settled(self) -> list[Underway]:
         """Return what is settled without another word, as there are no granters any more."""
         return [one for underway in list(self._by_version.values()) for one in self._settle(underway)]
+
+
+def _size(write: Write) -> int:
+    return sum(len(value) for value in write.values if value is not None)
 
 
 def _part(write: Write, keys: Sequence[str]) -> Write:

@@ -16,10 +16,13 @@ from gkv.replication.takeover import Takeovers
 class Reading:
     """Records that were taken and may not be told yet."""
 
-    __slots__ = ("lists", "on_over", "reigns", "waits")
+    __slots__ = ("deadline", "lists", "on_over", "reigns", "waits")
 
-    def __init__(self, lists: Sequence[Pair], reigns: list[int | None], on_over: Callable[[bool], None]) -> None:
+    def __init__(
+        self, lists: Sequence[Pair], reigns: list[int | None], deadline: float, on_over: Callable[[bool], None]
+    ) -> None:
         self.lists = lists
+        self.deadline = deadline
         self.reigns = reigns
         """For each list, since when it is open without a break."""
         self.on_over: Callable[[bool], None] | None = on_over
@@ -27,7 +30,10 @@ class Reading:
         self.waits: set[Underway] = set()
 
     def end(self, may_tell: bool) -> None:
-        """Tell whoever reads, once."""
+        """Tell whoever reads, once, and wait for nothing any more."""
+        for underway in self.waits:
+            underway.on_over.pop(self, None)
+        self.waits = set()
         if self.on_over is not None:
             on_over, self.on_over = self.on_over, None
             on_over(may_tell)
@@ -40,25 +46,35 @@ class Readings:
         self._desk = desk
         self._takeovers = takeovers
         self._leases = leases
+        self._readings: dict[Reading, None] = {}
+        """All that are not over."""
         self._unleased: dict[Reading, None] = {}
-        """Settled, and without a lease of every granter."""
+        """Those that are settled, and without a lease of every granter."""
         self._asked: dict[str, float] = {}
 
-    def begin(self, lists: Sequence[Pair], waits: Sequence[Underway | None], on_over: Callable[[bool], None]) -> None:
+    def begin(
+        self,
+        lists: Sequence[Pair],
+        waits: Sequence[Underway | None],
+        deadline: float,
+        on_over: Callable[[bool], None],
+    ) -> None:
         """Note what was taken just now: the newest records of keys of these lists, with the writes that bring them."""
-        reading = Reading(lists, self._reigns(lists), on_over)
+        reading = Reading(lists, self._reigns(lists), deadline, on_over)
         reading.waits = self._waited_for(waits)
 
         def over(underway: Underway, settled: bool) -> None:
             reading.waits.discard(underway)
             if not settled:
-                reading.end(False)
+                self._end(reading, False)
             elif not reading.waits:
                 self._look(reading)
 
         for underway in reading.waits:
-            underway.on_over.append(over)
-        if not reading.waits:
+            underway.on_over[reading] = over
+        if reading.waits:
+            self._readings[reading] = None
+        else:
             self._look(reading)
 
     def _waited_for(self, waits: Sequence[Underway | None]) -> set[Underway]:
@@ -69,22 +85,22 @@ class Readings:
         return [self._takeovers.reign(pair) for pair in lists]
 
     def _look(self, reading: Reading) -> None:
-        if reading.on_over is None:
-            self._unleased.pop(reading, None)
-            return
         reigns = self._reigns(reading.lists)
         if None in reigns or reigns != reading.reigns:
-            self._unleased.pop(reading, None)
-            reading.end(False)
+            self._end(reading, False)
             return
         missing = self._missing(reading)
         if not missing:
-            self._unleased.pop(reading, None)
-            reading.end(True)
+            self._end(reading, True)
             return
-        self._unleased[reading] = None
+        self._readings[reading] = self._unleased[reading] = None
         for granter in missing:
             self._ask(granter)
+
+    def _end(self, reading: Reading, may_tell: bool) -> None:
+        self._readings.pop(reading, None)
+        self._unleased.pop(reading, None)
+        reading.end(may_tell)
 
     def _missing(self, reading: Reading) -> list[str]:
         """Return the granters whose lease is not valid now, learners too."""
@@ -102,6 +118,12 @@ class Readings:
         for reading in list(self._unleased):
             self._look(reading)
 
+    def tick(self) -> None:
+        """Look at them, and end those whose deadline is over."""
+        for reading in [one for one in self._readings if one.deadline <= self._desk.now]:
+            self._end(reading, False)
+        self.look()
+
     def adopt(self) -> None:
         """Go on under another document."""
         self._asked = {}
@@ -114,4 +136,4 @@ class Readings:
 
     @property
     def busy(self) -> bool:
-        return bool(self._unleased)
+        return bool(self._readings)

@@ -219,7 +219,7 @@ class Replica:
         self.clients.tick()
         self.writing.tick()
         self.copying.tick()
-        self.readings.look()
+        self.readings.tick()
         self.succession.tick()
         self.desk.actions += self.desk.questions.complaints(self.desk.now)
 

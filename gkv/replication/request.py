@@ -14,7 +14,19 @@ MOST_WAITING = 1_000
 class Request:
     """One request of a client."""
 
-    __slots__ = ("answers", "begun", "client", "deadline", "depends", "given_up", "judge", "keys", "parts", "version")
+    __slots__ = (
+        "answers",
+        "begun",
+        "client",
+        "deadline",
+        "depends",
+        "given_up",
+        "judge",
+        "keys",
+        "parts",
+        "version",
+        "written",
+    )
 
     def __init__(self, asked: ReadAsked | WriteAsked) -> None:
         self.client: Hashable = asked.client
@@ -26,8 +38,10 @@ class Request:
         self.answers: list[KeyAnswer | None] = [None] * len(asked.keys)
         self.parts = 0
         """Parts that are under way; -1 once the client has its answer."""
-        self.begun: frozenset[int] = frozenset()
-        """Places of the keys that are written."""
+        self.begun: set[int] = set()
+        """Places of the keys that are under way, or were."""
+        self.written: frozenset[int] = frozenset()
+        """Places of those that are written."""
         self.version: Version | None = None
         self.given_up: set[str] = set()
         """Keys of which no intact record could be had."""
@@ -42,7 +56,7 @@ class Request:
         self.parts = -1
         answers = tuple(
             [
-                answer or KeyAnswer(Fate.INDETERMINATE if place in self.begun else otherwise)
+                answer or KeyAnswer(Fate.INDETERMINATE if place in self.written else otherwise)
                 for place, answer in enumerate(self.answers)
             ]
         )
@@ -64,7 +78,7 @@ class Waits:
 
     def wait(self, request: Request) -> bool:
         """Have a request wait; False if too many do already."""
-        if len(self._waiting) >= MOST_WAITING:
+        if request not in self._waiting and len(self._waiting) >= MOST_WAITING:
             return False
         self._waiting[request] = None
         return True

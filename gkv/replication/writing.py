@@ -10,11 +10,13 @@ from gkv.replication.desk import Desk
 from gkv.replication.events import Pair, pair_of
 from gkv.replication.expiry import DueTime
 from gkv.replication.messages import Copy
-from gkv.replication.primary import Primary, Underway
+from gkv.replication.primary import OnOver, Primary, Underway
 from gkv.replication.questions import RESEND
 from gkv.replication.records import Records
 from gkv.replication.versions import Versions
 
+MOST_UNSETTLED, MOST_UNSETTLED_BYTES = 10_000, 1 << 26
+"""Writes, and bytes of their values: a granter that is silent is gone before, unless the authority is away."""
 MOST_AT_ONCE = 64
 """Writes in one frame of those that are sent again."""
 
@@ -56,7 +58,7 @@ class Writing:
         values: Sequence[Value | None],
         expires: Sequence[int] = (),
         tags: Sequence[Version | None] = (),
-        on_over: Callable[[Underway, bool], None] | None = None,
+        on_over: OnOver | None = None,
     ) -> Underway:
         """Admit a plain write, and hand it over."""
         desk = self._desk
@@ -136,6 +138,11 @@ class Writing:
         return {pair_of(duties.roles_of(key)) for key in self.primary.unsettled.newest}
 
     @property
+    def crowded(self) -> bool:
+        """Whether so much is unsettled that no client's write is begun."""
+        return len(self.primary) >= MOST_UNSETTLED or self.primary.size >= MOST_UNSETTLED_BYTES
+
+    @property
     def busy(self) -> bool:
         """Whether time alone may bring something to send."""
         return bool(len(self.primary) or self.primary.untold())
@@ -143,6 +150,6 @@ class Writing:
 
 def _tell(underway: Underway, settled: bool) -> None:
     """Tell whoever waits for a write, once."""
-    waiting, underway.on_over = underway.on_over, []
-    for one in waiting:
+    waiting, underway.on_over = underway.on_over, {}
+    for one in waiting.values():
         one(underway, settled)

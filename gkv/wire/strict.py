@@ -107,8 +107,7 @@ class Reader:
     def peek(self) -> bytes:
         """Return the next byte that is not white space, or b"" at the end."""
         body = self._body
-        found = body[self.at : self.at + 1]
-        if found > b" ":  # white space is not
+        if (found := body[self.at : self.at + 1]) > b" ":  # white space is not
             return found
         while True:
             end = _skip(body, self.at).end()  # type: ignore[union-attr]  # it matches everywhere

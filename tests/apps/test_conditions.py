@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from gkv.model import Damage
+
 NEVER = "f" * 32
 JSON = {"Content-Type": "application/json"}
 
@@ -191,6 +193,46 @@ def test_post_with_a_body_or_a_condition_is_refused_and_changes_nothing(call):
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(house):
+    """Give a key whose record is damaged, beside one that is whole."""
+    put(house.client, "hurt", "1")
+    put(house.client, "whole", "1")
+    records_of = house.engine.records_of
+    house.engine.records_of = lambda keys: [
+        Damage.DAMAGED if key == "hurt" else record for key, record in zip(keys, records_of(keys), strict=True)
+    ]
+    return "hurt"
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "headers"),
+    [
+        ("PUT", "", {"If-None-Match": "*"}),
+        ("PUT", "", {"If-Match": "*"}),
+        ("DELETE", "", {"If-Match": f'"{NEVER}"'}),
+        ("POST", "?add=1", {}),
+        ("POST", "?touch=1", {}),
+    ],
+)
+def test_write_that_depends_on_a_damaged_record_is_500_as_a_read_of_it(call, damaged, method, query, headers):
+    answer = call(method, f"/v1/kv/{damaged}{query}", b"2" if method == "PUT" else b"", JSON | headers)
+    problem(answer, 500, "damaged")
+    assert "retry-after" not in answer.headers
+    problem(call("GET", f"/v1/kv/{damaged}"), 500, "damaged")
+
+
+def test_batch_on_conditions_fails_for_a_damaged_record_alone(call, damaged):
+    items = [{"key": key, "value": 2, "ifVersion": "*"} for key in (damaged, "whole", "gone")]
+    answer = set_items(call, *items)
+    assert answer.status == 503
+    assert answer.json()["failedKey"] == [
+        {"key": damaged, "code": "damaged", "retryable": False},
+        {"key": "gone", "code": "condition", "retryable": False, "version": None},
+    ]
+    assert (answer.json()["set"], call("GET", "/v1/kv/whole").body) == (1, b"2")
 
 
 def set_items(call, *items, **headers):

@@ -730,7 +730,7 @@ def test_change_that_cannot_be_written_changes_nothing_and_is_made_later(pair, m
         patch.setattr("gkv.files.Reserve.give_up", lambda _self: False)
         pair.settle()
         pair.settled_at(5, A, B)
-    assert capfd.readouterr().err.count("the document cannot be written") == 1
+    assert capfd.readouterr().err.count("no member changes its state, as ") == 1
     pair.settle()
     pair.settled_at(7, A, B, C)
 

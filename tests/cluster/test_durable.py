@@ -378,6 +378,33 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
+@pytest.mark.promise("I2", "I14")
+@pytest.mark.parametrize("copy", ["snapshot", "file of an earlier run"])
+def test_older_records_in_the_right_directory_are_held_back_until_the_loss_is_accepted(system: System, copy: str) -> None:
+    proxy, [node] = system.cluster(1)
+    data = Path(system.directory, "gkv-data", str(node.port), "data.mdb")
+    old, new = [{"key": f"old{n}", "value": n} for n in range(50)], [{"key": f"new{n}", "value": n} for n in range(50)]
+    asked = [{"key": row["key"]} for row in old + new]
+    assert node.call("POST", "/set", old).status == 200
+    if copy == "snapshot":
+        whole = node.call("GET", "/v1/snapshot", timeout=60).body
+    else:
+        node.signal(signal.SIGTERM)
+        assert node.ended() == 0
+        whole = data.read_bytes()
+        node = system.node(proxy, port=node.port)
+    assert node.call("POST", "/set", new).status == 200
+    node.signal(signal.SIGTERM)
+    assert node.ended() == 0
+    data.write_bytes(whole)
+    started = system.start("node", str(node.port), "--proxy", f"http://127.0.0.1:{proxy.port}")
+    started.wait_line("this directory is not the one that the member")
+    assert {row["code"] for row in proxy.call("POST", "/get", asked).json["failedKey"]} == {"no-primary"}
+    loss = {"node": f"127.0.0.1:{node.port}"}
+    assert proxy.call("POST", "/v1/cluster/accept-loss", loss, Content_Type="application/json").status == 202
+    wait_for("what is left", lambda: proxy.call("POST", "/get", asked).json.get("existedKey") == old)
+
+
 @pytest.mark.promise("I15")
 def test_node_leaves_alone_the_directory_that_is_put_in_the_place_of_its_own(system: System) -> None:
     proxy, [node, other] = system.cluster(2)

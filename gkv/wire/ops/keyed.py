@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from gkv.model import Blob, Damage, Value, split_era
+from gkv.wire.client import Limits
 from gkv.wire.ops.frame import BadFrame, NodeRequest, lone_surrogate, read_epoch
 
 BAD_VALUES = "a set has one value for each key"
 VALUES = frozenset(("sizes", "types"))
 _OF_SETS = VALUES | {"ttls"}
+_MAX_KEY = Limits().max_key
+_are_short = frozenset(range(1, _MAX_KEY // 4 + 1)).issuperset
+"""Whether keys of so many characters each have 1 to `_MAX_KEY` bytes, whatever they are."""
 _media_type = re.compile(r"[ -~]+").fullmatch
 
 
@@ -65,6 +69,14 @@ def read_keys(header: Mapping[str, Any]) -> tuple[str, int, Sequence[str]]:
         raise BadFrame("keys are an array of strings") from None
     if not text.isascii() and lone_surrogate(text):
         raise BadFrame("a string has a lone surrogate")
+    return cluster, era, keys
+
+
+def read_keys_to_write(header: Mapping[str, Any]) -> tuple[str, int, Sequence[str]]:
+    """As `read_keys`; keys that no record can have are refused. To read those harms nothing: there is nothing under them."""
+    cluster, era, keys = read_keys(header)
+    if not _are_short(map(len, keys)) and not all(0 < len(key.encode()) <= _MAX_KEY for key in keys):
+        raise BadFrame(f"a key has 1 to {_MAX_KEY} bytes")
     return cluster, era, keys
 
 

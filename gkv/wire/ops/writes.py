@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from gkv.model import Blob, Effect, Op, Value, Version
 from gkv.wire.client import MAX_TTL
 from gkv.wire.ops.frame import BadFrame, NodeAnswer, cut, line
-from gkv.wire.ops.keyed import BAD_VALUES, VALUES, Items, KeyRequest, read_keys, refuse_values, typed
+from gkv.wire.ops.keyed import BAD_VALUES, VALUES, Items, KeyRequest, read_keys_to_write, refuse_values, typed
 from gkv.wire.strict import Pause, no_pause
 
 _EFFECTS = {effect.value: effect for effect in Effect}
@@ -41,7 +41,7 @@ class Set(WriteRequest):
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
-        cluster, era, keys = read_keys(header)
+        cluster, era, keys = read_keys_to_write(header)
         values = _read_values(header, frame, start, len(keys), pause)
         return cls(cluster, era, keys, values, _read_ttls(header, len(keys)), _read_conditions(header, len(keys)))
 
@@ -86,7 +86,7 @@ class Delete(WriteRequest):
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         refuse_values(header, frame, start)
-        cluster, era, keys = read_keys(header)
+        cluster, era, keys = read_keys_to_write(header)
         return cls(cluster, era, keys, _read_conditions(header, len(keys)))
 
     def write(self) -> bytes:
@@ -111,7 +111,7 @@ class Add(WriteRequest):
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         refuse_values(header, frame, start, VALUES)
-        cluster, era, keys = read_keys(header)
+        cluster, era, keys = read_keys_to_write(header)
         deltas = header.get("deltas")
         if not isinstance(deltas, list) or len(deltas) != len(keys) or not all(map(_is_delta, deltas)):
             raise BadFrame("deltas has a whole number of at most 18 digits for each key")
@@ -138,7 +138,7 @@ class Touch(WriteRequest):
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         refuse_values(header, frame, start, VALUES)
-        cluster, era, keys = read_keys(header)
+        cluster, era, keys = read_keys_to_write(header)
         if "ttls" not in header:
             raise BadFrame("touch has a time for each key")
         return cls(cluster, era, keys, _read_ttls(header, len(keys)))

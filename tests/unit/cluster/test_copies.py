@@ -136,6 +136,11 @@ def test_change_of_a_line_with_copies(before: Document, seen: Look, expected: di
 PROMOTED = {"since": 8, "left": 5}
 PROMOTIONS: dict[str, tuple[Document, dict[str, Any], dict[str, Any] | None]] = {
     "A4: it is equal": (B_FILLING, {"equal": True}, PROMOTED),
+    "A4: the directory of an empty one is the right one from then on": (
+        document({"b": {"state": FILLING, "left": 5, "empty": True, "directory": 3}}),
+        {"equal": True},
+        PROMOTED,
+    ),
     "A4: it is not equal yet": (B_FILLING, {}, None),
     "F17: it is equal by another epoch": (B_FILLING, {"equal": True, "order": (1, 6)}, None),
     "F2: a list of its has no primary": (

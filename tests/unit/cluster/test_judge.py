@@ -319,6 +319,26 @@ def test_ring_changes_by_a_word_and_is_taken_back_by_another() -> None:
     assert (one.document.next, one.states()) == (None, "uuu")
 
 
+def test_member_that_is_being_removed_is_not_admitted_with_an_empty_directory_either() -> None:
+    one = world({"d": {"state": DOWN, "left": 3}}, "abcd")
+    one.judge.remove("d", one.now)
+    one.start("d", same=False)
+    one.run(4.0)
+    assert one.document.next is not None
+    assert one.states() == "uuud"
+
+
+def test_answer_of_another_process_is_none() -> None:
+    one = world()
+    one.judge.ended(ord("b"))
+    assert [type(action) for action in one.judge.look(one.now)] == [Ask]
+    for name in "ac":
+        one.judge.answered(name, 1, one.now)
+    assert one.judge.look(one.now + 0.06)[1:] == []
+    one.judge.answered("a", ord("a"), one.now)
+    assert [type(action) for action in one.judge.look(one.now + 0.07)] == [Enact]
+
+
 def test_removal_is_given_up_with_its_ring() -> None:
     one = world({"d": {"state": DOWN, "left": 3}}, "abcd")
     one.judge.remove("d", one.now)

@@ -192,9 +192,12 @@ def test_write_that_the_engine_refuses_says_why(cluster: Cluster, error: GkvErro
 
 
 @pytest.mark.parametrize("refused", ["no such op", "bad frame: x", "Stale", " full"])
-def test_refusal_that_nobody_knows_is_not_retryable(cluster: Cluster, refused: str) -> None:
+def test_refusal_that_nobody_knows_leaves_a_write_open_and_fails_a_read(cluster: Cluster, refused: str) -> None:
     cluster.homes["n0"].instead = cluster.homes["n1"].instead = lambda _request: b'{"refused":"%b"}\n' % refused.encode()
-    assert put(cluster.coordinator(), KEYS, 1).failed == dict.fromkeys(KEYS, KeyFailure("refused", retryable=False))
+    assert put(cluster.coordinator(), KEYS, 1).failed == dict.fromkeys(KEYS, KeyFailure("indeterminate"))
+    coordinator = cluster.coordinator()
+    batch = coordinator.router().of_keys(Op.GET, KEYS)
+    assert batch.answers(coordinator.read(batch)) == [KeyFailure("refused", retryable=False)] * len(KEYS)
 
 
 def test_write_that_a_snapshot_leaves_no_room_for_is_refused_by_a_code_of_its_own(cluster: Cluster) -> None:

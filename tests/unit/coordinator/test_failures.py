@@ -18,7 +18,9 @@ from gkv.coordinator.failures import (
     failure,
 )  # fmt: skip
 from gkv.model import NodeRefusal, Op, Outcome
+from gkv.wire.batch import DAMAGED_KEY
 from gkv.wire.client import Limits
+from gkv.wire.ops import Effects, read_answer
 
 WRITES = (Op.SET, Op.PUT, Op.DELETE)
 
@@ -30,7 +32,7 @@ def test_every_reason_has_a_row() -> None:
 def test_read_is_never_told_what_became_of_a_write() -> None:
     assert {"indeterminate", "not-applied"}.isdisjoint(failure.code for failure in READ_FAILURES)
     assert {failure(op, reason) for op in (Op.GET, Op.FETCH) for reason in UNANSWERED} <= READ_FAILURES
-    assert {failure(op, reason) for op in WRITES for reason in UNANSWERED} == WRITE_FAILURES
+    assert {failure(op, reason) for op in WRITES for reason in UNANSWERED} | {DAMAGED_KEY} == WRITE_FAILURES
 
 
 @pytest.mark.parametrize("row", UNANSWERED.values(), ids=map(str, UNANSWERED))
@@ -40,6 +42,10 @@ def test_write_is_left_open_exactly_where_it_may_have_been_begun(row: Unanswered
 
 def test_call_that_may_have_been_seen_leaves_a_write_open() -> None:
     assert {UNANSWERED[outcome, True].write for outcome in Outcome} == {INDETERMINATE}
+
+
+def test_word_that_this_version_does_not_know_leaves_a_write_open() -> None:
+    assert UNANSWERED[read_answer(b'{"refused":"later","document":null}\n', Effects).reason].write is INDETERMINATE  # type: ignore[union-attr]
 
 
 def test_codes_are_all_in_the_description_of_the_interface() -> None:

@@ -152,7 +152,7 @@ def test_what_comes_while_a_commit_is_under_way_goes_together_in_the_next(disk, 
 
 def test_group_is_bounded_in_records_and_bytes(disk, start, monkeypatch):
     monkeypatch.setattr(backlog, "GROUP_RECORDS", 4)
-    monkeypatch.setattr(backlog, "GROUP_BYTES", 1000)
+    monkeypatch.setattr(backlog, "GROUP_BYTES", 1000 + 2 * backlog.KEY)
     commits = start()
     held(disk, commits)
     last = [
@@ -188,13 +188,23 @@ def test_too_much_waiting_is_refused_at_once_and_nothing_of_it_is_written(disk, 
 
 
 def test_too_many_bytes_waiting_are_refused_but_a_large_write_alone_is_not(disk, start, monkeypatch):
-    monkeypatch.setattr(backlog, "MAX_BYTES", 1000)
+    monkeypatch.setattr(backlog, "MAX_BYTES", 1000 + 2 * backlog.KEY)
     commits = start()
     commits.submit(put("large", bytes(5000))).wait(soon())
     held(disk, commits)
     commits.submit(put("a", bytes(900)))
     with pytest.raises(Unavailable):
         commits.submit(put("b", bytes(900)))
+
+
+def test_many_keys_are_bounded_however_short_they_are(disk, start, monkeypatch):
+    monkeypatch.setattr(backlog, "MAX_BYTES", 100 * backlog.KEY)
+    commits = start()
+    held(disk, commits)
+    keys = [chr(0x4E00 + i) for i in range(60)]
+    commits.submit(Write(at(1), keys, [None] * 60))
+    with pytest.raises(Unavailable):
+        commits.submit(Write(at(1), keys, [None] * 60))
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ from typing import Any
 import gevent
 import pytest
 
-from gkv.cluster.document import Durability
+from gkv.cluster.document import Durability, State
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.errors import EngineFailed, EngineFull
-from gkv.model import Blob, Node, NodeRefusal, Version
+from gkv.model import Blob, Damage, Node, NodeRefusal, Version
+from gkv.net.call import ask_all
 from gkv.node.due_clock import DueClock
+from gkv.node.handler import NotAdmitted
 from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.node.sweeper import Sweeper
@@ -40,7 +42,7 @@ from gkv.wire.ops import (
     Touch,
     Values,
 )
-from tests.documents import document
+from tests.documents import changed, changing, document
 from tests.frames import answer_to
 
 DOCUMENT = document([Node("n1", "http://127.0.0.1:9000")])
@@ -68,6 +70,15 @@ class Store(LmdbEngine):
         if not self.before:
             self._hold()
         return done
+
+    def damage(self, key: str) -> None:
+        """Flip a bit of the value of a key."""
+        with self._environment.begin(write=True) as txn:
+            [address] = self._addresses([key])
+            data = bytearray(txn.get(address))
+            data[-5] ^= 0x10
+            txn.put(address, bytes(data))
+        self._cache = type(self._cache)(1 << 20)
 
     def _hold(self) -> None:
         self.held += not self.goes_on.is_set()
@@ -229,6 +240,18 @@ def test_read_of_a_write_that_is_refused_takes_what_was_there_before(house: Hous
     assert [seen(reader.get(timeout=10)) for reader in readers] == [b"1", b"1", b"1", True, True]
 
 
+def test_read_that_is_made_anew_keeps_within_its_room(house: House) -> None:
+    keys = list("abcdefgh")
+    house.ask(Set(*ABOUT, keys, [b"1" * 400_000] * len(keys)))
+    house.hold()
+    house.store.errors = [EngineFull("full")]
+    house.begin(Set(*ABOUT, keys, [b"2"] * len(keys)))
+    reader = house.begin(Get(*ABOUT, keys))
+    house.store.goes_on.set()
+    assert reader.get(timeout=10) == Refused(NodeRefusal.BUSY)
+    assert house.get(*keys) == [b"1" * 400_000] * len(keys), "then there is nothing on its way, and it is read in steps"
+
+
 def test_read_of_a_write_of_which_nobody_knows_whether_it_is_on_disk_fails(house: House) -> None:
     house.hold()
     house.store.errors = [EngineFailed("EIO")]
@@ -334,6 +357,22 @@ def test_touch_keeps_the_value_and_makes_a_new_version(house: House) -> None:
     assert answer.version > first
 
 
+def test_damaged_record_is_said_to_be_that_for_its_key_alone_and_decides_nothing(house: House) -> None:
+    house.ask(Set(*ABOUT, ["a", "b"], [b"1", b"1"]))
+    house.store.damage("a")
+    answer = house.ask(Set(*ABOUT, ["a", "b", "c"], [b"9"] * 3, (), ["!*", "!*", "!*"]))
+    assert (answer.letters, len(answer.present)) == ("nxc", 1)
+    for request in (
+        Delete(*ABOUT, ["a", "c"], [f"={Version(1, 1)}", f"={answer.version}"]),
+        Add(*ABOUT, ["a", "c"], [5, 5]),
+        Touch(*ABOUT, ["a", "c"], [0, 0]),
+    ):
+        assert house.ask(request).letters in ("nr", "nc")
+    assert house.get("a", "b") == [Damage.DAMAGED, b"1"]
+    assert house.ask(Put(*ABOUT, ["a"], [b"2"])).letters == "d"
+    assert house.get("a", "c") == [b"2", b"5"]
+
+
 @pytest.mark.parametrize("text", ["", "*", "=", "=x", "= *", "=*  =*", f"={'0' * 31}", f"=*,{'0' * 32}"])
 def test_condition_that_makes_no_sense_is_no_frame(house: House, text: str) -> None:
     assert house.ask(Set(*ABOUT, ["a"], [b"1"], (), [text])).reason is NodeRefusal.BAD_FRAME
@@ -415,13 +454,66 @@ def test_sweeper_expires_what_is_due_and_nothing_that_has_been_written_since(hou
     assert house.get(keys[0], keys[1], keys[-1]) == [b"2", None, b"1"]
 
 
-def test_nothing_expires_under_a_document_that_is_no_longer_in_force(house: House) -> None:
+@pytest.mark.parametrize("read", ["values", "records"])
+def test_nothing_expires_under_a_document_that_is_no_longer_in_force(house: House, read: str) -> None:
     house.ask(Set(*ABOUT, ["a"], [b"1"], [60_000]))
     house.clock.time += 60_000
-    with pytest.raises(Exception, match="the cluster has changed"):
-        house.order.values(["a"], DOCUMENT.era - 1)
-    assert isinstance(house.store.records_of(["a"])[0].version, Version)  # type: ignore[union-attr]
+    with pytest.raises(NotAdmitted, match="the cluster has changed") as refused:
+        getattr(house.order, read)(["a"], DOCUMENT.era - 1)
+    assert refused.value.refusal == Refused(NodeRefusal.STALE, DOCUMENT.to_json())
     assert house.store.records_of(["a"])[0].value == b"1"  # type: ignore[union-attr]
+
+
+def test_read_that_meets_what_is_due_after_the_document_has_changed_is_routed_anew(house: House) -> None:
+    house.ask(Set(*ABOUT, ["a"], [b"1"], [60_000]))
+    house.clock.time += 60_000
+    house.hold()
+    house.store.errors = [EngineFull("full")]
+    house.begin(Set(*ABOUT, ["a"], [b"2"]))
+    reader = house.begin(Get(*ABOUT, ["a"]))
+    newer = changed(DOCUMENT)
+    assert house.service.adopt(newer)
+    house.store.goes_on.set()
+    assert reader.get(timeout=10) == Refused(NodeRefusal.STALE, newer.to_json())
+
+
+DUE = ["k1", "k2", "k3"]
+
+
+@pytest.mark.promise("I16")
+@pytest.mark.parametrize("line", [{"incarnation": 9}, {"state": State.DOWN}, {"state": State.FILLING, "empty": True}])
+def test_process_that_does_not_act_writes_nothing_not_even_a_tombstone(house: House, line: dict[str, Any]) -> None:
+    house.ask(Set(*ABOUT, DUE, [b"1"] * 3, [60_000] * 3))
+    house.clock.time += 60_000
+    commits = house.commits.figures().commits
+    newer = replace(changed(DOCUMENT), members=(replace(DOCUMENT.members[0], **line),))
+    assert house.service.adopt(newer)
+    assert house.sweeper.sweep() == 0, "so it pauses"
+    for write in (lambda: house.order.expire(DUE, newer.era), lambda: house.order.submit(newer.era, ["a"], [b"1"], now=1)):
+        with pytest.raises(NotAdmitted) as refused:
+            write()
+        assert refused.value.refusal == Refused(NodeRefusal.NOT_ACTING)
+    assert house.commits.figures().commits == commits
+
+
+def test_nothing_is_written_while_a_ring_is_to_come(house: House) -> None:
+    house.ask(Set(*ABOUT, DUE, [b"1"] * 3, [60_000] * 3))
+    house.clock.time += 60_000
+    newer = changing(DOCUMENT)
+    about = (newer.cluster, newer.era)
+    assert house.service.adopt(newer)
+    assert house.sweeper.sweep() == 0
+    writes: list[NodeRequest] = [
+        Set(*about, ["a"], [b"1"]), Set(*about, ["a"], [b"1"], (), ["!*"]), Delete(*about, ["a"]),
+        Delete(*about, ["a"], ["=*"]), Add(*about, ["a"], [1]), Touch(*about, ["a"], [0]),
+    ]  # fmt: skip
+    reads: list[NodeRequest] = [Get(*about, DUE), Fetch(*about, DUE), ListKeys(*about, "k", "", 9)]
+    for request in writes + reads:
+        assert house.ask(request) == Refused(NodeRefusal.CHANGING), request
+    assert house.ask(Get(*about, ["a"])) == Values([None])
+    assert house.service.adopt(changed(newer))
+    about = (newer.cluster, newer.era + 1)
+    assert house.ask(Get(*about, DUE)) == Values([None] * 3)
 
 
 def test_value_that_is_due_and_cannot_expire_is_neither_shown_nor_missing(house: House) -> None:
@@ -434,6 +526,52 @@ def test_value_that_is_due_and_cannot_expire_is_neither_shown_nor_missing(house:
     house.store.errors = [EngineFull("full")] * 3
     assert house.ask(Get(*ABOUT, ["b"])) == Refused(NodeRefusal.BUSY), "nothing is said of it that is not on the disk"
     assert house.get("b") == [None]
+
+
+# -- faults
+
+
+def gathered(house: House, *requests: NodeRequest) -> list[NodeAnswer]:
+    frames = house.service.answer([request.write() for request in requests])
+    return [answer_to(request, frame) for request, frame in zip(requests, frames, strict=True)]
+
+
+@pytest.mark.promise("I4")
+@pytest.mark.parametrize("key", ["", "k" * 500])
+@pytest.mark.parametrize("durability", Durability)
+def test_frame_with_a_key_that_cannot_be_is_refused_alone(tmp_path: Path, key: str, durability: Durability) -> None:
+    house = House(tmp_path / "n1", durability)
+    bad = [Set(*ABOUT, ["x", key], [b"1", b"1"]), Delete(*ABOUT, [key]), Add(*ABOUT, [key], [1]), Touch(*ABOUT, [key], [0])]
+    answers = gathered(house, *bad, Put(*ABOUT, ["a"], [b"1"]), Get(*ABOUT, [key, "x"]))
+    assert [answer.reason for answer in answers[:4] if isinstance(answer, Refused)] == [NodeRefusal.BAD_FRAME] * 4
+    assert (answers[4].letters, answers[5]) == ("c", Values([None, None]))  # type: ignore[attr-defined]
+    house.close()
+
+
+FAULT = RuntimeError("a fault")
+
+
+def test_fault_in_the_handling_of_one_frame_leaves_the_others_their_answers_and_is_said_once(
+    house: House, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_any: object) -> Any:
+        raise FAULT
+
+    house.ask(Set(*ABOUT, ["b"], [b"1"]))
+    house.store.errors = [FAULT, FAULT]  # the group, and then the first of it alone
+    monkeypatch.setattr(house.store, "keys", broken)
+    monkeypatch.setattr(house.order, "newest", broken)
+    failed = Refused(NodeRefusal.FAILED)
+    requests = [Set(*ABOUT, ["a"], [b"1"]), Put(*ABOUT, ["a"], [b"2"]), ListKeys(*ABOUT, "", "", 9), Add(*ABOUT, ["a"], [1])]
+    answers = gathered(house, *requests, Get(*ABOUT, ["b"]))
+    assert (answers[0], answers[2], answers[3], answers[4]) == (failed, failed, failed, Values([b"1"]))
+    assert answers[1].letters == "c"  # type: ignore[attr-defined]
+    monkeypatch.setattr(house.store, "read", broken)
+    assert gathered(house, Get(*ABOUT, ["b"]), Put(*ABOUT, ["c"], [b"1"]))[0] == failed
+    for request in (Get(*ABOUT, ["b"]), ListKeys(*ABOUT, "", "", 5_000), Add(*ABOUT, ["a"], [1])):
+        [reply] = ask_all([(house.service, request.write())], monotonic() + 10)  # as this process's own coordinator does
+        assert answer_to(request, reply.frame) == failed
+    assert capfd.readouterr().err.count("a frame could not be answered") == 1
 
 
 def test_effects_tell_of_deletes_and_sets_in_their_order(house: House) -> None:

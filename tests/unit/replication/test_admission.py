@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from gkv.model import Blob, Damage, Effect, Record, Value, Version
-from gkv.replication.admission import DamagedRecord, Verdict, judge_add, judge_touch, judge_write
+from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
 from gkv.replication.conditions import ANY_VALUE, NO_VALUE, Condition
 from gkv.replication.expiry import DueTime
 
@@ -40,8 +40,6 @@ WRITES = [
     (DUE, NO_VALUE, True, None),
     (DUE, ANY_VALUE, False, None),
     (DUE, IS_V1, False, None),
-    (Damage.DAMAGED, ANY_VALUE, False, None),
-    (Damage.DAMAGED, NO_VALUE, False, None),
 ]
 
 
@@ -91,10 +89,14 @@ def test_touch(found: Record | None, verdict: Verdict) -> None:
 
 
 def test_nothing_is_added_to_or_touched_that_is_damaged() -> None:
-    with pytest.raises(DamagedRecord):
-        judge_add(Damage.DAMAGED, NOW, 1, None)
-    with pytest.raises(DamagedRecord):
-        judge_touch(Damage.DAMAGED, NOW, 1)
+    unreadable = Verdict(Effect.UNREADABLE)
+    assert judge_add(Damage.DAMAGED, NOW, 1, None) == judge_touch(Damage.DAMAGED, NOW, 1) == unreadable
+
+
+@pytest.mark.parametrize("condition", [ANY_VALUE, NO_VALUE, IS_V1])
+def test_no_condition_is_decided_on_what_is_damaged(condition: Condition) -> None:
+    assert judge_write(Damage.DAMAGED, NOW, condition, b"2", 0) == Verdict(Effect.UNREADABLE)
+    assert judge_write(Damage.DAMAGED, NOW, None, b"2", 0) == Verdict(None, b"2", 0), "which repairs it"
 
 
 class Register(RuleBasedStateMachine):

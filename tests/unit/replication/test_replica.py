@@ -302,7 +302,50 @@ def test_requests_that_wait_are_bounded_and_end_at_their_deadline(monkeypatch: p
     assert bench.fates() == [[Fate.NOT_BEGUN]]
 
 
+@pytest.mark.promise("I7")
+@pytest.mark.parametrize(("name", "bound"), [("MOST_UNSETTLED", 1), ("MOST_UNSETTLED_BYTES", 3)])
+def test_no_write_is_begun_while_too_much_is_unsettled(monkeypatch: pytest.MonkeyPatch, name: str, bound: int) -> None:
+    monkeypatch.setattr(f"gkv.replication.writing.{name}", bound)
+    bench = Bench().opened()
+    bench.on(put("x", "k", value=b"123"))
+    bench.on(put("y", "k"))
+    assert bench.fates() == [[Fate.BUSY]]
+    bench.commit()
+    bench.obey()
+    bench.on(put("y", "k"))
+    bench.commit()
+    bench.obey()
+    assert bench.fates() == [[Fate.WRITTEN], [Fate.WRITTEN]]
+
+
 # -- a read
+
+
+def test_read_of_several_lists_waits_for_those_alone_that_are_not_open() -> None:
+    """What could be read is told at the deadline; what could not was never begun."""
+    bench = Bench()
+    bench.adopt(duties("a", 1, roles("ab", preference="ab"), roles("ac", preference="ac")))
+    bench.hear("b", m.UnsettledKeys(bench.sent(m.AskUnsettled, "b")[0].message.number))
+    bench.on(get("x", "0k", "1k", within=0.2))
+    assert bench.fates() == []
+    bench.now = 0.2
+    bench.on(events.Tick())
+    assert bench.fates() == [[Fate.READ, Fate.NOT_BEGUN]]
+
+
+@pytest.mark.promise("I7")
+def test_read_whose_deadline_is_over_leaves_nothing_behind() -> None:
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.on(get("y", "k", within=2.5))
+    bench.now = 2.0
+    bench.on(get("z", "x", within=2.5))
+    bench.now = 2.5
+    bench.on(events.Tick())
+    assert bench.fates() == [[Fate.NOT_BEGUN], [Fate.NOT_BEGUN]]
+    assert not bench.replica.readings.busy
+    underway = bench.replica.writing.primary.unsettled.newest["k"]
+    assert list(underway.on_over) == [underway]
 
 
 @pytest.mark.promise("I19")
@@ -443,6 +486,9 @@ def test_call_of_a_later_epoch_is_answered_once_that_document_is_here() -> None:
     [
         pytest.param("c", duties("b", 1, roles("abc")), id="not the primary"),
         pytest.param("a", duties("b", 1, roles("ac", preference="ac")), id="no list of this member"),
+        pytest.param(
+            "a", duties("b", 1, roles("cab"), roles("abc"), key_list=0), id="the primary of another list of this member"
+        ),
         pytest.param("a", duties("b", 1, roles("ac"), down="b"), id="M2: down"),
         pytest.param("a", duties("b", 1, roles("abc"), others={"b": 21}), id="M2: another process is the member"),
     ],
@@ -633,6 +679,18 @@ def test_with_one_copy_a_process_serves_at_once() -> None:
     bench.on(get("y", "k"))
     assert bench.fates() == [[Fate.WRITTEN], [Fate.READ]]
     assert bench.take(Send) == []
+
+
+def test_with_one_copy_no_write_is_begun_while_a_ring_is_to_come() -> None:
+    """Its lists have no learners, so what is written would be where nobody looks for it."""
+    bench = Bench().opened(duties("a", 1, roles("a", preference="a"), ring="Q"))
+    bench.adopt(duties("a", 2, roles("a", preference="a"), ring="Q", coming_ring="R"))
+    bench.on(put("x", "k"))
+    bench.on(get("y", "k"))
+    assert bench.fates() == [[Fate.READ]]
+    assert bench.take(Commit) == []
+    bench.adopt(duties("a", 3, roles("b", preference="b"), ring="R"))
+    assert bench.fates() == [[Fate.NOT_BEGUN]]
 
 
 # -- filling

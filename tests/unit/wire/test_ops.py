@@ -34,7 +34,8 @@ from gkv.wire.shown import show
 
 SEED = 7230
 
-_keys = st.lists(st.text(max_size=12), max_size=6)
+_key = st.text(min_size=1, max_size=12)
+_keys = st.lists(_key, max_size=6)
 _values = st.binary(min_size=1, max_size=24) | st.sampled_from([b"\n", b"\0", b'{"sizes":[1]}\n', b"\n\n\xff"])
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(0, 1e6) | st.text(max_size=8),
@@ -43,9 +44,9 @@ _json = st.recursive(
 )
 _documents = st.dictionaries(st.text(max_size=8), _json, max_size=5)
 _common = {"cluster": st.text(max_size=32), "era": st.integers(0, 2**64 - 1)}
-_pairs = st.lists(st.tuples(st.text(max_size=12), _values), max_size=6)
+_pairs = st.lists(st.tuples(_key, _values), max_size=6)
 _blobs = st.builds(Blob, st.binary(max_size=9), st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
-_mixed = st.lists(st.tuples(st.text(max_size=12), _values | _blobs), max_size=6)
+_mixed = st.lists(st.tuples(_key, _values | _blobs), max_size=6)
 _versions = st.builds(Version, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 _times = st.integers(0, 2**63 - 1)
 _ttls = st.integers(0, 3_162_240_000_000)
@@ -352,6 +353,18 @@ BAD_REQUESTS = {
     "adopt without a document": b'{"op":"adopt"}\n',
     "adopt null": b'{"op":"adopt","document":null}\n',
     "adopt an array": b'{"op":"adopt","document":[]}\n',
+    **{
+        f"{op} of a key of {len(key.encode())} bytes": b'{"op":"%b","cluster":"c","epoch":1,%b,"keys":["ok","%b"],%b'
+        % (op.encode(), V, key.encode(), rest)
+        for op, rest in {
+            "set": b'"sizes":[1,1]}\n12',
+            "put": b'"sizes":[1,1]}\n12',
+            "delete": b'"if":["=*","=*"]}\n',
+            "add": b'"deltas":[1,1]}\n',
+            "touch": b'"ttls":[1,1]}\n',
+        }.items()
+        for key in ("", "k" * 481, "\u20ac" * 161)
+    },
     "get without anything": b'{"op":"get"}\n',
     "no cluster": b'{"op":"get","generation":1,"epoch":1,"keys":[]}\n',
     "cluster a number": b'{"op":"get","cluster":1,"generation":1,"epoch":1,"keys":[]}\n',
@@ -471,6 +484,11 @@ def test_read_request_what_the_malformed_ones_differ_from_is_read():
     assert read_request(b'{"op":"keys","cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":1}\n') == ListKeys(
         "c", era_of(1, 1), "", "", 1
     )
+
+
+@pytest.mark.parametrize("key", ["k", "k" * 480, "\u20ac" * 160])
+def test_every_key_that_a_record_can_have_is_read(key):
+    assert read_request(Delete("c", era_of(1, 1), [key]).write()).keys == [key]
 
 
 @pytest.mark.parametrize("frame", BAD_REQUESTS.values(), ids=BAD_REQUESTS.keys())
