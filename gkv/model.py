@@ -1,6 +1,6 @@
 """Values that rooms hand to each other: frozen, without behaviour of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple, Self
@@ -28,6 +28,30 @@ class Presence:
     """Of the document: two of one order may differ, where one of them was lost."""
     era: int = 0
     """An era that none of the records is later than which it had at its start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Who does what for the keys of one list, at one epoch. Nodes are named by their ids.
+
+    The pair of `preference` and `coming` is the list's name over all epochs.
+    """
+
+    preference: tuple[str, ...]
+    """The nodes that are to hold the keys, in order."""
+    coming: tuple[str, ...] = ()
+    """Those that are to hold them by the ring that is to come; () while there is none."""
+    primary: str | None = None
+    """The first of the acting ones: it orders the writes and answers reads. None when nobody acts."""
+    acting: tuple[str, ...] = ()
+    """Those whose copies count."""
+    learners: tuple[str, ...] = ()
+    """Those that get every write, and whose copies do not count yet."""
+
+    @property
+    def granters(self) -> tuple[str, ...]:
+        """Those that a write of the primary waits for, and whose leases its reads need."""
+        return self.acting[1:] + self.learners
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -80,6 +104,65 @@ def era_of(generation: int, epoch: int) -> int:
 def split_era(era: int) -> tuple[int, int]:
     """Return the generation and epoch that `era_of` put together."""
     return era >> _EPOCH, era & ((1 << _EPOCH) - 1)
+
+
+class Fault(StrEnum):
+    """The thing that a member complains of about another."""
+
+    SILENT = "silent"
+    """The connection is broken, or nothing came back for the replica timeout."""
+    SLOW_DISK = "slow-disk"
+    """It answers, but a commit of its has run for longer than the disk timeout. A shorter one is shown, and no complaint."""
+    FULL = "full"
+    """Its disk is full. Of one that acts that is no complaint: its primary refuses writes instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The line of a member in a document, as far as other members' doings depend on it."""
+
+    incarnation: int
+    down: bool = False
+    since: int = 1
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """All that a member's machines know of one document. They never see a ring."""
+
+    me: str
+    order: tuple[int, int]
+    """Generation and epoch."""
+    lines: Mapping[str, Line]
+    roles: tuple[Roles, ...]
+    """One for each list that there is."""
+    list_of: Callable[[str], int]
+    """The place of a key's list in `roles`."""
+    lease: float = 1.0
+    """Seconds."""
+    min_in_sync: int = 1
+    ring: Hashable = None
+    """Stands for the ring that lists are made of; equal for equal rings."""
+    next: Hashable = None
+    """The same for the ring that is to come, None while there is none."""
+    next_since: int = 0
+    """The epoch since which that is so."""
+    ended: frozenset[int] = frozenset()
+    """Incarnations of processes that have certainly ended."""
+
+    @property
+    def era(self) -> int:
+        return era_of(*self.order)
+
+    def roles_of(self, key: str) -> Roles:
+        """Return who does what for a key."""
+        return self.roles[self.list_of(key)]
+
+    def incarnation_of(self, member: str) -> int | None:
+        """Return the incarnation of a member that is not down, None for anybody else."""
+        line = self.lines.get(member)
+        return None if line is None or line.down else line.incarnation
 
 
 @dataclass(frozen=True, slots=True)

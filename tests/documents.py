@@ -1,6 +1,6 @@
 """Documents of clusters whose members are all up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,17 @@ def lines(nodes: Sequence[Node], incarnation: int = 0) -> tuple[Member, ...]:
 def document(nodes: Sequence[Node] = (), epoch: int = 7, vnodes: int = 16, cluster: str = CLUSTER, **parts: Any) -> Document:
     """Return a document with these members, all up."""
     return Document(cluster, epoch, lines(nodes), vnodes, **parts)
+
+
+def with_copies(changes: Mapping[str, Mapping[str, Any]] | None = None, ids: str = "abc", **parts: Any) -> Document:
+    """Return a document that asks for three copies. Members have letters, which are their incarnations too, and are up but for
+    `changes` of their lines.
+    """
+    members = []
+    for one in ids:
+        line = Member(one, f"http://{one}:1", incarnation=ord(one), directory=ord(one))
+        members.append(replace(line, **(changes or {}).get(one, {})))
+    return Document(CLUSTER, 7, tuple(members), 16, **{"replicas": 3, **parts})
 
 
 def changing(before: Document) -> Document:

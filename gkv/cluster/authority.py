@@ -1,25 +1,27 @@
 """The authority: the one process that decides who is a member.
 
-A loop over three things: the store, which keeps the document; the liveness, which remembers who was heard; and the changes,
-which are pure. A call-in only tells, and is answered with the document in force. Each step of the loop is a document that is on
-disk before anybody hears of it, so the loop can be killed between any two of them and goes on from what it finds.
+A loop over two things: the judge, which is pure and says what is to be done, and the store, which
+keeps the document. A call-in only tells, and is answered with the document in force. Each step of the
+loop is a document that is on disk before anybody hears of it, so the loop can be killed between any
+two of them and goes on from what it finds.
 """
 
+import secrets
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.changes import Look, change, refused, refused_loss
-from gkv.cluster.document import MAX_EPOCH, Document, Durability, State
-from gkv.cluster.liveness import Liveness
-from gkv.cluster.pauses import Pauses
+from gkv.cluster.document import MAX_EPOCH, Document, Durability, Member, State
+from gkv.cluster.judge import Action, Ask, Enact, Judge
+from gkv.cluster.question import ANSWERED_WITHIN
 from gkv.cluster.reach import Peers, Reach
 from gkv.cluster.rebuilding import Rebuilding, Told
+from gkv.cluster.refusals import refused
 from gkv.cluster.store import Store
 from gkv.cluster.view import View
 from gkv.errors import MemberConflict, Unavailable
@@ -30,12 +32,8 @@ from gkv.threads import NativeThread
 _LOOK_EVERY = 0.1
 _APART = 0.03
 """Seconds between two looks at least, so that what comes together is one epoch."""
-_ASK = 0.05
 _SAY_AFTER = 3.0
 """Seconds of waiting for documents after which it is said whose are missing."""
-_CHANGE_WITHIN = 5.0
-"""Seconds after which a ring that is still to come is taken back."""
-_KEPT_ENDED = 256
 
 
 class Authority:
@@ -53,12 +51,7 @@ class Authority:
         self._news = Event()
         self._writing = BoundedSemaphore(1)
         now = boot_time() if now is None else now
-        self._liveness = Liveness(now)
-        self._ended: dict[int, None] = {}
-        self._accepted: set[str] = set()
         self._reach = Reach(peers, self._found)
-        self._change_since: float | None = None
-        self._pauses = Pauses()
         self._said = ""
         try:
             document = store.load()
@@ -70,10 +63,14 @@ class Authority:
         except BaseException:
             self.close()
             raise
-        self.document = document
-        """The document in force."""
+        self._judge = Judge(document, secrets.randbits(64), now)
         self._told = Told((member.id for member in document.members), now)
         view.adopt(document)
+
+    @property
+    def document(self) -> Document:
+        """The document in force."""
+        return self._judge.document
 
     # -- what others tell
 
@@ -87,7 +84,7 @@ class Authority:
             self._reach.ask(call)
         if self._told.is_lost_to(self.document, call):
             return self.document
-        error = refused(self.document, call, self._liveness.recent(now))
+        error = refused(self.document, call, self._judge.liveness.recent(now))
         if error is not None and not error.retryable:
             raise error
         self._peers.reached(call.node)
@@ -98,7 +95,7 @@ class Authority:
             raise error
         if self._reach.misses(call.incarnation):
             raise Unavailable(f"nobody answers at {call.node.url} as this process of {call.id}", retry_after=1)
-        pause = self._pauses.left(call.incarnation, now)
+        pause = self._judge.put_off(call.incarnation, now)
         if pause and self.document.member(call.id) is None:
             why = "it did not report the ring that was to come in time, or somebody else did not"
             raise Unavailable(f"the join of {call.id} was taken back: {why}. It is tried again in {pause:.0f} s", retry_after=1)
@@ -109,7 +106,7 @@ class Authority:
         line = self.document.member(call.id)
         if self._reach.has(call.incarnation) or (line is not None and line.incarnation == call.incarnation):
             self._told.unheard.heard(call.id)
-            if self._liveness.heard(call, now):
+            if self._judge.heard(call, now):
                 self._news.set()
         else:
             self._reach.ask(call)
@@ -121,7 +118,7 @@ class Authority:
             self._news.set()
         if call.document is not None or self._told.is_lost_to(self.document, call):
             return  # it calls in again, with the document here or to show its own
-        error = refused(self.document, call, self._liveness.recent(now))
+        error = refused(self.document, call, self._judge.liveness.recent(now))
         if error is None or error.retryable:
             self._hear(call, now)
 
@@ -132,11 +129,9 @@ class Authority:
 
     def ended(self, node_id: str, pid: int) -> None:
         """Note that a process of this machine has certainly ended."""
-        call = self._liveness.last(node_id)
+        call = self._judge.liveness.last(node_id)
         if call is not None and call.pid == pid:
-            self._ended[call.incarnation] = None
-            while len(self._ended) > _KEPT_ENDED:
-                del self._ended[next(iter(self._ended))]
+            self._judge.ended(call.incarnation)
             self._news.set()
 
     def accept_loss(self, node_id: str, *, dry_run: bool = False) -> CallIn | None:
@@ -145,23 +140,20 @@ class Authority:
             if not dry_run:
                 self._told.excuse(node_id)
                 self._news.set()
-            return self._liveness.last(node_id)
-        error = refused_loss(self.document, node_id)
-        if error is not None:
-            raise error
+            return self._judge.liveness.last(node_id)
+        self._judge.accept_loss(node_id, boot_time(), dry_run=dry_run)
         if not dry_run:
             say(f"the loss of what {node_id} held has been accepted: it acts with what it has")
-            self._accepted.add(node_id)
             self._news.set()
-        return self._liveness.last(node_id)
+        return self._judge.liveness.last(node_id)
 
     def is_up(self, node_id: str) -> bool:
         """Return whether a member serves, and was heard lately."""
         member = self.document.member(node_id)
-        call = self._liveness.last(node_id)
+        call = self._judge.liveness.last(node_id)
         if member is None or call is None or call.incarnation != member.incarnation:
             return False
-        return member.weight > 0 and member.state is State.UP and self._liveness.is_up(node_id, boot_time())
+        return member.weight > 0 and member.state is State.UP and self._judge.liveness.is_up(node_id, boot_time())
 
     def waits_for_word(self, node_id: str) -> bool:
         """Return whether a member is there, and acts only once its loss has been accepted."""
@@ -170,7 +162,7 @@ class Authority:
 
     def answers(self, node_id: str) -> bool:
         """Return whether a process under this name was heard lately."""
-        return self._liveness.is_up(node_id, boot_time())
+        return self._judge.liveness.is_up(node_id, boot_time())
 
     # -- the loop
 
@@ -187,47 +179,30 @@ class Authority:
         if self._told.rebuilding is not None:
             self._rebuild(self._told.rebuilding, now)
             return
-        self._liveness.look(now, (member.id for member in self.document.members))
-        self._ask(self._told.unheard.all)
-        silent = self._silent(now)
-        calls = self._liveness.recent(now)
-        self._reach.keep(call.incarnation for call in calls.values())
-        if self._told.rebuilding is not None or self._told.waits_for(now):
-            return
-        if self.document.next is None:
-            self._change_since = None
-        elif self._change_since is None:
-            self._change_since = now
-        overdue = self._change_since is not None and now - self._change_since > _CHANGE_WITHIN
-        look = Look(calls, silent, frozenset(self._ended), frozenset(self._accepted), overdue, self._pauses.at(now))
-        before = self.document
-        document = change(before, look)
-        if document is None or self._commit(document):
-            self._accepted -= look.accepted  # others may have come while it was written
-            self._pauses.note(before, document or before, look, now)
+        began = boot_time()
+        self._reach.keep(call.incarnation for call in self._judge.liveness.recent(now).values())
+        unheard = set(self._told.unheard.all)
+        self._ask([member for member in self.document.members if member.id in unheard])
+        actions = self._due(now)
+        questions = [action for action in actions if isinstance(action, Ask)]
+        for question in questions:
+            self._ask(question.members)
+        for action in self._due(now + boot_time() - began) if questions else actions:
+            if isinstance(action, Enact) and not self._commit(action.document):
+                self._judge.not_enacted()
 
-    def _silent(self, now: float) -> frozenset[str]:
-        """Return the members that have said nothing for too long, and do not answer either."""
-        silent = self._liveness.silent(self.document, now)
-        there = self._ask(silent)
-        for node_id, incarnation in there.items():
-            member = self.document.member(node_id)
-            if member is not None and incarnation == member.incarnation:
-                self._liveness.answered(node_id, incarnation, boot_time())
-                silent -= {node_id}
-        return silent
+    def _due(self, now: float) -> list[Action]:
+        """Return what the judge wants done: nothing before it is known that no member has a later document."""
+        waits = self._told.rebuilding is not None or bool(self._told.waits_for(now))
+        return self._judge.look(now, waits=waits)
 
-    def _ask(self, node_ids: Iterable[str]) -> dict[str, int]:
-        """Ask members which document they have; return the incarnations of those that answer, by id."""
-        wanted = set(node_ids)
-        if not wanted:
-            return {}
-        asked = [member for member in self.document.members if member.id in wanted]
-        answers = self._peers.ask([member.node for member in asked], _ASK)
-        there = {member.id: answer for member, answer in zip(asked, answers, strict=True) if answer is not None}
-        for node_id, answer in there.items():
-            self._told.unheard.answered(node_id, answer, self.document)
-        return {node_id: answer.incarnation for node_id, answer in there.items()}
+    def _ask(self, members: Sequence[Member]) -> None:
+        """Ask members which process answers for them, and which document it has."""
+        answers = self._peers.ask([member.node for member in members], ANSWERED_WITHIN) if members else []
+        for member, there in zip(members, answers, strict=True):
+            if there is not None:
+                self._told.unheard.answered(member.id, there, self.document)
+            self._judge.answered(member.id, None if there is None else there.incarnation, boot_time())
 
     def _commit(self, document: Document) -> bool:
         """Put a document into force: on disk first, then here, then everywhere. Return whether that could be done."""
@@ -244,7 +219,7 @@ class Authority:
             if not replaced:
                 raise MemberConflict("somebody else has changed the document in the store")
             self._said = ""
-            self.document = document
+            self._judge.enacted(document, boot_time())
             self._view.adopt(document, replace=True)
             _say_changes(before, document)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]

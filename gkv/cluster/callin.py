@@ -30,9 +30,15 @@ _MEMBERS = frozenset(
         "era",
         "ran",
         "document",
+        "reached",
+        "equal",
+        "ready",
+        "orderly",
     ]
 )
+_FLAGS = ("equal", "ready", "orderly")
 MAX_RAN = 1_024
+"""Incarnations of a list in a call."""
 _NO_DOCUMENT = (0, 0)
 
 
@@ -62,6 +68,14 @@ class CallIn:
     """Incarnations that ran on its directory before. Left out once its line has this process's."""
     document: Document | None = None
     """Shown to an authority whose own is older, or of another cluster."""
+    reached: tuple[int, ...] = ()
+    """Incarnations of the members that have answered its calls lately. With one copy nobody asks."""
+    equal: bool = False
+    """Whether, by that document, each of its lists has a primary, and it acts for it or is equal to it."""
+    ready: bool = False
+    """Whether that is so of the lists that are to come to it, too."""
+    orderly: bool = False
+    """Whether the process before it on its directory ended in an orderly way."""
 
     @property
     def id(self) -> str:
@@ -69,7 +83,7 @@ class CallIn:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return node_to_json(self.node) | {
+        members = node_to_json(self.node) | {
             "zone": self.zone,
             "incarnation": f"{self.incarnation:016x}",
             "pid": self.pid,
@@ -84,6 +98,9 @@ class CallIn:
             "ran": [f"{one:016x}" for one in self.ran],
             "document": self.document and self.document.to_json(),
         }
+        if self.reached:
+            members["reached"] = [f"{one:016x}" for one in self.reached]
+        return members | {name: True for name in _FLAGS if getattr(self, name)}
 
     def has(self, document: Document) -> bool:
         """Return whether this document is in force there."""
@@ -97,24 +114,13 @@ class CallIn:
             raise InvalidMember(f"unknown member {ujson.dumps(unknown[0][:64])}")
         node = node_from_json(data)
         document = data.get("document")
-        cluster, digest, zone, volatile, ran = (
-            data.get("cluster"),
-            data.get("digest", ""),
-            data.get("zone", ""),
-            data.get("volatile", False),
-            data.get("ran", []),
-        )
+        cluster, digest, zone = data.get("cluster"), data.get("digest", ""), data.get("zone", "")
         if cluster is not None and not isinstance(cluster, str):
             raise _wrong("cluster", "a cluster is a string or null")
         if not isinstance(digest, str) or not re.fullmatch(r"([0-9a-f]{16})?", digest):
             raise _wrong("digest", "a digest has 16 hexadecimal digits, or none")
         if not isinstance(zone, str) or not (zone == "" or id_is_good(zone)):
             raise _wrong("zone", "a zone is a name, or empty")
-        bare = data.get("bare", True)
-        if not isinstance(volatile, bool) or not isinstance(bare, bool):
-            raise _wrong("bare" if isinstance(volatile, bool) else "volatile", "it is true or false")
-        if not isinstance(ran, list) or len(ran) > MAX_RAN:
-            raise _wrong("ran", f"ran has at most {MAX_RAN} incarnations")
         return cls(
             node,
             _sixteen_digits("incarnation", data.get("incarnation")),
@@ -124,11 +130,13 @@ class CallIn:
             (_number(data, "generation", MAX_GENERATION), _number(data, "epoch", MAX_EPOCH)),
             digest,
             _number(data, "records", 1 << 62),
-            bare,
-            volatile,
+            _flag(data, "bare", default=True),
+            _flag(data, "volatile"),
             _sixteen_digits("era", data.get("era", "0" * 16)),
-            tuple(_sixteen_digits("ran", one) for one in ran),
+            _incarnations(data, "ran"),
             None if document is None else _document(document),
+            _incarnations(data, "reached"),
+            *(_flag(data, name) for name in _FLAGS),
         )
 
 
@@ -141,6 +149,20 @@ def _number(data: Mapping[str, Any], name: str, most: int) -> int:
     if type(number) is not int or not 0 <= number <= most:
         raise _wrong(name, f"{name} is a whole number from 0 to {most}")
     return number
+
+
+def _flag(data: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    flag = data.get(name, default)
+    if flag is True or flag is False:
+        return bool(flag)
+    raise _wrong(name, "it is true or false")
+
+
+def _incarnations(data: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    found = data.get(name, [])
+    if not isinstance(found, list) or len(found) > MAX_RAN:
+        raise _wrong(name, f"{name} has at most {MAX_RAN} incarnations")
+    return tuple(_sixteen_digits(name, one) for one in found)
 
 
 def _sixteen_digits(name: str, text: Any) -> int:

@@ -1,28 +1,50 @@
-"""The changes of the document: pure functions from a document, and what is known at one moment, to the next document.
+"""The changes of the document: pure, from a document and what is known at one moment to the next one.
 
-All that is due at one look is one epoch. The rules, by the letters of the design:
+All that is due at one look is one epoch, but for planned moves, which wait until nothing else is due.
+The rules, by the letters of the design:
 
-- A1: a member that is silent, has ended, or whose process is another one than the line's, is evicted: it is down.
-- A3: a member that is down and calls in is admitted: it is filling. Its line is `empty` when the directory does not list the
-  last process that acted under it, so it cannot be the one in which that wrote.
-- A4: a member that is filling is promoted when it reports the document in force; an empty one is not.
-- A6: an operator's word clears `empty`.
-- A join: while all members hold nothing, the document gets the ring that is to come. Members accept no write from the moment at
-  which they have it; when all have reported it, and hold nothing still, it becomes the ring. It is taken back otherwise, and
-  not begun again at once (`gkv.cluster.pauses`).
+- A1: a member that is silent, has ended, asks to leave, is complained of (A2), or whose process is
+  another one than the line's, is evicted: it is down. `left` is the epoch at which it stopped being
+  up; those that leave together are tied.
+- A3: a member that is down and calls in is admitted: it is filling. With copies its pause must be
+  over, and all members that are not down must have answered it. Its line is `empty` when the directory
+  does not list the last process that acted under it, so it cannot be the one in which that wrote. Of
+  those that left together, the first that is back is ranked before the others.
+- A4: a member that is filling is promoted when it reports the document in force. With one copy at
+  once, but for an empty one; with copies when each of its lists has a primary, and it is equal to that.
+- A5: a change of the ring begins while all members hold nothing, or by an operator's word. With copies
+  it ends when all that learn by it have reported that they are equal by the document in force. With
+  one copy members accept no write from the moment at which they have it; when all have reported it,
+  and hold nothing still, it becomes the ring, and is taken back otherwise, and not begun again at
+  once (`gkv.cluster.ring_pauses`).
+- A6: an operator's word clears `left` of a member whose loss is accepted, and `empty` where nobody has
+  more; another removes a member.
+- A8: with copies the incarnation of a process that has certainly ended is written down.
 
-With one copy nobody grants anything to anybody, so there is nothing to wait for at an admission; and every member is the only
-one of its lists, so no pause is made before one either.
+With one copy nobody grants anything to anybody, so there is nothing to wait for at an admission; and
+every member is the only one of its lists, so no pause is made before one either.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.document import Document, Layout, Member, State
-from gkv.cluster.node import check_weight
-from gkv.errors import GkvError, InvalidMember, MemberConflict, Unavailable
-from gkv.model import Node
+from gkv.cluster.document import (
+    KEPT_ENDED,
+    KEPT_REMOVED,
+    Document,
+    Durability,
+    Layout,
+    Member,
+    State,
+    default_min_in_sync,
+)
+from gkv.cluster.placement import Placement
+from gkv.cluster.refusals import refused, refused_loss
+
+_NO_DIRECTORY = 0
+"""Stands for the process whose directory would be right, when no directory is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,41 +60,124 @@ class Look:
     accepted: frozenset[str] = frozenset()
     """Members whose loss an operator has accepted."""
     overdue: bool = False
-    """Whether the ring that is to come has been so for too long."""
-    paused: frozenset[int] = frozenset()
+    """With one copy, whether the ring that is to come has been so for too long."""
+    accused: frozenset[str] = frozenset()
+    """Members that are to go by others' complaints."""
+    leaving: frozenset[int] = frozenset()
+    """Incarnations that have asked to leave; they do not come back."""
+    paused: frozenset[str] = frozenset()
+    """Members that may not be admitted yet."""
+    wanted: Layout | None = None
+    """The ring that an operator asks for; it has members of the document only."""
+    removed: frozenset[str] = frozenset()
+    """Members that an operator removes."""
+    take_back: bool = False
+    """Whether an operator gives up the ring that is to come."""
+    min_in_sync: int | None = None
+    """What an operator sets."""
+    put_off: frozenset[int] = frozenset()
     """Incarnations of processes for which no change of the ring is begun now."""
 
 
-def change(document: Document, look: Look) -> Document | None:
-    """Return the next document, None when nothing is due. O(members), and as much again for each newcomer."""
+def change(document: Document, look: Look, placement: Placement | None = None) -> Document | None:
+    """Return the next document, None when nothing is due. O(members), and as much again for each newcomer.
+
+    With copies planned moves are left out (see `move`); `placement`, the document's, is made if it is
+    not given.
+    """
+    if document.most_copies == 1 or not document.nodes:
+        placement = None
+    elif placement is None:
+        placement = Placement.of(document)
     epoch = document.epoch + 1
     heard = any(member.id in look.calls and member.id not in look.silent for member in document.members)
-    silent = look.silent if heard else frozenset()  # who hears nobody is the one that is cut off
-    lines = [(member, _line(member, document, look, silent)) for member in document.members]
-    members = [after if after == member else replace(after, since=epoch) for member, after in lines]
-    changed = replace(document, members=tuple(_ranked(document, members)))
+    if not heard:  # who hears nobody is the one that is cut off
+        look = replace(look, silent=frozenset())
+    calls = _calls(document, look)
+    changed = _accepted(document, look, placement)
+    gone = [_evicted(member, epoch) if _goes(member, calls, look) else member for member in changed.members]
+    lines = [_line(member, document, gone, calls.get(member.id), look) for member in gone]
+    lines = [line if line == document.member(line.id) else replace(line, since=epoch) for line in lines]
+    changed = replace(changed, members=tuple(_ranked(document, lines)))
+    if document.most_copies > 1:
+        changed = _with_ended(changed, document, look)
+        changed = _removed(changed, look)
     changed = _change_ring(changed, document, look)
+    if look.min_in_sync is not None:
+        changed = replace(changed, min_in_sync=min(look.min_in_sync, document.replicas))
     return None if changed == document else replace(changed, epoch=epoch)
 
 
-def _line(member: Member, document: Document, look: Look, silent: frozenset[str]) -> Member:
-    call = look.calls.get(member.id)
-    if member.id in look.accepted and member.empty:
-        member = replace(member, empty=False, left=0, rank=0, directory=member.incarnation)
-    if call is not None and refused(document, call, look.calls) is not None:
-        call = None
-    other = call is not None and call.incarnation != member.incarnation
-    if member.state is not State.DOWN and (member.id in silent or member.incarnation in look.ended or other):
-        member = _evicted(member, document.epoch + 1)
-    if call is None or call.incarnation in look.ended or call.incarnation in document.removed:
+def leaving(document: Document, look: Look) -> frozenset[str]:
+    """Return the members that `change` would evict."""
+    calls = _calls(document, look)
+    return frozenset(member.id for member in document.members if _goes(member, calls, look))
+
+
+def move(document: Document, look: Look, placement: Placement) -> Document | None:
+    """Return the next document by which primaries move as planned: promotions with copies, and the end of a change of the ring.
+
+    REQUIRES: nothing else is due. O(lists).
+    """
+    if document.most_copies == 1:
+        return None
+    epoch = document.epoch + 1
+    changed = document
+    without = {node_id for one in placement.roles if one.primary is None for node_id in one.preference}
+    calls = _calls(document, look)
+    for member in document.members:
+        call = calls.get(member.id)
+        if member.state is not State.FILLING or member.id in without or not _has(call, member, document):
+            continue
+        if member.weight == 0 or (call is not None and call.equal):
+            up = replace(member, state=State.UP, empty=False, directory=member.incarnation, since=epoch)
+            changed = changed.with_member(up)
+    if document.next is not None and _is_ready(document, calls, placement):
+        changed = _switched(changed, document, document.next)
+    return None if changed == document else replace(changed, epoch=epoch)
+
+
+def _calls(document: Document, look: Look) -> dict[str, CallIn]:
+    """Return the calls under members' lines that may be made, by id."""
+    ids = {member.id for member in document.members}
+    return {
+        node_id: call for node_id, call in look.calls.items() if node_id in ids and refused(document, call, look.calls) is None
+    }
+
+
+def _has(call: CallIn | None, member: Member, document: Document) -> bool:
+    """Return whether the process in a member's line has reported this document."""
+    return call is not None and call.incarnation == member.incarnation and call.has(document)
+
+
+def _goes(member: Member, calls: Mapping[str, CallIn], look: Look) -> bool:
+    call = calls.get(member.id)
+    return member.state is not State.DOWN and (
+        member.id in look.silent
+        or member.id in look.accused
+        or member.incarnation in look.ended
+        or member.incarnation in look.leaving
+        or (call is not None and call.incarnation != member.incarnation)
+    )
+
+
+def _line(member: Member, document: Document, others: Sequence[Member], call: CallIn | None, look: Look) -> Member:
+    """Return the next line of a member, after the evictions."""
+    if call is None or call.incarnation in look.ended or call.incarnation in look.leaving:
         return member
     if member.url != call.node.url:
         member = replace(member, url=call.node.url)  # with TLS now
-    if member.state is State.DOWN and member.id not in silent:
-        return _admitted(member, call)
-    if member.state is State.FILLING and call.has(document) and not member.empty:
+    if member.state is State.DOWN and member.id not in look.silent and member.id not in look.accused:
+        if document.most_copies == 1 or (member.id not in look.paused and _has_reached_all(call, others)):
+            return _admitted(member, call, document)
+        return member
+    if document.most_copies == 1 and member.state is State.FILLING and call.has(document) and not member.empty:
         return replace(member, state=State.UP)
     return member
+
+
+def _has_reached_all(call: CallIn, others: Sequence[Member]) -> bool:
+    return all(one.id == call.id or one.state is State.DOWN or one.incarnation in call.reached for one in others)
 
 
 def _evicted(member: Member, epoch: int) -> Member:
@@ -81,38 +186,96 @@ def _evicted(member: Member, epoch: int) -> Member:
     return replace(member, state=State.DOWN)
 
 
-def _admitted(member: Member, call: CallIn) -> Member:
+def _admitted(member: Member, call: CallIn, document: Document) -> Member:
     """Return the line of a member that is there again, perhaps as another process.
 
-    As an empty member acts for nobody, nothing is written while it is there: the right directory is right still when it is
-    back. A process that keeps its records in memory always comes back without them; that is no loss that anybody has to accept.
+    As an empty member acts for nobody, the last directory that acted is right still when it is back.
+    With one copy a process that keeps its records in memory always comes back without them; that is
+    no loss that anybody has to accept. With copies it is filled, and so is one that may have lost what
+    it had acknowledged before it was on its disk: no directory is right then.
     """
-    empty, directory = member.empty, member.directory
+    empty, directory, zone = member.empty, member.directory, call.zone
+    one_copy = document.most_copies == 1
     if call.incarnation != member.incarnation:
-        empty = member.weight > 0 and not (call.volatile and member.volatile) and directory not in call.ran
+        empty = member.weight > 0 and not (call.volatile and member.volatile and one_copy) and directory not in call.ran
+        lossy = call.volatile or (document.durability is Durability.ASYNC and not call.orderly)
+        if member.weight > 0 and lossy and not one_copy:
+            empty, directory = True, _NO_DIRECTORY
         directory = directory if empty else call.incarnation
     return replace(
         member,
         state=State.FILLING,
         incarnation=call.incarnation,
-        zone=call.zone,
+        zone=zone if one_copy else member.zone,
         empty=empty,
         volatile=call.volatile,
         directory=directory,
     )
 
 
+def _accepted(document: Document, look: Look, placement: Placement | None) -> Document:
+    """Take the losses that an operator accepts (A6): the last one of a list is another then, or acts with what it has."""
+    changed = document
+    for node_id in sorted(look.accepted):
+        member = changed.member(node_id)
+        if member is None or refused_loss(document, node_id, placement) is not None:
+            continue
+        changed = changed.with_member(replace(member, left=0, rank=0, since=document.epoch + 1))
+        if member.empty and _is_all_that_is_left(changed, node_id, placement):
+            line = replace(member, empty=False, left=0, rank=0 if placement is None else 1, directory=member.incarnation)
+            changed = changed.with_member(replace(line, since=document.epoch + 1))
+    return changed
+
+
+def _is_all_that_is_left(document: Document, node_id: str, placement: Placement | None) -> bool:
+    """Return whether no other member of some list of a member is known to have more."""
+    if placement is None:
+        return True
+    lines = {member.id: member for member in document.members}
+    for one in placement.roles:
+        if node_id in one.preference and not any(lines[other].left for other in one.preference) and not one.acting:
+            return True
+    return False
+
+
+def _with_ended(changed: Document, document: Document, look: Look) -> Document:
+    ended = [
+        one.incarnation for one in document.members if one.incarnation in look.ended and one.incarnation not in changed.ended
+    ]
+    return replace(changed, ended=(*changed.ended, *ended)[-KEPT_ENDED:]) if ended else changed
+
+
+def _removed(changed: Document, look: Look) -> Document:
+    """Refuse the processes of members that an operator removes; let go of those lines that no ring has."""
+    for node_id in sorted(look.removed):
+        member = changed.member(node_id)
+        if member is None or member.state is not State.DOWN:
+            continue
+        if member.incarnation not in changed.removed:
+            changed = replace(changed, removed=(*changed.removed, member.incarnation)[-KEPT_REMOVED:])
+        if member.weight == 0 and (changed.next is None or node_id not in dict(changed.next.weights)):
+            changed = replace(changed, members=tuple(one for one in changed.members if one.id != node_id))
+    return changed
+
+
 def _ranked(before: Document, members: Sequence[Member]) -> list[Member]:
-    """Rank the first of those that left together before the others, once it is back with its directory."""
+    """Rank those that left together in the order in which they are back with their directories (F3).
+
+    With one copy a member is alone in its lists, and the order of the others makes no difference.
+    """
     ranked = {member.left for member in members if member.rank}
+    unranked = Counter(member.left for member in members if not member.rank)
     changed = []
     for member in members:
         was = before.member(member.id)
         away = was is None or was.state is State.DOWN or was.incarnation != member.incarnation
-        back = away and member.state is not State.DOWN and not member.empty
-        if back and member.left and member.left not in ranked:
-            ranked.add(member.left)
-            member = replace(member, rank=1)  # noqa: PLW2901  # the same member
+        if away and member.state is not State.DOWN and not member.empty and member.left and not member.rank:
+            first = 0 if member.left in ranked else 1
+            behind = unranked[member.left] - 1 if before.most_copies > 1 else 0
+            member = replace(member, rank=max(first, behind))  # noqa: PLW2901  # the same member
+            if member.rank:
+                ranked.add(member.left)
+                unranked[member.left] -= 1
         changed.append(member)
     return changed
 
@@ -122,9 +285,17 @@ def _ranked(before: Document, members: Sequence[Member]) -> list[Member]:
 
 def _change_ring(changed: Document, document: Document, look: Look) -> Document:
     if document.next is not None:
-        return _end_of_change(changed, document, document.next, look)
-    wanted, newcomers = _wanted(changed, document, look)
-    if wanted == document.layout or not _all_hold_nothing(changed, look):
+        if look.take_back:
+            return _taken_back(changed, document.next)
+        fills = document.most_copies > 1 and document.nodes
+        return changed if fills else _end_of_change(changed, document, document.next, look)
+    newcomers: list[CallIn] = []
+    wanted = _asked_for(document, look)
+    if wanted is None:
+        if not _all_hold_nothing(changed, look):
+            return changed
+        wanted, newcomers = _wanted(changed, document, look)
+    if wanted == document.layout:
         return changed
     for call in newcomers:
         line = Member(call.id, call.node.url, 0.0, call.zone, call.incarnation, since=document.epoch + 1)
@@ -132,12 +303,22 @@ def _change_ring(changed: Document, document: Document, look: Look) -> Document:
     return replace(changed, next=wanted, next_since=document.epoch + 1)
 
 
+def _asked_for(document: Document, look: Look) -> Layout | None:
+    """Return the ring that an operator asks for, by name or by removing members of it."""
+    layout = look.wanted or document.layout
+    weights = tuple(pair for pair in layout.weights if pair[0] not in look.removed)
+    if document.most_copies > 1 and weights:
+        layout = replace(layout, weights=weights, zones=tuple(pair for pair in layout.zones if pair[0] not in look.removed))
+    return None if layout == document.layout else layout
+
+
 def _wanted(changed: Document, document: Document, look: Look) -> tuple[Layout, list[CallIn]]:
     """Return the ring that members and newcomers ask for together, and the newcomers."""
     weights = dict(document.layout.weights)
+    zones = document.zones
     newcomers = []
     for call in sorted(look.calls.values(), key=lambda call: call.id):
-        if call.incarnation in look.paused or call.incarnation in look.ended:
+        if call.incarnation in look.put_off or call.incarnation in look.ended:
             continue
         if refused(document, call, look.calls) is not None:
             continue
@@ -146,7 +327,9 @@ def _wanted(changed: Document, document: Document, look: Look) -> tuple[Layout, 
         elif changed.member(call.id) != document.member(call.id):
             continue
         weights[call.id] = call.node.weight
-    return replace(document.layout, weights=tuple(sorted(weights.items()))), newcomers
+        zones[call.id] = call.zone
+    zoned = tuple(sorted((node_id, zone) for node_id, zone in zones.items() if zone))
+    return replace(document.layout, weights=tuple(sorted(weights.items())), zones=zoned), newcomers
 
 
 def _all_hold_nothing(document: Document, look: Look) -> bool:
@@ -159,105 +342,45 @@ def _all_hold_nothing(document: Document, look: Look) -> bool:
 
 
 def _end_of_change(changed: Document, document: Document, layout: Layout, look: Look) -> Document:
-    """Make the ring that is to come the ring, take it back, or wait."""
+    """With one copy, or for the first ring: make the ring that is to come the ring, take it back, or wait."""
     lines = [(changed.member(member.id), look.calls.get(member.id)) for member in document.members]
     lost = look.overdue or any(line is None or line.state is not State.UP for line, _ in lines)
     reports = [call for _, call in lines if call is not None and call.has(document)]
-    lost = lost or any(call.records for call in reports)
-    if lost:
-        return replace(changed, next=None, members=tuple(member for member in changed.members if member.weight))
-    if len(reports) < len(lines):
-        return changed
-    weights = dict(layout.weights)
+    if lost or any(call.records for call in reports):
+        return _taken_back(changed, layout)
+    return _switched(changed, document, layout) if len(reports) == len(lines) else changed
+
+
+def _taken_back(changed: Document, layout: Layout) -> Document:
+    newcomers = dict(layout.weights)
+    members = tuple(member for member in changed.members if member.weight or member.id not in newcomers)
+    return replace(changed, next=None, members=members)
+
+
+def _is_ready(document: Document, calls: Mapping[str, CallIn], placement: Placement) -> bool:
+    """Return whether the ring that is to come may be the ring (A5): who learns by it has learnt, and every list has a member
+    that is up.
+    """
+    lines = {member.id: member for member in document.members}
+    learners = set()
+    for one in placement.roles:
+        if not any(lines[node_id].state is State.UP for node_id in one.coming):
+            return False
+        learners.update(set(one.learners).difference(one.preference))
+    return all(_has(call := calls.get(one), lines[one], document) and call is not None and call.ready for one in learners)
+
+
+def _switched(changed: Document, document: Document, layout: Layout) -> Document:
+    """Make a ring that is to come the ring."""
+    weights, zones = dict(layout.weights), dict(layout.zones)
     members = []
     for member in changed.members:
-        weight = weights[member.id]
-        members.append(member if weight == member.weight else replace(member, weight=weight, since=document.epoch + 1))
-    return replace(changed, members=tuple(members), next=None, vnodes=layout.vnodes, next_since=0)
-
-
-# -- what is refused
-
-
-def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
-    """Return why a process may not be a member now, None when it may.
-
-    What `change` would never grant is refused by nothing else, so that whoever asks is told.
-    """
-    known = document.member(call.id)
-    if call.cluster not in (None, document.cluster) and not call.bare:
-        return MemberConflict(
-            f"node {call.id} holds records of cluster {call.cluster}, this is {document.cluster}; it can join "
-            f"with nothing in it"
-        )
-    if call.incarnation in document.removed:
-        return MemberConflict(f"node {call.id} was removed from the cluster; begin with an empty directory to join again")
-    if known is not None and known.url != call.node.url and not _now_with_tls(known, call.node):
-        return MemberConflict(f"there is a member {call.id} already, at {known.url}; choose another --name")
-    if known is None or known.url != call.node.url:  # a member's own address is no other's: whoever asks for it is refused
-        error = _refused_address(document, call, calls)
-        if error is not None:
-            return error
-    if known is None and call.records:
-        return MemberConflict(
-            f"node {call.id} holds {call.records} keys of this cluster, which has no such member; it can join with "
-            f"nothing in it: begin with an empty directory (--data)"
-        )
-    if known is None or (known.weight and known.weight != call.node.weight):
-        return _refused_ring(document, call, calls)
-    return None
-
-
-def _refused_address(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
-    """Return why a process may not be a member at its address: somebody else is, or is about to be."""
-    others: list[tuple[str, str]] = [(other.id, other.url) for other in document.members]
-    others += [(other.id, other.node.url) for other in calls.values()]
-    for node_id, url in others:
-        if url == call.node.url and node_id != call.id:
-            return MemberConflict(f"the member at {url} is {node_id}; it cannot be {call.id} as well")
-    return None
-
-
-def _refused_ring(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
-    """Return why the ring cannot change as a process asks for."""
-    weights = dict(document.layout.weights) | {call.id: call.node.weight}
-    try:
-        check_weight(call.node, document.vnodes)
-        Document(document.cluster, 1, tuple(Member(one, "", weights[one]) for one in sorted(weights)), document.vnodes)
-    except InvalidMember as error:
-        return error
-    except ValueError as error:
-        return InvalidMember(f"with {call.id} the ring would be too large: {error}")
-    for member in document.members:
-        other = calls.get(member.id)
-        if other is not None and other.records:
-            return MemberConflict(
-                f"{call.id} cannot join: member {member.id} holds {other.records} keys, some of them would have to move to "
-                f"{call.id}, and moving keys is not available in this version"
-            )
-    for member in document.members:
-        if member.id not in calls or member.state is not State.UP:
-            return Unavailable(
-                f"{call.id} cannot join now: member {member.id} does not answer, so nobody knows whether it holds keys "
-                f"that would have to move",
-                retry_after=1,
-            )
-    return None
-
-
-def refused_loss(document: Document, node_id: str) -> GkvError | None:
-    """Return why the loss of a member cannot be accepted, None when it can."""
-    member = document.member(node_id)
-    if member is None:
-        return MemberConflict(f"there is no member {node_id}")
-    if not member.empty:
-        known = f"nothing of {node_id} is known to be lost: it is {member.state}"
-        if member.state is not State.DOWN:
-            return MemberConflict(known)
-        return MemberConflict(f"{known}. Start it; if its directory is not the one that it had, it waits for this call")
-    return None
-
-
-def _now_with_tls(known: Member, node: Node) -> bool:
-    """Return whether a member has begun to speak TLS, at the same address."""
-    return known.url.startswith("http:") and node.url == f"https:{known.url.removeprefix('http:')}"
+        line = replace(member, weight=weights.get(member.id, 0.0))
+        if layout.replicas > 1:
+            line = replace(line, zone=zones.get(member.id, ""))
+        members.append(member if line == member else replace(line, since=document.epoch + 1))
+    needed = min(document.min_in_sync, layout.replicas)
+    if document.min_in_sync == default_min_in_sync(document.replicas):
+        needed = default_min_in_sync(layout.replicas)
+    ring = replace(changed, members=tuple(members), vnodes=layout.vnodes, replicas=layout.replicas, min_in_sync=needed)
+    return replace(ring, next=None, next_since=0)

@@ -22,11 +22,15 @@ MAX_GENERATION = (1 << 16) - 1
 MAX_EPOCH = (1 << 48) - 1
 MAX_LEAP = 1_000_000
 """Epochs by which a document that comes from elsewhere may be ahead of the one that is known."""
+MAX_COPIES = 5
+MOST_COPIES = 1
+"""Copies that the processes of this version can keep: they refuse documents that ask for more."""
 PLACEMENT = 1
 """The way in which this version makes preference lists."""
 LEASE_MS = 1_000
 KEPT_ANCESTORS = 64
 KEPT_REMOVED = 1_024
+KEPT_ENDED = 64
 OLD_FORM = "it is the member list of an older version, whose data this version cannot read either: begin with empty directories"
 
 
@@ -92,6 +96,12 @@ class Layout:
     vnodes: int
     replicas: int = 1
     placement: int = PLACEMENT
+    zones: tuple[tuple[str, str], ...] = ()
+    """By id, ascending: of those nodes that have one. With one copy they make no difference, and there are none."""
+
+    def __post_init__(self) -> None:
+        if self.replicas == 1 and self.zones:
+            object.__setattr__(self, "zones", ())  # the one way in a frozen dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +117,9 @@ class Document:
     generation: int = 1
     """Goes up when a document had to be rebuilt from what members still had."""
     replicas: int = 1
-    """Copies of each record. This version keeps one."""
-    min_in_sync: int = 1
+    """Copies of each record; fewer while the ring has fewer members."""
+    min_in_sync: int = 0
+    """Acting members of a list without which it takes no write. A document that is made with 0 gets the default."""
     lease_ms: int = LEASE_MS
     durability: Durability = Durability.SYNC
     placement: int = PLACEMENT
@@ -120,6 +131,10 @@ class Document:
     """Generation and epoch of each document that was rebuilt on the way to this one, oldest first."""
     removed: tuple[int, ...] = ()
     """Incarnations that may not come back."""
+    ended: tuple[int, ...] = ()
+    """Incarnations of processes that have certainly ended, the last ones: what was granted to them has run out. With one copy
+    nothing is, and there are none.
+    """
     era: int = field(init=False, compare=False, repr=False)
     """Generation and epoch as one number: nodes ask for it at each request."""
     _lines: dict[str, Member] = field(init=False, compare=False, repr=False, default_factory=dict)
@@ -128,8 +143,12 @@ class Document:
     """Once it was asked for, the digest."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError when the members cannot make a ring, or not the one that is to come."""
+        """Raise ValueError when the members cannot make a ring, or not the one that is to come, or for too many copies."""
         self._lines.update((member.id, member) for member in self.members)
+        if not 1 <= self.replicas <= MAX_COPIES or not 0 <= self.min_in_sync <= self.replicas:
+            raise ValueError(f"there are 1 to {MAX_COPIES} replicas, and min_in_sync is at most that")
+        if self.min_in_sync == 0:
+            object.__setattr__(self, "min_in_sync", default_min_in_sync(self.replicas))
         object.__setattr__(self, "era", era_of(self.generation, self.epoch))  # the one way in a frozen dataclass
         if self.nodes:
             vnode_counts(self.nodes, self.vnodes)
@@ -168,7 +187,22 @@ class Document:
     def layout(self) -> Layout:
         """What the ring in force is made of."""
         weights = tuple((node.id, node.weight) for node in self.nodes)
-        return Layout(weights, self.vnodes, self.replicas, self.placement)
+        return Layout(weights, self.vnodes, self.replicas, self.placement, tuple(self.zones.items()))
+
+    @property
+    def zones(self) -> dict[str, str]:
+        """By id, ascending, the zone of each member that the ring has and that has one."""
+        return {member.id: member.zone for member in self.members if member.weight and member.zone}
+
+    @property
+    def most_copies(self) -> int:
+        """The copies of each record by this ring or the one that is to come."""
+        return self.replicas if self.next is None else max(self.replicas, self.next.replicas)
+
+    @property
+    def needed(self) -> int:
+        """Acting members of a list without which it takes no write: no more than the ring has."""
+        return min(self.min_in_sync, len(self.nodes))
 
     def member(self, node_id: str) -> Member | None:
         """Return the member with this id."""
@@ -193,7 +227,7 @@ class Document:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as JSON values."""
-        return {
+        members: dict[str, Any] = {
             "cluster": self.cluster,
             "generation": self.generation,
             "epoch": self.epoch,
@@ -209,30 +243,33 @@ class Document:
             "rebuilt_from": [list(pair) for pair in self.rebuilt_from],
             "removed": [f"{incarnation:016x}" for incarnation in self.removed],
         }
+        return members | {"ended": [f"{one:016x}" for one in self.ended]} if self.ended else members
 
     @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """Read a document; raise ValueError when it is none, or asks for what this version cannot do."""
+    def from_json(cls, data: Any, most_copies: int = MOST_COPIES) -> Self:
+        """Read a document; raise ValueError when it is none, or asks for more copies or for what this version cannot do."""
         if isinstance(data, Mapping) and "joining" in data and "generation" not in data:
             raise ValueError(OLD_FORM)
         try:
-            return cls._read(data)
+            return cls._read(data, most_copies)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is no cluster document: {error}") from None
         except InvalidMember as error:
             raise ValueError(f"it names a node that cannot be: {error}") from None
 
     @classmethod
-    def _read(cls, data: Mapping[str, Any]) -> Self:
+    def _read(cls, data: Mapping[str, Any], most_copies: int) -> Self:
         cluster, entries = data["cluster"], data["members"]
         if not isinstance(entries, list) or not isinstance(cluster, str) or not re.fullmatch(r"[0-9a-f]{32}", cluster):
             raise ValueError("it is no cluster document: cluster or members is wrong")
         members = tuple(_member_from_json(entry) for entry in entries)
         if [member.id for member in members] != sorted({member.id for member in members}):
             raise ValueError("it is no cluster document: the members are not in the order of their ids")
-        copies = data["replicas"]
-        if type(copies) is not int or copies != 1 or number_in(data, "min_in_sync", 1, 99) != 1:
-            raise ValueError(f"it asks for {copies} replicas; this version keeps one")
+        coming = data["next"]
+        for copies in (data["replicas"], 1 if coming is None else coming["replicas"]):
+            if type(copies) is not int or not 1 <= copies <= most_copies:
+                kept = "one" if most_copies == 1 else f"at most {most_copies}"
+                raise ValueError(f"it asks for {copies} replicas; this version keeps {kept}")
         placement = number_in(data, "placement", 1, 1 << 16)
         if placement != PLACEMENT:
             raise ValueError(f"it asks for placement {placement}; this version has {PLACEMENT}")
@@ -242,12 +279,15 @@ class Document:
             members,
             number_in(data, "vnodes", 1, 1 << 53),
             number_in(data, "generation", 1, MAX_GENERATION),
+            data["replicas"],
+            number_in(data, "min_in_sync", 1, data["replicas"]),
             lease_ms=number_in(data, "lease_ms", 1, 3_600_000),
             durability=_word(Durability, data["durability"]),
-            next=None if data["next"] is None else _layout_from_json(data["next"]),
+            next=None if coming is None else _layout_from_json(coming),
             next_since=number_in(data, "next_since", 0, MAX_EPOCH),
             rebuilt_from=tuple(_pair(pair) for pair in _list(data, "rebuilt_from", KEPT_ANCESTORS)),
             removed=tuple(incarnation_from(text) for text in _list(data, "removed", KEPT_REMOVED)),
+            ended=tuple(incarnation_from(text) for text in _list(data, "ended", KEPT_ENDED)) if "ended" in data else (),
         )
 
 
@@ -290,12 +330,13 @@ def _member_from_json(data: Any) -> Member:
 
 
 def _layout_to_json(layout: Layout) -> dict[str, Any]:
-    return {
+    members: dict[str, Any] = {
         "weights": [list(pair) for pair in layout.weights],
         "vnodes": layout.vnodes,
         "replicas": layout.replicas,
         "placement": layout.placement,
     }
+    return members | {"zones": [list(pair) for pair in layout.zones]} if layout.zones else members
 
 
 def _layout_from_json(data: Any) -> Layout:
@@ -306,12 +347,23 @@ def _layout_from_json(data: Any) -> Layout:
         weights.append((pair[0], node_from_json({"id": pair[0], "url": "http://h:1", "weight": pair[1]}).weight))
     if [pair[0] for pair in weights] != sorted({pair[0] for pair in weights}):
         raise ValueError("it is no cluster document: the weights of next are not in the order of ids")
+    zones = [tuple(pair) for pair in data.get("zones", [])]
+    if not all(len(pair) == 2 and pair[0] in dict(weights) and id_is_good(pair[1]) for pair in zones):
+        raise ValueError("it is no cluster document: the zones of next are wrong")
+    if zones != sorted(dict(zones).items()):
+        raise ValueError("it is no cluster document: the zones of next are not in the order of ids")
     return Layout(
         tuple(weights),
         number_in(data, "vnodes", 1, 1 << 53),
-        number_in(data, "replicas", 1, 1),
+        number_in(data, "replicas", 1, MAX_COPIES),
         number_in(data, "placement", PLACEMENT, PLACEMENT),
+        tuple(zones),
     )
+
+
+def default_min_in_sync(replicas: int) -> int:
+    """Return the acting members of a list without which it takes no write, unless somebody says otherwise."""
+    return 1 if replicas <= 2 else replicas - 1
 
 
 def incarnation_from(text: Any) -> int:

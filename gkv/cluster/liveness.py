@@ -21,10 +21,11 @@ _FORGOTTEN_AFTER = 30.0
 class Liveness:
     """The newest call of each process, by id."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, silent_after: float = SILENT_AFTER) -> None:
         self._calls: dict[str, CallIn] = {}
         self._heard: dict[str, float] = {}
         self._replaced: dict[str, frozenset[int]] = {}
+        self._silent_after = silent_after
         self._since = now
         """Nobody counts as silent for a time before."""
         self._looked = now
@@ -32,7 +33,7 @@ class Liveness:
     def heard(self, call: CallIn, now: float) -> bool:
         """Note a call; return whether it says anything new."""
         before = self._calls.get(call.id)
-        if call.incarnation in self._replaced.get(call.id, ()):
+        if self._is_late(call, before, now):
             return False
         if before is None and len(self._calls) >= MAX_HEARD:
             return False
@@ -47,15 +48,27 @@ class Liveness:
         self._heard[call.id] = now
         return call != before
 
+    def _is_late(self, call: CallIn, before: CallIn | None, now: float) -> bool:
+        """Return whether a call is of a process that another one has replaced.
+
+        Which of two that do not know each other came later, their calls' order tells, and it may be
+        wrong: so the later one counts only while it goes on calling.
+        """
+        if before is None or before.incarnation == call.incarnation:
+            return False
+        if call.incarnation in before.ran:
+            return True
+        return call.incarnation in self._replaced.get(call.id, ()) and self.is_up(call.id, now)
+
     def answered(self, node_id: str, incarnation: int, now: float) -> None:
-        """Note that a process answers, though it has not called."""
+        """Note that the process in a member's line answers; another one that has called since is what counts."""
         known = self._calls.get(node_id)
-        if known is not None and known.incarnation == incarnation:
+        if known is None or known.incarnation == incarnation:
             self._heard[node_id] = now
 
     def is_up(self, node_id: str, now: float) -> bool:
         """Return whether a process was heard lately."""
-        return now - self._heard.get(node_id, float("-inf")) < SILENT_AFTER
+        return now - self._heard.get(node_id, float("-inf")) < self._silent_after
 
     def last(self, node_id: str) -> CallIn | None:
         """Return the newest call of a process, however long ago."""
@@ -72,7 +85,8 @@ class Liveness:
         self._looked = now
         kept = set(members)
         for node_id in [one for one, heard in self._heard.items() if one not in kept and now - heard > _FORGOTTEN_AFTER]:
-            del self._calls[node_id], self._heard[node_id]
+            del self._heard[node_id]
+            self._calls.pop(node_id, None)
             self._replaced.pop(node_id, None)
 
     def silent(self, document: Document, now: float) -> frozenset[str]:
@@ -80,5 +94,5 @@ class Liveness:
         return frozenset(
             member.id
             for member in document.members
-            if member.state is not State.DOWN and now - max(self._since, self._heard.get(member.id, 0.0)) >= SILENT_AFTER
+            if member.state is not State.DOWN and now - max(self._since, self._heard.get(member.id, 0.0)) >= self._silent_after
         )

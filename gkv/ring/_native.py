@@ -99,6 +99,9 @@ class NativeRing(Ring):
     def owners(self) -> Sequence[int]:
         return memoryview(self._owners).toreadonly().cast("H")
 
+    def find(self, key: str) -> int:
+        return int(_lib.gkv_ring_find(self._ring, token(key)))
+
     def places(self, by_token: Iterable[int]) -> Places:
         places: Places = _ffi.from_buffer("uint16_t[]", array("H", self._checked(by_token)))
         return places

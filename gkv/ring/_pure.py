@@ -32,9 +32,8 @@ class PureRing(Ring):
     def owners(self) -> Sequence[int]:
         return self.own
 
-    def _find(self, token: int) -> int:
-        """Return the place of the first vnode token >= token, wrapping round."""
-        at = bisect_left(self._tokens, token)
+    def find(self, key: str) -> int:
+        at = bisect_left(self._tokens, token(key))
         return at if at < len(self._tokens) else 0
 
     def places(self, by_token: Iterable[int]) -> Places:
@@ -44,10 +43,10 @@ class PureRing(Ring):
         return NOBODY if place == NO_PLACE else self.nodes[place]
 
     def node_of(self, key: str, places: Places) -> Node:
-        return self._node(places[self._find(token(key))])
+        return self._node(places[self.find(key)])
 
     def preference(self, key: str, limit: int) -> list[Node]:
-        start = self._find(token(key))
+        start = self.find(key)
         limit = min(limit, len(self.nodes))
         found: dict[int, None] = {}
         for at in range(start, start + len(self.own)):
@@ -60,5 +59,5 @@ class PureRing(Ring):
         places = self.own if places is None else places
         groups: dict[int, list[int]] = {}
         for position, key in enumerate(keys):
-            groups.setdefault(places[self._find(token(key))], []).append(position)
+            groups.setdefault(places[self.find(key)], []).append(position)
         return [(self._node(place), group, [keys[i] for i in group]) for place, group in sorted(groups.items())]

@@ -97,6 +97,10 @@ class Ring(ABC):
         """The place in `nodes` of each token's node."""
 
     @abstractmethod
+    def find(self, key: str) -> int:
+        """Return which of the ring's tokens is the first that is >= the key's, wrapping round. O(1) expected."""
+
+    @abstractmethod
     def places(self, by_token: Iterable[int]) -> Places:
         """Return an array that lookups take in place of the owners: for each token a place in `nodes`, or NO_PLACE.
 
@@ -117,7 +121,7 @@ class Ring(ABC):
 
     def _checked(self, by_token: Iterable[int]) -> list[int]:
         places = list(by_token)
-        if len(places) != len(self.tokens) or not all(0 <= place < len(self.nodes) or place == NO_PLACE for place in places):
+        if len(places) != len(self.tokens) or not set(places) - {NO_PLACE} <= set(range(len(self.nodes))):
             raise ValueError("an array of places has one of the ring's nodes for each of its tokens, or nobody")
         return places
 

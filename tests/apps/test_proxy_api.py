@@ -566,7 +566,7 @@ def test_ring_that_stays_to_come_for_too_long_is_taken_back(pair):
     pair.look()
     assert pair.authority.document.next is not None
     pair.look(boot_time() + 0.4)
-    pair.authority._change_since -= 60
+    pair.authority._judge._change_since -= 60
     pair.look()
     assert (pair.authority.document.next, pair.authority.document.nodes) == (None, (A, B))
 

@@ -25,7 +25,7 @@ def check(history: Iterable[Operation]) -> list[Offence]:
 
 
 def _judge(key: str, operations: Sequence[Operation]) -> Offence | None:
-    if twice := _version_of_two(operations):
+    if twice := version_of_two(operations):
         return Offence(key, "two writes, or two values, have the same version", twice, len(operations))
     search = Search(operations)
     at = search.run()
@@ -39,7 +39,7 @@ def _judge(key: str, operations: Sequence[Operation]) -> Offence | None:
     return Offence(key, what, _with_writers(shown, until), len(until))
 
 
-def _version_of_two(operations: Iterable[Operation]) -> list[Operation]:
+def version_of_two(operations: Iterable[Operation]) -> list[Operation]:
     """Return two operations that give one version to different things, if there are any."""
     writers: dict[str, Operation] = {}
     values: dict[str, Operation] = {}

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.changes import Look, change, refused, refused_loss
+from gkv.cluster.changes import Look, change
 from gkv.cluster.document import Document, Layout, Member, State
+from gkv.cluster.refusals import refused, refused_loss
 from gkv.model import Node
 from tests.documents import CLUSTER
 
@@ -236,7 +237,7 @@ def test_loss_of_who_is_not_empty_cannot_be_accepted() -> None:
 
 
 def test_newcomer_with_a_pause_is_not_joined() -> None:
-    assert change(BOTH, look(*READY, NEWCOMER, paused=frozenset([ord("c")]))) is None
+    assert change(BOTH, look(*READY, NEWCOMER, put_off=frozenset([ord("c")]))) is None
 
 
 def steps_of(count: int) -> int:

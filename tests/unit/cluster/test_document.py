@@ -8,7 +8,7 @@ import ujson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkv.cluster.document import Document, Durability, Layout, Member, State, member_to_json
+from gkv.cluster.document import MAX_COPIES, Document, Durability, Layout, Member, State, member_to_json
 from gkv.cluster.node import node_from_json
 from gkv.errors import InvalidMember
 from gkv.model import Node
@@ -341,3 +341,63 @@ def pointer_of(data):
     assert caught.value.status == 422
     [(pointer, _)] = caught.value.pointers
     return pointer
+
+
+# -- copies
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.integers(1, MAX_COPIES), st.integers(0, MAX_COPIES), st.integers(1, MAX_COPIES), st.booleans())
+def test_document_with_copies_is_read_back(replicas, needed, coming, zoned):
+    layout = Layout((("a", 2.0), ("b", 2.0)), 64, coming, zones=(("b", "x"),) if zoned else ())
+    document = replace(DOCUMENT, replicas=replicas, min_in_sync=min(needed, replicas), next=layout, ended=(0xD1,))
+    again = Document.from_json(ujson.loads(ujson.dumps(document.to_json())), MAX_COPIES)
+    assert again == document
+    assert again.next == layout
+    assert ("zones" in document.to_json()["next"]) is (zoned and coming > 1)
+
+
+def test_min_in_sync_is_1_for_two_copies_and_else_all_but_one():
+    made = [replace(DOCUMENT, replicas=copies, min_in_sync=0).min_in_sync for copies in range(1, 6)]
+    assert made == [1, 1, 2, 3, 4]
+    assert Document(CLUSTER, 1, replicas=5).min_in_sync == 4
+
+
+def test_no_more_members_are_needed_than_the_ring_has():
+    assert replace(DOCUMENT, replicas=5, min_in_sync=4).needed == 2
+
+
+@pytest.mark.parametrize("part", [{"replicas": 2}, {"next": replace(DOCUMENT.next, replicas=2)}], ids=["now", "next"])
+def test_process_refuses_a_document_that_asks_for_more_copies_than_it_can_keep(part):
+    asked = replace(DOCUMENT, **part)
+    with pytest.raises(ValueError, match="it asks for 2 replicas; this version keeps one"):
+        Document.from_json(asked.to_json())
+    assert Document.from_json(asked.to_json(), 2) == asked
+    with pytest.raises(ValueError, match="it asks for 3 replicas; this version keeps at most 2"):
+        Document.from_json(replace(DOCUMENT, replicas=3).to_json(), 2)
+
+
+@pytest.mark.parametrize("parts", [{"replicas": 0}, {"replicas": 6}, {"replicas": 2, "min_in_sync": 3}])
+def test_document_with_a_wrong_number_of_copies_cannot_be_made(parts):
+    with pytest.raises(ValueError, match="replicas"):
+        replace(DOCUMENT, **parts)
+
+
+WRONG_COPIES = {
+    "more in sync than copies": changed(replicas=2, min_in_sync=3),
+    "none in sync": changed(replicas=2, min_in_sync=0),
+    "zones of a stranger": changed(next=DOCUMENT.to_json()["next"] | {"replicas": 2, "zones": [["c", "x"]]}),
+    "zones out of order": changed(next=DOCUMENT.to_json()["next"] | {"replicas": 2, "zones": [["b", "x"], ["a", "x"]]}),
+    "a zone with a blank": changed(next=DOCUMENT.to_json()["next"] | {"replicas": 2, "zones": [["a", "x y"]]}),
+    "zones a number": changed(next=DOCUMENT.to_json()["next"] | {"replicas": 2, "zones": 1}),
+    "zones of triples": changed(next=DOCUMENT.to_json()["next"] | {"replicas": 2, "zones": [["a", "x", "y"]]}),
+    "an unhashable zone": changed(next=DOCUMENT.to_json()["next"] | {"replicas": 2, "zones": [[[], "y"]]}),
+    "ended a string": changed(ended="a1"),
+    "too many ended": changed(ended=["00000000000000a1"] * 65),
+}
+
+
+@pytest.mark.parametrize("data", WRONG_COPIES.values(), ids=WRONG_COPIES.keys())
+def test_from_json_malformed_with_copies_raises_value_error(data):
+    with pytest.raises(ValueError, match=r"^it is no cluster document"):
+        Document.from_json(data, MAX_COPIES)

@@ -84,3 +84,28 @@ def test_answer_to_a_question_counts_as_heard_from_the_process_that_is_known() -
     assert not liveness.is_up("a", 5)
     liveness.answered("a", 1, 5)
     assert liveness.is_up("a", 5)
+
+
+def test_answer_of_a_member_that_has_not_called_counts_and_is_forgotten_like_a_call() -> None:
+    liveness = Liveness(0)
+    liveness.answered("a", 1, 5)
+    assert liveness.is_up("a", 5)
+    assert (liveness.last("a"), liveness.recent(5)) == (None, {})
+    looks(liveness, 5, 36)
+    assert not liveness.is_up("a", 36)
+
+
+def test_late_call_of_an_older_process_does_not_shut_the_later_one_out() -> None:
+    """Whoever listens only since a moment ago may hear the later process first: it says which ran before it, and goes on
+    calling where that says nothing.
+    """
+    liveness = Liveness(0)
+    assert liveness.heard(CallIn(A, 2, ran=(1, 2)), 0.1)
+    assert not liveness.heard(CallIn(A, 1), 0.2)
+    assert liveness.recent(0.3)["a"].incarnation == 2
+
+    strangers = Liveness(0)
+    assert strangers.heard(CallIn(A, 2), 0.1)
+    assert strangers.heard(CallIn(A, 1), 0.2)
+    assert not strangers.heard(CallIn(A, 2), 0.5), "the other one still counts as the later one"
+    assert strangers.heard(CallIn(A, 2), 1.3)

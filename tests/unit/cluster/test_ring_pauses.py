@@ -5,7 +5,7 @@ from dataclasses import replace
 from gkv.cluster.callin import CallIn
 from gkv.cluster.changes import Look
 from gkv.cluster.document import Document, Layout, Member
-from gkv.cluster.pauses import FIRST, LONGEST, Pauses
+from gkv.cluster.ring_pauses import FIRST, LONGEST, RingPauses
 from gkv.model import Node
 from tests.documents import CLUSTER
 
@@ -35,7 +35,7 @@ def look(*members: Member, document: Document = JOINING, records: int = 0, **mor
 
 
 def paused(after: Document, seen: Look, before: Document = JOINING) -> frozenset[int]:
-    pauses = Pauses()
+    pauses = RingPauses()
     pauses.note(before, after, seen, 100.0)
     return pauses.at(100.0)
 
@@ -76,7 +76,7 @@ def test_ring_that_has_come_or_is_still_to_come_gives_nobody_a_pause() -> None:
 
 
 def test_pause_grows_up_to_the_longest_ends_and_is_forgotten() -> None:
-    pauses, now, lengths = Pauses(), 100.0, []
+    pauses, now, lengths = RingPauses(), 100.0, []
     for _ in range(9):
         pauses.note(JOINING, BOTH, look(A, B), now)
         lengths.append(pauses.left(ord("c"), now))

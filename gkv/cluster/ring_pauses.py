@@ -13,7 +13,7 @@ LONGEST = 320.0
 _FORGOTTEN_AFTER = 600.0
 
 
-class Pauses:
+class RingPauses:
     """The processes for which no change of the ring is begun now, by incarnation. One that starts anew has no pause."""
 
     def __init__(self) -> None:

@@ -1,0 +1,22 @@
+"""The part of a document that a member's machines know. They never see a ring. Pure."""
+
+from gkv.cluster.document import Document, State
+from gkv.cluster.placement import Placement
+from gkv.model import Duties, Line
+
+
+def duties(document: Document, placement: Placement, me: str) -> Duties:
+    """Return what the member `me` is to know of a document and its placement. O(members)."""
+    return Duties(
+        me,
+        document.order,
+        {one.id: Line(one.incarnation, one.state is State.DOWN, one.since, one.empty) for one in document.members},
+        placement.roles,
+        placement.list_of,
+        document.lease_ms / 1_000,
+        document.needed,
+        document.layout,
+        document.next,
+        document.next_since,
+        frozenset(document.ended),
+    )

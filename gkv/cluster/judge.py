@@ -1,0 +1,278 @@
+"""The authority's judgement: what it hears goes in, and what it is to do comes out. Pure.
+
+Binds who was heard when, the complaints, the pauses, the question before an eviction, the plans of
+moves, and the changes of the document. Time is an argument, in seconds of a clock that only goes
+forward. One document is on its way to the disk at a time: until it is told what became of that,
+nothing else is decided.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gkv.cluster.admission_pauses import AdmissionPauses
+from gkv.cluster.callin import CallIn
+from gkv.cluster.changes import Look, change, leaving, move
+from gkv.cluster.complaints import Complaint, Complaints
+from gkv.cluster.document import Document, Layout, Member, State
+from gkv.cluster.liveness import SILENT_AFTER, Liveness
+from gkv.cluster.placement import Placement
+from gkv.cluster.plans import GoOn, Plan, Plans
+from gkv.cluster.question import Question
+from gkv.cluster.refusals import refused_layout, refused_loss, refused_removal
+from gkv.cluster.ring_pauses import RingPauses
+from gkv.errors import MemberConflict
+
+CHANGE_WITHIN = 5.0
+"""With one copy, seconds after which a ring that is still to come is taken back."""
+DRIFT = 1.05
+"""Two clocks run apart by less than this."""
+_KEPT = 256
+"""Processes that are remembered as ended, or as about to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """These members are asked which process answers for them; each answer, or that there is none, comes back."""
+
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Enact:
+    """A document is to be on the disk, and then in force."""
+
+    document: Document
+
+
+Action = Ask | Enact | Plan | GoOn
+
+
+class Judge:
+    """What one authority remembers, beside the document."""
+
+    def __init__(self, document: Document, incarnation: int, now: float, deadline: float = 10.0) -> None:
+        """`incarnation` is of the authority's process, `deadline` the seconds for which a request may wait at a member."""
+        self.document = document
+        """The document in force."""
+        self.placement = _placement(document, None)
+        """Its placement with copies; None with one, and while the ring has no member."""
+        self.liveness = Liveness(now)
+        self._started = now
+        self._deadline = deadline
+        self._complaints = Complaints()
+        self._pauses = AdmissionPauses(document, now)
+        self._ring_pauses = RingPauses()
+        self._question = Question()
+        self._plans = Plans(incarnation)
+        self._enacting: Document | None = None
+        self._seen = Look({})
+        """The look at which that was due."""
+        self._accused: set[str] = set()
+        self._ended: dict[int, None] = {}
+        self._leaving: dict[int, None] = {}
+        self._answered: dict[int, float] = {}
+        """By incarnation, the last time at which a process of a member answered anybody."""
+        self._change_since: float | None = None
+        self._accepted: set[str] = set()
+        self._removed: set[str] = set()
+        self._wanted: Layout | None = None
+        self._take_back = False
+        self._min_in_sync: int | None = None
+
+    # -- events
+
+    def heard(self, call: CallIn, now: float) -> bool:
+        """Note a call; return whether it says anything new."""
+        line = self.document.member(call.id)
+        if line is not None and line.incarnation == call.incarnation:
+            self._question.heard(call.id)
+        self._note_answers((call.incarnation, *call.reached), now)
+        return self.liveness.heard(call, now)
+
+    def answered(self, node_id: str, incarnation: int | None, now: float) -> None:
+        """Note which process answered a question, None if none did."""
+        line = self.document.member(node_id)
+        if line is None or incarnation != line.incarnation:
+            self._question.missing(node_id)
+            return
+        self.liveness.answered(node_id, incarnation, now)
+        self._question.heard(node_id)
+        self._note_answers((incarnation,), now)
+
+    def _note_answers(self, incarnations: Iterable[int], now: float) -> None:
+        if self.placement is not None:
+            known = {member.incarnation for member in self.document.members}
+            self._answered.update(dict.fromkeys(known.intersection(incarnations), now))
+
+    def complained(self, complaint: Complaint, now: float) -> bool:
+        """Note the complaint of a member; return whether it counts. With one copy none does."""
+        return self.placement is not None and self._complaints.complain(complaint, self.document, self.placement, now)
+
+    def leaves(self, node_id: str, incarnation: int, order: tuple[int, int]) -> bool:
+        """Note that a process is about to end and has settled all; return whether it is to be evicted for that."""
+        line = self.document.member(node_id)
+        if line is None or line.state is State.DOWN or (line.incarnation, self.document.order) != (incarnation, order):
+            return False
+        _keep(self._leaving, incarnation)
+        return True
+
+    def ended(self, incarnation: int) -> None:
+        """Note that a process has certainly ended (A8)."""
+        _keep(self._ended, incarnation)
+
+    def held(self, node_id: str, incarnation: int, plan: int, order: tuple[int, int]) -> None:
+        """Note the answer to a plan: that primary holds, and all is settled there."""
+        self._plans.held(node_id, incarnation, plan, order)
+
+    # -- an operator's words; those that have not had their effect yet are forgotten at a restart
+
+    def accept_loss(self, node_id: str, now: float, *, dry_run: bool = False) -> None:
+        """Take the loss of a member (A6), as soon as nothing is left of what it may have promised. Raise MemberConflict."""
+        error = refused_loss(self.document, node_id, self.placement) or self._answers(node_id, now)
+        if error is not None:
+            raise error
+        if not dry_run:
+            self._accepted.add(node_id)
+
+    def remove(self, node_id: str, now: float) -> None:
+        """Remove a member that is down, likewise. Raise MemberConflict."""
+        error = refused_removal(self.document, node_id) or self._answers(node_id, now)
+        if error is not None:
+            raise error
+        self._removed.add(node_id)
+
+    def change_ring(self, layout: Layout) -> None:
+        """Begin to change the ring (A5). Raise MemberConflict."""
+        error = refused_layout(self.document, layout)
+        if error is not None:
+            raise error
+        self._wanted = layout
+
+    def take_back(self) -> None:
+        """Give up the ring that is to come, and what was asked for with it. Raise MemberConflict when there is none."""
+        if self.document.next is None:
+            raise MemberConflict("no other ring is to come")
+        self._take_back = True
+        self._removed.clear()
+
+    def set_min_in_sync(self, number: int) -> None:
+        """Set how many members of a list must act. Raise MemberConflict."""
+        if not 1 <= number <= self.document.replicas:
+            raise MemberConflict(f"min_in_sync is 1 to {self.document.replicas}, the number of copies")
+        self._min_in_sync = number
+
+    def _answers(self, node_id: str, now: float) -> MemberConflict | None:
+        line = self.document.member(node_id)
+        if self.placement is None or line is None or line.state is not State.DOWN:
+            return None
+        if now - self._answered.get(line.incarnation, float("-inf")) < SILENT_AFTER:
+            return MemberConflict(f"{node_id} still answers: its machine must be off, or its process at an end")
+        return None
+
+    def _is_over(self, node_id: str, now: float) -> bool:
+        """Return whether all that a member may have promised has run out."""
+        line = self.document.member(node_id)
+        if self.placement is None or line is None or line.state is not State.DOWN:
+            return True
+        last = self._answered.get(line.incarnation, self._started)
+        return now - last >= DRIFT * self.document.lease_ms / 1_000 + self._deadline
+
+    # -- the judgement
+
+    def put_off(self, incarnation: int, now: float) -> float:
+        """Return the seconds for which no change of the ring is begun for a process, 0 for none."""
+        return self._ring_pauses.left(incarnation, now)
+
+    def look(self, now: float, *, waits: bool = False) -> list[Action]:
+        """Return what is to be done now: nothing while it `waits`, as another document may have to be in force first.
+
+        To be called all the time, at least ten times a second.
+        """
+        self.liveness.look(now, (member.id for member in self.document.members))
+        if waits or self._enacting is not None:
+            return []
+        if self.placement is not None:
+            self._accused |= self._complaints.verdicts(self.document, self.placement, now)
+        seen = self._look(now)
+        actions: list[Action] = []
+        if goes := leaving(self.document, seen):
+            asked = self._question.ask(goes, seen.silent, self.document, self.placement, now)
+            if asked:
+                actions.append(Ask(tuple(member for member in self.document.members if member.id in asked)))
+            if not self._question.decided(goes, self.placement, now):
+                return actions
+        self._question.close()
+        document = change(self.document, seen, self.placement)
+        if document is None and self.placement is not None:
+            after = move(self.document, seen, self.placement)
+            if after is None:
+                actions += self._plans.give_up()
+            else:
+                document, sent = self._plans.propose(self.document, after, self.placement, now)
+                actions += sent
+        if document is None:
+            self._accepted -= seen.accepted
+            return actions
+        self._enacting, self._seen = document, seen
+        return [*actions, Enact(document)]
+
+    def _look(self, now: float) -> Look:
+        if self.document.next is None:
+            self._change_since = None
+        elif self._change_since is None:
+            self._change_since = now
+        overdue = self._change_since is not None and now - self._change_since > CHANGE_WITHIN
+        calls, silent = self.liveness.recent(now), self.liveness.silent(self.document, now)
+        accepted = frozenset(one for one in self._accepted if self._is_over(one, now))
+        roles = () if self.placement is None else self.placement.roles
+        alone = {one for each in roles if each.primary is None for one in each.preference}
+        return Look(
+            calls,
+            silent,
+            frozenset(self._ended),
+            accepted,
+            overdue,
+            frozenset(self._accused),
+            frozenset(self._leaving),
+            (self._pauses.running(self.document, now) - alone) | self._removed,
+            self._wanted,
+            frozenset(one for one in self._removed if self._is_over(one, now)),
+            self._take_back,
+            self._min_in_sync,
+            self._ring_pauses.at(now),
+        )
+
+    def enacted(self, document: Document, now: float) -> None:
+        """Note that a document is in force, be it another than the one that was to be."""
+        self._pauses.follow(self.document, document, frozenset(self._leaving), now)
+        self._plans.enacted(document)
+        self._question.close()
+        if document == self._enacting:
+            self._accepted -= self._seen.accepted
+            self._take_back = self._take_back and not self._seen.take_back
+            self._min_in_sync = None if self._seen.min_in_sync is not None else self._min_in_sync
+            self._ring_pauses.note(self.document, document, self._seen, now)
+        self._enacting = None
+        self.document = document
+        self.placement = _placement(document, self.placement)
+        lines = {member.id: member for member in document.members}
+        self._accused = {one for one in self._accused if one in lines and lines[one].state is not State.DOWN}
+        self._removed &= lines.keys()
+        known = {member.incarnation for member in document.members}
+        self._answered = {one: when for one, when in self._answered.items() if one in known}
+        if self._wanted in (document.layout, document.next):
+            self._wanted = None
+
+    def not_enacted(self) -> None:
+        """Note that the document could not be written: what was due is due still."""
+        self._enacting = None
+
+
+def _placement(document: Document, before: Placement | None) -> Placement | None:
+    return Placement.of(document, before) if document.most_copies > 1 and document.nodes else None
+
+
+def _keep(known: dict[int, None], incarnation: int) -> None:
+    known[incarnation] = None
+    while len(known) > _KEPT:
+        del known[next(iter(known))]

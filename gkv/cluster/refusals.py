@@ -1,0 +1,143 @@
+"""The reasons for which a process may not be a member, or a loss not be accepted. Pure.
+
+What `gkv.cluster.changes` would never grant is refused here, so that whoever asks is told.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from gkv.cluster.callin import CallIn
+from gkv.cluster.document import Document, Layout, Member, State
+from gkv.cluster.node import check_weight
+from gkv.cluster.placement import Placement
+from gkv.errors import GkvError, InvalidMember, MemberConflict, Unavailable
+from gkv.model import Node
+
+
+def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
+    """Return why a process may not be a member now, None when it may."""
+    known = document.member(call.id)
+    if call.cluster not in (None, document.cluster) and not call.bare:
+        return MemberConflict(
+            f"node {call.id} holds records of cluster {call.cluster}, this is {document.cluster}; it can join "
+            f"with nothing in it"
+        )
+    if not {call.incarnation, *call.ran}.isdisjoint(document.removed):
+        return MemberConflict(f"node {call.id} was removed from the cluster; begin with an empty directory to join again")
+    if known is not None and known.url != call.node.url and not _now_with_tls(known, call.node):
+        return MemberConflict(f"there is a member {call.id} already, at {known.url}; choose another --name")
+    if known is None or known.url != call.node.url:  # a member's own address is no other's: whoever asks for it is refused
+        error = _refused_address(document, call, calls)
+        if error is not None:
+            return error
+    if known is None and call.records:
+        return MemberConflict(
+            f"node {call.id} holds {call.records} keys of this cluster, which has no such member; it can join with "
+            f"nothing in it: begin with an empty directory (--data)"
+        )
+    if known is None or (known.weight and known.weight != call.node.weight):
+        return _refused_ring(document, call, calls)
+    return None
+
+
+def _refused_address(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
+    """Return why a process may not be a member at its address: somebody else is, or is about to be."""
+    others: list[tuple[str, str]] = [(other.id, other.url) for other in document.members]
+    others += [(other.id, other.node.url) for other in calls.values()]
+    for node_id, url in others:
+        if url == call.node.url and node_id != call.id:
+            return MemberConflict(f"the member at {url} is {node_id}; it cannot be {call.id} as well")
+    return None
+
+
+def _refused_ring(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
+    """Return why the ring cannot change as a process asks for."""
+    weights = dict(document.layout.weights) | {call.id: call.node.weight}
+    try:
+        check_weight(call.node, document.vnodes)
+        Document(document.cluster, 1, tuple(Member(one, "", weights[one]) for one in sorted(weights)), document.vnodes)
+    except InvalidMember as error:
+        return error
+    except ValueError as error:
+        return InvalidMember(f"with {call.id} the ring would be too large: {error}")
+    for member in document.members:
+        other = calls.get(member.id)
+        if other is not None and other.records:
+            return MemberConflict(
+                f"{call.id} cannot join: member {member.id} holds {other.records} keys, some of them would have to move to "
+                f"{call.id}, and moving keys is not available in this version"
+            )
+    for member in document.members:
+        if member.id not in calls or member.state is not State.UP:
+            return Unavailable(
+                f"{call.id} cannot join now: member {member.id} does not answer, so nobody knows whether it holds keys "
+                f"that would have to move",
+                retry_after=1,
+            )
+    return None
+
+
+def refused_loss(document: Document, node_id: str, placement: Placement | None = None) -> GkvError | None:
+    """Return why the loss of a member cannot be accepted, None when it can; with copies `placement` is the document's."""
+    member = document.member(node_id)
+    if member is None:
+        return MemberConflict(f"there is no member {node_id}")
+    if placement is not None and document.replicas > 1:
+        return None if _is_missed(document, member, placement) else _not_missed(member)
+    if not member.empty:
+        known = f"nothing of {node_id} is known to be lost: it is {member.state}"
+        if member.state is not State.DOWN:
+            return MemberConflict(known)
+        return MemberConflict(f"{known}. Start it; if its directory is not the one that it had, it waits for this call")
+    return None
+
+
+def _is_missed(document: Document, member: Member, placement: Placement) -> bool:
+    """Return whether nobody acts for a list because this member, its last one, is not there with what it had."""
+    lines = {one.id: one for one in document.members}
+    for one in placement.roles:
+        if member.id in one.preference and not one.acting:
+            last = max((lines[other].left, lines[other].rank) for other in one.preference)
+            if (member.left, member.rank) == last:
+                return True
+    return False
+
+
+def _not_missed(member: Member) -> GkvError:
+    return MemberConflict(
+        f"no key waits for {member.id}, which is {member.state}: others have what it had, or were up after it"
+    )
+
+
+def _now_with_tls(known: Member, node: Node) -> bool:
+    """Return whether a member has begun to speak TLS, at the same address."""
+    return known.url.startswith("http:") and node.url == f"https:{known.url.removeprefix('http:')}"
+
+
+def refused_removal(document: Document, node_id: str) -> GkvError | None:
+    """Return why a member cannot be removed, None when it can."""
+    member = document.member(node_id)
+    if member is None:
+        return MemberConflict(f"there is no member {node_id}")
+    if member.state is not State.DOWN:
+        return MemberConflict(f"{node_id} is {member.state}; only a member that is down can be removed")
+    if member.weight and document.most_copies == 1:
+        return MemberConflict(f"{node_id} has the only copy of its keys")
+    if member.weight and document.next is not None:
+        return MemberConflict("another ring is to come already; it can be taken back")
+    if {node.id for node in document.nodes} == {node_id}:
+        return MemberConflict(f"{node_id} is the only member of the ring")
+    return None
+
+
+def refused_layout(document: Document, layout: Layout) -> GkvError | None:
+    """Return why the ring cannot change as an operator asks for, None when it can."""
+    if document.next is not None:
+        return MemberConflict("another ring is to come already; it can be taken back")
+    if max(document.replicas, layout.replicas) == 1:
+        return MemberConflict("with one copy keys would have to move, and moving keys is not available in this version")
+    try:
+        replace(document, next=layout, next_since=document.epoch + 1)
+    except ValueError as error:
+        return InvalidMember(str(error))
+    return None

@@ -1,0 +1,229 @@
+"""A member in its part as a granter and a learner: frames and questions of primaries, answered when
+that is due (W4, T1), and its filling (L1 to L6).
+"""
+
+from gkv.model import Roles, Version
+from gkv.replication.actions import Commit, End, Replace, Report
+from gkv.replication.desk import Desk
+from gkv.replication.filling import Fillings
+from gkv.replication.granter import Granter
+from gkv.replication.grants import Grants
+from gkv.replication.messages import (
+    AskLease,
+    AskPage,
+    AskRecord,
+    AskUnsettled,
+    Copied,
+    Copy,
+    FoundRecord,
+    Full,
+    Granted,
+    Page,
+    Reply,
+    UnsettledKeys,
+    Working,
+)
+from gkv.replication.questions import RESEND
+from gkv.replication.records import Records
+
+
+class Copying:
+    """What one process does for the primaries of others."""
+
+    def __init__(self, desk: Desk, records: Records, grants: Grants) -> None:
+        self._desk = desk
+        self._records = records
+        self._grants = grants
+        self._held: list[tuple[str, Reply]] = []
+        """Answers that grant something, until the note is on the disk."""
+        self._primaries: dict[str, None] = {}
+        """Whom this process grants leases to."""
+        self._reported: Report | None = None
+        self._looked = False
+        """Whether the last report is right still."""
+        self.granter = Granter()
+        self.fillings = Fillings()
+
+    # -- frames and questions of the epoch of now, from the processes that are in its document
+
+    def hear(self, sender: str, message: Copy | AskLease | AskUnsettled | AskRecord | Page) -> None:
+        """Take in what a primary sends."""
+        match message:
+            case Copy():
+                self._take(sender, message)
+            case AskLease():
+                self._ask_lease(sender, message)
+            case AskUnsettled():
+                self._ask_unsettled(sender, message)
+            case AskRecord():
+                self._ask_record(sender, message)
+            case Page():
+                self._page(message)
+
+    def _take(self, sender: str, copy: Copy) -> None:
+        """Take a frame, if it is from the primary of all its keys."""
+        desk = self._desk
+        if not self._is_granter(sender) or not all(
+            self._copies(desk.duties.roles_of(key), sender) for write in copy.writes for key in write.keys
+        ):
+            return
+        self._grant(sender)
+        self.granter.settled(copy.settled, lambda key: desk.duties.roles_of(key).primary == sender)
+        handed = self.granter.take(sender, copy.number, copy.writes, desk.now, desk.token)
+        for write in copy.writes:
+            self.fillings.mark(write.keys, desk.duties)
+        desk.actions += [Commit(token, write) for token, write in handed]
+        oldest = self.granter.oldest()
+        self._acknowledge()
+        if copy.writes and not handed and oldest is not None:
+            desk.send(sender, Working(copy.number, desk.now - oldest))
+
+    def _is_granter(self, primary: str) -> bool:
+        return primary in self._primaries
+
+    def _copies(self, roles: Roles, primary: str) -> bool:
+        return roles.primary == primary and self._desk.me in roles.granters
+
+    def _ask_unsettled(self, sender: str, asked: AskUnsettled) -> None:
+        """Tell all unsettled keys whose primary the sender is now (T1)."""
+        duties = self._desk.duties
+        if self._is_granter(sender):
+            self._grant(sender)
+            keys = self.granter.unsettled(lambda key: duties.roles_of(key).primary == sender)
+            self._tell(sender, UnsettledKeys(asked.number, tuple(keys)))
+
+    def _ask_lease(self, sender: str, asked: AskLease) -> None:
+        """Grant a lease."""
+        if self._is_granter(sender):
+            self._grant(sender)
+            self._tell(sender, Granted(asked.number))
+
+    def _ask_record(self, sender: str, asked: AskRecord) -> None:
+        """Show a record to the primary, whose own is damaged."""
+        roles = self._desk.duties.roles_of(asked.key)
+        if roles.primary == sender and self._desk.me in roles.acting:
+            self._desk.send(sender, FoundRecord(asked.number, self._records.newest([asked.key])[0]))
+
+    # -- grants
+
+    def _grant(self, primary: str) -> None:
+        incarnation = self._desk.duties.lines[primary].incarnation
+        note = self._grants.grant(primary, incarnation, self._desk.now, self._desk.duties.lease)
+        if note is not None:
+            self._desk.actions.append(note)
+
+    def _tell(self, primary: str, reply: Reply) -> None:
+        """Give an answer that grants a lease: not before the note is on the disk (T2)."""
+        if self._grants.may_tell:
+            self._desk.send(primary, reply)
+        else:
+            self._held.append((primary, reply))
+
+    def note_kept(self, there: bool) -> None:
+        """Go on, as the note has come or gone."""
+        note = self._grants.note_kept(there, self._desk.now)
+        if note is not None:
+            self._desk.actions.append(note)
+        if self._grants.may_tell:
+            held, self._held = self._held, []
+            for primary, reply in held:
+                self._desk.send(primary, reply)
+
+    def _acknowledge(self) -> None:
+        for frame in self.granter.take_whole():
+            self._tell(frame.primary, Copied(frame.number, frame.versions))
+
+    # -- the disk
+
+    def committed(self, token: int) -> bool:
+        """Note that the disk has what was handed to it; False if that was not handed over here."""
+        if self.granter.committed(token):
+            self._acknowledge()
+            return True
+        if self.fillings.committed(token):
+            self._looked = False
+            self.ask_pages()
+            return True
+        return False
+
+    def failed(self, token: int, full: bool) -> bool:
+        """Note that it never will. A full disk acknowledges nothing, and is asked again; any other failure ends the process."""
+        frames = self.granter.failed(token)
+        if frames is None and not self.fillings.failed(token):
+            return False
+        if not full:
+            self._desk.actions.append(End("the disk has failed"))
+        for frame in frames or ():
+            self._desk.send(frame.primary, Full(frame.number))
+        return True
+
+    # -- filling
+
+    def ask_pages(self) -> None:
+        """Ask for the next page of each list that is not equal."""
+        desk = self._desk
+        for session, after in self.fillings.wanted(desk.now, RESEND):
+            number = desk.ask(session.primary, owed=False)
+            self.fillings.asked(session, number, desk.now)
+            desk.send(session.primary, AskPage(number, *session.pair, after))
+
+    def _page(self, page: Page) -> None:
+        """Take a page of records."""
+        desk = self._desk
+        token = desk.token()
+        replacement = self.fillings.page(page.number, page.records, page.upto, self._records.between, token)
+        if replacement is None:
+            return
+        self.granter.forget([key for key, _ in replacement.records])
+        self.granter.forget(replacement.drops)
+        desk.actions.append(Replace(token, replacement.records, replacement.drops))
+
+    def report(self) -> Report | None:
+        """Return what the authority is to be told now, if that is new; nothing before the grants of the process before have
+        run out (L6).
+        """
+        desk, duties = self._desk, self._desk.duties
+        if self._looked or not desk.serves or desk.now < self._grants.forgotten_until(duties.lease):
+            return None
+        self._looked = True
+        report = Report(duties.era, self.fillings.filled(duties), self.fillings.coming(duties))
+        known, self._reported = self._reported, report
+        return None if report == known else report
+
+    # -- another document, and time
+
+    def adopt(self, left: dict[str, Version]) -> None:
+        """Go on under the document of now; `left` are keys that this process was the primary of until then, unsettled (W8)."""
+        desk = self._desk
+        duties = desk.duties
+        for key, version in left.items():
+            self.granter.note([key], version)
+        self._held = []
+        self.granter.adopt(lambda key: not desk.serves or has(duties.roles_of(key), desk.me))
+        grants_to = [roles.primary for roles in duties.roles if roles.primary is not None and desk.me in roles.granters]
+        self._primaries = dict.fromkeys(grants_to) if desk.serves else {}
+        self.fillings.adopt(duties, desk.serves)
+        self._looked = False
+        self.ask_pages()
+
+    def tick(self) -> None:
+        """Ask again for pages; let the note go when all grants have run out."""
+        desk = self._desk
+        self.ask_pages()
+        note = self._grants.drop_note(desk.now, desk.duties.lease)
+        if note is not None:
+            desk.actions.append(note)
+
+    @property
+    def wakes_at(self) -> float:
+        """The time at which something may be due, if nothing else happens."""
+        lease = self._desk.duties.lease
+        at = self._grants.note_until(lease)
+        if not self._looked and self._desk.serves:
+            at = min(at, max(self._grants.forgotten_until(lease), self._desk.now))
+        return min(at, self._desk.now + RESEND / 2) if self.fillings.busy else at
+
+
+def has(roles: Roles, member: str) -> bool:
+    """Return whether a member is in a list, or will be."""
+    return member in roles.preference or member in roles.coming

@@ -1,0 +1,127 @@
+"""All that can happen to a member's machines. Time comes beside an event, in seconds of a clock that nobody sets."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from gkv.model import Damage, Duties, Record, Roles
+from gkv.replication.admission import Verdict
+from gkv.replication.messages import Message
+
+Judge = Callable[[int, Record | Damage | None, int], Verdict]
+"""Decides about a key of a write by its place in the request, the newest record, and the time of day in ms."""
+Pair = tuple[tuple[str, ...], tuple[str, ...]]
+"""The identity of a list over all epochs: its members, and those by the ring that is to come."""
+
+
+def pair_of(roles: Roles) -> Pair:
+    """Return the identity of the list whose roles these are."""
+    return roles.preference, roles.coming
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A document is on this member's disk, and in force from now on."""
+
+    duties: Duties
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A member said something. `era` and `incarnation` are the speaker's, from its header."""
+
+    sender: str
+    incarnation: int
+    era: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What an action `Commit` or `Replace` handed over is on the disk."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFailed:
+    """It is not, and never will be. `full`: there was no room, and nothing else is wrong."""
+
+    token: int
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoteKept:
+    """The note `granted` is on the disk now, or is gone from there, as an action `KeepNote` asked."""
+
+    there: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAsked:
+    """A client wants the newest records of keys."""
+
+    client: Hashable
+    keys: Sequence[str]
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class WriteAsked:
+    """A client's write: keys, no key twice, and what decides about each of them."""
+
+    client: Hashable
+    keys: Sequence[str]
+    judge: Judge
+    deadline: float
+    depends: bool = False
+    """Whether the judgement depends on what is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueFound:
+    """The sweeper has found values that may be due."""
+
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """The authority plans a move of these lists (A7)."""
+
+    plan: int
+    era: int
+    lists: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """The authority has given a plan up."""
+
+    plan: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Adopted
+    | Received
+    | Committed
+    | CommitFailed
+    | NoteKept
+    | ReadAsked
+    | WriteAsked
+    | DueFound
+    | PauseAsked
+    | GoOn
+    | StopAsked
+    | Tick
+)

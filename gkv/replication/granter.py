@@ -1,0 +1,172 @@
+"""The part of a member that copies: what it has from primaries, and what of that is not known to be
+settled (W4, W8, T1).
+
+REQUIRES: whoever calls `take` has seen that the frame is of the epoch of now, and from the primary
+there.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from gkv.model import Version, Write
+
+
+class Frame:
+    """A frame on its way to the disk."""
+
+    __slots__ = ("arrived", "left", "number", "primary", "versions")
+
+    def __init__(self, primary: str, number: int, versions: tuple[Version, ...], left: set[int], now: float) -> None:
+        self.primary = primary
+        self.number = number
+        self.versions = versions
+        self.left = left
+        """Tokens of the commits that it waits for."""
+        self.arrived = now
+
+
+class Granter:
+    """One process in its part as a backup or learner."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, Version] = {}
+        self._keys: dict[Version, set[str]] = {}
+        self._committing: dict[int, Write] = {}
+        """Writes in the commit, by token."""
+        self._tokens: dict[Version, int] = {}
+        """The token of the last commit of a write."""
+        self._frames: dict[Frame, None] = {}
+        """Those that are not on the disk, the oldest first."""
+        self._waiting: dict[int, list[Frame]] = {}
+        """By token, the frames that wait for a commit."""
+        self._whole: list[Frame] = []
+
+    # -- what is unsettled
+
+    def note(self, keys: Iterable[str], version: Version) -> None:
+        """Note that a write of keys is not known to be settled."""
+        for key in keys:
+            known = self._notes.get(key)
+            if known is not None:
+                if known >= version:
+                    continue
+                self._unnote(key, known)
+            self._notes[key] = version
+            self._keys.setdefault(version, set()).add(key)
+
+    def settled(self, versions: Iterable[Version], of: Callable[[str], bool]) -> None:
+        """Note that these writes are settled, as far as they are about keys for which `of` holds: those whose primary says so.
+
+        Other keys of such a write may have another primary by now, which has yet to ask for them (W8, T1).
+        """
+        for version in versions:
+            self.forget([key for key in self._keys.get(version, ()) if of(key)])
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Note that nothing is left to settle of keys: they were copied, written anew, or are no longer here."""
+        for key in keys:
+            version = self._notes.pop(key, None)
+            if version is not None:
+                self._unkey(key, version)
+
+    def _unnote(self, key: str, version: Version) -> None:
+        del self._notes[key]
+        self._unkey(key, version)
+
+    def _unkey(self, key: str, version: Version) -> None:
+        keys = self._keys[version]
+        keys.discard(key)
+        if not keys:
+            del self._keys[version]
+
+    def unsettled(self, wanted: Callable[[str], bool]) -> list[str]:
+        """Return the keys with an unsettled write for which `wanted` holds."""
+        return [key for key in self._notes if wanted(key)]
+
+    def is_unsettled(self, key: str) -> bool:
+        return key in self._notes
+
+    # -- frames
+
+    def take(
+        self, primary: str, number: int, writes: Sequence[Write], now: float, token: Callable[[], int]
+    ) -> list[tuple[int, Write]]:
+        """Take a frame; return what it hands to the commit, by token.
+
+        Its keys are unsettled before that (F10). What is in the commit already is not handed over again.
+        """
+        for write in writes:
+            self.note(write.keys, write.version)
+        handed: list[tuple[int, Write]] = []
+        left: set[int] = set()
+        for write in writes:
+            known = self._tokens.get(write.version)
+            if known is None or not set(self._committing[known].keys).issuperset(write.keys):
+                known = self._tokens[write.version] = token()
+                self._committing[known] = write
+                handed.append((known, write))
+            left.add(known)
+        frame = Frame(primary, number, tuple([write.version for write in writes]), left, now)
+        if left:
+            self._frames[frame] = None
+            for one in left:
+                self._waiting.setdefault(one, []).append(frame)
+        else:
+            self._whole.append(frame)
+        return handed
+
+    def committed(self, token: int) -> bool:
+        """Note that the disk has a write; False if it is not one of a frame."""
+        if not self._end(token):
+            return False
+        for frame in self._waiting.pop(token, ()):
+            frame.left.discard(token)
+            if not frame.left and frame in self._frames:
+                del self._frames[frame]
+                self._whole.append(frame)
+        return True
+
+    def _end(self, token: int) -> bool:
+        write = self._committing.pop(token, None)
+        if write is None:
+            return False
+        if self._tokens.get(write.version) == token:
+            del self._tokens[write.version]
+        return True
+
+    def take_whole(self) -> list[Frame]:
+        """Take out the frames of which the disk has all."""
+        whole, self._whole = self._whole, []
+        return whole
+
+    def failed(self, token: int) -> list[Frame] | None:
+        """Note that there is no room for a write; return its frames, which are not acknowledged. None if it is not one of a
+        frame.
+        """
+        if not self._end(token):
+            return None
+        failed = [frame for frame in self._waiting.pop(token, ()) if frame in self._frames]
+        for frame in failed:
+            del self._frames[frame]
+        return failed
+
+    def oldest(self) -> float | None:
+        """Return when the oldest frame arrived that is not on the disk, None if there is none."""
+        return next((frame.arrived for frame in self._frames), None)
+
+    def adopt(self, mine: Callable[[str], bool]) -> None:
+        """Go on under another document: no frame of an older one is acknowledged any more, and keys that are no longer here
+        are forgotten.
+        """
+        self._frames, self._waiting, self._whole = {}, {}, []
+        self.forget([key for key in self._notes if not mine(key)])
+
+    def is_committing(self, key: str) -> bool:
+        """Return whether a frame's write of a key is on its way to the disk."""
+        return any(key in write.keys for write in self._committing.values())
+
+    def check(self) -> list[str]:
+        """Return what is wrong between the two ways in which notes are kept."""
+        by_version: dict[Version, set[str]] = {}
+        for key, version in self._notes.items():
+            by_version.setdefault(version, set()).add(key)
+        return [] if by_version == self._keys else ["notes by key and by version are not the same"]

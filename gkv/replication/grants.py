@@ -1,0 +1,127 @@
+"""The leases that a member has granted, which keep it from taking over, and the durable note that
+there are any (T2, F6, F7).
+
+A grant lasts 1.05 leases from its receipt here, a lease one from its sending there. So a grant
+outlasts the lease as long as two clocks differ by no more than 2 % each.
+"""
+
+from enum import Enum
+
+from gkv.model import Duties
+from gkv.replication.actions import KeepNote
+
+_Process = tuple[str, int]
+"""A member, and the incarnation of its process."""
+
+
+class _Note(Enum):
+    """The durable note `granted`."""
+
+    ABSENT = "absent"
+    ADDING = "adding"
+    THERE = "there"
+    REMOVING = "removing"
+
+
+class Grants:
+    """What one process has granted to others."""
+
+    GRACE = 1.05
+    LINGER = 4.0
+    """Leases for which the note stays after the last grant, so that a lease now and then costs no sync each."""
+
+    def __init__(self, now: float, noted: bool) -> None:
+        """Begin at the start of a process, which found the note on its disk or did not."""
+        self._until: dict[_Process, float] = {}
+        self._heard: dict[_Process, int] = {}
+        self._started = now
+        self._noted = noted
+        self._note = _Note.THERE if noted else _Note.ABSENT
+
+    # -- granting
+
+    def grant(self, holder: str, incarnation: int, now: float, lease: float) -> KeepNote | None:
+        """Note a grant, from the receipt of what asks for it; return what has to be done before it may be told."""
+        process = holder, incarnation
+        self._until[process] = max(self._until.get(process, now), now + self.GRACE * lease)
+        if self._note is _Note.ABSENT:
+            self._note = _Note.ADDING
+            return KeepNote(True)
+        return None
+
+    @property
+    def may_tell(self) -> bool:
+        """Whether the note is on the disk, so that a grant may leave this process."""
+        return self._note is _Note.THERE
+
+    def note_kept(self, there: bool, now: float) -> KeepNote | None:
+        """Note that the note has come or gone; return what is to follow."""
+        self._note = _Note.THERE if there else _Note.ABSENT
+        if not there and self._running(now):
+            self._note = _Note.ADDING
+            return KeepNote(True)
+        return None
+
+    def drop_note(self, now: float, lease: float) -> KeepNote | None:
+        """Return whether the note is to go: all grants have run out, also those of the process before."""
+        if now < self.note_until(lease):
+            return None
+        self._note = _Note.REMOVING
+        self._until = {}
+        return KeepNote(False)
+
+    def note_until(self, lease: float) -> float:
+        """Return when the note may go, infinity if it is not there."""
+        if self._note is not _Note.THERE:
+            return float("inf")
+        return max([*self._until.values(), self.forgotten_until(lease)]) + self.LINGER * lease
+
+    # -- taking over
+
+    def heard(self, member: str, incarnation: int, era: int) -> None:
+        """Note that a process was heard under a document of this era: it knows by then whose primary it no longer is."""
+        process = member, incarnation
+        self._heard[process] = max(self._heard.get(process, 0), era)
+
+    def forget(self, duties: Duties, now: float) -> None:
+        """Drop what no takeover will ask for any more."""
+        self._until = {process: until for process, until in self._until.items() if until > now}
+        lines = duties.lines
+        self._heard = {
+            process: era
+            for process, era in self._heard.items()
+            if process in self._until or (process[0] in lines and lines[process[0]].incarnation == process[1])
+        }
+
+    def forgotten_until(self, lease: float) -> float:
+        """Return when the grants of the process before have run out (F7); the start if there were none."""
+        return self._started + self.GRACE * lease if self._noted else self._started
+
+    def holders(self, duties: Duties, now: float) -> list[str]:
+        """Return the members whose grants keep a takeover under this document waiting (T2)."""
+        return [process[0] for process in self._running(now) if not self._released(process, duties)]
+
+    def clear(self, duties: Duties, now: float) -> bool:
+        """Return whether nothing keeps a takeover waiting."""
+        return now >= self.forgotten_until(duties.lease) and not self.holders(duties, now)
+
+    def clear_at(self, duties: Duties, now: float) -> float:
+        """Return when that will be so at the latest."""
+        waits = [until for process, until in self._running(now).items() if not self._released(process, duties)]
+        return max([self.forgotten_until(duties.lease), *waits])
+
+    def _running(self, now: float) -> dict[_Process, float]:
+        return {process: until for process, until in self._until.items() if until > now}
+
+    def _released(self, process: _Process, duties: Duties) -> bool:
+        """Return whether the holder of a grant certainly serves by no document before this one."""
+        if self._has_heard(process, duties) or process[1] in duties.ended:
+            return True
+        line = duties.lines.get(process[0])
+        if line is None or line.incarnation == process[1] or line.empty:
+            return False
+        # A later process of that member, in the directory that the holder had locked.
+        return self._has_heard((process[0], line.incarnation), duties)
+
+    def _has_heard(self, process: _Process, duties: Duties) -> bool:
+        return self._heard.get(process, 0) >= duties.era

@@ -1,0 +1,138 @@
+"""The words of members to each other about copies. All frozen; a header has the speaker's
+incarnation and the epoch of its document.
+
+Whatever asks has a number of its process, and its answer repeats it. All of them may be lost, come
+twice, or late.
+"""
+
+from dataclasses import dataclass
+
+from gkv.model import Damage, Record, Version, Write
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A primary hands writes to a granter, each with the keys that this one copies (W3), and tells
+    which writes are settled (W5).
+    """
+
+    number: int
+    writes: tuple[Write, ...] = ()
+    settled: tuple[Version, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """The writes are on the granter's disk (W4). Grants a lease, as all answers but `Working` do."""
+
+    number: int
+    versions: tuple[Version, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """The writes have arrived; the oldest commit has been running for so long (A2)."""
+
+    number: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """There is no room for the writes on the granter's disk. Grants nothing."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskUnsettled:
+    """Who takes over asks for all unsettled keys whose primary it is now (T1)."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnsettledKeys:
+    """The answer."""
+
+    number: int
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AskLease:
+    """A primary has a read and no lease."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The answer."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Asks for nothing but the epoch that a member is at, which comes with any answer (T2). Anybody may, and is answered
+    by anybody who has a document: also by a process that is down.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class HelloBack:
+    """The answer; it grants nothing. A process that ends says it to all, unasked."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskPage:
+    """A learner asks for the next records of a list (L3)."""
+
+    number: int
+    preference: tuple[str, ...]
+    coming: tuple[str, ...]
+    after: str
+    """The cursor of the page before, empty for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All records between two cursors, tombstones too, each settled."""
+
+    number: int
+    records: tuple[tuple[str, Record], ...]
+    upto: str | None
+    """The cursor at its end, None at the end of the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskRecord:
+    """A primary whose record of a key is damaged asks the other acting members."""
+
+    number: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRecord:
+    """The answer."""
+
+    number: int
+    record: Record | Damage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The answer to a call of an older epoch: nothing but the epoch, which is in the header (M1)."""
+
+    number: int
+
+
+Question = Copy | AskUnsettled | AskLease | Hello | AskPage | AskRecord
+Reply = Copied | Working | Full | UnsettledKeys | Granted | HelloBack | Page | FoundRecord | Behind
+Message = Question | Reply

@@ -1,0 +1,98 @@
+"""What a process has asked of whom, and who owes it an answer (A2).
+
+Answers alone prove that a member hears: what it says by itself does not. So a member is complained
+of when something was asked of it and no answer to anything has come for the timeout.
+"""
+
+from dataclasses import dataclass
+
+from gkv.model import Fault, Version
+from gkv.replication.actions import Complain
+
+RESEND = 0.25
+"""Seconds after which whatever has no answer is asked again."""
+REPLICA_TIMEOUT = 1.0
+DISK_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question."""
+
+    member: str
+    at: float
+    settled: tuple[Version, ...] = ()
+    """Writes of which it tells that they are settled."""
+
+
+class Questions:
+    """All questions of one process under the document of now."""
+
+    def __init__(self, replica_timeout: float = REPLICA_TIMEOUT, disk_timeout: float = DISK_TIMEOUT) -> None:
+        self._replica_timeout = replica_timeout
+        self._disk_timeout = disk_timeout
+        self._number = 0
+        self._open: dict[int, Asked] = {}
+        self._silent: dict[str, float] = {}
+        """By member, the first question since its last answer."""
+        self._slow: dict[str, float] = {}
+        """By member, for how long its oldest commit had been running by its last answer."""
+        self.full: set[str] = set()
+        """Members that had no room for a write that is sent to them again and again."""
+        self._complained: dict[str, float] = {}
+
+    def ask(self, member: str, now: float, settled: tuple[Version, ...] = (), *, owed: bool = True) -> int:
+        """Note a question; return its number. Nobody is complained of for one that is not `owed` an answer."""
+        self._number += 1
+        if owed:
+            self._open[self._number] = Asked(member, now, settled)
+            self._silent.setdefault(member, now)
+        return self._number
+
+    def answered(self, number: int, member: str) -> Asked | None:
+        """Note an answer; return the question, None if it is not one of now."""
+        asked = self._open.get(number)
+        if asked is None or asked.member != member:
+            return None
+        del self._open[number]
+        self._silent.pop(member, None)
+        self._slow.pop(member, None)
+        return asked
+
+    def working(self, number: int, member: str, seconds: float) -> None:
+        """Note that a member has received something, and for how long its disk has been busy."""
+        asked = self._open.get(number)
+        if asked is not None and asked.member == member:
+            self._silent.pop(member, None)
+            self._slow[member] = seconds
+
+    def no_room(self, number: int, member: str) -> None:
+        """Note that a member has no room for what it was sent."""
+        if self.answered(number, member) is not None:
+            self.full.add(member)
+
+    def begin_anew(self) -> list[Asked]:
+        """Forget all questions, as a new document is in force; return them."""
+        forgotten = list(self._open.values())
+        self._open, self._silent, self._slow, self._complained = {}, {}, {}, {}
+        self.full = set()
+        return forgotten
+
+    def lost(self, now: float) -> list[Asked]:
+        """Take out the questions that are so old that they were asked again."""
+        old = [number for number, asked in self._open.items() if now - asked.at > 2 * self._replica_timeout]
+        return [self._open.pop(number) for number in old]
+
+    def complaints(self, now: float) -> list[Complain]:
+        """Return who is to be complained of now; each is told again after `RESEND`."""
+        found = [(one, Fault.SILENT) for one, since in self._silent.items() if now - since >= self._replica_timeout]
+        found += [(one, Fault.SLOW_DISK) for one, seconds in self._slow.items() if seconds >= self._disk_timeout]
+        found += [(one, Fault.FULL) for one in sorted(self.full)]
+        due = [Complain(one, fault) for one, fault in found if now - self._complained.get(one, -RESEND) >= RESEND]
+        self._complained.update({complaint.member: now for complaint in due})
+        return due
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything has no answer yet."""
+        return bool(self._open)

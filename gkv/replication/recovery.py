@@ -1,0 +1,75 @@
+"""A record that is damaged at its primary: the greatest intact copy that another acting member has
+is written anew, as a takeover does.
+"""
+
+from dataclasses import dataclass, field
+
+from gkv.model import Damage, Record
+
+PATIENCE = 1.0
+"""Seconds after which a member that does not answer has no copy."""
+
+
+@dataclass(slots=True)
+class _Recovering:
+    """One key."""
+
+    began: float
+    unheard: set[str]
+    best: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The end of a recovery; without a record nothing intact was found."""
+
+    key: str
+    record: Record | None
+
+
+@dataclass(slots=True)
+class Recoveries:
+    """All keys whose record is being recovered, under the document of now."""
+
+    _keys: dict[str, _Recovering] = field(default_factory=dict)
+    _numbers: dict[int, str] = field(default_factory=dict)
+
+    def begin(self, key: str, others: tuple[str, ...], now: float) -> bool:
+        """Begin with a key unless that is so already; return whether it has begun, so that the others are to be asked."""
+        if key in self._keys:
+            return False
+        self._keys[key] = _Recovering(now, set(others))
+        return True
+
+    def asked(self, key: str, number: int) -> None:
+        """Note the number of a question about a key."""
+        self._numbers[number] = key
+
+    def found(self, member: str, number: int, record: Record | Damage | None) -> Recovered | None:
+        """Take in an answer; return the end if it is the last one."""
+        key = self._numbers.pop(number, None)
+        recovering = None if key is None else self._keys.get(key)
+        if key is None or recovering is None:
+            return None
+        recovering.unheard.discard(member)
+        if isinstance(record, Record) and (recovering.best is None or recovering.best.version < record.version):
+            recovering.best = record
+        return self._end(key, recovering.best) if not recovering.unheard else None
+
+    def tick(self, now: float) -> list[Recovered]:
+        """Return the ends of those for which somebody has not answered."""
+        late = [key for key, one in self._keys.items() if now - one.began >= PATIENCE]
+        return [self._end(key, None) for key in late]
+
+    def _end(self, key: str, record: Record | None) -> Recovered:
+        del self._keys[key]
+        self._numbers = {number: of for number, of in self._numbers.items() if of != key}
+        return Recovered(key, record)
+
+    def begin_anew(self) -> None:
+        """Forget all, as a new document is in force: who needs a record asks again."""
+        self._keys, self._numbers = {}, {}
+
+    @property
+    def wakes_at(self) -> float:
+        return min((one.began + PATIENCE for one in self._keys.values()), default=float("inf"))

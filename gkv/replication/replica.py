@@ -1,0 +1,270 @@
+"""The machines of one process of a member, bound together: events in, actions out.
+
+What one event leads to depends on nothing but the events before it, and on the records as they are
+looked at. Whatever has to be on the disk before something else is said is an action, whose end is
+an event.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from gkv.model import Duties
+from gkv.replication import events
+from gkv.replication.actions import Action, End, Fetch
+from gkv.replication.clients import Clients
+from gkv.replication.copying import Copying, has
+from gkv.replication.desk import Desk
+from gkv.replication.events import Event, pair_of
+from gkv.replication.expiry import DueTime
+from gkv.replication.grants import Grants
+from gkv.replication.leases import Leases
+from gkv.replication.messages import (
+    AskLease,
+    AskPage,
+    AskRecord,
+    AskUnsettled,
+    Behind,
+    Copied,
+    Copy,
+    FoundRecord,
+    Full,
+    Granted,
+    Hello,
+    HelloBack,
+    Message,
+    Page,
+    Question,
+    UnsettledKeys,
+    Working,
+)
+from gkv.replication.pages import Pages
+from gkv.replication.pause import Pause, Step, Stopping
+from gkv.replication.questions import RESEND
+from gkv.replication.reading import Readings
+from gkv.replication.records import Records
+from gkv.replication.succession import Succession
+from gkv.replication.takeover import Takeovers
+from gkv.replication.writing import Writing
+
+MOST_PARKED = 256
+"""Calls of a later epoch that are kept until its document is here."""
+
+
+class Replica:
+    """One process of a member."""
+
+    def __init__(self, me: str, incarnation: int, records: Records, due: DueTime, now: float, *, noted: bool = False) -> None:
+        """Begin at the start of a process; `noted` says whether its directory has the note `granted`, or is not the one
+        that the member had.
+        """
+        self.desk = Desk(me, incarnation, now)
+        self.grants = Grants(now, noted)
+        self.leases = Leases()
+        self.takeovers = Takeovers()
+        self.records = records
+        self.writing = Writing(self.desk, records, due)
+        self.copying = Copying(self.desk, records, self.grants)
+        self.readings = Readings(self.desk, self.takeovers, self.leases)
+        self.succession = Succession(self.desk, self.takeovers, self.grants, self.copying.granter, self.writing)
+        recover = self.succession.recover
+        self.pages = Pages(self.desk, records, self.writing, self.takeovers, self.readings, recover)
+        self.pause = Pause()
+        self.stopping = Stopping()
+        self.clients = Clients(self.desk, self.writing, self.takeovers, self.readings, self.pause, self.stopping, recover)
+        self.succession.on_recovered = self.clients.recovered
+        self._handlers: dict[type[Event], Callable[[Any], object]] = {
+            events.Received: self._receive,
+            events.Committed: self._committed,
+            events.CommitFailed: self._commit_failed,
+            events.ReadAsked: self.clients.ask,
+            events.WriteAsked: self.clients.ask,
+            events.DueFound: lambda event: self.clients.expire(event.keys),
+            events.Adopted: lambda event: self._adopt(event.duties),
+            events.NoteKept: lambda event: self.copying.note_kept(event.there),
+            events.PauseAsked: lambda event: self.pause.begin(event, self.desk.duties.era, self.desk.now),
+            events.GoOn: self._go_on,
+            events.StopAsked: lambda _: self.stopping.begin(self.desk.now),
+            events.Tick: lambda _: self._tick(),
+        }
+        self._parked: list[events.Received] = []
+        self._fetching = (0, float("-inf"))
+        """The era of the document that is being fetched, and since when."""
+        self._named = False
+        """Whether a document has had this process in its member's line."""
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take in one event; return all that is to be done now."""
+        desk = self.desk
+        desk.now = now
+        desk.actions = []
+        self._handlers[type(event)](event)
+        self._look()
+        return desk.actions
+
+    def _committed(self, event: events.Committed) -> None:
+        if not self.copying.committed(event.token):
+            self.writing.committed(event.token)
+
+    def _commit_failed(self, event: events.CommitFailed) -> None:
+        if not self.copying.failed(event.token, event.full):
+            self.desk.actions.append(End("a write that others may have could not be committed"))  # W10
+
+    def _go_on(self, event: events.GoOn) -> None:
+        if self.pause.go_on(event.plan):
+            self.clients.go_on()
+
+    # -- messages
+
+    def _receive(self, received: events.Received) -> None:
+        message, sender = received.message, received.sender
+        desk = self.desk
+        era = desk.duties.era
+        self.grants.heard(sender, received.incarnation, received.era)
+        if received.era > era:
+            self._fetch(sender, received.era)
+            if isinstance(message, Question) and len(self._parked) < MOST_PARKED:
+                self._parked.append(received)
+        elif not self._is_current(received.era, era):
+            if isinstance(message, Question):
+                desk.send(sender, Behind(message.number))
+            else:
+                desk.questions.answered(message.number, sender)  # it hears
+        elif isinstance(message, Hello):
+            desk.send(sender, HelloBack(message.number))
+        elif desk.serves and desk.duties.incarnation_of(sender) == received.incarnation:
+            self._take(sender, received.incarnation, message)
+
+    def _is_current(self, era: int, mine: int) -> bool:
+        """Return whether what is said under a document may be acted upon: the epoch is the only fence (M1, F4)."""
+        return era == mine
+
+    def _take(self, sender: str, incarnation: int, message: Message) -> None:
+        """Take in a message of the epoch of now, from the process in its document."""
+        match message:
+            case Copy() | AskLease() | AskUnsettled() | AskRecord() | Page():
+                self.copying.hear(sender, message)
+            case Copied() | Granted() | UnsettledKeys():
+                self._granted(sender, incarnation, message)
+            case Working():
+                self.desk.questions.working(message.number, sender, message.seconds)
+            case Full():
+                self.desk.questions.no_room(message.number, sender)
+            case AskPage():
+                self.pages.ask(sender, message)
+            case FoundRecord():
+                self.desk.questions.answered(message.number, sender)
+                self.succession.found(sender, message.number, message.record)
+            case _:
+                pass
+
+    def _granted(self, sender: str, incarnation: int, message: Copied | Granted | UnsettledKeys) -> None:
+        """Take in an answer that grants a lease, and what else it says."""
+        self._leased(sender, incarnation, message.number)
+        if isinstance(message, Copied):
+            if message.versions:
+                self.desk.questions.full.discard(sender)
+            self.writing.acknowledged(sender, message.versions)
+        elif isinstance(message, UnsettledKeys):
+            self.takeovers.named(sender, message.keys, self.desk.duties)
+
+    def _leased(self, granter: str, incarnation: int, number: int) -> None:
+        """Note the lease that an answer grants, from when it was asked for."""
+        asked = self.desk.questions.answered(number, granter)
+        if asked is not None:
+            self.leases.granted(granter, incarnation, asked.at, self.desk.duties.lease)
+            self.readings.leased(granter)
+
+    def _fetch(self, sender: str, era: int) -> None:
+        """Ask for a later document, once (M1)."""
+        if era > self._fetching[0] or self.desk.now - self._fetching[1] >= RESEND:
+            self._fetching = era, self.desk.now
+            self.desk.actions.append(Fetch(sender, era))
+
+    # -- a document
+
+    def _adopt(self, duties: Duties) -> None:
+        desk = self.desk
+        before, served = desk.duties, desk.serves
+        if duties.order <= before.order:
+            return
+        line = duties.lines.get(desk.me)
+        named = line is not None and line.incarnation == desk.incarnation
+        if self._named and not named:
+            desk.actions.append(End("the document has another process in this member's place"))  # M2
+        self._named = self._named or named
+        desk.adopt(duties)
+        self.pause.release()
+        self.succession.adopt()
+        kept = self.takeovers.adopt(before, duties, desk.serves)
+        left = self.writing.adopt(lambda key: pair_of(duties.roles_of(key)) in kept)
+        self.copying.adopt(left)
+        self.grants.forget(duties, desk.now)
+        self.writing.go_on()
+        self.readings.adopt()
+        self.clients.go_on()
+        if self.stopping.holds and served and not desk.serves:
+            for member in sorted(duties.lines):
+                if member != desk.me:
+                    desk.send(member, HelloBack(0))  # which releases this process's leases
+        parked, self._parked = self._parked, []
+        for received in parked:
+            if received.era >= duties.era:
+                self._receive(received)
+
+    # -- time
+
+    def _tick(self) -> None:
+        if self.pause.tick(self.desk.now):
+            self.clients.go_on()
+        self.clients.tick()
+        self.writing.tick()
+        self.copying.tick()
+        self.readings.tick()
+        self.succession.tick()
+        self.desk.actions += self.desk.questions.complaints(self.desk.now)
+
+    def _look(self) -> None:
+        """Do what may be due after any event."""
+        desk = self.desk
+        if self.succession.go_on():
+            self.clients.go_on()
+        if self.pause.active or self.stopping.step is Step.HOLDING:
+            busy = self.writing.lists()
+            told = self.pause.quiet(busy)
+            if told is not None:
+                desk.actions.append(told)
+            leave = self.stopping.look(desk.serves, bool(busy), desk.duties.era, desk.now)
+            if leave is not None:
+                desk.actions.append(leave)
+            if self.stopping.step is Step.GONE:
+                desk.actions.append(End("it was told to stop"))
+        report = self.copying.report()
+        if report is not None:
+            desk.actions.append(report)
+
+    @property
+    def wakes_at(self) -> float:
+        """The time at which a `Tick` is wanted, if nothing else happens."""
+        at = min(
+            self.clients.wakes_at,
+            self.pause.wakes_at,
+            self.stopping.wakes_at,
+            self.succession.wakes_at,
+            self.copying.wakes_at,
+        )
+        waits = self.writing.busy or self.takeovers.busy or self.readings.busy or self.desk.questions.waiting
+        return min(at, self.desk.now + RESEND / 2) if waits else at
+
+    def may_forget(self, key: str) -> bool:
+        """Return whether the tombstone of a key may go, if it is old enough."""
+        granter = self.copying.granter
+        return not (
+            key in self.writing.primary.unsettled.newest
+            or granter.is_unsettled(key)
+            or granter.is_committing(key)
+            or self.copying.fillings.is_marked(key, self.desk.duties)
+        )
+
+    def may_drop(self, key: str) -> bool:
+        """Return whether a record may go because this member is in neither list of its key."""
+        return self.desk.serves and not has(self.desk.duties.roles_of(key), self.desk.me)

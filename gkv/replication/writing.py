@@ -1,0 +1,155 @@
+"""The hand-over of a primary's writes: a version each, to the own commit and to all granters at the
+same moment (W2, W3); sent again until they are acknowledged (W7), and told when they are settled (W5).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from gkv.model import Damage, Record, Value, Version, Write
+from gkv.replication.actions import Commit
+from gkv.replication.desk import Desk
+from gkv.replication.events import Pair, pair_of
+from gkv.replication.expiry import DueTime
+from gkv.replication.messages import Copy
+from gkv.replication.primary import OnOver, Primary, Underway
+from gkv.replication.questions import RESEND
+from gkv.replication.records import Records
+from gkv.replication.versions import Versions
+
+MOST_UNSETTLED, MOST_UNSETTLED_BYTES = 10_000, 1 << 26
+"""Writes, and bytes of their values: a granter that is silent is gone before, unless the authority is away."""
+MOST_AT_ONCE = 64
+"""Writes in one frame of those that are sent again."""
+
+Newest = tuple[Record | Damage | None, Underway | None]
+"""The newest admitted record of a key, and the write that brings it, unless it is settled."""
+
+
+class Writing:
+    """The writes of one process in its part as a primary."""
+
+    def __init__(self, desk: Desk, records: Records, due: DueTime) -> None:
+        self._desk = desk
+        self._records = records
+        self._due = due
+        self._versions = Versions()
+        self._told_at: dict[str, float] = {}
+        self.primary = Primary()
+
+    def time_of_day(self) -> int:
+        """Return the time in ms by which values are due now."""
+        return self._due.at(int(self._desk.now * 1000))
+
+    def newest(self, keys: Sequence[str]) -> list[Newest]:
+        """Return the newest admitted record of each key, due or not."""
+        unsettled = self.primary.unsettled
+        others = [key for key in keys if key not in unsettled.newest]
+        stored = dict(zip(others, self._records.newest(others), strict=True)) if others else {}
+        found: list[Newest] = []
+        for key in keys:
+            underway = unsettled.newest.get(key)
+            found.append((stored[key], None) if underway is None else (unsettled.record(underway, key), underway))
+        return found
+
+    # -- handing over
+
+    def admit(
+        self,
+        keys: Sequence[str],
+        values: Sequence[Value | None],
+        expires: Sequence[int] = (),
+        tags: Sequence[Version | None] = (),
+        on_over: OnOver | None = None,
+    ) -> Underway:
+        """Admit a plain write, and hand it over."""
+        desk = self._desk
+        version = self._versions.next(desk.duties.era)
+        write = Write(version, keys, values, expires, tags, self.time_of_day())
+        underway = self.primary.admit(write, desk.duties, desk.token(), on_over)
+        desk.actions.append(Commit(underway.token, write))
+        for granter, part in self.primary.first_parts(underway, desk.now).items():
+            self._send(granter, (part,))
+        return underway
+
+    def expire(self, keys: Sequence[str]) -> Underway:
+        """Admit the tombstones of values that are due, whatever min_in_sync says."""
+        return self.admit(keys, [None] * len(keys))
+
+    def write_anew(self, records: Iterable[tuple[str, Record | None]]) -> None:
+        """Write records, or absences as tombstones, anew: their order is new, their tag is kept (T3)."""
+        found = list(records)
+        if found:
+            self.admit(
+                [key for key, _ in found],
+                [None if record is None else record.value for _, record in found],
+                [0 if record is None else record.expires for _, record in found],
+                [None if record is None else record.tag for _, record in found],
+            )
+
+    def _send(self, granter: str, writes: tuple[Write, ...]) -> None:
+        settled = self.primary.take_untold(granter)
+        self._told_at[granter] = self._desk.now
+        self._desk.send(granter, Copy(self._desk.ask(granter, settled), writes, settled))
+
+    # -- settling
+
+    def committed(self, token: int) -> None:
+        """Note that the own disk has a write."""
+        self._over(self.primary.committed(token))
+
+    def acknowledged(self, granter: str, versions: Sequence[Version]) -> None:
+        """Note that a granter's disk has writes, by an answer under the document of now."""
+        self._over(self.primary.acknowledged(granter, versions))
+
+    def _over(self, settled: Iterable[Underway]) -> None:
+        for underway in settled:
+            _tell(underway, True)
+
+    # -- another document, and time
+
+    def adopt(self, keeps: Callable[[str], bool]) -> dict[str, Version]:
+        """Go on under the document of now; return the keys that this process stops being the primary of, unsettled (W8)."""
+        for asked in self._desk.questions.begin_anew():
+            self.primary.tell_again(asked.member, asked.settled)
+        lost, left = self.primary.adopt(self._desk.duties, keeps)
+        for underway in lost:
+            _tell(underway, False)
+        return left
+
+    def go_on(self) -> None:
+        """Send all that is unsettled to the granters of the document of now (W7)."""
+        self._over(self.primary.check_settled())
+        self.tick()
+
+    def tick(self) -> None:
+        """Send again what has no answer, and tell what nobody was told with a frame."""
+        now = self._desk.now
+        for asked in self._desk.questions.lost(now):
+            self.primary.tell_again(asked.member, asked.settled)
+        for granter, writes in self.primary.unsent(now, RESEND).items():
+            for first in range(0, len(writes), MOST_AT_ONCE):
+                self._send(granter, tuple(writes[first : first + MOST_AT_ONCE]))
+        for granter in self.primary.untold():
+            if now - self._told_at.setdefault(granter, now) >= RESEND:
+                self._send(granter, ())
+
+    def lists(self) -> set[Pair]:
+        """Return the lists in which a write is under way."""
+        duties = self._desk.duties
+        return {pair_of(duties.roles_of(key)) for key in self.primary.unsettled.newest}
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is unsettled that no client's write is begun."""
+        return len(self.primary) >= MOST_UNSETTLED or self.primary.size >= MOST_UNSETTLED_BYTES
+
+    @property
+    def busy(self) -> bool:
+        """Whether time alone may bring something to send."""
+        return bool(len(self.primary) or self.primary.untold())
+
+
+def _tell(underway: Underway, settled: bool) -> None:
+    """Tell whoever waits for a write, once."""
+    waiting, underway.on_over = underway.on_over, {}
+    for one in waiting.values():
+        one(underway, settled)

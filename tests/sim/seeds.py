@@ -1,0 +1,158 @@
+"""The scenario that a seed makes."""
+
+import random
+from dataclasses import replace
+
+from tests.linearizability.history import Kind
+from tests.sim.scenario import AUTHORITY, EVERYBODY, PRIMARY, Call, Expects, Fault, Scenario, Setup, What
+
+HEAL = 5.0
+
+_FAULTS = (
+    *[What.CRASH] * 4,
+    *[What.PAUSE] * 3,
+    *[What.CUT] * 4,
+    *[What.CUT_BOTH] * 3,
+    *[What.STOP] * 3,
+    What.BREAK,
+    *[What.AWAY] * 2,
+    What.SLOW_DISK,
+    What.FAILING_DISK,
+    What.LOSS,
+    What.COMPLAIN,
+    *[What.RESIZE] * 2,
+    What.UNDO,
+    What.WALL,
+)
+_KINDS = (
+    (Kind.READ, Kind.READ, Kind.PUT, Kind.PUT, Kind.DELETE, Kind.ADD),
+    (Kind.READ, Kind.PUT, Kind.PUT, Kind.DELETE),
+    (Kind.READ, Kind.READ, Kind.READ, Kind.PUT, Kind.PUT, Kind.DELETE),
+)
+
+
+def scenario_of(seed: int) -> Scenario:
+    """Return the scenario of a seed, without what is decided while it runs."""
+    lot = random.Random(seed)
+    nodes = lot.choice((2, 3, 3, 3, 3, 4, 5))
+    copies = min(nodes, lot.choice((1, 2, 2, 3, 3, 3, 3)))
+    keys = lot.choice((1, 2, 2, 3))
+    outside = (
+        lot.choice((0, 0, 1)) if nodes > copies > 1 else 0
+    )  # with one copy a ring changes while all is empty, and one proxy knows it first
+    setup = Setup(
+        nodes,
+        outside,
+        copies,
+        lot.choice((0, 0, 0, 1)),
+        lot.choice((2, 3)),
+        tuple(str(lot.randrange(nodes - outside)) if lot.random() < 0.5 else "0" for _ in range(keys)),
+        tuple(1 + lot.choice((-0.02, 0.02, 0, round(lot.uniform(-0.02, 0.02), 4))) for _ in range(nodes)),
+        tuple(lot.choice((0, 0, round(lot.uniform(-2, 2), 2))) for _ in range(nodes)),
+        lot.choice((0.4, 1.0, 1.0)),
+        lot.choice((0.5, 1.0, 1.0, 1.5)),
+        lot.choice((9.0, 600.0)),
+        3 if nodes < 4 else 2,
+    )
+    kinds = lot.choice(_KINDS)
+    faults = _faults(lot, nodes, setup.proxies)
+    if copies == 1:
+        faults = tuple(fault for fault in faults if fault.what not in (What.RESIZE, What.UNDO))
+    ttl = 0.4 if lot.random() < 0.4 else 0.0
+    calls = []
+    for client in range(1, lot.choice((3, 3, 4))):
+        at = lot.random() * 0.6
+        while at < HEAL + 1:
+            calls.append(replace(_call(lot, at, kinds, keys, setup.proxies, ttl), client=client))
+            at += lot.expovariate(1 / 0.45)
+    return Scenario(setup, tuple(sorted(calls, key=lambda one: one.at)), faults, heal_at=HEAL)
+
+
+def _call(lot: random.Random, at: float, kinds: tuple[Kind, ...], keys: int, proxies: int, ttl: float) -> Call:
+    kind = lot.choice(kinds)
+    expects, lasts = Expects.NOTHING, 0.0
+    if kind in (Kind.PUT, Kind.DELETE) and lot.random() < 0.4:
+        expects = lot.choice((Expects.SEEN, Expects.SEEN, Expects.SEEN, Expects.OLD, Expects.ABSENT, Expects.PRESENT))
+    if kind is Kind.PUT and lot.random() < ttl:
+        lasts = lot.choice((round(lot.uniform(0.1, 0.8), 2), round(lot.uniform(0.5, 4), 2)))
+    if ttl and kind is Kind.PUT and lot.random() < 0.15:
+        kind, expects, lasts = Kind.TOUCH, Expects.NOTHING, round(lot.uniform(0.1, 2), 2)
+    key = 0 if lot.random() < 0.5 else lot.randrange(keys)
+    batch = keys > 1 and expects is Expects.NOTHING and lot.random() < 0.2
+    return Call(
+        round(at, 4),
+        lot.randrange(proxies),
+        kind,
+        key,
+        expects,
+        tuple(other for other in range(keys) if other != key) if batch else (),
+        lasts,
+        lot.choice((1.2, 4.5)),
+    )
+
+
+def _faults(lot: random.Random, nodes: int, proxies: int) -> tuple[Fault, ...]:
+    names = [f"n{place}" for place in range(nodes)]
+    faults: list[Fault] = []
+    if lot.random() < 0.15:
+        faults += _duel(lot, names, proxies)
+    wiped = False
+    at = 0.0
+    for _ in range(lot.choice((1, 2, 3, 4, 5, 6))):
+        # Half of the time soon after the one before.
+        at = at + lot.uniform(0.02, 1.3) if at and lot.random() < 0.5 else lot.uniform(0.5, HEAL - 1)
+        at = round(min(at, HEAL - 0.2), 4)
+        on = lot.choice([*names, PRIMARY, PRIMARY])
+        lasts = round(lot.choice((lot.uniform(0.03, 0.3), lot.uniform(0.3, 1.5), lot.uniform(1, 3))), 4)
+        kind = lot.random()
+        if kind < 0.1:  # its frames reach only some, then it dies, or hangs
+            for to in names:
+                if to != on and lot.random() < 0.6:
+                    faults.append(Fault(at, What.CUT, on, to, lasts=0.5))
+            then = What.PAUSE if lot.random() < 0.3 else What.CRASH
+            faults.append(Fault(round(at + lot.uniform(0.05, 0.5), 4), then, on, lasts=lasts))
+        elif kind < 0.16:  # all at once
+            faults += [Fault(at, What.CRASH, name, lasts=lot.choice((lasts, 0.05, round(lot.random(), 3)))) for name in names]
+        elif kind < 0.22:  # cut off from the members and the authority, not from the proxies
+            faults += [Fault(at, What.CUT_BOTH, on, to, lasts=lasts) for to in [*names, AUTHORITY] if to != on]
+            if proxies > 1:
+                faults.append(Fault(at, What.CUT_BOTH, AUTHORITY, "p1", lasts=lasts))
+        elif kind < 0.26 and not wiped and len(names) > 1:
+            wiped = True
+            faults.append(Fault(round(at * lot.random(), 4), What.SNAPSHOT, on))
+            faults.append(Fault(at, lot.choice((What.CRASH_OLD, What.CRASH_EMPTY)), on, lasts=lasts))
+        else:
+            faults.append(_fault(lot, at, on, names, proxies, lasts))
+    return tuple(sorted(faults, key=lambda one: one.at))
+
+
+def _fault(lot: random.Random, at: float, on: str, names: list[str], proxies: int, lasts: float) -> Fault:
+    what = lot.choice(_FAULTS)
+    everybody = [*names, AUTHORITY, *[f"p{place}" for place in range(proxies)]]
+    to, much = EVERYBODY, 0.0
+    if what in (What.CUT, What.CUT_BOTH, What.BREAK):
+        to = lot.choice([name for name in everybody if name != on] * 2 + [EVERYBODY])
+        if what is What.CUT and to != EVERYBODY and lot.random() < 0.5:
+            on, to = to, on
+    elif what is What.COMPLAIN:
+        to = lot.choice([name for name in names if name != on] or [on])
+    elif what is What.SLOW_DISK:
+        much = round(lot.uniform(0.05, 1.5), 3)
+    elif what is What.CRASH:
+        much = float(lot.random() < 0.3)
+    elif what is What.LOSS:
+        much = 0.3
+    elif what is What.WALL:
+        much = round(lot.uniform(-2, 2), 2)
+    return Fault(at, what, on, to, lasts, much)
+
+
+def _duel(lot: random.Random, names: list[str], proxies: int) -> list[Fault]:
+    """Return the faults of a primary that is cut off while it has a lease, and others that begin anew."""
+    at = round(lot.uniform(0.7, 2.5), 3)
+    faults = [Fault(at, What.CUT_BOTH, PRIMARY, to, lasts=3) for to in [*names, AUTHORITY]]
+    faults += [Fault(at, What.CUT_BOTH, AUTHORITY, f"p{place}", lasts=3) for place in range(1, proxies)]
+    for name in names[1:]:
+        if lot.random() < 0.4:
+            faults.append(Fault(round(at + lot.uniform(0.1, 0.7), 3), What.CRASH, name, lasts=round(lot.uniform(0.01, 0.1), 3)))
+    return faults

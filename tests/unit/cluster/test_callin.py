@@ -1,0 +1,56 @@
+"""The words of a process that calls in, as JSON."""
+
+from dataclasses import fields
+
+import pytest
+import ujson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gkv.cluster.callin import CallIn
+from gkv.errors import InvalidMember
+from gkv.model import Node
+
+NODE = Node("a", "http://127.0.0.1:9000")
+_incarnations = st.integers(0, 2**64 - 1)
+_calls = st.builds(
+    CallIn,
+    st.just(NODE),
+    _incarnations,
+    st.sampled_from(["", "east"]),
+    order=st.tuples(st.integers(0, 2**16 - 1), st.integers(0, 2**48 - 1)),
+    bare=st.booleans(),
+    volatile=st.booleans(),
+    ran=st.lists(_incarnations, max_size=3).map(tuple),
+    reached=st.lists(_incarnations, max_size=3).map(tuple),
+    equal=st.booleans(),
+    ready=st.booleans(),
+    orderly=st.booleans(),
+)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(_calls)
+def test_call_written_as_json_and_read_is_the_same(call: CallIn) -> None:
+    assert CallIn.from_json(ujson.loads(ujson.dumps(call.to_json()))) == call
+
+
+def test_call_of_a_process_with_one_copy_says_nothing_about_copies() -> None:
+    said = CallIn(NODE, 1).to_json()
+    assert said.keys().isdisjoint({"reached", "equal", "ready", "orderly"})
+    assert CallIn.from_json(said) == CallIn(NODE, 1)
+
+
+@pytest.mark.parametrize("name", ["bare", "volatile", "equal", "ready", "orderly"])
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_flag_that_is_none_is_refused(name: str, value: object) -> None:
+    assert name in {field.name for field in fields(CallIn)}
+    with pytest.raises(InvalidMember, match="true or false"):
+        CallIn.from_json(CallIn(NODE, 1).to_json() | {name: value})
+
+
+@pytest.mark.parametrize("name", ["ran", "reached"])
+@pytest.mark.parametrize("value", ["a1", [1], ["a1"], ["00000000000000a1"] * 1_025])
+def test_incarnations_that_are_none_are_refused(name: str, value: object) -> None:
+    with pytest.raises(InvalidMember):
+        CallIn.from_json(CallIn(NODE, 1).to_json() | {name: value})

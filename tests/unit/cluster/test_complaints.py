@@ -1,0 +1,91 @@
+"""Complaints of members about each other, and who goes by them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gkv.cluster.complaints import Complaint, Complaints
+from gkv.cluster.document import State
+from gkv.cluster.placement import Placement
+from gkv.model import Fault
+from tests.documents import with_copies as document
+
+UP, FILLING, DOWN = State.UP, State.FILLING, State.DOWN
+ALL = document()
+PLACED = Placement.of(ALL)
+
+
+def word(by: str, about: str) -> Complaint:
+    return Complaint(by, ord(by), about, ord(about), ALL.order)
+
+
+def verdicts(*words: str, ids: str = "abc", **changes: dict[str, Any]) -> set[str]:
+    """Return who is to go when `ab` stands for a's complaint of b."""
+    known = document(changes, ids)
+    placement = Placement.of(known)
+    complaints = Complaints()
+    for each in words:
+        assert complaints.complain(word(each[0], each[1]), known, placement, 1.0)
+    assert complaints.verdicts(known, placement, 1.09) == set()
+    return set(complaints.verdicts(known, placement, 1.11))
+
+
+VERDICTS = {
+    "F14: of two it is the one that does not answer": (("ab",), "b"),
+    "one that nobody hears": (("ac", "bc"), "c"),
+    "one that hears nobody": (("ca", "cb"), "c"),
+    "one that is cut off from all": (("ac", "ca", "bc", "cb"), "c"),
+    "two that are cut off from three": (("ac", "ad", "ae", "bc", "bd", "be"), "ab"),
+    "nobody": ((), ""),
+}
+
+
+@pytest.mark.parametrize(("words", "expected"), VERDICTS.values(), ids=VERDICTS.keys())
+def test_member_that_is_part_of_most_complaints_goes(words: tuple[str, ...], expected: str) -> None:
+    assert verdicts(*words, ids="abcde") == set(expected)
+
+
+def test_of_two_that_complain_of_each_other_the_one_goes_that_is_primary_of_less() -> None:
+    assert verdicts("ab", "ba", a={"state": FILLING, "left": 3}) == {"a"}
+    assert verdicts("ab", "ba", b={"state": FILLING, "left": 3}) == {"b"}
+
+
+NO_COMPLAINTS = {
+    "of another epoch": {"order": (1, 6)},
+    "by another process": {"by_incarnation": 1},
+    "about another process": {"about_incarnation": 1},
+    "by nobody": {"by": "x"},
+    "about itself": {"by": "b", "by_incarnation": ord("b")},
+    "about one that acts and is full": {"fault": Fault.FULL},
+}
+
+
+@pytest.mark.parametrize("changes", NO_COMPLAINTS.values(), ids=NO_COMPLAINTS.keys())
+def test_what_is_no_complaint(changes: dict[str, Any]) -> None:
+    complaints = Complaints()
+    assert not complaints.complain(replace(word("a", "b"), **changes), ALL, PLACED, 1.0)
+    assert complaints.verdicts(ALL, PLACED, 1.2) == set()
+
+
+def test_learner_that_is_full_is_complained_of() -> None:
+    filling = document({"b": {"state": FILLING, "left": 3}})
+    assert Complaints().complain(replace(word("a", "b"), fault=Fault.FULL), filling, Placement.of(filling), 1.0)
+
+
+def test_complaint_by_or_about_who_is_down_counts_for_nothing_any_more() -> None:
+    for gone in "ab":
+        complaints = Complaints()
+        complaints.complain(word("a", "b"), ALL, PLACED, 1.0)
+        after = document({gone: {"state": DOWN}})
+        assert complaints.verdicts(after, Placement.of(after), 1.2) == set()
+        assert complaints.verdicts(ALL, PLACED, 1.3) == set()
+
+
+def test_complaint_is_forgotten_and_judged_once() -> None:
+    complaints = Complaints()
+    complaints.complain(word("a", "b"), ALL, PLACED, 1.0)
+    assert complaints.verdicts(ALL, PLACED, 1.81) == set()
+    complaints.complain(word("a", "b"), ALL, PLACED, 2.0)
+    assert complaints.verdicts(ALL, PLACED, 2.1) == {"b"}
+    assert complaints.verdicts(ALL, PLACED, 2.2) == set()

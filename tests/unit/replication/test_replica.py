@@ -1,0 +1,833 @@
+"""The machines of one process, bound together: what goes in, and what comes out."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from gkv.model import Damage, Duties, Effect, Fault, Record, Version, Write
+from gkv.replication import actions, events
+from gkv.replication import messages as m
+from gkv.replication.actions import Answer, Commit, Complain, End, Fate, Fetch, KeepNote, Report, Send
+from gkv.replication.admission import Verdict, judge_write
+from gkv.replication.conditions import Condition
+from gkv.replication.expiry import DueTime
+from gkv.replication.replica import Replica
+from tests.duties import INCARNATIONS, duties, roles, version, write
+
+FIRST = duties("a", 1, roles("abc"))
+TOO_FEW = duties("a", 1, roles("a", "bc"), min_in_sync=2)
+
+
+class Shelf:
+    """Records, as an engine has them."""
+
+    def __init__(self, records: dict[str, Record | Damage] | None = None) -> None:
+        self.records = records or {}
+
+    def newest(self, keys: Sequence[str]) -> list[Record | Damage | None]:
+        return [self.records.get(key) for key in keys]
+
+    def walk(self, _pair: events.Pair, after: str, limit: int) -> tuple[list[str], str | None]:
+        keys = sorted(key for key in self.records if key > after)
+        return keys[:limit], keys[limit - 1] if len(keys) > limit else None
+
+    def between(self, _pair: events.Pair, after: str, upto: str | None) -> list[str]:
+        return sorted(key for key in self.records if key > after and (upto is None or key <= upto))
+
+
+class Bench:
+    """One process, and all that it has wanted since it was asked last."""
+
+    def __init__(self, me: str = "a", records: dict[str, Record | Damage] | None = None, *, noted: bool = False) -> None:
+        self.shelf = Shelf(records)
+        self.replica = Replica(me, INCARNATIONS[me], self.shelf, DueTime(0, 0), 0.0, noted=noted)
+        self.now = 0.0
+        self.document: Duties = FIRST
+        self.wanted: list[actions.Action] = []
+
+    def on(self, event: events.Event) -> list[actions.Action]:
+        """Give it an event; commits are merged on the shelf once they are said to be on the disk."""
+        found = self.replica.handle(event, self.now)
+        self.wanted += found
+        return found
+
+    def adopt(self, document: Duties) -> list[actions.Action]:
+        self.document = document
+        return self.on(events.Adopted(document))
+
+    def hear(self, sender: str, message: m.Message, era: int | None = None) -> list[actions.Action]:
+        line = self.document.lines[sender]
+        return self.on(events.Received(sender, line.incarnation, self.document.era if era is None else era, message))
+
+    def sent(self, kind: type, to: str | None = None) -> list[m.Message]:
+        """Take the messages of one kind that it has wanted to send."""
+        return [one for one in self.take(Send) if isinstance(one.message, kind) and to in (None, one.to)]
+
+    def take(self, kind: type) -> list:
+        """Take out the wanted actions of one kind."""
+        found = [one for one in self.wanted if isinstance(one, kind)]
+        self.wanted = [one for one in self.wanted if not isinstance(one, kind)]
+        return found
+
+    def commit(self) -> None:
+        """Have the disk do all that was handed over, and go on with what follows."""
+        for one in [*self.take(Commit), *self.take(actions.Replace)]:
+            records = _records(one.write) if isinstance(one, Commit) else list(one.records)
+            for key, record in records:
+                old = self.shelf.records.get(key)
+                if isinstance(one, actions.Replace) or not isinstance(old, Record) or old.version < record.version:
+                    self.shelf.records[key] = record
+            for key in one.drops if isinstance(one, actions.Replace) else ():
+                self.shelf.records.pop(key, None)
+            self.on(events.Committed(one.token))
+
+    def obey(self) -> None:
+        """Have its granters answer all that it has asked of them; the learners' and backups' disks are at hand."""
+        while asked := [one for one in self.take(Send) if isinstance(one.message, m.Copy | m.AskLease | m.AskUnsettled)]:
+            for one in asked:
+                match one.message:
+                    case m.Copy(number, writes, _):
+                        self.hear(one.to, m.Copied(number, tuple(part.version for part in writes)))
+                    case m.AskLease(number):
+                        self.hear(one.to, m.Granted(number))
+                    case m.AskUnsettled(number):
+                        self.hear(one.to, m.UnsettledKeys(number))
+
+    def opened(self, document: Duties = FIRST) -> "Bench":
+        """Have it take over and open its lists."""
+        self.adopt(document)
+        self.obey()
+        self.wanted = []
+        return self
+
+    def fates(self) -> list[list[Fate]]:
+        return [[one.fate for one in answer.keys] for answer in self.take(Answer)]
+
+
+def _records(write: Write) -> list[tuple[str, Record]]:
+    return [
+        (
+            key,
+            Record(
+                write.version, value, write.expires[place] if write.expires else 0, write.tags[place] if write.tags else None
+            ),
+        )
+        for place, (key, value) in enumerate(zip(write.keys, write.values, strict=True))
+    ]
+
+
+def put(
+    client: str, *keys: str, value: bytes | None = b"1", demand: Condition | None = None, expires: int = 0, within: float = 9.0
+) -> events.WriteAsked:
+    def judge(_place: int, found: Record | Damage | None, now: int) -> Verdict:
+        return judge_write(found, now, demand, value, expires)
+
+    return events.WriteAsked(client, keys, judge, within, depends=demand is not None)
+
+
+def get(client: str, *keys: str, within: float = 9.0) -> events.ReadAsked:
+    return events.ReadAsked(client, keys, within)
+
+
+# -- a write
+
+
+@pytest.mark.promise("I21")
+def test_write_is_acknowledged_when_the_disk_and_all_granters_have_it() -> None:
+    """W3."""
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    (commit,) = bench.take(Commit)
+    first, second = bench.take(Send)
+    assert (first.to, second.to) == ("b", "c")
+    assert first.message.writes == (commit.write,)
+    bench.hear("b", m.Copied(first.message.number, (commit.write.version,)))
+    bench.on(events.Committed(commit.token))
+    assert bench.fates() == []
+    bench.hear("c", m.Copied(second.message.number, (commit.write.version,)))
+    assert bench.take(Answer)[0].version == commit.write.version
+
+
+@pytest.mark.promise("I21")
+@pytest.mark.parametrize(
+    ("sender", "incarnation", "era"),
+    [
+        pytest.param("c", 30, FIRST.era - 1, id="F4: an older epoch"),
+        pytest.param("c", 31, FIRST.era, id="another process than the document's"),
+        pytest.param("b", 20, FIRST.era, id="the other granter, once more"),
+    ],
+)
+def test_answer_acknowledges_nothing_unless_it_is_of_this_epoch_and_process(sender: str, incarnation: int, era: int) -> None:
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.commit()
+    to_b, to_c = bench.take(Send)
+    bench.hear("b", m.Copied(to_b.message.number, (version(1),)))
+    bench.on(events.Received(sender, incarnation, era, m.Copied(to_c.message.number, (version(1),))))
+    assert bench.fates() == []
+    bench.hear("c", m.Copied(to_c.message.number, (version(1),)))
+    assert bench.fates() == [[Fate.WRITTEN]]
+
+
+def test_write_with_too_few_copies_is_not_begun() -> None:
+    """W1."""
+    bench = Bench().opened(TOO_FEW)
+    bench.on(put("x", "k"))
+    assert bench.fates() == [[Fate.TOO_FEW_COPIES]]
+    assert bench.wanted == []
+
+
+def test_settled_write_with_too_few_copies_is_indeterminate_and_readable() -> None:
+    """W6, F15."""
+    bench = Bench().opened(duties("a", 1, roles("ab", "c"), min_in_sync=2))
+    bench.on(put("x", "k"))
+    bench.commit()
+    bench.adopt(duties("a", 2, roles("a", "c"), down="b", min_in_sync=2))
+    bench.obey()
+    assert bench.fates() == [[Fate.INDETERMINATE]]
+    bench.on(get("y", "k"))
+    bench.obey()
+    (answer,) = bench.take(Answer)
+    assert answer.keys[0].record.version == version(1)
+
+
+def test_write_is_indeterminate_at_its_deadline_and_sent_on() -> None:
+    """W6."""
+    bench = Bench().opened()
+    bench.on(put("x", "k", within=0.2))
+    bench.commit()
+    bench.now = 0.25
+    bench.take(Send)
+    bench.on(events.Tick())
+    assert bench.fates() == [[Fate.INDETERMINATE]]
+    assert [one.to for one in bench.take(Send)] == ["b", "c"]
+    assert len(bench.replica.writing.primary) == 1
+
+
+@pytest.mark.parametrize("value", [b"1", None])
+def test_write_under_way_when_another_becomes_primary_is_indeterminate_and_stays_unsettled(
+    value: bytes | None,
+) -> None:
+    """W8, F8: a plain put too."""
+    bench = Bench().opened()
+    bench.on(put("x", "k", value=value))
+    bench.adopt(duties("a", 2, roles("bac")))
+    assert bench.fates() == [[Fate.INDETERMINATE]]
+    bench.hear("b", m.AskUnsettled(1))
+    bench.on(events.NoteKept(True))
+    assert [one.message for one in bench.sent(m.UnsettledKeys)] == [m.UnsettledKeys(1, ("k",))]
+    assert not bench.replica.may_forget("k")
+
+
+def test_request_that_was_never_begun_is_routed_anew() -> None:
+    """W8."""
+    bench = Bench()
+    bench.adopt(FIRST)
+    bench.on(put("x", "k"))
+    bench.on(get("y", "k"))
+    assert bench.fates() == []
+    bench.adopt(duties("a", 2, roles("bac")))
+    assert bench.fates() == [[Fate.NOT_BEGUN], [Fate.NOT_BEGUN]]
+
+
+def test_still_primary_sends_all_that_is_unsettled_under_the_new_epoch() -> None:
+    """W7."""
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.commit()
+    bench.take(Send)
+    bench.adopt(duties("a", 2, roles("ab", "c")))
+    assert [(one.to, one.era, [part.version for part in one.message.writes]) for one in bench.take(Send)] == [
+        ("b", FIRST.era + 1, [version(1)]),
+        ("c", FIRST.era + 1, [version(1)]),
+    ]
+
+
+@pytest.mark.promise("I20")
+def test_condition_that_fails_is_a_read_of_what_made_it_fail() -> None:
+    """W9, F11: it waits for that write, and needs leases."""
+    bench = Bench().opened()
+    bench.now = 2.0  # all leases of the takeover have run out
+    bench.on(put("x", "k"))
+    bench.commit()
+    bench.on(put("y", "k", demand=Condition.one_of([version(7)])))
+    assert bench.fates() == []
+    asked = bench.take(Send)
+    bench.now = 3.5  # and those of these frames
+    for one in asked:
+        bench.hear(one.to, m.Copied(one.message.number, (version(1),)))
+    assert bench.fates() == [[Fate.WRITTEN]]
+    bench.obey()
+    (answer,) = bench.take(Answer)
+    assert (answer.keys[0].fate, answer.keys[0].verdict.effect) == (Fate.NOTHING, Effect.CONDITION)
+    assert answer.keys[0].verdict.present == version(1)
+
+
+def test_condition_is_judged_on_the_newest_admitted_record() -> None:
+    """W2."""
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.on(put("y", "k", value=b"2", demand=Condition.one_of([version(1)])))
+    assert [one.write.version for one in bench.take(Commit)] == [version(1), version(2)]
+
+
+def test_own_disk_that_fails_ends_the_process() -> None:
+    """W10."""
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    (commit,) = bench.take(Commit)
+    assert isinstance(bench.on(events.CommitFailed(commit.token))[0], End)
+    assert bench.fates() == []
+
+
+def test_keys_of_lists_of_others_are_not_begun_and_the_rest_is() -> None:
+    bench = Bench().opened(duties("a", 1, roles("abc"), roles("bac", preference="bac")))
+    bench.on(put("x", "0k", "1k"))
+    (commit,) = bench.take(Commit)
+    assert list(commit.write.keys) == ["0k"]
+    bench.on(events.Committed(commit.token))
+    bench.obey()
+    assert bench.fates() == [[Fate.WRITTEN, Fate.NOT_BEGUN]]
+
+
+def test_requests_that_wait_are_bounded_and_end_at_their_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gkv.replication.request.MOST_WAITING", 1)
+    bench = Bench()
+    bench.adopt(FIRST)
+    bench.on(put("x", "k", within=0.1))
+    bench.on(put("y", "k"))
+    assert bench.fates() == [[Fate.BUSY]]
+    bench.now = 0.1
+    bench.on(events.Tick())
+    assert bench.fates() == [[Fate.NOT_BEGUN]]
+
+
+@pytest.mark.promise("I7")
+@pytest.mark.parametrize(("name", "bound"), [("MOST_UNSETTLED", 1), ("MOST_UNSETTLED_BYTES", 3)])
+def test_no_write_is_begun_while_too_much_is_unsettled(monkeypatch: pytest.MonkeyPatch, name: str, bound: int) -> None:
+    monkeypatch.setattr(f"gkv.replication.writing.{name}", bound)
+    bench = Bench().opened()
+    bench.on(put("x", "k", value=b"123"))
+    bench.on(put("y", "k"))
+    assert bench.fates() == [[Fate.BUSY]]
+    bench.commit()
+    bench.obey()
+    bench.on(put("y", "k"))
+    bench.commit()
+    bench.obey()
+    assert bench.fates() == [[Fate.WRITTEN], [Fate.WRITTEN]]
+
+
+# -- a read
+
+
+def test_read_of_several_lists_waits_for_those_alone_that_are_not_open() -> None:
+    """What could be read is told at the deadline; what could not was never begun."""
+    bench = Bench()
+    bench.adopt(duties("a", 1, roles("ab", preference="ab"), roles("ac", preference="ac")))
+    bench.hear("b", m.UnsettledKeys(bench.sent(m.AskUnsettled, "b")[0].message.number))
+    bench.on(get("x", "0k", "1k", within=0.2))
+    assert bench.fates() == []
+    bench.now = 0.2
+    bench.on(events.Tick())
+    assert bench.fates() == [[Fate.READ, Fate.NOT_BEGUN]]
+
+
+@pytest.mark.promise("I7")
+def test_read_whose_deadline_is_over_leaves_nothing_behind() -> None:
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.on(get("y", "k", within=2.5))
+    bench.now = 2.0
+    bench.on(get("z", "x", within=2.5))
+    bench.now = 2.5
+    bench.on(events.Tick())
+    assert bench.fates() == [[Fate.NOT_BEGUN], [Fate.NOT_BEGUN]]
+    assert not bench.replica.readings.busy
+    underway = bench.replica.writing.primary.unsettled.newest["k"]
+    assert list(underway.on_over) == [underway]
+
+
+@pytest.mark.promise("I19")
+def test_read_waits_for_the_very_write_that_it_has_taken() -> None:
+    """F13: a later one changes nothing."""
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.commit()
+    first = bench.take(Send)
+    bench.on(get("y", "k"))
+    bench.on(put("z", "k", value=b"2"))
+    assert bench.fates() == []
+    for one in first:
+        bench.hear(one.to, m.Copied(one.message.number, (version(1),)))
+    read = bench.take(Answer)[1]
+    assert (read.client, read.keys[0].record.version) == ("y", version(1))
+
+
+@pytest.mark.promise("I20")
+@pytest.mark.parametrize("late", ["b", "c"])
+def test_read_is_answered_only_under_a_valid_lease_of_every_granter(late: str) -> None:
+    """Learners too; and the lease is looked at after the waiting."""
+    bench = Bench(records={"k": Record(version(1, 0), b"1")}).opened(duties("a", 1, roles("ab", "c")))
+    bench.now = 2.0
+    bench.on(get("x", "k"))
+    asked = {one.to: one.message.number for one in bench.sent(m.AskLease)}
+    assert sorted(asked) == ["b", "c"]
+    other = "c" if late == "b" else "b"
+    bench.hear(other, m.Granted(asked[other]))
+    assert bench.fates() == []
+    bench.now = 3.0  # when the lease of the other has just run out
+    bench.hear(late, m.Granted(asked[late]))
+    assert bench.fates() == []
+    bench.obey()
+    assert bench.fates() == [[Fate.READ]]
+
+
+def test_lease_is_asked_for_once_and_again_after_a_while() -> None:
+    bench = Bench().opened()
+    bench.now = 2.0
+    bench.on(get("x", "k"))
+    bench.on(get("y", "k"))
+    assert len(bench.sent(m.AskLease)) == 2
+    bench.now = 2.25
+    bench.on(events.Tick())
+    assert len(bench.sent(m.AskLease)) == 2
+
+
+@pytest.mark.promise("I20")
+def test_read_of_a_list_that_was_closed_meanwhile_is_routed_anew() -> None:
+    bench = Bench().opened()
+    bench.now = 2.0
+    bench.on(get("x", "k"))
+    bench.adopt(duties("a", 3, roles("abc")))  # M3
+    bench.obey()
+    assert bench.fates() == [[Fate.NOT_BEGUN]]
+
+
+@pytest.mark.promise("I3")
+def test_value_that_is_due_is_told_as_missing_once_its_tombstone_is_settled() -> None:
+    bench = Bench(records={"k": Record(version(1, 0), b"1", expires=500)}).opened(
+        duties("a", 1, roles("a", "bc"), min_in_sync=2)
+    )
+    bench.now = 0.6
+    bench.on(get("x", "k"))
+    (commit,) = bench.take(Commit)
+    assert commit.write.values == [None]
+    bench.on(events.Committed(commit.token))
+    assert bench.fates() == []
+    bench.obey()
+    (answer,) = bench.take(Answer)
+    assert answer.keys[0].record.value is None
+
+
+def test_sweeper_writes_tombstones_of_what_is_due_still() -> None:
+    bench = Bench(records={"k": Record(version(1, 0), b"1", expires=500), "x": Record(version(1, 0), b"1")}).opened()
+    bench.now = 0.6
+    bench.on(events.DueFound(["k", "x", "k"]))
+    (commit,) = bench.take(Commit)
+    assert list(commit.write.keys) == ["k"]
+    bench.on(events.DueFound(["k"]))
+    assert bench.take(Commit) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "fate"),
+    [(Record(version(3, 0), b"3"), Fate.READ), (Damage.DAMAGED, Fate.DAMAGED), (None, Fate.DAMAGED)],
+)
+def test_damaged_record_is_recovered_from_the_other_acting_members(found: Record | Damage | None, fate: Fate) -> None:
+    bench = Bench(records={"k": Damage.DAMAGED}).opened(duties("a", 1, roles("abd", "c", preference="abcd")))
+    bench.on(get("x", "k"))
+    asked = [(one.to, one.message) for one in bench.sent(m.AskRecord)]
+    assert [to for to, _ in asked] == ["b", "d"]
+    bench.hear("b", m.FoundRecord(asked[0][1].number, Damage.DAMAGED))
+    assert bench.fates() == []
+    bench.hear("d", m.FoundRecord(asked[1][1].number, found))
+    if isinstance(found, Record):
+        (commit,) = bench.take(Commit)
+        assert (commit.write.version, commit.write.tags) == (version(1), [version(3, 0)])
+        bench.on(events.Committed(commit.token))
+        bench.obey()
+    assert bench.fates() == [[fate]]
+
+
+# -- epochs
+
+
+@pytest.mark.parametrize(
+    "message", [m.Copy(5, (write(1, "k"),)), m.AskUnsettled(5), m.AskLease(5), m.Hello(5), m.AskPage(5, (), (), "")]
+)
+def test_call_of_an_older_epoch_is_answered_with_the_epoch_and_nothing_else(message: m.Message) -> None:
+    """M1, F4."""
+    bench = Bench("b")
+    bench.adopt(duties("b", 2, roles("abc")))
+    bench.wanted = []
+    bench.hear("a", message, FIRST.era)
+    assert bench.wanted == [Send("a", FIRST.era + 1, m.Behind(5))]
+    assert not bench.replica.copying.granter.is_unsettled("k")
+
+
+def test_call_of_a_later_epoch_is_answered_once_that_document_is_here() -> None:
+    """M1: who is behind fetches it, once."""
+    bench = Bench("b")
+    bench.adopt(duties("b", 1, roles("abc")))
+    bench.wanted = []
+    later = duties("b", 2, roles("abc"))
+    bench.hear("a", m.AskUnsettled(5), later.era)
+    bench.hear("a", m.Hello(6), later.era)
+    assert bench.wanted == [Fetch("a", later.era)]
+    bench.adopt(later)
+    bench.on(events.NoteKept(True))
+    assert [one.message for one in bench.take(Send)] == [m.HelloBack(6), m.UnsettledKeys(5)]
+
+
+@pytest.mark.promise("I21")
+@pytest.mark.parametrize(
+    ("sender", "document"),
+    [
+        pytest.param("c", duties("b", 1, roles("abc")), id="not the primary"),
+        pytest.param("a", duties("b", 1, roles("ac", preference="ac")), id="no list of this member"),
+        pytest.param(
+            "a", duties("b", 1, roles("cab"), roles("abc"), key_list=0), id="the primary of another list of this member"
+        ),
+        pytest.param("a", duties("b", 1, roles("ac"), down="b"), id="M2: down"),
+        pytest.param("a", duties("b", 1, roles("abc"), others={"b": 21}), id="M2: another process is the member"),
+    ],
+)
+def test_frame_is_taken_only_from_the_primary_by_a_granter(sender: str, document: Duties) -> None:
+    bench = Bench("b")
+    bench.adopt(document)
+    bench.wanted = []
+    bench.hear(sender, m.Copy(1, (write(1, "k"),)))
+    assert [one for one in bench.wanted if not isinstance(one, Report)] == []
+
+
+def test_process_ends_that_finds_another_in_its_line_but_not_one_that_was_never_there() -> None:
+    """M2."""
+    bench = Bench("b")
+    other = {"b": 21}
+    assert bench.adopt(duties("b", 1, roles("abc"), others=other)) == []
+    bench.adopt(duties("b", 2, roles("abc")))
+    assert any(isinstance(one, End) for one in bench.adopt(duties("b", 3, roles("abc"), others=other)))
+
+
+def test_process_that_is_down_serves_nothing_and_confirms_its_epoch() -> None:
+    """M2."""
+    bench = Bench()
+    bench.adopt(duties("a", 1, roles("bc"), down="a"))
+    bench.on(get("x", "k"))
+    assert bench.fates() == [[Fate.NOT_BEGUN]]
+    bench.hear("b", m.Hello(3))
+    assert [one.message for one in bench.take(Send)] == [m.HelloBack(3)]
+
+
+# -- a granter
+
+
+@pytest.mark.promise("I20")
+def test_nothing_is_granted_before_the_note_is_on_the_disk() -> None:
+    """T2, F7: the frame is committed meanwhile."""
+    bench = Bench("b")
+    bench.adopt(duties("b", 1, roles("abc")))
+    bench.wanted = []
+    bench.hear("a", m.Copy(1, (write(1, "k"),)))
+    assert bench.take(KeepNote) == [KeepNote(True)]
+    bench.commit()
+    assert bench.take(Send) == []
+    bench.on(events.NoteKept(True))
+    assert [one.message for one in bench.take(Send)] == [m.Copied(1, (version(1),))]
+
+
+def test_granter_is_told_what_is_settled_with_the_next_frame() -> None:
+    """W5."""
+    bench = Bench("b", noted=True)
+    bench.adopt(duties("b", 1, roles("abc")))
+    bench.hear("a", m.Copy(1, (write(1, "k"),)))
+    bench.hear("a", m.Copy(2, (write(2, "x"),), (version(1),)))
+    bench.hear("a", m.AskUnsettled(3))
+    assert bench.sent(m.UnsettledKeys)[-1].message.keys == ("x",)
+
+
+def test_primary_tells_what_is_settled_with_the_next_frame_or_after_a_while() -> None:
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.commit()
+    bench.obey()
+    bench.on(put("y", "k"))
+    assert [one.message.settled for one in bench.take(Send)] == [(version(1),), (version(1),)]
+    bench.commit()
+    for granter in "bc":
+        bench.hear(granter, m.Copied(99, (version(2),)))
+    bench.now = 0.25
+    bench.on(events.Tick())
+    assert [one.message.settled for one in bench.sent(m.Copy)] == [(version(2),), (version(2),)]
+
+
+def test_frame_that_comes_again_during_a_long_commit_is_answered_with_how_long_that_takes() -> None:
+    """A2: slow is not dead."""
+    bench = Bench("b", noted=True)
+    bench.adopt(duties("b", 1, roles("abc")))
+    bench.hear("a", m.Copy(1, (write(1, "k"),)))
+    bench.wanted = bench.take(Commit)
+    bench.now = 3.0
+    bench.hear("a", m.Copy(2, (write(1, "k"),)))
+    assert bench.take(Send) == [Send("a", FIRST.era, m.Working(2, 3.0))]
+    bench.commit()
+    assert [one.message.number for one in bench.sent(m.Copied)] == [1, 2]
+
+
+@pytest.mark.promise("I21")
+def test_key_of_a_write_stays_unsettled_that_has_another_primary_than_the_one_that_settles_the_rest() -> None:
+    """W8: `0k` of the write has a new primary, which has yet to ask; the old one goes on with `1k`."""
+    bench = Bench("c", noted=True)
+    bench.adopt(duties("c", 1, roles("abc"), roles("acd", preference="acd")))
+    bench.hear("a", m.Copy(1, (write(1, "0k", "1k"),)))
+    bench.adopt(duties("c", 2, roles("bac"), roles("acd", preference="acd")))
+    bench.hear("a", m.Copy(2, (write(1, "1k"),)))
+    bench.hear("a", m.Copy(3, (), (version(1),)))
+    bench.hear("b", m.AskUnsettled(1))
+    assert bench.sent(m.UnsettledKeys)[-1].message.keys == ("0k",)
+
+
+def test_granter_without_room_is_told_of_and_has_values_refused_until_it_has_some() -> None:
+    """W1, A2: a delete is not refused."""
+    bench = Bench("b", noted=True)
+    bench.adopt(duties("b", 1, roles("abc")))
+    bench.hear("a", m.Copy(7, (write(1, "k"),)))
+    bench.on(events.CommitFailed(bench.take(Commit)[0].token, full=True))
+    assert bench.take(Send) == [Send("a", FIRST.era, m.Full(7))]
+
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.commit()
+    bench.hear("b", m.Full(bench.sent(m.Copy, "b")[0].message.number))
+    bench.on(put("y", "k"))
+    (answer,) = bench.take(Answer)
+    assert (answer.keys[0].fate, answer.keys[0].member) == (Fate.FULL, "b")
+    bench.on(put("z", "k", value=None))
+    assert len(bench.take(Commit)) == 1
+    bench.now = 0.25
+    bench.on(events.Tick())
+    assert bench.take(Complain) == [Complain("b", Fault.FULL)]
+    bench.obey()
+    bench.on(put("y", "k"))
+    assert len(bench.take(Commit)) == 1
+
+
+def test_granter_that_says_nothing_is_complained_of() -> None:
+    """A2."""
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.hear("b", m.Copied(bench.sent(m.Copy, "b")[0].message.number, (version(1),)))
+    bench.now = 1.0
+    bench.on(events.Tick())
+    assert bench.take(Complain) == [Complain("c", Fault.SILENT)]
+
+
+# -- taking over
+
+
+@pytest.mark.promise("I22")
+def test_keys_that_were_unsettled_are_written_anew_with_their_tags_kept() -> None:
+    """T3: the newest record here, its absence as a tombstone."""
+    kept = Record(version(9, 0), b"9", 700, version(3, 0))
+    bench = Bench(records={"own": kept})
+    bench.adopt(FIRST)
+    (to_b, to_c) = bench.sent(m.AskUnsettled)
+    bench.replica.copying.granter.note(["own"], version(9, 0))
+    bench.hear("b", m.UnsettledKeys(to_b.message.number, ("gone",)))
+    assert bench.take(Commit) == []
+    bench.hear("c", m.UnsettledKeys(to_c.message.number))
+    (commit,) = bench.take(Commit)
+    assert commit.write == Write(version(1), ["gone", "own"], [None, b"9"], [0, 700], [None, version(3, 0)])
+    assert not bench.replica.copying.granter.is_unsettled("own")
+    bench.on(get("x", "gone"))
+    assert bench.fates() == []
+    bench.on(events.Committed(commit.token))
+    bench.obey()
+    assert bench.fates() == [[Fate.READ]]
+
+
+@pytest.mark.promise("I20", "I22")
+def test_takeover_waits_for_the_grants_of_its_own_process() -> None:
+    """T2: until the holder was heard, which it is asked for, or they have run out."""
+    for heard in (True, False):
+        bench = Bench("b", noted=True)
+        bench.now = 5.0
+        bench.adopt(duties("b", 1, roles("abc")))
+        bench.hear("a", m.AskLease(1))
+        bench.adopt(duties("b", 2, roles("bc"), down="a"))
+        bench.obey()
+        asked = [one for one in bench.replica.handle(events.Tick(), 5.25) if isinstance(one, Send)]
+        assert [(one.to, type(one.message)) for one in asked] == [("a", m.Hello)]
+        bench.on(get("x", "k"))
+        assert bench.fates() == []
+        if heard:
+            bench.hear("a", m.HelloBack(0))
+        else:
+            assert bench.replica.wakes_at <= 6.05
+            bench.now = 6.06
+            bench.on(events.Tick())
+        bench.obey()
+        assert bench.fates() == [[Fate.READ]]
+
+
+def test_with_one_copy_a_process_serves_at_once() -> None:
+    bench = Bench()
+    bench.adopt(duties("a", 1, roles("a", preference="a")))
+    bench.on(put("x", "k"))
+    bench.commit()
+    bench.on(get("y", "k"))
+    assert bench.fates() == [[Fate.WRITTEN], [Fate.READ]]
+    assert bench.take(Send) == []
+
+
+def test_with_one_copy_no_write_is_begun_while_a_ring_is_to_come() -> None:
+    """Its lists have no learners, so what is written would be where nobody looks for it."""
+    bench = Bench().opened(duties("a", 1, roles("a", preference="a"), ring="Q"))
+    bench.adopt(duties("a", 2, roles("a", preference="a"), ring="Q", coming_ring="R"))
+    bench.on(put("x", "k"))
+    bench.on(get("y", "k"))
+    assert bench.fates() == [[Fate.READ]]
+    assert bench.take(Commit) == []
+    bench.adopt(duties("a", 3, roles("b", preference="b"), ring="R"))
+    assert bench.fates() == [[Fate.NOT_BEGUN]]
+
+
+# -- filling
+
+
+@pytest.mark.promise("I23")
+def test_learner_becomes_the_copy_of_its_primary_and_reports_it() -> None:
+    document = duties("c", 3, roles("ab", "c"), since=3)
+    bench = Bench("c", {"k": Record(version(9, 2), b"old"), "x": Record(version(8, 2), b"dropped")})
+    assert Report(document.era, False, True) in bench.adopt(document)
+    (asked,) = bench.sent(m.AskPage)
+    assert asked == Send("a", document.era, m.AskPage(asked.message.number, ("a", "b", "c"), (), ""))
+    bench.hear("a", m.Copy(1, (write(1, "new", epoch=3),)))
+    bench.hear("a", m.Page(asked.message.number, (("k", Record(version(1), b"1")), ("new", Record(version(2), b"2"))), None))
+    assert bench.take(Report) == [Report(document.era, False, True)]
+    bench.commit()
+    assert bench.take(Report) == [Report(document.era, True, True)]
+    assert bench.shelf.records == {"k": Record(version(1), b"1"), "new": Record(version(1, 3), b"1")}
+    assert not bench.replica.may_forget("new")
+
+
+def test_learner_that_found_the_note_reports_nothing_before_grants_have_run_out() -> None:
+    """L6."""
+    bench = Bench("c", noted=True)
+    bench.adopt(duties("c", 3, roles("abc")))
+    assert bench.take(Report) == []
+    assert bench.replica.wakes_at == 1.05
+    bench.now = 1.05
+    bench.on(events.Tick())
+    assert len(bench.take(Report)) == 1
+
+
+@pytest.mark.promise("I23")
+def test_page_waits_until_its_records_are_settled() -> None:
+    """L3, F9."""
+    document = duties("a", 1, roles("ab", "c"))
+    bench = Bench(records={"k": Record(version(1, 0), b"1"), "t": Record(version(1, 0), None)}).opened(document)
+    bench.on(put("x", "k", value=b"2"))
+    bench.commit()
+    frames = bench.take(Send)
+    bench.hear("c", m.AskPage(4, ("a", "b", "c"), (), ""))
+    assert bench.take(Send) == []
+    for one in frames:
+        bench.hear(one.to, m.Copied(one.message.number, (version(1),)))
+    assert [one.message for one in bench.sent(m.Page)] == [
+        m.Page(4, (("k", Record(version(1), b"2")), ("t", Record(version(1, 0), None))), None)
+    ]
+
+
+@pytest.mark.parametrize("sender", ["b", "d"])
+def test_page_is_for_learners_alone(sender: str) -> None:
+    bench = Bench(records={"k": Record(version(1, 0), b"1")}).opened(duties("a", 1, roles("ab", "c")))
+    bench.hear(sender, m.AskPage(4, ("a", "b", "c"), (), ""))
+    assert bench.take(Send) == []
+
+
+def test_records_of_lists_of_others_may_be_dropped() -> None:
+    bench = Bench()
+    bench.adopt(duties("a", 1, roles("abc"), roles("bcd", preference="bcd"), roles("bc", "a", preference="bc", coming="ab")))
+    assert [bench.replica.may_drop(key) for key in ("0k", "1k", "2k")] == [False, True, False]
+    bench.adopt(duties("a", 2, roles("bcd", preference="bcd"), down="a"))
+    assert not bench.replica.may_drop("k")
+
+
+# -- planned moves
+
+
+def test_pause_holds_what_would_begin_a_write_and_no_read() -> None:
+    """A7."""
+    records: dict[str, Record | Damage] = {"k": Record(version(1, 0), b"1"), "due": Record(version(1, 0), b"1", expires=1)}
+    bench = Bench(records=records).opened()
+    bench.on(put("before", "k"))
+    bench.on(events.PauseAsked(3, FIRST.era, ((("a", "b", "c"), ()),)))
+    assert bench.take(actions.Paused) == []
+    bench.commit()
+    bench.obey()
+    assert bench.fates() == [[Fate.WRITTEN]]
+    assert bench.take(actions.Paused) == [actions.Paused(3, FIRST.era)]
+    bench.now = 0.1
+    bench.on(put("x", "k"))
+    bench.on(get("y", "k"))
+    bench.on(get("z", "due"))
+    bench.on(events.DueFound(["due"]))
+    assert [one.client for one in bench.take(Answer)] == ["y"]
+    assert bench.take(Commit) == []
+    bench.on(events.GoOn(3))
+    bench.commit()
+    bench.obey()
+    assert [one.client for one in bench.take(Answer)] == ["x", "z"]
+
+
+@pytest.mark.parametrize(("acting", "fate"), [("abc", Fate.WRITTEN), ("bac", Fate.NOT_BEGUN)])
+def test_newer_document_releases_what_was_held(acting: str, fate: Fate) -> None:
+    """A7."""
+    bench = Bench().opened()
+    bench.on(events.PauseAsked(3, FIRST.era, ((("a", "b", "c"), ()),)))
+    bench.on(put("x", "k"))
+    bench.adopt(duties("a", 2, roles(acting)))
+    bench.commit()
+    bench.obey()
+    assert bench.fates() == [[fate]]
+
+
+def test_process_that_is_told_to_stop_leaves_releases_its_leases_and_ends() -> None:
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.on(events.StopAsked())
+    bench.on(put("y", "k"))
+    assert bench.take(actions.Leave) == []
+    bench.commit()
+    bench.obey()
+    assert bench.take(actions.Leave) == [actions.Leave(FIRST.era)]
+    bench.adopt(duties("a", 2, roles("bc"), down="a"))
+    assert [one.to for one in bench.sent(m.HelloBack)] == ["b", "c", "d"]
+    assert bench.fates() == [[Fate.WRITTEN], [Fate.NOT_BEGUN]]
+    assert isinstance(bench.wanted[-1], End)
+
+
+# -- time
+
+
+@pytest.mark.parametrize(
+    ("prepare", "by"),
+    [
+        pytest.param(lambda _: None, float("inf"), id="nothing to wait for"),
+        pytest.param(lambda bench: bench.on(put("x", "k")), 0.25, id="an answer"),
+        pytest.param(lambda bench: bench.on(events.PauseAsked(1, FIRST.era, ((("a", "b", "c"), ()),))), 0.5, id="a plan"),
+    ],
+)
+def test_tick_is_wanted_while_something_waits(prepare: Callable[[Bench], object], by: float) -> None:
+    bench = Bench().opened()
+    prepare(bench)
+    assert bench.replica.wakes_at <= by
+    assert (bench.replica.wakes_at == float("inf")) is (by == float("inf"))
+
+
+def test_each_message_between_members_is_of_one_kind() -> None:
+    """A message that neither asks nor answers would be parked or dropped by mistake."""
+    assert not set(m.Question.__args__) & set(m.Reply.__args__)
+    assert isinstance(version(1), Version)
