@@ -1,7 +1,7 @@
-"""Proxies and their clients: each call is routed to the primary by the proxy's document, and becomes an operation of the history.
+"""Proxies and their clients: each call is routed to the primary by the proxy's document, and is an operation of the history.
 
-A write is handed to a primary once (W0). Only an answer that says that nothing was begun, or a connection that was refused, lets
-it be routed anew; reads are asked again. A proxy may hold an old document for long.
+A write is handed to a primary once (W0). Only an answer that says that nothing was begun, or a connection that was refused,
+lets it be routed anew; reads are asked again. A proxy may hold an old document for long.
 """
 
 from dataclasses import dataclass
@@ -169,7 +169,8 @@ class Proxy:
         if again:
             self._world.scheduler.after(AGAIN, self._send, again)
 
-    def repeats(self, reply: Reply) -> bool:
+    @staticmethod
+    def repeats(_reply: Reply) -> bool:
         """Return whether a write of unknown outcome is routed anew: never (W0)."""
         return False
 

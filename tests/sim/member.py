@@ -3,24 +3,23 @@
 It does what the machine's actions say, and no more: it sends, commits, keeps the note, fetches documents, calls in.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, State
 from gkv.cluster.plans import GoOn, Plan
-from gkv.model import Duties, Effect, Fault, Line, Node, Record, Roles, Version, Write, era_of, split_era
+from gkv.model import Duties, Fault, Line, Node, Roles, era_of, split_era
 from gkv.replication import actions, events
-from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
-from gkv.replication.expiry import DueTime, is_due
+from gkv.replication.expiry import DueTime
 from gkv.replication.messages import Behind, Hello, HelloBack, Message
 from gkv.replication.questions import Questions
 from gkv.replication.replica import Replica
-from tests.linearizability.history import Kind
-from tests.sim import rules
 from tests.sim.authority import complaint_of
-from tests.sim.clients import NOT_SENT, Proxy, Replies, Reply, Request, Said
-from tests.sim.disk import Directory, Disk, merged
+from tests.sim.clients import Proxy, Replies, Request
+from tests.sim.disk import Directory
+from tests.sim.engine import Engine
+from tests.sim.requests import Requests
 from tests.sim.scenario import AUTHORITY, What
 from tests.sim.scheduler import Clock
 
@@ -28,14 +27,8 @@ if TYPE_CHECKING:
     from tests.sim.authority import Authority
     from tests.sim.world import World
 
-COMMIT = 0.002
-"""Seconds that a commit ordinarily takes."""
-KEEP = 0.001
-"""Seconds that a note or a document ordinarily takes to the disk."""
 CALL_EVERY = 0.4
 TIDY_EVERY = 0.7
-NOBODYS = -1
-"""The token of commits that no machine asks for."""
 REACHED = 0.9
 """Seconds for which an answer of another member counts."""
 AGAIN_AFTER_END = 0.2
@@ -43,10 +36,7 @@ AGAIN_AFTER_END = 0.2
 
 
 class Member:
-    """One member, over all its processes. It is what the machine sees of the engine, too."""
-
-    forced = True
-    """Whether what fills it takes the place of what is there whatever the versions say."""
+    """One member, over all its processes."""
 
     def __init__(self, world: "World", name: str, place: int) -> None:
         self.id = name
@@ -73,13 +63,9 @@ class Member:
         self.alive, self.paused = True, False
         self.incarnation = self._next_incarnation()
         self.directory.ran += (self.incarnation,)
-        self.disk = Disk(self.directory)
-        self.files = Disk(self.directory)
-        self._disk_free = self._files_free = 0.0
-        self._staged: dict[str, list[Record | None]] = {}
+        self.engine = Engine(world, self, self.directory)
+        self._requests = Requests(world, self)
         self._inbox: list[Callable[[], None]] = []
-        self._asked: dict[object, tuple[Request, Callable[[Replies], None], list[Version | None]]] = {}
-        self._numbers = 0
         self._wakes = float("inf")
         self._fetching: tuple[int, int] = (0, 0)
         self._restarts_in: float | None = None
@@ -91,15 +77,13 @@ class Member:
         self.was_orderly, self.directory.orderly = self.directory.orderly, False
         boot = self.clock.boot()
         due = DueTime(self.clock.wall(), int(boot * 1000))
-        self.replica = Replica(self.id, self.incarnation, self, due, boot, noted=self.directory.granted)
+        self.replica = Replica(self.id, self.incarnation, self.engine, due, boot, noted=self.directory.granted)
         self.replica.desk.questions = Questions(world.setup.replica_timeout)
         if world.story.told:
             world.story.tell(self.id, f"starts as {self.incarnation}")
         if self.directory.document is not None:
             self._adopt(self.directory.document)
         self._timer(0.01, self._call_in)
-        self._buried: dict[str, float] = {}
-        """By key, since when this process has had a tombstone on its disk."""
         self._timer(TIDY_EVERY, self._tidy)
 
     def _next_incarnation(self) -> int:
@@ -107,32 +91,23 @@ class Member:
 
     def crash(self) -> None:
         """End at once; some of what was under way has reached the disk."""
-        chance = self._world.chance
-        self.disk.crash(chance.below(f"{self.id} commits", self.disk.busy + 1))
-        self.files.crash(chance.below(f"{self.id} files", self.files.busy + 1))
+        self.engine.crash()
         self.alive = False
-        self._break()
-
-    def _break(self) -> None:
-        """Break the connections of clients."""
-        for _, answer, _ in self._asked.values():
-            answer(())
-        self._asked.clear()
+        self._requests.close()
 
     def stop(self, lasts: float) -> None:
         """Have it end in an orderly way, and start again."""
         self._restarts_in = lasts
-        self._handle(events.StopAsked())
+        self.handle(events.StopAsked())
 
     def _end(self, why: str) -> None:
         world = self._world
         if world.story.told:
             world.story.tell(self.id, f"ends: {why}")
-        self.disk.crash(self.disk.busy)
-        self.files.crash(self.files.busy)
+        self.engine.close()
         self.directory.orderly = self._restarts_in is not None
         self.alive = False
-        self._break()
+        self._requests.close()
         world.scheduler.after(self._restarts_in or AGAIN_AFTER_END, self.restart, What.CRASH)
 
     def restart(self, what: What) -> None:
@@ -192,7 +167,7 @@ class Member:
             if directory.document is None or directory.document.order < document.order:
                 directory.document = document
 
-        self._keep(keep, lambda: self._adopt(document))
+        self.engine.keep(keep, lambda: self._adopt(document))
 
     def _adopt(self, document: Document) -> None:
         if self.document is not None and document.order <= self.document.order:
@@ -201,7 +176,7 @@ class Member:
         self.duties = duties_of(self._world, document, self.id)
         if self._world.story.told:
             self._world.story.tell(self.id, f"has epoch {document.epoch}")
-        self._handle(events.Adopted(self.duties))
+        self.handle(events.Adopted(self.duties))
 
     def roles_of(self, key: str) -> Roles:
         """Return who does what for a key by the document in force here."""
@@ -212,11 +187,6 @@ class Member:
     def needed(self) -> int:
         """Acting members without which nothing is acknowledged."""
         return 0 if self.document is None else self.document.needed
-
-    @property
-    def tombstone_ttl(self) -> float:
-        """Seconds for which a tombstone stays."""
-        return self._world.setup.tombstone_ttl
 
     def keeps(self, document: Document | None, key: str) -> bool:
         """Return whether it is to have a key that it had to have by a document, by a later one that it knows."""
@@ -263,7 +233,8 @@ class Member:
 
     # -- the machine
 
-    def _handle(self, event: events.Event) -> None:
+    def handle(self, event: events.Event) -> None:
+        """Give an event to the machine, and do what it says."""
         for action in self.replica.handle(event, self.clock.boot()):
             if not self.alive:
                 return
@@ -276,7 +247,7 @@ class Member:
     def _tick(self, wanted: float) -> None:
         if self._wakes == wanted:
             self._wakes = float("inf")
-            self._handle(events.Tick())
+            self.handle(events.Tick())
 
     def _do(self, action: actions.Action) -> None:
         incarnation = self.incarnation
@@ -284,14 +255,15 @@ class Member:
             case actions.Send():
                 self._send(action)
             case actions.Commit():
-                self._commit(action.token, _by_order(action.write))
+                self.engine.commit(action)
             case actions.Replace():
-                found: list[tuple[str, Record | None, bool]] = [(key, record, self.forced) for key, record in action.records]
-                self._commit(action.token, [*found, *[(key, None, self.forced) for key in action.drops]])
+                self.engine.replace(action)
             case actions.Answer():
-                self._answer(action)
+                self._requests.answer(action)
             case actions.KeepNote(there):
-                self._keep(lambda directory: setattr(directory, "granted", there), lambda: self._handle(events.NoteKept(there)))
+                self.engine.keep(
+                    lambda directory: setattr(directory, "granted", there), lambda: self.handle(events.NoteKept(there))
+                )
             case actions.Fetch(member):
                 other = self._world.members[member]
                 self._world.network.send("fetch", self.id, member, lambda: other.fetched_by(self))
@@ -328,7 +300,7 @@ class Member:
         """Take in what another member says."""
         if isinstance(message, HelloBack | Behind):
             self._answered[incarnation] = self._world.now
-        self._handle(events.Received(sender, incarnation, era, message))
+        self.handle(events.Received(sender, incarnation, era, message))
 
     def fetched_by(self, other: "Member") -> None:
         """Give another member the document."""
@@ -379,209 +351,17 @@ class Member:
             return
         if isinstance(plan, Plan):
             lists = tuple([events.pair_of(roles) for roles in plan.lists])
-            self._handle(events.PauseAsked(plan.number, era_of(*plan.order), lists))
+            self.handle(events.PauseAsked(plan.number, era_of(*plan.order), lists))
         else:
-            self._handle(events.GoOn(plan.number))
-
-    # -- the engine, as the machine sees it
-
-    def _commit(self, token: int, changes: list[tuple[str, Record | None, bool]]) -> None:
-        world = self._world
-        fails, self.failing = self.failing, False
-        taken = []
-        if not fails:
-            for key, record, forced in changes:
-                newest = self._newest(key)
-                if forced or newest is None or record is None or newest.version <= record.version:
-                    self._staged.setdefault(key, []).append(record)
-                    taken.append(key)
-                if record is not None and record.value is None:
-                    buried = world.facts.buried
-                    buried[key] = max(record.version, buried.get(key, record.version))
-
-        def apply(directory: Directory) -> None:
-            if fails:
-                return
-            records = directory.records
-            for key, record, forced in changes:
-                if forced and record is None:
-                    records.pop(key, None)
-                elif record is not None and (forced or merged(records, key, record)):
-                    records[key] = record
-
-        def done() -> None:
-            self.disk.end()
-            for key in taken:
-                staged = self._staged[key]
-                staged.pop(0)
-                if not staged:
-                    del self._staged[key]
-            for key, _, _ in changes:
-                rules.kept(world, self, key)
-            if fails:
-                self.run(lambda: self._handle(events.CommitFailed(token)))
-            else:
-                self.run(lambda: self._handle(events.Committed(token)))
-
-        self.disk.begin(apply)
-        takes = self.slow + world.commit_takes(self.id, COMMIT)
-        self._disk_free = max(world.now, self._disk_free) + takes
-        self._sync(self._disk_free, done)
-
-    def _sync(self, at: float, done: Callable[[], None]) -> None:
-        """Have something done at a time, also in a pause: disks do not pause."""
-        incarnation = self.incarnation
-        self._world.scheduler.at(at, lambda: done() if self.alive and self.incarnation == incarnation else None)
-
-    def _keep(self, change: Callable[[Directory], None], then: Callable[[], None]) -> None:
-        """Write a small file, and go on when it is on the disk."""
-        world = self._world
-
-        def done() -> None:
-            self.files.end()
-            self.run(then)
-
-        self.files.begin(change)
-        self._files_free = max(world.now, self._files_free) + self.slow + world.chance.duration(f"{self.id} file", KEEP)
-        self._sync(self._files_free, done)
-
-    def _newest(self, key: str) -> Record | None:
-        staged = self._staged.get(key)
-        return staged[-1] if staged else self.directory.records.get(key)
-
-    def newest(self, keys: Iterable[str]) -> list[Record | None]:
-        """Return the record of each key as the commits under way will leave it."""
-        return [self._newest(key) for key in keys]
-
-    def walk(self, pair: events.Pair, after: str, limit: int) -> tuple[list[str], str | None]:
-        """Return the next keys of a list."""
-        keys = self.between(pair, after, None)
-        return (keys, None) if len(keys) <= limit else (keys[:limit], keys[limit - 1])
-
-    def between(self, pair: events.Pair, after: str, upto: str | None) -> list[str]:
-        """Return all keys of a list after one and up to another."""
-        keys = sorted({*self.directory.records, *self._staged})
-        return [
-            key
-            for key in keys
-            if key > after
-            and (upto is None or key <= upto)
-            and self._newest(key)
-            and events.pair_of(self.roles_of(key)) == pair
-        ]
+            self.handle(events.GoOn(plan.number))
 
     def _tidy(self) -> None:
-        """Drop what is not this member's, let old tombstones go, and find values that are due."""
         self._timer(TIDY_EVERY, self._tidy)
-        replica, now = self.replica, self.clock.boot()
-        drops, due = [], []
-        for key, record in self.directory.records.items():
-            if record.value is None:
-                since = self._buried.setdefault(key, now)
-                if now - since >= self.tombstone_ttl and replica.may_forget(key):
-                    drops.append(key)
-            elif is_due(record, self.clock.wall()):
-                due.append(key)
-            if self.duties is not None and replica.may_drop(key):
-                drops.append(key)
-        for key in [key for key in self._buried if (record := self.directory.records.get(key)) is None or record.value]:
-            del self._buried[key]
-        if drops:
-            self._commit(NOBODYS, [(key, None, True) for key in dict.fromkeys(drops)])
-        if due:
-            self._handle(events.DueFound(due))
-
-    # -- clients
+        self.engine.tidy()
 
     def request(self, proxy: Proxy, request: Request, answer: Callable[[Replies], None]) -> None:
         """Take in a client's call."""
-        self.run(lambda: self._take(proxy, request, answer))
-
-    def _take(self, proxy: Proxy, request: Request, answer: Callable[[Replies], None]) -> None:
-        world = self._world
-        if self.document is None or request.document.order < self.document.order:
-            shown = self.document
-            if shown is not None:
-                proxy.adopt(shown)
-            answer((NOT_SENT,) * len(request.keys))
-            return
-        if request.document.order > self.document.order:
-            self.show(request.document)
-            answer((NOT_SENT,) * len(request.keys))
-            return
-        self._numbers += 1
-        number = self._numbers
-        since = [world.facts.read.get(key) for key in request.keys]
-        self._asked[number] = (request, answer, since)
-        deadline = self.clock.boot() + request.within
-        if request.kind is Kind.READ:
-            self._handle(events.ReadAsked(number, request.keys, deadline))
-        else:
-            depends = request.demand is not None or request.kind is not Kind.PUT
-            self._handle(events.WriteAsked(number, request.keys, self._judge(request), deadline, depends))
-
-    def _judge(self, request: Request) -> events.Judge:
-        expires = self.clock.wall() + request.ttl if request.ttl else 0
-
-        def judge(place: int, found: object, now: int) -> Verdict:
-            record = found
-            assert record is None or isinstance(record, Record)
-            if request.kind is Kind.ADD:
-                return judge_add(record, now, 1, None)
-            if request.kind is Kind.TOUCH:
-                return judge_touch(record, now, expires)
-            return judge_write(record, now, request.demand, request.value, expires)
-
-        return judge
-
-    def _answer(self, action: actions.Answer) -> None:
-        request, answer, since = self._asked.pop(action.client)
-        told = [
-            self._told(request, key, one, action, since[place])
-            for place, (key, one) in enumerate(zip(request.keys, action.keys, strict=True))
-        ]
-        answer(tuple(told))
-
-    def _told(self, request: Request, key: str, one: actions.KeyAnswer, action: actions.Answer, since: Version | None) -> Reply:
-        world = self._world
-        fate, record = one.fate, one.record
-        if fate in (actions.Fate.READ, actions.Fate.NOTHING) and len(request.keys) == 1:
-            rules.alone(world, self, key)  # of a batch, what was read early may be told late
-        if fate is actions.Fate.READ:
-            rules.read(world, key, None if record is None else record.version, since)
-            if record is None or record.value is None:
-                return Reply(Said.MISSING)
-            return Reply(Said.DONE, record.value, record.tag)
-        if fate is actions.Fate.NOTHING:
-            verdict = one.verdict
-            assert verdict is not None
-            if verdict.effect is Effect.CONDITION:
-                return Reply(Said.CONDITION, version=verdict.present)
-            return Reply(Said.MISSING if verdict.effect is Effect.MISSING else Said.WRONG_TYPE)
-        if fate is actions.Fate.WRITTEN:
-            assert action.version is not None
-            rules.acknowledged(world, self, key, action.version)
-            return Reply(Said.DONE, None, action.version)
-        return Reply(_FATES[fate])
-
-
-_FATES = {
-    actions.Fate.INDETERMINATE: Said.INDETERMINATE,
-    actions.Fate.NOT_BEGUN: Said.NOTHING_BEGUN,
-    actions.Fate.TOO_FEW_COPIES: Said.NOTHING_BEGUN,
-    actions.Fate.BUSY: Said.NOTHING_BEGUN,
-    actions.Fate.DAMAGED: Said.NOTHING_BEGUN,
-}
-
-
-def _by_order(write: Write) -> list[tuple[str, Record | None, bool]]:
-    """Return what a write makes of its keys, to be merged by order."""
-    expires = write.expires or (0,) * len(write.keys)
-    tags = write.tags or (None,) * len(write.keys)
-    return [
-        (key, Record(write.version, value, due, tag), False)
-        for key, value, due, tag in zip(write.keys, write.values, expires, tags, strict=True)
-    ]
+        self.run(lambda: self._requests.take(proxy, request, answer))
 
 
 def duties_of(world: "World", document: Document, me: str) -> Duties:

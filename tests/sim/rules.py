@@ -150,7 +150,7 @@ def unrest(world: "World") -> str | None:
         if not primary.is_open(roles):
             return f"{roles.preference} is not open at {primary.id}"
     for member in world.members.values():
-        if member.disk.busy:
+        if member.engine.busy:
             return f"the disk of {member.id} is busy"
         if member.unsettled and member.id not in waiting:
             return f"{member.id} has unsettled keys"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.sim.rules import Wrong
-from tests.sim.scenario import Scenario
+from tests.sim.scenario import Scenario, written
 from tests.sim.seeds import scenario_of
 from tests.sim.shrink import shrink
 from tests.sim.world import NoSuchList, World
@@ -128,7 +128,8 @@ def report(first: int, number: int, cores: int) -> list[Failure]:
             )
     seconds = time.monotonic() - begun
     print(
-        f"{total.runs} runs with the seeds {first} to {first + number - 1} in {seconds:.0f} s ({total.runs / seconds:.0f} a second), "
+        f"{total.runs} runs with the seeds {first} to {first + number - 1} in {seconds:.0f} s, "
+        f"{total.runs / seconds:.0f} a second, "
         f"{len(failures)} failures; {total.steps / total.runs:.0f} steps, {total.answers / total.runs:.1f} operations "
         f"({total.unknown / total.runs:.1f} of unknown outcome), {total.acknowledged / total.runs:.1f} acknowledged writes and "
         f"{total.epochs / total.runs:.1f} epochs a run; {total.given_up} histories of a key were too hard to judge",
@@ -150,7 +151,7 @@ def main() -> int:
         if options.shrink is not None:
             scenario = smallest(options.shrink)
             world, _ = run(scenario, told=True)
-            print(f"{scenario!r}\n")
+            print(f"{written(scenario)}\n")
         else:
             world, _ = run(scenario_of(options.story), options.story, told=True)
         print("\n".join(world.story.lines))

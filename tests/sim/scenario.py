@@ -1,10 +1,10 @@
 """What a run is made of, as plain values: the same scenario always makes the same run.
 
-Times are seconds of the world since its beginning. The `repr` of a scenario is Python that makes it again.
+Times are seconds of the world since its beginning.
 """
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from enum import Enum, StrEnum
 
 from tests.linearizability.history import Kind
 
@@ -160,3 +160,25 @@ class Scenario:
     heal_at: float = 8.0
     end_at: float = 40.0
     """The time by which all must be quiet."""
+
+
+def written(value: object) -> str:
+    """Return the Python that makes a scenario, or a part of one, with the fields that are not the ordinary ones.
+
+    >>> written(Call(1.5, 0, Kind.PUT, 0, also=(1,)))
+    'Call(1.5, 0, Kind.PUT, 0, also=(1,))'
+    """
+    if isinstance(value, Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(written, value)) + ("," if len(value) == 1 else "") + ")"
+    if not is_dataclass(value):
+        return repr(value)
+    told = []
+    for one in fields(value):
+        found = getattr(value, one.name)
+        if one.default is MISSING and one.default_factory is MISSING:
+            told.append(written(found))
+        elif found != (one.default if one.default_factory is MISSING else one.default_factory()):
+            told.append(f"{one.name}={written(found)}")
+    return f"{type(value).__name__}({', '.join(told)})"

@@ -37,9 +37,27 @@ _OLD_PROXY = Fault(0.9, What.CUT, AUTHORITY, "p1")
 """Proxy 1 hears of no document any more."""
 
 
+_REACHES_N2_ALONE = Scenario(
+    THREE,
+    (_put(0.5), _put(1.0)),
+    (Fault(1.0025, What.CRASH, "n0", lasts=3.0),),
+    (Rule(0.99, 1.5, "Copy", "n0", "n1", lost=True),),
+    heal_at=6.0,
+)
+_NOBODY_ELSE_HAS_IT = Scenario(
+    THREE,
+    (),
+    (Fault(1.05, What.CRASH, "n0", lasts=4.0),),
+    (Rule(0.99, 1.5, "Copy", "n0", lost=True),),
+    heal_at=6.0,
+)
+
+
 SCHEDULES: dict[str, Scenario] = {
     # n0 is cut off; n1 takes over when its grants have run out; a proxy that has not heard of it reads from n0.
-    "no lease": Scenario(THREE, (_put(0.5), _put(3.5), _get(3.8, 1)), (*_cut_off(1.0, "n0", "n1", "n2"), _OLD_PROXY), heal_at=7.0),
+    "no lease": Scenario(
+        THREE, (_put(0.5), _put(3.5), _get(3.8, 1)), (*_cut_off(1.0, "n0", "n1", "n2"), _OLD_PROXY), heal_at=7.0
+    ),
     # n0 is cut off and evicted within its lease: what n1 does at once, n0 may still contradict.
     "no grace": Scenario(
         HASTY_THREE, (_put(1.0), _put(1.91), _get(1.95, 1)), (*_cut_off(1.01, "n0", "n1", "n2"), _OLD_PROXY), heal_at=6.0
@@ -60,7 +78,9 @@ SCHEDULES: dict[str, Scenario] = {
         THREE, (_put(0.3), _put(2.5)), tuple(Fault(0.5, What.CRASH, name, lasts=5.0) for name in ("n1", "n2")), heal_at=6.0
     ),
     # n0 cannot write what the others have: it must not go on as if nothing was.
-    "a failed commit is passed over": Scenario(THREE, (_put(0.5), _put(1.0)), (Fault(0.9, What.FAILING_DISK, "n0"),), heal_at=3.0),
+    "a failed commit is passed over": Scenario(
+        THREE, (_put(0.5), _put(1.0)), (Fault(0.9, What.FAILING_DISK, "n0"),), heal_at=3.0
+    ),
     # n2 comes back, and its disk takes long: it is not equal before the page is on it.
     "equal before the commit": Scenario(
         THREE, (_put(0.5),), (Fault(0.3, What.CRASH, "n2", lasts=0.1),), (), (Commits(0.4, 3.0, "n2", 1.0),), heal_at=4.0
@@ -69,7 +89,7 @@ SCHEDULES: dict[str, Scenario] = {
     "tombstones go early": Scenario(
         THREE, (_put(0.5), _delete(1.0)), (), (Rule(0.4, 0.6, "Copy", "n0", "n1", again=3.0),), heal_at=5.0
     ),
-    # Both die at once. n1 is back first and acts alone; while its report is lost, n0 is back, and must learn what n1 has written.
+    # Both die at once. n1 is back first and acts alone; while its report is lost, n0 is back, and must learn what n1 wrote.
     "all last ones act": Scenario(
         TWO,
         (_put(0.5), _put(3.6), _get(6.0)),
@@ -77,7 +97,7 @@ SCHEDULES: dict[str, Scenario] = {
         (Rule(3.5, 4.35, "call-in", "n1", lost=True),),
         heal_at=7.0,
     ),
-    # n0 comes back and is promoted; n1 is cut off at that moment, and has a lease of n2, but none of n0, which learnt until then.
+    # n0 is back and promoted; n1 is cut off at that moment, and has a lease of n2, but none of n0, which learnt until then.
     "a learner need not grant": Scenario(
         replace(HASTY_THREE, replica_timeout=0.4),
         (_put(0.3), _get(3.6), _put(4.2), _get(4.59, 1)),
@@ -89,6 +109,128 @@ SCHEDULES: dict[str, Scenario] = {
         (),
         (Commits(2.5, 3.5, "n0", 0.185),),
         heal_at=6.0,
+    ),
+    # A write reaches n2 alone, and n0 dies: n1 must make n2 equal again.
+    "nothing is written anew": _REACHES_N2_ALONE,
+    "nobody is asked": _REACHES_N2_ALONE,
+    # The same, and n2 dies too: when it is back, what it has is newer, and yet not what is there.
+    "filling goes by versions": replace(
+        _REACHES_N2_ALONE,
+        faults=(Fault(1.0025, What.CRASH, "n0", lasts=5.0), Fault(1.0045, What.CRASH, "n2", lasts=2.0)),
+    ),
+    # A value is deleted while n2 is away, for so long that nobody has its tombstone any more.
+    "filling drops nothing": Scenario(
+        replace(THREE, tombstone_ttl=0.8),
+        (_put(0.3), _delete(2.0)),
+        (Fault(0.5, What.CRASH, "n2", lasts=4.0),),
+        heal_at=6.0,
+    ),
+    # A page is late, and overtaken by a new write.
+    "filling overwrites new writes": Scenario(
+        THREE,
+        (_put(0.2), _put(0.95)),
+        (Fault(0.3, What.CRASH, "n2", lasts=0.1),),
+        (Rule(0.5, 1.2, "Page", "n0", "n2", takes=0.22),),
+        heal_at=4.0,
+    ),
+    # n0 alone has a write, and dies. n1 comes back, and is evicted again while it is filling: n0 is still the last one.
+    "left at every eviction": Scenario(
+        TWO,
+        (_put(2.2),),
+        (
+            Fault(0.5, What.CRASH, "n1", lasts=3.0),
+            Fault(2.6, What.CRASH, "n0", lasts=9.0),
+            Fault(4.6, What.CRASH, "n1", lasts=0.1),
+        ),
+        heal_at=6.0,
+    ),
+    # n0 alone has a write, and comes back with an empty directory.
+    "any directory is the directory": Scenario(
+        TWO, (_put(2.2),), (Fault(0.5, What.CRASH, "n1", lasts=9.0), Fault(2.6, What.CRASH_EMPTY, "n0", lasts=0.1)), heal_at=4.0
+    ),
+    # The same, and n0 begins once more on that directory.
+    "a restart cures empty": Scenario(
+        TWO,
+        (_put(2.2),),
+        (
+            Fault(0.5, What.CRASH, "n1", lasts=9.0),
+            Fault(2.6, What.CRASH_EMPTY, "n0", lasts=0.1),
+            Fault(4.0, What.CRASH, "n0", lasts=0.1),
+        ),
+        heal_at=6.0,
+    ),
+    # n0 is to leave the ring, and those that come into its lists have nothing yet.
+    "a ring comes when it is asked for": Scenario(
+        Setup(nodes=3, copies=2, lists=("01",)),
+        (_put(0.5),),
+        (Fault(1.0, What.RESIZE, "n0"),),
+        (Rule(1.0, 2.0, "Page", lost=True),),
+        heal_at=4.0,
+    ),
+    # A report of n2 is late; meanwhile it is evicted and comes back, and has not yet what was written while it was away.
+    "an old report promotes": Scenario(
+        THREE,
+        (_put(0.2), _put(1.75, within=6)),
+        (Fault(0.3, What.CRASH, "n2", lasts=0.1), Fault(1.5, What.COMPLAIN, "n0", "n2")),
+        (Rule(1.44, 1.48, "call-in", "n2", takes=1.0), Rule(1.5, 3.0, "Page", dst="n2", lost=True)),
+        heal_at=4.0,
+    ),
+    # A page has what n0 alone has; n2 counts, and then n0 dies.
+    "pages have what is unsettled": Scenario(
+        THREE,
+        (_put(0.2), _put(0.8)),
+        (Fault(0.3, What.CRASH, "n2", lasts=0.1), Fault(1.6, What.CRASH, "n0", lasts=3.0)),
+        (Rule(0.79, 2.0, "Copy", "n0", lost=True),),
+        heal_at=6.0,
+    ),
+    # n0 alone has a write, tells somebody of it, and dies.
+    "reads do not wait": replace(_NOBODY_ELSE_HAS_IT, calls=(_put(0.5), _put(1.0), _get(1.01), _get(3.5))),
+    "tombstones are not waited for": replace(_NOBODY_ELSE_HAS_IT, calls=(_put(0.5), _delete(1.0), _get(1.01), _get(3.5))),
+    "a failed condition is told at once": replace(
+        _NOBODY_ELSE_HAS_IT, calls=(_put(0.5), _put(1.0), _put(1.01, expects=Expects.ABSENT), _get(3.5))
+    ),
+    "the own disk is enough": replace(_NOBODY_ELSE_HAS_IT, calls=(_put(0.5), _put(1.0), _get(3.5))),
+    # Two clients expect the same version at the same moment.
+    "conditions are judged on the disk": Scenario(
+        THREE, (_put(0.5), _put(1.0, expects=Expects.SEEN), _put(1.001, expects=Expects.SEEN)), heal_at=2.0
+    ),
+    # n2 learns while something is written, and then it counts.
+    "learners get no writes": Scenario(THREE, (_put(0.2), _put(0.95)), (Fault(0.3, What.CRASH, "n2", lasts=0.1),), heal_at=4.0),
+    "learners are not waited for": Scenario(
+        THREE,
+        (_put(0.2), _put(0.95)),
+        (Fault(0.3, What.CRASH, "n2", lasts=0.1),),
+        (Rule(0.9, 1.5, "Copy", "n0", "n2", lost=True),),
+        heal_at=4.0,
+    ),
+    # n0 has written more than n1 will.
+    "the counter comes first": Scenario(
+        THREE, (_put(0.5), _put(0.6), _put(0.7), _put(3.0), _get(3.5)), (Fault(1.0, What.CRASH, "n0", lasts=4.0),), heal_at=6.0
+    ),
+    # A key is deleted, its tombstone goes, and it is written again.
+    "a counter for each key": Scenario(replace(THREE, tombstone_ttl=0.5), (_put(0.5), _delete(1.0), _put(4.0)), heal_at=5.0),
+    # n0 stands still; n1 has the write, and somebody has written after it when n0 goes on.
+    "what was begun is routed anew": Scenario(
+        THREE,
+        (_put(0.5), _put(1.0, within=6), _get(2.3), _put(2.5), _get(3.9)),
+        (Fault(1.02, What.PAUSE, "n0", lasts=2.0), Fault(1.05, What.COMPLAIN, "n1", "n0")),
+        (Rule(0.99, 1.02, "Copied", dst="n0", lost=True),),
+        heal_at=6.0,
+    ),
+    # n0 dies with the answer; proxy 1 hears late whom it could ask now.
+    "a coordinator writes again": Scenario(
+        THREE,
+        (_put(0.5), _put(1.0, 1, within=6), _get(2.3), _put(2.5), _get(3.9)),
+        (Fault(0.9, What.CUT, AUTHORITY, "p1", lasts=2.1), Fault(1.0025, What.CRASH, "n0", lasts=5.0)),
+        heal_at=6.0,
+    ),
+    # n0 begins anew before anybody has missed it.
+    "a restarted process is the same": Scenario(
+        THREE, (_put(0.5), _put(2.2)), (Fault(0.9, What.CRASH, "n0", lasts=0.05),), heal_at=3.0
+    ),
+    # n0 alone has a write, and is away; n1 is back.
+    "the first one back acts": Scenario(
+        TWO, (_put(2.2),), (Fault(0.5, What.CRASH, "n1", lasts=3.0), Fault(2.6, What.CRASH, "n0", lasts=9.0)), heal_at=6.0
     ),
 }
 SCHEDULES["no note of grants"] = SCHEDULES["a restarted granter serves at once"]

@@ -37,7 +37,9 @@ def scenario_of(seed: int) -> Scenario:
     nodes = lot.choice((2, 3, 3, 3, 3, 4, 5))
     copies = min(nodes, lot.choice((1, 2, 2, 3, 3, 3, 3)))
     keys = lot.choice((1, 2, 2, 3))
-    outside = lot.choice((0, 0, 1)) if nodes > copies > 1 else 0  # with one copy a ring changes while all is empty, and one proxy knows it first
+    outside = (
+        lot.choice((0, 0, 1)) if nodes > copies > 1 else 0
+    )  # with one copy a ring changes while all is empty, and one proxy knows it first
     setup = Setup(
         nodes,
         outside,

@@ -14,10 +14,11 @@ from tests.sim import rules
 from tests.sim.authority import Authority
 from tests.sim.chance import Chance
 from tests.sim.clients import NOT_SENT, Proxy, Replies, Request
+from tests.sim.faults import happen
 from tests.sim.member import Member
 from tests.sim.network import REFUSED, Network
 from tests.sim.rules import Wrong
-from tests.sim.scenario import AUTHORITY, EVERYBODY, PRIMARY, Call, Fault, Scenario, Setup, What
+from tests.sim.scenario import EVERYBODY, PRIMARY, Call, Fault, Scenario, Setup, What
 from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
 
@@ -169,65 +170,15 @@ class World:
             on = placement.roles[placement.list_of(self.keys[0])].primary or "n0"
         if self.is_healed and fault.what is not What.HEAL:
             return
-        member = self.members.get(on)
         if self.story.told:
             times = f" for {fault.lasts:g} s" if fault.lasts else ""
             to = f" to {fault.to}" if fault.to != EVERYBODY else ""
             self.story.tell(on, f"FAULT: {fault.what.value}{to}{times}")
-        match fault.what:
-            case What.CRASH | What.CRASH_OLD | What.CRASH_EMPTY if member and member.alive:
-                if fault.much:
-                    self.authority.ended(member.incarnation)
-                member.crash()
-                self.scheduler.after(fault.lasts, member.restart, fault.what)
-            case What.STOP if member and member.alive and not member.paused:
-                member.stop(fault.lasts)
-            case What.PAUSE if member and member.alive and not member.paused:
-                member.paused = True
-                self.scheduler.after(fault.lasts or 1e9, member.resume, member.incarnation)
-            case What.CUT | What.CUT_BOTH:
-                self._cut(fault, on)
-            case What.BREAK:
-                for other in [*self.members, *[proxy.id for proxy in self.proxies]]:
-                    if fault.to in (other, EVERYBODY):
-                        self.network.break_between(on, other)
-            case What.AWAY:
-                self.authority.away()
-                self.scheduler.after(fault.lasts, self.authority.back)
-            case What.SLOW_DISK if member:
-                member.slow = fault.much
-                self.scheduler.after(fault.lasts, setattr, member, "slow", 0.0)
-            case What.FAILING_DISK if member and member.alive:
-                member.failing = True
-            case What.LOSS:
-                self.chance.loss = fault.much
-                self.scheduler.after(fault.lasts, setattr, self.chance, "loss", 0.0 if self.is_healed else self.base_loss)
-            case What.WALL if member:
-                member.clock.wall_error += fault.much
-            case What.SNAPSHOT if member:
-                member.older = member.directory.snapshot()
-            case What.COMPLAIN if member and member.alive:
-                member.complain(fault.to)
-            case What.ACCEPT_LOSS:
-                self.authority.accept_loss(on)
-            case What.RESIZE:
-                self.authority.resize(on)
-            case What.UNDO:
-                self.authority.undo()
-            case What.HEAL:
-                self.heal()
-            case _:
-                pass
+        happen(self, replace(fault, on=on))
 
-    def _cut(self, fault: Fault, on: str) -> None:
-        others = [*self.members, AUTHORITY] if fault.to == EVERYBODY else [fault.to]
-        both = fault.what is What.CUT_BOTH
-        pairs = [(on, to) for to in others if to != on]
-        pairs += [(to, src) for src, to in pairs] if both else []
-        for src, dst in pairs:
-            self.network.cut(src, dst, 1)
-            if fault.lasts:
-                self.scheduler.after(fault.lasts, self.network.cut, src, dst, -1)
+    def usual_loss(self) -> None:
+        """Lose no more messages than before a fault."""
+        self.chance.loss = 0.0 if self.is_healed else self.base_loss
 
     def heal(self) -> None:
         """End all faults; from now on the world must become quiet."""

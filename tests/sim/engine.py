@@ -1,0 +1,186 @@
+"""The disk of one process of a member, and what its machine sees of it: commits and small files, which take time, one after
+another. A crash loses what is under way.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from gkv.model import Record, Write
+from gkv.replication import actions, events
+from gkv.replication.expiry import is_due
+from tests.sim import rules
+from tests.sim.disk import Directory, Disk, merged
+
+if TYPE_CHECKING:
+    from tests.sim.member import Member
+    from tests.sim.world import World
+
+COMMIT = 0.002
+"""Seconds that a commit ordinarily takes."""
+KEEP = 0.001
+"""Seconds that a note or a document ordinarily takes to the disk."""
+NOBODYS = -1
+"""The token of commits that no machine asks for."""
+Changes = Sequence[tuple[str, Record | None, bool]]
+"""Keys, what is to be there, and whether that is so whatever the versions say. No record: dropped."""
+
+
+class Engine:
+    """It is the `Records` of the machine, too."""
+
+    forced = True
+    """Whether what fills a learner takes the place of what is there whatever the versions say."""
+
+    def __init__(self, world: "World", member: "Member", directory: Directory) -> None:
+        self._world = world
+        self._member = member
+        self.directory = directory
+        self._disk = Disk(directory)
+        self._files = Disk(directory)
+        self._disk_free = self._files_free = 0.0
+        self._staged: dict[str, list[Record | None]] = {}
+        """By key, what the commits under way make of it."""
+        self._buried: dict[str, float] = {}
+        """By key, since when this process has had a tombstone on its disk."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a commit is under way."""
+        return bool(self._disk.busy)
+
+    @property
+    def tombstone_ttl(self) -> float:
+        """Seconds for which a tombstone stays."""
+        return self._world.setup.tombstone_ttl
+
+    def crash(self) -> None:
+        """Lose what is under way, but for what had reached the disk."""
+        chance, name = self._world.chance, self._member.id
+        self._disk.crash(chance.below(f"{name} commits", self._disk.busy + 1))
+        self._files.crash(chance.below(f"{name} files", self._files.busy + 1))
+
+    def close(self) -> None:
+        """End what is under way."""
+        self._disk.crash(self._disk.busy)
+        self._files.crash(self._files.busy)
+
+    # -- changes
+
+    def commit(self, action: actions.Commit) -> None:
+        """Merge a write by its order."""
+        self.change(action.token, _by_order(action.write))
+
+    def replace(self, action: actions.Replace) -> None:
+        """Put records in the place of others."""
+        found: list[tuple[str, Record | None, bool]] = [(key, record, self.forced) for key, record in action.records]
+        self.change(action.token, [*found, *[(key, None, self.forced) for key in action.drops]])
+
+    def change(self, token: int, changes: Changes) -> None:
+        """Begin a commit; the machine is told of its end."""
+        member, world = self._member, self._world
+        fails, member.failing = member.failing, False
+        staged = [] if fails else self._stage(changes)
+        self._disk.begin(lambda directory: None if fails else _apply(directory, changes))
+
+        def done() -> None:
+            self._disk.end()
+            for key in staged:
+                self._staged[key].pop(0)
+                if not self._staged[key]:
+                    del self._staged[key]
+            for key, _, _ in changes:
+                rules.kept(world, member, key)
+            event = events.CommitFailed(token) if fails else events.Committed(token)
+            member.run(lambda: member.handle(event))
+
+        takes = member.slow + world.commit_takes(member.id, COMMIT)
+        self._disk_free = max(world.now, self._disk_free) + takes
+        self._sync(self._disk_free, done)
+
+    def _stage(self, changes: Changes) -> list[str]:
+        """Note what a commit is going to leave; return its keys."""
+        buried = self._world.facts.buried
+        staged = []
+        for key, record, forced in changes:
+            newest = self._newest(key)
+            if forced or newest is None or record is None or newest.version <= record.version:
+                self._staged.setdefault(key, []).append(record)
+                staged.append(key)
+            if record is not None and record.value is None:
+                buried[key] = max(record.version, buried.get(key, record.version))
+        return staged
+
+    def _sync(self, at: float, done: Callable[[], None]) -> None:
+        """Have something done at a time, also in a pause: disks do not pause."""
+        self._world.scheduler.at(at, lambda: done() if self._member.alive and self._member.engine is self else None)
+
+    def keep(self, change: Callable[[Directory], None], then: Callable[[], None]) -> None:
+        """Write a small file, and go on when it is on the disk."""
+        member, world = self._member, self._world
+
+        def done() -> None:
+            self._files.end()
+            member.run(then)
+
+        self._files.begin(change)
+        takes = member.slow + world.chance.duration(f"{member.id} file", KEEP)
+        self._files_free = max(world.now, self._files_free) + takes
+        self._sync(self._files_free, done)
+
+    # -- what is there
+
+    def _newest(self, key: str) -> Record | None:
+        staged = self._staged.get(key)
+        return staged[-1] if staged else self.directory.records.get(key)
+
+    def newest(self, keys: Iterable[str]) -> list[Record | None]:
+        """Return the record of each key as the commits under way will leave it."""
+        return [self._newest(key) for key in keys]
+
+    def walk(self, pair: events.Pair, after: str, limit: int) -> tuple[list[str], str | None]:
+        """Return the next keys of a list."""
+        keys = self.between(pair, after, None)
+        return (keys, None) if len(keys) <= limit else (keys[:limit], keys[limit - 1])
+
+    def between(self, pair: events.Pair, after: str, upto: str | None) -> list[str]:
+        """Return all keys of a list after one and up to another."""
+        keys = [
+            key for key in sorted({*self.directory.records, *self._staged}) if key > after and (upto is None or key <= upto)
+        ]
+        pair_of, roles_of = events.pair_of, self._member.roles_of
+        return [key for key in keys if self._newest(key) and pair_of(roles_of(key)) == pair]
+
+    # -- tidiness
+
+    def tidy(self) -> None:
+        """Drop what is not this member's, let old tombstones go, and find values that are due."""
+        member = self._member
+        replica, now, wall = member.replica, member.clock.boot(), member.clock.wall()
+        records = self.directory.records
+        self._buried = {key: self._buried.get(key, now) for key, record in records.items() if record.value is None}
+        old = [key for key, since in self._buried.items() if now - since >= self.tombstone_ttl and replica.may_forget(key)]
+        others = [key for key in records if member.duties is not None and replica.may_drop(key)]
+        due = [key for key, record in records.items() if is_due(record, wall)]
+        if old or others:
+            self.change(NOBODYS, [(key, None, True) for key in dict.fromkeys([*old, *others])])
+        if due:
+            member.handle(events.DueFound(due))
+
+
+def _apply(directory: Directory, changes: Changes) -> None:
+    records = directory.records
+    for key, record, forced in changes:
+        if forced and record is None:
+            records.pop(key, None)
+        elif record is not None and (forced or merged(records, key, record)):
+            records[key] = record
+
+
+def _by_order(write: Write) -> list[tuple[str, Record | None, bool]]:
+    """Return what a write makes of its keys, to be merged by order."""
+    expires = write.expires or (0,) * len(write.keys)
+    tags = write.tags or (None,) * len(write.keys)
+    return [
+        (key, Record(write.version, value, due, tag), False)
+        for key, value, due, tag in zip(write.keys, write.values, expires, tags, strict=True)
+    ]

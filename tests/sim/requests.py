@@ -1,0 +1,106 @@
+"""The calls of clients at one process of a member: given to its machine, and answered as that says."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gkv.model import Effect, Record, Version
+from gkv.replication import actions, events
+from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
+from tests.linearizability.history import Kind
+from tests.sim import rules
+from tests.sim.clients import NOT_SENT, Proxy, Replies, Reply, Request, Said
+
+if TYPE_CHECKING:
+    from tests.sim.member import Member
+    from tests.sim.world import World
+
+
+class Requests:
+    """Those that have no answer yet."""
+
+    def __init__(self, world: "World", member: "Member") -> None:
+        self._world = world
+        self._member = member
+        self._asked: dict[object, tuple[Request, Callable[[Replies], None], list[Version | None]]] = {}
+        self._numbers = 0
+
+    def close(self) -> None:
+        """Break the connections of clients."""
+        for _, answer, _ in self._asked.values():
+            answer(())
+        self._asked.clear()
+
+    def take(self, proxy: Proxy, request: Request, answer: Callable[[Replies], None]) -> None:
+        """Take in a client's call, if it was routed by the document that is in force here."""
+        member = self._member
+        mine = member.document
+        if mine is None or request.document.order != mine.order:
+            if mine is not None and request.document.order < mine.order:
+                proxy.adopt(mine)
+            elif mine is not None:
+                member.show(request.document)
+            answer((NOT_SENT,) * len(request.keys))
+            return
+        self._numbers += 1
+        number = self._numbers
+        self._asked[number] = (request, answer, [self._world.facts.read.get(key) for key in request.keys])
+        deadline = member.clock.boot() + request.within
+        if request.kind is Kind.READ:
+            member.handle(events.ReadAsked(number, request.keys, deadline))
+        else:
+            depends = request.demand is not None or request.kind is not Kind.PUT
+            member.handle(events.WriteAsked(number, request.keys, self._judge(request), deadline, depends))
+
+    def _judge(self, request: Request) -> events.Judge:
+        expires = self._member.clock.wall() + request.ttl if request.ttl else 0
+
+        def judge(place: int, found: object, now: int) -> Verdict:
+            record = found
+            assert record is None or isinstance(record, Record)
+            if request.kind is Kind.ADD:
+                return judge_add(record, now, 1, None)
+            if request.kind is Kind.TOUCH:
+                return judge_touch(record, now, expires)
+            return judge_write(record, now, request.demand, request.value, expires)
+
+        return judge
+
+    def answer(self, action: actions.Answer) -> None:
+        """Answer a client as the machine says."""
+        request, answer, since = self._asked.pop(action.client)
+        told = [
+            self._told(request, key, one, action, since[place])
+            for place, (key, one) in enumerate(zip(request.keys, action.keys, strict=True))
+        ]
+        answer(tuple(told))
+
+    def _told(self, request: Request, key: str, one: actions.KeyAnswer, action: actions.Answer, since: Version | None) -> Reply:
+        world = self._world
+        fate, record = one.fate, one.record
+        if fate in (actions.Fate.READ, actions.Fate.NOTHING) and len(request.keys) == 1:
+            rules.alone(world, self._member, key)  # of a batch, what was read early may be told late
+        if fate is actions.Fate.READ:
+            rules.read(world, key, None if record is None else record.version, since)
+            if record is None or record.value is None:
+                return Reply(Said.MISSING)
+            return Reply(Said.DONE, record.value, record.tag)
+        if fate is actions.Fate.NOTHING:
+            verdict = one.verdict
+            assert verdict is not None
+            if verdict.effect is Effect.CONDITION:
+                return Reply(Said.CONDITION, version=verdict.present)
+            return Reply(Said.MISSING if verdict.effect is Effect.MISSING else Said.WRONG_TYPE)
+        if fate is actions.Fate.WRITTEN:
+            assert action.version is not None
+            rules.acknowledged(world, self._member, key, action.version)
+            return Reply(Said.DONE, None, action.version)
+        return Reply(_FATES[fate])
+
+
+_FATES = {
+    actions.Fate.INDETERMINATE: Said.INDETERMINATE,
+    actions.Fate.NOT_BEGUN: Said.NOTHING_BEGUN,
+    actions.Fate.TOO_FEW_COPIES: Said.NOTHING_BEGUN,
+    actions.Fate.BUSY: Said.NOTHING_BEGUN,
+    actions.Fate.DAMAGED: Said.NOTHING_BEGUN,
+}
