@@ -18,6 +18,7 @@ from gkv.errors import MemberConflict
 from gkv.model import Fault
 from tests.sim import rules
 from tests.sim.clients import Proxy
+from tests.sim.faults import planned
 from tests.sim.network import REFUSED
 from tests.sim.scenario import AUTHORITY
 
@@ -143,6 +144,8 @@ class Authority:
         if world.story.told:
             world.story.tell(AUTHORITY, f"-> {plan.to}: {plan}")
         kind = type(plan).__name__
+        if isinstance(plan, Plan):
+            planned(world, plan.to)
         world.network.send(
             kind, AUTHORITY, plan.to, lambda: member.run(lambda: member.hear_plan(plan)) if member.alive else None
         )

@@ -18,6 +18,8 @@ _FAULTS = (
     *[What.AWAY] * 2,
     What.SLOW_DISK,
     What.FAILING_DISK,
+    What.FULL_DISK,
+    *[What.AT_PLAN] * 2,
     What.LOSS,
     What.COMPLAIN,
     *[What.RESIZE] * 2,
@@ -140,6 +142,8 @@ def _fault(lot: random.Random, at: float, on: str, names: list[str], proxies: in
         much = round(lot.uniform(0.05, 1.5), 3)
     elif what is What.CRASH:
         much = float(lot.random() < 0.3)
+    elif what is What.AT_PLAN:
+        to, much = lot.choice((What.CRASH, What.PAUSE, What.CUT, What.CUT_BOTH, What.STOP)).value, round(lot.random() * 0.1, 3)
     elif what is What.LOSS:
         much = 0.3
     elif what is What.WALL:
