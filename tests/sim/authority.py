@@ -201,7 +201,8 @@ class Authority:
 
     def accept_loss(self, name: str) -> None:
         """Take the word that a member's loss is accepted, if it may be."""
-        self._asked_for(lambda: self.judge.accept_loss(name, self._world.now))
+        if self._asked_for(lambda: self.judge.accept_loss(name, self._world.now)):
+            self._world.facts.lose()
 
     def resize(self, name: str) -> None:
         """Take the word that the ring is to have a member that it has not, or not to have one that it has."""
@@ -216,15 +217,17 @@ class Authority:
         """Take the word that the ring that is to come is not to come."""
         self._asked_for(self.judge.take_back)
 
-    def _asked_for(self, word: Callable[[], None]) -> None:
+    def _asked_for(self, word: Callable[[], None]) -> bool:
+        """Do what an operator says; return whether it may be done."""
         if not self.alive:
-            return
+            return False
         try:
             word()
         except MemberConflict as error:
             self._world.story.tell(AUTHORITY, f"refuses: {error}")
-        else:
-            self._hear_news()
+            return False
+        self._hear_news()
+        return True
 
 
 def complaint_of(member: "Member", about: str, fault: Fault) -> Complaint | None:

@@ -223,7 +223,8 @@ class World:
         while step():
             if scheduler.done > MOST_STEPS:
                 raise Wrong("live", "it never becomes quiet")
-        self._judge()
+        if not self.facts.lost:
+            self._judge()
         return self
 
     def _judge(self) -> None:
