@@ -71,9 +71,7 @@ class Clients:
         return self._takeovers.reign(pair) is not None and not (writes and self._held(pair))
 
     def _held(self, pair: Pair) -> bool:
-        # With one copy nobody learns what is written while a ring is to come.
-        unlearned = self._desk.duties.next is not None and not pair[1]
-        return unlearned or self._pause.holds(pair) or self._stopping.holds
+        return self._pause.holds(pair) or self._stopping.holds
 
     def _wait(self, request: Request) -> None:
         if not self._waits.wait(request):

@@ -42,7 +42,7 @@ class Takeovers:
         """
         was_open, self._open, self._taking = self._open, {}, {}
         for roles in after.roles:
-            if not serves or roles.primary != after.me:
+            if not serves or roles.primary != after.me or self._is_unlearned(roles, after):
                 continue
             pair = pair_of(roles)
             sources = self._sources(roles, before, after)
@@ -51,6 +51,12 @@ class Takeovers:
             else:
                 self._taking[pair] = _Taking(roles.granters)
         return set(self._open)
+
+    def _is_unlearned(self, roles: Roles, after: Duties) -> bool:
+        """Return whether a ring is to come and the list has no next one, as with one copy: nobody learns what would be
+        written, nor needs this process's grant to serve the keys by that ring. Such a list is closed meanwhile.
+        """
+        return after.next is not None and not roles.coming
 
     def _goes_on(self, before: Duties, after: Duties) -> bool:
         """Return whether a list that was open may stay so: not after a gap in the epochs (M3, F20)."""

@@ -18,6 +18,6 @@ clients go to the checker of `tests/linearizability`. In the end all is healed, 
 A *control* (`controls.py`) takes one guard out, by another method in place of one of a machine (`guards.py`), and has a
 schedule that fails without the guard and passes with it; for guards of which no run shows the need there is a table.
 
-What is not simulated: the wire, the engine's files, wrong bytes (`Damage`), full disks, an operator's acceptance of a loss in
-runs of seeds, and several rings with one copy (which change only while all is empty).
+What is not simulated: the wire, the engine's files, wrong bytes (`Damage`), durability "async"; and in runs of seeds an
+operator's acceptance of a loss.
 """

@@ -18,6 +18,7 @@ from gkv.errors import MemberConflict
 from gkv.model import Fault
 from tests.sim import rules
 from tests.sim.clients import Proxy
+from tests.sim.faults import planned
 from tests.sim.network import REFUSED
 from tests.sim.scenario import AUTHORITY
 
@@ -143,6 +144,8 @@ class Authority:
         if world.story.told:
             world.story.tell(AUTHORITY, f"-> {plan.to}: {plan}")
         kind = type(plan).__name__
+        if isinstance(plan, Plan):
+            planned(world, plan.to)
         world.network.send(
             kind, AUTHORITY, plan.to, lambda: member.run(lambda: member.hear_plan(plan)) if member.alive else None
         )
@@ -198,7 +201,8 @@ class Authority:
 
     def accept_loss(self, name: str) -> None:
         """Take the word that a member's loss is accepted, if it may be."""
-        self._asked_for(lambda: self.judge.accept_loss(name, self._world.now))
+        if self._asked_for(lambda: self.judge.accept_loss(name, self._world.now)):
+            self._world.facts.lose()
 
     def resize(self, name: str) -> None:
         """Take the word that the ring is to have a member that it has not, or not to have one that it has."""
@@ -213,15 +217,17 @@ class Authority:
         """Take the word that the ring that is to come is not to come."""
         self._asked_for(self.judge.take_back)
 
-    def _asked_for(self, word: Callable[[], None]) -> None:
+    def _asked_for(self, word: Callable[[], None]) -> bool:
+        """Do what an operator says; return whether it may be done."""
         if not self.alive:
-            return
+            return False
         try:
             word()
         except MemberConflict as error:
             self._world.story.tell(AUTHORITY, f"refuses: {error}")
-        else:
-            self._hear_news()
+            return False
+        self._hear_news()
+        return True
 
 
 def complaint_of(member: "Member", about: str, fault: Fault) -> Complaint | None:

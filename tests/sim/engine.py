@@ -78,7 +78,8 @@ class Engine:
     def change(self, token: int, changes: Changes) -> None:
         """Begin a commit; the machine is told of its end."""
         member, world = self._member, self._world
-        fails, member.failing = member.failing, False
+        full = member.full and self._needs_room(changes)
+        fails, member.failing = member.failing or full, False
         staged = [] if fails else self._stage(changes)
         self._disk.begin(lambda directory: None if fails else _apply(directory, changes))
 
@@ -90,12 +91,17 @@ class Engine:
                     del self._staged[key]
             for key, _, _ in changes:
                 rules.kept(world, member, key)
-            event = events.CommitFailed(token) if fails else events.Committed(token)
+            event = events.CommitFailed(token, full) if fails else events.Committed(token)
             member.run(lambda: member.handle(event))
 
         takes = member.slow + world.commit_takes(member.id, COMMIT)
         self._disk_free = max(world.now, self._disk_free) + takes
         self._sync(self._disk_free, done)
+
+    def _needs_room(self, changes: Changes) -> bool:
+        """Return whether a value comes from another primary."""
+        name, roles_of = self._member.id, self._member.roles_of
+        return any(record is not None and record.value and roles_of(key).primary != name for key, record, _ in changes)
 
     def _stage(self, changes: Changes) -> list[str]:
         """Note what a commit is going to leave; return its keys."""

@@ -1,6 +1,7 @@
 """What breaks, and how it is whole again."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.sim.scenario import AUTHORITY, EVERYBODY, Fault, What
@@ -45,6 +46,11 @@ def _slow_disk(world: "World", member: "Member", fault: Fault) -> None:
     world.scheduler.after(fault.lasts, setattr, member, "slow", 0.0)
 
 
+def _full_disk(world: "World", member: "Member", fault: Fault) -> None:
+    member.full = True
+    world.scheduler.after(fault.lasts, setattr, member, "full", False)
+
+
 def _failing_disk(world: "World", member: "Member", fault: Fault) -> None:
     member.failing = True
 
@@ -69,11 +75,12 @@ _OF_MEMBERS: dict[What, Callable[["World", "Member", Fault], None]] = {
     What.PAUSE: _pause,
     What.SLOW_DISK: _slow_disk,
     What.FAILING_DISK: _failing_disk,
+    What.FULL_DISK: _full_disk,
     What.WALL: _wall,
     What.SNAPSHOT: _snapshot,
     What.COMPLAIN: _complain,
 }
-_OF_A_MACHINE = (What.SLOW_DISK, What.WALL, What.SNAPSHOT)
+_OF_A_MACHINE = (What.SLOW_DISK, What.FULL_DISK, What.WALL, What.SNAPSHOT)
 """Those that do not need a process."""
 
 
@@ -107,12 +114,21 @@ def _loss(world: "World", fault: Fault) -> None:
     world.scheduler.after(fault.lasts, world.usual_loss)
 
 
+def planned(world: "World", to: str) -> None:
+    """Let happen what is to happen at the next plan, which goes to this member."""
+    waiting, world.at_plan = world.at_plan, []
+    for fault in waiting:
+        then = replace(fault, what=What(fault.to), on=to, to=EVERYBODY, much=0)
+        world.scheduler.after(fault.much, world.fault, then)
+
+
 _OF_THE_WORLD: dict[What, Callable[["World", Fault], None]] = {
     What.CUT: _cut,
     What.CUT_BOTH: _cut,
     What.BREAK: _break,
     What.AWAY: _away,
     What.LOSS: _loss,
+    What.AT_PLAN: lambda world, fault: world.at_plan.append(fault),
     What.ACCEPT_LOSS: lambda world, fault: world.authority.accept_loss(fault.on),
     What.RESIZE: lambda world, fault: world.authority.resize(fault.on),
     What.UNDO: lambda world, _: world.authority.undo(),

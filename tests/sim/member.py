@@ -52,7 +52,7 @@ class Member:
         self.alive = False
         self.paused = False
         self.slow = 0.0
-        self.failing = False
+        self.failing = self.full = False
         self.incarnation = 0
 
     # -- the life of a process

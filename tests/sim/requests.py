@@ -103,4 +103,5 @@ _FATES = {
     actions.Fate.TOO_FEW_COPIES: Said.NOTHING_BEGUN,
     actions.Fate.BUSY: Said.NOTHING_BEGUN,
     actions.Fate.DAMAGED: Said.NOTHING_BEGUN,
+    actions.Fate.FULL: Said.NOTHING_BEGUN,
 }

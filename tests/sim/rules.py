@@ -27,8 +27,8 @@ class Facts:
         """By key, that of the newest record that a client has read."""
         self.buried: dict[str, Version] = {}
         """By key, the newest tombstone that anybody has ever handed to its disk: a copy of it may be gone, or be no record."""
-        self.lost: set[str] = set()
-        """Members whose loss was accepted."""
+        self.lost = False
+        """Whether a loss was accepted: what was certain until then is so no more."""
         self.epochs = 0
         self.acknowledged = 0
         self.answered = 0
@@ -36,6 +36,12 @@ class Facts:
     def note(self, key: str, order: Version) -> None:
         """Note that a record is settled."""
         self.settled[key] = max(order, self.settled.get(key, order))
+
+    def lose(self) -> None:
+        """Forget all, as somebody has accepted that something is lost."""
+        self.lost = True
+        self.settled.clear()
+        self.read.clear()
 
 
 class Wrong(Exception):
@@ -98,7 +104,7 @@ def complete(world: "World", document: Document) -> None:
             member, line = world.members[name], document.member(name)
             if line is None or line.incarnation != member.incarnation or not member.alive:
                 continue  # that process never acts
-            if not holds(world, member, key, order) and name not in world.facts.lost:
+            if not holds(world, member, key, order):
                 raise Wrong("R6", f"{name} acts in epoch {document.epoch} for {key} without {order}")
 
 

@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 from tests.linearizability.history import Kind
-from tests.sim.scenario import AUTHORITY, EVERYBODY, PRIMARY, Call, Expects, Fault, Scenario, Setup, What
+from tests.sim.scenario import AUTHORITY, EVERYBODY, PRIMARY, Call, Commits, Expects, Fault, Rule, Scenario, Setup, What
 
 HEAL = 5.0
 
@@ -18,11 +18,17 @@ _FAULTS = (
     *[What.AWAY] * 2,
     What.SLOW_DISK,
     What.FAILING_DISK,
+    What.FULL_DISK,
+    *[What.AT_PLAN] * 2,
     What.LOSS,
     What.COMPLAIN,
     *[What.RESIZE] * 2,
     What.UNDO,
     What.WALL,
+)
+_MESSAGES = (
+    *("Copy", "Copied", "Page", "AskPage", "AskUnsettled", "UnsettledKeys", "AskLease", "Granted", "Hello", "HelloBack"),
+    *("call-in", "document", "Plan", "GoOn", "held", "leave", "complaint", "ask", "answer"),
 )
 _KINDS = (
     (Kind.READ, Kind.READ, Kind.PUT, Kind.PUT, Kind.DELETE, Kind.ADD),
@@ -38,7 +44,7 @@ def scenario_of(seed: int) -> Scenario:
     copies = min(nodes, lot.choice((1, 2, 2, 3, 3, 3, 3)))
     keys = lot.choice((1, 2, 2, 3))
     outside = (
-        lot.choice((0, 0, 1)) if nodes > copies > 1 else 0
+        lot.choice((0, 0, 1)) if nodes > copies else 0
     )  # with one copy a ring changes while all is empty, and one proxy knows it first
     setup = Setup(
         nodes,
@@ -56,8 +62,6 @@ def scenario_of(seed: int) -> Scenario:
     )
     kinds = lot.choice(_KINDS)
     faults = _faults(lot, nodes, setup.proxies)
-    if copies == 1:
-        faults = tuple(fault for fault in faults if fault.what not in (What.RESIZE, What.UNDO))
     ttl = 0.4 if lot.random() < 0.4 else 0.0
     calls = []
     for client in range(1, lot.choice((3, 3, 4))):
@@ -65,7 +69,31 @@ def scenario_of(seed: int) -> Scenario:
         while at < HEAL + 1:
             calls.append(replace(_call(lot, at, kinds, keys, setup.proxies, ttl), client=client))
             at += lot.expovariate(1 / 0.45)
-    return Scenario(setup, tuple(sorted(calls, key=lambda one: one.at)), faults, heal_at=HEAL)
+    calls.sort(key=lambda one: one.at)
+    return Scenario(setup, tuple(calls), faults, _rules(lot, nodes), _commits(lot, nodes), heal_at=HEAL)
+
+
+def _rules(lot: random.Random, nodes: int) -> tuple[Rule, ...]:
+    """Return what becomes of messages of some kind: half of the time nothing."""
+    names = [f"n{place}" for place in range(nodes)]
+    rules = []
+    for _ in range(lot.choice((0, 0, 0, 1, 2, 3))):
+        since = round(lot.uniform(0.2, HEAL - 0.5), 3)
+        until = round(since + lot.uniform(0.05, 1.2), 3)
+        src, dst = (lot.choice([*names, EVERYBODY]) for _ in range(2))
+        lost = lot.random() < 0.5
+        takes = 0.0 if lost else round(lot.uniform(0.05, 2), 3)
+        again = round(lot.uniform(0.1, 2), 3) if not lost and lot.random() < 0.3 else 0.0
+        rules.append(Rule(since, until, lot.choice(_MESSAGES), src, dst, lost, takes, again))
+    return tuple(rules)
+
+
+def _commits(lot: random.Random, nodes: int) -> tuple[Commits, ...]:
+    if lot.random() < 0.7:
+        return ()
+    since = round(lot.uniform(0.2, HEAL - 1), 3)
+    until, takes = round(since + lot.uniform(0.05, 1), 3), round(lot.uniform(0.05, 1.5), 3)
+    return (Commits(since, until, f"n{lot.randrange(nodes)}", takes),)
 
 
 def _call(lot: random.Random, at: float, kinds: tuple[Kind, ...], keys: int, proxies: int, ttl: float) -> Call:
@@ -140,6 +168,8 @@ def _fault(lot: random.Random, at: float, on: str, names: list[str], proxies: in
         much = round(lot.uniform(0.05, 1.5), 3)
     elif what is What.CRASH:
         much = float(lot.random() < 0.3)
+    elif what is What.AT_PLAN:
+        to, much = lot.choice((What.CRASH, What.PAUSE, What.CUT, What.CUT_BOTH, What.STOP)).value, round(lot.random() * 0.1, 3)
     elif what is What.LOSS:
         much = 0.3
     elif what is What.WALL:

@@ -64,6 +64,7 @@ class World:
         self._final = 0
         self._asking: dict[int, list[tuple[int, Call]]] = {}
         self.given_up = 0
+        self.at_plan: list[Fault] = []
 
         names = [f"n{place}" for place in range(setup.nodes)]
         self.members = {name: Member(self, name, place) for place, name in enumerate(names)}
@@ -187,7 +188,7 @@ class World:
         self.network.heal()
         for member in self.members.values():
             member.slow = 0.0
-            member.failing = False
+            member.failing = member.full = False
             if not member.alive:
                 member.restart(What.CRASH)
             elif member.paused:
@@ -222,7 +223,8 @@ class World:
         while step():
             if scheduler.done > MOST_STEPS:
                 raise Wrong("live", "it never becomes quiet")
-        self._judge()
+        if not self.facts.lost:
+            self._judge()
         return self
 
     def _judge(self) -> None:
