@@ -141,18 +141,17 @@ class Authority:
 
     def accept_loss(self, node_id: str, *, dry_run: bool = False) -> CallIn | None:
         """Let a member act with what it has; return its newest call. Raise MemberConflict when there is nothing to accept."""
-        if node_id in self.waits_for:
-            if not dry_run:
-                self._told.excuse(node_id)
-                self._news.set()
-            return self._liveness.last(node_id)
-        error = refused_loss(self.document, node_id)
-        if error is not None:
+        waited_for, error = node_id in self.waits_for, refused_loss(self.document, node_id)
+        if error is not None and not waited_for:
             raise error
-        if not dry_run:
+        if dry_run:
+            return self._liveness.last(node_id)
+        if waited_for:
+            self._told.excuse(node_id)
+        if error is None:  # its document and its directory may both be waited for, and are one loss
             say(f"the loss of what {node_id} held has been accepted: it acts with what it has")
             self._accepted.add(node_id)
-            self._news.set()
+        self._news.set()
         return self._liveness.last(node_id)
 
     def is_up(self, node_id: str) -> bool:
@@ -245,6 +244,7 @@ class Authority:
                 raise MemberConflict("somebody else has changed the document in the store")
             self._said = ""
             self.document = document
+            self._told.enacted(document)
             self._view.adopt(document, replace=True)
             _say_changes(before, document)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
