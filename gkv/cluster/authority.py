@@ -136,14 +136,18 @@ class Authority:
 
     def accept_loss(self, node_id: str, *, dry_run: bool = False) -> CallIn | None:
         """Let a member act with what it has; return its newest call. Raise MemberConflict when there is nothing to accept."""
-        if node_id in self.waits_for:
+        waited_for = node_id in self.waits_for
+        try:
+            self._judge.accept_loss(node_id, boot_time(), dry_run=dry_run)
+        except MemberConflict:
+            if not waited_for:
+                raise
+        else:  # its document and its directory may both be waited for, and are one loss
             if not dry_run:
-                self._told.excuse(node_id)
-                self._news.set()
-            return self._judge.liveness.last(node_id)
-        self._judge.accept_loss(node_id, boot_time(), dry_run=dry_run)
+                say(f"the loss of what {node_id} held has been accepted: it acts with what it has")
         if not dry_run:
-            say(f"the loss of what {node_id} held has been accepted: it acts with what it has")
+            if waited_for:
+                self._told.excuse(node_id)
             self._news.set()
         return self._judge.liveness.last(node_id)
 
@@ -220,6 +224,7 @@ class Authority:
                 raise MemberConflict("somebody else has changed the document in the store")
             self._said = ""
             self._judge.enacted(document, boot_time())
+            self._told.enacted(document)
             self._view.adopt(document, replace=True)
             _say_changes(before, document)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]

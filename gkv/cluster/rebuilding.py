@@ -113,6 +113,13 @@ class Rebuilding:
         if document.cluster == self.newest.cluster:
             self._holding = self._holding | lines if document.order >= self.newest.order else lines | self._holding
 
+    def enacted(self, mine: Document) -> None:
+        """Note that the authority has brought a document into force, which it was writing when the rebuilding began."""
+        self._mine = mine
+        if mine.cluster == self.newest.cluster and mine.order > self.newest.order:
+            self.newest = mine
+        self._note(mine)
+
     def knows(self, call: CallIn) -> bool:
         """Return whether a member has shown what it has now."""
         return self._shown.get(call.id) == call.digest and split_era(call.era) <= max(self._written, self._mine.order)
@@ -264,6 +271,11 @@ class Told:
             say(f"{call.id} has {lost}, whose document is not here: it is rebuilt once all members have shown theirs")
         self.rebuilding.show(call)
         return True
+
+    def enacted(self, mine: Document) -> None:
+        """Note that a document is in force."""
+        if self.rebuilding is not None:
+            self.rebuilding.enacted(mine)
 
     def waits_for(self, now: float) -> list[str]:
         """Return the members whose documents are waited for."""

@@ -298,7 +298,8 @@ def test_copy_that_is_restored_beside_an_older_member_list_takes_writes_that_cou
     loss = {"node": f"127.0.0.1:{node.port}"}
     assert proxy.call("POST", "/v1/cluster/accept-loss", loss, Content_Type="application/json").status == 202
     back.wait_line(": member of cluster ")
-    assert proxy.call("POST", "/set", [{"key": "k1", "value": "later"}]).status == 200
+    # It acts once the document is rebuilt as a later one than its records.
+    wait_for("a set", lambda: proxy.call("POST", "/set", [{"key": "k1", "value": "later"}]).status == 200)
     assert proxy.call("GET", "/get?key=k1").json["existedKey"] == [{"key": "k1", "value": "later"}]
     assert proxy.call("POST", "/delete", [{"key": "k2"}]).json == {"deleted": 1}
     assert proxy.call("GET", "/get?key=k2").json["existedKey"] == []
