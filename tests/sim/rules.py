@@ -78,6 +78,9 @@ def acknowledged(world: "World", member: "Member", key: str, order: Version) -> 
         raise Wrong("R5", f"{member.id} acknowledges {key} with {len(roles.acting)} acting members, {member.needed} are needed")
     for name in roles.acting:
         other = world.members[name]
+        line = None if member.document is None else member.document.member(name)
+        if line is None or line.incarnation not in other.directory.ran:
+            continue  # its disk is gone; who comes back is empty
         if not holds(world, other, key, order) and other.keeps(member.document, key):
             raise Wrong("R2", f"{member.id} acknowledges {key} as {order}, which is not on the disk of {name}")
     facts.note(key, order)
