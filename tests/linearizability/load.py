@@ -76,13 +76,17 @@ class Client(Worker):
         super().__init__()
 
     def _run(self) -> None:
+        refused = ""
         while not self._stop.is_set():
             target = self._home if self._chance.random() < AT_HOME else self._chance.choice(list(self._targets))
+            if target == refused:  # somebody else, as clients do: one that only waits shows nothing
+                target = self._chance.choice([other for other in self._targets if other != refused])
             try:
-                if not self.ask(target, self._pick()):
-                    self._stop.wait(PAUSE)
+                refused = "" if self.ask(target, self._pick()) else target
             except BrokenContract as error:
                 self.broken.append(str(error))
+            if refused:
+                self._stop.wait(PAUSE)
 
     def close(self) -> None:
         """Close its connections."""
