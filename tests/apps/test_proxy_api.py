@@ -1023,6 +1023,20 @@ def test_document_older_than_the_records_of_a_member_is_rebuilt_before_anything_
     assert pair.authority.document.rebuilt_from == ((1, 5),)
 
 
+def test_rebuilding_that_began_while_a_document_was_being_written_goes_on_with_that_one(pair):
+    ran = [f"{pair.authority.document.member('n1').incarnation:016x}"]
+    pair.engines["n1"].era = era_of(1, 9)
+    pair.start(B, keep=True)
+    pair.call(B, ran=ran)
+    written = replace(pair.authority.document, epoch=6)
+    assert pair.authority._commit(written)
+    for node in (A, B, A, B):
+        pair.call(node, ran=ran)
+        pair.look()
+    assert pair.authority.document.order == (2, 7)
+    assert pair.authority.document.rebuilt_from == ((1, 6),)
+
+
 @pytest.mark.parametrize(
     "era", [era_of((1 << 16) - 1, 1), era_of(1_000, 1), era_of(1, 1 << 40), (1 << 64) - 1, era_of(1, 5), 0]
 )

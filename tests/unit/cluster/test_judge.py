@@ -132,6 +132,28 @@ def test_silent_member_that_answers_stays() -> None:
     assert one.epochs == []
 
 
+@pytest.mark.parametrize("copies", [1, 3])
+def test_member_that_answers_stays_though_it_has_not_called_since_the_start(copies: int) -> None:
+    one = World(with_copies(replicas=copies))
+    one.run(3.0, silent="b")
+    assert one.epochs == []
+    del one.alive["b"]
+    one.run(1.5)
+    assert one.states() == "udu"
+
+
+def test_nothing_is_decided_while_another_document_may_have_to_be_in_force_first() -> None:
+    one = world()
+    del one.alive["b"]
+    one.now += 0.4
+    one.judge.look(one.now, waits=True)
+    for _ in range(10):
+        one.now += 0.2
+        one.call("a")
+        assert one.judge.look(one.now, waits=True) == []
+    assert any(isinstance(action, Ask) for action in one.look())
+
+
 def test_those_that_die_one_after_the_other_leave_together_where_a_list_would_be_left_to_the_dead() -> None:
     one = world(ids="abcd")
     del one.alive["a"]
