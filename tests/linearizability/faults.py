@@ -24,7 +24,7 @@ from tests.cluster.conftest import DEADLINE, Program
 LONGEST_PAUSE = 3.0
 SHORT_PAUSE = 0.5
 LONGEST_DOWN = 0.8
-MOST_AT_ONCE = (1, 2)
+MOST_AT_ONCE = (1, 2, 2)
 """Processes that do not serve at one time. One of these by lot, so that a machine on which a start takes long has fewer
 faults, and not all the time as many as may be.
 """
