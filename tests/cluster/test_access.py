@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import pytest
 
+from gkv.cluster.document import Document
 from gkv.model import NodeRefusal, Op, era_of
 from gkv.wire.ops import Effects, Here, Refused, Set, read_answer, read_request
 from tests.cluster.conftest import DEADLINE, Answer, Program, System, Worker, free_ports, wait_for
@@ -565,6 +566,7 @@ class Calls(Worker):
             answer = ask(self._proxy, "POST", JOIN, JSON, bearer(TOKENS["peer"]), body=description(self._port, **known))
             if answer.status == 200:
                 known = {name: answer.json[name] for name in ("cluster", "generation", "epoch")}
+                known["digest"] = Document.from_json(answer.json).digest
 
 
 def test_member_that_answers_as_none_should_counts_as_failed(system: System, listener: socket.socket) -> None:
