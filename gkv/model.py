@@ -32,7 +32,7 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Who does what for the keys of one list, at one epoch. Nodes are named by their ids.
+    """The roles of members for the keys of one list, at one epoch. Nodes are named by their ids.
 
     The pair of `preference` and `coming` is the list's name over all epochs.
     """

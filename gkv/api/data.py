@@ -43,7 +43,7 @@ class Check:
 
     @property
     def line(self) -> str:
-        """How `/readyz?verbose` shows it."""
+        """The line of it in `/readyz?verbose`."""
         if not self.holds:
             return f"[-]{self.name} failed\n"
         return f"[!]{self.name} {self.warning}\n" if self.warning else f"[+]{self.name} ok\n"

@@ -74,7 +74,7 @@ class Look:
     take_back: bool = False
     """Whether an operator gives up the ring that is to come."""
     min_in_sync: int | None = None
-    """What an operator sets."""
+    """The settings of an operator."""
     put_off: frozenset[int] = frozenset()
     """Incarnations of processes for which no change of the ring is begun now."""
 

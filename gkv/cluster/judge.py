@@ -48,7 +48,7 @@ Action = Ask | Enact | Plan | GoOn
 
 
 class Judge:
-    """What one authority remembers, beside the document."""
+    """The memory of one authority, beside the document."""
 
     def __init__(self, document: Document, incarnation: int, now: float, deadline: float = 10.0) -> None:
         """`incarnation` is of the authority's process, `deadline` the seconds for which a request may wait at a member."""

@@ -14,7 +14,7 @@ _AT_ONCE = 256
 
 
 class Peers(Protocol):
-    """How the authority talks to members. None of the calls raises."""
+    """The authority's calls to members. None of them raises."""
 
     def ask(self, nodes: Sequence[Node], within: float) -> Sequence[Presence | None]:
         """Return the process that answers for each node, None where nobody does."""

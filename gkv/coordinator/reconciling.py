@@ -1,4 +1,4 @@
-"""What a coordinator does about nodes that refused a call since they believe in another document.
+"""The cure of nodes that refused a call since they believe in another document.
 
 Promises: `cure` raises nothing, as other parts of the same batch may have been applied; it ends when its time has come.
 Leaves to others: which refusals it is about, and whether anything is asked again.

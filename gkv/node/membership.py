@@ -72,8 +72,8 @@ class Membership:
                     f"the records of this directory are of cluster {self._engine.cluster}, its document of {document.cluster}"
                 )
             document = None
-        # Who ran on these very records: others can have been put beside the list, and a process that is listed can have ended
-        # before it touched them. Where no cluster is known, nothing has ever been written.
+        # The processes that ran on these very records: others can have been put beside the list, and a process that is
+        # listed can have ended before it touched them. Where no cluster is known, nothing has ever been written.
         last = self._engine.last_run
         known = self._engine.cluster is not None and last in kept.ran
         kept.ran = kept.ran[: kept.ran.index(last) + 1] if known else ()

@@ -129,7 +129,7 @@ class Reads:
 
         def once_more() -> Taken[NodeAnswer]:
             again, more = self._order.values(get.keys, get.era, room)
-            # What was there before is too much to be read without its turn; whoever asks again gets one.
+            # The values from before are too much to be read without a turn; whoever asks again gets one.
             return (Values(again) if len(again) == len(get.keys) else Refused(NodeRefusal.BUSY)), more
 
         return _answer_when_settled(once_more, (Values(values), waits))

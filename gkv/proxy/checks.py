@@ -1,4 +1,4 @@
-"""What a proxy says of itself at `/readyz`."""
+"""A proxy's own checks at `/readyz`."""
 
 from gkv.api.data import Check
 from gkv.cluster.authority import Authority

@@ -12,7 +12,7 @@ from gkv.replication.messages import Message
 
 
 class Fate(Enum):
-    """What became of one key of a client's request."""
+    """The outcome of one key of a client's request."""
 
     READ = "read"
     """`record` is what is there."""

@@ -28,7 +28,7 @@ from gkv.replication.records import Records
 
 
 class Copying:
-    """What one process does for the primaries of others."""
+    """The part of one process in the lists of other primaries."""
 
     def __init__(self, desk: Desk, records: Records, grants: Grants) -> None:
         self._desk = desk

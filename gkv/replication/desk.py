@@ -1,4 +1,4 @@
-"""What all machines of one process share while they handle an event: the time, the document in
+"""The things that all machines of one process share while they handle an event: the time, the document in
 force, and the actions that come of it.
 """
 
