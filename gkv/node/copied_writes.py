@@ -81,14 +81,16 @@ def _answer(request: Set | Delete | Add | Touch, places: Sequence[int] | None, a
         for place, effect, _ in by_place:
             told[place] = effect
         keys = tuple([one for _, _, one in by_place])
-    present, sums = [], []
+    present, sums, full = [], [], []
     for one in keys:
-        if one.fate is Fate.NOTHING and one.verdict is not None and one.verdict.effect is Effect.CONDITION:
+        if one.fate is Fate.FULL:
+            full.append(one.member)
+        elif one.fate is Fate.NOTHING and one.verdict is not None and one.verdict.effect is Effect.CONDITION:
             present.append(one.verdict.present)
         elif one.fate is Fate.WRITTEN and one.verdict is not None and one.verdict.total is not None:
             sums.append(one.verdict.total)
     written = any(one.fate is Fate.WRITTEN for one in keys)
-    return Effects.of(told, answer.version if written else None, present, sums)
+    return Effects.of(told, answer.version if written else None, present, sums, full)
 
 
 def _effect(one: KeyAnswer) -> Effect:
