@@ -185,7 +185,6 @@ MALFORMED = {
     "vnodes a float": changed(vnodes=64.0),
     "vnodes null": changed(vnodes=None),
     "replicas 0": changed(replicas=0),
-    "replicas 2": changed(replicas=2),
     "replicas a string": changed(replicas="1"),
     "members null": changed(members=None),
     "members a number": changed(members=1),
@@ -215,7 +214,6 @@ MALFORMED = {
     "next of nobody": changed(next={"weights": [["c", 1.0]], "vnodes": 64, "replicas": 1, "placement": 1}),
     "next out of order": changed(next={"weights": [["b", 1.0], ["a", 1.0]], "vnodes": 64, "replicas": 1, "placement": 1}),
     "next of weight 0": changed(next={"weights": [["a", 0]], "vnodes": 64, "replicas": 1, "placement": 1}),
-    "next of two copies": changed(next={"weights": [["a", 1.0]], "vnodes": 64, "replicas": 2, "placement": 1}),
     "next a string": changed(next="c"),
     "a member of weight 10^400": changed(members=[entry(weight=10**400)]),
 }
