@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from gkv.model import Effect, NodeRefusal
 from gkv.node.awaited import Awaited
-from gkv.node.copies import Copies, boot_time
+from gkv.node.copies import Copies
 from gkv.node.handler import Waiting
 from gkv.node.judges import Judge, judge_of
+from gkv.node.tidings import boot_time
 from gkv.replication.actions import Answer, Fate, KeyAnswer
 from gkv.replication.events import WriteAsked
 from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch
