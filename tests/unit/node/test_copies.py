@@ -98,6 +98,7 @@ def test_write_that_is_acknowledged_is_at_every_member(town: Make, engine: Any) 
 def test_write_is_not_acknowledged_before_the_last_disk_has_it(town: Make) -> None:
     copied = town()
     key = copied.keys_of("a")[0]
+    copied["a"].ask(Get(*copied.about, [key]))  # so that there are leases
     copied["c"].engine.goes_on.clear()
     asked = copied["a"].begin(Set(*copied.about, [key], [b"1"]))
     until(lambda: copied["b"].engine.live and copied["a"].engine.live)
@@ -378,6 +379,7 @@ def test_process_that_is_told_to_stop_hands_over_and_releases_its_leases(town: M
     copied.change(a={"state": State.DOWN})
     copied.show("b", "c", "a")
     stopped.get(timeout=0.9)
+    assert home.transport.idle
     assert any(b'"hello-back"' in frame for frame in copied["b"].heard)
 
 
