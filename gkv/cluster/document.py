@@ -204,6 +204,11 @@ class Document:
         """Acting members of a list without which it takes no write: no more than the ring has."""
         return min(self.min_in_sync, len(self.nodes))
 
+    @property
+    def stops_writes(self) -> bool:
+        """Whether no write is accepted anywhere, as a ring is to come. With copies it is filled meanwhile."""
+        return self.next is not None and (self.most_copies == 1 or not self.nodes)
+
     def member(self, node_id: str) -> Member | None:
         """Return the member with this id."""
         return self._lines.get(node_id)
