@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pytest
+
 from tests.cluster.conftest import System, free_ports, wait_for
 from tests.cluster.wires import Wires
 from tests.linearizability.faults import Victim
@@ -21,7 +23,7 @@ SLOW = 0.5
 APART = 0.25
 """Seconds between two times in which something was not served, if they are to count as two."""
 PORT = 7_001
-"""Of every process that has a network of its own."""
+"""Of the first process, where each has a network of its own."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Copies:
         first = free_ports(len(names)) if wires is None else 0
         at = {name: ("127.0.0.1", first + place) for place, name in enumerate(names)}
         if wires is not None:
-            at = {name: (wires.addresses[name], PORT) for name in names}
+            at = {name: (wires.addresses[name], PORT + place) for place, name in enumerate(names)}
         url = "http://{}:{}".format(*at["proxy"])
 
         def begin(name: str, *command: str) -> Victim:
@@ -87,23 +89,27 @@ class Copies:
 
     def is_whole(self) -> bool:
         """Return whether each key has all its copies, and a primary."""
+        for one in self.victims:
+            assert one.program.process.poll() is None, f"{one.name} has ended: {one.program.stderr}"
         try:
             states = self.states()
-            rows = self.proxy.program.call("POST", "/locate", [{"key": key} for key in KEYS]).json["keys"]
+            rows = self.proxy.program.call("POST", "/locate", [{"key": key} for key in KEYS]).json.get("keys", [])
         except OSError:
-            assert self.proxy.program.process.poll() is None, self.proxy.program.stderr
             return False
         is_up = len(states) == len(self.nodes) and set(states.values()) == {"up"}
-        return is_up and all(row["primary"] and len(row["nodes"]) == self.copies for row in rows)
+        return is_up and bool(rows) and all(row["primary"] and len(row["nodes"]) == self.copies for row in rows)
 
     def wait_whole(self) -> None:
         """Wait until no copies are missing, and every process answers about all keys."""
-        wait_for(f"all copies of {self.said()}", self.is_whole)
-        wait_for(f"answers about all keys of {self.said()}", lambda: all(map(answers, self.victims)))
-
-    def said(self) -> str:
-        """Return the last lines of all processes."""
-        return "; ".join(f"{one.name}: {one.program.stderr[-300:]}" for one in self.victims)
+        for what, holds in (
+            ("all copies", self.is_whole),
+            ("answers about all keys", lambda: all(map(answers, self.victims))),
+        ):
+            try:
+                wait_for(what, holds)
+            except pytest.fail.Exception as error:
+                error.add_note(f"{self.document}\n" + "\n".join(f"{one.name}: {one.program.stderr}" for one in self.victims))
+                raise
 
     def primary(self, key: str) -> Victim:
         """Return the node that serves a key."""
@@ -160,7 +166,7 @@ def absences(history: Iterable[Operation], *, slow: float = SLOW) -> list[Absenc
     found: list[Absence] = []
     poor = [one for one in history if not is_served(one) or one.seen - one.call > slow]
     for one in sorted(poor, key=lambda one: one.call):
-        what = one.code or "slow"
+        what = "slow" if is_served(one) else one.code
         if found and one.call <= found[-1].until + APART:
             last = found[-1]
             found[-1] = Absence(last.since, max(last.until, one.seen), tuple(dict.fromkeys((*last.what, what))))
