@@ -13,6 +13,9 @@ class Records(Protocol):
     def newest(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         """Return the record of each key, tombstones too."""
 
+    def has_room(self, size: int, keys: int) -> bool:
+        """Return whether so many keys may get values of so many bytes together, beside all that was handed over (W1)."""
+
     def walk(self, pair: Pair, after: str, limit: int) -> tuple[list[str], str | None]:
         """Return the next keys of a list, about `limit` of them, in an order of the engine's own; and the cursor at their
         end, None at the end of the list. The cursor at the beginning is empty.

@@ -99,9 +99,8 @@ class Engine:
         self._sync(self._disk_free, done)
 
     def _needs_room(self, changes: Changes) -> bool:
-        """Return whether a value comes from another primary."""
-        name, roles_of = self._member.id, self._member.roles_of
-        return any(record is not None and record.value and roles_of(key).primary != name for key, record, _ in changes)
+        """Return whether there is a value among what comes."""
+        return any(record is not None and record.value is not None for _, record, _ in changes)
 
     def _stage(self, changes: Changes) -> list[str]:
         """Note what a commit is going to leave; return its keys."""
@@ -138,6 +137,14 @@ class Engine:
     def _newest(self, key: str) -> Record | None:
         staged = self._staged.get(key)
         return staged[-1] if staged else self.directory.records.get(key)
+
+    def has_room(self, _size: int, _keys: int) -> bool:
+        """Return whether there is room for values; what is under way may find none all the same."""
+        return not self._member.full
+
+    def committed(self, keys: Iterable[str]) -> list[Record | None]:
+        """Return the record of each key that is on the disk."""
+        return [self.directory.records.get(key) for key in keys]
 
     def newest(self, keys: Iterable[str]) -> list[Record | None]:
         """Return the record of each key as the commits under way will leave it."""

@@ -76,8 +76,8 @@ class Member:
         self._answered: dict[int, float] = {}
         self.was_orderly, self.directory.orderly = self.directory.orderly, False
         boot = self.clock.boot()
-        due = DueTime(self.clock.wall(), int(boot * 1000))
-        self.replica = Replica(self.id, self.incarnation, self.engine, due, boot, noted=self.directory.granted)
+        self.due = DueTime(self.clock.wall(), int(boot * 1000))
+        self.replica = Replica(self.id, self.incarnation, self.engine, self.due, boot, noted=self.directory.granted)
         self.replica.desk.questions = Questions(world.setup.replica_timeout)
         if world.story.told:
             world.story.tell(self.id, f"starts as {self.incarnation}")
