@@ -222,6 +222,31 @@ class Write:
     at: int = 0
 
 
+@dataclass(slots=True)
+class Replacement(Write):
+    """Records that take the place of what is there whatever the versions say: a learner becomes a copy of its primary.
+
+    `version` is the greatest of theirs.
+    """
+
+    orders: Sequence[Version | None] = ()
+    """The version of each record. None for a key that is dropped, and leaves no tombstone."""
+
+    @classmethod
+    def of(cls, records: Sequence[tuple[str, Record]], drops: Sequence[str] = ()) -> Self:
+        """Make it of records, and of keys that are dropped. O(keys)."""
+        orders = [record.version for _, record in records]
+        nothing = [None] * len(drops)
+        return cls(
+            max(orders, default=Version(0, 0)),
+            [*[key for key, _ in records], *drops],
+            [*[record.value for _, record in records], *nothing],
+            [*[record.expires for _, record in records], *[0] * len(drops)],
+            [*[record.client_version for _, record in records], *nothing],
+            orders=[*orders, *nothing],
+        )
+
+
 class Effect(StrEnum):
     """What a write did to one key. The value stands for it in a frame, a letter for each key."""
 
@@ -251,6 +276,16 @@ class Effect(StrEnum):
     """Nothing: there is no value that could be given another expiry."""
     UNREADABLE = "n"
     """Nothing: the write depends on a record that is not what was written."""
+    INDETERMINATE = "i"
+    """Not known: the write may show up now, later or never."""
+    NOT_BEGUN = "g"
+    """Nothing was begun: the key is to be routed anew, by the newest document."""
+    TOO_FEW_COPIES = "t"
+    """Nothing was begun: fewer copies act than a write has to be on."""
+    FULL_COPY = "f"
+    """Nothing was begun: the disk of a member that has a copy is full."""
+    BUSY = "b"
+    """Nothing was begun: too much waits already."""
 
 
 class Op(StrEnum):
@@ -274,6 +309,12 @@ class Op(StrEnum):
     """Which process answers."""
     ADOPT = "adopt"
     """To take over a cluster document."""
+    WORD = "word"
+    """To take in a message from another member about copies."""
+    PLAN = "plan"
+    """To hold what would begin a write of some lists, before the authority moves them."""
+    GO_ON = "go-on"
+    """To go on, as a plan is given up."""
 
 
 WRITES = frozenset((Op.SET, Op.PUT, Op.DELETE, Op.ADD, Op.TOUCH))
@@ -292,6 +333,8 @@ class NodeRefusal(StrEnum):
     """No writes while the cluster changes."""
     NOT_ACTING = "not-acting"
     """The process may not answer for keys: it is down by the document, or has come back without its directory."""
+    NOT_BEGUN = "not-begun"
+    """Nothing was begun: the keys are to be routed anew, by the newest document."""
     FULL = "full"
     """There is no room on the disk."""
     SNAPSHOT_RUNNING = "snapshot-running"

@@ -52,6 +52,7 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.STALE: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.CHANGING: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.NOT_ACTING: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
+    NodeRefusal.NOT_BEGUN: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.FULL: Unanswered(OVERLOADED, DISK_FULL, begun=False),
     NodeRefusal.SNAPSHOT_RUNNING: Unanswered(OVERLOADED, SNAPSHOT_RUNNING, begun=False),
     NodeRefusal.BUSY: Unanswered(OVERLOADED, OVERLOADED, begun=False),

@@ -23,7 +23,7 @@ from gkv.engine.engine import Engine
 from gkv.engine.snapshot import Snapshot
 from gkv.engine.writer import Writer
 from gkv.errors import EngineFailed, EngineFull, GkvError, NotOnDisk, Unavailable
-from gkv.model import Effect, Write
+from gkv.model import Effect, Record, Replacement, Write
 
 _KEPT = Effect.KEPT.value
 RECLAIM_EVERY = 1.0
@@ -84,7 +84,11 @@ class Commits:
         self._now = now or _time_since_now()
         self._started = self._now()
         self.on_over: Callable[[Sequence[Pending]], object] = _nobody
-        """Is told of writes that are over, before anybody who waits for them goes on."""
+        """Is told of writes that are over, before anybody who waits for them goes on; not of those that are over when `submit`
+        or `replace` returns.
+        """
+        self.reclaims = True
+        """Whether tombstones are dropped here when they are old; else by whoever knows which of them may go."""
         self._backlog = Backlog()
         self._failure: GkvError | None = None
         self._closing = False
@@ -96,28 +100,60 @@ class Commits:
 
     # --- for requests -----------------------------------------------------------------------------------------------------
 
-    def submit(self, write: Write, *, counted: bool = False, after: Sequence[Pending] = ()) -> Pending:
+    def submit(self, write: Write, *, counted: bool = False, after: Sequence[Pending] = (), copied: bool = False) -> Pending:
         """Admit a write; `counted` if its effects must be told, `after` which others it was decided on.
+
+        A `copied` one is a replica's: it may find later writes of its keys, is on disk before it counts with any durability,
+        and is admitted whatever waits (`Backlog.add`).
 
         Raise Unavailable when too much is waiting, or what ended all writing.
         """
+        self._refuse_in_the_end()
+        if self._writer is None:
+            return self._apply_inline(Pending(write, 0, copied=copied))
+        early = self.durability == "async" and not counted and not copied and None not in write.values
+        if early:  # who has been told cannot be refused any more
+            self._engine.admit(write, self._backlog.size)
+        return self._add(Pending(write, size_of(write), after, early=early, copied=copied))
+
+    def replace(self, records: Sequence[tuple[str, Record]], drops: Sequence[str]) -> Pending:
+        """Have records take the place of what is there whatever the versions say, and keys dropped without a tombstone, in turn
+        with the writes. No key stands twice.
+
+        Admitted whatever waits: a learner has one page of each list under way. Raise as `submit`.
+        """
+        self._refuse_in_the_end()
+        replacement = Replacement.of(records, drops)
+        if self._writer is None:
+            return self._apply_inline(Pending(replacement, 0, copied=True))
+        return self._add(Pending(replacement, size_of(replacement), copied=True))
+
+    def admit(self, write: Write) -> None:
+        """Raise EngineFull or SnapshotRunning when there might be no room for a write that is submitted now."""
+        self._engine.admit(write, self._backlog.size)
+
+    @property
+    def forgets_until(self) -> int:
+        """The time until which tombstones are old enough to go, -1 while none are: those of earlier runs are as old as this
+        one.
+        """
+        now = self._now()
+        return now - self._ttl if now >= self._started + self._ttl else -1
+
+    def _refuse_in_the_end(self) -> None:
         if self._failure is not None:
             raise self._failure
         if self._closing:
             raise Unavailable("the node is shutting down", retry_after=1)
-        if self._writer is None:
-            return self._apply_inline(write)
-        early = self.durability == "async" and not counted and None not in write.values
-        if early:  # who has been told cannot be refused any more
-            self._engine.admit(write, self._backlog.size)
-        pending = Pending(write, size_of(write), after, early=early)
+
+    def _add(self, pending: Pending) -> Pending:
         self._backlog.add(pending)
         self._wake.set()
         return pending
 
-    def _apply_inline(self, write: Write) -> Pending:
-        pending = Pending(write, 0)
-        pending.finish(_told(self._engine.write([write], self._now()))[0])
+    def _apply_inline(self, pending: Pending) -> Pending:
+        write = pending.write
+        pending.finish(_told([pending], self._engine.write([write], self._now()))[0])
         self._figures.writes += 1
         self._figures.records += len(write.keys)
         return pending
@@ -202,7 +238,7 @@ class Commits:
         writes = [pending.write for pending in group]
         started = time.monotonic()
         try:
-            applied = self._write(writes)
+            applied = _told(group, self._write(writes))
         except EngineFull as error:
             self._commit_what_goes(group, error)
         except EngineFailed as error:
@@ -243,7 +279,7 @@ class Commits:
             self._engine.end_group()
             raise
         self._engine.end_group()
-        return _told(applied)
+        return applied
 
     def _commit_what_goes(self, group: list[Pending], error: EngineFull) -> None:
         """On a full disk refuse what brings values, and try the deletes again; halve them while
@@ -262,11 +298,11 @@ class Commits:
 
     def _reclaim(self) -> int:
         self._engine.tend()
-        now = self._now()
-        if now < self._started + self._ttl:  # those of earlier runs are as old as this one
+        until = self.forgets_until
+        if until < 0 or not self.reclaims:
             return 0
         try:
-            return self._make(lambda syncing: self._engine.forget(now - self._ttl, RECLAIM_STEP, syncing))
+            return self._make(lambda syncing: self._engine.forget(until, RECLAIM_STEP, syncing))
         except EngineFailed as error:
             self._fail(error)
         except GkvError:  # no room just now; the next round is soon
@@ -312,10 +348,11 @@ class Commits:
             self._snapshots_wanted.popleft().set_exception(error)
 
 
-def _told(applied: Sequence[Sequence[Effect]]) -> Sequence[Sequence[Effect]]:
-    """Return what a primary's writes did; raise EngineFailed when one of them has not taken the place of what was there."""
-    for effects in applied:
-        if _KEPT in "".join(effects):  # which is far quicker than to look for it in the list
+def _told(group: Sequence[Pending], applied: Sequence[Sequence[Effect]]) -> Sequence[Sequence[Effect]]:
+    """Return what writes did; raise EngineFailed when one that is no replica's has not taken the place of what was there."""
+    for pending, effects in zip(group, applied, strict=True):
+        # To join them is far quicker than to look for it in the list.
+        if not pending.copied and _KEPT in "".join(effects):
             raise EngineFailed("a write has a lesser version than the record that is there: it is not acknowledged")
     return applied
 

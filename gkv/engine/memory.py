@@ -7,9 +7,9 @@ from math import inf
 
 from sortedcontainers import SortedList
 
-from gkv.engine.engine import MAX_KEY, Due, Engine, no_call
+from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, no_call
 from gkv.errors import EngineError
-from gkv.model import Damage, Effect, Record, Value, Version, Write
+from gkv.model import Damage, Effect, Record, Replacement, Value, Version, Write
 
 _HEAP_SLACK = 1_000
 _TAG = 16
@@ -75,7 +75,7 @@ class MemoryEngine(Engine):
         value = self._values.get(key)
         return Record(self._versions[key], value, 0 if value is None else self._times.get(key, 0), self._tags.get(key))
 
-    def arc(self, first: int, last: int, after: str | None, limit: int) -> list[tuple[str, Record | Damage]]:
+    def arc(self, first: int, last: int, after: str | None, limit: int, room: float = inf) -> list[tuple[str, Record | Damage]]:
         end = last.to_bytes(8, "big")
         start: tuple[bytes, str] = (first.to_bytes(8, "big"), "")
         passed = None
@@ -84,10 +84,11 @@ class MemoryEngine(Engine):
             start = max(start, passed)
         found: list[tuple[str, Record | Damage]] = []
         for token, key in self._by_token.up_to_date().irange(start):
-            if token > end or len(found) == limit:
+            if token > end or len(found) == limit or room < 0:
                 break
             if (token, key) != passed:
                 found.append((key, self._record(key)))
+                room -= len(self._values.get(key, b""))
         return found
 
     def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
@@ -129,7 +130,7 @@ class MemoryEngine(Engine):
             "".join(write.keys).encode()
             if not _are_short(map(len, write.keys)) and not all(0 < _size(key) <= MAX_KEY for key in write.keys):
                 raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
-        applied = [self._merge(write, now) for write in writes]
+        applied = [self._replace(one, now) if isinstance(one, Replacement) else self._merge(one, now) for one in writes]
         syncing()
         return applied
 
@@ -180,6 +181,30 @@ class MemoryEngine(Engine):
                 self._tags[key] = tag
                 self._size += _TAG if key in self._values else 0
 
+    def _replace(self, replacement: Replacement, now: int) -> list[Effect]:
+        columns = (replacement.keys, replacement.orders, replacement.values, replacement.expires, replacement.tags)
+        for key, order, value, expires, tag in zip(*columns, strict=True):
+            if self._tags.pop(key, None) is not None and key in self._values:
+                self._size -= _TAG
+            self._times.pop(key, None)
+            self._by_token.changed.add(key)
+            if order is None:
+                self._drop(key)
+                self._versions.pop(key, None)
+                continue
+            self._versions[key] = order
+            if value is None or expires:
+                self._bury_or_date(key, value, expires, now)
+            else:
+                self._drop(key)
+                self._values[key] = value
+                self._size += _size(key) + len(value)
+                self._by_key.changed.add(key)
+            if tag is not None:
+                self._tags[key] = tag
+                self._size += _TAG if value is not None else 0
+        return []
+
     def _bury_or_date(self, key: str, value: Value | None, expires: int, now: int) -> None:
         """Put a tombstone, or a value that expires."""
         self._drop(key)
@@ -226,6 +251,20 @@ class MemoryEngine(Engine):
                 self._by_token.changed.add(key)
         syncing()
         return taken
+
+    def buried(self, until: int, limit: int, after: tuple[int, str] = NOT_BURIED) -> list[tuple[int, str]]:
+        found: list[tuple[int, str]] = []
+        looked: list[tuple[int, str]] = []
+        while self._graves and self._graves[0][0] <= until and len(found) < limit:
+            entry = heappop(self._graves)
+            if (looked and looked[-1] == entry) or not self._is_current(self._graves, entry):
+                continue
+            looked.append(entry)
+            if entry > after:
+                found.append(entry)
+        for entry in looked:
+            heappush(self._graves, entry)
+        return found
 
     def begin_snapshot(self) -> None:
         raise EngineError("this engine keeps nothing on disk, so there is nothing to copy")

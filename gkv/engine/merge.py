@@ -13,7 +13,7 @@ from lmdb import Transaction
 
 from gkv.engine import record
 from gkv.engine.record import INTACT, OVERHEAD, VALUE
-from gkv.model import Effect, Write
+from gkv.model import Effect, Replacement, Write
 
 TOKEN = 8
 """Bytes of the token in front of an address; the rest is the key."""
@@ -92,6 +92,23 @@ class Merge:
             put(address, body + crc32(body, seed).to_bytes(4, "little"))
             append(effect)
         return effects
+
+    def replace(self, replacement: Replacement, addresses: Sequence[bytes]) -> list[Effect]:
+        """Put records in the place of what is there, or nothing; tell no effects."""
+        columns = (replacement.orders, replacement.values, replacement.expires, replacement.tags)
+        for address, order, value, expires, tag in zip(addresses, *columns, strict=True):
+            old = self._txn.get(address)
+            if old is not None:
+                if record.intact(address, old):
+                    self._unlist(address, old)
+                else:
+                    self._drop_damaged(address, old)
+                if order is None:
+                    self._txn.delete(address)
+            if order is not None:
+                time = self._now if value is None else expires
+                self._list(address, record.pack(address, order.to_bytes(), value, time, tag.to_bytes() if tag else b""))
+        return []
 
     def _list(self, address: bytes, data: bytes) -> None:
         """Put a record, with what is kept about it."""
