@@ -2,10 +2,11 @@
 another. A crash loses what is under way.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from gkv.model import Record, Write
+from gkv.model import Damage, Record, Write
 from gkv.replication import actions, events
 from gkv.replication.expiry import is_due
 from tests.sim import rules
@@ -19,6 +20,7 @@ COMMIT = 0.002
 """Seconds that a commit ordinarily takes."""
 KEEP = 0.001
 """Seconds that a note or a document ordinarily takes to the disk."""
+_MOST_IN_MEMORY = 5
 NOBODYS = -1
 """The token of commits that no machine asks for."""
 Changes = Sequence[tuple[str, Record | None, bool]]
@@ -42,6 +44,8 @@ class Engine:
         """By key, what the commits under way make of it."""
         self._buried: dict[str, float] = {}
         """By key, since when this process has had a tombstone on its disk."""
+        self._in_memory: deque[dict[str, Record]] = deque(maxlen=_MOST_IN_MEMORY)
+        """With durability "async", the records before each of the last commits, which a crash may lose."""
 
     @property
     def busy(self) -> bool:
@@ -58,6 +62,9 @@ class Engine:
         chance, name = self._world.chance, self._member.id
         self._disk.crash(chance.below(f"{name} commits", self._disk.busy + 1))
         self._files.crash(chance.below(f"{name} files", self._files.busy + 1))
+        if self._world.setup.is_async:
+            for _ in range(chance.below(f"{name} memory", len(self._in_memory) + 1)):
+                self.directory.records = self._in_memory.pop()
 
     def close(self) -> None:
         """End what is under way."""
@@ -81,7 +88,7 @@ class Engine:
         full = member.full and self._needs_room(changes)
         fails, member.failing = member.failing or full, False
         staged = [] if fails else self._stage(changes)
-        self._disk.begin(lambda directory: None if fails else _apply(directory, changes))
+        self._disk.begin(lambda directory: None if fails else self._apply(directory, changes))
 
         def done() -> None:
             self._disk.end()
@@ -98,6 +105,11 @@ class Engine:
         self._disk_free = max(world.now, self._disk_free) + takes
         self._sync(self._disk_free, done)
 
+    def _apply(self, directory: Directory, changes: Changes) -> None:
+        if self._world.setup.is_async:
+            self._in_memory.append(dict(directory.records))
+        _apply(directory, changes)
+
     def _needs_room(self, changes: Changes) -> bool:
         """Return whether there is a value among what comes."""
         return any(record is not None and record.value is not None for _, record, _ in changes)
@@ -108,7 +120,7 @@ class Engine:
         staged = []
         for key, record, forced in changes:
             newest = self._newest(key)
-            if forced or newest is None or record is None or newest.version <= record.version:
+            if forced or not isinstance(newest, Record) or record is None or newest.version <= record.version:
                 self._staged.setdefault(key, []).append(record)
                 staged.append(key)
             if record is not None and record.value is None:
@@ -134,19 +146,22 @@ class Engine:
 
     # -- what is there
 
-    def _newest(self, key: str) -> Record | None:
+    def _newest(self, key: str) -> Record | Damage | None:
         staged = self._staged.get(key)
-        return staged[-1] if staged else self.directory.records.get(key)
+        return staged[-1] if staged else self._kept(key)
+
+    def _kept(self, key: str) -> Record | Damage | None:
+        return Damage.DAMAGED if key in self.directory.damaged else self.directory.records.get(key)
 
     def has_room(self, _size: int, _keys: int) -> bool:
         """Return whether there is room for values; what is under way may find none all the same."""
         return not self._member.full
 
-    def committed(self, keys: Iterable[str]) -> list[Record | None]:
+    def committed(self, keys: Iterable[str]) -> list[Record | Damage | None]:
         """Return the record of each key that is on the disk."""
-        return [self.directory.records.get(key) for key in keys]
+        return [self._kept(key) for key in keys]
 
-    def newest(self, keys: Iterable[str]) -> list[Record | None]:
+    def newest(self, keys: Iterable[str]) -> list[Record | Damage | None]:
         """Return the record of each key as the commits under way will leave it."""
         return [self._newest(key) for key in keys]
 
@@ -169,10 +184,10 @@ class Engine:
         """Drop what is not this member's, let old tombstones go, and find values that are due."""
         member = self._member
         replica, now, wall = member.replica, member.clock.boot(), member.clock.wall()
-        records = self.directory.records
+        records = {key: record for key, record in self.directory.records.items() if key not in self.directory.damaged}
         self._buried = {key: self._buried.get(key, now) for key, record in records.items() if record.value is None}
         old = [key for key, since in self._buried.items() if now - since >= self.tombstone_ttl and replica.may_forget(key)]
-        others = [key for key in records if member.duties is not None and replica.may_drop(key)]
+        others = [key for key in self.directory.records if member.duties is not None and replica.may_drop(key)]
         due = [key for key, record in records.items() if is_due(record, wall)]
         if old or others:
             self.change(NOBODYS, [(key, None, True) for key in dict.fromkeys([*old, *others])])
@@ -185,8 +200,11 @@ def _apply(directory: Directory, changes: Changes) -> None:
     for key, record, forced in changes:
         if forced and record is None:
             records.pop(key, None)
-        elif record is not None and (forced or merged(records, key, record)):
+        elif record is not None and (forced or key in directory.damaged or merged(records, key, record)):
             records[key] = record
+        else:
+            continue
+        directory.damaged.discard(key)
 
 
 def _by_order(write: Write) -> list[tuple[str, Record | None, bool]]:
