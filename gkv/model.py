@@ -397,6 +397,8 @@ class KeyFailure:
     code: str
     retryable: bool = True
     status: int = field(default=503, compare=False)
+    node: str = field(default="", compare=False)
+    """The node that is the reason, where that is to be told."""
 
 
 @dataclass(frozen=True, slots=True)

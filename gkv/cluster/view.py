@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from gevent.event import Event
 
+from gkv.cluster.coverage import Coverage, Coverages
 from gkv.cluster.document import Document, Member, State
 from gkv.cluster.placement import Placement
 from gkv.errors import Unavailable
@@ -28,7 +29,10 @@ class View:
         self._era = 0
         self.keep: Callable[[Document], object] = self.adopt
         """Takes over a document that was learnt from a peer; a member has it on its disk first. May switch greenlets."""
+        self._coverages = Coverages()
         self._unchanging = Event()
+        self.watchers: set[Callable[[], object]] = set()
+        """Called whenever a document has come into force; none of them waits or raises."""
         self._newer = Event()
         """Set when another document than the one of now is in force."""
 
@@ -75,6 +79,8 @@ class View:
             self._unchanging.set()
         newer, self._newer = self._newer, Event()
         newer.set()
+        for call in [*self.watchers]:
+            call()
         return True
 
     def place(self, document: Document) -> Placement | None:
@@ -91,6 +97,11 @@ class View:
         if self.document is None or self.placement is None:
             raise Unavailable("no node has joined yet", retry_after=1)
         return self.document, self.placement
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """What of all keys has its copies, None while there is no member. O(lists) after a change."""
+        return None if self.placement is None else self._coverages.of(self.placement)
 
     def wait_for_other(self, document: Document | None, seconds: float) -> bool:
         """Wait until another document than this one is in force; return whether it is. Switches greenlets if it has to wait."""

@@ -205,6 +205,8 @@ class Effects(NodeAnswer):
     """For each key on which a condition did not hold, in their order, the version that is there, None for no value."""
     sums: Sequence[int] = ()
     """For each key that was added to, in their order, the sum."""
+    full: str = ""
+    """The member whose disk is full, where keys were not written for that."""
 
     @classmethod
     def of(
@@ -213,16 +215,19 @@ class Effects(NodeAnswer):
         version: Version | None = None,
         present: Sequence[Version | None] = (),
         sums: Sequence[int] = (),
+        full: str = "",
     ) -> Self:
         """Write effects as letters. O(keys)."""
-        return cls("".join(effects), version, present, sums)
+        return cls("".join(effects), version, present, sums, full)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
         letters, version = header.get("effects"), header.get("version")
         if start != len(frame) or not isinstance(letters, str) or len(letters) != count or letters.strip(_LETTERS):
             raise BadFrame("effects has a letter for each key that was written")
-        present, sums = header.get("present") or (), header.get("sums") or ()
+        present, sums, full = header.get("present") or (), header.get("sums") or (), header.get("full") or ""
+        if full and not isinstance(full, str):
+            raise BadFrame("full names a member")
         if present or sums:
             if not (isinstance(present, list | tuple) and isinstance(sums, list | tuple)):
                 raise BadFrame("present and sums are arrays")
@@ -232,14 +237,16 @@ class Effects(NodeAnswer):
             raise BadFrame("present has a version or null for each condition that did not hold")
         try:
             versions = [None if one is None else Version.parse(one) for one in present] if present else ()
-            return cls(letters, None if version is None else Version.parse(version), versions, sums)
+            return cls(letters, None if version is None else Version.parse(version), versions, sums, full)
         except (TypeError, ValueError):
             raise BadFrame("an answer to a write has a version") from None
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         version = None if self.version is None else str(self.version)
-        if self.present or self.sums:
+        if self.present or self.sums or self.full:
             header: dict[str, Any] = {"version": version, "effects": self.letters}
+            if self.full:
+                header["full"] = self.full
             if self.present:
                 header["present"] = [one and str(one) for one in self.present]
             if self.sums:
