@@ -152,7 +152,7 @@ def unrest(world: "World") -> str | None:
     document = world.authority.document
     lists = stuck(world)
     waiting = {name for one in lists for name in one}
-    if document.next is not None and not lists:
+    if document.next is not None and not lists and not any(_waits_for_damaged(world, document, one) for one in world.members):
         return "the ring that is to come does not come"
     for line in document.members:
         if line.state is not State.UP and line.id not in waiting and not _waits_for_damaged(world, document, line.id):
