@@ -36,7 +36,7 @@ class Merge:
         self.grown = 0
         """By how many bytes the keys and values of the live records have grown."""
 
-    def apply(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:
+    def apply(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:  # noqa: C901  # two cases are written out
         """Merge one write; return what it did to each key."""
         # The loop is written out for the two usual cases, a new key and a value for a value: 3 us
         # instead of 6.
@@ -59,6 +59,9 @@ class Merge:
             effect = CREATED
             if old is not None:
                 if crc32(old, seed) != INTACT or not record.intact(address, old):
+                    if not write.repairs:
+                        append(DAMAGED)
+                        continue
                     self._drop_damaged(address, old)
                     old = None  # noqa: PLW2901
                     effect = DAMAGED

@@ -23,8 +23,10 @@ KEEP = 0.001
 _MOST_IN_MEMORY = 5
 NOBODYS = -1
 """The token of commits that no machine asks for."""
-Changes = Sequence[tuple[str, Record | None, bool]]
-"""Keys, what is to be there, and whether that is so whatever the versions say. No record: dropped."""
+Changes = Sequence[tuple[str, Record | None, bool, bool]]
+"""Keys, what is to be there, whether that is so whatever the versions say, and also where the record is damaged. No record:
+dropped.
+"""
 
 
 class Engine:
@@ -79,8 +81,8 @@ class Engine:
 
     def replace(self, action: actions.Replace) -> None:
         """Put records in the place of others."""
-        found: list[tuple[str, Record | None, bool]] = [(key, record, self.forced) for key, record in action.records]
-        self.change(action.token, [*found, *[(key, None, self.forced) for key in action.drops]])
+        found: list[tuple[str, Record | None]] = [*action.records, *[(key, None) for key in action.drops]]
+        self.change(action.token, [(key, record, self.forced, True) for key, record in found])
 
     def change(self, token: int, changes: Changes) -> None:
         """Begin a commit; the machine is told of its end."""
@@ -96,7 +98,7 @@ class Engine:
                 self._staged[key].pop(0)
                 if not self._staged[key]:
                     del self._staged[key]
-            for key, _, _ in changes:
+            for key, _, _, _ in changes:
                 rules.kept(world, member, key)
             event = events.CommitFailed(token, full) if fails else events.Committed(token)
             member.run(lambda: member.handle(event))
@@ -112,15 +114,19 @@ class Engine:
 
     def _needs_room(self, changes: Changes) -> bool:
         """Return whether there is a value among what comes."""
-        return any(record is not None and record.value is not None for _, record, _ in changes)
+        return any(record is not None and record.value is not None for _, record, _, _ in changes)
 
     def _stage(self, changes: Changes) -> list[str]:
         """Note what a commit is going to leave; return its keys."""
         buried = self._world.facts.buried
         staged = []
-        for key, record, forced in changes:
+        for key, record, forced, repairs in changes:
             newest = self._newest(key)
-            if forced or not isinstance(newest, Record) or record is None or newest.version <= record.version:
+            if newest is Damage.DAMAGED:
+                takes = repairs
+            else:
+                takes = forced or newest is None or record is None or newest.version <= record.version
+            if takes:
                 self._staged.setdefault(key, []).append(record)
                 staged.append(key)
             if record is not None and record.value is None:
@@ -190,14 +196,16 @@ class Engine:
         others = [key for key in self.directory.records if member.duties is not None and replica.may_drop(key)]
         due = [key for key, record in records.items() if is_due(record, wall)]
         if old or others:
-            self.change(NOBODYS, [(key, None, True) for key in dict.fromkeys([*old, *others])])
+            self.change(NOBODYS, [(key, None, True, True) for key in dict.fromkeys([*old, *others])])
         if due:
             member.handle(events.DueFound(due))
 
 
 def _apply(directory: Directory, changes: Changes) -> None:
     records = directory.records
-    for key, record, forced in changes:
+    for key, record, forced, repairs in changes:
+        if key in directory.damaged and not repairs:
+            continue
         if forced and record is None:
             records.pop(key, None)
         elif record is not None and (forced or key in directory.damaged or merged(records, key, record)):
@@ -207,11 +215,11 @@ def _apply(directory: Directory, changes: Changes) -> None:
         directory.damaged.discard(key)
 
 
-def _by_order(write: Write) -> list[tuple[str, Record | None, bool]]:
+def _by_order(write: Write) -> Changes:
     """Return what a write makes of its keys, to be merged by order."""
     expires = write.expires or (0,) * len(write.keys)
     tags = write.tags or (None,) * len(write.keys)
     return [
-        (key, Record(write.version, value, due, tag), False)
+        (key, Record(write.version, value, due, tag), False, write.repairs)
         for key, value, due, tag in zip(write.keys, write.values, expires, tags, strict=True)
     ]
