@@ -23,7 +23,7 @@ MAX_EPOCH = (1 << 48) - 1
 MAX_LEAP = 1_000_000
 """Epochs by which a document that comes from elsewhere may be ahead of the one that is known."""
 MAX_COPIES = 5
-MOST_COPIES = 1
+MOST_COPIES = 5
 """Copies that the processes of this version can keep: they refuse documents that ask for more."""
 PLACEMENT = 1
 """The way in which this version makes preference lists."""

@@ -23,6 +23,8 @@ class View:
         """The line of this very process; None while it has none, or is another one's."""
         self.acts = False
         """Whether this process may serve keys of its own."""
+        self.outdated = False
+        """Whether the document in force names this process, but is not of a later era than all its records."""
         self.admits: int | None = None
         """The era under which this process may admit writes; None while it may admit none."""
         self._own: tuple[str, int] | None = None
@@ -49,6 +51,7 @@ class View:
         line = None if self.document is None or self._own is None else self.document.member(self._own[0])
         self.line = line if line is not None and self._own == (line.id, line.incarnation) else None
         later = self.document is not None and self.document.era > self._era
+        self.outdated = self.line is not None and not later
         self.acts = self.line is not None and self.line.acts and later
         may_write = self.acts and self.document is not None and not self.document.stops_writes
         self.admits = self.document.era if may_write and self.document is not None else None

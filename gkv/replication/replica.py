@@ -198,6 +198,8 @@ class Replica:
             desk.actions.append(End("the document has another process in this member's place"))  # M2
         self._named = self._named or named
         desk.adopt(duties)
+        if named and line is not None and line.empty:
+            self.grants.begin_elsewhere()
         self.pause.release()
         self.succession.adopt()
         kept = self.takeovers.adopt(before, duties, desk.serves)
