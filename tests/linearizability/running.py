@@ -50,7 +50,8 @@ class Running:
 
     def judge(self) -> list[Operation]:
         """Return the history; fail if no order of its operations explains it."""
-        assert [line for client in self._clients for line in client.broken] == []
+        broken = [line for client in self._clients for line in client.broken]
+        assert not broken, broken
         history = self.operations
         began = time.monotonic()
         offences = check(history)
