@@ -1,6 +1,6 @@
 """Values that rooms hand to each other: frozen, without behaviour of their own."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple, Self
@@ -247,6 +247,10 @@ class Replacement(Write):
             [*[record.client_version for _, record in records], *nothing],
             orders=[*orders, *nothing],
         )
+
+    def rows(self) -> Iterator[tuple[str, Version | None, Value | None, int, Version | None]]:
+        """Yield the key, version, value, expiry and tag of each."""
+        return zip(self.keys, self.orders, self.values, self.expires, self.tags, strict=True)
 
 
 class Effect(StrEnum):

@@ -267,9 +267,8 @@ def _undone(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dic
     """Return the failure of each key whose condition did not hold, or that has another letter of those in `FATES`."""
     unmet = [place for place, effect in zip(places, effects, strict=True) if effect is Effect.CONDITION]
     failed = {keys[place]: FATES[effect] for place, effect in zip(places, effects, strict=True) if effect in FATES}
-    if effects.full:
-        named = replace(DISK_FULL, node=effects.full)
-        failed = {key: named if one is DISK_FULL else one for key, one in failed.items()}
+    full = iter(effects.full)
+    failed = {key: replace(one, node=next(full, "")) if one is DISK_FULL else one for key, one in failed.items()}
     return failed | {keys[place]: OtherVersion(present=present) for place, present in zip(unmet, effects.present, strict=True)}
 
 

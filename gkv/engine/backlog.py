@@ -170,6 +170,16 @@ class Backlog:
             group.append(self._queue.popleft())
         return group
 
+    def refuse_vain(self, group: Sequence[Pending]) -> list[Pending]:
+        """Strike off those that were decided on writes which have come to nothing, and return them."""
+        vain = []
+        for pending in group:  # in their order, as one may be decided on another
+            if any(one.failed for one in pending.after):
+                error = Unavailable("what this write was decided on was not written", retry_after=1)
+                self.finish(pending, UNTOLD, error)
+                vain.append(pending)
+        return vain
+
     def finish(self, pending: Pending, effects: Sequence[Effect], error: BaseException | None = None) -> None:
         """Strike off a write that is over, and say what has become of it; once, what is said later
         is not heard.

@@ -15,6 +15,8 @@ MAX_KEY = 480
 """Bytes: with the token before it and what else an index puts there, a key still fits LMDB's 511."""
 
 
+Row = tuple[str, Record | Damage]
+"""A key and its record."""
 NOT_BURIED = (-1, "")
 """Stands before the oldest tombstone."""
 

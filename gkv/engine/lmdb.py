@@ -21,7 +21,7 @@ import lmdb
 
 from gkv.engine import record
 from gkv.engine.cache import Cache
-from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, StoreFigures, no_call
+from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, Row, StoreFigures, no_call
 from gkv.engine.environment import STRUCTURAL
 from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of
 from gkv.engine.record import VALUE
@@ -29,7 +29,7 @@ from gkv.engine.room import Demand
 from gkv.engine.store import Store, note_era, size_in
 from gkv.engine.verify import Verification
 from gkv.errors import EngineFailed
-from gkv.model import Damage, Effect, Record, Replacement, Value, Write
+from gkv.model import Damage, Effect, Record, Value, Write
 
 _FEW = 4
 """Records that are copied without a look at how much that is by now, which takes 0.1 us for each."""
@@ -129,10 +129,8 @@ class LmdbEngine(Engine):
         return [None if data is None else record.unpack(address, data) for address, data in found]
 
     def _stored(self, addresses: list[bytes], room: float = inf) -> list[bytes | None]:
-        """Return the bytes at these addresses; b"", which is no record, for all when LMDB finds its
-        pages damaged.
-
-        Stop soon after they have more than `room` bytes.
+        """Return the bytes at these addresses, few more than `room`; b"", which is no record, for all when LMDB finds its pages
+        damaged.
         """
         try:
             # `get` for each key is faster than `getmulti`, which makes a pair of each (0.5 against
@@ -157,17 +155,17 @@ class LmdbEngine(Engine):
         except lmdb.Error as error:
             raise EngineFailed(f"{self.path} cannot be read: {error}") from error
 
-    def arc(self, first: int, last: int, after: str | None, limit: int, room: float = inf) -> list[tuple[str, Record | Damage]]:
+    def arc(self, first: int, last: int, after: str | None, limit: int, room: float = inf) -> list[Row]:
         start = first.to_bytes(TOKEN, "big")
         passed = b""
         if after is not None:
             passed = self._addresses([after])[0]
             start = max(start, passed)
         end = last.to_bytes(TOKEN, "big")
-        found: list[tuple[str, Record | Damage]] = []
+        found: list[Row] = []
         with self._environment.look() as txn, txn.cursor() as cursor:
             more = cursor.set_range(start)
-            while more and len(found) < limit and room >= 0 and (address := cursor.key())[:TOKEN] <= end:
+            while more and len(found) < limit and (room >= 0 or not found) and (address := cursor.key())[:TOKEN] <= end:
                 if address != passed:
                     data = cursor.value()
                     room -= len(data)
@@ -227,10 +225,7 @@ class LmdbEngine(Engine):
 
         def merge_all(merge: Merge, txn: lmdb.Transaction) -> list[list[Effect]]:
             note_era(txn, self._environment.meta, max([write.version.era for write in writes], default=0))
-            return [
-                merge.replace(write, addresses) if isinstance(write, Replacement) else merge.apply(write, addresses)
-                for write, addresses in batches
-            ]
+            return [merge.take(write, addresses) for write, addresses in batches]
 
         return self._store.commit(merge_all, now, _demand(writes), syncing)
 
@@ -258,8 +253,7 @@ class LmdbEngine(Engine):
         return self._store.commit(drop, 0, demand, syncing)
 
     def buried(self, until: int, limit: int, after: tuple[int, str] = NOT_BURIED) -> list[tuple[int, str]]:
-        time, key = after
-        passed = TOMBSTONE_DUE + time.to_bytes(8, "big") + self._addresses([key])[0] if time >= 0 else b""
+        passed = TOMBSTONE_DUE + after[0].to_bytes(8, "big") + self._addresses([after[1]])[0] if after[0] >= 0 else b""
         with self._environment.look() as txn:
             entries = _overdue(txn, self._environment.due, TOMBSTONE_DUE, until, limit, true=True, after=passed)
         return [(int.from_bytes(entry[1:DUE], "big"), entry[DUE + TOKEN :].decode(errors="replace")) for entry in entries]
@@ -291,15 +285,10 @@ class LmdbEngine(Engine):
         return Verification(self._environment, self._addresses).steps()
 
     def check(self) -> list[str]:
-        problems = list(chain.from_iterable(self.verify()))
-        with self._environment.look() as txn:
-            size = sum(
-                len(address) - TOKEN + record.value_size(data)
-                for address, data in txn.cursor().iternext()
-                if txn.get(address[TOKEN:], db=self._environment.listed) is not None
-            )
-            counted = size_in(txn, self._environment.meta)
-        return problems if size == counted else [*problems, f"the records have {size} bytes, {counted} were counted"]
+        verification = Verification(self._environment, self._addresses)
+        problems = list(chain.from_iterable(verification.steps()))
+        wrong = verification.count()
+        return [*problems, wrong] if wrong else problems
 
 
 def _demand(writes: Sequence[Write]) -> Demand:

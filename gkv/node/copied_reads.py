@@ -15,10 +15,11 @@ from gkv.errors import GkvError
 from gkv.model import Blob, Damage, NodeRefusal, Record, Value
 from gkv.node.awaited import Awaited
 from gkv.node.copied_writes import GRACE
-from gkv.node.copies import Copies, boot_time
+from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import Waiting, refused_for
 from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps
+from gkv.node.tidings import boot_time
 from gkv.replication.actions import Answer, Fate
 from gkv.replication.events import ReadAsked
 from gkv.replication.expiry import is_due

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from gkv.model import Effect, NodeRefusal
 from gkv.node.awaited import Awaited
-from gkv.node.copies import Copies, boot_time
+from gkv.node.copies import Copies
 from gkv.node.handler import Waiting
 from gkv.node.judges import Judge, judge_of
+from gkv.node.tidings import boot_time
 from gkv.replication.actions import Answer, Fate, KeyAnswer
 from gkv.replication.events import WriteAsked
 from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch
@@ -81,14 +82,16 @@ def _answer(request: Set | Delete | Add | Touch, places: Sequence[int] | None, a
         for place, effect, _ in by_place:
             told[place] = effect
         keys = tuple([one for _, _, one in by_place])
-    present, sums = [], []
+    present, sums, full = [], [], []
     for one in keys:
-        if one.fate is Fate.NOTHING and one.verdict is not None and one.verdict.effect is Effect.CONDITION:
+        if one.fate is Fate.FULL:
+            full.append(one.member)
+        elif one.fate is Fate.NOTHING and one.verdict is not None and one.verdict.effect is Effect.CONDITION:
             present.append(one.verdict.present)
         elif one.fate is Fate.WRITTEN and one.verdict is not None and one.verdict.total is not None:
             sums.append(one.verdict.total)
     written = any(one.fate is Fate.WRITTEN for one in keys)
-    return Effects.of(told, answer.version if written else None, present, sums)
+    return Effects.of(told, answer.version if written else None, present, sums, full)
 
 
 def _effect(one: KeyAnswer) -> Effect:

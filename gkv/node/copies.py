@@ -5,7 +5,6 @@ answer. Whatever has to be on the disk first comes back as an event. Leaves to o
 (`gkv.node.copied_reads`, `gkv.node.copied_writes`), how words travel (`gkv.node.transport`).
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,30 +16,21 @@ from gkv.cluster.document import Document, Durability
 from gkv.cluster.duties import duties
 from gkv.cluster.placement import Placement
 from gkv.cluster.view import View
-from gkv.engine import Pending
-from gkv.errors import EngineFailed, EngineFull, GkvError, SnapshotRunning
+from gkv.errors import EngineFailed, GkvError
 from gkv.log import say, say_exception
-from gkv.model import Duties, Line, NodeRefusal
+from gkv.model import Duties, Line
 from gkv.node.awaited import Awaited
-from gkv.node.handler import Waiting, stale
+from gkv.node.disk import Disk
+from gkv.node.listening import Listening
 from gkv.node.notes import Notes
 from gkv.node.stored import Stored
-from gkv.node.tidings import Tidings
+from gkv.node.tidings import Tidings, boot_time
 from gkv.node.transport import Transport
 from gkv.replication import actions, events
 from gkv.replication.expiry import DueTime
-from gkv.replication.messages import AskPage, Behind, Copy, Hello, HelloBack, Reply
+from gkv.replication.messages import Hello
 from gkv.replication.replica import Replica
-from gkv.wire.ops import GoOnWith, Held, NodeAnswer, PlanMove, Refused, Said, Word
 
-REPLY_WITHIN = 0.25
-"""Seconds for which the answer to a copy or a page is waited for; the machines ask again then. A reply that comes later goes
-as a word of its own.
-"""
-_REPLY_SOON = 0.02
-"""The same for all other words: reads wait behind them."""
-_HELD_WITHIN = 0.2
-"""Seconds within which the authority wants to hear that a plan is held."""
 _RENEW_EVERY = 0.05
 """Seconds between two wishes for leases."""
 STOPPED_WITHIN = 1.5
@@ -49,11 +39,6 @@ _TOLD_WITHIN = 0.1
 """Seconds that the last words of a process may take."""
 _SHORTEST = 0.001
 _LONGEST = 3_600.0
-
-
-def boot_time() -> float:
-    """Return seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Copies:
@@ -75,7 +60,7 @@ class Copies:
         self.me = me
         self._incarnation = incarnation
         self._view = view
-        self._stored = stored
+        self.disk = Disk(stored, self._handle_all, on_end)
         self._due = due
         self._transport = transport
         self._notes = notes
@@ -87,49 +72,45 @@ class Copies:
         """Called when that begins to be so."""
         self.takeovers = 0
         """How many times a list was opened."""
-        self._early = False
-        """Whether a write counts as on the disk as soon as it is handed over (durability "async")."""
         self._began = boot_time()
         self.replica = self._new_replica(noted=notes.found)
         self._events: deque[events.Event] = deque()
         self._handling = self._broken = False
-        self._tokens: dict[Pending, int | None] = {}
-        """Of the commits under way; None for one that counts as on the disk already."""
-        self._asked: dict[tuple[str, int], Awaited[Said]] = {}
-        self._plans: dict[int, Awaited[Held]] = {}
+        self.listening = Listening(view, self.replica.desk, self.handle, tidings)
         self._fetching: set[str] = set()
         self._wakes = float("inf")
         self._alarm = Flag()
         self._renewed = 0.0
         self._stopping = False
         self._ended = Flag()
-        transport.heard = self._answered
+        transport.heard = self.listening.answered
         self._do: dict[type, Callable[[Any], None]] = {
             actions.Send: self._send,
-            actions.Commit: self._commit,
-            actions.Replace: self._replace,
+            actions.Commit: self.disk.commit,
+            actions.Replace: self.disk.replace,
             actions.Answer: self._answer,
             actions.KeepNote: self._keep_note,
             actions.Fetch: self._fetch,
             actions.Complain: lambda action: tidings.complain(action.member, action.fault),
             actions.Report: tidings.report,
-            actions.Paused: self._paused,
+            actions.Paused: self.listening.paused,
             actions.Leave: lambda action: tidings.leave(action.era),
             actions.End: self._end,
         }
 
     def _new_replica(self, *, noted: bool) -> Replica:
-        return Replica(self.me, self._incarnation, self._stored, self._due, self._began, noted=noted)
+        return Replica(self.me, self._incarnation, self.disk.stored, self._due, self._began, noted=noted)
 
     # -- events
 
     def handle(self, event: events.Event) -> None:
         """Give an event to the machines, after those that wait, and do what they say. Does not switch greenlets or raise."""
-        self._events.append(event)
-        if not self._handling:
-            self._handle_all()
+        self._handle_all((event,))
 
-    def _handle_all(self) -> None:
+    def _handle_all(self, more: Sequence[events.Event]) -> None:
+        self._events.extend(more)
+        if self._handling:
+            return
         if self._broken:
             self._events.clear()
             return
@@ -166,6 +147,10 @@ class Copies:
 
     # -- documents
 
+    def begin_with(self, document: Document) -> bool:
+        """Return whether a document would be the first that asks for copies."""
+        return not self.active and document.most_copies > 1
+
     def follow(self, document: Document, placement: Placement | None, *, foreign: bool = False) -> None:
         """Go on under a document that is on the disk and in force here now; `foreign` if it is another cluster's.
 
@@ -174,10 +159,11 @@ class Copies:
         """
         if foreign and self.active:
             self.replica = self._new_replica(noted=True)
+            self.listening.desk = self.replica.desk
         if not (self.active or document.most_copies > 1) or self._view.outdated:
             return
-        self._stored.placement = placement
-        self._early = document.durability is Durability.ASYNC
+        self.disk.stored.placement = placement
+        self.disk.early = document.durability is Durability.ASYNC
         self._tidings.begin_anew()
         if not self.active:
             self.active = True
@@ -206,7 +192,7 @@ class Copies:
 
     def is_settled(self, keys: Sequence[str]) -> bool:
         """Return whether no write of these keys is on its way."""
-        return self.replica.is_settled(keys) and not (self._early and self._stored.touch(keys))
+        return self.replica.is_settled(keys) and not (self.disk.early and self.disk.stored.touch(keys))
 
     def may_tell(self) -> bool:
         """Return whether what was read from the disk just now may be told, if `is_settled` holds and nothing was due."""
@@ -218,87 +204,13 @@ class Copies:
             self.handle(events.LeasesWanted())
         return True
 
-    # -- what others say
-
-    def hear(self, word: Word) -> NodeAnswer | Waiting:
-        """Take in a word of another member; return the answer to it, or what waits for that."""
-        document = self._view.document
-        if document is None or document.cluster != word.cluster or word.sender == self.me:
-            return stale(document)
-        message = word.message
-        received = events.Received(word.sender, word.incarnation, word.era, message)
-        if isinstance(message, Reply):
-            self._note_answer(received)
-            self.handle(received)
-            return self._said(None)
-        name = word.sender, message.number
-        asked: Awaited[Said] = Awaited()
-        self._asked[name] = asked
-        self.handle(received)
-        if asked.value is not None:
-            return asked.value
-
-        def wait() -> NodeAnswer:
-            said = asked.wait(REPLY_WITHIN if isinstance(message, Copy | AskPage) else _REPLY_SOON)
-            if said is None and self._asked.get(name) is asked:
-                del self._asked[name]
-            return said or self._said(None)
-
-        return wait
-
-    def _said(self, message: Reply | None, era: int | None = None) -> Said:
-        return Said(self.replica.desk.duties.era if era is None else era, self.me, self._incarnation, message)
-
-    def _answered(self, said: Said) -> None:
-        """Take in the answer to a word of this process."""
-        assert said.message is not None  # noqa: S101  # for the type checker: nothing else is handed over
-        received = events.Received(said.sender, said.incarnation, said.era, said.message)
-        self._note_answer(received)
-        self.handle(received)
-
-    def _note_answer(self, received: events.Received) -> None:
-        if isinstance(received.message, HelloBack | Behind) and not self.replica.desk.serves:
-            self._tidings.answered(received.incarnation, boot_time())
-
-    def hold(self, plan: PlanMove) -> NodeAnswer | Waiting:
-        """Hold the lists of a plan; answer once nothing is under way there (A7)."""
-        document = self._view.document
-        if document is None or document.cluster != plan.cluster or document.era != plan.era:
-            return stale(document)
-        if plan.incarnation != self._incarnation or not self.serves:
-            return Refused(NodeRefusal.NOT_ACTING)
-        held: Awaited[Held] = Awaited()
-        self._plans = {plan.plan: held}
-        self.handle(events.PauseAsked(plan.plan, plan.era, plan.lists))
-        return held.value or (lambda: held.wait(_HELD_WITHIN) or Refused(NodeRefusal.BUSY))
-
-    def go_on(self, plan: GoOnWith) -> NodeAnswer:
-        """Go on, as a plan is given up."""
-        if plan.incarnation == self._incarnation:
-            self.handle(events.GoOn(plan.plan))
-        return Held(plan.plan, self.replica.desk.duties.era)
-
-    def over(self, group: Sequence[Pending]) -> None:
-        """Take in the end of commits."""
-        self._stored.over(group)
-        for pending in group:
-            if pending not in self._tokens:
-                continue
-            token = self._tokens.pop(pending)
-            if token is not None:
-                self._events.append(_end_of(pending, token))
-            elif pending.error is not None and not self._stopping:
-                self._on_end(EngineFailed(f"writes that were acknowledged have failed: {pending.error}"))
-        if not self._handling:
-            self._handle_all()
-
     # -- the end
 
     def stop(self) -> None:
         """Hand the keys over, as the process is about to end: return after 1 s in any case. Switches greenlets."""
         if not self.active or not self.serves:
             return
-        self._stopping = True
+        self._stopping = self.disk.closing = True
         self.handle(events.StopAsked())
         if not self._ended.wait(STOPPED_WITHIN):
             say(f"{self.me}: it ends without having handed its keys over")
@@ -309,41 +221,8 @@ class Copies:
     # -- actions
 
     def _send(self, action: actions.Send) -> None:
-        if isinstance(action.message, Reply):
-            asked = self._asked.pop((action.to, action.message.number), None)
-            if asked is not None:
-                asked.come(self._said(action.message, action.era))
-                return
-        self._transport.send(action)
-
-    def _commit(self, action: actions.Commit) -> None:
-        try:
-            pending = self._stored.write(action.write)
-        except GkvError as error:
-            self._not_handed_over(action.token, error)
-        else:
-            self._handed_over(action.token, pending, early=self._early)
-
-    def _replace(self, action: actions.Replace) -> None:
-        try:
-            pending = self._stored.replace(action.records, action.drops)
-        except GkvError as error:
-            self._not_handed_over(action.token, error)
-        else:
-            self._handed_over(action.token, pending, early=False)
-
-    def _handed_over(self, token: int, pending: Pending, *, early: bool) -> None:
-        if pending.done:
-            self._events.append(_end_of(pending, token))
-            return
-        self._tokens[pending] = None if early else token
-        if early:
-            self._events.append(events.Committed(token))
-
-    def _not_handed_over(self, token: int, error: GkvError) -> None:
-        """Note that a commit was refused; when the process is about to end, that is all that follows."""
-        if not self._stopping:
-            self._events.append(events.CommitFailed(token, _for_want_of_room(error)))
+        if not self.listening.answer(action):
+            self._transport.send(action)
 
     def _answer(self, action: actions.Answer) -> None:
         client = action.client
@@ -369,26 +248,11 @@ class Copies:
         finally:
             self._fetching.discard(member)
 
-    def _paused(self, action: actions.Paused) -> None:
-        held = self._plans.pop(action.plan, None)
-        if held is not None:
-            held.come(Held(action.plan, action.era))
-
     def _end(self, action: actions.End) -> None:
         if self._stopping:
             self._ended.set()
         else:
             self._on_end(EngineFailed(f"{self.me}: {action.why}"))
-
-
-def _end_of(pending: Pending, token: int) -> events.Event:
-    if pending.error is not None:
-        return events.CommitFailed(token, _for_want_of_room(pending.error))
-    return events.Committed(token, pending.effects)
-
-
-def _for_want_of_room(error: BaseException) -> bool:
-    return isinstance(error, EngineFull | SnapshotRunning)
 
 
 def _without_ring(document: Document, me: str) -> Duties:

@@ -180,7 +180,7 @@ class Membership:
             named = self._view.line is not None
             if moves and not self._nothing_comes():
                 return False
-            if self._begins_to_copy(document):
+            if self._view.acts and self._copies is not None and self._copies.begin_with(document):
                 self._settle_alone()
             try:
                 self._keep(document)
@@ -195,10 +195,6 @@ class Membership:
             self._follow(document, foreign=foreign)
         self.news.set()
         return True
-
-    def _begins_to_copy(self, document: Document) -> bool:
-        """Return whether this is the first document that asks for copies, after others that did not."""
-        return self._copies is not None and not self._copies.active and document.most_copies > 1 and self._view.acts
 
     def _settle_alone(self) -> None:
         """Bring to the disk what was admitted while there was one copy; nothing more is admitted then."""

@@ -99,7 +99,8 @@ class Service:
         self._is_alone = True
         """Whether there is one copy of each key, so that it is enough to know whether this process acts."""
         if copies is not None:
-            self._handlers |= {Op.WORD: copies.hear, Op.PLAN: copies.hold, Op.GO_ON: copies.go_on}
+            heard = copies.listening
+            self._handlers |= {Op.WORD: heard.hear, Op.PLAN: heard.hold, Op.GO_ON: heard.go_on}
             copies.on_active = lambda: self._keep_copies(engine, commits, copies, order, within)
             if copies.active:
                 copies.on_active()
@@ -107,7 +108,7 @@ class Service:
     def _keep_copies(self, engine: Engine, commits: Commits, copies: Copies, order: Order, within: float) -> None:
         """Answer as a member that keeps copies, from now on."""
         commits.reclaims = False
-        commits.on_over = copies.over
+        commits.on_over = copies.disk.over
         reads = CopiedReads(engine, copies, order.clock, self._max_answer, self._turn, within)
         writes = CopiedWrites(copies, within)
         self._is_alone = False

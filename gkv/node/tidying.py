@@ -6,8 +6,7 @@ import gevent
 
 from gkv.cluster.lists import Lists
 from gkv.cluster.placement import Placement
-from gkv.engine import Engine
-from gkv.engine.engine import NOT_BURIED
+from gkv.engine import NOT_BURIED, Engine
 from gkv.errors import GkvError
 from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
@@ -70,12 +69,12 @@ class Tidying:
 
     def forget(self) -> bool:
         """Drop old tombstones; return whether there may be more."""
-        old = self._stored.buried(_STEP, self._passed)
-        self._passed = old[-1] if len(old) == _STEP else NOT_BURIED
-        may_go = [key for _, key in old if self._copies.replica.may_forget(key)]
+        old, after = self._stored.buried(_STEP, self._passed)
+        self._passed = after or NOT_BURIED
+        may_go = [key for key in old if self._copies.replica.may_forget(key)]
         if may_go:
             self._stored.replace((), may_go)
-        return len(old) == _STEP
+        return after is not None
 
     def drop(self) -> bool:
         """Look at the next records, and drop those of keys that are in others' lists alone; return whether there are more.

@@ -228,7 +228,7 @@ def _page_of_unsettled(self: Any, sender: str, asked: Any) -> None:
     roles = self._desk.roles.get(pair)
     if roles is None or sender not in roles.learners or self._takeovers.reign(pair) is None:
         return
-    keys, upto = self._records.walk(pair, asked.after, pages.PAGE)
+    keys, upto = self._records.walk(pair, asked.after, pages.PAGE, asked.upto)
     found = zip(keys, self._records.newest(keys), strict=True)
     self._desk.send(sender, Page(asked.number, tuple((key, one) for key, one in found if one.value is not None), upto))
 

@@ -171,10 +171,10 @@ class Engine:
         """Return the record of each key as the commits under way will leave it."""
         return [self._newest(key) for key in keys]
 
-    def walk(self, pair: events.Pair, after: str, limit: int) -> tuple[list[str], str | None]:
+    def walk(self, pair: events.Pair, after: str, limit: int, upto: str | None = None) -> tuple[list[str], str | None]:
         """Return the next keys of a list."""
-        keys = self.between(pair, after, None)
-        return (keys, None) if len(keys) <= limit else (keys[:limit], keys[limit - 1])
+        keys = self.between(pair, after, upto)
+        return (keys, upto) if len(keys) <= limit else (keys[:limit], keys[limit - 1])
 
     def between(self, pair: events.Pair, after: str, upto: str | None) -> list[str]:
         """Return all keys of a list after one and up to another."""

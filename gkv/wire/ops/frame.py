@@ -259,11 +259,11 @@ def pair_from(data: Any) -> Pair:
     return preference, coming
 
 
-def ids_from(data: Any) -> tuple[str, ...]:
-    """Return the ids of members, each once; raise BadFrame."""
+def ids_from(data: Any, *, distinct: bool = True) -> tuple[str, ...]:
+    """Return the ids of members, each once if they are to be `distinct`; raise BadFrame."""
     if not isinstance(data, list) or not all(isinstance(one, str) and is_id(one) for one in data):
         raise BadFrame("members are named by ids")
-    if len(set(data)) < len(data):
+    if distinct and len(set(data)) < len(data):
         raise BadFrame("a member stands twice")
     return tuple(data)
 

@@ -143,15 +143,16 @@ def _read_working(number: int, header: Mapping[str, Any], frame: bytes, start: i
 
 
 def _ask_page_fields(message: AskPage, _: Payload) -> Fields:
-    return {"list": [message.preference, message.coming], "after": message.after}
+    return {"list": [message.preference, message.coming], "after": message.after, "upto": message.upto}
 
 
 def _read_ask_page(number: int, header: Mapping[str, Any], frame: bytes, start: int, _: Pause) -> AskPage:
     if start != len(frame):
         raise BadFrame(_NO_VALUES)
     preference, coming = pair_from(header.get("list"))
-    after = header.get("after")
-    return AskPage(number, preference, coming, "" if after == "" else _cursor_from(after))
+    after, upto = header.get("after"), header.get("upto")
+    after = "" if after == "" else _cursor_from(after)
+    return AskPage(number, preference, coming, after, None if upto is None else _cursor_from(upto))
 
 
 def _page_fields(message: Page, payload: Payload) -> Fields:
