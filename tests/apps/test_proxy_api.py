@@ -1082,7 +1082,7 @@ CORRUPT = {
     "cluster id": json.dumps(GOOD | {"cluster": "mine"}).encode(),
     "member twice": json.dumps(GOOD | {"members": GOOD["members"][:1] * 2}).encode(),
     "weight NaN": json.dumps(GOOD).replace("1.0", "NaN").encode(),
-    "replicas 3": json.dumps(GOOD | {"replicas": 3}).encode(),
+    "replicas 6": json.dumps(GOOD | {"replicas": 6}).encode(),
     "a weight beyond a double": json.dumps(GOOD).replace("1.0", "1" + "0" * 400).encode(),
     "a ring too large to build": json.dumps(GOOD | {"vnodes": 1 << 40}).encode(),
 }
