@@ -146,7 +146,7 @@ class Judge:
 
     def remove(self, node_id: str, now: float) -> None:
         """Remove a member that is down, likewise. Raise MemberConflict."""
-        error = refused_removal(self.document, node_id) or self._answers(node_id, now)
+        error = refused_removal(self.document, node_id, self.placement) or self._answers(node_id, now)
         if error is not None:
             raise error
         self._removed.add(node_id)

@@ -274,6 +274,14 @@ class Replica:
         """Return whether no write of these keys is on its way as this process knows."""
         return not self.writing.primary.unsettled.touch(keys)
 
+    def vouches(self, found_orderly: bool) -> bool:
+        """Return whether the orderly end of this process says that nothing is lost of what the member had, where memory counts;
+        `found_orderly` says what this process has found at its start of those before it.
+
+        A process that no document has named has served for nobody: the one that did may have been killed before it.
+        """
+        return found_orderly or self._named
+
     def may_forget(self, key: str) -> bool:
         """Return whether the tombstone of a key may go, if it is old enough."""
         granter = self.copying.granter

@@ -104,11 +104,18 @@ class Member:
         world = self._world
         if world.story.told:
             world.story.tell(self.id, f"ends: {why}")
-        self.engine.close()
-        self.directory.orderly = self._restarts_in is not None
+        self.directory.orderly = self._restarts_in is not None and self._vouches()
+        if self.directory.orderly:
+            self.engine.close()
+        else:
+            self.engine.crash()
         self.alive = False
         self._requests.close()
         world.scheduler.after(self._restarts_in or AGAIN_AFTER_END, self.restart, What.CRASH)
+
+    def _vouches(self) -> bool:
+        """Return whether an orderly end says that nothing is lost of what the member had."""
+        return self.replica.vouches(self.was_orderly)
 
     def restart(self, what: What) -> None:
         """Start again, unless it runs."""

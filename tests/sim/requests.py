@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gkv.model import Effect, Record, Version
+from gkv.model import Damage, Effect, Record, Version
 from gkv.replication import actions, events
 from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
 from gkv.replication.expiry import is_due
@@ -63,14 +63,15 @@ class Requests:
         records = member.engine.committed(request.keys)
         now, until = member.clock.boot(), replica.reads_until
         time_of_day = member.due.at(int(now * 1000))
-        if any(record is not None and is_due(record, time_of_day) for record in records):
+        intact = [record for record in records if not isinstance(record, Damage)]
+        if len(intact) < len(records) or any(record is not None and is_due(record, time_of_day) for record in intact):
             return None
         if not replica.is_settled(request.keys) or now >= until:
             return None
         assert member.duties is not None
         if until - now < member.duties.lease / 2:
             member.handle(events.LeasesWanted())
-        return actions.Answer(number, tuple([actions.KeyAnswer(actions.Fate.READ, record) for record in records]))
+        return actions.Answer(number, tuple([actions.KeyAnswer(actions.Fate.READ, record) for record in intact]))
 
     def _judge(self, request: Request) -> events.Judge:
         expires = self._member.clock.wall() + request.ttl if request.ttl else 0
