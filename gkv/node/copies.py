@@ -70,8 +70,6 @@ class Copies:
         """Whether a document has asked for copies; then the machines decide about all keys, to the process's end."""
         self.on_active: Callable[[], object] = lambda: None
         """Called when that begins to be so."""
-        self.takeovers = 0
-        """How many times a list was opened."""
         self._began = boot_time()
         self.replica = self._new_replica(noted=notes.found)
         self._events: deque[events.Event] = deque()

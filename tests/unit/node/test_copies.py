@@ -14,6 +14,7 @@ from gkv.cluster.kept import Kept
 from gkv.engine import Commits, LmdbEngine, MemoryEngine
 from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
+from gkv.node.copy_figures import copy_figures
 from gkv.node.notes import OrderlyEnd
 from gkv.replication.messages import Hello
 from gkv.ring import tokens
@@ -519,3 +520,17 @@ def test_process_that_no_document_has_named_vouches_for_nobody(town: Make) -> No
     again = copied.restart("c", 7)
     assert not again.copies.vouches(found_orderly=False)
     assert again.copies.vouches(found_orderly=True)
+
+
+def test_figures_tell_what_is_not_settled_and_whose_lease_is_missing(town: Make) -> None:
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+    copied.cut("c")
+    gevent.sleep(LEASE_MS / 1000)
+    home.begin(Set(*copied.about, [key], [b"1"]))
+    until(lambda: copied["b"].engine.live)
+    figures = {one.name: [*one.samples][0][1] for one in copy_figures(home.copies)}
+    assert (figures["gkv_unsettled_writes"], figures["gkv_unsettled_bytes"], figures["gkv_leases_missing"]) == (1, 1, 1)
+    assert figures["gkv_lists_open"] == figures["gkv_lists_primary"] == figures["gkv_takeovers_total"] > 0
+    others = {one.name: [*one.samples][0][1] for one in copy_figures(copied["b"].copies)}
+    assert others["gkv_unsettled_keys_copied"] == 1
