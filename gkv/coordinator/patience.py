@@ -14,7 +14,7 @@ from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.failures import GivenUp, Reason, failure, is_begun
 from gkv.coordinator.reconciling import CURABLE, Reconciler
 from gkv.model import WRITES, Effect, NodeRefusal, NodeReply, Op, Outcome
-from gkv.net.call import Call, Callee, Lane, OpenReplies, ask_all
+from gkv.net.call import Call, Lane, OpenReplies
 from gkv.net.turn import Turn
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Part, PartResult
@@ -89,43 +89,40 @@ class Patience:
         if NOBODY in [part.node for part in parts]:
             again = [(part, GivenUp.NO_PRIMARY, None) for part in parts if part.node is NOBODY]
             parts = [part for part in parts if part.node is not NOBODY]
-        asked = [(self._channels.to(part.node), part.frame) for part in parts]
-        if op in WRITES:
-            for part, reply in zip(parts, ask_all(asked, expires, request_id, lane=Lane.WRITE), strict=True):
+        writing = op in WRITES
+        for part, reply in zip(parts, self._ask_watching(parts, expires, request_id, writing=writing), strict=True):
+            if writing:
                 _judge_write(op, part, reply, done, again)
-            return again
-        urls = [part.node.url for part in parts]
-        for part, reply in zip(parts, self._ask_watching(asked, urls, expires, request_id), strict=True):
-            if reply.outcome is _ANSWERED and reply.frame.startswith(STARTS[op]):
+            elif reply.outcome is _ANSWERED and reply.frame.startswith(STARTS[op]):
                 done.append(PartResult(part, reply.frame, hold=reply.hold))
             else:
                 _judge(op, part, reply, done, again)
         return again
 
-    def _ask_watching(
-        self, asked: Sequence[tuple[Callee, bytes]], urls: Sequence[str], expires: float, request_id: str
-    ) -> list[NodeReply]:
-        """Ask nodes to read, as `ask_all`, but wait for none that a newer document says is gone."""
+    def _ask_watching(self, parts: Sequence[Part], expires: float, request_id: str, *, writing: bool) -> list[NodeReply]:
+        """Ask nodes as `ask_all` does, but wait for none that is gone by a newer document, unless it may have begun a write."""
         view = self._view
         present = view.incarnations
-        replies = OpenReplies(len(asked), expires)
-        calls = [Call(frame, expires, replies, request_id) for _, frame in asked]
-        for (callee, _), call in zip(asked, calls, strict=True):
-            callee.submit(call)
+        replies = OpenReplies(len(parts), expires)
+        calls: list[Call] = []
         watch = replies.expire
         view.watchers.add(watch)
         try:
+            for part in parts:
+                call = Call(part.frame, expires, replies, request_id, Lane.WRITE if writing else Lane.READ)
+                calls.append(call)
+                self._channels.to(part.node).submit(call)
             while True:
-                replies.wait()
-                if view.incarnations is present or monotonic() >= expires:
-                    break
                 now = view.incarnations
-                for url, call in zip(urls, calls, strict=True):
-                    if now.get(url) != present.get(url):
-                        call.finish(Outcome.LOST, detail="the node is not the one any more that it was")
-                present = now
-                if None not in [call.reply for call in calls]:
+                if now is not present:
+                    for part, call in zip(parts, calls, strict=True):
+                        gone = now.get(part.node.url) != present.get(part.node.url)
+                        if gone and not (writing and call.sent):
+                            call.finish(Outcome.LOST, detail="the node is not the one any more that it was")
+                    present = now
+                if None not in [call.reply for call in calls] or monotonic() >= expires:
                     break
+                replies.wait()
         finally:
             view.watchers.discard(watch)
         for call in calls:

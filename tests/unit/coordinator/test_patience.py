@@ -158,6 +158,22 @@ def test_write_goes_to_the_next_primary_if_nothing_was_begun() -> None:
 
 
 @pytest.mark.promise("I18")
+@pytest.mark.parametrize("sent", [False, True])
+def test_write_that_waits_for_a_node_that_is_gone_goes_elsewhere_only_if_no_byte_of_it_was_sent(sent: bool) -> None:
+    cluster = Cluster()
+
+    def take(call: Call) -> None:
+        call.sent = sent
+
+    cluster.nodes["b"].submit = take  # type: ignore[method-assign]
+    cluster.fail_over("b")
+    began = monotonic()
+    written = cluster.set()
+    assert failed(written) == ({INDETERMINATE} if sent else set())
+    assert (monotonic() - began < 0.5) is not sent
+
+
+@pytest.mark.promise("I18")
 @pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.LOST, Outcome.ANSWERED])
 def test_write_that_may_have_been_begun_is_handed_to_nobody_else(outcome: Outcome) -> None:
     cluster = Cluster()
@@ -307,7 +323,9 @@ def test_write_that_the_primary_refuses_is_told_at_once(effect: Effect, code: st
 
 def test_node_whose_disk_is_full_is_named() -> None:
     cluster = Cluster()
-    cluster.nodes["a"].answers = lambda request: Effects.of([Effect.FULL_COPY] * len(request.keys), full="c").write()
+    cluster.nodes["a"].answers = lambda request: Effects.of(
+        [Effect.FULL_COPY] * len(request.keys), full=["c"] * len(request.keys)
+    ).write()
     assert {(one.code, one.status, one.node) for one in cluster.set().failed.values()} == {("disk-full", 507, "c")}
 
 
