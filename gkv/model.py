@@ -211,7 +211,8 @@ class Write:
     No key stands twice. `expires` has one entry a key, as in a `Record`, or is empty when nothing
     expires. `tags` likewise has the versions of the clients' writes, where records are written
     anew. `at` is the moment of its admission by the clock that expiries are judged by: a value that
-    was due by then was not there any more.
+    was due by then was not there any more. Unless it `repairs`, a record that is damaged is left as it
+    is: nobody knows whether that was a later one.
     """
 
     version: Version
@@ -220,6 +221,7 @@ class Write:
     expires: Sequence[int] = ()
     tags: Sequence[Version | None] = ()
     at: int = 0
+    repairs: bool = True
 
 
 @dataclass(slots=True)
@@ -401,6 +403,8 @@ class KeyFailure:
     code: str
     retryable: bool = True
     status: int = field(default=503, compare=False)
+    node: str = field(default="", compare=False)
+    """The node that is the reason, where that is to be told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from math import inf
 from gkv.cluster.arcs import arcs
 from gkv.cluster.placement import Placement
 from gkv.engine import NOT_BURIED, Commits, Engine, Pending
-from gkv.model import Damage, Record, Replacement, Write
+from gkv.errors import EngineFull, SnapshotRunning
+from gkv.model import Damage, Record, Replacement, Version, Write
 from gkv.replication.events import Pair
 from gkv.ring import tokens
 
@@ -35,6 +36,7 @@ _AT_ONCE = 128
 """Records of one call of the engine."""
 _BESIDE = 64
 """Bytes that an engine may count for a record beside its value."""
+_NO_VERSION = Version(0, 0)
 _MANY = 32
 """Keys from which on to sort all is quicker than to insert each."""
 
@@ -83,6 +85,10 @@ class Stored:
                 elif self._under_way.pop(key, None) is not None:
                     self._order.drop(key)
 
+    def touch(self, keys: Sequence[str]) -> bool:
+        """Return whether a commit of any of these keys is under way."""
+        return not self._under_way.keys().isdisjoint(keys)
+
     # --- what is there ----------------------------------------------------------------------------------------------------
 
     def newest(self, keys: Sequence[str]) -> list[Record | Damage | None]:
@@ -94,6 +100,14 @@ class Stored:
                 for pending, at in self._under_way.get(key, ()):
                     found[place] = _after(found[place], pending.write, at)
         return found
+
+    def has_room(self, size: int, keys: int) -> bool:
+        """As `Records`."""
+        try:
+            self._commits.admit(Write(_NO_VERSION, [""] * keys, [b" " * size, *[b""] * (keys - 1)]))
+        except (EngineFull, SnapshotRunning):
+            return False
+        return True
 
     def walk(self, pair: Pair, after: str, limit: int, upto: str | None = None) -> tuple[list[str], str | None]:
         """As `Records`."""

@@ -16,6 +16,9 @@ class Records(Protocol):
     def newest(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         """Return the record of each key, tombstones too."""
 
+    def has_room(self, size: int, keys: int) -> bool:
+        """Return whether so many keys may get values of so many bytes together, beside all that was handed over (W1)."""
+
     def walk(self, pair: Pair, after: str, limit: int, upto: str | None = None) -> tuple[list[str], str | None]:
         """Return the next keys of a list, up to a cursor and `limit` of them at most, in an order that all engines share; and
         the cursor at their end, `upto` when all are there. The cursor at the beginning is empty, and that at the end None.

@@ -23,6 +23,10 @@ class Shelf:
 
     def __init__(self, records: dict[str, Record | Damage] | None = None) -> None:
         self.records = records or {}
+        self.is_full = False
+
+    def has_room(self, _size: int, _keys: int) -> bool:
+        return not self.is_full
 
     def newest(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         return [self.records.get(key) for key in keys]
