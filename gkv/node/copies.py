@@ -188,6 +188,10 @@ class Copies:
                 self._send(actions.Send(member, desk.duties.era, Hello(0)))
         return self._tidings.reached(boot_time())
 
+    def vouches(self, found_orderly: bool) -> bool:
+        """Return whether the end of this process may be noted as an orderly one (see `Replica.vouches`)."""
+        return self.active and self.replica.vouches(found_orderly)
+
     # -- reads that need not wait
 
     def is_settled(self, keys: Sequence[str]) -> bool:
