@@ -70,8 +70,6 @@ class Copies:
         """Whether a document has asked for copies; then the machines decide about all keys, to the process's end."""
         self.on_active: Callable[[], object] = lambda: None
         """Called when that begins to be so."""
-        self.takeovers = 0
-        """How many times a list was opened."""
         self._began = boot_time()
         self.replica = self._new_replica(noted=notes.found)
         self._events: deque[events.Event] = deque()
@@ -187,6 +185,10 @@ class Copies:
             if member != self.me and not line.down:
                 self._send(actions.Send(member, desk.duties.era, Hello(0)))
         return self._tidings.reached(boot_time())
+
+    def vouches(self, found_orderly: bool) -> bool:
+        """Return whether the end of this process may be noted as an orderly one (see `Replica.vouches`)."""
+        return self.active and self.replica.vouches(found_orderly)
 
     # -- reads that need not wait
 

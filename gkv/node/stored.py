@@ -190,8 +190,11 @@ def _after(found: Record | Damage | None, write: Write, place: int) -> Record | 
     order = write.orders[place] if isinstance(write, Replacement) else write.version
     if order is None:
         return None
-    if not isinstance(write, Replacement) and isinstance(found, Record) and found.version >= order:
-        return found
+    if not isinstance(write, Replacement):
+        if isinstance(found, Record) and found.version >= order:
+            return found
+        if isinstance(found, Damage) and not write.repairs:
+            return found
     value = write.values[place]
     expires = write.expires[place] if write.expires and value is not None else 0
     return Record(order, value, expires, write.tags[place] if write.tags else None)

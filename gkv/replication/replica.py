@@ -274,6 +274,11 @@ class Replica:
         """Return whether no write of these keys is on its way as this process knows."""
         return not self.writing.primary.unsettled.touch(keys)
 
+    @property
+    def noted_keys(self) -> int:
+        """Count of the keys of other primaries that are not known to be settled."""
+        return len(self.copying.granter)
+
     def vouches(self, found_orderly: bool) -> bool:
         """Return whether the orderly end of this process says that nothing is lost of what the member had, where memory counts;
         `found_orderly` says what this process has found at its start of those before it.

@@ -599,7 +599,7 @@ def test_reclaim_that_finds_no_room_ends_nothing_and_that_fails_ends_writing(dis
     with suppress(EngineFailed):
         commits.submit(put("a"))
     eventually(lambda: not errors)
-    eventually(lambda: isinstance(commits._failure, EngineFailed))
+    eventually(lambda: isinstance(commits.failure, EngineFailed))
 
 
 def test_close_brings_what_was_admitted_to_disk_and_admits_no_more(disk, start):
