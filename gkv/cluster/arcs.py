@@ -85,6 +85,6 @@ def _searchable(places: Sequence[int]) -> "array[int]":
         return places
     if isinstance(places, memoryview):
         found = array(places.format)
-        found.frombytes(places)
+        found.frombytes(places.cast("B"))
         return found
     return array("I", places)
