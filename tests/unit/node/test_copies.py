@@ -529,8 +529,8 @@ def test_figures_tell_what_is_not_settled_and_whose_lease_is_missing(town: Make)
     gevent.sleep(LEASE_MS / 1000)
     home.begin(Set(*copied.about, [key], [b"1"]))
     until(lambda: copied["b"].engine.live)
-    figures = {one.name: [*one.samples][0][1] for one in copy_figures(home.copies)}
+    figures = {one.name: next(iter(one.samples))[1] for one in copy_figures(home.copies)}
     assert (figures["gkv_unsettled_writes"], figures["gkv_unsettled_bytes"], figures["gkv_leases_missing"]) == (1, 1, 1)
     assert figures["gkv_lists_open"] == figures["gkv_lists_primary"] == figures["gkv_takeovers_total"] > 0
-    others = {one.name: [*one.samples][0][1] for one in copy_figures(copied["b"].copies)}
+    others = {one.name: next(iter(one.samples))[1] for one in copy_figures(copied["b"].copies)}
     assert others["gkv_unsettled_keys_copied"] == 1
