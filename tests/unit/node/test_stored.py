@@ -62,9 +62,8 @@ class Gate:
         return done
 
     def open(self):
-        for _ in range(10_000):
-            self.may_begin.release()
-            self.may_answer.release()
+        self.may_begin.release(1_000)
+        self.may_answer.release(1_000)
 
 
 class GatedMemory(Gate, MemoryEngine):
@@ -152,7 +151,7 @@ def cursor_of(key, *, before=False):
 
 
 @pytest.mark.parametrize("layout", PLACEMENTS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_what_is_looked_at_is_what_the_commits_under_way_will_leave(engine, stored, layout, seed):
     chance = random.Random(SEED + seed)
     stored.placement = PLACEMENTS[layout]
