@@ -251,6 +251,11 @@ class Replica:
             desk.actions.append(report)
 
     @property
+    def hurries(self) -> bool:
+        """Whether keys wait for something that is due at a moment, so that `wakes_at` is to be kept to the millisecond."""
+        return self.takeovers.busy or self.pause.active or self.stopping.holds
+
+    @property
     def wakes_at(self) -> float:
         """The time at which a `Tick` is wanted, if nothing else happens."""
         at = min(
