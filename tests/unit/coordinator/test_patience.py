@@ -120,7 +120,7 @@ def test_read_goes_to_the_next_primary_as_soon_as_there_is_one(outcome: Outcome,
     found = cluster.get()
     assert len(found["existedKey"]) == len(KEYS)
     assert "failedKey" not in found
-    assert 0.09 < monotonic() - began < 0.5
+    assert monotonic() - began < 0.5
     assert len(cluster.nodes["a"].asked) < 10, "the waiting did not spin"
 
 
