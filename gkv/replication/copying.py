@@ -153,7 +153,7 @@ class Copying:
             return False
         if not full:
             self._desk.actions.append(End("the disk has failed"))
-        for frame in frames or ():
+        for frame in frames or () if full else ():
             self._desk.send(frame.primary, Full(frame.number))
         return True
 

