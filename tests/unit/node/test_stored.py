@@ -285,7 +285,7 @@ def test_walk_looks_at_no_more_than_a_step_has(kind, tmp_path, monkeypatch):
     commits.on_over = stored.over
     stored.placement = placement = Placement.of(document(NODES[:3], replicas=3, vnodes=4_096))
     assert stored.walk(pair_of(placement, 0), "", 100)[1] is not None  # empty as it is, it is not one step
-    assert engine.looks <= 250
+    assert engine.looks <= 100
     small, large = [f"k{i}" for i in range(4_000)], [f"l{i}" for i in range(20)]
     stored.write(Write(Version(1, 1), small, [b"1"] * len(small)))
     stored.write(Write(Version(1, 1), large, [b"1" * 200_000] * len(large)))
@@ -297,9 +297,9 @@ def test_walk_looks_at_no_more_than_a_step_has(kind, tmp_path, monkeypatch):
             engine.looks = engine.rows = engine.size = 0
             keys, after = stored.walk(pair_of(placement, place), after, 100)
             seen += keys
-            assert engine.looks <= 250
+            assert engine.looks <= 100
             assert engine.rows <= 110
-            assert engine.size <= (1 << 18) + 200_000
+            assert engine.size <= (1 << 17) + 200_000
     assert sorted(seen) == sorted(small + large)
     commits.close(10)
     engine.close()
