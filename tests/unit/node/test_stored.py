@@ -297,9 +297,9 @@ def test_walk_looks_at_no_more_than_a_step_has(kind, tmp_path, monkeypatch):
             engine.looks = engine.rows = engine.size = 0
             keys, after = stored.walk(pair_of(placement, place), after, 100)
             seen += keys
-            assert engine.looks <= 250
-            assert engine.rows <= 250
-            assert engine.size <= (1 << 18) + 200_000
+            assert engine.looks <= 100
+            assert engine.rows <= 110
+            assert engine.size <= (1 << 17) + 200_000
     assert sorted(seen) == sorted(small + large)
     commits.close(10)
     engine.close()
