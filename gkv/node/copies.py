@@ -196,6 +196,27 @@ class Copies:
 
     # -- reads that need not wait
 
+    def age_of(self, keys: Sequence[str], now: float) -> float | None:
+        """Return for how many seconds this copy may not have heard a primary of these keys, None if one is not known, or if it
+        is this process and has not all leases.
+
+        Raise LookupError if it does not act for one of them.
+        """
+        duties = self.replica.desk.duties
+        ages: list[float | None] = []
+        for place in {duties.list_of(key) for key in keys}:
+            roles = duties.roles[place]
+            if self.me not in roles.acting or roles.primary is None:
+                raise LookupError
+            incarnation = duties.incarnation_of(roles.primary)
+            if roles.primary == self.me:
+                ages.append(0.0 if now < self.replica.reads_until else None)
+            else:
+                at = self.replica.grants.last_receipt(roles.primary, incarnation or 0, duties.lease)
+                ages.append(None if at is None else now - at)
+        known = [age for age in ages if age is not None]
+        return max(known, default=0.0) if len(known) == len(ages) else None
+
     def is_settled(self, keys: Sequence[str]) -> bool:
         """Return whether no write of these keys is on its way."""
         return self.replica.is_settled(keys) and not (self.disk.early and self.disk.stored.touch(keys))
