@@ -175,6 +175,9 @@ class Copying:
         replacement = self.fillings.page(page.number, page.records, page.upto, self._records.between, token)
         if replacement is None:
             return
+        if not replacement.records and not replacement.drops:  # as many pages are, where nothing is to be changed
+            self.committed(token)
+            return
         self.granter.forget([key for key, _ in replacement.records])
         self.granter.forget(replacement.drops)
         desk.actions.append(Replace(token, replacement.records, replacement.drops))

@@ -277,11 +277,6 @@ class Replica:
         """Return whether no write of these keys is on its way as this process knows."""
         return not self.writing.primary.unsettled.touch(keys)
 
-    @property
-    def noted_keys(self) -> int:
-        """Count of the keys of other primaries that are not known to be settled."""
-        return len(self.copying.granter)
-
     def vouches(self, found_orderly: bool) -> bool:
         """Return whether an orderly end says that nothing of what was in memory is lost, given what was found at the start."""
         return found_orderly or self._named  # who was never named does not speak for one before it, which may have been killed
