@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.cluster.test_spawn import child
 from tests.faults.conftest import Disk, needs, run
 from tests.linearizability.faults import Victim
 from tests.linearizability.history import Ending, Kind, Operation
-from tests.linearizability.load import KEYS
+from tests.linearizability.load import KEYS, PATIENCE
 from tests.linearizability.running import Running, answers
 
 BACK = 1.5
@@ -53,9 +53,9 @@ def everything(request: pytest.FixtureRequest) -> bool:
 class Load:
     """The clients of a cluster; what they did is judged when they have stopped."""
 
-    def __init__(self, victims: list[Victim], seed: int) -> None:
+    def __init__(self, victims: list[Victim], seed: int, patience: Sequence[float] = PATIENCE) -> None:
         wait_for("a clean beginning", lambda: victims[0].program.call("POST", "/delete", ASKED).status == 200)
-        self.running = Running(victims, seed, CLIENTS, clocks_jump=False, lists=False)
+        self.running = Running(victims, seed, CLIENTS, clocks_jump=False, lists=False, patience=patience)
         self.more()
 
     def more(self, count: int = 200) -> None:
@@ -176,7 +176,7 @@ def test_child_that_was_killed_is_missed_for_a_third_of_a_second(
 def test_restart_of_each_node_in_turn_fails_no_request_at_the_proxy(
     cluster: Copies, seed: int, everything: bool, loads: list[Load]
 ) -> None:
-    load = Load([cluster.proxy], seed)
+    load = Load([cluster.proxy], seed, (5.0,))
     loads.append(load)
     for node in cluster.nodes * (5 if everything else 1):
         at = cluster.end(node, signal.SIGTERM)
