@@ -23,6 +23,7 @@ from gkv.net.server import Server
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
 from gkv.node.copies import Copies
+from gkv.node.copy_figures import copy_figures
 from gkv.node.due_clock import DueClock
 from gkv.node.health import Health
 from gkv.node.membership import Membership
@@ -121,6 +122,7 @@ def _run(runtime: Runtime) -> None:
         yield from shared_figures("node", view, server, app.access, coordinator, channels)
         yield from health.figures(settings, commits)
         yield from backup.figures()
+        yield from copy_figures(copies)
         yield figure(
             "gkv_clock_difference_seconds",
             "By how much the system's clock is ahead of the time by which values expire",

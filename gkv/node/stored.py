@@ -23,6 +23,7 @@ from gkv.ring import tokens
 _Position = tuple[int, str]
 """Token and key. A key has at least a character, so (token, "") stands before all of that token."""
 _END = (1 << 64, "")
+_LAST = _END[0] - 1
 _TOKEN = 16
 """Digits of a token in a cursor."""
 
@@ -136,22 +137,42 @@ class Stored:
         at, end = _position(after), _END if upto is None else _position(upto)
         self._order.refresh()
         keys: list[str] = []
-        for arc in arcs(self.placement, *pair, at[0]):
-            if (arc.first, "") >= end:
-                break
-            if step <= 0:
-                return keys, _cursor((arc.first, ""))
-            step -= arc.cost
-            reached, stop = max((arc.first, ""), at), min((arc.last + 1, ""), end)
-            while arc.mine and reached < stop:
-                step -= _LOOK
-                found, reached, size = self._some(reached, stop, int(min(limit - len(keys), _AT_ONCE)), room)
-                keys += found
-                room -= size
-                step -= _ROW * len(found)
-                if len(keys) >= limit or room < 0:
-                    return keys, _cursor(reached)
+        begin: int | None = at[0]
+        while begin is not None:
+            start, begin = begin, None
+            for arc in arcs(self.placement, *pair, start):
+                if (arc.first, "") >= end:
+                    break
+                if step <= 0 or room < 0:
+                    return keys, _cursor((arc.first, ""))
+                step -= arc.cost
+                reached, stop, known = max((arc.first, ""), at), min((arc.last + 1, ""), end), len(keys)
+                while arc.mine and reached < stop:
+                    step -= _LOOK
+                    found, reached, size = self._some(reached, stop, int(min(limit - len(keys), _AT_ONCE)), room)
+                    keys += found
+                    room -= size
+                    step -= _ROW * len(found)
+                    if len(keys) >= limit or room < 0:
+                        return keys, _cursor(reached)
+                if arc.mine and len(keys) == known and arc.last < _LAST:  # records are few: what is empty is not looked at
+                    step -= _LOOK
+                    begin, size = self._next(arc.last + 1)
+                    room -= size
+                    break
         return keys, upto
+
+    def _next(self, token: int) -> tuple[int | None, int]:
+        """Return the first token from this one on of which there is a key, None if there is none; and the bytes of values that
+        were looked at.
+        """
+        rows = self._engine.arc(token, _LAST, None, 1)
+        found = _positions([key for key, _ in rows])
+        under_way = self._order.first((token, ""))
+        if under_way is not None:
+            found.append(under_way)
+        size = sum([_BESIDE + _size(record) for _, record in rows])
+        return min([max(token, at) for at, _ in found], default=None), size
 
     def _some(self, after: _Position, stop: _Position, most: int, room: float) -> tuple[list[str], _Position, int]:
         """Return up to `most` keys between two positions of one arc, the position that is reached, and the bytes of values that
@@ -235,6 +256,11 @@ class _Order:
             for position in positions:
                 insort(self._sorted, position)
         self.new.clear()
+
+    def first(self, after: _Position) -> _Position | None:
+        """Return the first one behind a position."""
+        at = bisect_right(self._sorted, after)
+        return self._sorted[at] if at < len(self._sorted) else None
 
     def between(self, after: _Position, upto: _Position) -> list[_Position]:
         """Return those after one position and up to another."""

@@ -33,8 +33,8 @@ class Writes:
         values: Sequence[Value | None] = request.values if isinstance(request, Set) else [None] * len(keys)
         expires = [now + ttl if ttl else 0 for ttl in request.ttls] if isinstance(request, Set) and request.ttls else ()
         places = None
-        last = dict(zip(keys, range(len(keys)), strict=True))
-        if len(last) < len(keys):
+        if len(set(keys)) < len(keys):
+            last = dict(zip(keys, range(len(keys)), strict=True))
             places = list(last.values())
             keys, values = list(last), [values[place] for place in places]
             expires = [expires[place] for place in places] if expires else ()

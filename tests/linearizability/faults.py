@@ -33,8 +33,10 @@ MOST_AT_ONCE = (1, 2, 2)
 """Processes that do not serve at one time. One of these by lot, so that a machine on which a start takes long has fewer
 faults, and not all the time as many as may be.
 """
-GAPS = (0.2, 1.0)
+GAPS = (0.5, 1.7)
 """Seconds between the beginnings of two faults."""
+SOON = (0.05, 0.2)
+"""Seconds until another process is drawn, where the one that was drawn may not be hit."""
 JUMPS = (3_600.0, -3_600.0, 3_600.0, -3_600.0, 3.0, -3.0, 0.4, -0.4)
 """Seconds by which a clock is set, where it was right before."""
 
@@ -157,7 +159,6 @@ class Storm:
         heapq.heappush(self._due, (time.monotonic() + seconds, self._number, act))
 
     def _begin(self) -> None:
-        self._after(self.chance.uniform(*GAPS), self._begin)
         victim = self.chance.choice(self.victims)
         if not self._coming:
             self._coming = [one for one in Fault if self._is_possible(one, victim)]
@@ -165,7 +166,9 @@ class Storm:
         fault = self._coming[-1]
         is_end = fault is not Fault.CLOCK and fault not in _OF_WIRES
         if is_end and (victim.is_hit or not self._may_hit(victim)):
+            self._after(self.chance.uniform(*SOON), self._begin)
             return
+        self._after(self.chance.uniform(*GAPS), self._begin)
         self._coming.pop()
         self.counts[fault] += 1
         self.log.append(f"{time.monotonic():9.4f} {fault.value} of {victim.name}")

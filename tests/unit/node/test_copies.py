@@ -14,6 +14,7 @@ from gkv.cluster.kept import Kept
 from gkv.engine import Commits, LmdbEngine, MemoryEngine
 from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
+from gkv.node.copy_figures import copy_figures
 from gkv.node.notes import OrderlyEnd
 from gkv.replication.messages import Hello
 from gkv.ring import tokens
@@ -26,6 +27,7 @@ from gkv.wire.ops import (
     GoOnWith,
     Held,
     ListKeys,
+    Peek,
     PlanMove,
     Put,
     Refused,
@@ -519,3 +521,47 @@ def test_process_that_no_document_has_named_vouches_for_nobody(town: Make) -> No
     again = copied.restart("c", 7)
     assert not again.copies.vouches(found_orderly=False)
     assert again.copies.vouches(found_orderly=True)
+
+
+def test_figures_tell_what_is_not_settled_and_whose_lease_is_missing(town: Make) -> None:
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+    copied.cut("c")
+    gevent.sleep(LEASE_MS / 1000)
+    home.begin(Set(*copied.about, [key], [b"1"]))
+    until(lambda: copied["b"].engine.live)
+    figures = {one.name: next(iter(one.samples))[1] for one in copy_figures(home.copies)}
+    assert (figures["gkv_unsettled_writes"], figures["gkv_unsettled_bytes"], figures["gkv_leases_missing"]) == (1, 1, 1)
+    assert figures["gkv_lists_open"] == figures["gkv_lists_primary"] == figures["gkv_takeovers_total"] > 0
+    others = {one.name: next(iter(one.samples))[1] for one in copy_figures(copied["b"].copies)}
+    assert others["gkv_unsettled_keys_copied"] == 1
+
+
+def test_any_copy_is_peeked_at_and_says_how_long_it_has_not_heard_the_primary(town: Make) -> None:
+    copied = town()
+    keys = copied.keys_of("a", 40)
+    copied["a"].ask(Set(*copied.about, keys, [b"1"] * 40))
+    for name in "abc":
+        answer = copied[name].ask(Peek(*copied.about, [*keys, "nothing"]))
+        assert [record and record.value for record in answer.records] == [*[b"1"] * 40, None]
+    assert copied["a"].ask(Peek(*copied.about, keys[:1])).age == 0
+    assert 0 <= copied["b"].ask(Peek(*copied.about, keys[:1])).age < LEASE_MS
+    copied.cut("a")
+    gevent.sleep(LEASE_MS / 1000)
+    alone = copied["a"].ask(Peek(*copied.about, keys[:1]))
+    assert (alone.records[0].value, alone.age) == (b"1", None)
+
+
+@pytest.mark.promise("I23")
+def test_copy_that_does_not_count_is_not_peeked_at(town: Make) -> None:
+    copied = town()
+    key = copied.keys_of("a")[0]
+    copied["c"].kill()
+    copied.change(c={"state": State.DOWN})
+    copied.show("a", "b")
+    copied.restart("c", 7)
+    copied.change(c={"incarnation": 7, "state": State.FILLING})
+    copied.show()
+    answer = copied["c"].ask(Peek(*copied.about, [key]))
+    assert isinstance(answer, Refused)
+    assert answer.reason is NodeRefusal.NOT_ACTING
