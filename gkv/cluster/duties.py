@@ -7,7 +7,7 @@ from gkv.cluster.placement import Placement
 from gkv.model import Duties, Line
 
 _REMEMBERED = 4_096
-"""Keys whose list is not looked up again: the machines ask some ten times for each key of a write, which was half of its cost."""
+"""Keys whose list is not looked up again: the machines ask some ten times for each key of a write, half of its cost."""
 
 
 def duties(document: Document, placement: Placement, me: str) -> Duties:

@@ -121,8 +121,9 @@ def test_read_without_leases_is_not_answered(town: Make) -> None:
     assert copied["a"].ask(Get(*copied.about, [key])) == Values([None])
     copied.cut("a")
     gevent.sleep(LEASE_MS / 1000)
-    for request in (Get(*copied.about, [key]), Fetch(*copied.about, [key])):
-        answer = copied["a"].ask(request)
+    asked = [copied["a"].begin(one) for one in (Get(*copied.about, [key]), Fetch(*copied.about, [key]))]
+    for one in asked:
+        answer = one.get(timeout=5)
         assert isinstance(answer, Refused)
         assert answer.reason is NodeRefusal.NOT_BEGUN
 
@@ -214,7 +215,7 @@ def test_conditions_additions_and_touches_are_decided_by_the_primary(town: Make)
 def test_value_that_is_due_is_gone_everywhere_before_anybody_is_told(town: Make) -> None:
     copied = town()
     home, key = copied["a"], copied.keys_of("a")[0]
-    home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000]))
+    assert home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000])).letters == "c"
     for each in copied.homes.values():
         each.clock.forward(6000)
     assert home.ask(Get(*copied.about, [key])) == Values([None])
@@ -224,7 +225,7 @@ def test_value_that_is_due_is_gone_everywhere_before_anybody_is_told(town: Make)
 def test_tombstones_of_what_is_due_are_written_by_its_primary_alone(town: Make) -> None:
     copied = town()
     home, key = copied["a"], copied.keys_of("a")[0]
-    home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000]))
+    assert home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000])).letters == "c"
     for each in copied.homes.values():
         each.clock.forward(6000)
         if each is not home:
