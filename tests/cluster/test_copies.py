@@ -367,7 +367,7 @@ def test_disk_of_one_backup_that_fails_ends_that_node_alone(
         strace.terminate()
         strace.wait()
     ended = time.monotonic()
-    assert re.search("the disk has failed|could not be committed", node.program.stderr)
+    assert re.search("cannot be written, nothing more is acknowledged: .*Input/output error", node.program.stderr)
     node.is_hit = True
     cluster.wait_down(node)
     wait_until(ended + BACK)
