@@ -60,7 +60,7 @@ class CopiedWrites:
             told = asked.wait(self._within + GRACE)
             if told is None:
                 return Refused(NodeRefusal.FAILED)
-            return _answer(request, places, told, self._copies.me)
+            return _answer(request, places, told)
 
         return answer if asked.value is None else answer()
 
@@ -70,11 +70,9 @@ def _at(judge: Judge, places: Sequence[int]) -> Judge:
     return lambda place, found, now: judge(places[place], found, now)
 
 
-def _answer(request: Set | Delete | Add | Touch, places: Sequence[int] | None, answer: Answer, me: str) -> NodeAnswer:
+def _answer(request: Set | Delete | Add | Touch, places: Sequence[int] | None, answer: Answer) -> NodeAnswer:
     """Say for each item of a request what became of it; `places` are those that were handed over, None for all."""
     keys = answer.keys
-    if all(one.fate is Fate.FULL and one.member == me for one in keys):
-        return Refused(NodeRefusal.FULL)
     told = [_effect(one) for one in keys]
     if places is not None:
         by_place = sorted(zip(places, told, keys, strict=True), key=lambda one: one[0])

@@ -19,6 +19,8 @@ class Disk:
         """Whether a write counts as on the disk as soon as it is handed over (durability "async")."""
         self.closing = False
         """Whether the process is about to end, so that what is refused now concerns nobody."""
+        self.error: EngineFailed | None = None
+        """Why nothing reaches the disk any more."""
         self._tell = tell
         self._on_end = on_end
         self._tokens: dict[Pending, int | None] = {}
@@ -51,8 +53,13 @@ class Disk:
             self._tokens[pending] = token
 
     def _refused(self, token: int, error: GkvError) -> None:
+        self._note(error)
         if not self.closing:
             self._tell([CommitFailed(token, _for_want_of_room(error))])
+
+    def _note(self, error: BaseException | None) -> None:
+        if isinstance(error, EngineFailed):
+            self.error = self.error or error
 
     def over(self, group: Sequence[Pending]) -> None:
         """Take in the end of commits."""
@@ -62,6 +69,7 @@ class Disk:
             if pending not in self._tokens:
                 continue
             token = self._tokens.pop(pending)
+            self._note(pending.error)
             if token is not None:
                 ends.append(_end_of(pending, token))
             elif pending.error is not None and not self.closing:

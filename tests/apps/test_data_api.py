@@ -960,7 +960,7 @@ def test_adopt_document_of_a_foreign_cluster_is_taken_only_while_there_is_neithe
         {"cluster": "x"},
         {"members": None},
         {"members": [1]},
-        {"replicas": 2},
+        {"replicas": 6},
         {"vnodes": 0},
         {"next": "n2"},
     ],

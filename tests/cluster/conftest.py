@@ -39,14 +39,14 @@ compile all of gkv at each of some hundred starts would double their time.
 """
 
 
-def wait_for(what: str, condition: Callable[[], T]) -> T:
+def wait_for(what: str, condition: Callable[[], T], within: float = DEADLINE) -> T:
     """Return the condition's first true value; fail when it does not come in time."""
-    until = time.monotonic() + DEADLINE
+    until = time.monotonic() + within
     while time.monotonic() < until:
         if value := condition():
             return value
         time.sleep(0.01)
-    pytest.fail(f"did not come within {DEADLINE} s: {what}")
+    pytest.fail(f"did not come within {within} s: {what}")
 
 
 _claimed: list[socket.socket] = []

@@ -22,6 +22,8 @@ SLOW = 0.5
 """Seconds; an operation that takes longer is not served meanwhile."""
 APART = 0.25
 """Seconds between two times in which something was not served, if they are to count as two."""
+WHOLE_WITHIN = 60.0
+"""Seconds within which no copies are missing, where other tests make everybody slow."""
 PORT = 7_001
 """Of the first process, where each has a network of its own."""
 
@@ -106,7 +108,7 @@ class Copies:
             ("answers about all keys", lambda: all(map(answers, self.victims))),
         ):
             try:
-                wait_for(what, holds)
+                wait_for(what, holds, WHOLE_WITHIN)
             except pytest.fail.Exception as error:
                 error.add_note(f"{self.document}\n" + "\n".join(f"{one.name}: {one.program.stderr}" for one in self.victims))
                 raise

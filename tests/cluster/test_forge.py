@@ -40,7 +40,8 @@ def test_running_program_has_the_same_signals_and_descriptors(system: System, ar
     for program in (one, two):
         program.wait_line("Listening on port")
     wait_for("the same descriptors", lambda: descriptors(one) == descriptors(two))
-    for name in ("SigBlk", "SigIgn", "SigCgt", "Threads", "Umask"):
+    wait_for("the same threads", lambda: status(one)["Threads"] == status(two)["Threads"])
+    for name in ("SigBlk", "SigIgn", "SigCgt", "Umask"):
         assert status(one)[name] == status(two)[name], name
     assert Path(f"/proc/{two.process.pid}/cwd").readlink() == system.directory
 

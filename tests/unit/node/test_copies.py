@@ -531,11 +531,15 @@ def test_figures_tell_what_is_not_settled_and_whose_lease_is_missing(town: Make)
     gevent.sleep(LEASE_MS / 1000)
     home.begin(Set(*copied.about, [key], [b"1"]))
     until(lambda: copied["b"].engine.live)
-    figures = {one.name: next(iter(one.samples))[1] for one in copy_figures(home.copies)}
-    assert (figures["gkv_unsettled_writes"], figures["gkv_unsettled_bytes"], figures["gkv_leases_missing"]) == (1, 1, 1)
+
+    def figures_of(home: Home) -> dict[str, float]:
+        return {one.name: next(iter(one.samples))[1] for one in copy_figures(home.copies)}
+
+    until(lambda: figures_of(home)["gkv_leases_missing"] == 1)
+    figures = figures_of(home)
+    assert (figures["gkv_unsettled_writes"], figures["gkv_unsettled_bytes"]) == (1, 1)
     assert figures["gkv_lists_open"] == figures["gkv_lists_primary"] == figures["gkv_takeovers_total"] > 0
-    others = {one.name: next(iter(one.samples))[1] for one in copy_figures(copied["b"].copies)}
-    assert others["gkv_unsettled_keys_copied"] == 1
+    assert figures_of(copied["b"])["gkv_unsettled_keys_copied"] == 1
 
 
 def test_any_copy_is_peeked_at_and_says_how_long_it_has_not_heard_the_primary(town: Make) -> None:
