@@ -57,6 +57,32 @@ def tombstone_ttl(text: str) -> float:
     return seconds
 
 
+def time_of(least: str, most: str) -> Callable[[str], float]:
+    """Return what reads a time within bounds, in seconds."""
+
+    def read(text: str) -> float:
+        seconds = duration(text)
+        if not duration(least) <= seconds <= duration(most):
+            raise ValueError(f"a time from {least} to {most}")
+        return seconds
+
+    return read
+
+
+def copies(least: int) -> Callable[[str], int]:
+    """Return what reads a number of copies, from `least` on."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d", text) or not least <= int(text) <= _MOST_COPIES:
+            raise ValueError(f"a number from {least} to {_MOST_COPIES}")
+        return int(text)
+
+    return read
+
+
+_MOST_COPIES = 5
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """Return what reads one of these words."""
 
@@ -228,6 +254,29 @@ KNOBS = (
         "sync",
         "of a new cluster; sync: a write is on disk before it is acknowledged; async: soon after",
     ),
+    Knob("replicas", copies(1), "1", "of a new cluster: how many nodes keep each record", "proxy"),
+    Knob(
+        "min_in_sync",
+        copies(0),
+        "0",
+        "of a new cluster: nodes of a key's that must be up for it to be written; 0: all but one, and at least one",
+        "proxy",
+    ),
+    Knob(
+        "lease",
+        time_of("100ms", "60s"),
+        "1s",
+        "of a new cluster: how long a node may answer reads of what others keep too without hearing from them",
+        "proxy",
+    ),
+    Knob(
+        "replica_timeout",
+        time_of("300ms", "60s"),
+        "1s",
+        "how long a node may not answer another, before it is taken out",
+        "node",
+    ),
+    Knob("disk_timeout", time_of("1s", "10m"), "10s", "how long a node's disk may take for one commit, likewise", "node"),
     Knob("max_disk", disk, "0", "most bytes of a node's data file; beyond it values are refused (507); 0 for no bound"),
     Knob("tombstone_ttl", tombstone_ttl, "10m", "how long a node remembers what was deleted or has expired"),
     Knob("accept_loss", switch, "0", "does nothing any more: POST /v1/cluster/accept-loss", "node"),
@@ -292,6 +341,11 @@ class Settings:
     engine: str
     data: str
     durability: str
+    replicas: int
+    min_in_sync: int
+    lease: float
+    replica_timeout: float
+    disk_timeout: float
     max_disk: int
     tombstone_ttl: float
     accept_loss: bool
@@ -336,6 +390,13 @@ class Settings:
             raise ConfigError(f"--spawn-port {self.spawn_port} leaves no room for {self.spawn} ports")
         if self.port in range(self.spawn_port, self.spawn_port + self.spawn):
             raise ConfigError(f"--port {self.port} is one of the {self.spawn} ports from --spawn-port {self.spawn_port} on")
+        if self.min_in_sync > self.replicas:
+            raise ConfigError(
+                f"--min-in-sync {self.min_in_sync} asks for more nodes than the {self.replicas} of --replicas: nothing could "
+                "ever be written"
+            )
+        if self.disk_timeout < self.replica_timeout:
+            raise ConfigError("--disk-timeout has to be at least as long as --replica-timeout: a slow disk is not silence")
         self._check_tokens()
         self._check_tls()
 

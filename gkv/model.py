@@ -1,6 +1,6 @@
 """Values that rooms hand to each other: frozen, without behaviour of their own."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple, Self
@@ -211,7 +211,8 @@ class Write:
     No key stands twice. `expires` has one entry a key, as in a `Record`, or is empty when nothing
     expires. `tags` likewise has the versions of the clients' writes, where records are written
     anew. `at` is the moment of its admission by the clock that expiries are judged by: a value that
-    was due by then was not there any more.
+    was due by then was not there any more. Unless it `repairs`, a record that is damaged is left as it
+    is: nobody knows whether that was a later one.
     """
 
     version: Version
@@ -220,6 +221,36 @@ class Write:
     expires: Sequence[int] = ()
     tags: Sequence[Version | None] = ()
     at: int = 0
+    repairs: bool = True
+
+
+@dataclass(slots=True)
+class Replacement(Write):
+    """Records that take the place of what is there whatever the versions say: a learner becomes a copy of its primary.
+
+    `version` is the greatest of theirs.
+    """
+
+    orders: Sequence[Version | None] = ()
+    """The version of each record. None for a key that is dropped, and leaves no tombstone."""
+
+    @classmethod
+    def of(cls, records: Sequence[tuple[str, Record]], drops: Sequence[str] = ()) -> Self:
+        """Make it of records, and of keys that are dropped. O(keys)."""
+        orders = [record.version for _, record in records]
+        nothing = [None] * len(drops)
+        return cls(
+            max(orders, default=Version(0, 0)),
+            [*[key for key, _ in records], *drops],
+            [*[record.value for _, record in records], *nothing],
+            [*[record.expires for _, record in records], *[0] * len(drops)],
+            [*[record.client_version for _, record in records], *nothing],
+            orders=[*orders, *nothing],
+        )
+
+    def rows(self) -> Iterator[tuple[str, Version | None, Value | None, int, Version | None]]:
+        """Yield the key, version, value, expiry and tag of each."""
+        return zip(self.keys, self.orders, self.values, self.expires, self.tags, strict=True)
 
 
 class Effect(StrEnum):
@@ -251,6 +282,16 @@ class Effect(StrEnum):
     """Nothing: there is no value that could be given another expiry."""
     UNREADABLE = "n"
     """Nothing: the write depends on a record that is not what was written."""
+    INDETERMINATE = "i"
+    """Not known: the write may show up now, later or never."""
+    NOT_BEGUN = "g"
+    """Nothing was begun: the key is to be routed anew, by the newest document."""
+    TOO_FEW_COPIES = "t"
+    """Nothing was begun: fewer copies act than a write has to be on."""
+    FULL_COPY = "f"
+    """Nothing was begun: the disk of a member that has a copy is full."""
+    BUSY = "b"
+    """Nothing was begun: too much waits already."""
 
 
 class Op(StrEnum):
@@ -274,6 +315,12 @@ class Op(StrEnum):
     """Which process answers."""
     ADOPT = "adopt"
     """To take over a cluster document."""
+    WORD = "word"
+    """To take in a message from another member about copies."""
+    PLAN = "plan"
+    """To hold what would begin a write of some lists, before the authority moves them."""
+    GO_ON = "go-on"
+    """To go on, as a plan is given up."""
 
 
 WRITES = frozenset((Op.SET, Op.PUT, Op.DELETE, Op.ADD, Op.TOUCH))
@@ -292,6 +339,8 @@ class NodeRefusal(StrEnum):
     """No writes while the cluster changes."""
     NOT_ACTING = "not-acting"
     """The process may not answer for keys: it is down by the document, or has come back without its directory."""
+    NOT_BEGUN = "not-begun"
+    """Nothing was begun: the keys are to be routed anew, by the newest document."""
     FULL = "full"
     """There is no room on the disk."""
     SNAPSHOT_RUNNING = "snapshot-running"
@@ -354,6 +403,8 @@ class KeyFailure:
     code: str
     retryable: bool = True
     status: int = field(default=503, compare=False)
+    node: str = field(default="", compare=False)
+    """The node that is the reason, where that is to be told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,8 @@ class DataApi:
     def ring(self, request: Request) -> Response:
         request.query()
         document, _ = self._view.current()
+        found = self._view.coverage if document.most_copies > 1 else None
+        with_copies = {} if found is None else {"placement": document.placement, "primaries": found.primaries}
         return json_response(
             {
                 "cluster": document.cluster,
@@ -189,6 +191,7 @@ class DataApi:
                 "vnodes": document.vnodes,
                 "replicas": document.replicas,
                 "nodes": [member_to_json(member) for member in document.members],
+                **with_copies,
             }
         )
 
@@ -250,7 +253,7 @@ def _counts(counts: str, failed: dict[str, KeyFailure], pause: Pause) -> Respons
     if not failed:
         return Response(f"{{{counts}}}".encode())
     body = b"{%b,%b}" % (counts.encode(), render_failed(failed.items(), pause))
-    if all(failure is DISK_FULL for failure in failed.values()):
+    if all(failure.code == DISK_FULL.code for failure in failed.values()):
         return Response(body, status=507)
     if all(isinstance(failure, OtherVersion) for failure in failed.values()):
         return Response(body, status=412)

@@ -203,7 +203,28 @@ def shared_figures(
     yield figure(
         "gkv_retries_refused_total", "Calls to nodes that were not made again, for want of a budget", channels.retries.refused
     )
+    yield from _copies_figures(view)
+    yield figure(
+        "gkv_requests_waiting_for_copies",
+        "Requests that wait for another node to answer for a key",
+        coordinator.patience.waiting,
+    )
     yield from _node_figures(view, channels)
+
+
+def _copies_figures(view: View) -> Iterator[Figure]:
+    """Yield what becomes of the keys by the document in force; nothing of it while there is no member."""
+    found = view.coverage
+    wanted = [] if found is None else [((), found.wanted)]
+    yield Figure("gkv_copies", "Copies that each key is to have", (), wanted)
+    least = [] if found is None else [((), found.least)]
+    yield Figure("gkv_copies_least", "Copies that count of the keys that have fewest", (), least)
+    missing = [] if found is None else [((), found.short)]
+    yield Figure("gkv_copies_missing_ratio", "Share of the keys that have fewer copies than they are to have", (), missing)
+    unanswered = [] if found is None else [((), found.unanswered)]
+    yield Figure("gkv_unanswered_ratio", "Share of the keys for which no node answers", (), unanswered)
+    primaries = [] if found is None else [((node_id,), share) for node_id, share in found.primaries.items()]
+    yield Figure("gkv_primary_ratio", "Share of the keys for which a node answers", ("node",), primaries)
 
 
 def _admission_figures(admission: Admission) -> Iterator[Figure]:

@@ -11,7 +11,8 @@ from gkv import __version__
 from gkv.api.access import CHANGES, Role
 from gkv.api.http import PROBLEM, Request, Response, Route, Routes, json_response
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, ref, shape
-from gkv.api.operations import OPENAPI, shared_schemas
+from gkv.api.operations import OPENAPI
+from gkv.api.schemas import shared_schemas
 from gkv.errors import (
     BadFraming,
     CrossSite,

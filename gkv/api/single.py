@@ -13,7 +13,7 @@ from gkv.api import preconditions
 from gkv.api.access import Role
 from gkv.api.http import TEXT, Request, Response, Routes
 from gkv.coordinator import DISK_FULL, Coordinator, Written
-from gkv.coordinator.failures import INDETERMINATE, UNANSWERED
+from gkv.coordinator.failures import INDETERMINATE, TOO_FEW_COPIES, UNANSWERED
 from gkv.errors import (
     ConditionFailed,
     EngineFull,
@@ -57,11 +57,12 @@ _WHY = {
     "indeterminate": "the write may show up now, later or never; a repetition is another write",
     "damaged": "the record of this key is not what was written; set it again, or delete it",
     "no-primary": "no node answers for the key",
+    "too-few-copies": "fewer nodes that keep the key are up than a write has to be on",
     "epoch": "the cluster went on changing until the deadline",
     "overloaded": "too much is waiting for the node that holds the key",
     "snapshot-running": "the node that holds the key has no room until the copy of its store is done",
 }
-_NOT_BEGUN = frozenset(row.write.code for row in UNANSWERED.values() if not row.begun)
+_NOT_BEGUN = frozenset(row.write.code for row in UNANSWERED.values() if not row.begun) | {TOO_FEW_COPIES.code}
 _UNCHANGED = "; nothing has changed"
 
 
@@ -244,8 +245,9 @@ def _check(request: Request, written: Written) -> None:
 
 
 def _fail(failure: KeyFailure, *, writing: bool) -> NoReturn:
-    if failure is DISK_FULL:
-        raise EngineFull("the disk of the node that holds the key is full; nothing has changed. Deletes free room")
+    if failure.code == DISK_FULL.code:
+        whose = f"node {failure.node}, which has a copy of the key," if failure.node else "the node that holds the key"
+        raise EngineFull(f"the disk of {whose} is full; nothing has changed. Deletes free room")
     detail = _WHY.get(failure.code, "the node that holds the key gives no answer now")
     if writing and failure.code in _NOT_BEGUN:
         detail += _UNCHANGED

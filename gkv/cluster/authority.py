@@ -7,7 +7,6 @@ two of them and goes on from what it finds.
 """
 
 import secrets
-import time
 import uuid
 from collections.abc import Sequence
 
@@ -15,14 +14,20 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
+from gkv.cluster.attendance import Attendance, boot_time
 from gkv.cluster.callin import CallIn
-from gkv.cluster.document import MAX_EPOCH, Document, Durability, Member, State
+from gkv.cluster.coverage import Coverage
+from gkv.cluster.document import MAX_EPOCH, Document, Member, State
 from gkv.cluster.judge import Action, Ask, Enact, Judge
+from gkv.cluster.moves import Moves
+from gkv.cluster.placement import Placement
+from gkv.cluster.plans import GoOn, Plan
 from gkv.cluster.question import ANSWERED_WITHIN
 from gkv.cluster.reach import Peers, Reach
 from gkv.cluster.rebuilding import Rebuilding, Told
 from gkv.cluster.refusals import refused
 from gkv.cluster.store import Store
+from gkv.cluster.terms import Terms
 from gkv.cluster.view import View
 from gkv.errors import MemberConflict, Unavailable
 from gkv.log import say
@@ -34,13 +39,24 @@ _APART = 0.03
 """Seconds between two looks at least, so that what comes together is one epoch."""
 _SAY_AFTER = 3.0
 """Seconds of waiting for documents after which it is said whose are missing."""
+_USUAL = Terms()
+_DEADLINE = 10.0
+"""Seconds for which a request may wait at a member, if nobody says."""
 
 
 class Authority:
     """Decides about the document in a store, and keeps the process's view in step with it."""
 
-    def __init__(self, store: Store, view: View, peers: Peers, durability: str = "sync", now: float | None = None) -> None:
-        """Read the document, or begin a new cluster; `durability` counts only then.
+    def __init__(
+        self,
+        store: Store,
+        view: View,
+        peers: Peers,
+        terms: Terms = _USUAL,
+        deadline: float = _DEADLINE,
+        now: float | None = None,
+    ) -> None:
+        """Read the document, or begin a new cluster; `terms` count only then. `deadline` is of a request, in seconds.
 
         Raise Unavailable or ConfigError when the store cannot be read.
         """
@@ -52,18 +68,20 @@ class Authority:
         self._writing = BoundedSemaphore(1)
         now = boot_time() if now is None else now
         self._reach = Reach(peers, self._found)
+        self._moves = Moves(peers, self._holds)
         self._said = ""
         try:
             document = store.load()
             if document is None:
-                document = Document(uuid.uuid4().hex, 1, durability=Durability(durability))
+                document = terms.begin(uuid.uuid4().hex)
                 store.replace_if(None, document)
-            elif document.durability != durability:
-                say(f"durability is {document.durability}, as the cluster was made; --durability counts for a new one only")
+            for line in terms.ignored(document):
+                say(line)
         except BaseException:
             self.close()
             raise
-        self._judge = Judge(document, secrets.randbits(64), now)
+        self._judge = Judge(document, secrets.randbits(64), now, max(deadline, _DEADLINE))
+        self.attendance = Attendance(self._judge)
         self._told = Told((member.id for member in document.members), now)
         view.adopt(document)
 
@@ -151,22 +169,10 @@ class Authority:
             self._news.set()
         return self._judge.liveness.last(node_id)
 
-    def is_up(self, node_id: str) -> bool:
-        """Return whether a member serves, and was heard lately."""
-        member = self.document.member(node_id)
-        call = self._judge.liveness.last(node_id)
-        if member is None or call is None or call.incarnation != member.incarnation:
-            return False
-        return member.weight > 0 and member.state is State.UP and self._judge.liveness.is_up(node_id, boot_time())
-
-    def waits_for_word(self, node_id: str) -> bool:
-        """Return whether a member is there, and acts only once its loss has been accepted."""
-        member = self.document.member(node_id)
-        return member is not None and member.empty and self.answers(node_id)
-
-    def answers(self, node_id: str) -> bool:
-        """Return whether a process under this name was heard lately."""
-        return self._judge.liveness.is_up(node_id, boot_time())
+    @property
+    def coverage(self) -> Coverage | None:
+        """What of all keys has its copies; None while there is one copy at most."""
+        return None if self.document.replicas == 1 else self._view.coverage
 
     # -- the loop
 
@@ -192,7 +198,9 @@ class Authority:
         for question in questions:
             self._ask(question.members)
         for action in self._due(now + boot_time() - began) if questions else actions:
-            if isinstance(action, Enact) and not self._commit(action.document):
+            if isinstance(action, Plan | GoOn):
+                self._moves.send(action, self.document)
+            elif isinstance(action, Enact) and not self._commit(action.document):
                 self._judge.not_enacted()
 
     def _due(self, now: float) -> list[Action]:
@@ -208,6 +216,11 @@ class Authority:
                 self._told.unheard.answered(member.id, there, self.document)
             self._judge.answered(member.id, None if there is None else there.incarnation, boot_time())
 
+    def _holds(self, member: Member, plan: Plan) -> None:
+        """Note that a primary holds what was asked of it."""
+        self._judge.held(member.id, member.incarnation, plan.number, plan.order)
+        self._news.set()
+
     def _commit(self, document: Document) -> bool:
         """Put a document into force: on disk first, then here, then everywhere. Return whether that could be done."""
         if document.epoch > MAX_EPOCH:
@@ -216,20 +229,24 @@ class Authority:
         with self._writing:
             before = self.document
             try:
-                replaced = self._thread.call(lambda: self._store.replace_if(before, document))
+                replaced, placement = self._thread.call(lambda: self._keep(before, document))
             except OSError as error:
                 self._say_once(f"no member changes its state, as {error.filename} cannot be written: {error.strerror}")
                 return False
             if not replaced:
                 raise MemberConflict("somebody else has changed the document in the store")
             self._said = ""
-            self._judge.enacted(document, boot_time())
+            self._judge.enacted(document, boot_time(), placement)
             self._told.enacted(document)
-            self._view.adopt(document, replace=True)
+            self._view.adopt(document, replace=True, placement=placement)
             _say_changes(before, document)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
         gevent.spawn(self._peers.push, document, nodes)
         return True
+
+    def _keep(self, before: Document, document: Document) -> tuple[bool, Placement | None]:
+        """Put a document on the disk, and make its placement, which takes long for many nodes. In the native thread."""
+        return self._store.replace_if(before, document), self._view.place(document)
 
     def _rebuild(self, rebuilding: Rebuilding, now: float) -> None:
         newest = rebuilding.newest
@@ -263,17 +280,17 @@ class Authority:
         self._store.close()
 
 
-def boot_time() -> float:
-    """Return seconds of a clock that goes on while the machine sleeps, and only forward."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def _say_changes(before: Document, after: Document) -> None:
+    alone = after.replicas == 1
     for member in after.members:
         was = before.member(member.id)
-        if was is not None and was.state is not member.state and member.state is State.DOWN:
-            say(f"member {member.id} is down; its keys cannot be answered until it is back")
-        if member.empty and (was is None or not was.empty):
+        if was is not None and was.state is not member.state:
+            if member.state is State.DOWN:
+                fate = "its keys cannot be answered until it is back" if alone else "others that have its keys answer for them"
+                say(f"member {member.id} is down; {fate}")
+            elif not alone:
+                say(f"member {member.id} is {member.state}")
+        if alone and member.empty and (was is None or not was.empty):
             say(
                 f"member {member.id} has come back without the directory that it had; its keys cannot be answered. Start it "
                 f'where its data is, or POST /v1/cluster/accept-loss with {{"node": "{member.id}"}}'

@@ -10,7 +10,7 @@ import ujson
 from gkv.cluster.document import MAX_EPOCH, MAX_GENERATION, Document, incarnation_from
 from gkv.cluster.node import id_is_good, node_from_json, node_to_json
 from gkv.errors import InvalidMember
-from gkv.model import Node
+from gkv.model import Fault, Node
 
 _MEMBERS = frozenset(
     [
@@ -34,9 +34,13 @@ _MEMBERS = frozenset(
         "equal",
         "ready",
         "orderly",
+        "complaints",
+        "leaves",
     ]
 )
-_FLAGS = ("equal", "ready", "orderly")
+_FLAGS = ("equal", "ready", "orderly", "leaves")
+_FAULTS = frozenset(fault.value for fault in Fault)
+MAX_COMPLAINTS = 256
 MAX_RAN = 1_024
 """Incarnations of a list in a call."""
 _NO_DOCUMENT = (0, 0)
@@ -76,6 +80,10 @@ class CallIn:
     """Whether that is so of the lists that are to come to it, too."""
     orderly: bool = False
     """Whether the process before it on its directory ended in an orderly way."""
+    leaves: bool = False
+    """Whether the process is about to end, holds all writes, and has settled those that it had begun."""
+    complaints: tuple[tuple[str, str], ...] = ()
+    """Members of that document that do not do their part, each with its `Fault`."""
 
     @property
     def id(self) -> str:
@@ -100,6 +108,8 @@ class CallIn:
         }
         if self.reached:
             members["reached"] = [f"{one:016x}" for one in self.reached]
+        if self.complaints:
+            members["complaints"] = [list(one) for one in self.complaints]
         return members | {name: True for name in _FLAGS if getattr(self, name)}
 
     def has(self, document: Document) -> bool:
@@ -136,7 +146,11 @@ class CallIn:
             _incarnations(data, "ran"),
             None if document is None else _document(document),
             _incarnations(data, "reached"),
-            *(_flag(data, name) for name in _FLAGS),
+            equal=_flag(data, "equal"),
+            ready=_flag(data, "ready"),
+            orderly=_flag(data, "orderly"),
+            leaves=_flag(data, "leaves"),
+            complaints=_complaints(data),
         )
 
 
@@ -163,6 +177,19 @@ def _incarnations(data: Mapping[str, Any], name: str) -> tuple[int, ...]:
     if not isinstance(found, list) or len(found) > MAX_RAN:
         raise _wrong(name, f"{name} has at most {MAX_RAN} incarnations")
     return tuple(_sixteen_digits(name, one) for one in found)
+
+
+def _complaints(data: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    found = data.get("complaints", [])
+    if not isinstance(found, list) or len(found) > MAX_COMPLAINTS or not all(map(_is_complaint, found)):
+        raise _wrong("complaints", f"complaints has at most {MAX_COMPLAINTS} pairs of a member and its fault")
+    return tuple((about, fault) for about, fault in found)
+
+
+def _is_complaint(pair: Any) -> bool:
+    if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(one, str) for one in pair):
+        return False
+    return bool(id_is_good(pair[0])) and pair[1] in _FAULTS
 
 
 def _sixteen_digits(name: str, text: Any) -> int:

@@ -23,8 +23,6 @@ MAX_EPOCH = (1 << 48) - 1
 MAX_LEAP = 1_000_000
 """Epochs by which a document that comes from elsewhere may be ahead of the one that is known."""
 MAX_COPIES = 5
-MOST_COPIES = 1
-"""Copies that the processes of this version can keep: they refuse documents that ask for more."""
 PLACEMENT = 1
 """The way in which this version makes preference lists."""
 LEASE_MS = 1_000
@@ -204,6 +202,11 @@ class Document:
         """Acting members of a list without which it takes no write: no more than the ring has."""
         return min(self.min_in_sync, len(self.nodes))
 
+    @property
+    def stops_writes(self) -> bool:
+        """Whether no write is accepted anywhere, as a ring is to come. With copies it is filled meanwhile."""
+        return self.next is not None and (self.most_copies == 1 or not self.nodes)
+
     def member(self, node_id: str) -> Member | None:
         """Return the member with this id."""
         return self._lines.get(node_id)
@@ -246,19 +249,19 @@ class Document:
         return members | {"ended": [f"{one:016x}" for one in self.ended]} if self.ended else members
 
     @classmethod
-    def from_json(cls, data: Any, most_copies: int = MOST_COPIES) -> Self:
-        """Read a document; raise ValueError when it is none, or asks for more copies or for what this version cannot do."""
+    def from_json(cls, data: Any) -> Self:
+        """Read a document; raise ValueError when it is none, or asks for what this version cannot do."""
         if isinstance(data, Mapping) and "joining" in data and "generation" not in data:
             raise ValueError(OLD_FORM)
         try:
-            return cls._read(data, most_copies)
+            return cls._read(data)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is no cluster document: {error}") from None
         except InvalidMember as error:
             raise ValueError(f"it names a node that cannot be: {error}") from None
 
     @classmethod
-    def _read(cls, data: Mapping[str, Any], most_copies: int) -> Self:
+    def _read(cls, data: Mapping[str, Any]) -> Self:
         cluster, entries = data["cluster"], data["members"]
         if not isinstance(entries, list) or not isinstance(cluster, str) or not re.fullmatch(r"[0-9a-f]{32}", cluster):
             raise ValueError("it is no cluster document: cluster or members is wrong")
@@ -267,9 +270,8 @@ class Document:
             raise ValueError("it is no cluster document: the members are not in the order of their ids")
         coming = data["next"]
         for copies in (data["replicas"], 1 if coming is None else coming["replicas"]):
-            if type(copies) is not int or not 1 <= copies <= most_copies:
-                kept = "one" if most_copies == 1 else f"at most {most_copies}"
-                raise ValueError(f"it asks for {copies} replicas; this version keeps {kept}")
+            if type(copies) is not int or not 1 <= copies <= MAX_COPIES:
+                raise ValueError(f"it asks for {copies} replicas; this version keeps at most {MAX_COPIES}")
         placement = number_in(data, "placement", 1, 1 << 16)
         if placement != PLACEMENT:
             raise ValueError(f"it asks for placement {placement}; this version has {PLACEMENT}")

@@ -21,6 +21,7 @@ from gkv.cluster.question import Question
 from gkv.cluster.refusals import refused_layout, refused_loss, refused_removal
 from gkv.cluster.ring_pauses import RingPauses
 from gkv.errors import MemberConflict
+from gkv.model import Fault
 
 CHANGE_WITHIN = 5.0
 """With one copy, seconds after which a ring that is still to come is taken back."""
@@ -82,12 +83,21 @@ class Judge:
     # -- events
 
     def heard(self, call: CallIn, now: float) -> bool:
-        """Note a call; return whether it says anything new."""
+        """Note a call; return whether it says anything new, or complains."""
         line = self.document.member(call.id)
-        if line is not None and line.incarnation == call.incarnation:
+        mine = line is not None and line.incarnation == call.incarnation
+        if mine:
             self._question.heard(call.id)
         self._note_answers((call.incarnation, *call.reached), now)
-        return self.liveness.heard(call, now)
+        news = self.liveness.heard(call, now)
+        if mine and call.has(self.document):
+            news |= call.leaves and self.leaves(call.id, call.incarnation, call.order)
+            for about, fault in call.complaints:
+                other = self.document.member(about)
+                if other is not None:
+                    sides = (call.id, call.incarnation, about, other.incarnation)
+                    news |= self.complained(Complaint(*sides, call.order, Fault(fault)), now)
+        return news
 
     def answered(self, node_id: str, incarnation: int | None, now: float) -> None:
         """Note which process answered a question, None if none did."""
@@ -136,7 +146,7 @@ class Judge:
 
     def remove(self, node_id: str, now: float) -> None:
         """Remove a member that is down, likewise. Raise MemberConflict."""
-        error = refused_removal(self.document, node_id) or self._answers(node_id, now)
+        error = refused_removal(self.document, node_id, self.placement) or self._answers(node_id, now)
         if error is not None:
             raise error
         self._removed.add(node_id)
@@ -242,8 +252,8 @@ class Judge:
             self._ring_pauses.at(now),
         )
 
-    def enacted(self, document: Document, now: float) -> None:
-        """Note that a document is in force, be it another than the one that was to be."""
+    def enacted(self, document: Document, now: float, placement: Placement | None = None) -> None:
+        """Note that a document is in force, be it another than the one that was to be; its `placement` is made if not given."""
         self._pauses.follow(self.document, document, frozenset(self._leaving), now)
         self._plans.enacted(document)
         self._question.close()
@@ -254,7 +264,7 @@ class Judge:
             self._ring_pauses.note(self.document, document, self._seen, now)
         self._enacting = None
         self.document = document
-        self.placement = _placement(document, self.placement)
+        self.placement = _placement(document, self.placement, placement)
         lines = {member.id: member for member in document.members}
         self._accused = {one for one in self._accused if one in lines and lines[one].state is not State.DOWN}
         self._removed &= lines.keys()
@@ -268,8 +278,10 @@ class Judge:
         self._enacting = None
 
 
-def _placement(document: Document, before: Placement | None) -> Placement | None:
-    return Placement.of(document, before) if document.most_copies > 1 and document.nodes else None
+def _placement(document: Document, before: Placement | None, made: Placement | None = None) -> Placement | None:
+    if document.most_copies == 1 or not document.nodes:
+        return None
+    return made or Placement.of(document, before)
 
 
 def _keep(known: dict[int, None], incarnation: int) -> None:

@@ -1,6 +1,7 @@
-"""What a member keeps on its own disk beside its records: the newest document, and the incarnations that ran on its directory.
+"""What a member keeps on its own disk beside its records: the newest document, the incarnations that ran on its directory, and
+whether it may have granted leases that run still.
 
-Promises: both are on disk when a call returns, on a full disk too, since each has two slots of a file that are written in turn
+Promises: all are on disk when a call returns, on a full disk too, since each has two slots of a file that are written in turn
 where they lie; what a crash has damaged is not believed, and the other slot is. Calls block until the disk has answered. Leaves
 to others: the lock of the directory.
 """
@@ -20,7 +21,9 @@ _DOCUMENT_SLOT = 1 << 16
 _RAN_SLOT = 1 << 14
 LISTED = 64
 """Incarnations that are listed at least."""
-_MOST = (_RAN_SLOT - 128) // 17
+_MOST = (_RAN_SLOT - 136) // 17
+_GRANTED = b"granted"
+"""Stands before the incarnations."""
 _head = re.compile(rb"gkv-kept-1 ([0-9]{1,19}) ([0-9]{1,9}) ([0-9a-f]{8})\n").match
 
 
@@ -93,8 +96,12 @@ class Kept:
         except ValueError as error:
             raise ConfigError(f"{self._document.path} cannot be read: {error}") from None
         listed = (self._ran.read() or b"").split()
-        self.ran = tuple(int(one, 16) for one in listed)
+        self.granted = listed[:1] == [_GRANTED]
+        """Whether a process has granted leases that it has not seen run out."""
+        self.ran = tuple(int(one, 16) for one in listed[self.granted :])
         """Incarnations that ran here, oldest first."""
+        self._listed = self.ran
+        """Those of them that are on the disk."""
 
     def begin(self, incarnation: int, named: int | None) -> None:
         """List a process that begins to run here; `named` is the one by which the newest document knows the directory.
@@ -108,8 +115,17 @@ class Kept:
         listed = ran[-min(keep, _MOST) :]
         if named in ran and named not in listed:
             listed = (int(named or 0), *listed[1:])
-        self._ran.write(b"".join(b"%016x\n" % one for one in listed))
+        self._write(listed, self.granted)
         self.ran = ran
+
+    def note_granted(self, there: bool) -> None:
+        """Keep the note that leases may run, or take it away. Raise OSError."""
+        self._write(self._listed, there)
+
+    def _write(self, listed: tuple[int, ...], granted: bool) -> None:
+        note = _GRANTED + b"\n" if granted else b""
+        self._ran.write(note + b"".join(b"%016x\n" % one for one in listed))
+        self._listed, self.granted = listed, granted
 
     def keep(self, document: Document) -> None:
         """Keep a document as the newest."""

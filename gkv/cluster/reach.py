@@ -7,6 +7,7 @@ import gevent
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document
+from gkv.cluster.plans import GoOn, Plan
 from gkv.model import Node, Presence
 
 _WITHIN = 1.0
@@ -21,6 +22,12 @@ class Peers(Protocol):
 
     def push(self, document: Document, nodes: Sequence[Node]) -> None:
         """Give nodes a document, as far as they can be reached."""
+
+    def hold(self, cluster: str, node: Node, plan: Plan, within: float) -> bool:
+        """Have a primary hold the lists of a plan; return whether all is settled there by then."""
+
+    def go_on(self, node: Node, word: GoOn, within: float) -> None:
+        """Tell a primary that a plan is given up."""
 
     def reached(self, node: Node) -> None:
         """Note that a node is there, which may have been away: it has called in. Does not switch greenlets."""

@@ -114,8 +114,8 @@ def _now_with_tls(known: Member, node: Node) -> bool:
     return known.url.startswith("http:") and node.url == f"https:{known.url.removeprefix('http:')}"
 
 
-def refused_removal(document: Document, node_id: str) -> GkvError | None:
-    """Return why a member cannot be removed, None when it can."""
+def refused_removal(document: Document, node_id: str, placement: Placement | None = None) -> GkvError | None:
+    """Return why a member cannot be removed, None when it can; with copies `placement` is the document's."""
     member = document.member(node_id)
     if member is None:
         return MemberConflict(f"there is no member {node_id}")
@@ -127,6 +127,8 @@ def refused_removal(document: Document, node_id: str) -> GkvError | None:
         return MemberConflict("another ring is to come already; it can be taken back")
     if {node.id for node in document.nodes} == {node_id}:
         return MemberConflict(f"{node_id} is the only member of the ring")
+    if placement is not None and _is_missed(document, member, placement):
+        return MemberConflict(f"keys wait for {node_id}, whose copies are the last ones: its loss has to be accepted first")
     return None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from gevent.event import Event
 
+from gkv.cluster.coverage import Coverage, Coverages
 from gkv.cluster.document import Document, Member, State
 from gkv.cluster.placement import Placement
 from gkv.errors import Unavailable
@@ -22,13 +23,20 @@ class View:
         """The line of this very process; None while it has none, or is another one's."""
         self.acts = False
         """Whether this process may serve keys of its own."""
+        self.outdated = False
+        """Whether the document in force names this process, but is not of a later era than all its records."""
         self.admits: int | None = None
         """The era under which this process may admit writes; None while it may admit none."""
         self._own: tuple[str, int] | None = None
         self._era = 0
         self.keep: Callable[[Document], object] = self.adopt
         """Takes over a document that was learnt from a peer; a member has it on its disk first. May switch greenlets."""
+        self._coverages = Coverages()
         self._unchanging = Event()
+        self.watchers: set[Callable[[], object]] = set()
+        """Called whenever a document has come into force; none of them waits or raises."""
+        self._newer = Event()
+        """Set when another document than the one of now is in force."""
 
     def act_as(self, node_id: str, incarnation: int, era: int) -> None:
         """Say which member's process this is, and an era that none of its records is later than.
@@ -43,8 +51,9 @@ class View:
         line = None if self.document is None or self._own is None else self.document.member(self._own[0])
         self.line = line if line is not None and self._own == (line.id, line.incarnation) else None
         later = self.document is not None and self.document.era > self._era
+        self.outdated = self.line is not None and not later
         self.acts = self.line is not None and self.line.acts and later
-        may_write = self.acts and self.document is not None and self.document.next is None
+        may_write = self.acts and self.document is not None and not self.document.stops_writes
         self.admits = self.document.era if may_write and self.document is not None else None
 
     def hold_writes(self) -> None:
@@ -55,22 +64,31 @@ class View:
         """Admit writes again as the document in force says."""
         self._find_line()
 
-    def adopt(self, document: Document, *, replace: bool = False) -> bool:
+    def adopt(self, document: Document, *, replace: bool = False, placement: Placement | None = None) -> bool:
         """Take over a document if it may follow the one in force, and return whether it did.
 
-        With `replace` any is taken. May take as long as `Placement.of`.
+        With `replace` any is taken. `placement` is the document's (see `place`), where somebody has made it already; else this
+        may take as long as `Placement.of`.
         """
         if not replace and self.document is not None and not document.follows(self.document):
             return False
-        self.placement = Placement.of(document, self.placement) if document.nodes else None
+        self.placement = placement or self.place(document)
         self.document = document
         self.incarnations = {one.url: one.incarnation for one in document.members if one.state is not State.DOWN}
         self._find_line()
-        if document.next is None:
-            self._unchanging.set()
-        else:
+        if document.stops_writes:
             self._unchanging.clear()
+        else:
+            self._unchanging.set()
+        newer, self._newer = self._newer, Event()
+        newer.set()
+        for call in [*self.watchers]:
+            call()
         return True
+
+    def place(self, document: Document) -> Placement | None:
+        """Return the placement of a document that may be taken over next, None if it has no member. Any thread may do it."""
+        return Placement.of(document, self.placement) if document.nodes else None
 
     def learn(self, document: Document) -> None:
         """Take over a document that a peer has shown, if it is one to follow. May switch greenlets."""
@@ -83,6 +101,17 @@ class View:
             raise Unavailable("no node has joined yet", retry_after=1)
         return self.document, self.placement
 
+    @property
+    def coverage(self) -> Coverage | None:
+        """What of all keys has its copies, None while there is no member. O(lists) after a change."""
+        return None if self.placement is None else self._coverages.of(self.placement)
+
+    def wait_for_other(self, document: Document | None, seconds: float) -> bool:
+        """Wait until another document than this one is in force; return whether it is. Switches greenlets if it has to wait."""
+        return self.document is not document or bool(self._newer.wait(max(0.0, seconds)))
+
     def wait_for_change(self, seconds: float) -> bool:
-        """Wait until no change is under way; return whether that came in time. Switches greenlets if it has to wait."""
+        """Wait until no ring is to come that stops writes; return whether that came in time. Switches greenlets if it has to
+        wait.
+        """
         return self._unchanging.is_set() or bool(self._unchanging.wait(max(0.0, seconds)))

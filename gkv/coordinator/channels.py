@@ -5,8 +5,9 @@ from time import monotonic
 from typing import TypeVar
 
 from gkv.cluster.document import Document
+from gkv.cluster.plans import GoOn, Plan
 from gkv.cluster.view import View
-from gkv.model import Node, NodeReply, Outcome, Presence
+from gkv.model import Node, NodeReply, Outcome, Presence, era_of
 from gkv.net.admission import Budget
 from gkv.net.call import Callee, Lane, ask_all
 from gkv.net.channel import Channel, ChannelFigures
@@ -14,7 +15,7 @@ from gkv.net.peer import ChannelLimits
 from gkv.net.retries import Retries
 from gkv.net.tls import Tls
 from gkv.wire import ops
-from gkv.wire.ops import Adopt, Here, NodeAnswer, NodeRequest, Refused, Status
+from gkv.wire.ops import Adopt, GoOnWith, Held, Here, NodeAnswer, NodeRequest, PlanMove, Refused, Status
 from gkv.wire.strict import Pause, no_pause
 
 MAX_CHANNELS = 1_024
@@ -123,6 +124,21 @@ class Channels:
     def adopt(self, document: Document, nodes: Sequence[Node], expires: float) -> list[bool]:
         """Give nodes a document at once; return for each whether it is known to be in force there, by `expires`."""
         return [answer is not None for answer in self._here(Adopt(document.to_json()), nodes, expires)]
+
+    def hold(self, cluster: str, node: Node, plan: Plan, within: float) -> bool:
+        """Have a primary hold the lists of a plan; return whether all is settled there by then."""
+        era = era_of(*plan.order)
+        lists = tuple([(roles.preference, roles.coming) for roles in plan.lists])
+        request = PlanMove(cluster, era, plan.incarnation, plan.number, lists)
+        return self._held(node, request, within) == Held(plan.number, era)
+
+    def go_on(self, node: Node, word: GoOn, within: float) -> None:
+        """Tell a primary that a plan is given up."""
+        self._held(node, GoOnWith(word.incarnation, word.number), within)
+
+    def _held(self, node: Node, request: NodeRequest, within: float) -> Held | Refused | None:
+        [reply] = ask_all([(self.to(node), request.write())], monotonic() + within, lane=Lane.READ)
+        return understand(reply, Held)
 
     def reached(self, node: Node) -> None:
         """Note that a node is there: what is for it need not wait for the next attempt to reach it."""

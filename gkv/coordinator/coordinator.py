@@ -1,14 +1,15 @@
 """Read, write and delete a batch of keys at their owners, and list keys."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from time import monotonic
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator.channels import Channels, understand
-from gkv.coordinator.failures import TOO_LARGE, GivenUp, failure
+from gkv.coordinator.failures import DISK_FULL, FATES, TOO_LARGE, GivenUp, failure
+from gkv.coordinator.patience import MOST_WAITING, Patience
 from gkv.coordinator.reconciling import CURABLE, Reconciler
 from gkv.errors import TooLarge, Unavailable
 from gkv.model import WRITES, Effect, KeyFailure, Node, NodeReply, Op, OtherVersion, Outcome, Value, Version
@@ -16,7 +17,7 @@ from gkv.net.call import Lane, ask_all
 from gkv.net.turn import Turn
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Part, PartResult, PureRouter, router
-from gkv.wire.batch import DAMAGED_KEY, RECORDS, SIZES, failures
+from gkv.wire.batch import STARTS, failures
 from gkv.wire.client import Limits
 from gkv.wire.meta import Found
 from gkv.wire.ops import Effects, ListKeys, Page, Refused
@@ -24,10 +25,9 @@ from gkv.wire.ops import Effects, ListKeys, Page, Refused
 _ATTEMPTS = 3
 """A node of another epoch costs one more; so does a join that ends meanwhile. Then something else is wrong."""
 
-_STARTS = {Op.GET: SIZES, Op.FETCH: RECORDS}
-"""For each op that reads keys, the first bytes of an answer to it; no other answer begins so."""
-
-_UNREADABLE = Effect.UNREADABLE.value
+_TOLD = "".join(effect for effect in Effect if effect not in FATES)
+"""Letters of keys that have not failed, apart from conditions."""
+_NOTHING = (Effect.SUPERSEDED, Effect.CONDITION, *FATES)
 _READ, _WRITE, _ANSWERED = Lane.READ, Lane.WRITE, Outcome.ANSWERED  # which saves 0.1 us each time
 
 MAX_ANSWER = 64 << 20
@@ -51,8 +51,7 @@ class Written:
     @property
     def keys(self) -> int:
         """Count of the keys that were written; one that stands twice in the batch counts once. O(keys)."""
-        nothing = (Effect.SUPERSEDED, Effect.CONDITION, Effect.UNREADABLE)
-        return sum([len(effects) - sum(map(effects.count, nothing)) for _, effects in self.parts])
+        return sum([len(effects) - sum(map(effects.count, _NOTHING)) for _, effects in self.parts])
 
     @property
     def existed(self) -> int:
@@ -77,15 +76,20 @@ class Coordinator:
         deadline: float,
         limits: Limits | None = None,
         max_answer: int = MAX_ANSWER,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
-        """`deadline` is in seconds, for a whole request; `limits` bound a batch, `max_answer` the bytes that it brings."""
+        """`deadline` is in seconds, for a whole request; `limits` bound a batch, `max_answer` the bytes that it brings,
+        `most_waiting` the requests that wait for the copies of their keys.
+        """
         self.limits = limits or Limits()
         self.max_answer = max_answer
         self._view = view
         self._channels = channels
         self._deadline = deadline
-        self.retries = 0
-        """Parts of batches that were sent once more."""
+        self._sent_again = 0
+        self.patience = Patience(view, channels, most_waiting)
+        self._is_patient = False
+        """Whether keys have copies, so that another node can answer for one that is not there."""
         self.writes_wait_for = ""
         """The reason for which no write is taken now; "" when there is none."""
         self._routed: Document | None = None
@@ -98,7 +102,13 @@ class Coordinator:
         if document is not self._routed:
             self._router = router(placement.ring, document.cluster, document.era, self.limits, placement.primaries)
             self._routed = document
+            self._is_patient = document.most_copies > 1
         return self._router
+
+    @property
+    def retries(self) -> int:
+        """Parts of batches that were sent once more."""
+        return self._sent_again + self.patience.retries
 
     @property
     def replicas(self) -> int:
@@ -134,7 +144,7 @@ class Coordinator:
                 nodes.add(one.part.node.id)
                 if effects.version is not None and (version is None or version < effects.version):
                     version = effects.version
-                if effects.present or _UNREADABLE in effects.letters:
+                if effects.present or effects.letters.strip(_TOLD):
                     undone |= _undone(batch.keys, positions, effects)
         failed = failures(done, batch.keys) | undone if len(parts) < len(done) else undone
         return Written(version, parts, len(nodes), failed)
@@ -168,6 +178,8 @@ class Coordinator:
         memory for `limit` keys of each member. Switches greenlets.
         """
         expires = monotonic() + self._deadline
+        if self.replicas > 1:
+            raise Unavailable("keys that have more than one copy cannot be listed yet")
         for _ in range(_ATTEMPTS):
             document, _ = self._view.current()
             frame = ListKeys(document.cluster, document.era, prefix, after, limit).write()
@@ -197,6 +209,8 @@ class Coordinator:
         expires = monotonic() + self._deadline
         retries = self._channels.retries
         retries.earn()
+        if self._is_patient:
+            return self.patience.run(batch, request_id, expires)
         done: list[PartResult] = []
         parts = batch.parts
         writing = batch.op in WRITES
@@ -225,7 +239,7 @@ class Coordinator:
             if not refused:
                 break
             parts = self._again(batch, refused, done, expires)
-            self.retries += len(parts)
+            self._sent_again += len(parts)
         return done
 
     def _again(
@@ -250,10 +264,11 @@ def _no_page(node: Node) -> Unavailable:
 
 
 def _undone(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dict[str, KeyFailure]:
-    """Return the failure of each key whose condition did not hold, or could not be judged."""
+    """Return the failure of each key whose condition did not hold, or that has another letter of those in `FATES`."""
     unmet = [place for place, effect in zip(places, effects, strict=True) if effect is Effect.CONDITION]
-    unread = [place for place, effect in zip(places, effects, strict=True) if effect is Effect.UNREADABLE]
-    failed: dict[str, KeyFailure] = {keys[place]: DAMAGED_KEY for place in unread}
+    failed = {keys[place]: FATES[effect] for place, effect in zip(places, effects, strict=True) if effect in FATES}
+    full = iter(effects.full)
+    failed = {key: replace(one, node=next(full, "")) if one is DISK_FULL else one for key, one in failed.items()}
     return failed | {keys[place]: OtherVersion(present=present) for place, present in zip(unmet, effects.present, strict=True)}
 
 
@@ -272,7 +287,7 @@ def _judge(op: Op, part: Part, reply: NodeReply) -> PartResult | Effects | Refus
         written = understand(reply, Effects, len(part.positions))
         return PartResult(part, failure=failure(op, (reply.outcome, reply.sent))) if written is None else written
     if reply.outcome is _ANSWERED:
-        if reply.frame.startswith(_STARTS[op]):
+        if reply.frame.startswith(STARTS[op]):
             return PartResult(part, reply.frame, hold=reply.hold)
         refused = understand(reply, Refused)
         if refused is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from gkv.model import WRITES, KeyFailure, NodeRefusal, Op, Outcome
+from gkv.model import WRITES, Effect, KeyFailure, NodeRefusal, Op, Outcome
 from gkv.wire.batch import BAD_ANSWER, DAMAGED_KEY
 
 UNREACHABLE = KeyFailure("unreachable")
@@ -19,6 +19,7 @@ INDETERMINATE = KeyFailure("indeterminate")
 """The write may show up now, later or never. A repetition is another write."""
 STALE = KeyFailure("epoch")
 NO_PRIMARY = KeyFailure("no-primary")
+TOO_FEW_COPIES = KeyFailure("too-few-copies")
 DISK_FULL = KeyFailure("disk-full", status=507)
 SNAPSHOT_RUNNING = KeyFailure("snapshot-running")
 TOO_LARGE = KeyFailure("too-large", retryable=False, status=413)
@@ -52,6 +53,7 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.STALE: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.CHANGING: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.NOT_ACTING: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
+    NodeRefusal.NOT_BEGUN: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.FULL: Unanswered(OVERLOADED, DISK_FULL, begun=False),
     NodeRefusal.SNAPSHOT_RUNNING: Unanswered(OVERLOADED, SNAPSHOT_RUNNING, begun=False),
     NodeRefusal.BUSY: Unanswered(OVERLOADED, OVERLOADED, begun=False),
@@ -76,10 +78,25 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     GivenUp.NO_PRIMARY: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
 }
 
+FATES: Mapping[Effect, KeyFailure] = {
+    Effect.UNREADABLE: DAMAGED_KEY,
+    Effect.INDETERMINATE: INDETERMINATE,
+    Effect.NOT_BEGUN: STALE,  # until the deadline
+    Effect.TOO_FEW_COPIES: TOO_FEW_COPIES,
+    Effect.FULL_COPY: DISK_FULL,
+    Effect.BUSY: OVERLOADED,
+}
+"""The meaning of the letters of a write's answer that stand for keys that have failed, apart from conditions."""
+
 READ_FAILURES = frozenset({row.read for row in UNANSWERED.values()} | {DAMAGED_KEY})
 """All that a read may be told of a key."""
-WRITE_FAILURES = frozenset({row.write for row in UNANSWERED.values()} | {DAMAGED_KEY})
+WRITE_FAILURES = frozenset({row.write for row in UNANSWERED.values()} | {*FATES.values()})
 """All that a write may be told of a key that has no definite answer."""
+
+
+def is_begun(reason: Reason) -> bool:
+    """Return whether a write that has no answer for this reason may have been begun."""
+    return UNANSWERED[reason].begun
 
 
 def failure(op: Op, reason: Reason) -> KeyFailure:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from gkv.engine.backlog import Pending
 from gkv.engine.commit import CommitFigures, Commits
-from gkv.engine.engine import Due, Engine
+from gkv.engine.engine import NOT_BURIED, Due, Engine
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 from gkv.engine.snapshot import Snapshot
 
 __all__ = [
     "ENGINES",
+    "NOT_BURIED",
     "CommitFigures",
     "Commits",
     "Due",

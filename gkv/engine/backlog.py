@@ -32,11 +32,21 @@ UNTOLD: Sequence[Effect] = ()
 class Pending:
     """A write that has been admitted."""
 
-    __slots__ = ("_effects", "_error", "_event", "after", "done", "early", "size", "write")
+    __slots__ = ("_effects", "_error", "_event", "after", "copied", "done", "early", "size", "write")
 
-    def __init__(self, write: Write, size: int, after: "Sequence[Pending]" = (), *, early: bool = False) -> None:
+    def __init__(
+        self,
+        write: Write,
+        size: int,
+        after: "Sequence[Pending]" = (),
+        *,
+        early: bool = False,
+        copied: bool = False,
+    ) -> None:
         self.write = write
         self.size = size
+        self.copied = copied
+        """Whether it is a replica's, so that what is there may be of a later write."""
         self.after = after
         """Writes that it was decided on; if one of them comes to nothing, so does it."""
         self.early = early
@@ -56,6 +66,16 @@ class Pending:
     def failed(self) -> bool:
         """Whether it has come to nothing, as far as anybody knows."""
         return self._error is not None
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it has failed: EngineFull, SnapshotRunning or Unavailable if nothing has changed and it may be tried again."""
+        return self._error
+
+    @property
+    def effects(self) -> Sequence[Effect]:
+        """What it did to its keys, once it is over and has not failed; nothing of a replacement."""
+        return self._effects
 
     def wait(self, deadline: float) -> Sequence[Effect]:
         """Return what the write did to its keys, once that is certain; `deadline` is on `time.monotonic`.
@@ -127,8 +147,11 @@ class Backlog:
         return bool(self._queue)
 
     def add(self, pending: Pending) -> None:
-        """Admit a write. Raise Unavailable when too much is waiting."""
-        if self.writes >= MAX_WRITES or (self._open and self.size + pending.size > MAX_BYTES):
+        """Admit a write. Raise Unavailable when too much is waiting, but not for a replica's write: its primary has bounded
+        what is unsettled, and has handed it to others already.
+        """
+        too_much = self.writes >= MAX_WRITES or (self._open and self.size + pending.size > MAX_BYTES)
+        if too_much and not pending.copied:
             raise Unavailable("too many writes are waiting for the disk", retry_after=1)
         self._queue.append(pending)
         self._open[pending] = None
@@ -146,6 +169,16 @@ class Backlog:
                 break
             group.append(self._queue.popleft())
         return group
+
+    def refuse_vain(self, group: Sequence[Pending]) -> list[Pending]:
+        """Strike off those that were decided on writes which have come to nothing, and return them."""
+        vain = []
+        for pending in group:  # in their order, as one may be decided on another
+            if any(one.failed for one in pending.after):
+                error = Unavailable("what this write was decided on was not written", retry_after=1)
+                self.finish(pending, UNTOLD, error)
+                vain.append(pending)
+        return vain
 
     def finish(self, pending: Pending, effects: Sequence[Effect], error: BaseException | None = None) -> None:
         """Strike off a write that is over, and say what has become of it; once, what is said later

@@ -10,28 +10,24 @@ goes on, or `on_failure` is told why it does not.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from gevent.event import AsyncResult, Event
+from gevent.event import Event
 
 from gkv import background
 from gkv.engine.backlog import UNTOLD, Backlog, Pending, size_of
 from gkv.engine.engine import Engine
-from gkv.engine.snapshot import Snapshot
+from gkv.engine.reclaim import RECLAIM_EVERY, RECLAIM_STEP, Reclaimer
+from gkv.engine.snapshot import Snapshot, SnapshotRequests
 from gkv.engine.writer import Writer
 from gkv.errors import EngineFailed, EngineFull, GkvError, NotOnDisk, Unavailable
-from gkv.model import Effect, Write
+from gkv.model import Effect, Record, Replacement, Write
 
 _KEPT = Effect.KEPT.value
-RECLAIM_EVERY = 1.0
-RECLAIM_STEP = 200
 CLOSE_WITHIN = 30.0
 """How long `close` waits for what has been admitted, in seconds."""
-SNAPSHOT_WITHIN = 30.0
-"""How long a snapshot waits for the commit under way, in seconds."""
 
 Result = TypeVar("Result")
 
@@ -77,47 +73,79 @@ class Commits:
         moment and what has passed since, so that nobody can set it.
         """
         self._engine = engine
-        self._ttl = tombstone_ttl
         self.durability = durability
         """Of the writes that are admitted from now on, "sync" or "async"."""
         self._on_failure = on_failure
         self._now = now or _time_since_now()
-        self._started = self._now()
+        self._reclaimer = Reclaimer(engine, tombstone_ttl, self._now)
         self.on_over: Callable[[Sequence[Pending]], object] = _nobody
-        """Is told of writes that are over, before anybody who waits for them goes on."""
+        """Is told of writes that are over, before anybody who waits for them goes on; not of those that are over when `submit`
+        or `replace` returns.
+        """
+        self.reclaims = True
+        """Whether tombstones are dropped here when they are old; else by whoever knows which of them may go."""
         self._backlog = Backlog()
         self._failure: GkvError | None = None
         self._closing = False
         self._figures = CommitFigures()
-        self._snapshots_wanted: deque[AsyncResult[None]] = deque()
+        self._snapshots = SnapshotRequests(engine)
         self._wake = Event()
         self._writer = Writer(engine) if engine.durable else None
         self._greenlet = background.start("the writer", self._run)
 
     # --- for requests -----------------------------------------------------------------------------------------------------
 
-    def submit(self, write: Write, *, counted: bool = False, after: Sequence[Pending] = ()) -> Pending:
+    def submit(self, write: Write, *, counted: bool = False, after: Sequence[Pending] = (), copied: bool = False) -> Pending:
         """Admit a write; `counted` if its effects must be told, `after` which others it was decided on.
+
+        A `copied` one is a replica's: it may find later writes of its keys, is on disk before it counts with any durability,
+        and is admitted whatever waits (`Backlog.add`).
 
         Raise Unavailable when too much is waiting, or what ended all writing.
         """
+        self._refuse_in_the_end()
+        if self._writer is None:
+            return self._apply_inline(Pending(write, 0, copied=copied))
+        early = self.durability == "async" and not counted and not copied and None not in write.values
+        if early:  # who has been told cannot be refused any more
+            self._engine.admit(write, self._backlog.size)
+        return self._add(Pending(write, size_of(write), after, early=early, copied=copied))
+
+    def replace(self, records: Sequence[tuple[str, Record]], drops: Sequence[str]) -> Pending:
+        """Have records take the place of what is there whatever the versions say, and keys dropped without a tombstone, in turn
+        with the writes. No key stands twice.
+
+        Admitted whatever waits: a learner has one page of each list under way. Raise as `submit`.
+        """
+        self._refuse_in_the_end()
+        replacement = Replacement.of(records, drops)
+        if self._writer is None:
+            return self._apply_inline(Pending(replacement, 0, copied=True))
+        return self._add(Pending(replacement, size_of(replacement), copied=True))
+
+    def admit(self, write: Write) -> None:
+        """Raise EngineFull or SnapshotRunning when there might be no room for a write that is submitted now."""
+        self._engine.admit(write, self._backlog.size)
+
+    @property
+    def forgets_until(self) -> int:
+        """The time until which tombstones are old enough to go, -1 while none are."""
+        return self._reclaimer.until
+
+    def _refuse_in_the_end(self) -> None:
         if self._failure is not None:
             raise self._failure
         if self._closing:
             raise Unavailable("the node is shutting down", retry_after=1)
-        if self._writer is None:
-            return self._apply_inline(write)
-        early = self.durability == "async" and not counted and None not in write.values
-        if early:  # who has been told cannot be refused any more
-            self._engine.admit(write, self._backlog.size)
-        pending = Pending(write, size_of(write), after, early=early)
+
+    def _add(self, pending: Pending) -> Pending:
         self._backlog.add(pending)
         self._wake.set()
         return pending
 
-    def _apply_inline(self, write: Write) -> Pending:
-        pending = Pending(write, 0)
-        pending.finish(_told(self._engine.write([write], self._now()))[0])
+    def _apply_inline(self, pending: Pending) -> Pending:
+        write = pending.write
+        pending.finish(_told([pending], self._engine.write([write], self._now()))[0])
         self._figures.writes += 1
         self._figures.records += len(write.keys)
         return pending
@@ -143,14 +171,7 @@ class Commits:
         """
         if self._failure is not None:
             raise self._failure
-        begun: AsyncResult[None] = AsyncResult()
-        self._snapshots_wanted.append(begun)
-        self._wake.set()
-        begun.wait(SNAPSHOT_WITHIN)
-        if not begun.ready():
-            self._snapshots_wanted.remove(begun)
-            raise Unavailable("the commit before the snapshot takes too long", retry_after=10)
-        begun.get()
+        self._snapshots.ask(self._wake)
         return Snapshot(self._engine, fd)
 
     def close(self, within: float = CLOSE_WITHIN) -> None:
@@ -173,16 +194,19 @@ class Commits:
         next_reclaim = time.monotonic() + RECLAIM_EVERY
         try:
             while self._failure is None:
-                if not self._backlog and not self._snapshots_wanted:
+                if not self._backlog and not self._snapshots:
                     if self._closing:
                         return
                     self._wake.clear()
                     self._wake.wait(max(0.0, next_reclaim - time.monotonic()))
-                while self._snapshots_wanted:
-                    self._begin_snapshot(self._snapshots_wanted.popleft())
+                while self._snapshots:
+                    failed = self._snapshots.begin_next()
+                    if failed is not None:
+                        self._fail(failed)
                 if self._backlog:
                     self._commit(self._backlog.take())
                 if self._failure is None and time.monotonic() >= next_reclaim:
+                    self._engine.tend()
                     more = self._reclaim() == RECLAIM_STEP
                     # Writes go first: while some wait, reclaiming takes a tenth of a second's rest
                     # after each small step.
@@ -196,13 +220,14 @@ class Commits:
         if self._failure is not None:
             return
         if any(pending.after for pending in group):
-            group = self._without_vain(group)
+            self.on_over(self._backlog.refuse_vain(group))
+            group = [pending for pending in group if not pending.done]
             if not group:
                 return
         writes = [pending.write for pending in group]
         started = time.monotonic()
         try:
-            applied = self._write(writes)
+            applied = _told(group, self._write(writes))
         except EngineFull as error:
             self._commit_what_goes(group, error)
         except EngineFailed as error:
@@ -221,18 +246,6 @@ class Commits:
                 self._backlog.finish(pending, effects)
             self.on_over(group)
 
-    def _without_vain(self, group: list[Pending]) -> list[Pending]:
-        """Answer those that were decided on writes which have come to nothing; return the others."""
-        vain = []
-        for pending in group:  # in their order, as one may be decided on another
-            if any(one.failed for one in pending.after):
-                error = Unavailable("what this write was decided on was not written", retry_after=1)
-                self._backlog.finish(pending, UNTOLD, error)
-                vain.append(pending)
-        if vain:
-            self.on_over(vain)
-        return [pending for pending in group if not pending.done]
-
     def _write(self, writes: Sequence[Write]) -> Sequence[Sequence[Effect]]:
         # Not in a `finally`: of a writer that is killed nobody knows whether its thread has come to
         # the commit.
@@ -243,7 +256,7 @@ class Commits:
             self._engine.end_group()
             raise
         self._engine.end_group()
-        return _told(applied)
+        return applied
 
     def _commit_what_goes(self, group: list[Pending], error: EngineFull) -> None:
         """On a full disk refuse what brings values, and try the deletes again; halve them while
@@ -261,16 +274,10 @@ class Commits:
             self._answer_all(deletes, error)
 
     def _reclaim(self) -> int:
-        self._engine.tend()
-        now = self._now()
-        if now < self._started + self._ttl:  # those of earlier runs are as old as this one
-            return 0
         try:
-            return self._make(lambda syncing: self._engine.forget(now - self._ttl, RECLAIM_STEP, syncing))
+            return self._reclaimer.step(self._make) if self.reclaims else 0
         except EngineFailed as error:
             self._fail(error)
-        except GkvError:  # no room just now; the next round is soon
-            pass
         return 0
 
     def _make(self, call: Callable[[Callable[[], object]], Result]) -> Result:
@@ -278,17 +285,6 @@ class Commits:
         disk is waited for.
         """
         return call(lambda: None) if self._writer is None else self._writer.run(call)
-
-    def _begin_snapshot(self, begun: "AsyncResult[None]") -> None:
-        try:
-            self._engine.begin_snapshot()
-        except EngineFailed as error:
-            begun.set_exception(error)
-            self._fail(error)
-        except GkvError as error:
-            begun.set_exception(error)
-        else:
-            begun.set(None)
 
     # --- answers ----------------------------------------------------------------------------------------------------------
 
@@ -308,14 +304,14 @@ class Commits:
     def _end(self, error: GkvError) -> None:
         """Answer everything that waits with an error."""
         self.on_over(self._backlog.finish_all(error))
-        while self._snapshots_wanted:
-            self._snapshots_wanted.popleft().set_exception(error)
+        self._snapshots.refuse(error)
 
 
-def _told(applied: Sequence[Sequence[Effect]]) -> Sequence[Sequence[Effect]]:
-    """Return what a primary's writes did; raise EngineFailed when one of them has not taken the place of what was there."""
-    for effects in applied:
-        if _KEPT in "".join(effects):  # which is far quicker than to look for it in the list
+def _told(group: Sequence[Pending], applied: Sequence[Sequence[Effect]]) -> Sequence[Sequence[Effect]]:
+    """Return what writes did; raise EngineFailed when one that is no replica's has not taken the place of what was there."""
+    for pending, effects in zip(group, applied, strict=True):
+        # To join them is far quicker than to look for it in the list.
+        if not pending.copied and _KEPT in "".join(effects):
             raise EngineFailed("a write has a lesser version than the record that is there: it is not acknowledged")
     return applied
 

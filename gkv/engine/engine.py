@@ -15,6 +15,12 @@ MAX_KEY = 480
 """Bytes: with the token before it and what else an index puts there, a key still fits LMDB's 511."""
 
 
+Row = tuple[str, Record | Damage]
+"""A key and its record."""
+NOT_BURIED = (-1, "")
+"""Stands before the oldest tombstone."""
+
+
 class Due(Exception):
     """Values among those that were to be read are due: those of `keys`."""
 
@@ -101,7 +107,8 @@ class Engine(ABC):
     def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> Sequence[Sequence[Effect]]:
         """Merge all of these in this order; return what each did to its keys. On disk when it returns, if `durable`.
 
-        Tombstones are as old as `now`.
+        Tombstones are as old as `now`. A replacement is not merged, and tells no effects: its records take the place of what
+        is there, damage included.
 
         `syncing` is called when all that needs the interpreter is done and only the disk is still waited for; not when it
         raises before.
@@ -140,6 +147,14 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def buried(self, until: int, limit: int, after: tuple[int, str] = NOT_BURIED) -> list[tuple[int, str]]:
+        """Return up to `limit` tombstones that were committed by then, oldest first: when, and the key.
+
+        `after` is the last one of the page before. For whoever has to look at each before it goes, by a replacement that drops
+        it. O(limit), and with the memory engine also O(those before).
+        """
+
+    @abstractmethod
     def begin_snapshot(self) -> None:
         """Get ready for one snapshot, during which there is no growing, and no page that it reads is used again.
 
@@ -167,8 +182,9 @@ class Engine(ABC):
         """Have `close` leave all as it is, to the end of the process: a call on the writer thread does not come back."""
 
     @abstractmethod
-    def arc(self, first: int, last: int, after: str | None, limit: int) -> list[tuple[str, Record | Damage]]:
-        """Return up to `limit` records with first <= token <= last, in the order of (token, key), tombstones included.
+    def arc(self, first: int, last: int, after: str | None, limit: int, room: float = inf) -> list[tuple[str, Record | Damage]]:
+        """Return up to `limit` records with first <= token <= last, in the order of (token, key), tombstones included; fewer,
+        and at least one, when they have more than `room` bytes.
 
         `after` is the key that the last page ended with, None for the first page.
         """

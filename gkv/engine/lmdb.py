@@ -21,9 +21,9 @@ import lmdb
 
 from gkv.engine import record
 from gkv.engine.cache import Cache
-from gkv.engine.engine import MAX_KEY, Due, Engine, StoreFigures, no_call
+from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, Row, StoreFigures, no_call
 from gkv.engine.environment import STRUCTURAL
-from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge
+from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of
 from gkv.engine.record import VALUE
 from gkv.engine.room import Demand
 from gkv.engine.store import Store, note_era, size_in
@@ -129,10 +129,8 @@ class LmdbEngine(Engine):
         return [None if data is None else record.unpack(address, data) for address, data in found]
 
     def _stored(self, addresses: list[bytes], room: float = inf) -> list[bytes | None]:
-        """Return the bytes at these addresses; b"", which is no record, for all when LMDB finds its
-        pages damaged.
-
-        Stop soon after they have more than `room` bytes.
+        """Return the bytes at these addresses, few more than `room`; b"", which is no record, for all when LMDB finds its pages
+        damaged.
         """
         try:
             # `get` for each key is faster than `getmulti`, which makes a pair of each (0.5 against
@@ -157,19 +155,21 @@ class LmdbEngine(Engine):
         except lmdb.Error as error:
             raise EngineFailed(f"{self.path} cannot be read: {error}") from error
 
-    def arc(self, first: int, last: int, after: str | None, limit: int) -> list[tuple[str, Record | Damage]]:
+    def arc(self, first: int, last: int, after: str | None, limit: int, room: float = inf) -> list[Row]:
         start = first.to_bytes(TOKEN, "big")
         passed = b""
         if after is not None:
             passed = self._addresses([after])[0]
             start = max(start, passed)
         end = last.to_bytes(TOKEN, "big")
-        found: list[tuple[str, Record | Damage]] = []
+        found: list[Row] = []
         with self._environment.look() as txn, txn.cursor() as cursor:
             more = cursor.set_range(start)
-            while more and len(found) < limit and (address := cursor.key())[:TOKEN] <= end:
+            while more and len(found) < limit and (room >= 0 or not found) and (address := cursor.key())[:TOKEN] <= end:
                 if address != passed:
-                    item = record.unpack(address, cursor.value())
+                    data = cursor.value()
+                    room -= len(data)
+                    item = record.unpack(address, data)
                     key = address[TOKEN:].decode(errors="replace")
                     # An address whose token is not its key's is damaged itself: nobody can ask for
                     # it, and a page must not end with it, as the next one would start elsewhere.
@@ -194,7 +194,7 @@ class LmdbEngine(Engine):
 
     def due(self, now: int, limit: int) -> list[str]:
         with self._environment.look() as txn:
-            entries = _overdue(txn, self._environment.due, VALUE_DUE, now, limit, intact=True)
+            entries = _overdue(txn, self._environment.due, VALUE_DUE, now, limit, true=True)
         return [entry[DUE + TOKEN :].decode(errors="replace") for entry in entries]
 
     @property
@@ -225,7 +225,7 @@ class LmdbEngine(Engine):
 
         def merge_all(merge: Merge, txn: lmdb.Transaction) -> list[list[Effect]]:
             note_era(txn, self._environment.meta, max([write.version.era for write in writes], default=0))
-            return [merge.apply(write, addresses) for write, addresses in batches]
+            return [merge.take(write, addresses) for write, addresses in batches]
 
         return self._store.commit(merge_all, now, _demand(writes), syncing)
 
@@ -251,6 +251,12 @@ class LmdbEngine(Engine):
             return len(old)
 
         return self._store.commit(drop, 0, demand, syncing)
+
+    def buried(self, until: int, limit: int, after: tuple[int, str] = NOT_BURIED) -> list[tuple[int, str]]:
+        passed = TOMBSTONE_DUE + after[0].to_bytes(8, "big") + self._addresses([after[1]])[0] if after[0] >= 0 else b""
+        with self._environment.look() as txn:
+            entries = _overdue(txn, self._environment.due, TOMBSTONE_DUE, until, limit, true=True, after=passed)
+        return [(int.from_bytes(entry[1:DUE], "big"), entry[DUE + TOKEN :].decode(errors="replace")) for entry in entries]
 
     # --- room and snapshots -----------------------------------------------------------------------------------------------
 
@@ -279,15 +285,10 @@ class LmdbEngine(Engine):
         return Verification(self._environment, self._addresses).steps()
 
     def check(self) -> list[str]:
-        problems = list(chain.from_iterable(self.verify()))
-        with self._environment.look() as txn:
-            size = sum(
-                len(address) - TOKEN + record.value_size(data)
-                for address, data in txn.cursor().iternext()
-                if txn.get(address[TOKEN:], db=self._environment.listed) is not None
-            )
-            counted = size_in(txn, self._environment.meta)
-        return problems if size == counted else [*problems, f"the records have {size} bytes, {counted} were counted"]
+        verification = Verification(self._environment, self._addresses)
+        problems = list(chain.from_iterable(verification.steps()))
+        wrong = verification.count()
+        return [*problems, wrong] if wrong else problems
 
 
 def _demand(writes: Sequence[Write]) -> Demand:
@@ -295,16 +296,25 @@ def _demand(writes: Sequence[Write]) -> Demand:
     return Demand(sum(map(len, values)), sum([len(write.keys) for write in writes]), sets=bool(values))
 
 
-def _overdue(txn: lmdb.Transaction, queue: Any, kind: bytes, until: int, limit: int, *, intact: bool = False) -> list[bytes]:
-    """Return up to `limit` entries of `due`, oldest first; with `intact` no entries of records that are damaged."""
+def _overdue(
+    txn: lmdb.Transaction, queue: Any, kind: bytes, until: int, limit: int, *, true: bool = False, after: bytes = b""
+) -> list[bytes]:
+    """Return up to `limit` entries of `due` that stand after one, oldest first; with `true` only those of which an intact
+    record says so.
+    """
     found: list[bytes] = []
     if until < 0:
         return found
     end = kind + until.to_bytes(8, "big")
     with txn.cursor(queue) as cursor:
-        more = cursor.set_range(kind)
+        more = cursor.set_range(max(kind, after))
         while more and len(found) < limit and (entry := cursor.key())[:DUE] <= end:
-            if not intact or record.intact(entry[DUE:], txn.get(entry[DUE:], b"")):
+            if entry != after and (not true or _is_true(entry, txn.get(entry[DUE:]))):
                 found.append(entry)
             more = cursor.next()
     return found
+
+
+def _is_true(entry: bytes, data: bytes | None) -> bool:
+    """Return whether a record is intact and says what its entry in `due` says."""
+    return data is not None and record.intact(entry[DUE:], data) and due_of(entry[DUE:], data) == entry

@@ -7,9 +7,9 @@ from math import inf
 
 from sortedcontainers import SortedList
 
-from gkv.engine.engine import MAX_KEY, Due, Engine, no_call
+from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, Row, no_call
 from gkv.errors import EngineError
-from gkv.model import Damage, Effect, Record, Value, Version, Write
+from gkv.model import Damage, Effect, Record, Replacement, Value, Version, Write
 
 _HEAP_SLACK = 1_000
 _TAG = 16
@@ -38,10 +38,10 @@ class MemoryEngine(Engine):
         """When values expire, of those that do, and when tombstones were written."""
         self._tags: dict[str, Version] = {}
         """Of records whose tag is not their version."""
-        self._due: list[tuple[int, str]] = []
-        """A heap of the values that expire, with entries of some that have since been overwritten."""
-        self._graves: list[tuple[int, str]] = []
-        """A heap of the tombstones by age, likewise."""
+        self._due = _Queue(lambda time, key: key in self._values and self._times.get(key) == time)
+        """The values that expire."""
+        self._graves = _Queue(lambda time, key: key not in self._values and self._times.get(key) == time)
+        """The tombstones by age."""
         self._size = 0
         self._by_key = _Order(self._values, lambda keys: keys)
         self._by_token = _Order(self._versions, lambda keys: list(zip(self._tokens_of(keys), keys, strict=True)))
@@ -62,7 +62,7 @@ class MemoryEngine(Engine):
     # --- reading ----------------------------------------------------------------------------------------------------------
 
     def read(self, keys: Sequence[str], now: int, room: float = inf) -> list[Value | Damage | None]:  # noqa: ARG002  # no copies
-        if self._due and self._due[0][0] <= now:
+        if self._due.heap and self._due.heap[0][0] <= now:
             due = [key for key in keys if key in self._values and 0 < self._times.get(key, 0) <= now]
             if due:
                 raise Due(due)
@@ -75,19 +75,20 @@ class MemoryEngine(Engine):
         value = self._values.get(key)
         return Record(self._versions[key], value, 0 if value is None else self._times.get(key, 0), self._tags.get(key))
 
-    def arc(self, first: int, last: int, after: str | None, limit: int) -> list[tuple[str, Record | Damage]]:
+    def arc(self, first: int, last: int, after: str | None, limit: int, room: float = inf) -> list[Row]:
         end = last.to_bytes(8, "big")
         start: tuple[bytes, str] = (first.to_bytes(8, "big"), "")
         passed = None
         if after is not None:
             passed = (self._tokens_of([after])[0], after)
             start = max(start, passed)
-        found: list[tuple[str, Record | Damage]] = []
+        found: list[Row] = []
         for token, key in self._by_token.up_to_date().irange(start):
-            if token > end or len(found) == limit:
+            if token > end or len(found) == limit or (found and room < 0):
                 break
             if (token, key) != passed:
                 found.append((key, self._record(key)))
+                room -= len(self._values.get(key, b""))
         return found
 
     def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
@@ -100,14 +101,7 @@ class MemoryEngine(Engine):
         return found
 
     def due(self, now: int, limit: int) -> list[str]:
-        found: dict[str, int] = {}
-        while self._due and self._due[0][0] <= now and len(found) < limit:
-            time, key = heappop(self._due)
-            if self._is_current(self._due, (time, key)):
-                found[key] = time
-        for key, time in found.items():
-            heappush(self._due, (time, key))
-        return list(found)
+        return [key for _, key in self._due.first(now, limit)]
 
     @property
     def live(self) -> int:
@@ -129,7 +123,7 @@ class MemoryEngine(Engine):
             "".join(write.keys).encode()
             if not _are_short(map(len, write.keys)) and not all(0 < _size(key) <= MAX_KEY for key in write.keys):
                 raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
-        applied = [self._merge(write, now) for write in writes]
+        applied = [self._replace(one, now) if isinstance(one, Replacement) else self._merge(one, now) for one in writes]
         syncing()
         return applied
 
@@ -161,7 +155,7 @@ class MemoryEngine(Engine):
             if times:
                 times.pop(key, None)
             if value is None or expires:
-                self._bury_or_date(key, value, expires, now)
+                self._put(key, value, expires, now)
                 continue
             if old is None:
                 grown += len(value) + _size(key)
@@ -180,18 +174,38 @@ class MemoryEngine(Engine):
                 self._tags[key] = tag
                 self._size += _TAG if key in self._values else 0
 
-    def _bury_or_date(self, key: str, value: Value | None, expires: int, now: int) -> None:
-        """Put a tombstone, or a value that expires."""
+    def _replace(self, replacement: Replacement, now: int) -> list[Effect]:
+        for key, order, value, expires, tag in replacement.rows():
+            self._erase(key)
+            if order is None:
+                continue
+            self._versions[key] = order
+            self._put(key, value, expires, now)
+            if tag is not None:
+                self._tags[key] = tag
+                self._size += _TAG if value is not None else 0
+        return []
+
+    def _put(self, key: str, value: Value | None, expires: int, now: int) -> None:
+        """Put a value or a tombstone in the place of what is there, whose time is gone already."""
         self._drop(key)
-        if value is None:
-            self._times[key] = now
-            self._push(self._graves, now, key)
-            return
-        self._times[key] = expires
-        self._values[key] = value
-        self._size += _size(key) + len(value)
-        self._by_key.changed.add(key)
-        self._push(self._due, expires, key)
+        if value is None or expires:
+            time, queue = (now, self._graves) if value is None else (expires, self._due)
+            self._times[key] = time
+            queue.push(time, key, len(self._versions))
+        if value is not None:
+            self._values[key] = value
+            self._size += _size(key) + len(value)
+            self._by_key.changed.add(key)
+
+    def _erase(self, key: str) -> None:
+        """Take away all that there is of a key."""
+        if self._tags.pop(key, None) is not None and key in self._values:
+            self._size -= _TAG
+        self._drop(key)
+        self._versions.pop(key, None)
+        self._times.pop(key, None)
+        self._by_token.changed.add(key)
 
     def _drop(self, key: str) -> None:
         value = self._values.pop(key, None)
@@ -199,33 +213,19 @@ class MemoryEngine(Engine):
             self._size -= _size(key) + len(value)
             self._by_key.changed.add(key)
 
-    def _push(self, heap: list[tuple[int, str]], time: int, key: str) -> None:
-        heappush(heap, (time, key))
-        # Overwritten records leave their entries behind. They must not pile up until their time comes.
-        if len(heap) > 2 * len(self._versions) + _HEAP_SLACK:
-            heap[:] = {entry for entry in heap if self._is_current(heap, entry)}
-            heapify(heap)
-
-    def _is_current(self, heap: list[tuple[int, str]], entry: tuple[int, str]) -> bool:
-        time, key = entry
-        return (key in self._values) is (heap is self._due) and self._times.get(key) == time
-
     def grow(self) -> None:
         """Do nothing: a dict grows by itself."""
 
     def forget(self, until: int, limit: int, syncing: Callable[[], object] = no_call) -> int:
-        taken = 0
-        while taken < limit and self._graves and self._graves[0][0] <= until:
-            entry = heappop(self._graves)
-            taken += 1
-            if self._is_current(self._graves, entry):
-                key = entry[1]
-                del self._versions[key]
-                del self._times[key]
-                self._tags.pop(key, None)
-                self._by_token.changed.add(key)
+        taken = self._graves.take(until, limit)
+        for time, key in taken:
+            if self._graves.is_current(time, key):
+                self._erase(key)
         syncing()
-        return taken
+        return len(taken)
+
+    def buried(self, until: int, limit: int, after: tuple[int, str] = NOT_BURIED) -> list[tuple[int, str]]:
+        return self._graves.first(until, limit, after)
 
     def begin_snapshot(self) -> None:
         raise EngineError("this engine keeps nothing on disk, so there is nothing to copy")
@@ -246,7 +246,7 @@ class MemoryEngine(Engine):
         size = sum(_size(key) + len(value) + (_TAG if key in self._tags else 0) for key, value in self._values.items())
         if size != self._size:
             problems.append(f"the records have {size} bytes, {self._size} were counted")
-        due, graves = set(self._due), set(self._graves)
+        due, graves = set(self._due.heap), set(self._graves.heap)
         for key in self._versions:
             time = self._times.get(key)
             if key not in self._values and (time, key) not in graves:
@@ -265,9 +265,47 @@ class MemoryEngine(Engine):
         return problems
 
     def close(self) -> None:
-        for part in (self._values, self._versions, self._times, self._tags, self._due, self._graves):
+        for part in (self._values, self._versions, self._times, self._tags, self._due.heap, self._graves.heap):
             part.clear()
         self._size = 0
+
+
+class _Queue:
+    """Keys by a time: a heap, with entries of some that have since been overwritten."""
+
+    def __init__(self, is_current: Callable[[int, str], bool]) -> None:
+        """`is_current` tells whether an entry is what its record says."""
+        self.heap: list[tuple[int, str]] = []
+        self.is_current = is_current
+
+    def push(self, time: int, key: str, records: int) -> None:
+        """Put a key in; there are so many records at most."""
+        heappush(self.heap, (time, key))
+        # Overwritten records leave their entries behind. They must not pile up until their time comes.
+        if len(self.heap) > 2 * records + _HEAP_SLACK:
+            self.heap[:] = {entry for entry in self.heap if self.is_current(*entry)}
+            heapify(self.heap)
+
+    def take(self, until: int, limit: int) -> list[tuple[int, str]]:
+        """Take out up to `limit` entries, the oldest first, current or not."""
+        taken: list[tuple[int, str]] = []
+        while len(taken) < limit and self.heap and self.heap[0][0] <= until:
+            taken.append(heappop(self.heap))
+        return taken
+
+    def first(self, until: int, limit: int, after: tuple[int, str] = NOT_BURIED) -> list[tuple[int, str]]:
+        """Return up to `limit` current entries that come after one, the oldest first. O(those before, and `limit`)."""
+        passed: list[tuple[int, str]] = []
+        found: list[tuple[int, str]] = []
+        while len(found) < limit and self.heap and self.heap[0][0] <= until:
+            entry = heappop(self.heap)
+            if self.is_current(*entry) and passed[-1:] != [entry]:
+                passed.append(entry)
+                if entry > after:
+                    found.append(entry)
+        for entry in passed:
+            heappush(self.heap, entry)
+        return found
 
 
 class _Order:

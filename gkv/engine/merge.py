@@ -13,7 +13,7 @@ from lmdb import Transaction
 
 from gkv.engine import record
 from gkv.engine.record import INTACT, OVERHEAD, VALUE
-from gkv.model import Effect, Write
+from gkv.model import Effect, Replacement, Write
 
 TOKEN = 8
 """Bytes of the token in front of an address; the rest is the key."""
@@ -36,7 +36,15 @@ class Merge:
         self.grown = 0
         """By how many bytes the keys and values of the live records have grown."""
 
+<<<<<<< HEAD
+    def apply(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:  # noqa: C901  # two cases are written out
+=======
+    def take(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:
+        """Take in a write or a replacement."""
+        return self.replace(write, addresses) if type(write) is Replacement else self.apply(write, addresses)
+
     def apply(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:
+>>>>>>> 206a9c3f51ca6ca82bde39989614e89b8a8c371c
         """Merge one write; return what it did to each key."""
         # The loop is written out for the two usual cases, a new key and a value for a value: 3 us
         # instead of 6.
@@ -59,6 +67,9 @@ class Merge:
             effect = CREATED
             if old is not None:
                 if crc32(old, seed) != INTACT or not record.intact(address, old):
+                    if not write.repairs:
+                        append(DAMAGED)
+                        continue
                     self._drop_damaged(address, old)
                     old = None  # noqa: PLW2901
                     effect = DAMAGED
@@ -92,6 +103,22 @@ class Merge:
             put(address, body + crc32(body, seed).to_bytes(4, "little"))
             append(effect)
         return effects
+
+    def replace(self, replacement: Replacement, addresses: Sequence[bytes]) -> list[Effect]:
+        """Put records in the place of what is there, or nothing; tell no effects."""
+        for address, (_, order, value, expires, tag) in zip(addresses, replacement.rows(), strict=True):
+            old = self._txn.get(address)
+            if old is not None:
+                if record.intact(address, old):
+                    self._unlist(address, old)
+                else:
+                    self._drop_damaged(address, old)
+                if order is None:
+                    self._txn.delete(address)
+            if order is not None:
+                time = self._now if value is None else expires
+                self._list(address, record.pack(address, order.to_bytes(), value, time, tag.to_bytes() if tag else b""))
+        return []
 
     def _list(self, address: bytes, data: bytes) -> None:
         """Put a record, with what is kept about it."""

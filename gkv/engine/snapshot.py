@@ -1,12 +1,59 @@
 """A copy of a store that is being written while the store goes on.
 
-Promise: the engine hears of the end of the copy, whatever that was. `end` switches greenlets.
+Promise: the engine hears of the end of the copy, whatever that was. `Snapshot.end` and
+`SnapshotRequests.ask` switch greenlets.
 """
 
 import os
+from collections import deque
+
+from gevent.event import AsyncResult, Event
 
 from gkv.engine.engine import Engine
+from gkv.errors import EngineFailed, GkvError, Unavailable
 from gkv.threads import NativeThread
+
+WITHIN = 30.0
+"""How long a snapshot waits for the commit under way, in seconds."""
+
+
+class SnapshotRequests:
+    """Those who wait for the engine to get ready for a snapshot, which the writer does between two commits."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: deque[AsyncResult[None]] = deque()
+
+    def __bool__(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
+    def ask(self, wake: Event) -> None:
+        """Return when the engine is ready. Raise EngineError, SnapshotRunning, Unavailable, or what ended all writing."""
+        begun: AsyncResult[None] = AsyncResult()
+        self._waiting.append(begun)
+        wake.set()
+        begun.wait(WITHIN)
+        if not begun.ready():
+            self._waiting.remove(begun)
+            raise Unavailable("the commit before the snapshot takes too long", retry_after=10)
+        begun.get()
+
+    def begin_next(self) -> EngineFailed | None:
+        """Have the engine get ready for the first that waits; return what ends all writing, if that happens."""
+        begun = self._waiting.popleft()
+        try:
+            self._engine.begin_snapshot()
+        except GkvError as error:
+            begun.set_exception(error)
+            return error if isinstance(error, EngineFailed) else None
+        begun.set(None)
+        return None
+
+    def refuse(self, error: GkvError) -> None:
+        """Tell all who wait that nothing comes any more."""
+        while self._waiting:
+            self._waiting.popleft().set_exception(error)
 
 
 class Snapshot:

@@ -11,6 +11,7 @@ import lmdb
 from gkv.engine import record
 from gkv.engine.environment import Environment
 from gkv.engine.merge import DUE, TOKEN, due_of, listed_as
+from gkv.engine.store import size_in
 from gkv.errors import EngineError
 
 STEP = 500
@@ -39,6 +40,17 @@ class Verification:
                 except EngineError as error:
                     problems, passed = [str(error)], None
                 yield problems
+
+    def count(self) -> str:
+        """Return what is wrong with the counted size, "" when nothing is. O(records)."""
+        with self._environment.look() as txn:
+            size = sum(
+                len(address) - TOKEN + record.value_size(data)
+                for address, data in txn.cursor().iternext()
+                if txn.get(address[TOKEN:], db=self._environment.listed) is not None
+            )
+            counted = size_in(txn, self._environment.meta)
+        return "" if size == counted else f"the records have {size} bytes, {counted} were counted"
 
     def _at_some(
         self, database: Any, look: Callable[[lmdb.Transaction, bytes, bytes], str], passed: bytes

@@ -29,14 +29,19 @@ class Lane(IntEnum):
     """Work for which nobody waits."""
 
 
+class Counting(Protocol):
+    """Whoever wants to know that a call has its reply."""
+
+    def one_less(self) -> None:
+        """Note that. Does not switch greenlets and does not raise."""
+
+
 class Call:
     """One frame on its way to a node, and the one reply to it."""
 
     __slots__ = ("_replies", "expires", "frame", "lane", "reply", "request_id", "sent")
 
-    def __init__(
-        self, frame: bytes, expires: float, replies: "OpenReplies", request_id: str = "", lane: Lane = Lane.READ
-    ) -> None:
+    def __init__(self, frame: bytes, expires: float, replies: Counting, request_id: str = "", lane: Lane = Lane.READ) -> None:
         self.frame = frame
         self.lane = lane
         self.request_id = request_id

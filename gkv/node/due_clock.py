@@ -26,17 +26,18 @@ class DueClock:
     """The time of day as it was at the start, and what has passed since."""
 
     def __init__(self) -> None:
-        self._time = DueTime(wall_ms(), _elapsed())
+        self.time = DueTime(wall_ms(), _elapsed())
+        """What the machines of copies judge by, too."""
         self._said = False
 
     def now(self) -> int:
         """Return the time by which values are due, in ms since the Unix epoch. 0.2 us."""
-        return clock_gettime_ns(CLOCK_BOOTTIME) // 1_000_000 + self._time.offset
+        return clock_gettime_ns(CLOCK_BOOTTIME) // 1_000_000 + self.time.offset
 
     @property
     def difference(self) -> int:
         """By how many ms the wall clock is ahead."""
-        return self._time.difference(wall_ms(), _elapsed())
+        return self.time.difference(wall_ms(), _elapsed())
 
     @property
     def jumped(self) -> str:
@@ -51,7 +52,7 @@ class DueClock:
         """Follow the wall clock from now on."""
         if self.jumped:
             say(f"{self.jumped}: it is taken over")
-        self._time.take_over(wall_ms(), _elapsed())
+        self.time.take_over(wall_ms(), _elapsed())
         self._said = False
 
     def watch(self) -> None:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from time import monotonic
 
-from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from gkv.cluster.callin import CallIn
@@ -15,7 +14,9 @@ from gkv.engine import Commits, Engine
 from gkv.errors import ConfigError, GkvError, MemberConflict, Unavailable
 from gkv.log import say
 from gkv.model import Node, NodeRefusal
+from gkv.node.copies import Copies
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, stale
+from gkv.node.tidings import Tidings
 from gkv.threads import NativeThread
 from gkv.wire.ops import Adopt, Here, NodeAnswer, Refused, Status
 
@@ -39,15 +40,21 @@ class Membership:
         *,
         incarnation: int = 0,
         kept: Kept | None = None,
+        copies: Copies | None = None,
+        tidings: Tidings | None = None,
         on_end: Callable[[GkvError], object] = _ignore,
     ) -> None:
-        """Take over the document that the directory has, and list this process there.
+        """Take over the document that the directory has, and list this process there. `copies` follows each document, and has
+        put into `tidings` what the authority is to hear besides.
 
         Raise ConfigError when the directory is of two clusters, OSError when it cannot be written.
         """
         self.incarnation = incarnation
-        self.news = Event()
-        """Set when a document has come into force, which the authority is to hear."""
+        self._copies = copies
+        self._tidings = tidings or Tidings()
+        self.news = self._tidings.news
+        """Set when a document has come into force, or the authority is to hear something else now."""
+        self._was_orderly = engine.was_clean
         self._node = node
         self._view = view
         self._engine = engine
@@ -81,7 +88,13 @@ class Membership:
         self._engine.note_run(self.incarnation)
         if document is not None and self._engine.cluster is not None:
             self._view.adopt(document)
-            self._follow_durability(document)
+            self._follow(document)
+
+    def _follow(self, document: Document, *, foreign: bool = False) -> None:
+        """Go on under a document that is in force now. Does not switch greenlets."""
+        self._follow_durability(document)
+        if self._copies is not None:
+            self._copies.follow(document, self._view.placement, foreign=foreign)
 
     def _follow_durability(self, document: Document) -> None:
         """Acknowledge writes as the document says, and say once what that means."""
@@ -119,15 +132,16 @@ class Membership:
         """The line of this process in the document in force."""
         return self._view.line
 
-    def status(self, _request: Status) -> NodeAnswer:
+    def status(self, request: Status) -> NodeAnswer:
         """Say which process answers, and which document is in force there."""
-        return self._here()
+        return self._here(show=request.show)
 
-    def _here(self) -> Here:
+    def _here(self, *, show: bool = False) -> Here:
         document = self._view.document
         if document is None:
             return Here(self.incarnation, era=self._era)
-        return Here(self.incarnation, document.cluster, document.order, document.digest, self._era)
+        shown = document.to_json() if show else None
+        return Here(self.incarnation, document.cluster, document.order, document.digest, self._era, shown)
 
     def take_over(self, request: Adopt) -> NodeAnswer | Waiting:
         """Take over a document that a coordinator or the authority has sent."""
@@ -157,15 +171,17 @@ class Membership:
                 return True
             line = document.member(self._node.id)
             foreign = mine is not None and mine.cluster != document.cluster
-            leaves = foreign or self._engine.cluster not in (None, document.cluster)
-            if leaves:
+            moves = foreign or self._engine.cluster not in (None, document.cluster)
+            if moves:
                 if line is None or not self.is_bare:
                     return False
             elif (line is None) if mine is None else not document.follows(mine):
                 return False
             named = self._view.line is not None
-            if leaves and not self._nothing_comes():
+            if moves and not self._nothing_comes():
                 return False
+            if self._view.acts and self._copies is not None and self._copies.begin_with(document):
+                self._settle_alone()
             try:
                 self._keep(document)
             except Unavailable:
@@ -174,11 +190,20 @@ class Membership:
             if line is not None and self._engine.cluster != document.cluster:
                 self._join(document.cluster, mine)
             self._view.adopt(document, replace=foreign)
-            self._follow_durability(document)
+            if named and line is not None and line.incarnation != self.incarnation:
+                self._on_end(MemberConflict(f"another process acts as {self._node.id} now; this one ends"))
+            self._follow(document, foreign=foreign)
         self.news.set()
-        if named and line is not None and line.incarnation != self.incarnation:
-            self._on_end(MemberConflict(f"another process acts as {self._node.id} now; this one ends"))
         return True
+
+    def _settle_alone(self) -> None:
+        """Bring to the disk what was admitted while there was one copy; nothing more is admitted then."""
+        self._view.hold_writes()
+        try:
+            self._commits.flush(monotonic() + COMMIT_WITHIN)
+        except GkvError:
+            self._view.let_write()
+            raise
 
     def _nothing_comes(self) -> bool:
         """Return whether the node holds nothing, of what has been admitted either; nothing more is admitted then."""
@@ -221,9 +246,11 @@ class Membership:
         In a change, what was admitted before it is on the disk first; raise GkvError when it does not come there.
         """
         document = self._view.document
-        if document is not None and document.next is not None:
+        if document is not None and document.stops_writes:
             self._commits.flush(monotonic() + COMMIT_WITHIN)  # nothing more is admitted under this document
         named = self._view.line is not None
+        era = 0 if document is None else document.era
+        equal, ready = self._tidings.reported(era)
         return CallIn(
             self._node,
             self.incarnation,
@@ -237,6 +264,12 @@ class Membership:
             era=self._era,
             ran=() if named or self._kept is None else self._kept.ran[-1_000:],
             document=document if show else None,
+            reached=() if self._copies is None else self._copies.reach(),
+            equal=equal,
+            ready=ready,
+            orderly=self._was_orderly and self._copies is not None and self._copies.active,
+            complaints=self._tidings.take_complaints(),
+            leaves=self._tidings.leaves(era),
         )
 
     def close(self) -> None:

@@ -22,12 +22,18 @@ from gkv.model import Node
 from gkv.net.server import Server
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
+from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
 from gkv.node.health import Health
 from gkv.node.membership import Membership
+from gkv.node.notes import Notes
 from gkv.node.order import Order
 from gkv.node.service import Service
+from gkv.node.stored import Stored
 from gkv.node.sweeper import Sweeper
+from gkv.node.tidings import Tidings
+from gkv.node.tidying import Tidying
+from gkv.node.transport import Transport
 from gkv.process.early import EarlySignals
 from gkv.process.runtime import Runtime
 from gkv.process.standard import announce, end_with_input
@@ -67,9 +73,29 @@ def _run(runtime: Runtime) -> None:
     order = Order(view, engine, commits, clock)
     kept = Kept(directory) if engine.durable else None
     incarnation = secrets.randbits(64)
-    member = runtime.opened(Membership(me, view, engine, commits, incarnation=incarnation, kept=kept, on_end=runtime.end_with))
-    service = Service(me.id, view, engine, commits, order, settings.max_answer, runtime.admission, member)
+    tidings = Tidings()
+    stored = Stored(engine, commits)
+    transport = Transport(me.id, incarnation, view)
+    notes = runtime.opened(Notes(me.id, kept, engine.last_run, runtime.end_with))
+    copies = Copies(me.id, incarnation, view, stored, clock.time, transport, notes, tidings, runtime.end_with)
+    member = runtime.opened(
+        Membership(
+            me,
+            view,
+            engine,
+            commits,
+            incarnation=incarnation,
+            kept=kept,
+            copies=copies,
+            tidings=tidings,
+            on_end=runtime.end_with,
+        )
+    )
+    service = Service(
+        me.id, view, engine, commits, order, settings.max_answer, runtime.admission, member, copies, settings.deadline
+    )
     channels = runtime.open_channels(view, (me.url, service), incarnation)
+    transport.connect(channels)
     health = Health(engine)
     coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
@@ -114,7 +140,13 @@ def _run(runtime: Runtime) -> None:
 
     runtime.start("calling in at the proxy", call_in)
     runtime.start("the look at the clock", clock.watch)
-    runtime.start("the sweep of what is due", Sweeper(me.id, view, engine, order).run)
+
+    def tidy() -> None:
+        Sweeper(me.id, view, engine, order).run(lambda: not copies.active)
+        Tidying(engine, stored, copies, clock).run()
+
+    runtime.start("the sweep of what is due", tidy)
+    runtime.start("the clock of copies", copies.run)
     runtime.start("the check of the records", lambda: health.verify(say))
     if settings.until_stdin_closes:
         runtime.start("the wait for the end of standard input", lambda: end_with_input(runtime.ending))
@@ -123,3 +155,4 @@ def _run(runtime: Runtime) -> None:
     except EngineError:
         gevent.sleep(SHOWN)
         raise
+    copies.stop()

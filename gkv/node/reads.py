@@ -21,13 +21,13 @@ from gkv.wire.strict import Pause
 
 MAX_LISTED = 10_001
 """Keys in one page."""
-_KEYS_AT_ONCE = 500
+KEYS_AT_ONCE = 500
 """Keys that are read in one step: 1 ms, or 3 ms in the pure twin."""
-_RECORDS_AT_ONCE = 16
+RECORDS_AT_ONCE = 16
 """Records that are read in one step, whatever their size."""
 ATTEMPTS = 3
 """Attempts at a read while the writes that it has taken come to nothing, as on a disk that is full."""
-_BYTES_AT_ONCE = 1 << 20
+BYTES_AT_ONCE = 1 << 20
 """Bytes of values after which a step ends."""
 
 Item = TypeVar("Item")
@@ -59,17 +59,17 @@ class Reads:
         self._max_answer = max_answer
         self._pause = pause
 
-    def values_of(self, gets: Sequence[Get], room: int = _BYTES_AT_ONCE) -> Sequence[NodeAnswer | Waiting]:
+    def values_of(self, gets: Sequence[Get], room: int = BYTES_AT_ONCE) -> Sequence[NodeAnswer | Waiting]:
         """Read these with as few calls of the engine as can be, and give way between two calls; return the answer to each, or
         what waits for it or reads it in steps.
 
         Together the values that were read have no more than `room` bytes, a MiB at most. Switches greenlets when there are many
         keys.
         """
-        if len(gets) > 1 and (total := sum([len(get.keys) for get in gets])) > _KEYS_AT_ONCE:
+        if len(gets) > 1 and (total := sum([len(get.keys) for get in gets])) > KEYS_AT_ONCE:
             return self._in_groups(gets, total)
         keys = gets[0].keys if len(gets) == 1 else [key for get in gets for key in get.keys]
-        if len(keys) > _KEYS_AT_ONCE or (self._newest and self._order.unsettled.touch(keys)):
+        if len(keys) > KEYS_AT_ONCE or (self._newest and self._order.unsettled.touch(keys)):
             return self._each(gets, room)
         try:
             values = self._engine.read(keys, self._now(), room)
@@ -91,12 +91,12 @@ class Reads:
 
     def _in_groups(self, gets: Sequence[Get], total: int) -> Sequence[NodeAnswer | Waiting]:
         """Read so many of these with each call of the engine as are not too many keys; `total` is how many they have."""
-        room = _BYTES_AT_ONCE // (2 * total // _KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
+        room = BYTES_AT_ONCE // (2 * total // KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
         answers: list[NodeAnswer | Waiting] = []
         some: list[Get] = []
         keys = 0
         for get in gets:
-            if some and keys + len(get.keys) > _KEYS_AT_ONCE:
+            if some and keys + len(get.keys) > KEYS_AT_ONCE:
                 answers += self.values_of(some, room)
                 some, keys = [], 0
                 self._pause()
@@ -116,7 +116,7 @@ class Reads:
     def _one(self, get: Get, room: int) -> NodeAnswer | Waiting:
         """Read one of them; return its answer, or what waits for it."""
         in_steps = InSteps(partial(_when_settled, partial(self._values_in_steps, get.keys, get.era)))
-        if len(get.keys) > _KEYS_AT_ONCE:
+        if len(get.keys) > KEYS_AT_ONCE:
             return in_steps
         try:
             values, waits = self._order.values(get.keys, get.era, room)
@@ -138,9 +138,9 @@ class Reads:
         """Read keys one after the other. Switches greenlets."""
 
         def take(some: Sequence[str]) -> Taken[list[Value | Damage | None]]:
-            return self._order.values(some, era, _BYTES_AT_ONCE)
+            return self._order.values(some, era, BYTES_AT_ONCE)
 
-        values, waits = self._in_steps(keys, _KEYS_AT_ONCE, take, lambda value: value)
+        values, waits = self._in_steps(keys, KEYS_AT_ONCE, take, lambda value: value)
         return (Refused(NodeRefusal.LARGE) if values is None else Values(values)), waits
 
     def _in_steps(
@@ -170,7 +170,7 @@ class Reads:
     def fetch(self, request: Fetch) -> NodeAnswer | Waiting:
         """Read whole records."""
         take = partial(self._records_in_steps, request.keys, request.era)
-        if len(request.keys) > _RECORDS_AT_ONCE:
+        if len(request.keys) > RECORDS_AT_ONCE:
             return InSteps(partial(_when_settled, take))
         return _now_or_when_settled(take)
 
@@ -181,14 +181,14 @@ class Reads:
             return self._order.records(some, era)
 
         records, waits = self._in_steps(
-            keys, _RECORDS_AT_ONCE, take, lambda record: record.value if isinstance(record, Record) else None
+            keys, RECORDS_AT_ONCE, take, lambda record: record.value if isinstance(record, Record) else None
         )
         return (Refused(NodeRefusal.LARGE) if records is None else Records(records, self._order.clock.now())), waits
 
     def list_keys(self, request: ListKeys) -> NodeAnswer | Waiting:
         """Read a page of keys."""
         take = partial(self._keys_in_steps, request)
-        return _answer_when_settled(take) if request.limit > _KEYS_AT_ONCE else _now_or_when_settled(take)
+        return _answer_when_settled(take) if request.limit > KEYS_AT_ONCE else _now_or_when_settled(take)
 
     def _keys_in_steps(self, request: ListKeys) -> Taken[NodeAnswer]:
         """List keys one after the other. Switches greenlets when they are more than go into one step."""
@@ -196,7 +196,7 @@ class Reads:
         waits: set[Pending] = set()
         limit, after = min(request.limit, MAX_LISTED), request.after
         while True:
-            listed = self._order.keys(request.prefix, after, min(limit - len(keys), _KEYS_AT_ONCE), request.era)
+            listed = self._order.keys(request.prefix, after, min(limit - len(keys), KEYS_AT_ONCE), request.era)
             keys += listed.keys
             waits |= listed.waits
             if listed.last is None or len(keys) >= limit:

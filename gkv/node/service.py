@@ -1,6 +1,6 @@
 """What a node does with frames: each goes to the handler of its op, and the answers share a bound."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,7 +16,10 @@ from gkv.model import Node, NodeRefusal, Op, Outcome
 from gkv.net.admission import LARGE, Admission, Budget
 from gkv.net.call import Call
 from gkv.net.turn import Turn
-from gkv.node.handler import Waiting, stale
+from gkv.node.copied_reads import CopiedReads
+from gkv.node.copied_writes import CopiedWrites
+from gkv.node.copies import Copies
+from gkv.node.handler import COMMIT_WITHIN, Waiting, stale
 from gkv.node.membership import Membership
 from gkv.node.order import Order
 from gkv.node.reads import InSteps, Reads
@@ -62,8 +65,12 @@ class Service:
         max_answer: int = MAX_ANSWER,
         admission: Admission | None = None,
         membership: Membership | None = None,
+        copies: Copies | None = None,
+        within: float = COMMIT_WITHIN,
     ) -> None:
-        """`max_answer` bounds the bytes that one frame brings, `admission` those of all together."""
+        """`max_answer` bounds the bytes that one frame brings, `admission` those of all together. With `copies` the handlers
+        are others from when a document asks for them; a request may wait `within` so many seconds then.
+        """
         admission = admission or Admission()
         self._max_answer = max_answer
         self._own, self._others = admission.clients.budget, admission.members.budget
@@ -75,20 +82,46 @@ class Service:
         """Whether a line says already that there was a fault."""
         self._reading_much = BoundedSemaphore(1)
         """For reads in steps, until memory is reserved for their values: many of them hold no more than one."""
-        self._reads = Reads(engine, order, max_answer, self._turn)
-        writes = Writes(view, order)
-        self._handlers: Mapping[Op, Callable[[Any], NodeAnswer | Waiting]] = {
-            Op.FETCH: self._reads.fetch,
-            Op.KEYS: self._reads.list_keys,
+        reads, writes = Reads(engine, order, max_answer, self._turn), Writes(view, order)
+        self._values_of: Callable[[Sequence[Get]], Sequence[NodeAnswer | Waiting]] = reads.values_of
+        self._handlers: dict[Op, Callable[[Any], NodeAnswer | Waiting]] = {
+            Op.FETCH: reads.fetch,
+            Op.KEYS: reads.list_keys,
             Op.SET: writes.write,
             Op.PUT: writes.write,
             Op.DELETE: writes.write,
-            Op.ADD: writes.add,
-            Op.TOUCH: writes.touch,
+            Op.ADD: writes.decide,
+            Op.TOUCH: writes.decide,
             Op.STATUS: membership.status,
             Op.ADOPT: membership.take_over,
         }
         """By op, what does all that can be done at once; it returns the answer, or what waits for it."""
+        self._is_alone = True
+        """Whether there is one copy of each key, so that it is enough to know whether this process acts."""
+        if copies is not None:
+            heard = copies.listening
+            self._handlers |= {Op.WORD: heard.hear, Op.PLAN: heard.hold, Op.GO_ON: heard.go_on}
+            copies.on_active = lambda: self._keep_copies(engine, commits, copies, order, within)
+            if copies.active:
+                copies.on_active()
+
+    def _keep_copies(self, engine: Engine, commits: Commits, copies: Copies, order: Order, within: float) -> None:
+        """Answer as a member that keeps copies, from now on."""
+        commits.reclaims = False
+        commits.on_over = copies.disk.over
+        reads = CopiedReads(engine, copies, order.clock, self._max_answer, self._turn, within)
+        writes = CopiedWrites(copies, within)
+        self._is_alone = False
+        self._values_of = reads.values_of
+        self._handlers |= {
+            Op.FETCH: reads.fetch,
+            Op.KEYS: reads.refuse_listing,
+            Op.SET: writes.write,
+            Op.PUT: writes.write,
+            Op.DELETE: writes.write,
+            Op.ADD: writes.decide,
+            Op.TOUCH: writes.decide,
+        }
 
     def submit(self, call: Call) -> None:
         """Answer a call of this process's own coordinator, as a channel would. Switches greenlets when it is large."""
@@ -96,7 +129,7 @@ class Service:
         document = self._view.document
         begun = self._begin(call.frame)
         if isinstance(begun, Get):
-            begun = self._reads.values_of([begun])[0]
+            begun = self._values_of([begun])[0]
         if isinstance(begun, NodeAnswer):
             self._finish(call, begun, document)
         else:
@@ -176,7 +209,7 @@ class Service:
 
     def _read(self, gets: Sequence[Get]) -> Sequence[NodeAnswer | Waiting]:
         try:
-            return self._reads.values_of(gets)
+            return self._values_of(gets)
         except Exception:  # noqa: BLE001 likewise
             return [self._faulty()] * len(gets)
 
@@ -200,7 +233,7 @@ class Service:
                 document = self._view.document
                 if document is None or document.era != request.era or document.cluster != request.cluster:
                     return stale(document)
-                if not self._view.acts:
+                if self._is_alone and not self._view.acts:
                     return Refused(NodeRefusal.NOT_ACTING)
                 if isinstance(request, Get):
                     return request

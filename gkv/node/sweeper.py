@@ -1,5 +1,6 @@
 """The sweep: tombstones for values that are due and that nobody asks for, which frees their room."""
 
+from collections.abc import Callable
 from time import monotonic
 
 import gevent
@@ -24,9 +25,9 @@ class Sweeper:
         self._engine = engine
         self._order = order
 
-    def run(self) -> None:
-        """Sweep again and again. Switches greenlets, and does not end."""
-        while True:
+    def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
+        """Sweep again and again, for as long as that is so. Switches greenlets."""
+        while goes_on():
             try:
                 more = self.sweep() == _STEP
             except GkvError:  # no room just now, or too much waits; the next round is soon

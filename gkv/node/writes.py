@@ -1,6 +1,6 @@
 """Writes at a node: each is decided on the newest record, admitted, and answered with what it did to each key."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -10,14 +10,11 @@ from gkv.engine import Pending
 from gkv.errors import GkvError, Unavailable
 from gkv.model import Effect, NodeRefusal, Op, Value, Version
 from gkv.node.handler import COMMIT_WITHIN, Waiting, not_admitted, or_refused, refused_for
-from gkv.node.order import Newest, Order, waited_for
+from gkv.node.judges import Judge, judge_of
+from gkv.node.order import Order, waited_for
 from gkv.node.reads import ATTEMPTS, settled
-from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
-from gkv.replication.conditions import Condition
+from gkv.replication.admission import Verdict
 from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch, WriteRequest
-
-Judge = Callable[[int, Newest, int], Verdict]
-"""Decides about the item at a place of a request, on the newest record of its key, at a moment."""
 
 
 class Writes:
@@ -30,7 +27,7 @@ class Writes:
     def write(self, request: Set | Delete) -> NodeAnswer | Waiting:
         """Admit a set, a put or a delete."""
         if request.conditions:
-            return self._conditional(request)
+            return self.decide(request)
         keys = request.keys
         now = self._order.clock.now()
         values: Sequence[Value | None] = request.values if isinstance(request, Set) else [None] * len(keys)
@@ -53,40 +50,12 @@ class Writes:
 
         return or_refused(wait_for_it) if pending.done else lambda: or_refused(wait_for_it)
 
-    def _conditional(self, request: Set | Delete) -> NodeAnswer | Waiting:
-        """Admit the items whose conditions hold."""
+    def decide(self, request: Set | Delete | Add | Touch) -> NodeAnswer | Waiting:
+        """Decide about each item, and admit what is to be written, in one step."""
         try:
-            conditions = [None if text is None else Condition.parse(text) for text in request.conditions]
+            judge = judge_of(request)
         except ValueError:
             return Refused(NodeRefusal.BAD_FRAME, detail="a condition cannot be read")
-        values = request.values if isinstance(request, Set) else ()
-        ttls = request.ttls if isinstance(request, Set) else ()
-
-        def judge(place: int, newest: Newest, now: int) -> Verdict:
-            expires = now + ttls[place] if ttls and ttls[place] else 0
-            return judge_write(newest[0], now, conditions[place], values[place] if values else None, expires)
-
-        return self._decide(request, judge)
-
-    def add(self, request: Add) -> NodeAnswer | Waiting:
-        """Admit additions."""
-
-        def judge(place: int, newest: Newest, now: int) -> Verdict:
-            ttl = request.ttls[place] if request.ttls else None
-            return judge_add(newest[0], now, request.deltas[place], None if ttl is None else ttl and now + ttl)
-
-        return self._decide(request, judge)
-
-    def touch(self, request: Touch) -> NodeAnswer | Waiting:
-        """Admit other expiries."""
-
-        def judge(place: int, newest: Newest, now: int) -> Verdict:
-            return judge_touch(newest[0], now, request.ttls[place] and now + request.ttls[place])
-
-        return self._decide(request, judge)
-
-    def _decide(self, request: WriteRequest, judge: Judge) -> NodeAnswer | Waiting:
-        """Decide about each item, and admit what is to be written, in one step."""
         try:
             decided = self._admit(request, judge)
         except GkvError as error:
@@ -106,7 +75,7 @@ class Writes:
         values: list[Value | None] = []
         expires: list[int] = []
         for (key, place), newest in zip(places.items(), found, strict=True):
-            verdict = judge(place, newest, now)
+            verdict = judge(place, newest[0], now)
             decided.verdicts[place] = verdict
             if verdict.effect is None or verdict.expired:
                 keys.append(key)

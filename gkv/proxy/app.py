@@ -32,9 +32,15 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
 
     def show(request: Request) -> Response:
         request.query()
-        document = authority.document.to_json()
-        members = [member | {"answers": authority.answers(member["id"])} for member in document["members"]]
-        summary: dict[str, Any] = document | {"members": members, "waits_for": authority.waits_for}
+        attendance, document = authority.attendance, authority.document.to_json()
+        summary: dict[str, Any] = document | {"waits_for": authority.waits_for}
+        summary["members"] = [member | {"answers": attendance.answers(member["id"])} for member in document["members"]]
+        found = authority.coverage
+        if found is not None:
+            for member in summary["members"]:
+                member["keys"] = attendance.keys_of(member["id"])
+            missing, unanswered = round(found.short, 6), round(found.unanswered, 6)
+            summary["copies"] = {"wanted": found.wanted, "least": found.least, "missing": missing, "unanswered": unanswered}
         return json_response(summary)
 
     def accept_loss(request: Request) -> Response:

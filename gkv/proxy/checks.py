@@ -1,5 +1,7 @@
 """A proxy's own checks at `/readyz`."""
 
+from collections.abc import Iterator
+
 from gkv.api.data import Check
 from gkv.cluster.authority import Authority
 from gkv.cluster.document import State
@@ -15,9 +17,18 @@ def members(authority: Authority, *, usable: bool) -> Check:
     """
     troubles = []
     for member in authority.document.members:
-        if authority.waits_for_word(member.id):
+        if authority.attendance.waits_for_word(member.id):
             troubles.append(f"{member.id} waits for accept-loss")
-        elif member.empty or member.state is State.DOWN:
+        elif member.state is State.DOWN or (member.empty and authority.document.replicas == 1):
             troubles.append(f"{member.id} is down")
     more = len(troubles) - _NAMED
     return Check("members", usable, ", ".join(troubles[:_NAMED]) + (f" and {more} more" if more > 0 else ""))
+
+
+def copies(authority: Authority) -> Iterator[Check]:
+    """Yield the check of the copies, where there are to be any: that somebody answers for every key, and a warning about those
+    that have fewer copies than they should.
+    """
+    found = authority.coverage
+    if found is not None:
+        yield Check("copies", found.unanswered == 0, found.troubles)

@@ -8,6 +8,7 @@ _CLUSTER_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 MAX_JOIN = 1 << 20
 """Bytes of a body, which may have a whole document."""
 _COUNT: Schema = {"type": "integer", "minimum": 0}
+_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 _INCARNATION: Schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
 _ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"}
 _NAMES = (
@@ -40,6 +41,7 @@ _PARTS: dict[str, Schema] = {
     "next_since": _COUNT,
     "rebuilt_from": array(array(_COUNT), description="generation and epoch of what was rebuilt"),
     "removed": array(_INCARNATION),
+    "ended": array(_INCARNATION, description="with copies: processes that have certainly ended"),
 }
 CLUSTER = Operation(
     "Get the cluster document, and who has called in lately",
@@ -50,7 +52,7 @@ CLUSTER = Operation(
                 JSON: Content(
                     shape(
                         _NAMES + " waits_for",
-                        "",
+                        "copies ended",
                         members=array(
                             {
                                 "allOf": [
@@ -59,12 +61,24 @@ CLUSTER = Operation(
                                         "properties": {
                                             "state": {"enum": ["up", "filling", "down"]},
                                             "answers": {"type": "boolean"},
+                                            "keys": {
+                                                "type": ["integer", "null"],
+                                                "minimum": 0,
+                                                "description": "with copies: keys that it holds, null if it says nothing",
+                                            },
                                         }
                                     },
                                 ]
                             }
                         ),
                         waits_for=array(_ID),
+                        copies=shape(
+                            "wanted least missing unanswered",
+                            wanted={**_COUNT, "description": "copies that each key is to have"},
+                            least={**_COUNT, "description": "copies that count of the keys that have fewest"},
+                            missing={**_SHARE, "description": "the share of keys that have fewer"},
+                            unanswered={**_SHARE, "description": "the share of keys for which no node answers"},
+                        ),
                         **_PARTS,
                     )
                 )
@@ -74,14 +88,19 @@ CLUSTER = Operation(
 )
 JOIN = Operation(
     "Join the cluster, or say that a member is alive; a node does this by itself, four times a second",
-    {200: ResponseDoc("The document in force", {JSON: Content(shape(_NAMES, "", members=array(ref("Member")), **_PARTS))})},
+    {
+        200: ResponseDoc(
+            "The document in force", {JSON: Content(shape(_NAMES, "ended", members=array(ref("Member")), **_PARTS))}
+        )
+    },
     "The call tells, and decides nothing: who is a member is in one of the next documents. The url names the address that the "
     "call comes from, and the node must answer there.",
     body={
         JSON: Content(
             shape(
                 "id url incarnation",
-                "weight zone pid cluster generation epoch digest records bare volatile era ran document",
+                "weight zone pid cluster generation epoch digest records bare volatile era ran document reached equal ready "
+                "orderly leaves complaints",
                 id=_ID,
                 url={"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9][0-9]{0,4}$"},
                 incarnation={**_INCARNATION, "description": "of this process, new at every start"},
@@ -98,6 +117,12 @@ JOIN = Operation(
                 era={**_INCARNATION, "description": "generation and epoch that none of its records at the start is later than"},
                 ran=array(_INCARNATION, description="processes that ran on its directory before"),
                 document={"type": ["object", "null"], "description": "its document, if it is newer than the one here"},
+                reached=array(_INCARNATION, description="members that have answered its calls lately"),
+                equal={"type": "boolean", "default": False, "description": "it has all that its keys' primaries have"},
+                ready={"type": "boolean", "default": False, "description": "and what is to come to it by the next ring"},
+                orderly={"type": "boolean", "default": False, "description": "the process before it ended in an orderly way"},
+                leaves={"type": "boolean", "default": False, "description": "it is about to end, and holds all writes"},
+                complaints=array(array({"type": "string"}), description="members that do not do their part, and how"),
             ),
             {"id": "n1", "url": "http://10.0.0.5:9000", "incarnation": "00c5a1f2b0d4e687"},
         )

@@ -6,7 +6,9 @@ from pathlib import Path
 from gkv.api.data import Check, DataApi
 from gkv.api.metrics import Figure, figure, shared_figures
 from gkv.cluster.authority import Authority
+from gkv.cluster.document import Durability
 from gkv.cluster.store import FileStore
+from gkv.cluster.terms import Terms
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Coordinator
@@ -35,8 +37,9 @@ def _run(runtime: Runtime) -> None:
     channels = runtime.open_channels(view)
     port = runtime.open_port()
     directory = Path(settings.data or "gkv-data/proxy")
-    authority = runtime.opened(Authority(FileStore(directory), view, channels, settings.durability))
-    coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
+    authority = runtime.opened(Authority(FileStore(directory), view, channels, _terms(runtime.reading), settings.deadline))
+    half = settings.max_inflight // 2  # the others have work for nodes that are there
+    coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer, most_waiting=half)
     data = DataApi(
         view,
         coordinator,
@@ -45,13 +48,14 @@ def _run(runtime: Runtime) -> None:
         checks=lambda: [
             Check("serving", not runtime.ending.is_set()),
             checks.members(authority, usable=view.placement is not None and not coordinator.writes_wait_for),
+            *checks.copies(authority),
         ],
     )
     app = build_app(data, authority)
 
     def figures(server: Server) -> Iterator[Figure]:
         yield from shared_figures("proxy", view, server, app.access, coordinator, channels)
-        up = sum(authority.is_up(member.id) for member in authority.document.members)
+        up = sum(authority.attendance.is_up(member.id) for member in authority.document.members)
         yield figure("gkv_ring_members_up", "Members that serve, and have called in within the last second", up)
 
     # Before the server, so that they end after it: requests that still run ask them.
@@ -69,3 +73,11 @@ def _run(runtime: Runtime) -> None:
         children.say_who_is_missing()
         runtime.start("the look at the nodes", children.supervise)
     runtime.wait()
+
+
+def _terms(reading: Reading) -> Terms:
+    """Return what the operator asks for a new cluster. What nobody has set is not asked for."""
+    names = ("durability", "replicas", "min_in_sync", "lease")
+    given = {name: getattr(reading.settings, name) for name in names if reading.found[name].origin != "default"}
+    durability = given.pop("durability", None)
+    return Terms(None if durability is None else Durability(durability), **given)

@@ -71,6 +71,8 @@ class Children:
         self.ports = range(settings.spawn_port, settings.spawn_port + settings.spawn)
         base = Path(settings.data or "gkv-data")
         self._children = [_Child(f"{settings.host}:{port}", port, base / str(port)) for port in self.ports]
+        self._ended = Event()
+        """Set when a child has ended."""
 
     @property
     def are_members(self) -> bool:
@@ -106,7 +108,7 @@ class Children:
         return True
 
     def _has_joined(self, child: _Child) -> bool:
-        return self._authority.is_up(child.node) or self._authority.waits_for_word(child.node)
+        return self._authority.attendance.is_up(child.node) or self._authority.attendance.waits_for_word(child.node)
 
     def _refuse_strangers(self, before: set[str], ending: Event) -> None:
         """Raise ConfigError for nodes that are no members yet while members are missing: their keys
@@ -117,7 +119,7 @@ class Children:
         if not missing or mine <= before:
             return
         until = monotonic() + _CALL_WITHIN
-        while missing := {node for node in missing if not self._authority.answers(node)}:
+        while missing := {node for node in missing if not self._authority.attendance.answers(node)}:
             if monotonic() > until:
                 raise ConfigError(
                     f"the members are {_listed(before)}, of which {_listed(missing)} does not run; "
@@ -151,9 +153,9 @@ class Children:
         """Say which members do not run, and how they do."""
         members = {node.id for node in self._authority.document.nodes}
         for node in sorted(members):
-            if not self._authority.answers(node):
+            if not self._authority.attendance.answers(node):
                 say(
-                    f"member {node} is not running; its keys cannot be answered until it is started again. "
+                    f"member {node} is not running; {self._fate[0].lower() + self._fate[1:]} until it is started again. "
                     f"{_advice(members, self._settings)}"
                 )
 
@@ -162,9 +164,10 @@ class Children:
         ever.
         """
         while True:
+            self._ended.clear()
             for child in self._children:
                 self._look(child, monotonic())
-            gevent.sleep(_LOOK_EVERY)
+            self._ended.wait(_LOOK_EVERY)
 
     def _look(self, child: _Child, now: float) -> None:
         code = child.exit_code
@@ -174,8 +177,8 @@ class Children:
             child.process = None
             if code in _WRONG_SETTINGS:
                 say(
-                    f"node {child.node} ended with code {code}, and would end so again: it is not started again. Its keys "
-                    f"cannot be answered until its reason is mended and this proxy has been started anew"
+                    f"node {child.node} ended with code {code}, and would end so again: it is not started again. {self._fate} "
+                    f"until its reason is mended and this proxy has been started anew"
                 )
                 return
             if now - child.started >= _RUNS_WELL_AFTER:
@@ -188,9 +191,16 @@ class Children:
                 self._start_later(child, now, f"cannot be started: {error.strerror}")
 
     def _start_later(self, child: _Child, now: float, why: str) -> None:
-        say(f"node {child.node} {why}; its keys cannot be answered until it runs again. It is started in {child.pause:g} s")
+        fate = self._fate[0].lower() + self._fate[1:]
+        say(f"node {child.node} {why}; {fate} until it runs again. It is started in {child.pause:g} s")
         child.starts_at = now + child.pause
         child.pause = min(_LONGEST_PAUSE, 2 * child.pause)
+
+    @property
+    def _fate(self) -> str:
+        """What becomes of the keys of a child that does not run."""
+        alone = self._authority.document.replicas == 1
+        return "Its keys cannot be answered" if alone else "Its keys have a copy less"
 
     def _start(self, child: _Child) -> None:
         command = [sys.executable, "-P", "-m", "gkv.cli", "node", str(child.port), "--until-stdin-closes"]
@@ -206,6 +216,12 @@ class Children:
             env=self._environment,
             start_new_session=True,  # Ctrl-C is for the proxy, which ends them last
         )
+        gevent.spawn(self._await, child.process)
+
+    def _await(self, process: "subprocess.Popen[bytes]") -> None:
+        """Have it known at once that a child has ended: until then others wait for it."""
+        process.wait()
+        self._ended.set()
 
     def close(self) -> None:
         """Ask all children to end and wait for it; kill what does not. Switches greenlets."""

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 
-from gkv.model import Fault, Record, Version, Write
+from gkv.model import Effect, Fault, Record, Version, Write
 from gkv.replication.admission import Verdict
 from gkv.replication.messages import Message
 
@@ -27,7 +27,7 @@ class Fate(Enum):
     TOO_FEW_COPIES = "too-few-copies"
     """Nothing was begun: fewer copies act than a write has to be on."""
     FULL = "full"
-    """Nothing was begun: the disk of the granter `member` is full."""
+    """Nothing was begun: the disk of `member`, a granter or this process itself, is full."""
     BUSY = "busy"
     """Nothing was begun: too much waits already."""
     DAMAGED = "damaged"
@@ -43,6 +43,8 @@ class KeyAnswer:
     """Of a read what is there, and of a write what was there when it was admitted, if that was asked for."""
     verdict: Verdict | None = None
     member: str = ""
+    effect: Effect | None = None
+    """Of a key that is written, what that did to it; None if it was acknowledged before its own disk had it."""
 
 
 @dataclass(frozen=True, slots=True)

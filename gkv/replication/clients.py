@@ -15,6 +15,9 @@ from gkv.replication.request import Request, Waits
 from gkv.replication.takeover import Takeovers
 from gkv.replication.writing import Newest, Writing
 
+_Written = tuple[int, Verdict, Record | None]
+"""The place of a key that is to be written, the decision, and what was there."""
+
 
 class Clients:
     """All requests of the clients of one process."""
@@ -145,7 +148,7 @@ class Clients:
         for place in set(todo).difference(begun):
             request.answers[place] = KeyAnswer(Fate.TOO_FEW_COPIES)
         now = self._writing.time_of_day()
-        written: list[tuple[int, Verdict, Record | None]] = []
+        written: list[_Written] = []
         nothing: list[tuple[int, Verdict, Underway | None]] = []
         for place, (record, underway) in zip(begun, found, strict=True):
             if isinstance(record, Damage):
@@ -158,6 +161,7 @@ class Clients:
                 request.answers[place] = KeyAnswer(Fate.FULL, member=full)
             else:
                 written.append((place, verdict, record))
+        written = self._with_room(request, written)
         if written:
             self._write_part(request, written)
         waits = [underway for _, _, underway in nothing]
@@ -174,19 +178,30 @@ class Clients:
             return None
         return next((one for one in self._desk.duties.roles_of(key).granters if one in full), None)
 
+    def _with_room(self, request: Request, written: list[_Written]) -> list[_Written]:
+        """Return what may be written, given the room on the own disk (W1): all, or what brings no value."""
+        sizes = [len(verdict.value) for _, verdict, _ in written if verdict.value is not None]
+        if not sizes or self._writing.has_room(sum(sizes), len(sizes)):
+            return written
+        for place, verdict, _ in written:
+            if verdict.value is not None:
+                request.answers[place] = KeyAnswer(Fate.FULL, member=self._desk.me)
+        return [one for one in written if one[1].value is None]
+
     def _failed_part(self, request: Request, places: list[int], waits: list[Underway | None], answers: list[KeyAnswer]) -> None:
         """Answer what a judgement left undone: that is a read of the record that was judged (W9, F11)."""
         self._read_part(request, places, waits, answers)
 
-    def _write_part(self, request: Request, written: list[tuple[int, Verdict, Record | None]]) -> None:
+    def _write_part(self, request: Request, written: list[_Written]) -> None:
         request.parts += 1
         values: list[Value | None] = [verdict.value for _, verdict, _ in written]
         expires = [verdict.expires for _, verdict, _ in written]
 
-        def over(_underway: Underway, settled: bool) -> None:
-            for place, verdict, record in written:
+        def over(underway: Underway, settled: bool) -> None:
+            effects = underway.effects or (None,) * len(written)
+            for (place, verdict, record), effect in zip(written, effects, strict=True):
                 fate = self._fate(request.keys[place], settled)
-                request.answers[place] = KeyAnswer(fate, record, verdict)
+                request.answers[place] = KeyAnswer(fate, record, verdict, effect=effect)
             self._end_part(request)
 
         request.written = frozenset([place for place, _, _ in written])

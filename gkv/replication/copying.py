@@ -24,7 +24,7 @@ from gkv.replication.messages import (
     Working,
 )
 from gkv.replication.questions import RESEND
-from gkv.replication.records import Records
+from gkv.replication.records import PAGE, Records
 
 
 class Copying:
@@ -165,7 +165,8 @@ class Copying:
         for session, after in self.fillings.wanted(desk.now, RESEND):
             number = desk.ask(session.primary, owed=False)
             self.fillings.asked(session, number, desk.now)
-            desk.send(session.primary, AskPage(number, *session.pair, after))
+            _, upto = self._records.walk(session.pair, after, PAGE)
+            desk.send(session.primary, AskPage(number, *session.pair, after, upto))
 
     def _page(self, page: Page) -> None:
         """Take a page of records."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from gkv.model import Damage, Duties, Record, Roles
+from gkv.model import Damage, Duties, Effect, Record, Roles
 from gkv.replication.admission import Verdict
 from gkv.replication.messages import Message
 
@@ -40,6 +40,8 @@ class Committed:
     """What an action `Commit` or `Replace` handed over is on the disk."""
 
     token: int
+    effects: Sequence[Effect] = ()
+    """What a write did to each of its keys, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ class DueFound:
 
 
 @dataclass(frozen=True, slots=True)
+class LeasesWanted:
+    """Reads come all the time: leases that soon run out are to be asked for, so that no read has to wait for one."""
+
+
+@dataclass(frozen=True, slots=True)
 class PauseAsked:
     """The authority plans a move of these lists (A7)."""
 
@@ -120,6 +127,7 @@ Event = (
     | ReadAsked
     | WriteAsked
     | DueFound
+    | LeasesWanted
     | PauseAsked
     | GoOn
     | StopAsked

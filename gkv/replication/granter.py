@@ -92,7 +92,8 @@ class Granter:
     ) -> list[tuple[int, Write]]:
         """Take a frame; return what it hands to the commit, by token.
 
-        Its keys are unsettled before that (F10). What is in the commit already is not handed over again.
+        Its keys are unsettled before that (F10). What is in the commit already is not handed over again. None of it repairs
+        a damaged record: a frame may come again, and late, when the record was of a later one.
         """
         for write in writes:
             self.note(write.keys, write.version)
@@ -103,7 +104,7 @@ class Granter:
             if known is None or not set(self._committing[known].keys).issuperset(write.keys):
                 known = self._tokens[write.version] = token()
                 self._committing[known] = write
-                handed.append((known, write))
+                handed.append((known, _copied(write)))
             left.add(known)
         frame = Frame(primary, number, tuple([write.version for write in writes]), left, now)
         if left:
@@ -170,3 +171,7 @@ class Granter:
         for key, version in self._notes.items():
             by_version.setdefault(version, set()).add(key)
         return [] if by_version == self._keys else ["notes by key and by version are not the same"]
+
+
+def _copied(write: Write) -> Write:
+    return Write(write.version, write.keys, write.values, write.expires, write.tags, write.at, repairs=False)

@@ -38,6 +38,10 @@ class Grants:
         self._noted = noted
         self._note = _Note.THERE if noted else _Note.ABSENT
 
+    def begin_elsewhere(self) -> None:
+        """Note that the process before has run in another directory, whose note nobody has seen."""
+        self._noted = True
+
     # -- granting
 
     def grant(self, holder: str, incarnation: int, now: float, lease: float) -> KeepNote | None:

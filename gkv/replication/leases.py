@@ -26,6 +26,14 @@ class Leases:
         """Return those of the granters whose lease is not valid now, as their processes are by this document."""
         return [one for one in granters if not self._valid(one, duties, now)]
 
+    def until(self, granters: Iterable[str], duties: Duties) -> float:
+        """Return until when all these granters' leases are valid, infinity without a granter, 0 if one has given none."""
+        found = [self._until.get(one, (None, 0.0)) for one in granters]
+        right = [duties.incarnation_of(one) for one in granters]
+        return min(
+            [until if given == by else 0.0 for (given, until), by in zip(found, right, strict=True)], default=float("inf")
+        )
+
     def _valid(self, granter: str, duties: Duties, now: float) -> bool:
         known = self._until.get(granter)
         return known is not None and now < known[1] and known[0] == duties.incarnation_of(granter)

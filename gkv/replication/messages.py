@@ -98,6 +98,8 @@ class AskPage:
     coming: tuple[str, ...]
     after: str
     """The cursor of the page before, empty for the first."""
+    upto: str | None = None
+    """The cursor up to which the learner itself can look in one step, None for the end of the list."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,10 @@ from gkv.model import Damage, Record
 from gkv.replication.desk import Desk
 from gkv.replication.messages import AskPage, Page
 from gkv.replication.reading import Readings
-from gkv.replication.records import Records
+from gkv.replication.records import PAGE, Records
 from gkv.replication.takeover import Takeovers
 from gkv.replication.writing import Writing
 
-PAGE = 100
-"""Keys of one page."""
 PATIENCE = 1.0
 """Seconds after which a page is given up; the learner asks again."""
 
@@ -41,7 +39,7 @@ class Pages:
         roles = self._desk.roles.get(pair)
         if roles is None or sender not in roles.learners or self._takeovers.reign(pair) is None:
             return
-        keys, upto = self._records.walk(pair, asked.after, PAGE)
+        keys, upto = self._records.walk(pair, asked.after, PAGE, asked.upto)
         found = self._writing.newest(keys)
         damaged = [key for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Damage)]
         if damaged:

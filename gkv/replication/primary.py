@@ -7,7 +7,7 @@ the document of now. Nothing here judges, answers or reads.
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from gkv.model import Duties, Version, Write
+from gkv.model import Duties, Effect, Version, Write
 from gkv.replication.unsettled import Unsettled
 
 _Item = TypeVar("_Item")
@@ -20,13 +20,15 @@ OnOver = Callable[["Underway", bool], None]
 class Underway:
     """One write on its way; several keys, one version. Identity is what distinguishes two of them."""
 
-    __slots__ = ("committed", "covered", "earlier", "failed", "on_over", "parts", "sent", "token", "waits", "write")
+    __slots__ = ("committed", "covered", "earlier", "effects", "failed", "on_over", "parts", "sent", "token", "waits", "write")
 
     def __init__(self, write: Write, token: int, on_over: OnOver | None) -> None:
         self.write = write
         self.token = token
         """Of its own commit."""
         self.committed = False
+        self.effects: Sequence[Effect] = ()
+        """On each key of the write as it was admitted, once its own disk has it."""
         self.failed = False
         """Never set: what a granter may have is not taken back."""
         self.on_over: dict[object, OnOver] = {self: on_over} if on_over else {}
@@ -93,12 +95,16 @@ class Primary:
 
     # -- what ends a write's waiting
 
-    def committed(self, token: int) -> list[Underway]:
+    def by_token(self, token: int) -> Underway | None:
+        """Return the write whose own commit has this token, None if it is over or another's."""
+        return self._by_token.get(token)
+
+    def committed(self, token: int, effects: Sequence[Effect] = ()) -> list[Underway]:
         """Note that the own disk has a write; return all that is settled by that, in order."""
         underway = self._by_token.get(token)
         if underway is None:
             return []
-        underway.committed = True
+        underway.committed, underway.effects = True, effects
         return self._settle(underway)
 
     def acknowledged(self, granter: str, versions: Sequence[Version]) -> list[Underway]:

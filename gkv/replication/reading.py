@@ -51,6 +51,32 @@ class Readings:
         self._unleased: dict[Reading, None] = {}
         """Those that are settled, and without a lease of every granter."""
         self._asked: dict[str, float] = {}
+        self._granters: tuple[str, ...] | None = None
+        """Of all lists of which this process is the primary; None if one of them is closed, or there is none."""
+        self.until = 0.0
+        """The time until which every such list is open and has a lease of every granter: infinity if there is none, 0 if not.
+
+        A record that is taken under this document, and is settled, may be told if the time has not come when it was taken.
+        """
+
+    def gate(self) -> None:
+        """Note that lists may have been opened or closed."""
+        desk = self._desk
+        mine = [(pair, roles) for pair, roles in desk.roles.items() if desk.mine(roles)]
+        is_open = bool(mine) and all(self._takeovers.reign(pair) is not None for pair, _ in mine)
+        self._granters = tuple({one: None for _, roles in mine for one in roles.granters}) if is_open else None
+        self._look_at_leases()
+
+    def _look_at_leases(self) -> None:
+        granters = self._granters
+        self.until = 0.0 if granters is None else self._leases.until(granters, self._desk.duties)
+
+    def renew(self) -> None:
+        """Ask for the leases of which less than half is left, so that reads go on without waiting for one."""
+        desk = self._desk
+        for granter in self._granters or ():
+            if self._leases.until((granter,), desk.duties) - desk.now < desk.duties.lease / 2:
+                self._ask(granter)
 
     def begin(
         self,
@@ -127,11 +153,13 @@ class Readings:
     def adopt(self) -> None:
         """Go on under another document."""
         self._asked = {}
+        self.gate()
         self.look()
 
     def leased(self, granter: str) -> None:
         """Go on with a granter's new lease."""
         self._asked.pop(granter, None)
+        self._look_at_leases()
         self.look()
 
     @property

@@ -5,7 +5,7 @@ looked at. Whatever has to be on the disk before something else is said is an ac
 an event.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gkv.model import Duties
@@ -78,6 +78,7 @@ class Replica:
             events.CommitFailed: self._commit_failed,
             events.ReadAsked: self.clients.ask,
             events.WriteAsked: self.clients.ask,
+            events.LeasesWanted: lambda _: self.readings.renew(),
             events.DueFound: lambda event: self.clients.expire(event.keys),
             events.Adopted: lambda event: self._adopt(event.duties),
             events.NoteKept: lambda event: self.copying.note_kept(event.there),
@@ -103,10 +104,14 @@ class Replica:
 
     def _committed(self, event: events.Committed) -> None:
         if not self.copying.committed(event.token):
-            self.writing.committed(event.token)
+            self.writing.committed(event.token, event.effects)
 
     def _commit_failed(self, event: events.CommitFailed) -> None:
-        if not self.copying.failed(event.token, event.full):
+        if self.copying.failed(event.token, event.full):
+            return
+        if event.full:
+            self.writing.no_room(event.token)
+        else:
             self.desk.actions.append(End("a write that others may have could not be committed"))  # W10
 
     def _go_on(self, event: events.GoOn) -> None:
@@ -193,6 +198,8 @@ class Replica:
             desk.actions.append(End("the document has another process in this member's place"))  # M2
         self._named = self._named or named
         desk.adopt(duties)
+        if named and line is not None and line.empty:
+            self.grants.begin_elsewhere()
         self.pause.release()
         self.succession.adopt()
         kept = self.takeovers.adopt(before, duties, desk.serves)
@@ -227,6 +234,7 @@ class Replica:
         """Do what may be due after any event."""
         desk = self.desk
         if self.succession.go_on():
+            self.readings.gate()
             self.clients.go_on()
         if self.pause.active or self.stopping.step is Step.HOLDING:
             busy = self.writing.lists()
@@ -254,6 +262,25 @@ class Replica:
         )
         waits = self.writing.busy or self.takeovers.busy or self.readings.busy or self.desk.questions.waiting
         return min(at, self.desk.now + RESEND / 2) if waits else at
+
+    @property
+    def reads_until(self) -> float:
+        """The time until which a record may be told at once that was taken before, if `is_settled` holds and it is not due:
+        every list of which this process is the primary is open until then, and has all leases. 0 if one is closed.
+        """
+        return self.readings.until
+
+    def is_settled(self, keys: Iterable[str]) -> bool:
+        """Return whether no write of these keys is on its way as this process knows."""
+        return not self.writing.primary.unsettled.touch(keys)
+
+    def vouches(self, found_orderly: bool) -> bool:
+        """Return whether the orderly end of this process says that nothing is lost of what the member had, where memory counts;
+        `found_orderly` says what this process has found at its start of those before it.
+
+        A process that no document has named has served for nobody: the one that did may have been killed before it.
+        """
+        return found_orderly or self._named
 
     def may_forget(self, key: str) -> bool:
         """Return whether the tombstone of a key may go, if it is old enough."""

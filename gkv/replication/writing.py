@@ -4,7 +4,7 @@ same moment (W2, W3); sent again until they are acknowledged (W7), and told when
 
 from collections.abc import Callable, Iterable, Sequence
 
-from gkv.model import Damage, Record, Value, Version, Write
+from gkv.model import Damage, Effect, Record, Value, Version, Write
 from gkv.replication.actions import Commit
 from gkv.replication.desk import Desk
 from gkv.replication.events import Pair, pair_of
@@ -33,6 +33,8 @@ class Writing:
         self._due = due
         self._versions = Versions()
         self._told_at: dict[str, float] = {}
+        self._uncommitted: dict[int, float] = {}
+        """By token, writes for which the own disk had no room, and since when."""
         self.primary = Primary()
 
     def time_of_day(self) -> int:
@@ -92,9 +94,21 @@ class Writing:
 
     # -- settling
 
-    def committed(self, token: int) -> None:
-        """Note that the own disk has a write."""
-        self._over(self.primary.committed(token))
+    def committed(self, token: int, effects: Sequence[Effect] = ()) -> None:
+        """Note that the own disk has a write, and what that did to its keys."""
+        self._uncommitted.pop(token, None)
+        self._over(self.primary.committed(token, effects))
+
+    def no_room(self, token: int) -> None:
+        """Note that the own disk had no room for a write, though it was looked for before: others may have it, so it is not
+        taken back (W10) but tried again and again, and stays unsettled meanwhile.
+        """
+        if self.primary.by_token(token) is not None:
+            self._uncommitted[token] = self._desk.now
+
+    def has_room(self, size: int, keys: int) -> bool:
+        """Return whether the own disk has room for values (W1)."""
+        return not self._uncommitted and self._records.has_room(size, keys)
 
     def acknowledged(self, granter: str, versions: Sequence[Version]) -> None:
         """Note that a granter's disk has writes, by an answer under the document of now."""
@@ -123,6 +137,11 @@ class Writing:
     def tick(self) -> None:
         """Send again what has no answer, and tell what nobody was told with a frame."""
         now = self._desk.now
+        for token in [token for token, since in self._uncommitted.items() if now - since >= RESEND]:
+            del self._uncommitted[token]
+            underway = self.primary.by_token(token)
+            if underway is not None:
+                self._desk.actions.append(Commit(token, underway.write))
         for asked in self._desk.questions.lost(now):
             self.primary.tell_again(asked.member, asked.settled)
         for granter, writes in self.primary.unsent(now, RESEND).items():

@@ -30,6 +30,8 @@ SIZES = b'{"sizes":['
 """What the answer to a get starts with, and no other."""
 RECORDS = b'{"versions":['
 """What the answer to a fetch starts with, and no other."""
+STARTS = {Op.GET: SIZES, Op.FETCH: RECORDS}
+"""For each op that reads keys, the first bytes of an answer to it; no other answer begins so."""
 
 
 _SHOWN_AT_ONCE = 64

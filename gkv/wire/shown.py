@@ -95,8 +95,10 @@ def render_failed(failed: Iterable[tuple[str, KeyFailure]], pause: Pause = no_pa
     rows = []
     for key, failure in failed:
         retryable = "true" if failure.retryable else "false"
-        version = _version_of(failure) if isinstance(failure, OtherVersion) else ""
-        rows.append(f'{{"key":{quote(key)},"code":"{failure.code}","retryable":{retryable}{version}}}'.encode())
+        more = _version_of(failure) if isinstance(failure, OtherVersion) else ""
+        if failure.node:
+            more += f',"node":{quote(failure.node)}'
+        rows.append(f'{{"key":{quote(key)},"code":"{failure.code}","retryable":{retryable}{more}}}'.encode())
         if len(rows) % 128 == 0:
             pause()
     return b'"failedKey":[%b],"complete":false' % b",".join(rows)

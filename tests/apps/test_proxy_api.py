@@ -12,10 +12,12 @@ import pytest
 import ujson
 
 from gkv.api.data import Check, DataApi
-from gkv.cluster.authority import Authority, boot_time
+from gkv.cluster.attendance import boot_time
+from gkv.cluster.authority import Authority
 from gkv.cluster.callin import CallIn
-from gkv.cluster.document import MAX_EPOCH, MAX_GENERATION, MAX_LEAP, Document, Member, State
+from gkv.cluster.document import MAX_EPOCH, MAX_GENERATION, MAX_LEAP, Document, Durability, Member, State
 from gkv.cluster.store import FileStore
+from gkv.cluster.terms import Terms
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator
 from gkv.engine import Commits, MemoryEngine
@@ -731,7 +733,7 @@ def test_loss_with_another_parameter_is_refused(pair):
 def test_new_directory_gets_a_cluster_of_its_own(tmp_path):
     ids = set()
     for name in ("one", "two"):
-        authority = Authority(FileStore(tmp_path / "deep" / name), View(), Peers(tmp_path), "async")
+        authority = Authority(FileStore(tmp_path / "deep" / name), View(), Peers(tmp_path), Terms(Durability.ASYNC))
         found = authority.document
         authority.close()
         assert Document(found.cluster, 1, durability="async") == found
@@ -741,11 +743,12 @@ def test_new_directory_gets_a_cluster_of_its_own(tmp_path):
 
 
 def test_durability_of_the_document_counts_and_not_that_of_a_later_start(tmp_path, capfd):
-    for durability in ("async", "sync"):
-        authority = Authority(FileStore(tmp_path / "proxy"), View(), Peers(tmp_path), durability)
+    for durability in Durability.ASYNC, Durability.SYNC:
+        authority = Authority(FileStore(tmp_path / "proxy"), View(), Peers(tmp_path), Terms(durability))
         assert authority.document.durability == "async"
         authority.close()
-    assert "durability is async, as the cluster was made" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert said.count("durability is async, as the cluster was made; --durability counts for a new one only") == 1
 
 
 def test_membership_survives_reopening(pair):
@@ -1079,7 +1082,7 @@ CORRUPT = {
     "cluster id": json.dumps(GOOD | {"cluster": "mine"}).encode(),
     "member twice": json.dumps(GOOD | {"members": GOOD["members"][:1] * 2}).encode(),
     "weight NaN": json.dumps(GOOD).replace("1.0", "NaN").encode(),
-    "replicas 3": json.dumps(GOOD | {"replicas": 3}).encode(),
+    "replicas 6": json.dumps(GOOD | {"replicas": 6}).encode(),
     "a weight beyond a double": json.dumps(GOOD).replace("1.0", "1" + "0" * 400).encode(),
     "a ring too large to build": json.dumps(GOOD | {"vnodes": 1 << 40}).encode(),
 }

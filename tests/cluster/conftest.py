@@ -96,12 +96,13 @@ def call(
     body: Any = None,
     timeout: float = 15,
     context: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
     **headers: str,
 ) -> Answer:
     """Make one HTTP call, over TLS if there is a context; a body that is not bytes is sent as JSON."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     if context is not None:
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
     try:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         connection.request(method, path, data, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -119,6 +120,7 @@ class Program:
     out: Path
     err: Path
     port: int = 0
+    host: str = "127.0.0.1"
 
     @property
     def stdout(self) -> str:
@@ -146,7 +148,7 @@ class Program:
         return self.process.wait(DEADLINE)
 
     def call(self, method: str, path: str, body: Any = None, timeout: float = 15, **headers: str) -> Answer:
-        return call(self.port, method, path, body, timeout, **headers)
+        return call(self.port, method, path, body, timeout, host=self.host, **headers)
 
 
 @dataclass

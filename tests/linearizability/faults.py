@@ -1,5 +1,5 @@
 """Faults of a running system, drawn by lot: kill -9, pauses, restarts in an orderly way, clocks
-that jump.
+that jump; and cuts and trouble on the wires between processes that have a network of their own.
 
 A fault has an end after some time: a process that was killed or has ended is started again on the
 same data, one that was paused goes on. Several processes may have one at once.
@@ -15,15 +15,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.conftest import DEADLINE, Program
+from tests.cluster.wires import Wires
 
 LONGEST_PAUSE = 3.0
 SHORT_PAUSE = 0.5
 LONGEST_DOWN = 0.8
+LONGEST_CUT = 3.0
+MOST_LOST, LONGEST_DELAY = 0.1, 0.03
+"""The share of packets that are lost at most, and the seconds by which the others are late."""
 MOST_AT_ONCE = (1, 2, 2)
 """Processes that do not serve at one time. One of these by lot, so that a machine on which a start takes long has fewer
 faults, and not all the time as many as may be.
@@ -43,6 +48,13 @@ class Fault(Enum):
     PAUSE = "pause"
     RESTART = "orderly restart"
     CLOCK = "clock jumps"
+    CUT = "cut one way"
+    CUT_BOTH = "cut both ways"
+    ALONE = "cut off from all others"
+    TROUBLE = "packets lost and late"
+
+
+_OF_WIRES = (Fault.CUT, Fault.CUT_BOTH, Fault.ALONE, Fault.TROUBLE)
 
 
 @dataclass
@@ -118,6 +130,8 @@ class Storm:
     counts: Counter[Fault] = field(default_factory=Counter)
     log: list[str] = field(default_factory=list)
     """Each fault, with the time of the history's clock."""
+    wires: Wires | None = None
+    """The network between them, if that is one for them alone."""
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _number: int = 0
     _coming: list[Fault] = field(default_factory=list)
@@ -147,10 +161,11 @@ class Storm:
     def _begin(self) -> None:
         victim = self.chance.choice(self.victims)
         if not self._coming:
-            self._coming = [one for one in Fault if one is not Fault.CLOCK or victim.clock is not None]
+            self._coming = [one for one in Fault if self._is_possible(one, victim)]
             self.chance.shuffle(self._coming)
         fault = self._coming[-1]
-        if fault is not Fault.CLOCK and (victim.is_hit or not self._may_hit(victim)):
+        is_end = fault is not Fault.CLOCK and fault not in _OF_WIRES
+        if is_end and (victim.is_hit or not self._may_hit(victim)):
             self._after(self.chance.uniform(*SOON), self._begin)
             return
         self._after(self.chance.uniform(*GAPS), self._begin)
@@ -162,6 +177,9 @@ class Storm:
             victim.clock.set(0 if victim.clock.offset else self.chance.choice(JUMPS))
             self.log[-1] += f": {victim.clock.offset:+} s"
             return
+        if fault in _OF_WIRES:
+            self._break_wires(fault, victim)
+            return
         victim.is_hit = True
         if fault is Fault.PAUSE:
             victim.program.signal(signal.SIGSTOP)
@@ -172,6 +190,35 @@ class Storm:
             victim.program.signal(signal.SIGKILL if fault is Fault.KILL else signal.SIGTERM)
             until = time.monotonic() + DEADLINE
             self._after(self.chance.choice([0.0, self.chance.uniform(0, LONGEST_DOWN)]), lambda: self._start(victim, until))
+
+    def _is_possible(self, fault: Fault, victim: Victim) -> bool:
+        if fault is Fault.CLOCK:
+            return victim.clock is not None
+        return fault not in _OF_WIRES or self.wires is not None
+
+    def _break_wires(self, fault: Fault, victim: Victim) -> None:
+        """Cut a process off from another one or from all, or have the packets between all be late and lost, for a while."""
+        wires = self.wires
+        assert wires is not None
+        lasts = self.chance.uniform(0.1, LONGEST_CUT)
+        names = [one.name for one in self.victims]
+        if fault is Fault.TROUBLE:
+            loss, delay = self.chance.uniform(0, MOST_LOST), self.chance.uniform(0, LONGEST_DELAY)
+            self.log[-1] += f": all lose {loss:.1%}, the others are late by up to {delay * 1000:.0f} ms, for {lasts:.2f} s"
+            wires.trouble(loss, (0, delay), names)
+            self._after(lasts, lambda: wires.trouble(0, (0, 0), names))
+            return
+        others = [name for name in names if name != victim.name]
+        if fault is not Fault.ALONE:
+            others = [self.chance.choice(others)]
+        pairs = [(victim.name, other) for other in others]
+        if fault is Fault.CUT and self.chance.random() < 0.5:
+            pairs = [(other, name) for name, other in pairs]
+        self.log[-1] += f": {', '.join('>'.join(pair) for pair in pairs)} for {lasts:.2f} s"
+        both = fault is not Fault.CUT
+        for src, dst in pairs:
+            wires.cut(src, dst, both=both)
+            self._after(lasts, partial(wires.mend, src, dst, both=both))
 
     def _may_hit(self, victim: Victim) -> bool:
         """Return whether enough processes are left that serve; one that starts is not spared always."""

@@ -101,6 +101,8 @@ class Operation:
     """The client, and how and whom it asked."""
     code: str = ""
     """The status or the code behind an ending that is no definite answer."""
+    seen: float = 0.0
+    """The time at which the client had its answer, or gave up waiting for one."""
 
 
 def integer(text: str | None) -> int | None:

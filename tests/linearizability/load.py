@@ -43,12 +43,13 @@ class Features:
     """Whether /get also tells versions, and bytes may be set in batches."""
     clocks_jump: bool
     """Whether nobody can say when something expires."""
+    lists: bool = True
 
     @classmethod
-    def of(cls, offered: Sequence[str], *, clocks_jump: bool) -> "Features":
+    def of(cls, offered: Sequence[str], *, clocks_jump: bool, lists: bool = True) -> "Features":
         """Return those of an answer of `/v1/info`."""
         known = (name in offered for name in ("conditions", "counters", "touch", "meta"))
-        return cls(*known, clocks_jump)
+        return cls(*known, clocks_jump, lists)
 
 
 class Client(Worker):
@@ -56,14 +57,17 @@ class Client(Worker):
     history.
     """
 
-    def __init__(self, number: int, seed: int, targets: Mapping[str, int], features: Features) -> None:
-        """`targets` are ports by name."""
+    def __init__(
+        self, number: int, seed: int, targets: Mapping[str, int], features: Features, hosts: Mapping[str, str] | None = None
+    ) -> None:
+        """`targets` are ports by name, `hosts` the addresses of those that are not at 127.0.0.1."""
         self.operations: list[Operation] = []
         self.broken: list[str] = []
         """Answers that the contract does not have."""
         self._number = number
         self._chance = random.Random(f"{seed} {number}")
         self._targets = dict(targets)
+        self._hosts = dict(hosts or {})
         self._home = list(targets)[number % len(targets)]
         self._patience = PATIENCE[number % len(PATIENCE)]
         self._features = features
@@ -99,7 +103,9 @@ class Client(Worker):
         call = time.monotonic()
         try:
             if connection is None or connection.sock is None:  # the server has closed it after an answer
-                connection = http.client.HTTPConnection("127.0.0.1", self._targets[target], timeout=self._patience)
+                connection = http.client.HTTPConnection(
+                    self._hosts.get(target, "127.0.0.1"), self._targets[target], timeout=self._patience
+                )
                 connection.connect()
                 self._connections[target] = connection
         except OSError:
@@ -123,6 +129,7 @@ class Client(Worker):
 
     def _note(self, target: str, request: Request, call: float, back: float, told: Sequence[Told | None]) -> None:
         who = f"client {self._number} {target} {request.way}"
+        seen = time.monotonic()
         for intent, one in zip(request.intents, told, strict=True):
             if one is None:
                 continue
@@ -143,6 +150,7 @@ class Client(Worker):
                     intent.condition,
                     who,
                     one.code,
+                    seen,
                 )
             )
             if one.version is not None:
@@ -162,7 +170,7 @@ class Client(Worker):
             (4, self._revalidate),
             (6, lambda: ways.get_many(self._some_keys(6), meta=self._features.meta and self._chance.random() < 0.5)),
             (3, lambda: ways.get_many(self._some_keys(3), by_query=True)),
-            (3, self._list),
+            (3 if self._features.lists else 0, self._list),
             (14, lambda: ways.put(self._put())),
             (6, lambda: ways.delete(self._delete())),
             (6, lambda: ways.set_many([self._put(key, in_batch=True) for key in self._some_keys(6)], as_json=self._flip())),

@@ -26,6 +26,7 @@ WRITES_THAT_FAIL = {
     "wrong-type": Ending.WRONG_TYPE,
     "not-applied": Ending.REFUSED,
     "no-primary": Ending.REFUSED,
+    "too-few-copies": Ending.REFUSED,
     "epoch": Ending.REFUSED,
     "overloaded": Ending.REFUSED,
     "unavailable": Ending.REFUSED,

@@ -107,6 +107,8 @@ class Authority:
         world = self._world
 
         def stored() -> None:
+            if _takes_a_loss(self.document, document):
+                world.facts.lose()
             self.document = document
             if world.story.told:
                 told = ", ".join(_shown(line) for line in document.members)
@@ -201,8 +203,11 @@ class Authority:
 
     def accept_loss(self, name: str) -> None:
         """Take the word that a member's loss is accepted, if it may be."""
-        if self._asked_for(lambda: self.judge.accept_loss(name, self._world.now)):
-            self._world.facts.lose()
+        self._asked_for(lambda: self.judge.accept_loss(name, self._world.now))
+
+    def remove(self, name: str) -> None:
+        """Take the word that a member is removed, if it may be."""
+        self._asked_for(lambda: self.judge.remove(name, self._world.now))
 
     def resize(self, name: str) -> None:
         """Take the word that the ring is to have a member that it has not, or not to have one that it has."""
@@ -228,6 +233,12 @@ class Authority:
             return False
         self._hear_news()
         return True
+
+
+def _takes_a_loss(before: Document, after: Document) -> bool:
+    """Return whether an operator's word about a loss has its effect."""
+    lines = {line.id: line for line in before.members}
+    return any(line.id in lines and line.left < lines[line.id].left for line in after.members)
 
 
 def complaint_of(member: "Member", about: str, fault: Fault) -> Complaint | None:

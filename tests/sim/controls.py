@@ -183,6 +183,14 @@ def _committed_noting_late(self: Any, token: int) -> bool:
 _take, _committed = granter.Granter.take, granter.Granter.committed
 
 
+def _as_it_is(write: Write) -> Write:
+    return write
+
+
+def _always(self: Any, found_orderly: bool) -> bool:
+    return True
+
+
 # -- grants and takeovers
 
 
@@ -220,7 +228,7 @@ def _page_of_unsettled(self: Any, sender: str, asked: Any) -> None:
     roles = self._desk.roles.get(pair)
     if roles is None or sender not in roles.learners or self._takeovers.reign(pair) is None:
         return
-    keys, upto = self._records.walk(pair, asked.after, pages.PAGE)
+    keys, upto = self._records.walk(pair, asked.after, pages.PAGE, asked.upto)
     found = zip(keys, self._records.newest(keys), strict=True)
     self._desk.send(sender, Page(asked.number, tuple((key, one) for key, one in found if one.value is not None), upto))
 
@@ -376,6 +384,12 @@ CONTROLS: dict[str, Control] = {
         "A3 F18", "a directory without the last process is empty", [(changes, "_admitted", _any_directory)]
     ),
     "a restart cures empty": Control("A3", "a line is empty until its promotion", [(changes, "_admitted", _cured)]),
+    "whoever ends in order vouches": Control(
+        "A3", "a process that nobody has named does not vouch for one before it", [(replica.Replica, "vouches", _always)]
+    ),
+    "a copied write repairs": Control(
+        "reads", "what is copied does not take the place of a damaged record", [(granter, "_copied", _as_it_is)]
+    ),
     "an old report promotes": Control("A4 F17", "a report is of the epoch of now", [(changes, "_has", _any_epoch)]),
     "a ring comes when it is asked for": Control(
         "A5", "a ring comes once all that learn by it are equal", [(changes, "_is_ready", _ready_at_once)]

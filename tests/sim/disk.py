@@ -13,6 +13,8 @@ class Directory:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         """Live ones and tombstones, by key."""
+        self.damaged: set[str] = set()
+        """Keys of those whose bytes are not what was written."""
         self.document: Document | None = None
         self.granted = True
         """The note of grants that may run. A directory that nobody has written says nothing, which counts as noted."""
@@ -24,7 +26,7 @@ class Directory:
     def snapshot(self) -> "Directory":
         """Return a copy of it, which lists no incarnation."""
         taken = copy(self)
-        taken.records, taken.ran, taken.granted = dict(self.records), (), True
+        taken.records, taken.damaged, taken.ran, taken.granted = dict(self.records), set(self.damaged), (), True
         return taken
 
 

@@ -2,10 +2,11 @@
 another. A crash loses what is under way.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from gkv.model import Record, Write
+from gkv.model import Damage, Record, Write
 from gkv.replication import actions, events
 from gkv.replication.expiry import is_due
 from tests.sim import rules
@@ -19,10 +20,13 @@ COMMIT = 0.002
 """Seconds that a commit ordinarily takes."""
 KEEP = 0.001
 """Seconds that a note or a document ordinarily takes to the disk."""
+_MOST_IN_MEMORY = 5
 NOBODYS = -1
 """The token of commits that no machine asks for."""
-Changes = Sequence[tuple[str, Record | None, bool]]
-"""Keys, what is to be there, and whether that is so whatever the versions say. No record: dropped."""
+Changes = Sequence[tuple[str, Record | None, bool, bool]]
+"""Keys, what is to be there, whether that is so whatever the versions say, and also where the record is damaged. No record:
+dropped.
+"""
 
 
 class Engine:
@@ -42,6 +46,8 @@ class Engine:
         """By key, what the commits under way make of it."""
         self._buried: dict[str, float] = {}
         """By key, since when this process has had a tombstone on its disk."""
+        self._in_memory: deque[dict[str, Record]] = deque(maxlen=_MOST_IN_MEMORY)
+        """With durability "async", the records before each of the last commits, which a crash may lose."""
 
     @property
     def busy(self) -> bool:
@@ -58,6 +64,9 @@ class Engine:
         chance, name = self._world.chance, self._member.id
         self._disk.crash(chance.below(f"{name} commits", self._disk.busy + 1))
         self._files.crash(chance.below(f"{name} files", self._files.busy + 1))
+        if self._world.setup.is_async:
+            for _ in range(chance.below(f"{name} memory", len(self._in_memory) + 1)):
+                self.directory.records = self._in_memory.pop()
 
     def close(self) -> None:
         """End what is under way."""
@@ -72,8 +81,8 @@ class Engine:
 
     def replace(self, action: actions.Replace) -> None:
         """Put records in the place of others."""
-        found: list[tuple[str, Record | None, bool]] = [(key, record, self.forced) for key, record in action.records]
-        self.change(action.token, [*found, *[(key, None, self.forced) for key in action.drops]])
+        found: list[tuple[str, Record | None]] = [*action.records, *[(key, None) for key in action.drops]]
+        self.change(action.token, [(key, record, self.forced, True) for key, record in found])
 
     def change(self, token: int, changes: Changes) -> None:
         """Begin a commit; the machine is told of its end."""
@@ -81,7 +90,7 @@ class Engine:
         full = member.full and self._needs_room(changes)
         fails, member.failing = member.failing or full, False
         staged = [] if fails else self._stage(changes)
-        self._disk.begin(lambda directory: None if fails else _apply(directory, changes))
+        self._disk.begin(lambda directory: None if fails else self._apply(directory, changes))
 
         def done() -> None:
             self._disk.end()
@@ -89,7 +98,7 @@ class Engine:
                 self._staged[key].pop(0)
                 if not self._staged[key]:
                     del self._staged[key]
-            for key, _, _ in changes:
+            for key, _, _, _ in changes:
                 rules.kept(world, member, key)
             event = events.CommitFailed(token, full) if fails else events.Committed(token)
             member.run(lambda: member.handle(event))
@@ -98,18 +107,26 @@ class Engine:
         self._disk_free = max(world.now, self._disk_free) + takes
         self._sync(self._disk_free, done)
 
+    def _apply(self, directory: Directory, changes: Changes) -> None:
+        if self._world.setup.is_async:
+            self._in_memory.append(dict(directory.records))
+        _apply(directory, changes)
+
     def _needs_room(self, changes: Changes) -> bool:
-        """Return whether a value comes from another primary."""
-        name, roles_of = self._member.id, self._member.roles_of
-        return any(record is not None and record.value and roles_of(key).primary != name for key, record, _ in changes)
+        """Return whether there is a value among what comes."""
+        return any(record is not None and record.value is not None for _, record, _, _ in changes)
 
     def _stage(self, changes: Changes) -> list[str]:
         """Note what a commit is going to leave; return its keys."""
         buried = self._world.facts.buried
         staged = []
-        for key, record, forced in changes:
+        for key, record, forced, repairs in changes:
             newest = self._newest(key)
-            if forced or newest is None or record is None or newest.version <= record.version:
+            if newest is Damage.DAMAGED:
+                takes = repairs
+            else:
+                takes = forced or newest is None or record is None or newest.version <= record.version
+            if takes:
                 self._staged.setdefault(key, []).append(record)
                 staged.append(key)
             if record is not None and record.value is None:
@@ -135,18 +152,29 @@ class Engine:
 
     # -- what is there
 
-    def _newest(self, key: str) -> Record | None:
+    def _newest(self, key: str) -> Record | Damage | None:
         staged = self._staged.get(key)
-        return staged[-1] if staged else self.directory.records.get(key)
+        return staged[-1] if staged else self._kept(key)
 
-    def newest(self, keys: Iterable[str]) -> list[Record | None]:
+    def _kept(self, key: str) -> Record | Damage | None:
+        return Damage.DAMAGED if key in self.directory.damaged else self.directory.records.get(key)
+
+    def has_room(self, _size: int, _keys: int) -> bool:
+        """Return whether there is room for values; what is under way may find none all the same."""
+        return not self._member.full
+
+    def committed(self, keys: Iterable[str]) -> list[Record | Damage | None]:
+        """Return the record of each key that is on the disk."""
+        return [self._kept(key) for key in keys]
+
+    def newest(self, keys: Iterable[str]) -> list[Record | Damage | None]:
         """Return the record of each key as the commits under way will leave it."""
         return [self._newest(key) for key in keys]
 
-    def walk(self, pair: events.Pair, after: str, limit: int) -> tuple[list[str], str | None]:
+    def walk(self, pair: events.Pair, after: str, limit: int, upto: str | None = None) -> tuple[list[str], str | None]:
         """Return the next keys of a list."""
-        keys = self.between(pair, after, None)
-        return (keys, None) if len(keys) <= limit else (keys[:limit], keys[limit - 1])
+        keys = self.between(pair, after, upto)
+        return (keys, upto) if len(keys) <= limit else (keys[:limit], keys[limit - 1])
 
     def between(self, pair: events.Pair, after: str, upto: str | None) -> list[str]:
         """Return all keys of a list after one and up to another."""
@@ -162,31 +190,36 @@ class Engine:
         """Drop what is not this member's, let old tombstones go, and find values that are due."""
         member = self._member
         replica, now, wall = member.replica, member.clock.boot(), member.clock.wall()
-        records = self.directory.records
+        records = {key: record for key, record in self.directory.records.items() if key not in self.directory.damaged}
         self._buried = {key: self._buried.get(key, now) for key, record in records.items() if record.value is None}
         old = [key for key, since in self._buried.items() if now - since >= self.tombstone_ttl and replica.may_forget(key)]
-        others = [key for key in records if member.duties is not None and replica.may_drop(key)]
+        others = [key for key in self.directory.records if member.duties is not None and replica.may_drop(key)]
         due = [key for key, record in records.items() if is_due(record, wall)]
         if old or others:
-            self.change(NOBODYS, [(key, None, True) for key in dict.fromkeys([*old, *others])])
+            self.change(NOBODYS, [(key, None, True, True) for key in dict.fromkeys([*old, *others])])
         if due:
             member.handle(events.DueFound(due))
 
 
 def _apply(directory: Directory, changes: Changes) -> None:
     records = directory.records
-    for key, record, forced in changes:
+    for key, record, forced, repairs in changes:
+        if key in directory.damaged and not repairs:
+            continue
         if forced and record is None:
             records.pop(key, None)
-        elif record is not None and (forced or merged(records, key, record)):
+        elif record is not None and (forced or key in directory.damaged or merged(records, key, record)):
             records[key] = record
+        else:
+            continue
+        directory.damaged.discard(key)
 
 
-def _by_order(write: Write) -> list[tuple[str, Record | None, bool]]:
+def _by_order(write: Write) -> Changes:
     """Return what a write makes of its keys, to be merged by order."""
     expires = write.expires or (0,) * len(write.keys)
     tags = write.tags or (None,) * len(write.keys)
     return [
-        (key, Record(write.version, value, due, tag), False)
+        (key, Record(write.version, value, due, tag), False, write.repairs)
         for key, value, due, tag in zip(write.keys, write.values, expires, tags, strict=True)
     ]

@@ -67,6 +67,13 @@ def _complain(world: "World", member: "Member", fault: Fault) -> None:
     member.complain(fault.to)
 
 
+def _damage(world: "World", member: "Member", fault: Fault) -> None:
+    key = world.keys[int(fault.much) % len(world.keys)]
+    intact = [one for one in world.members.values() if key in one.directory.records and key not in one.directory.damaged]
+    if member in intact:
+        member.directory.damaged.add(key)
+
+
 _OF_MEMBERS: dict[What, Callable[["World", "Member", Fault], None]] = {
     What.CRASH: _crash,
     What.CRASH_OLD: _crash,
@@ -79,8 +86,9 @@ _OF_MEMBERS: dict[What, Callable[["World", "Member", Fault], None]] = {
     What.WALL: _wall,
     What.SNAPSHOT: _snapshot,
     What.COMPLAIN: _complain,
+    What.DAMAGE: _damage,
 }
-_OF_A_MACHINE = (What.SLOW_DISK, What.FULL_DISK, What.WALL, What.SNAPSHOT)
+_OF_A_MACHINE = (What.SLOW_DISK, What.FULL_DISK, What.WALL, What.SNAPSHOT, What.DAMAGE)
 """Those that do not need a process."""
 
 
@@ -130,6 +138,7 @@ _OF_THE_WORLD: dict[What, Callable[["World", Fault], None]] = {
     What.LOSS: _loss,
     What.AT_PLAN: lambda world, fault: world.at_plan.append(fault),
     What.ACCEPT_LOSS: lambda world, fault: world.authority.accept_loss(fault.on),
+    What.REMOVE: lambda world, fault: world.authority.remove(fault.on),
     What.RESIZE: lambda world, fault: world.authority.resize(fault.on),
     What.UNDO: lambda world, _: world.authority.undo(),
     What.HEAL: lambda world, _: world.heal(),

@@ -76,8 +76,8 @@ class Member:
         self._answered: dict[int, float] = {}
         self.was_orderly, self.directory.orderly = self.directory.orderly, False
         boot = self.clock.boot()
-        due = DueTime(self.clock.wall(), int(boot * 1000))
-        self.replica = Replica(self.id, self.incarnation, self.engine, due, boot, noted=self.directory.granted)
+        self.due = DueTime(self.clock.wall(), int(boot * 1000))
+        self.replica = Replica(self.id, self.incarnation, self.engine, self.due, boot, noted=self.directory.granted)
         self.replica.desk.questions = Questions(world.setup.replica_timeout)
         if world.story.told:
             world.story.tell(self.id, f"starts as {self.incarnation}")
@@ -104,11 +104,18 @@ class Member:
         world = self._world
         if world.story.told:
             world.story.tell(self.id, f"ends: {why}")
-        self.engine.close()
-        self.directory.orderly = self._restarts_in is not None
+        self.directory.orderly = self._restarts_in is not None and self._vouches()
+        if self.directory.orderly:
+            self.engine.close()
+        else:
+            self.engine.crash()
         self.alive = False
         self._requests.close()
         world.scheduler.after(self._restarts_in or AGAIN_AFTER_END, self.restart, What.CRASH)
+
+    def _vouches(self) -> bool:
+        """Return whether an orderly end says that nothing is lost of what the member had."""
+        return self.replica.vouches(self.was_orderly)
 
     def restart(self, what: What) -> None:
         """Start again, unless it runs."""

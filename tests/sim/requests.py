@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gkv.model import Effect, Record, Version
+from gkv.model import Damage, Effect, Record, Version
 from gkv.replication import actions, events
 from gkv.replication.admission import Verdict, judge_add, judge_touch, judge_write
+from gkv.replication.expiry import is_due
 from tests.linearizability.history import Kind
 from tests.sim import rules
 from tests.sim.clients import NOT_SENT, Proxy, Replies, Reply, Request, Said
@@ -46,10 +47,31 @@ class Requests:
         self._asked[number] = (request, answer, [self._world.facts.read.get(key) for key in request.keys])
         deadline = member.clock.boot() + request.within
         if request.kind is Kind.READ:
+            at_once = self._at_once(number, request)
+            if at_once is not None:
+                self.answer(at_once)
+                return
             member.handle(events.ReadAsked(number, request.keys, deadline))
         else:
             depends = request.demand is not None or request.kind is not Kind.PUT
             member.handle(events.WriteAsked(number, request.keys, self._judge(request), deadline, depends))
+
+    def _at_once(self, number: int, request: Request) -> actions.Answer | None:
+        """Return the answer to a read that may be told at once, as processes do: by what is on the disk alone."""
+        member = self._member
+        replica = member.replica
+        records = member.engine.committed(request.keys)
+        now, until = member.clock.boot(), replica.reads_until
+        time_of_day = member.due.at(int(now * 1000))
+        intact = [record for record in records if not isinstance(record, Damage)]
+        if len(intact) < len(records) or any(record is not None and is_due(record, time_of_day) for record in intact):
+            return None
+        if not replica.is_settled(request.keys) or now >= until:
+            return None
+        assert member.duties is not None
+        if until - now < member.duties.lease / 2:
+            member.handle(events.LeasesWanted())
+        return actions.Answer(number, tuple([actions.KeyAnswer(actions.Fate.READ, record) for record in intact]))
 
     def _judge(self, request: Request) -> events.Judge:
         expires = self._member.clock.wall() + request.ttl if request.ttl else 0

@@ -53,7 +53,11 @@ class Wrong(Exception):
 
 
 def holds(world: "World", member: "Member", key: str, order: Version) -> bool:
-    """Return whether a member's disk has a record of a key that is at least as new, or no record after a tombstone that is."""
+    """Return whether a member's disk has a record of a key that is at least as new, or no record after a tombstone that is; or
+    one that is damaged, of which nothing is told.
+    """
+    if key in member.directory.damaged:
+        return True
     found = member.directory.records.get(key)
     known = world.facts.buried.get(key) if found is None else found.version
     return known is not None and known >= order
@@ -81,6 +85,8 @@ def acknowledged(world: "World", member: "Member", key: str, order: Version) -> 
         line = None if member.document is None else member.document.member(name)
         if line is None or line.incarnation not in other.directory.ran:
             continue  # its disk is gone; who comes back is empty
+        if world.setup.is_async and (line.incarnation != other.incarnation or not other.alive):
+            continue  # its memory is
         if not holds(world, other, key, order) and other.keeps(member.document, key):
             raise Wrong("R2", f"{member.id} acknowledges {key} as {order}, which is not on the disk of {name}")
     facts.note(key, order)
@@ -133,9 +139,16 @@ def stuck(world: "World") -> set[tuple[str, ...]]:
     for roles in world.placement(document).roles:
         if roles.primary is None:
             last = max((lines[name].left, lines[name].rank) for name in roles.preference)
-            if all(lines[n].empty for n in roles.preference if (lines[n].left, lines[n].rank) == last):
+            tied = [lines[name] for name in roles.preference if (lines[name].left, lines[name].rank) == last]
+            if all(line.empty or line.incarnation in document.removed for line in tied):
                 found.add(roles.preference)
     return found
+
+
+def last_ones(world: "World") -> list[str]:
+    """Return the members whose loss keeps lists from anybody who could act."""
+    lines = {line.id: line for line in world.authority.document.members}
+    return sorted({max(one, key=lambda name: (lines[name].left, lines[name].rank)) for one in stuck(world)})
 
 
 def unrest(world: "World") -> str | None:
@@ -143,10 +156,10 @@ def unrest(world: "World") -> str | None:
     document = world.authority.document
     lists = stuck(world)
     waiting = {name for one in lists for name in one}
-    if document.next is not None and not lists:
+    if document.next is not None and not lists and not any(_waits_for_damaged(world, document, one) for one in world.members):
         return "the ring that is to come does not come"
     for line in document.members:
-        if line.state is not State.UP and line.id not in waiting:
+        if line.state is not State.UP and line.id not in waiting and not _waits_for_damaged(world, document, line.id):
             return f"{line.id} is {line.state}"
     for roles in world.placement(document).roles:
         if roles.preference in lists:
@@ -164,6 +177,17 @@ def unrest(world: "World") -> str | None:
         if member.unsettled and member.id not in waiting:
             return f"{member.id} has unsettled keys"
     return strays(world)
+
+
+def _waits_for_damaged(world: "World", document: Document, name: str) -> bool:
+    """Return whether a learner cannot be filled because nobody who acts has an intact copy of some record."""
+    found = [(key, world.roles_of(key, document)) for key in world.keys]
+    return any(
+        name in (*roles.preference, *roles.coming)
+        and roles.acting
+        and all(key in world.members[one].directory.damaged for one in roles.acting)
+        for key, roles in found
+    )
 
 
 def strays(world: "World") -> str | None:
@@ -192,13 +216,16 @@ def equal_in_the_end(world: "World") -> None:
     """R7: all copies have equal live records; that nobody has what is not its own is waited for (`strays`)."""
     document = world.authority.document
     lists = stuck(world)
-    waiting = {name for one in lists for name in one}
+    up = {line.id for line in document.members if line.state is State.UP}
+    waiting = {name for one in lists for name in one} | (world.members.keys() - up)
     for key in world.keys:
         roles: Roles = world.roles_of(key, document)
         if roles.preference in lists:
             continue
         found = {
-            name: _live(world.members[name].directory.records.get(key)) for name in roles.preference if name not in waiting
+            name: _live(world.members[name].directory.records.get(key))
+            for name in roles.preference
+            if name not in waiting and key not in world.members[name].directory.damaged
         }
         if len(set(found.values())) > 1:
             raise Wrong("R7", f"the copies of {key} differ: " + ", ".join(f"{name} has {one}" for name, one in found.items()))

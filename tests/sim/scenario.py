@@ -49,6 +49,10 @@ class What(StrEnum):
     COMPLAIN = "complaint"
     """`on` complains of `to`, without a reason."""
     RESIZE = "the ring that is to come has `on` if it has not, and else not"
+    REMOVE = "removal"
+    """An operator's word about a member that is down."""
+    DAMAGE = "damage"
+    """The bytes of a member's record of the key of place `much` are not what was written."""
     UNDO = "the change of the ring is taken back"
     HEAL = "all is healed"
 
@@ -144,6 +148,8 @@ class Setup:
     silent_after: float = 1.0
     tombstone_ttl: float = 600.0
     vnodes: int = 8
+    is_async: bool = False
+    """Durability: what is acknowledged is in memory, and on the disk soon after."""
 
 
 Quirk = tuple[float, ...]
@@ -164,6 +170,8 @@ class Scenario:
     heal_at: float = 8.0
     end_at: float = 40.0
     """The time by which all must be quiet."""
+    accepts: bool = False
+    """Whether an operator accepts all losses in the end."""
 
 
 def written(value: object) -> str:

@@ -232,5 +232,25 @@ SCHEDULES: dict[str, Scenario] = {
     "the first one back acts": Scenario(
         TWO, (_put(2.2),), (Fault(0.5, What.CRASH, "n1", lasts=3.0), Fault(2.6, What.CRASH, "n0", lasts=9.0)), heal_at=6.0
     ),
+    # A copy of a frame comes 2 s later to n1, where the record that a later one brought is damaged; then n0 dies.
+    "a copied write repairs": Scenario(
+        THREE,
+        (_put(0.5), _put(1.0), _get(5.0)),
+        (Fault(1.5, What.DAMAGE, "n1"), Fault(3.0, What.CRASH, "n0", lasts=5.0)),
+        (Rule(0.49, 0.51, "Copy", "n0", "n1", again=2.0),),
+        heal_at=7.0,
+    ),
+    # Both are killed, and lose what was in memory. n0 is back at once, and is told to stop before anybody has named it.
+    "whoever ends in order vouches": Scenario(
+        replace(TWO, is_async=True),
+        (_put(0.5), _get(5.0)),
+        (
+            Fault(1.0, What.CRASH, "n0", lasts=0.05),
+            Fault(1.0, What.CRASH, "n1", lasts=4.0),
+            Fault(1.2, What.STOP, "n0", lasts=0.2),
+        ),
+        quirks=(("n0 memory", 0, (1,)),),
+        heal_at=7.0,
+    ),
 }
 SCHEDULES["no note of grants"] = SCHEDULES["a restarted granter serves at once"]

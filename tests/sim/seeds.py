@@ -70,7 +70,40 @@ def scenario_of(seed: int) -> Scenario:
             calls.append(replace(_call(lot, at, kinds, keys, setup.proxies, ttl), client=client))
             at += lot.expovariate(1 / 0.45)
     calls.sort(key=lambda one: one.at)
-    return Scenario(setup, tuple(calls), faults, _rules(lot, nodes), _commits(lot, nodes), heal_at=HEAL)
+    scenario = Scenario(setup, tuple(calls), faults, _rules(lot, nodes), _commits(lot, nodes), heal_at=HEAL)
+    more = random.Random(f"{seed} more")
+    return scenario if copies == 1 or more.random() < 0.4 else _with_losses(more, scenario)
+
+
+def _with_losses(lot: random.Random, scenario: Scenario) -> Scenario:
+    """Add what makes records and members get lost: damage, a durability that promises less, and an operator's words."""
+    setup = scenario.setup
+    names = [f"n{place}" for place in range(setup.nodes)]
+    faults = list(scenario.faults)
+
+    def at(least: float = 0.5) -> float:
+        return round(lot.uniform(min(least, HEAL - 0.3), HEAL - 0.2), 4)
+
+    if lot.random() < 0.5:
+        faults += [
+            Fault(at(), What.DAMAGE, lot.choice([*names, PRIMARY]), much=float(lot.randrange(len(setup.lists))))
+            for _ in range(lot.choice((1, 1, 2, 3)))
+        ]
+    if lot.random() < 0.3:
+        setup = replace(setup, is_async=True)
+    if lot.random() < 0.3:
+        gone, since = lot.choice(names), at()
+        faults.append(Fault(since, lot.choice((What.CRASH, What.CRASH, What.CRASH_EMPTY)), gone, lasts=lot.choice((2.0, 30.0))))
+        faults += [Fault(at(since), What.REMOVE, gone) for _ in range(lot.choice((1, 2)))]
+    accepts = lot.random() < 0.5
+    if accepts and lot.random() < 0.5:
+        since = at()
+        for name in names:
+            if lot.random() < 0.7:
+                what = lot.choice((What.CRASH, What.CRASH, What.CRASH_EMPTY, What.CRASH_OLD))
+                faults.append(Fault(since, what, name, lasts=round(lot.uniform(0.05, 2), 3)))
+        faults += [Fault(at(since), What.ACCEPT_LOSS, lot.choice(names)) for _ in range(lot.choice((1, 2, 4)))]
+    return replace(scenario, setup=setup, faults=tuple(sorted(faults, key=lambda one: one.at)), accepts=accepts)
 
 
 def _rules(lot: random.Random, nodes: int) -> tuple[Rule, ...]:

@@ -46,6 +46,9 @@ def _answers_older_epochs_with_its_own() -> bool:
         def newest(self, keys: list[str]) -> list[None]:
             return [None] * len(keys)
 
+        def has_room(self, *_: object) -> bool:
+            return True
+
         def walk(self, *_: object) -> tuple[list[str], None]:
             return [], None
 

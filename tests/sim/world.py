@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from gkv.cluster.document import Document
+from gkv.cluster.document import Document, Durability
 from gkv.cluster.document import Member as Line
 from gkv.cluster.placement import Placement
 from gkv.model import Roles
@@ -61,7 +61,7 @@ class World:
         self._placements: dict[tuple[int, int], Placement] = {}
         self.is_healed = False
         self._quiet_since: float | None = None
-        self._final = 0
+        self._final: int | None = None
         self._asking: dict[int, list[tuple[int, Call]]] = {}
         self.given_up = 0
         self.at_plan: list[Fault] = []
@@ -94,7 +94,13 @@ class World:
             inside = place < setup.nodes - setup.outside
             lines.append(Line(name, f"http://{name}:1", 1.0 if inside else 0.0, incarnation=incarnation, directory=incarnation))
         return Document(
-            CLUSTER, 1, tuple(lines), setup.vnodes, replicas=setup.copies, min_in_sync=min(setup.min_in_sync, setup.copies)
+            CLUSTER,
+            1,
+            tuple(lines),
+            setup.vnodes,
+            replicas=setup.copies,
+            min_in_sync=min(setup.min_in_sync, setup.copies),
+            durability=Durability.ASYNC if setup.is_async else Durability.SYNC,
         )
 
     def commit_takes(self, name: str, ordinary: float) -> float:
@@ -205,7 +211,12 @@ class World:
         if why or open_calls:
             self.scheduler.after(_LOOK_AGAIN, self._look)
             return
-        if not self._final:
+        if self.scenario.accepts and (last := rules.last_ones(self)):
+            for name in last:
+                self.authority.accept_loss(name)
+            self.scheduler.after(_LOOK_AGAIN, self._look)
+            return
+        if self._final is None:
             self._final = len(self.scenario.calls)
             for place in range(len(self.keys)):
                 if rules.is_served(self, self.keys[place]):

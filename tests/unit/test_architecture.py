@@ -22,8 +22,8 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "threads": (set(), {"gevent"}),
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
-    "wire": ({"errors", "model", "ring", "native"}, {"ujson"}),
     "replication": ({"errors", "model"}, set()),
+    "wire": ({"errors", "model", "ring", "native", "replication"}, {"ujson"}),
     "engine": ({"errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.

@@ -18,6 +18,11 @@ DEFAULTS = Settings(
     engine="lmdb",
     data="",
     durability="sync",
+    replicas=1,
+    min_in_sync=0,
+    lease=1.0,
+    replica_timeout=1.0,
+    disk_timeout=10.0,
     max_disk=0,
     tombstone_ttl=600.0,
     accept_loss=False,
@@ -225,6 +230,11 @@ OTHERS = {
     "engine": ("memory", "memory"),
     "data": ("elsewhere", "elsewhere"),
     "durability": ("async", "async"),
+    "replicas": ("3", 3),
+    "min_in_sync": ("1", 1),
+    "lease": ("300ms", 0.3),
+    "replica_timeout": ("2s", 2.0),
+    "disk_timeout": ("1m", 60.0),
     "max_disk": ("4GiB", 4 << 30),
     "tombstone_ttl": ("1h", 3_600.0),
     "accept_loss": ("1", True),
@@ -302,6 +312,13 @@ def test_parse_reads_the_process_environment_by_default(monkeypatch):
         ("node", ["99999"], "PORT", "a port from 0 to 65535"),
         ("node", ["9000", "--engine", "floppy"], "--engine", "one of: lmdb, memory"),
         ("node", ["9000", "--durability", "maybe"], "--durability", "one of: sync, async"),
+        ("proxy", ["--replicas", "0"], "--replicas", "a number from 1 to 5"),
+        ("proxy", ["--replicas", "6"], "--replicas", "a number from 1 to 5"),
+        ("proxy", ["--min-in-sync", "6"], "--min-in-sync", "a number from 0 to 5"),
+        ("proxy", ["--lease", "50ms"], "--lease", "a time from 100ms to 60s"),
+        ("node", ["9000", "--replicas", "3"], "--replicas", "unrecognized"),
+        ("node", ["9000", "--replica-timeout", "100ms"], "--replica-timeout", "a time from 300ms to 60s"),
+        ("node", ["9000", "--disk-timeout", "1h"], "--disk-timeout", "a time from 1s to 10m"),
         ("node", ["9000", "--max-disk", "-1"], "--max-disk", ""),
         ("node", ["9000", "--max-disk", "10MB"], "--max-disk", "a size above 0"),
         ("node", ["9000", "--tombstone-ttl", "9s"], "--tombstone-ttl", "a time from 60s to 366d"),
@@ -507,3 +524,21 @@ def test_check_spawned_ports_must_exist(port, fits):
     else:
         with pytest.raises(ConfigError, match=f"--spawn-port {port} leaves no room for 6 ports"):
             settings.check()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "says"),
+    [
+        ("proxy", ["--min-in-sync", "2"], "--min-in-sync 2 asks for more nodes than the 1 of --replicas"),
+        ("proxy", ["--replicas", "3", "--min-in-sync", "4"], "more nodes than the 3"),
+        ("node", ["9000", "--replica-timeout", "20s"], "--disk-timeout has to be at least as long as --replica-timeout"),
+    ],
+)
+def test_check_refuses_copies_that_could_never_be_kept(command, arguments, says):
+    with pytest.raises(ConfigError, match=says):
+        parse(command, arguments, {}).check()
+
+
+def test_check_takes_as_many_copies_as_are_to_be_there():
+    parse("proxy", ["--replicas", "3", "--min-in-sync", "3"], {}).check()
+    parse("proxy", ["--replicas", "5"], {}).check()

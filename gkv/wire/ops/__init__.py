@@ -33,7 +33,9 @@ from gkv.model import Op
 from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom, Refused, read_answer, split, understand
 from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest
 from gkv.wire.ops.membership import Adopt, Here, Status
+from gkv.wire.ops.moves import GoOnWith, Held, PlanMove
 from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Records, Values
+from gkv.wire.ops.words import Said, Word
 from gkv.wire.ops.writes import Add, Delete, Effects, Put, Set, Touch, WriteRequest
 from gkv.wire.strict import Pause, no_pause
 
@@ -46,6 +48,8 @@ __all__ = [
     "EpochRequest",
     "Fetch",
     "Get",
+    "GoOnWith",
+    "Held",
     "Here",
     "Items",
     "KeyRequest",
@@ -55,13 +59,16 @@ __all__ = [
     "NodeAnswer",
     "NodeRequest",
     "Page",
+    "PlanMove",
     "Put",
     "Records",
     "Refused",
+    "Said",
     "Set",
     "Status",
     "Touch",
     "Values",
+    "Word",
     "WriteRequest",
     "key_request",
     "read_answer",
@@ -70,7 +77,8 @@ __all__ = [
 ]
 
 _REQUESTS: Mapping[str, type[NodeRequest]] = {
-    request.op: request for request in (Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Status, Adopt)
+    request.op: request
+    for request in (Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Status, Adopt, Word, PlanMove, GoOnWith)
 }
 
 

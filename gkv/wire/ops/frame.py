@@ -1,5 +1,6 @@
 """The shape of a frame, and what all requests and answers have in common."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import ujson
 
 from gkv.model import Damage, NodeRefusal, Op
+from gkv.replication.events import Pair
 from gkv.wire.strict import Pause, no_pause
 
 MISSING = -1
@@ -25,6 +27,10 @@ _LONG_LINE = 1 << 18
 then have 28 MiB."""
 _KEYS = b'"keys":["'
 _KEYS_AT_ONCE = 256
+
+_incarnation = re.compile(r"[0-9a-f]{16}").fullmatch
+is_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}").fullmatch
+"""Whether a text is the id of a node (`gkv.cluster.node`)."""
 
 
 class BadFrame(ValueError):
@@ -226,6 +232,40 @@ def read_epoch(header: Mapping[str, Any]) -> tuple[str, int]:
     if not (0 <= generation < 1 << 16 and 0 <= epoch < 1 << 48):
         raise BadFrame("a generation has 16 bits, an epoch 48")
     return cluster, generation << 48 | epoch  # as `era_of`, without a call
+
+
+def read_era(header: Mapping[str, Any]) -> int:
+    """Return the era of the document that an answer was given under."""
+    generation, epoch = header.get("generation"), header.get("epoch")
+    if type(generation) is not int or type(epoch) is not int or not (0 <= generation < 1 << 16 and 0 <= epoch < 1 << 48):
+        raise BadFrame("an answer says its generation and epoch")
+    return generation << 48 | epoch
+
+
+def incarnation_from(text: Any) -> int:
+    """Return the incarnation of a process; raise BadFrame."""
+    if not isinstance(text, str) or not _incarnation(text):
+        raise BadFrame("an incarnation has 16 hexadecimal digits")
+    return int(text, 16)
+
+
+def pair_from(data: Any) -> Pair:
+    """Return the name of a list; raise BadFrame."""
+    if not isinstance(data, list) or len(data) != 2:
+        raise BadFrame("the name of a list has two parts")
+    preference, coming = (ids_from(one) for one in data)
+    if not preference:
+        raise BadFrame("a list has members")
+    return preference, coming
+
+
+def ids_from(data: Any, *, distinct: bool = True) -> tuple[str, ...]:
+    """Return the ids of members, each once if they are to be `distinct`; raise BadFrame."""
+    if not isinstance(data, list) or not all(isinstance(one, str) and is_id(one) for one in data):
+        raise BadFrame("members are named by ids")
+    if distinct and len(set(data)) < len(data):
+        raise BadFrame("a member stands twice")
+    return tuple(data)
 
 
 def is_time(value: Any) -> bool:

@@ -75,9 +75,14 @@ def read_keys(header: Mapping[str, Any]) -> tuple[str, int, Sequence[str]]:
 def read_keys_to_write(header: Mapping[str, Any]) -> tuple[str, int, Sequence[str]]:
     """As `read_keys`; keys that no record can have are refused. To read those harms nothing: there is nothing under them."""
     cluster, era, keys = read_keys(header)
+    refuse_lengths(keys)
+    return cluster, era, keys
+
+
+def refuse_lengths(keys: Sequence[str]) -> None:
+    """Raise BadFrame for keys that no record can have; a lone surrogate must not be in them."""
     if not _are_short(map(len, keys)) and not all(0 < len(key.encode()) <= _MAX_KEY for key in keys):
         raise BadFrame(f"a key has 1 to {_MAX_KEY} bytes")
-    return cluster, era, keys
 
 
 def refuse_values(header: Mapping[str, Any], frame: bytes, start: int, columns: frozenset[str] = _OF_SETS) -> None:

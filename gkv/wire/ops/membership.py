@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any, ClassVar, Self
 
@@ -15,18 +15,22 @@ _digits = re.compile(r"[0-9a-f]{16}").fullmatch
 
 @dataclass(slots=True)
 class Status(NodeRequest):
-    """Asks which process answers, answered by `Here`."""
+    """Asks which process answers, answered by `Here`, which with `show` brings the document."""
 
     op: ClassVar[Op] = Op.STATUS
+    show: bool = False
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
+        show = header.get("show", False)
         if start != len(frame):
             raise BadFrame("status has no values")
-        return cls()
+        if show is not True and show is not False:
+            raise BadFrame("show is true or false")
+        return cls(show)
 
     def write(self) -> bytes:
-        return line({"op": self.op.value})
+        return line({"op": self.op.value, "show": True} if self.show else {"op": self.op.value})
 
 
 @dataclass(slots=True)
@@ -53,9 +57,13 @@ class Adopt(NodeRequest):
 class Here(Presence, NodeAnswer):
     """The process that answers, and which document is in force there."""
 
+    document: Mapping[str, Any] | None = field(default=None, hash=False)
+    """That document as JSON values, if it was asked for."""
+
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
         text, era, cluster, order, digest = map(header.get, ("incarnation", "era", "cluster", "order", "digest"))
+        document = header.get("document")
         if start != len(frame) or not isinstance(text, str) or not _digits(text):
             raise BadFrame("an answer says which process it is")
         if not isinstance(era, str) or not _digits(era):
@@ -66,8 +74,14 @@ class Here(Presence, NodeAnswer):
             raise BadFrame("a document has a cluster and a digest")
         if not isinstance(order, list) or len(order) != 2 or not all(type(one) is int and one >= 0 for one in order):
             raise BadFrame("a document has a generation and an epoch")
-        return cls(int(text, 16), cluster, (order[0], order[1]), digest, int(era, 16))
+        if document is not None and not isinstance(document, dict):
+            raise BadFrame("a document is an object")
+        return cls(int(text, 16), cluster, (order[0], order[1]), digest, int(era, 16), document)
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
-        about = {} if self.cluster is None else {"cluster": self.cluster, "order": list(self.order), "digest": self.digest}
+        about: dict[str, Any] = (
+            {} if self.cluster is None else {"cluster": self.cluster, "order": list(self.order), "digest": self.digest}
+        )
+        if self.document is not None:
+            about["document"] = self.document
         return line({"incarnation": f"{self.incarnation:016x}", "era": f"{self.era:016x}", **about})

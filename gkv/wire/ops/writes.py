@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Self
 
 from gkv.model import Blob, Effect, Op, Value, Version
 from gkv.wire.client import MAX_TTL
-from gkv.wire.ops.frame import BadFrame, NodeAnswer, cut, line
+from gkv.wire.ops.frame import BadFrame, NodeAnswer, cut, ids_from, line
 from gkv.wire.ops.keyed import BAD_VALUES, VALUES, Items, KeyRequest, read_keys_to_write, refuse_values, typed
 from gkv.wire.strict import Pause, no_pause
 
 _EFFECTS = {effect.value: effect for effect in Effect}
 _LETTERS = "".join(_EFFECTS)
 _CONDITION = Effect.CONDITION.value
+_FULL_COPY = Effect.FULL_COPY.value
 
 
 class WriteRequest(KeyRequest):
@@ -205,6 +206,8 @@ class Effects(NodeAnswer):
     """For each key on which a condition did not hold, in their order, the version that is there, None for no value."""
     sums: Sequence[int] = ()
     """For each key that was added to, in their order, the sum."""
+    full: Sequence[str] = ()
+    """For each key with a `FULL_COPY`, in their order, the member whose disk is full."""
 
     @classmethod
     def of(
@@ -213,9 +216,10 @@ class Effects(NodeAnswer):
         version: Version | None = None,
         present: Sequence[Version | None] = (),
         sums: Sequence[int] = (),
+        full: Sequence[str] = (),
     ) -> Self:
         """Write effects as letters. O(keys)."""
-        return cls("".join(effects), version, present, sums)
+        return cls("".join(effects), version, present, sums, full)
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
@@ -230,20 +234,25 @@ class Effects(NodeAnswer):
                 raise BadFrame("sums has integers")
         if len(present) != letters.count(_CONDITION):
             raise BadFrame("present has a version or null for each condition that did not hold")
+        full = ids_from(header["full"], distinct=False) if "full" in header else ()
+        if len(full) != letters.count(_FULL_COPY):
+            raise BadFrame("full has a member for each key whose copy has no room")
         try:
             versions = [None if one is None else Version.parse(one) for one in present] if present else ()
-            return cls(letters, None if version is None else Version.parse(version), versions, sums)
+            return cls(letters, None if version is None else Version.parse(version), versions, sums, full)
         except (TypeError, ValueError):
             raise BadFrame("an answer to a write has a version") from None
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         version = None if self.version is None else str(self.version)
-        if self.present or self.sums:
+        if self.present or self.sums or self.full:
             header: dict[str, Any] = {"version": version, "effects": self.letters}
             if self.present:
                 header["present"] = [one and str(one) for one in self.present]
             if self.sums:
                 header["sums"] = self.sums
+            if self.full:
+                header["full"] = self.full
             return line(header)
         # What `line` would write, in a quarter of the time.
         quoted = "null" if version is None else f'"{version}"'

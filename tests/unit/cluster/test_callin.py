@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gkv.cluster.callin import CallIn
 from gkv.errors import InvalidMember
-from gkv.model import Node
+from gkv.model import Fault, Node
 
 NODE = Node("a", "http://127.0.0.1:9000")
 _incarnations = st.integers(0, 2**64 - 1)
@@ -26,6 +26,8 @@ _calls = st.builds(
     equal=st.booleans(),
     ready=st.booleans(),
     orderly=st.booleans(),
+    leaves=st.booleans(),
+    complaints=st.lists(st.tuples(st.sampled_from(["a", "b:1"]), st.sampled_from([*Fault]).map(str)), max_size=3).map(tuple),
 )
 
 
@@ -37,11 +39,11 @@ def test_call_written_as_json_and_read_is_the_same(call: CallIn) -> None:
 
 def test_call_of_a_process_with_one_copy_says_nothing_about_copies() -> None:
     said = CallIn(NODE, 1).to_json()
-    assert said.keys().isdisjoint({"reached", "equal", "ready", "orderly"})
+    assert said.keys().isdisjoint({"reached", "equal", "ready", "orderly", "leaves", "complaints"})
     assert CallIn.from_json(said) == CallIn(NODE, 1)
 
 
-@pytest.mark.parametrize("name", ["bare", "volatile", "equal", "ready", "orderly"])
+@pytest.mark.parametrize("name", ["bare", "volatile", "equal", "ready", "orderly", "leaves"])
 @pytest.mark.parametrize("value", [1, "yes", None])
 def test_flag_that_is_none_is_refused(name: str, value: object) -> None:
     assert name in {field.name for field in fields(CallIn)}
@@ -54,3 +56,22 @@ def test_flag_that_is_none_is_refused(name: str, value: object) -> None:
 def test_incarnations_that_are_none_are_refused(name: str, value: object) -> None:
     with pytest.raises(InvalidMember):
         CallIn.from_json(CallIn(NODE, 1).to_json() | {name: value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        "silent",
+        [["b"]],
+        [["b", "silent", "silent"]],
+        [["b", "late"]],
+        [["", "full"]],
+        [["b", 1]],
+        [["b", "full"]] * 257,
+    ],
+)
+def test_complaints_that_are_none_are_refused(value: object) -> None:
+    with pytest.raises(InvalidMember, match="complaints"):
+        CallIn.from_json(CallIn(NODE, 1).to_json() | {"complaints": value})

@@ -295,7 +295,11 @@ def test_word_that_cannot_be_granted_is_refused() -> None:
     down = document({"b": {"state": DOWN, "left": 5}})
     placement = Placement.of(down)
     assert refused_removal(down, "b") is None
+    assert refused_removal(down, "b", placement) is None
+    last = document({"a": {"state": DOWN, "left": 4}, "b": {"state": DOWN, "left": 5}, "c": {"state": DOWN, "left": 3}})
+    assert refused_removal(last, "a", Placement.of(last)) is None
     for no in (
+        refused_removal(last, "b", Placement.of(last)),
         refused_removal(down, "a"),
         refused_removal(down, "x"),
         refused_removal(replace(COMING, members=(*down.members, FOUR.members[3])), "b"),

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.complaints import Complaint
-from gkv.cluster.document import MAX_COPIES, Document, Layout, State
+from gkv.cluster.document import Document, Layout, State
 from gkv.cluster.judge import Action, Ask, Enact, Judge
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan
@@ -55,17 +55,18 @@ class World:
         self.alive[name] = self._incarnations
         self.ran[name] = [*self.ran[name], self._incarnations] if same else [self._incarnations]
 
-    def call(self, name: str) -> None:
+    def call(self, name: str, **more: Any) -> bool:
+        """Have a member call in; return whether that says anything new."""
         line = self.document.member(name)
         known = {one.id: one.incarnation for one in self.document.members}
         reached = [inc for one, inc in self.alive.items() if inc == known.get(one) and (name, one) not in self.deaf]
         current = line is not None and line.incarnation == self.alive[name]
-        self.judge.heard(
+        return self.judge.heard(
             CallIn(
                 Node(name, f"http://{name}:1"),
                 self.alive[name],
                 cluster=CLUSTER,
-                order=self.document.order,
+                order=more.pop("order", self.document.order),
                 digest=self.document.digest,
                 records=self.holds,
                 bare=not self.holds,
@@ -73,6 +74,7 @@ class World:
                 reached=tuple(reached),
                 equal=name in self.equal,
                 ready=name in self.equal,
+                **more,
             ),
             self.now,
         )
@@ -262,6 +264,28 @@ def test_report_that_is_taken_back_ends_the_plan() -> None:
     assert [type(action) for action in one.sent] == [Plan, Plan, GoOn, GoOn]
     one.run(3.0)
     assert one.states() == "fuu"
+
+
+def test_complaint_in_a_call_counts() -> None:
+    one = world()
+    assert one.call("a", complaints=(("b", "silent"), ("x", "silent")))
+    one.run(0.3)
+    assert [line.state for line in one.epochs[0][1].members] == [UP, DOWN, UP]
+
+
+def test_complaint_of_a_call_under_an_older_document_counts_for_nothing() -> None:
+    one = world()
+    one.call("a", complaints=(("b", "silent"),), order=(1, 6))
+    one.run(0.5)
+    assert one.epochs == []
+
+
+def test_call_of_a_process_that_leaves_has_it_leave_at_once() -> None:
+    one = world()
+    assert one.call("b", leaves=True)
+    one.look()
+    one.look()
+    assert one.states() == "udu"
 
 
 def test_process_that_asks_to_leave_goes_at_once_and_the_next_one_comes_without_a_pause() -> None:
@@ -538,7 +562,7 @@ class Members(RuleBasedStateMachine):
     @invariant()
     def document_can_be_read(self) -> None:
         for _, document in self.world.epochs[self.checked :]:
-            assert Document.from_json(document.to_json(), MAX_COPIES) == document
+            assert Document.from_json(document.to_json()) == document
         self.checked = len(self.world.epochs)
 
     @rule()

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gkv.api.operations import shared_schemas
+from gkv.api.schemas import shared_schemas
 from gkv.coordinator.failures import (
+    FATES,
     INDETERMINATE,
     READ_FAILURES,
     UNANSWERED,
@@ -18,7 +19,6 @@ from gkv.coordinator.failures import (
 )  # fmt: skip
 from gkv.errors import WrongType
 from gkv.model import NodeRefusal, Op, OtherVersion, Outcome
-from gkv.wire.batch import DAMAGED_KEY
 from gkv.wire.client import Limits
 from gkv.wire.ops import Effects, read_answer
 
@@ -32,7 +32,7 @@ def test_every_reason_has_a_row() -> None:
 def test_read_is_never_told_what_became_of_a_write() -> None:
     assert {"indeterminate", "not-applied"}.isdisjoint(failure.code for failure in READ_FAILURES)
     assert {failure(op, reason) for op in (Op.GET, Op.FETCH) for reason in UNANSWERED} <= READ_FAILURES
-    assert {failure(op, reason) for op in WRITES for reason in UNANSWERED} | {DAMAGED_KEY} == WRITE_FAILURES
+    assert {failure(op, reason) for op in WRITES for reason in UNANSWERED} | {*FATES.values()} == WRITE_FAILURES
 
 
 @pytest.mark.parametrize("row", UNANSWERED.values(), ids=map(str, UNANSWERED))
@@ -55,8 +55,9 @@ def test_codes_are_all_in_the_description_of_the_interface() -> None:
 
 
 STATUSES = {
-    "unreachable": 503, "timeout": 504, "no-primary": 503, "epoch": 503, "overloaded": 503, "not-applied": 503,
-    "snapshot-running": 503, "indeterminate": 503, "condition": 412, "wrong-type": 409, "disk-full": 507, "too-large": 413,
+    "unreachable": 503, "timeout": 504, "no-primary": 503, "too-few-copies": 503, "epoch": 503, "overloaded": 503,
+    "not-applied": 503, "snapshot-running": 503, "indeterminate": 503, "condition": 412,
+    "wrong-type": 409, "disk-full": 507, "too-large": 413,
     "damaged": 500, "bad-answer": 502, "refused": 500,
 }  # fmt: skip
 """Of a call about one key, by code: part of the interface."""

@@ -514,6 +514,20 @@ def test_damaged_tombstone_is_not_taken_for_missing_and_is_repaired(start, path,
     assert engine.check() == []
 
 
+def test_damaged_record_is_left_by_a_write_that_does_not_repair(start, path):
+    """A copy may come again, and late: nobody knows whether it is older than what was there."""
+    engine = start()
+    puts(engine, {"a": b"needle-value", "b": b"2"}, 5)
+    engine.close()
+    flip(path, b"needle-value", 3)
+    engine = start()
+    assert engine.write([Write(at(9), ["a", "b"], [b"3", b"3"], repairs=False)], NOW) == [did("dr")]
+    assert engine.read(["a", "b"], NOW) == [Damage.DAMAGED, b"3"]
+    assert problems(engine) == ["'a' is damaged"]
+    assert puts(engine, {"a": b"4"}, 1) == did("d")
+    assert engine.check() == []
+
+
 def test_damaged_record_is_not_due(start, path):
     engine = start()
     puts(engine, {"a": b"needle-value", "b": b"1"}, 5, [NOW + 1, NOW + 2])

@@ -23,13 +23,17 @@ class Shelf:
 
     def __init__(self, records: dict[str, Record | Damage] | None = None) -> None:
         self.records = records or {}
+        self.is_full = False
+
+    def has_room(self, _size: int, _keys: int) -> bool:
+        return not self.is_full
 
     def newest(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         return [self.records.get(key) for key in keys]
 
-    def walk(self, _pair: events.Pair, after: str, limit: int) -> tuple[list[str], str | None]:
-        keys = sorted(key for key in self.records if key > after)
-        return keys[:limit], keys[limit - 1] if len(keys) > limit else None
+    def walk(self, pair: events.Pair, after: str, limit: int, upto: str | None = None) -> tuple[list[str], str | None]:
+        keys = self.between(pair, after, upto)
+        return keys[:limit], keys[limit - 1] if len(keys) > limit else upto
 
     def between(self, _pair: events.Pair, after: str, upto: str | None) -> list[str]:
         return sorted(key for key in self.records if key > after and (upto is None or key <= upto))
@@ -741,6 +745,23 @@ def test_page_waits_until_its_records_are_settled() -> None:
     assert [one.message for one in bench.sent(m.Page)] == [
         m.Page(4, (("k", Record(version(1), b"2")), ("t", Record(version(1, 0), None))), None)
     ]
+
+
+def test_page_ends_where_the_learner_can_look_no_further_in_one_step() -> None:
+    stale = {f"s{i:03}": Record(version(1, 0), b"0") for i in range(250)}
+    learner = Bench("c", dict(stale))
+    learner.adopt(duties("c", 3, roles("ab", "c"), since=3))
+    bench = Bench(records={"z": Record(version(1, 0), b"1")}).opened(duties("a", 3, roles("ab", "c"), since=3))
+    dropped = []
+    for _ in range(3):
+        (asked,) = learner.sent(m.AskPage)
+        bench.hear("c", asked.message)
+        (page,) = bench.sent(m.Page)
+        learner.hear("a", page.message)
+        dropped += [len(one.drops) for one in learner.wanted if isinstance(one, actions.Replace)]
+        learner.commit()
+    assert dropped == [100, 100, 50]
+    assert learner.shelf.records == bench.shelf.records
 
 
 @pytest.mark.parametrize("sender", ["b", "d"])

@@ -1,0 +1,48 @@
+"""The terms on which a cluster begins: what its document says from then on, whatever later starts ask for. Pure."""
+
+from dataclasses import dataclass, replace
+
+from gkv.cluster.document import LEASE_MS, Document, Durability
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The settings that count when a document is made; None where nobody asks for anything."""
+
+    durability: Durability | None = None
+    replicas: int | None = None
+    min_in_sync: int | None = None
+    """0 for the usual number: all copies but one, and at least one."""
+    lease: float | None = None
+    """Seconds."""
+
+    def begin(self, cluster: str) -> Document:
+        """Return the first document of a cluster."""
+        return Document(
+            cluster,
+            1,
+            replicas=self.replicas or 1,
+            min_in_sync=self.min_in_sync or 0,
+            lease_ms=LEASE_MS if self.lease is None else round(self.lease * 1_000),
+            durability=self.durability or Durability.SYNC,
+        )
+
+    def ignored(self, document: Document) -> list[str]:
+        """Return a line for each term that is not the one of a document that is there already."""
+        lease = document.lease_ms / 1_000
+        usual = replace(document, min_in_sync=0).min_in_sync
+        asked = {
+            "durability": (self.durability, document.durability, document.durability.value),
+            "replicas": (self.replicas, document.replicas, str(document.replicas)),
+            "min-in-sync": (
+                usual if self.min_in_sync == 0 else self.min_in_sync,
+                document.min_in_sync,
+                str(document.min_in_sync),
+            ),
+            "lease": (self.lease, lease, f"{lease:g}s"),
+        }
+        return [
+            f"{name} is {shown}, as the cluster was made; --{name} counts for a new one only"
+            for name, (wanted, found, shown) in asked.items()
+            if wanted not in (None, found)
+        ]

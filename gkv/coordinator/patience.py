@@ -1,0 +1,174 @@
+"""The parts of a batch that are asked for again when there are copies: what one node cannot do now, another one can soon.
+
+Promises: of a write nothing is handed to a node twice that may have been begun; whoever waits does so for a newer document, or
+for a pause that grows, until the request's deadline, and no more than a bounded number of requests wait at once. So a failover
+shows as latency. Leaves to others: what became of the keys for which the time was too short (`gkv.coordinator.failures`).
+"""
+
+from collections.abc import Sequence
+from time import monotonic
+
+from gkv.cluster.document import Document
+from gkv.cluster.view import View
+from gkv.coordinator.channels import Channels, understand
+from gkv.coordinator.failures import GivenUp, Reason, failure, is_begun
+from gkv.coordinator.reconciling import CURABLE, Reconciler
+from gkv.model import WRITES, Effect, NodeRefusal, NodeReply, Op, Outcome
+from gkv.net.call import Call, Lane, OpenReplies
+from gkv.net.turn import Turn
+from gkv.ring import NOBODY
+from gkv.wire import Batch, Part, PartResult
+from gkv.wire.batch import STARTS
+from gkv.wire.ops import Effects, Refused
+
+MOST_WAITING = 128
+"""Requests. Those beyond it are told at once, so that the others, whose nodes are there, find room."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
+_CURES = 3
+"""Refusals in a row after which it is no matter of documents, and asking again needs a pause."""
+
+_ELSEWHERE = frozenset(
+    (
+        NodeRefusal.STALE,
+        NodeRefusal.CHANGING,
+        NodeRefusal.NOT_ACTING,
+        NodeRefusal.NOT_BEGUN,
+        NodeRefusal.FAILED,
+        GivenUp.NO_PRIMARY,
+        *((outcome, sent) for outcome in (Outcome.UNREACHABLE, Outcome.LOST) for sent in (False, True)),
+    )
+)
+"""Reasons that another node, or a later document, may cure."""
+_UNBEGUN = Effect.NOT_BEGUN.value
+_ANSWERED = Outcome.ANSWERED
+
+_Again = tuple[Part, Reason, Refused | None]
+"""A part without an answer, why, and the refusal if it was one."""
+
+
+class Patience:
+    """The ways of one coordinator through a batch, for documents that ask for more than one copy."""
+
+    def __init__(self, view: View, channels: Channels, most_waiting: int = MOST_WAITING) -> None:
+        self._view = view
+        self._channels = channels
+        self._reconciler = Reconciler(view, channels)
+        self._most_waiting = most_waiting
+        self.waiting = 0
+        """Requests that wait for another document, or for a node to be there again."""
+        self.retries = 0
+        """Parts of batches that were sent once more."""
+
+    def run(self, batch: Batch, request_id: str, expires: float) -> list[PartResult]:
+        """Bring a batch to those that answer for its keys; return what became of the parts, as `Coordinator` does."""
+        done: list[PartResult] = []
+        parts = batch.parts
+        pauses = cures = 0
+        document = self._view.document
+        while again := self._ask(batch.op, parts, done, request_id, expires):
+            if self._view.document is not document:
+                pauses = cures = 0
+            elif cures < _CURES and self._cure(again, expires):
+                cures += 1
+            elif self._wait(document, pauses, expires):
+                pauses += 1
+            else:
+                break
+            document, placement = self._view.document, self._view.placement
+            if document is None or placement is None or monotonic() >= expires:
+                break
+            positions = sorted(position for part, _, _ in again for position in part.positions)
+            parts = batch.route(positions, placement.split, document.cluster, document.era, Turn())
+            self.retries += len(parts)
+        done += [PartResult(part, failure=failure(batch.op, reason)) for part, reason, _ in again]
+        return done
+
+    def _ask(self, op: Op, parts: Sequence[Part], done: list[PartResult], request_id: str, expires: float) -> list[_Again]:
+        """Ask for parts of a batch; note in `done` what is certain of them, and return those that may be asked for again."""
+        again: list[_Again] = []
+        if NOBODY in [part.node for part in parts]:
+            again = [(part, GivenUp.NO_PRIMARY, None) for part in parts if part.node is NOBODY]
+            parts = [part for part in parts if part.node is not NOBODY]
+        writing = op in WRITES
+        for part, reply in zip(parts, self._ask_watching(parts, expires, request_id, writing=writing), strict=True):
+            if writing:
+                _judge_write(op, part, reply, done, again)
+            elif reply.outcome is _ANSWERED and reply.frame.startswith(STARTS[op]):
+                done.append(PartResult(part, reply.frame, hold=reply.hold))
+            else:
+                _judge(op, part, reply, done, again)
+        return again
+
+    def _ask_watching(self, parts: Sequence[Part], expires: float, request_id: str, *, writing: bool) -> list[NodeReply]:
+        """Ask nodes as `ask_all` does, but wait for none that is gone by a newer document, unless it may have begun a write."""
+        view = self._view
+        present = view.incarnations
+        replies = OpenReplies(len(parts), expires)
+        calls: list[Call] = []
+        watch = replies.expire
+        view.watchers.add(watch)
+        try:
+            for part in parts:
+                call = Call(part.frame, expires, replies, request_id, Lane.WRITE if writing else Lane.READ)
+                calls.append(call)
+                self._channels.to(part.node).submit(call)
+            while True:
+                now = view.incarnations
+                if now is not present:
+                    for part, call in zip(parts, calls, strict=True):
+                        gone = now.get(part.node.url) != present.get(part.node.url)
+                        if gone and not (writing and call.sent):
+                            call.finish(Outcome.LOST, detail="the node is not the one any more that it was")
+                    present = now
+                if None not in [call.reply for call in calls] or monotonic() >= expires:
+                    break
+                replies.wait()
+        finally:
+            view.watchers.discard(watch)
+        for call in calls:
+            call.finish(Outcome.TIMEOUT, detail="no answer within the deadline")
+        return [call.reply for call in calls if call.reply is not None]
+
+    def _cure(self, again: Sequence[_Again], expires: float) -> bool:
+        """Bring this process and the nodes that refused to one document; return whether that may help."""
+        refused = [(part.node, one) for part, _, one in again if one is not None and one.reason in CURABLE]
+        if not refused or not self._channels.retries.spend():
+            return False
+        return any(self._reconciler.cure(refused, expires))
+
+    def _wait(self, document: Document | None, pauses: int, expires: float) -> bool:
+        """Wait for another document, or for a while; return False where there is no time or no room for it."""
+        left = expires - monotonic()
+        if left <= 0 or self.waiting >= self._most_waiting:
+            return False
+        self.waiting += 1
+        try:
+            self._view.wait_for_other(document, min(left, _LONGEST_PAUSE, _FIRST_PAUSE * 2**pauses))
+        finally:
+            self.waiting -= 1
+        return True
+
+
+def _judge_write(op: Op, part: Part, reply: NodeReply, done: list[PartResult], again: list[_Again]) -> None:
+    effects = understand(reply, Effects, len(part.positions))
+    if not isinstance(effects, Effects):
+        _judge(op, part, reply, done, again)
+    elif _UNBEGUN not in effects.letters:
+        done.append(PartResult(part, effects=effects))
+    else:
+        begun = [position for position, one in zip(part.positions, effects.letters, strict=True) if one != _UNBEGUN]
+        unbegun = [position for position, one in zip(part.positions, effects.letters, strict=True) if one == _UNBEGUN]
+        again.append((Part(part.node, unbegun, b""), NodeRefusal.NOT_BEGUN, None))
+        if begun:
+            effects.letters = effects.letters.replace(_UNBEGUN, "")
+            done.append(PartResult(Part(part.node, begun, b""), effects=effects))
+
+
+def _judge(op: Op, part: Part, reply: NodeReply, done: list[PartResult], again: list[_Again]) -> None:
+    """Note of a part that has no answer whether another node may have one."""
+    refused = understand(reply, Refused)
+    reason: Reason = (reply.outcome, reply.sent) if refused is None else refused.reason
+    if reason in _ELSEWHERE and not (op in WRITES and is_begun(reason)):
+        again.append((part, reason, refused))
+    else:
+        done.append(PartResult(part, failure=failure(op, reason)))

@@ -1,0 +1,201 @@
+"""Reads at a member that keeps copies.
+
+What is on the disk is told at once if this process is the primary of open lists and has all leases
+after it was read, no write of the keys is on its way, and nothing is due or damaged. All else the
+machines take, wait for, and answer. A read of much is made in steps, between which others have their
+turn: it is one of each key, not of one moment.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from gkv.engine import Due, Engine
+from gkv.errors import GkvError
+from gkv.model import Blob, Damage, NodeRefusal, Record, Value
+from gkv.node.awaited import Awaited
+from gkv.node.copied_writes import GRACE
+from gkv.node.copies import Copies
+from gkv.node.due_clock import DueClock
+from gkv.node.handler import Waiting, refused_for
+from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps
+from gkv.node.tidings import boot_time
+from gkv.replication.actions import Answer, Fate
+from gkv.replication.events import ReadAsked
+from gkv.replication.expiry import is_due
+from gkv.wire.ops import Fetch, Get, ListKeys, NodeAnswer, Records, Refused, Values
+from gkv.wire.strict import Pause
+
+Item = TypeVar("Item", Value | Damage | None, Record | Damage | None)
+Take = Callable[[Sequence[str], float], "list[Item] | None"]
+"""Takes what belongs to keys from the disk, or to the first of them when that has more bytes than it may have; None when
+it may not be told.
+"""
+Found = Record | Damage | None
+
+_REFUSALS = {Fate.NOT_BEGUN: NodeRefusal.NOT_BEGUN, Fate.BUSY: NodeRefusal.BUSY}
+"""By fate of a key: with one that is not to be told, nothing is."""
+
+
+class CopiedReads:
+    """The handlers of reads.
+
+    A read that any copy may answer (`?stale=1`) would have its way here: from `Engine.read`, if this process acts for the keys.
+    """
+
+    def __init__(self, engine: Engine, copies: Copies, clock: DueClock, max_answer: int, pause: Pause, within: float) -> None:
+        """`max_answer` bounds the bytes of the values in one answer; `pause` gives way between two steps of a read; `within` is
+        for how many seconds a request may wait.
+        """
+        self._engine = engine
+        self._copies = copies
+        self._clock = clock
+        self._max_answer = max_answer
+        self._pause = pause
+        self._within = within
+
+    def values_of(self, gets: Sequence[Get]) -> Sequence[NodeAnswer | Waiting]:
+        """Read these; return the answer to each, or what waits for it or reads it in steps."""
+        if len(gets) == 1:
+            return [self._values(gets[0].keys, BYTES_AT_ONCE)]
+        keys = [key for get in gets for key in get.keys]
+        if len(keys) <= KEYS_AT_ONCE:
+            values = self._values_now(keys, BYTES_AT_ONCE)
+            if values is not None and len(values) == len(keys):
+                rest = iter(values)
+                return [Values([next(rest) for _ in get.keys]) for get in gets]
+        answers = []
+        for number, get in enumerate(gets):
+            if number and len(keys) > KEYS_AT_ONCE:
+                self._pause()
+            answers.append(self._values(get.keys, BYTES_AT_ONCE // len(gets)))
+        return answers
+
+    def fetch(self, request: Fetch) -> NodeAnswer | Waiting:
+        """Read whole records."""
+        return self._read(request.keys, self._records_now, RECORDS_AT_ONCE, BYTES_AT_ONCE, _as_record, self._records)
+
+    def refuse_listing(self, _request: ListKeys) -> NodeAnswer:
+        """Refuse a listing: a node has copies of keys that are others' to list."""
+        return Refused(NodeRefusal.BUSY, detail="keys cannot be listed yet where there is more than one copy")
+
+    def _values(self, keys: Sequence[str], room: int) -> NodeAnswer | Waiting:
+        return self._read(keys, self._values_now, KEYS_AT_ONCE, room, _as_value, Values)
+
+    def _records(self, records: Sequence[Record | Damage | None]) -> NodeAnswer:
+        return Records(records, self._clock.now())
+
+    # -- at once
+
+    def _values_now(self, keys: Sequence[str], room: float) -> list[Value | Damage | None] | None:
+        if not self._copies.is_settled(keys):
+            return None
+        try:
+            values = self._engine.read(keys, self._clock.now(), room)
+        except Due:
+            return None
+        if Damage.DAMAGED in values or not self._copies.may_tell():
+            return None
+        return values
+
+    def _records_now(self, keys: Sequence[str], _room: float) -> list[Record | Damage | None] | None:
+        if not self._copies.is_settled(keys):
+            return None
+        records, now = self._engine.records_of(keys), self._clock.now()
+        if any(isinstance(record, Damage) or (record is not None and is_due(record, now)) for record in records):
+            return None
+        return records if self._copies.may_tell() else None
+
+    # -- by the machines
+
+    def _read(
+        self,
+        keys: Sequence[str],
+        take: "Take[Item]",
+        at_once: int,
+        room: int,
+        shown: Callable[[Found], Item],
+        answer: Callable[[Sequence[Item]], NodeAnswer],
+    ) -> NodeAnswer | Waiting:
+        """Read keys, so many with each call of the engine."""
+        try:
+            if len(keys) <= at_once:
+                items = take(keys, room)
+                if items is not None and len(items) == len(keys):
+                    return answer(items)
+                if items is None and len(keys) <= RECORDS_AT_ONCE:
+                    return self._ask(keys, shown, answer)
+        except GkvError as error:
+            return refused_for(error)
+        return InSteps(partial(self._in_steps, keys, take, at_once, shown, answer))
+
+    def _ask(
+        self, keys: Sequence[str], shown: Callable[[Found], Item], answer: Callable[[Sequence[Item]], NodeAnswer]
+    ) -> NodeAnswer | Waiting:
+        """Have the machines read a few keys."""
+        asked: Awaited[Answer] = Awaited()
+        self._copies.handle(ReadAsked(asked, keys, boot_time() + self._within))
+
+        def told() -> NodeAnswer:
+            found = _found(asked.wait(self._within + GRACE))
+            return found if isinstance(found, Refused) else answer([shown(one) for one in found])
+
+        return told if asked.value is None else told()
+
+    def _in_steps(
+        self,
+        keys: Sequence[str],
+        take: "Take[Item]",
+        at_once: int,
+        shown: Callable[[Found], Item],
+        answer: Callable[[Sequence[Item]], NodeAnswer],
+    ) -> NodeAnswer:
+        """Read keys one after the other: what may be told at once, and then the others. Switches greenlets."""
+        items: dict[str, Item] = {}
+        left = list(dict.fromkeys(keys))
+        room = self._max_answer
+        deadline = boot_time() + self._within
+        while left:
+            some = [key for key in left[:at_once] if self._copies.is_settled((key,))]
+            step = take(some, BYTES_AT_ONCE) if some else None
+            if not step:
+                some = left[:RECORDS_AT_ONCE]
+                asked: Awaited[Answer] = Awaited()
+                self._copies.handle(ReadAsked(asked, some, deadline))
+                found = _found(asked.wait(max(0.0, deadline - boot_time()) + GRACE))
+                if isinstance(found, Refused):
+                    return found
+                step = [shown(one) for one in found]
+            room -= _size(step)
+            if room < 0:
+                return Refused(NodeRefusal.LARGE)
+            items.update(zip(some, step, strict=False))
+            left = [key for key in left if key not in items]
+            self._pause()
+        return answer([items[key] for key in keys])
+
+
+def _found(answer: Answer | None) -> list[Found] | Refused:
+    """Return the records that the machines tell, or why they tell none."""
+    if answer is None:
+        return Refused(NodeRefusal.FAILED)
+    records: list[Found] = []
+    for one in answer.keys:
+        refusal = _REFUSALS.get(one.fate)
+        if refusal is not None:
+            return Refused(refusal)
+        records.append(Damage.DAMAGED if one.fate is Fate.DAMAGED else one.record)
+    return records
+
+
+def _as_value(found: Found) -> Value | Damage | None:
+    return found.value if isinstance(found, Record) else found
+
+
+def _as_record(found: Found) -> Record | Damage | None:
+    return found
+
+
+def _size(items: Iterable[Value | Record | Damage | None]) -> int:
+    values = [item.value if isinstance(item, Record) else item for item in items]
+    return sum([len(value) for value in values if isinstance(value, bytes | Blob)])

@@ -1,0 +1,104 @@
+"""Writes at a member that keeps copies: the machines decide, hand over and settle; here is what that means in a frame."""
+
+from collections.abc import Sequence
+
+from gkv.model import Effect, NodeRefusal
+from gkv.node.awaited import Awaited
+from gkv.node.copies import Copies
+from gkv.node.handler import Waiting
+from gkv.node.judges import Judge, judge_of
+from gkv.node.tidings import boot_time
+from gkv.replication.actions import Answer, Fate, KeyAnswer
+from gkv.replication.events import WriteAsked
+from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch
+
+GRACE = 5.0
+"""Seconds beyond a request's deadline after which its answer is not waited for any more."""
+
+_EFFECTS = {
+    Fate.INDETERMINATE: Effect.INDETERMINATE,
+    Fate.NOT_BEGUN: Effect.NOT_BEGUN,
+    Fate.TOO_FEW_COPIES: Effect.TOO_FEW_COPIES,
+    Fate.FULL: Effect.FULL_COPY,
+    Fate.BUSY: Effect.BUSY,
+    Fate.DAMAGED: Effect.UNREADABLE,
+}
+"""By fate, of keys for which there is nothing else to say."""
+
+
+class CopiedWrites:
+    """The handlers of requests that change keys."""
+
+    def __init__(self, copies: Copies, within: float) -> None:
+        """`within` is for how many seconds a request may wait."""
+        self._copies = copies
+        self._within = within
+
+    def write(self, request: Set | Delete) -> NodeAnswer | Waiting:
+        """Have the machines take in a set, a put or a delete."""
+        return self._ask(request, depends=bool(request.conditions))
+
+    def decide(self, request: Add | Touch) -> NodeAnswer | Waiting:
+        """Have the machines take in what depends on the records that are there."""
+        return self._ask(request, depends=True)
+
+    def _ask(self, request: Set | Delete | Add | Touch, *, depends: bool) -> NodeAnswer | Waiting:
+        try:
+            judge = judge_of(request)
+        except ValueError:
+            return Refused(NodeRefusal.BAD_FRAME, detail="a condition cannot be read")
+        keys: Sequence[str] = request.keys
+        places: Sequence[int] | None = None
+        last = dict(zip(keys, range(len(keys)), strict=True))  # the last item of a key is the one that counts
+        if len(last) < len(keys):
+            keys, places = list(last), list(last.values())
+            judge = _at(judge, places)
+        asked: Awaited[Answer] = Awaited()
+        self._copies.handle(WriteAsked(asked, keys, judge, boot_time() + self._within, depends))
+
+        def answer() -> NodeAnswer:
+            told = asked.wait(self._within + GRACE)
+            if told is None:
+                return Refused(NodeRefusal.FAILED)
+            return _answer(request, places, told, self._copies.me)
+
+        return answer if asked.value is None else answer()
+
+
+def _at(judge: Judge, places: Sequence[int]) -> Judge:
+    """Return a judge of some items of a request."""
+    return lambda place, found, now: judge(places[place], found, now)
+
+
+def _answer(request: Set | Delete | Add | Touch, places: Sequence[int] | None, answer: Answer, me: str) -> NodeAnswer:
+    """Say for each item of a request what became of it; `places` are those that were handed over, None for all."""
+    keys = answer.keys
+    if all(one.fate is Fate.FULL and one.member == me for one in keys):
+        return Refused(NodeRefusal.FULL)
+    told = [_effect(one) for one in keys]
+    if places is not None:
+        by_place = sorted(zip(places, told, keys, strict=True), key=lambda one: one[0])
+        told = [Effect.SUPERSEDED] * len(request.keys)
+        for place, effect, _ in by_place:
+            told[place] = effect
+        keys = tuple([one for _, _, one in by_place])
+    present, sums, full = [], [], []
+    for one in keys:
+        if one.fate is Fate.FULL:
+            full.append(one.member)
+        elif one.fate is Fate.NOTHING and one.verdict is not None and one.verdict.effect is Effect.CONDITION:
+            present.append(one.verdict.present)
+        elif one.fate is Fate.WRITTEN and one.verdict is not None and one.verdict.total is not None:
+            sums.append(one.verdict.total)
+    written = any(one.fate is Fate.WRITTEN for one in keys)
+    return Effects.of(told, answer.version if written else None, present, sums, full)
+
+
+def _effect(one: KeyAnswer) -> Effect:
+    """Return what became of a key."""
+    if one.fate is Fate.WRITTEN:
+        # Unknown where the write was settled by a later one before its own disk had it.
+        return one.effect if one.effect is not None and one.effect is not Effect.KEPT else Effect.ACCEPTED
+    if one.fate is Fate.NOTHING and one.verdict is not None and one.verdict.effect is not None:
+        return one.verdict.effect
+    return _EFFECTS[one.fate]

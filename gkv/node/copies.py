@@ -1,0 +1,261 @@
+"""A member's part in copies: it gives the machines of `gkv.replication` what happens, and does what they say.
+
+Promises: one event after the other, its actions in their order, and none of them waits; each request of a client has one
+answer. Whatever has to be on the disk first comes back as an event. Leaves to others: what a frame of a client means
+(`gkv.node.copied_reads`, `gkv.node.copied_writes`), how words travel (`gkv.node.transport`).
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gevent
+from gevent.event import Event as Flag
+
+from gkv.cluster.document import Document, Durability
+from gkv.cluster.duties import duties
+from gkv.cluster.placement import Placement
+from gkv.cluster.view import View
+from gkv.errors import EngineFailed, GkvError
+from gkv.log import say, say_exception
+from gkv.model import Duties, Line
+from gkv.node.awaited import Awaited
+from gkv.node.disk import Disk
+from gkv.node.listening import Listening
+from gkv.node.notes import Notes
+from gkv.node.stored import Stored
+from gkv.node.tidings import Tidings, boot_time
+from gkv.node.transport import Transport
+from gkv.replication import actions, events
+from gkv.replication.expiry import DueTime
+from gkv.replication.messages import Hello
+from gkv.replication.replica import Replica
+
+_RENEW_EVERY = 0.05
+"""Seconds between two wishes for leases."""
+STOPPED_WITHIN = 1.5
+"""Seconds after which a process that is told to stop goes on ending, whatever its machines say: they end after 1 s."""
+_TOLD_WITHIN = 0.1
+"""Seconds that the last words of a process may take."""
+_SHORTEST = 0.001
+_LONGEST = 3_600.0
+
+
+class Copies:
+    """The machines of one process, and what they have of it."""
+
+    def __init__(
+        self,
+        me: str,
+        incarnation: int,
+        view: View,
+        stored: Stored,
+        due: DueTime,
+        transport: Transport,
+        notes: Notes,
+        tidings: Tidings,
+        on_end: Callable[[GkvError], object],
+    ) -> None:
+        """`on_end` is told why the process has to end."""
+        self.me = me
+        self._incarnation = incarnation
+        self._view = view
+        self.disk = Disk(stored, self._handle_all, on_end)
+        self._due = due
+        self._transport = transport
+        self._notes = notes
+        self._tidings = tidings
+        self._on_end = on_end
+        self.active = False
+        """Whether a document has asked for copies; then the machines decide about all keys, to the process's end."""
+        self.on_active: Callable[[], object] = lambda: None
+        """Called when that begins to be so."""
+        self.takeovers = 0
+        """How many times a list was opened."""
+        self._began = boot_time()
+        self.replica = self._new_replica(noted=notes.found)
+        self._events: deque[events.Event] = deque()
+        self._handling = self._broken = False
+        self.listening = Listening(view, self.replica.desk, self.handle, tidings)
+        self._fetching: set[str] = set()
+        self._wakes = float("inf")
+        self._alarm = Flag()
+        self._renewed = 0.0
+        self._stopping = False
+        self._ended = Flag()
+        transport.heard = self.listening.answered
+        self._do: dict[type, Callable[[Any], None]] = {
+            actions.Send: self._send,
+            actions.Commit: self.disk.commit,
+            actions.Replace: self.disk.replace,
+            actions.Answer: self._answer,
+            actions.KeepNote: self._keep_note,
+            actions.Fetch: self._fetch,
+            actions.Complain: lambda action: tidings.complain(action.member, action.fault),
+            actions.Report: tidings.report,
+            actions.Paused: self.listening.paused,
+            actions.Leave: lambda action: tidings.leave(action.era),
+            actions.End: self._end,
+        }
+
+    def _new_replica(self, *, noted: bool) -> Replica:
+        return Replica(self.me, self._incarnation, self.disk.stored, self._due, self._began, noted=noted)
+
+    # -- events
+
+    def handle(self, event: events.Event) -> None:
+        """Give an event to the machines, after those that wait, and do what they say. Does not switch greenlets or raise."""
+        self._handle_all((event,))
+
+    def _handle_all(self, more: Sequence[events.Event]) -> None:
+        self._events.extend(more)
+        if self._handling:
+            return
+        if self._broken:
+            self._events.clear()
+            return
+        self._handling = True
+        waiting, do = self._events, self._do
+        try:
+            while waiting:
+                for action in self.replica.handle(waiting.popleft(), boot_time()):
+                    do[type(action)](action)
+        except GkvError as error:
+            self._broken = True
+            self._on_end(error)
+        except Exception as error:  # noqa: BLE001 machines that have raised are not to be believed any more
+            self._broken = True
+            say_exception("the machines of copies have stopped by an internal error, and so the process ends")
+            self._on_end(EngineFailed(f"the machines of copies have stopped: {error!r}"))
+        finally:
+            self._handling = False
+        wakes = self.replica.wakes_at
+        if wakes < self._wakes:
+            self._wakes = wakes
+            self._alarm.set()
+
+    def run(self) -> None:
+        """Tell the machines when time has passed. Switches greenlets, and does not end."""
+        while True:
+            wait = self._wakes - boot_time()
+            if wait <= 0:
+                self._wakes = float("inf")
+                self.handle(events.Tick())
+                wait = max(_SHORTEST, self._wakes - boot_time())
+            self._alarm.clear()
+            self._alarm.wait(min(wait, _LONGEST))
+
+    # -- documents
+
+    def begin_with(self, document: Document) -> bool:
+        """Return whether a document would be the first that asks for copies."""
+        return not self.active and document.most_copies > 1
+
+    def follow(self, document: Document, placement: Placement | None, *, foreign: bool = False) -> None:
+        """Go on under a document that is on the disk and in force here now; `foreign` if it is another cluster's.
+
+        Nothing is done while no document has asked for copies, nor about one that names this process though its records are
+        of a later era.
+        """
+        if foreign and self.active:
+            self.replica = self._new_replica(noted=True)
+            self.listening.desk = self.replica.desk
+        if not (self.active or document.most_copies > 1) or self._view.outdated:
+            return
+        self.disk.stored.placement = placement
+        self.disk.early = document.durability is Durability.ASYNC
+        self._tidings.begin_anew()
+        if not self.active:
+            self.active = True
+            self.on_active()
+        mine = duties(document, placement, self.me) if placement is not None else _without_ring(document, self.me)
+        self.handle(events.Adopted(mine))
+
+    @property
+    def serves(self) -> bool:
+        """Whether this process is the one in the document, and not down there."""
+        return self.replica.desk.serves
+
+    def reach(self) -> tuple[int, ...]:
+        """Return the processes of members that have answered lately; ask all that are not down, while this one is to be
+        admitted (A3).
+        """
+        desk = self.replica.desk
+        if not self.active or desk.serves:
+            return ()
+        for member, line in desk.duties.lines.items():
+            if member != self.me and not line.down:
+                self._send(actions.Send(member, desk.duties.era, Hello(0)))
+        return self._tidings.reached(boot_time())
+
+    # -- reads that need not wait
+
+    def is_settled(self, keys: Sequence[str]) -> bool:
+        """Return whether no write of these keys is on its way."""
+        return self.replica.is_settled(keys) and not (self.disk.early and self.disk.stored.touch(keys))
+
+    def may_tell(self) -> bool:
+        """Return whether what was read from the disk just now may be told, if `is_settled` holds and nothing was due."""
+        now, until = boot_time(), self.replica.reads_until
+        if now >= until:
+            return False
+        if until - now < self.replica.desk.duties.lease / 2 and now - self._renewed >= _RENEW_EVERY:
+            self._renewed = now
+            self.handle(events.LeasesWanted())
+        return True
+
+    # -- the end
+
+    def stop(self) -> None:
+        """Hand the keys over, as the process is about to end: return after 1 s in any case. Switches greenlets."""
+        if not self.active or not self.serves:
+            return
+        self._stopping = self.disk.closing = True
+        self.handle(events.StopAsked())
+        if not self._ended.wait(STOPPED_WITHIN):
+            say(f"{self.me}: it ends without having handed its keys over")
+        until = boot_time() + _TOLD_WITHIN
+        while not self._transport.idle and boot_time() < until:
+            gevent.sleep(0.002)
+
+    # -- actions
+
+    def _send(self, action: actions.Send) -> None:
+        if not self.listening.answer(action):
+            self._transport.send(action)
+
+    def _answer(self, action: actions.Answer) -> None:
+        client = action.client
+        assert isinstance(client, Awaited)  # noqa: S101  # nobody else asks
+        client.come(action)
+
+    def _keep_note(self, action: actions.KeepNote) -> None:
+        self._notes.keep(action.there, lambda: self.handle(events.NoteKept(action.there)))
+
+    def _fetch(self, action: actions.Fetch) -> None:
+        if action.member not in self._fetching:
+            self._fetching.add(action.member)
+            gevent.spawn(self._fetch_from, action.member)
+
+    def _fetch_from(self, member: str) -> None:
+        """Take over the document that another member has (M1)."""
+        try:
+            document = self._transport.show(member)
+            if document is not None:
+                self._view.learn(document)
+        except GkvError as error:
+            say(f"{self.me}: the document that {member} shows cannot be taken over: {error}")
+        finally:
+            self._fetching.discard(member)
+
+    def _end(self, action: actions.End) -> None:
+        if self._stopping:
+            self._ended.set()
+        else:
+            self._on_end(EngineFailed(f"{self.me}: {action.why}"))
+
+
+def _without_ring(document: Document, me: str) -> Duties:
+    """Return what a member knows of a document whose ring has nobody yet."""
+    lines = {one.id: Line(one.incarnation, since=one.since, empty=one.empty) for one in document.members}
+    return Duties(me, document.order, lines, (), lambda _: 0, document.lease_ms / 1_000, document.needed)

@@ -1,0 +1,480 @@
+"""A member that keeps copies: what its machines say is done, in the order in which they say it, on real engines."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from gkv.cluster.document import Durability, State
+from gkv.cluster.kept import Kept
+from gkv.engine import LmdbEngine
+from gkv.errors import EngineFull
+from gkv.model import Damage, Effect, NodeRefusal, Record
+from gkv.replication.messages import Hello
+from gkv.ring import tokens
+from gkv.wire.ops import (
+    Add,
+    Delete,
+    Effects,
+    Fetch,
+    Get,
+    GoOnWith,
+    Held,
+    ListKeys,
+    PlanMove,
+    Put,
+    Refused,
+    Said,
+    Set,
+    Touch,
+    Values,
+    Word,
+    read_answer,
+)
+from tests.unit.node.town import LEASE_MS, Home, Town, in_memory, on_disk, until
+
+
+class Store(LmdbEngine):
+    """A store whose commits the test holds, or makes fail."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path, name, tokens)
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.errors: list[Exception] = []
+
+    def write(self, *arguments: Any) -> Any:
+        assert self.goes_on.wait(20)
+        if self.errors:
+            raise self.errors.pop()
+        return super().write(*arguments)
+
+
+def held(name: str, directory: Path) -> Store:
+    return Store(directory, name)
+
+
+Make = Callable[..., Town]
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Make]:
+    """Make towns; look after each that nothing has failed in it but what the test takes out."""
+    made: list[Town] = []
+
+    def make(engine: Any = held, **parts: Any) -> Town:
+        made.append(Town(tmp_path, engine, **parts))
+        return made[-1].opened()
+
+    yield make
+    for one in made:
+        for home in one.homes.values():
+            if isinstance(home.engine, Store):
+                home.engine.goes_on.set()
+        assert [error for home in one.homes.values() for error in home.errors] == []
+        one.close()
+
+
+def everywhere(town: Town, key: str) -> list[Record | Damage | None]:
+    return [home.engine.records_of([key])[0] for home in town.homes.values()]
+
+
+@pytest.mark.promise("I21")
+@pytest.mark.parametrize("engine", [on_disk, in_memory])
+def test_write_that_is_acknowledged_is_at_every_member(town: Make, engine: Any) -> None:
+    copied = town(engine)
+    key = copied.keys_of("a")[0]
+    answer = copied["a"].ask(Put(*copied.about, [key], [b"1"]))
+    assert answer.letters == "c"
+    assert [record.version for record in everywhere(copied, key)] == [answer.version] * 3
+    assert copied["a"].ask(Get(*copied.about, [key])) == Values([b"1"])
+
+
+@pytest.mark.promise("I21")
+def test_write_is_not_acknowledged_before_the_last_disk_has_it(town: Make) -> None:
+    copied = town()
+    key = copied.keys_of("a")[0]
+    copied["a"].ask(Get(*copied.about, [key]))  # so that there are leases
+    copied["c"].engine.goes_on.clear()
+    asked = copied["a"].begin(Set(*copied.about, [key], [b"1"]))
+    until(lambda: copied["b"].engine.live and copied["a"].engine.live)
+    reads = copied["a"].begin(Get(*copied.about, [key]))
+    gevent.sleep(0.3)  # longer than the answer to a copy is waited for: it comes as a word of its own
+    assert not asked.ready()
+    assert not reads.ready()
+    copied["c"].engine.goes_on.set()
+    assert asked.get(timeout=5).letters == "c"
+    assert reads.get(timeout=5) == Values([b"1"])
+
+
+@pytest.mark.promise("I20")
+def test_read_without_leases_is_not_answered(town: Make) -> None:
+    copied = town()
+    key = copied.keys_of("a")[0]
+    assert copied["a"].ask(Get(*copied.about, [key])) == Values([None])
+    copied.cut("a")
+    gevent.sleep(LEASE_MS / 1000)
+    for request in (Get(*copied.about, [key]), Fetch(*copied.about, [key])):
+        answer = copied["a"].ask(request)
+        assert isinstance(answer, Refused)
+        assert answer.reason is NodeRefusal.NOT_BEGUN
+
+
+def test_reads_that_come_all_the_time_wait_for_no_lease(town: Make) -> None:
+    """The wish for new ones goes out before the old ones run out, so that answers are there at once."""
+    copied = town()
+    key = copied.keys_of("a")[0]
+    service = copied["a"].service
+    frame = Get(*copied.about, [key]).write()
+    copied["a"].ask(Get(*copied.about, [key]))
+    later = copied["a"].copies.replica.reads_until + 3 * LEASE_MS / 1000
+    waited = 0
+    with gevent.Timeout(10):
+        while copied["a"].copies.replica.reads_until < later:
+            waited += not isinstance(service._values_of([Get(*copied.about, [key])])[0], Values)
+            gevent.sleep(0.01)
+    assert waited == 0
+    assert service.answer([frame])
+
+
+@pytest.mark.promise("I22")
+@pytest.mark.parametrize("engine", [on_disk, in_memory])
+def test_next_primary_answers_when_the_one_before_is_gone_and_loses_nothing(town: Make, engine: Any) -> None:
+    copied = town(engine)
+    keys = copied.keys_of("a", 20)
+    assert copied["a"].ask(Set(*copied.about, keys, [b"1"] * 20)).letters == "c" * 20
+    copied.cut("a")
+    copied.change(a={"state": State.DOWN})
+    copied.show("b", "c")
+    by = {name: [key for key in keys if key in copied.keys_of(name, 60)] for name in "bc"}
+    assert sorted(by["b"] + by["c"]) == sorted(keys)
+    for name, some in by.items():
+        assert copied[name].ask(Get(*copied.about, some)) == Values([b"1"] * len(some))
+        assert copied[name].ask(Set(*copied.about, some, [b"2"] * len(some))).letters == "r" * len(some)
+
+
+@pytest.mark.promise("I22")
+def test_write_that_nobody_knows_of_is_written_anew_by_who_takes_over(town: Make) -> None:
+    """T3: `c` never has it, and `b` has it unsettled."""
+    copied = town()
+    key = next(key for key in copied.keys_of("a", 60) if _second(copied, key) == "b")
+    copied.cuts.add(("a", "c"))
+    asked = copied["a"].begin(Set(*copied.about, [key], [b"1"]))
+    until(lambda: copied["b"].engine.live)
+    copied.cut("a")
+    copied.change(a={"state": State.DOWN})
+    copied.show("b", "c")
+    (record,) = copied["b"].ask(Fetch(*copied.about, [key])).records
+    assert record.value == b"1"
+    there = copied["c"].engine.records_of([key])[0]
+    assert (there.value, there.tag, there.version.era) == (b"1", record.version, copied.document.era)
+    assert asked.get(timeout=5).letters == Effect.INDETERMINATE
+
+
+def _second(town: Town, key: str) -> str:
+    placement = town["b"].view.placement
+    return placement.roles[placement.list_of(key)].preference[1]
+
+
+def test_member_that_is_behind_fetches_the_document_of_who_speaks_to_it(town: Make) -> None:
+    """M1."""
+    copied = town()
+    copied.change(a={"zone": "z"})
+    copied.show("a")
+    key = copied.keys_of("a")[0]
+    assert copied["a"].ask(Set(*copied.about, [key], [b"1"])).letters == "c"
+    assert [home.view.document for home in copied.homes.values()] == [copied.document] * 3
+    assert copied["c"].kept.document == copied.document
+
+
+def test_conditions_additions_and_touches_are_decided_by_the_primary(town: Make) -> None:
+    copied = town()
+    home, about = copied["a"], copied.about
+    key, other = copied.keys_of("a", 2)
+    version = home.ask(Put(*about, [key], [b"5"])).version
+    unmet = home.ask(Put(*about, [key, other], [b"6", b"7"], conditions=["!*", "!*"]))
+    assert (unmet.letters, list(unmet.present), unmet.version is not None) == ("xc", [version], True)
+    added = home.ask(Add(*about, [key, other, key], [1, 2, 3]))
+    assert (added.letters, list(added.sums)) == ("srr", [9, 8])
+    assert home.ask(Touch(*about, [key, "no" + key], [1000, 0])).letters[0] == "r"
+    assert home.ask(Delete(*about, [other])).letters == "r"
+    assert home.ask(Delete(*about, [other])).letters == "u"
+    (record, gone) = home.ask(Fetch(*about, [key, other])).records
+    assert (record.value, gone.value, record.expires > 0) == (b"8", None, True)
+
+
+@pytest.mark.promise("I3")
+def test_value_that_is_due_is_gone_everywhere_before_anybody_is_told(town: Make) -> None:
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+    home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000]))
+    for each in copied.homes.values():
+        each.clock.forward(6000)
+    assert home.ask(Get(*copied.about, [key])) == Values([None])
+    assert [record.value for record in everywhere(copied, key)] == [None] * 3
+
+
+def test_tombstones_of_what_is_due_are_written_by_its_primary_alone(town: Make) -> None:
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+    home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000]))
+    for each in copied.homes.values():
+        each.clock.forward(6000)
+        if each is not home:
+            each.tidying.expire()
+    gevent.sleep(0.02)
+    assert [record.value for record in everywhere(copied, key)] == [b"1"] * 3
+    home.tidying.expire()
+    until(lambda: [record.value for record in everywhere(copied, key)] == [None] * 3)
+
+
+def test_old_tombstone_goes_unless_its_write_is_not_settled(town: Make) -> None:
+    copied = town(ttl=1)
+    home, key = copied["a"], copied.keys_of("a")[0]
+    home.ask(Set(*copied.about, [key], [b"1"]))
+    copied["c"].engine.goes_on.clear()
+    asked = home.begin(Delete(*copied.about, [key]))
+    until(lambda: home.engine.tombstones)
+    gevent.sleep(0.01)
+    home.tidying.forget()
+    home.commits.flush(float("inf"))
+    assert home.engine.tombstones == 1
+    copied["c"].engine.goes_on.set()
+    assert asked.get(timeout=5).letters == "r"
+    until(lambda: home.tidying.forget() or not home.engine.tombstones)
+
+
+def test_write_with_too_few_copies_is_not_begun(town: Make) -> None:
+    copied = town()
+    copied.change(b={"state": State.DOWN}, c={"state": State.DOWN})
+    copied.show("a")
+    key = copied.keys_of("a")[0]
+    assert copied["a"].ask(Set(*copied.about, [key], [b"1"])).letters == Effect.TOO_FEW_COPIES
+    assert copied["a"].engine.live == 0
+
+
+def test_full_disk_of_a_granter_is_named_and_ends_nobody(town: Make) -> None:
+    copied = town()
+    home = copied["a"]
+    key, other = copied.keys_of("a", 2)
+    copied["c"].engine.errors = [EngineFull("no room")] * 3
+    asked = home.begin(Set(*copied.about, [key], [b"1"]))
+    until(lambda: home.copies.replica.desk.questions.full)
+    refused = home.ask(Set(*copied.about, [other], [b"1"]))
+    assert (refused.letters, list(refused.full)) == (Effect.FULL_COPY, ["c"])
+    assert asked.get(timeout=5).letters == "c"  # once there is room
+
+
+def test_own_full_disk_ends_nobody_and_the_write_is_acknowledged_once_there_is_room(town: Make) -> None:
+    """W10."""
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+    home.engine.errors = [EngineFull("no room")]
+    assert home.ask(Set(*copied.about, [key], [b"1"])).letters == "c"
+    assert [record.value for record in everywhere(copied, key)] == [b"1"] * 3
+
+
+def test_async_write_is_acknowledged_and_read_before_any_disk_has_it(town: Make) -> None:
+    copied = town(durability=Durability.ASYNC)
+    home, key = copied["a"], copied.keys_of("a")[0]
+    home.ask(Set(*copied.about, [key], [b"1"]))
+    for each in copied.homes.values():
+        each.commits.flush(float("inf"))
+        each.engine.goes_on.clear()
+    assert home.ask(Set(*copied.about, [key], [b"2"])).letters == Effect.ACCEPTED
+    assert home.ask(Get(*copied.about, [key])) == Values([b"2"])
+    assert [record.value for record in everywhere(copied, key)] == [b"1"] * 3
+
+
+def test_async_write_that_fails_after_it_was_acknowledged_ends_the_process(town: Make) -> None:
+    copied = town(durability=Durability.ASYNC)
+    home, key = copied["a"], copied.keys_of("a")[0]
+    home.engine.errors = [EngineFull("no room")]
+    home.ask(Set(*copied.about, [key], [b"1"]))
+    until(lambda: home.errors)
+    assert "acknowledged" in str(home.errors.pop())
+
+
+@pytest.mark.promise("I20")
+def test_note_is_on_the_disk_before_the_first_lease_is_granted(town: Make, tmp_path: Path) -> None:
+    copied = town()
+    assert copied["b"].kept.granted
+    noted = Kept(tmp_path / "b")
+    assert noted.granted
+    copied["b"].kill()
+    again = copied.restart("b", 7)
+    assert again.notes.found
+    copied.change(b={"incarnation": 7, "state": State.FILLING, "directory": 7})
+    copied.show()
+    until(lambda: again.tidings.reported(copied.document.era) == (True, True))
+
+
+def test_directory_that_is_not_the_members_counts_as_noted(tmp_path: Path) -> None:
+    """T2: also where the note itself is not."""
+    copied = Town(tmp_path, held)
+    copied["a"].kept.note_granted(there=False)
+    copied.show("a")
+    copied["a"].kill()
+    document = copied.document.with_member(replace(copied.document.member("a"), directory=99))
+    Kept(tmp_path / "a").keep(replace(document, epoch=8))
+    assert copied.restart("a", 7).notes.found
+    assert Kept(tmp_path / "a").granted
+    copied.close()
+
+
+@pytest.mark.promise("I23")
+def test_member_that_comes_back_is_filled_and_reports_that_it_is_equal(town: Make) -> None:
+    copied = town()
+    keys = copied.keys_of("a", 150)
+    copied["a"].ask(Set(*copied.about, keys, [b"1"] * 150))
+    copied["c"].kill()
+    copied.change(c={"state": State.DOWN})
+    copied.show("a", "b")
+    assert copied["a"].ask(Delete(*copied.about, keys[:50])).letters == "r" * 50
+    again = copied.restart("c", 7)
+    copied.change(c={"incarnation": 7, "state": State.FILLING})
+    copied.show()
+    until(lambda: again.tidings.reported(copied.document.era) == (True, True))
+    assert {key for key, record in again.engine.arc(0, 2**64 - 1, None, 999) if record.value} == set(keys[50:])
+
+
+def test_plan_is_held_while_nothing_begins_and_given_up_by_go_on(town: Make) -> None:
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+    lists = tuple((roles.preference, roles.coming) for roles in home.view.placement.roles)
+    plan = PlanMove(*copied.about, home.incarnation, 5, lists)
+    assert _answer(home, plan, Held) == Held(5, copied.document.era)
+    asked = home.begin(Set(*copied.about, [key], [b"1"]))
+    gevent.sleep(0.05)
+    assert not asked.ready()
+    assert home.ask(Get(*copied.about, [key])) == Values([None])
+    assert _answer(home, GoOnWith(home.incarnation, 5), Held) == Held(5, copied.document.era)
+    assert asked.get(timeout=5).letters == "c"
+    assert isinstance(_answer(home, replace(plan, incarnation=9), Held), Refused)
+
+
+def test_plan_is_refused_while_a_write_is_under_way(town: Make) -> None:
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+    copied["c"].engine.goes_on.clear()
+    asked = home.begin(Set(*copied.about, [key], [b"1"]))
+    lists = tuple((roles.preference, roles.coming) for roles in home.view.placement.roles)
+    assert isinstance(_answer(home, PlanMove(*copied.about, home.incarnation, 5, lists), Held), Refused)
+    copied["c"].engine.goes_on.set()
+    assert asked.get(timeout=5)
+
+
+def test_process_that_is_told_to_stop_hands_over_and_releases_its_leases(town: Make) -> None:
+    copied = town()
+    home = copied["a"]
+    stopped = gevent.spawn(home.copies.stop)
+    until(lambda: home.tidings.leaves(copied.document.era))
+    assert home.member.call_in(show=False).leaves
+    assert not stopped.ready()
+    copied["b"].heard.clear()
+    copied.change(a={"state": State.DOWN})
+    copied.show("b", "c", "a")
+    stopped.get(timeout=0.9)
+    assert home.transport.idle
+    assert any(b'"hello-back"' in frame for frame in copied["b"].heard)
+
+
+def test_process_that_is_told_to_stop_ends_though_nobody_evicts_it(town: Make) -> None:
+    copied = town()
+    with gevent.Timeout(2):
+        copied["a"].copies.stop()
+
+
+def test_complaint_is_told_with_the_next_call(town: Make) -> None:
+    """A2."""
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+    home.copies.replica.desk.questions._replica_timeout = 0.1
+    copied.cut("c")
+    home.member.news.clear()
+    home.begin(Set(*copied.about, [key], [b"1"]))
+    until(home.member.news.is_set)
+    assert home.member.call_in(show=False).complaints == (("c", "silent"),)
+    assert home.member.call_in(show=False).complaints == ()
+
+
+def test_process_that_is_to_be_admitted_says_whom_it_has_reached(town: Make) -> None:
+    """A3."""
+    copied = town()
+    copied["c"].kill()
+    again = copied.restart("c", 7)
+    copied.change(c={"state": State.DOWN})
+    copied.show("a", "b")
+    assert again.member.call_in(show=False).reached == ()
+    until(lambda: len(again.member.call_in(show=False).reached) == 2)
+    assert set(again.member.call_in(show=False).reached) == {ord("a"), ord("b")}
+    assert copied["a"].member.call_in(show=False).reached == ()
+
+
+def test_process_whose_place_another_has_ends(town: Make) -> None:
+    """M2."""
+    copied = town()
+    copied.change(a={"incarnation": 9})
+    copied.show("a")
+    assert "another process" in str(copied["a"].errors[0])
+    copied["a"].errors.clear()
+
+
+def test_word_of_another_cluster_is_refused_and_a_malformed_one_harms_nothing(town: Make) -> None:
+    copied = town()
+    home = copied["a"]
+    word = Word("f" * 32, copied.document.era, "b", ord("b"), Hello(4))
+    assert _answer(home, word, Said).reason is NodeRefusal.STALE
+    [frame] = home.service.answer(
+        [replace(word, cluster=copied.document.cluster).write().replace(b'"number":4', b'"number":-4')]
+    )
+    assert read_answer(frame, Said).reason is NodeRefusal.BAD_FRAME
+    assert _answer(home, replace(word, cluster=copied.document.cluster), Said).message is not None
+
+
+def test_machines_that_have_raised_end_the_process_and_do_nothing_more(town: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    home.copies.replica._handlers = dict.fromkeys(home.copies.replica._handlers, fail)
+    home.copies.handle(object())  # type: ignore[arg-type]
+    assert "machines of copies" in str(home.errors.pop())
+    asked = home.begin(Set(*copied.about, [key], [b"1"]))
+    gevent.sleep(0.05)
+    assert not asked.ready()
+    asked.kill()
+    assert home.engine.live == 0
+    capsys.readouterr()
+
+
+def test_listing_is_refused_for_now(town: Make) -> None:
+    copied = town()
+    assert isinstance(copied["a"].ask(ListKeys(*copied.about, "", "", 10)), Refused)
+
+
+def _answer(home: Home, request: Any, kind: Any) -> Any:
+    [frame] = home.service.answer([request.write()])
+    return read_answer(frame, kind)
+
+
+def test_large_reads_are_made_in_steps_and_have_all(town: Make) -> None:
+    copied = town()
+    keys = copied.keys_of("a", 700)
+    values = [b'"%d"' % number for number in range(700)]
+    assert set(copied["a"].ask(Set(*copied.about, keys, values)).letters) == {"c"}
+    copied["c"].engine.goes_on.clear()
+    asked = copied["a"].begin(Set(*copied.about, keys[:1], [b"9"]))
+    read = copied["a"].begin(Get(*copied.about, [*keys, *keys[:3]]))
+    gevent.sleep(0.01)
+    copied["c"].engine.goes_on.set()
+    assert list(read.get(timeout=5).values) == [b"9", *values[1:], b"9", *values[1:3]]
+    assert isinstance(asked.get(timeout=5), Effects)
+    records = copied["a"].ask(Fetch(*copied.about, keys)).records
+    assert [record.value for record in records] == [b"9", *values[1:]]

@@ -1,0 +1,172 @@
+"""The gate for reads that are told at once: until when a process may answer, and what closes the gate."""
+
+import pytest
+
+from gkv.model import Effect
+from gkv.replication import actions, events
+from gkv.replication import messages as m
+from gkv.replication.actions import Commit, End, Fate, Send
+from tests.duties import duties, roles
+from tests.unit.replication.test_replica import FIRST, Bench, get, put
+
+
+def leased(bench: Bench) -> Bench:
+    """Have it get a lease of each granter by a read."""
+    bench.on(get("x", "k"))
+    bench.obey()
+    bench.wanted = []
+    return bench
+
+
+@pytest.mark.promise("I20")
+def test_gate_is_open_for_a_lease_from_when_the_earliest_was_asked_for() -> None:
+    bench = Bench().opened()
+    assert bench.replica.reads_until == 1.0  # by the questions of the takeover
+    bench.now = 0.4
+    bench.on(put("x", "k"))
+    to_b, to_c = bench.take(Send)
+    bench.now = 0.5
+    bench.hear("b", m.Copied(to_b.message.number, (to_b.message.writes[0].version,)))
+    assert bench.replica.reads_until == 1.0
+    bench.hear("c", m.Copied(to_c.message.number, (to_c.message.writes[0].version,)))
+    assert bench.replica.reads_until == 1.4
+
+
+@pytest.mark.promise("I20")
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(duties("a", 2, roles("abc"), others={"b": 21}), id="another process of a granter"),
+        pytest.param(duties("a", 3, roles("abc")), id="a gap in the epochs"),
+        pytest.param(duties("a", 2, roles("bc"), down="a"), id="it is down"),
+        pytest.param(duties("a", 2, roles("bca")), id="another is the primary"),
+        pytest.param(duties("a", 2, roles("abcd", preference="abcd")), id="one more granter"),
+        pytest.param(duties("a", 2, roles("abc"), roles("ad", preference="ad")), id="one more list, which is closed"),
+    ],
+)
+def test_gate_closes_with_a_document_by_which_lists_or_granters_are_others(document: object) -> None:
+    bench = leased(Bench().opened())
+    bench.adopt(document)
+    assert bench.replica.reads_until == 0.0
+
+
+def test_gate_stays_open_while_nothing_changes_for_its_lists() -> None:
+    bench = leased(Bench().opened())
+    until = bench.replica.reads_until
+    bench.adopt(duties("a", 2, roles("abc")))
+    assert bench.replica.reads_until == until > 0
+
+
+def test_gate_of_a_primary_without_granters_is_open_for_good() -> None:
+    assert Bench().opened(duties("a", 1, roles("a"))).replica.reads_until == float("inf")
+
+
+def test_gate_of_who_is_no_primary_is_closed() -> None:
+    assert Bench("b").opened().replica.reads_until == 0.0
+
+
+def test_gate_opens_when_the_last_list_does() -> None:
+    bench = Bench()
+    bench.adopt(FIRST)
+    assert bench.replica.reads_until == 0.0
+    bench.obey()
+    assert bench.replica.reads_until == 1.0
+
+
+def test_leases_are_renewed_when_less_than_half_is_left() -> None:
+    bench = leased(Bench().opened())
+    bench.now = 0.4
+    bench.on(events.LeasesWanted())
+    assert bench.sent(m.AskLease) == []
+    bench.now = 0.6
+    bench.on(events.LeasesWanted())
+    bench.on(events.LeasesWanted())
+    asked = bench.sent(m.AskLease)
+    assert [one.to for one in asked] == ["b", "c"]
+    for one in asked:
+        bench.hear(one.to, m.Granted(one.message.number))
+    assert bench.replica.reads_until == 1.6
+
+
+def test_key_of_a_write_on_its_way_is_not_settled() -> None:
+    bench = Bench().opened()
+    assert bench.replica.is_settled(["k", "l"])
+    bench.on(put("x", "k"))
+    assert not bench.replica.is_settled(["l", "k"])
+    assert bench.replica.is_settled(["l"])
+    bench.obey()
+    bench.commit()
+    assert bench.replica.is_settled(["k"])
+
+
+# -- room on the own disk, and what it did (W1, W10)
+
+
+def test_value_without_room_on_the_own_disk_is_not_begun() -> None:
+    """W1."""
+    bench = Bench().opened()
+    bench.shelf.is_full = True
+    bench.on(put("x", "k", "l"))
+    (answer,) = bench.take(actions.Answer)
+    assert [(one.fate, one.member) for one in answer.keys] == [(Fate.FULL, "a")] * 2
+    assert bench.wanted == []
+    bench.on(put("y", "k", value=None))
+    assert len(bench.take(Commit)) == 1
+
+
+def test_own_commit_that_finds_no_room_is_tried_again_until_it_does() -> None:
+    """W10: others may have the write, so it is not taken back."""
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.obey()
+    (first,) = bench.take(Commit)
+    assert bench.on(events.CommitFailed(first.token, full=True)) == []
+    bench.on(put("y", "l"))
+    assert bench.fates() == [[Fate.FULL]]
+    bench.now = 0.3
+    bench.on(events.Tick())
+    (again,) = bench.take(Commit)
+    assert again == first
+    bench.on(events.Committed(again.token, [Effect.CREATED]))
+    (answer,) = bench.take(actions.Answer)
+    assert (answer.keys[0].fate, answer.keys[0].effect) == (Fate.WRITTEN, Effect.CREATED)
+    bench.on(put("y", "l"))
+    assert len(bench.take(Commit)) == 1
+
+
+def test_own_commit_that_fails_otherwise_ends_the_process() -> None:
+    """W10."""
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    (commit,) = bench.take(Commit)
+    assert isinstance(bench.on(events.CommitFailed(commit.token))[0], End)
+
+
+def test_failed_commit_of_a_write_that_is_nobodys_any_more_is_forgotten() -> None:
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    (commit,) = bench.take(Commit)
+    bench.adopt(duties("a", 2, roles("bca")))
+    bench.wanted = []
+    bench.on(events.CommitFailed(commit.token, full=True))
+    bench.now = 0.5
+    bench.on(events.Tick())
+    assert bench.take(Commit) == []
+
+
+# -- another directory
+
+
+@pytest.mark.promise("I22")
+def test_process_without_the_directory_that_it_had_waits_as_if_it_had_granted() -> None:
+    """T2: nobody has seen the note of the directory that the process before ran in."""
+    bench = Bench()
+    bench.adopt(duties("a", 1, roles("bc", "a"), empty="a"))
+    bench.now = 0.2
+    bench.adopt(duties("a", 2, roles("abc")))
+    bench.obey()
+    assert bench.replica.reads_until == 0.0
+    bench.now = 1.06
+    bench.on(events.Tick())
+    bench.obey()
+    assert bench.replica.takeovers.reign((("a", "b", "c"), ())) is not None
