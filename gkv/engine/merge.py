@@ -36,15 +36,11 @@ class Merge:
         self.grown = 0
         """By how many bytes the keys and values of the live records have grown."""
 
-<<<<<<< HEAD
-    def apply(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:  # noqa: C901  # two cases are written out
-=======
     def take(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:
         """Take in a write or a replacement."""
         return self.replace(write, addresses) if type(write) is Replacement else self.apply(write, addresses)
 
-    def apply(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:
->>>>>>> 206a9c3f51ca6ca82bde39989614e89b8a8c371c
+    def apply(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:  # noqa: C901  # two cases are written out
         """Merge one write; return what it did to each key."""
         # The loop is written out for the two usual cases, a new key and a value for a value: 3 us
         # instead of 6.
