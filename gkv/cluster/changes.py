@@ -220,7 +220,8 @@ def _accepted(document: Document, look: Look, placement: Placement | None) -> Do
         member = changed.member(node_id)
         if member is None or refused_loss(document, node_id, placement) is not None:
             continue
-        changed = changed.with_member(replace(member, left=0, rank=0, since=document.epoch + 1))
+        if member.left or member.rank:
+            changed = changed.with_member(replace(member, left=0, rank=0, since=document.epoch + 1))
         if member.empty and _is_all_that_is_left(changed, node_id, placement):
             line = replace(member, empty=False, left=0, rank=0 if placement is None else 1, directory=member.incarnation)
             changed = changed.with_member(replace(line, since=document.epoch + 1))

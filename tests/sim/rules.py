@@ -148,7 +148,11 @@ def stuck(world: "World") -> set[tuple[str, ...]]:
 def last_ones(world: "World") -> list[str]:
     """Return the members whose loss keeps lists from anybody who could act."""
     lines = {line.id: line for line in world.authority.document.members}
-    return sorted({max(one, key=lambda name: (lines[name].left, lines[name].rank)) for one in stuck(world)})
+    found = set()
+    for one in stuck(world):
+        last = max((lines[name].left, lines[name].rank) for name in one)
+        found |= {name for name in one if (lines[name].left, lines[name].rank) == last}
+    return sorted(found)
 
 
 def unrest(world: "World") -> str | None:
@@ -159,7 +163,13 @@ def unrest(world: "World") -> str | None:
     if document.next is not None and not lists and not any(_waits_for_damaged(world, document, one) for one in world.members):
         return "the ring that is to come does not come"
     for line in document.members:
-        if line.state is not State.UP and line.id not in waiting and not _waits_for_damaged(world, document, line.id):
+        is_out = line.incarnation in document.removed and document.next is not None  # which has been waited for
+        if (
+            line.state is not State.UP
+            and line.id not in waiting
+            and not is_out
+            and not _waits_for_damaged(world, document, line.id)
+        ):
             return f"{line.id} is {line.state}"
     for roles in world.placement(document).roles:
         if roles.preference in lists:
