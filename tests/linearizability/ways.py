@@ -29,6 +29,7 @@ WRITES_THAT_FAIL = {
     "too-few-copies": Ending.REFUSED,
     "epoch": Ending.REFUSED,
     "overloaded": Ending.REFUSED,
+    "disk-full": Ending.REFUSED,
     "unavailable": Ending.REFUSED,
 }
 """The codes that a write may be told, and what is known then."""

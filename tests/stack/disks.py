@@ -13,11 +13,11 @@ from gkv.ring import tokens
 class Disk:
     """The disk of one machine."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, took: tuple[float, float]) -> None:
         self.directory = directory
         self.engine: Records | None = None
         """The one of the last process, whose records the next one has."""
-        self.took = (0.0001, 0.003)
+        self.took = took
         """Seconds before a call is done, and after it."""
         self.stalled_until = 0.0
         """By true time."""

@@ -11,7 +11,6 @@ import secrets
 import socket
 import time
 import uuid
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -41,7 +40,7 @@ time.time = lambda: loop().wall()
 time.time_ns = _wall_ns
 time.clock_gettime = _clock_gettime
 time.clock_gettime_ns = lambda clock: int(_clock_gettime(clock) * 1e9)
-secrets.randbits = lambda bits: random.getrandbits(bits)
+secrets.randbits = random.getrandbits
 uuid.uuid4 = lambda: uuid.UUID(int=random.getrandbits(128), version=4)
 
 
@@ -140,5 +139,3 @@ def pid_of(host: str) -> int:
 
 gkv.node.membership.os = SimpleNamespace(getpid=lambda: pid_of(loop().host.name))  # type: ignore[assignment]
 os.fsync = os.fdatasync = lambda _file: None  # the machine goes on when a host ends
-
-

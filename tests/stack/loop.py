@@ -10,14 +10,16 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 
 class Host:
     """One process: its callbacks, and its clock."""
 
     def __init__(self, name: str, rate: float = 1.0, began: float = 0.0, wall: float = 0.0) -> None:
-        """Its clock shows `began` at the beginning of time and goes at `rate`; its time of day is `wall` ahead of the true one."""
+        """`began` is shown by its clock at the beginning of time, `rate` is the seconds that it goes on in one, `wall` those
+        by which its time of day is ahead.
+        """
         self.name = name
         self.rate = rate
         self.began = began
@@ -79,7 +81,7 @@ class Timer:
 
     pending = active
 
-    def __enter__(self) -> "Timer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

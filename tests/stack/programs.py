@@ -95,7 +95,10 @@ class Program:
                 direct, _ = app.find(environ)
                 if direct is not None:
                     found = direct(environ, body)
-                    headers = {"Content-Type": found.content_type, "Content-Length": str(len(found.body) + sum(map(len, found.parts)))}
+                    headers = {
+                        "Content-Type": found.content_type,
+                        "Content-Length": str(len(found.body) + sum(map(len, found.parts))),
+                    }
                     headers |= {"X-Request-Id": found.request_id, "Date": "Fri, 27 Nov 2026 12:00:00 GMT"}
                     headers |= found.headers or {}
                     if found.status in (204, 304):
@@ -123,6 +126,7 @@ class NodeProgram(Program):
     copies: Watched
     commits: Commits
     engine: Records
+    kept: Kept
     incarnation = 0
 
     def __init__(self, *args: Any, rules: Rules) -> None:
@@ -136,15 +140,14 @@ class NodeProgram(Program):
         self.commits = commits = Commits(engine, tombstone_ttl=TOMBSTONES, on_failure=self.end_with)
         clock = DueClock()
         order = Order(view, engine, commits, clock)
-        kept = Kept(self.disk.directory)
+        self.kept = kept = Kept(self.disk.directory)
+        view.watchers.add(lambda: self._rules.in_force(me.id, view.document, kept.document))
         self.incarnation = incarnation = secrets.randbits(64)
         tidings = Tidings()
         stored = Stored(engine, commits)
         transport = Transport(me.id, incarnation, view)
         notes = Notes(me.id, kept, engine.last_run, self.end_with)
-        self.copies = copies = Watched(
-            me.id, incarnation, view, stored, clock.time, transport, notes, tidings, self.end_with
-        )
+        self.copies = copies = Watched(me.id, incarnation, view, stored, clock.time, transport, notes, tidings, self.end_with)
         copies.rules, copies.node, copies.asked = self._rules, self, {}
         member = Membership(
             me,
@@ -205,8 +208,9 @@ class ProxyProgram(Program):
 
     authority: Authority
 
-    def __init__(self, *args: Any, terms: Terms) -> None:
+    def __init__(self, *args: Any, rules: Rules, terms: Terms) -> None:
         super().__init__(*args)
+        self._rules = rules
         self._terms = terms
 
     def build(self) -> None:
@@ -214,6 +218,7 @@ class ProxyProgram(Program):
         channels = Channels(DEADLINE, view=view)
         store = FileStore(Path(self.disk.directory))
         self.releases.append(store.close)
+        view.watchers.add(lambda: self._rules.in_force("the proxy", view.document, store._kept))
         self.authority = authority = Authority(store, view, channels, self._terms, DEADLINE)
         coordinator = Coordinator(view, channels, DEADLINE)
         data = DataApi(view, coordinator, max_body=_MAX_BODY, info=dict, checks=lambda: [Check("serving", holds=True)])

@@ -1,7 +1,8 @@
 """What must hold while the stack runs, looked at where something could break it; the checker of histories sees the rest.
 
-R1 and R2 are looked at in the node itself, at the moment at which a read is told or a write is acknowledged; R6 in each new
-document of the authority's; R7 in the end.
+R1, R2, M1 and F7 are looked at in the node itself, at the moment at which a read is told, a write is
+acknowledged, a document comes into force, a note is told to be there; R6 in each new document of the
+authority's; R7 in the end.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from gkv.cluster.placement import Placement
 from gkv.model import Version
 from gkv.node.copies import Copies
 from gkv.replication.actions import Answer, Fate
-from gkv.replication.events import Event, ReadAsked, WriteAsked
+from gkv.replication.events import Event, NoteKept, ReadAsked, WriteAsked
 
 if TYPE_CHECKING:
     from tests.stack.programs import NodeProgram
@@ -36,6 +37,8 @@ class Watched(Copies):
     def handle(self, event: Event) -> None:
         if isinstance(event, ReadAsked | WriteAsked):
             self.asked[event.client] = event.keys
+        if isinstance(event, NoteKept) and event.there and not self.node.kept.granted:
+            self.rules.found("F7", f"{self.me} grants, and the note is not on its disk")
         super().handle(event)
 
     def may_tell(self) -> bool:
@@ -64,7 +67,8 @@ class Rules:
         self._settled: dict[str, Version] = {}
         self._document: Document | None = None
 
-    def _found(self, rule: str, what: str) -> None:
+    def found(self, rule: str, what: str) -> None:
+        """Note that something is wrong."""
         self.wrong.append(Wrong(rule, what))
 
     def alone(self, node: "NodeProgram") -> None:
@@ -81,7 +85,12 @@ class Rules:
                 continue
             both = mine & {(one.preference, one.coming) for one in _roles(other.view.placement) if one.primary == other.machine}
             if both:
-                self._found("R1", f"{node.machine} serves {min(both)}, and {other.machine} could")
+                self.found("R1", f"{node.machine} serves {min(both)}, and {other.machine} could")
+
+    def in_force(self, who: str, document: Document | None, kept: Document | None) -> None:
+        """M1: what is in force is on the disk. Called when it has come into force."""
+        if document is not None and (kept is None or kept != document):
+            self.found("M1", f"{who} acts by epoch {document.epoch}, which is not on its disk")
 
     def written(self, node: "NodeProgram", key: str, version: Version) -> None:
         """R2: an acknowledged write is on the disks of all that act for its key by the primary's document."""
@@ -93,7 +102,7 @@ class Rules:
             engine = self._world.disks[name].engine
             found = None if engine is None else engine.newest_of(key)
             if found is None or found < version:
-                self._found("R2", f"{node.machine} acknowledges {key} as {version}; {name} has {found} on its disk")
+                self.found("R2", f"{node.machine} acknowledges {key} as {version}; {name} has {found} on its disk")
         self._settled[key] = max(version, self._settled.get(key, version))
 
     def document(self, document: Document) -> None:
@@ -110,7 +119,7 @@ class Rules:
                 engine = self._world.disks[name].engine
                 found = None if engine is None else engine.newest_of(key)
                 if found is None or found < version:
-                    self._found("R6", f"{name} acts in epoch {document.epoch} for {key} with {found} instead of {version}")
+                    self.found("R6", f"{name} acts in epoch {document.epoch} for {key} with {found} instead of {version}")
 
     def equal(self) -> None:
         """R7: all copies of a list are equal in what lives, and nobody has what is not its own. Raise Wrong."""

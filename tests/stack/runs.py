@@ -1,7 +1,8 @@
 """Runs of many seeds, each in a process forked for it, and what becomes of one that fails.
 
-    python -m tests.stack.runs --seeds 1-200 [--cores 2] [--control NAME]
-    python -m tests.stack.runs --story 17
+python -m tests.stack.runs --seeds 1-200 [--cores 2] [--control NAME]
+python -m tests.stack.runs --story 17 [--control NAME]
+python -m tests.stack.runs --controls
 """
 
 import argparse
@@ -22,6 +23,7 @@ if os.environ.get("PYTHONHASHSEED") != "0":  # the order of a set of texts is pa
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
 
 from tests.stack import install  # isort: skip  # before gkv
+from tests.stack.controls import CONTROLS
 from tests.stack.scenario import Scenario
 from tests.stack.world import Outcome, run
 
@@ -30,8 +32,8 @@ _HANGS = 120.0
 """Seconds after which a run is given up."""
 
 
-def _forked(seed: int) -> tuple[int, int]:
-    """Begin a run; return its process and where its outcome is to be read."""
+def _forked(seed: int, control: str | None) -> tuple[int, int]:
+    """Begin a run, without a guard if one is named; return its process and where its outcome is to be read."""
     read, write = os.pipe()
     process = os.fork()
     if process:
@@ -40,27 +42,30 @@ def _forked(seed: int) -> tuple[int, int]:
     try:
         os.close(read)
         try:
+            if control is not None:
+                CONTROLS[control].take_out()
             outcome = run(Scenario.of(seed))
+            outcome.control = control
         except BaseException:  # noqa: BLE001  # whatever it is, the run has failed by it
-            outcome = Outcome(seed, wrong=f"error: {traceback.format_exc()}", story=install.lines)
+            outcome = Outcome(seed, control, f"error: {traceback.format_exc()}", story=install.lines)
         with os.fdopen(write, "wb") as file:
             pickle.dump(outcome, file)
     finally:
         os._exit(0)
 
 
-def many(seeds: Sequence[int], cores: int) -> Iterator[Outcome]:
-    """Run seeds, so many at a time; yield their outcomes as they come."""
-    left = list(reversed(seeds))
-    running: dict[int, tuple[int, int, float, bytearray]] = {}
+def many(asked: Sequence[tuple[int, str | None]], cores: int) -> Iterator[Outcome]:
+    """Run seeds, each with a guard's name or None, so many at a time; yield their outcomes as they come."""
+    left = list(reversed(asked))
+    running: dict[int, tuple[int, int, str | None, float, bytearray]] = {}
     while left or running:
         while left and len(running) < cores:
-            seed = left.pop()
-            process, read = _forked(seed)
-            running[read] = process, seed, monotonic(), bytearray()
+            seed, control = left.pop()
+            process, read = _forked(seed, control)
+            running[read] = process, seed, control, monotonic(), bytearray()
         ready, _, _ = select.select(list(running), [], [], 1.0)
         for read in ready:
-            process, seed, _, data = running[read]
+            process, seed, control, _, data = running[read]
             chunk = os.read(read, 1 << 20)
             if chunk:
                 data += chunk
@@ -68,24 +73,24 @@ def many(seeds: Sequence[int], cores: int) -> Iterator[Outcome]:
             os.close(read)
             os.waitpid(process, 0)
             del running[read]
-            yield pickle.loads(bytes(data)) if data else Outcome(seed, wrong="the process of the run is gone")  # noqa: S301
-        for read, (process, seed, since, _) in [*running.items()]:
+            yield pickle.loads(bytes(data)) if data else Outcome(seed, control, "the process of the run is gone")
+        for read, (process, seed, control, since, _) in [*running.items()]:
             if monotonic() - since > _HANGS:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
                 os.close(read)
                 os.waitpid(process, 0)
                 del running[read]
-                yield Outcome(seed, wrong=f"the run does not end within {_HANGS:.0f} s")
+                yield Outcome(seed, control, wrong=f"the run does not end within {_HANGS:.0f} s")
 
 
-def report(seeds: Sequence[int], cores: int) -> list[Outcome]:
+def report(seeds: Sequence[int], cores: int, control: str | None = None) -> list[Outcome]:
     """Run seeds, with a line of progress now and then; print what they have come to, and return those that failed."""
     failed: list[Outcome] = []
     total: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     begun = said = monotonic()
-    for outcome in many(seeds, cores):
+    for outcome in many([(seed, control) for seed in seeds], cores):
         total["runs"] += 1
         for name in ("operations", "unknown", "refused", "acknowledged", "epochs", "steps", "given_up"):
             total[name] += getattr(outcome, name)
@@ -109,20 +114,39 @@ def report(seeds: Sequence[int], cores: int) -> list[Outcome]:
     return failed
 
 
+def judge_controls(cores: int) -> bool:
+    """Run the seed of each guard without it; print what is wrong then, and return whether that is so of all as is said."""
+    asked = {(control.seed, name): control for name, control in CONTROLS.items()}
+    caught = dict.fromkeys(asked, "")
+    for outcome in many(list(asked), cores):
+        caught[outcome.seed, outcome.control or ""] = outcome.wrong
+    for (seed, name), control in asked.items():
+        wrong = caught[seed, name]
+        is_caught = wrong.startswith(f"{control.rule}:")
+        what = (wrong or "nothing is wrong").splitlines()[0]
+        print(f"{'caught' if is_caught else 'MISSED'}: {control.guard} (seed {seed}): {what}")
+    return all(caught[one].startswith(f"{control.rule}:") for one, control in asked.items())
+
+
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="1-100", help="A-B")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--story", type=int, help="a seed whose run is told")
+    parser.add_argument("--control", choices=sorted(CONTROLS), help="a guard that is taken out")
+    parser.add_argument("--controls", action="store_true", help="run the seed of each guard without it")
     options = parser.parse_args()
+    if options.controls:
+        return 0 if judge_controls(options.cores) else 1
     if options.story is not None:
-        [outcome] = many([options.story], 1)
+        [outcome] = many([(options.story, options.control)], 1)
         print("\n".join(outcome.story))
-        print(f"{outcome.operations} operations, {outcome.steps} steps, trace {outcome.trace}: {outcome.wrong or 'nothing is wrong'}")
+        wrong = outcome.wrong or "nothing is wrong"
+        print(f"{outcome.operations} operations, {outcome.steps} steps, trace {outcome.trace}: {wrong}")
         return 0
     first, _, last = options.seeds.partition("-")
-    return 1 if report(range(int(first), int(last or first) + 1), options.cores) else 0
+    return 1 if report(range(int(first), int(last or first) + 1), options.cores, options.control) else 0
 
 
 if __name__ == "__main__":

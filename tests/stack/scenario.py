@@ -58,6 +58,8 @@ class Scenario:
     """Those that may come."""
     rates: tuple[float, ...]
     """Of the clocks of nodes."""
+    disk: tuple[float, float]
+    """Seconds that a disk takes at least and at most, before a call is done and after it."""
     is_parent: bool
     """Whether the proxy learns at once which of the nodes' processes have ended, as it does of its children."""
 
@@ -76,9 +78,10 @@ class Scenario:
             1 if chance.random() < 0.15 else 0,
             chance.choice([1.0, 1.0, 0.3]),
             chance.randint(2, 4),
-            chance.uniform(3.0, 7.0),
+            chance.uniform(2.0, 6.0),
             (first, first * 4),
             tuple(faults),
             tuple(1 + chance.uniform(-MAX_DRIFT, MAX_DRIFT) / 2 for _ in range(nodes)),
+            chance.choice([(0.0001, 0.003), (0.0001, 0.003), (0.005, 0.05)]),
             chance.random() < 0.3,
         )

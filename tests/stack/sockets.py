@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from gevent import getcurrent, get_hub, spawn
+from gevent import get_hub, getcurrent, spawn
 from gevent.hub import Waiter
 
 from tests.stack.loop import Host, Loop

@@ -3,7 +3,9 @@
 import random
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import gevent
@@ -36,6 +38,8 @@ class Outcome:
     """What a run has come to."""
 
     seed: int
+    control: str | None = None
+    """The guard that is taken out."""
     wrong: str = ""
     """Empty when nothing is."""
     operations: int = 0
@@ -65,7 +69,7 @@ class World:
         self.disks: dict[str, Disk] = {}
         for name in ("proxy", *self.names):
             (directory / name).mkdir()
-            self.disks[name] = Disk(directory / name)
+            self.disks[name] = Disk(directory / name, scenario.disk)
         Thread.loop = self.loop
         Thread.disks = {**self.disks}
         self.programs: dict[str, Program] = {}
@@ -74,6 +78,20 @@ class World:
         self.clients: list[StackClient] = []
         self.counts: Counter[str] = Counter()
         self.rules = Rules(self)
+        self._faults: dict[Fault, Callable[[str], object]] = {
+            Fault.KILL: self._kill,
+            Fault.KILL_ALL: self._kill_all,
+            Fault.KILL_PROXY: self._kill_proxy,
+            Fault.STOP: self._stop,
+            Fault.PAUSE: self._pause,
+            Fault.CUT: self._cut,
+            Fault.CUT_ONE_WAY: partial(self._cut, both=False),
+            Fault.BREAK: self.net.break_all,
+            Fault.SLOW: self._slow,
+            Fault.STALL: self._stall,
+            Fault.FULL: self._fill,
+            Fault.IO_ERROR: self._spoil,
+        }
 
     # -- processes
 
@@ -99,7 +117,7 @@ class World:
         program: Program
         if machine == "proxy":
             terms = FewTokens(None, self.scenario.copies, self.scenario.min_in_sync, self.scenario.lease)
-            program = ProxyProgram(host, self.net, self.disks[machine], self.gone, terms=terms)
+            program = ProxyProgram(host, self.net, self.disks[machine], self.gone, rules=self.rules, terms=terms)
         else:
             program = NodeProgram(host, self.net, self.disks[machine], self.gone, rules=self.rules)
         self.programs[machine] = program
@@ -192,10 +210,10 @@ class World:
                 raise Wrong("R3", "\n".join(offence.lines()))
         return given_up
 
-    def _wait(self, condition: "object", seconds: float) -> bool:
+    def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
         until = self.loop.now_true + seconds
         while self.loop.now_true < until:
-            if condition():  # type: ignore[operator]
+            if condition():
                 return True
             self._sleep(0.05)
         return False
@@ -238,53 +256,59 @@ class World:
 
     # -- faults
 
-    def _later(self, act: "object", *args: object, within: tuple[float, float] = _LASTS) -> None:
-        self.loop.post(self.loop.outside, self.chance.uniform(*within), act, *args)  # type: ignore[arg-type]
+    def _later(self, act: Callable[..., object], *args: object, within: tuple[float, float] = _LASTS) -> None:
+        self.loop.post(self.loop.outside, self.chance.uniform(*within), act, *args)
 
     def _fault(self) -> None:
         possible = self.scenario.faults
         fault = self.chance.choices(possible, [WEIGHTS[one] for one in possible])[0]
         victim = self.chance.choice(self.names)
         self.counts[fault.value] += 1
-        program = self.programs.get(victim)
         tell(f"{fault.value} of {victim}")
-        match fault:
-            case Fault.KILL:
-                self.kill(victim)
-                self._later(self.start, victim, within=_AWAY)
-            case Fault.KILL_ALL:
-                for name in self.names:
-                    self.kill(name)
-                    self._later(self.start, name, within=_AWAY)
-            case Fault.KILL_PROXY:
-                self.kill("proxy")
-                self._later(self.start, "proxy", within=(0.02, 1.0))
-            case Fault.STOP:
-                if isinstance(program, NodeProgram) and hasattr(program, "copies") and not program.host.paused:
-                    self.loop.post(program.host, 0.0, gevent.spawn, program.stop)
-            case Fault.PAUSE:
-                if program is not None:
-                    program.host.paused = True
-                    self._later(self._go_on, program)
-            case Fault.CUT | Fault.CUT_ONE_WAY:
-                other = self.chance.choice([name for name in ("proxy", *self.names) if name != victim])
-                tell(f"... from {victim} to {other}")
-                self.net.cut.add((victim, other))
-                if fault is Fault.CUT:
-                    self.net.cut.add((other, victim))
-                self._later(self.net.heal)
-            case Fault.BREAK:
-                self.net.break_all(victim)
-            case Fault.SLOW:
-                self.net.slow.add(victim)
-                self._later(self.net.slow.discard, victim)
-            case Fault.STALL:
-                self.disks[victim].stalled_until = self.loop.now_true + self.chance.uniform(*_LASTS)
-            case Fault.FULL:
-                self.disks[victim].full = True
-                self._later(self._make_room, victim)
-            case Fault.IO_ERROR:
-                self.disks[victim].fails = self.chance.randint(1, 2)
+        self._faults[fault](victim)
+
+    def _kill(self, victim: str) -> None:
+        self.kill(victim)
+        self._later(self.start, victim, within=_AWAY)
+
+    def _kill_all(self, _victim: str) -> None:
+        for name in self.names:
+            self._kill(name)
+
+    def _kill_proxy(self, _victim: str) -> None:
+        self.kill("proxy")
+        self._later(self.start, "proxy", within=(0.02, 1.0))
+
+    def _stop(self, victim: str) -> None:
+        program = self.programs.get(victim)
+        if isinstance(program, NodeProgram) and hasattr(program, "copies") and not program.host.paused:
+            self.loop.post(program.host, 0.0, gevent.spawn, program.stop)
+
+    def _pause(self, victim: str) -> None:
+        program = self.programs.get(victim)
+        if program is not None:
+            program.host.paused = True
+            self._later(self._go_on, program)
+
+    def _cut(self, victim: str, *, both: bool = True) -> None:
+        other = self.chance.choice([name for name in ("proxy", *self.names) if name != victim])
+        tell(f"... from {victim} to {other}")
+        self.net.cut |= {(victim, other), (other, victim)} if both else {(victim, other)}
+        self._later(self.net.heal)
+
+    def _slow(self, victim: str) -> None:
+        self.net.slow.add(victim)
+        self._later(self.net.slow.discard, victim)
+
+    def _stall(self, victim: str) -> None:
+        self.disks[victim].stalled_until = self.loop.now_true + self.chance.uniform(*_LASTS)
+
+    def _fill(self, victim: str) -> None:
+        self.disks[victim].full = True
+        self._later(self._make_room, victim)
+
+    def _spoil(self, victim: str) -> None:
+        self.disks[victim].fails = self.chance.randint(1, 2)
 
     def _go_on(self, program: Program) -> None:
         program.host.paused = False

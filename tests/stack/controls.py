@@ -1,0 +1,129 @@
+"""Guards of the code around the machines, each with what takes it out, and a seed that fails without it.
+
+What stands in the place of a guard is what somebody might have written who had not thought of it. The guards of the machines
+have theirs in `tests.sim.controls`.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+
+from gkv.cluster.authority import Authority
+from gkv.coordinator import patience
+from gkv.engine.backlog import Pending
+from gkv.model import Effect
+from gkv.net.sender import Sender
+from gkv.node.copies import Copies
+from gkv.node.disk import Disk
+from gkv.node.membership import Membership
+from gkv.node.notes import Notes
+from gkv.node.order import Order
+from gkv.replication.events import Committed
+from tests.stack.install import loop
+from tests.stack.rules import Watched
+
+Replacement = tuple[Any, str, Any]
+"""A class or module, the name of what is replaced there, and what takes its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A guard, what takes it out, and a seed that shows what then becomes wrong."""
+
+    guard: str
+    seed: int
+    rule: str
+    out: Sequence[Replacement]
+
+    def take_out(self) -> None:
+        """Take the guard out of this process, for good."""
+        for owner, name, value in self.out:
+            assert hasattr(owner, name), f"{owner} has no {name} any more"
+            setattr(owner, name, value)
+
+
+def _keep_later(self: Any, document: Any) -> None:
+    if self._kept is not None:
+        self._thread.begin(functools.partial(self._kept.keep, document))
+
+
+def _commit_later(self: Any, document: Any) -> bool:
+    before = self.document
+    self._judge.enacted(document, loop().boot(), self._view.place(document))
+    self._told.enacted(document)
+    self._view.adopt(document, replace=True)
+    self._thread.begin(lambda: self._store.replace_if(before, document))
+    nodes = [member.node for member in document.members if member.state != "down"]
+    gevent.spawn(self._peers.push, document, nodes)
+    return True
+
+
+def _commit_early(self: Any, action: Any) -> None:
+    self.stored.write(action.write)
+    self._tell([Committed(action.token, [Effect.ACCEPTED] * len(action.write.keys))])
+
+
+def _note_later(self: Any, there: bool, then: Callable[[], None]) -> None:
+    kept = self._kept
+    if kept is not None:
+        self._thread.begin(lambda: kept.note_granted(there))
+    loop().run_callback(then)
+
+
+def _always(self: Any, *_: Any) -> bool:
+    return True
+
+
+def _open_is_enough(self: Any) -> bool:
+    self.rules.alone(self.node)
+    return bool(self.serves)
+
+
+def _values_without_waits(self: Any, keys: Any, era: int, room: float = float("inf")) -> Any:
+    return _values(self, keys, era, room)[0], set()
+
+
+_values = Order.values
+
+
+def _returns_at_once(self: Any, deadline: float) -> Sequence[Effect]:  # as it was
+    return self._effects or [Effect.ACCEPTED] * len(self.write.keys)
+
+
+def _sends_again(self: Any, peer: Any, outbox: Any) -> None:
+    _begin_sender(self, peer, outbox)
+    self._once = False
+
+
+_begin_sender = Sender.__init__
+
+CONTROLS = {
+    "document on the disk first": Control(
+        "a node acts by no document before it is on its disk", 1, "M1", [(Membership, "_keep", _keep_later)]
+    ),
+    "authority's disk first": Control(
+        "nobody hears of a document before it is on the authority's disk", 1, "M1", [(Authority, "_commit", _commit_later)]
+    ),
+    "commit before answer": Control(
+        "a commit is told when it is on the disk, not when it is handed over", 1, "R2", [(Disk, "commit", _commit_early)]
+    ),
+    "note before grant": Control("the note is on the disk before the first grant", 1, "F7", [(Notes, "keep", _note_later)]),
+    "leases": Control("a read from the disk needs the leases", 1, "R1", [(Watched, "may_tell", _open_is_enough)]),
+    "settled reads": Control("a read from the disk waits for what is on its way", 1, "R3", [(Copies, "is_settled", _always)]),
+    "reads wait for the disk": Control(
+        "with one copy, a read waits for the commit of what it has seen", 1, "R3", [(Order, "values", _values_without_waits)]
+    ),
+    "writes wait for the disk": Control(
+        "with one copy, a write is acknowledged when it is on the disk", 1, "R3", [(Pending, "wait", _returns_at_once)]
+    ),
+    "a write is sent once": Control("a channel sends no write again", 1, "R3", [(Sender, "__init__", _sends_again)]),
+    "a begun write is not routed anew": Control(
+        "a coordinator routes only that anew of which nothing was begun",
+        1,
+        "R3",
+        [(patience, "is_begun", lambda _reason: False)],
+    ),
+}
