@@ -5,8 +5,8 @@ have theirs in `tests.sim.controls`.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gevent
@@ -24,6 +24,7 @@ from gkv.node.order import Order
 from gkv.replication.events import Committed
 from tests.stack.install import loop
 from tests.stack.rules import Watched
+from tests.stack.scenario import Fault, Scenario
 
 Replacement = tuple[Any, str, Any]
 """A class or module, the name of what is replaced there, and what takes its place."""
@@ -37,6 +38,12 @@ class Control:
     seed: int
     rule: str
     out: Sequence[Replacement]
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """The parts of the seed's scenario that are others."""
+
+    def scenario(self, seed: int) -> Scenario:
+        """Return that of a seed, as the guard wants it."""
+        return replace(Scenario.of(seed), **self.where)
 
     def take_out(self) -> None:
         """Take the guard out of this process, for good."""
@@ -100,6 +107,15 @@ def _sends_again(self: Any, peer: Any, outbox: Any) -> None:
 
 _begin_sender = Sender.__init__
 
+_ONE_THAT_DIES = {
+    "copies": 1,
+    "nodes": 1,
+    "rates": (1.0,),
+    "disk": (0.02, 0.1),
+    "faults": (Fault.KILL,),
+    "gaps": (0.3, 0.9),
+    "clients": 4,
+}
 CONTROLS = {
     "document on the disk first": Control(
         "a node acts by no document before it is on its disk", 1, "M1", [(Membership, "_keep", _keep_later)]
@@ -108,18 +124,26 @@ CONTROLS = {
         "nobody hears of a document before it is on the authority's disk", 1, "M1", [(Authority, "_commit", _commit_later)]
     ),
     "commit before answer": Control(
-        "a commit is told when it is on the disk, not when it is handed over", 1, "R2", [(Disk, "commit", _commit_early)]
+        "a commit is told when it is on the disk, not when it is handed over", 2, "R2", [(Disk, "commit", _commit_early)]
     ),
     "note before grant": Control("the note is on the disk before the first grant", 1, "F7", [(Notes, "keep", _note_later)]),
-    "leases": Control("a read from the disk needs the leases", 1, "R1", [(Watched, "may_tell", _open_is_enough)]),
-    "settled reads": Control("a read from the disk waits for what is on its way", 1, "R3", [(Copies, "is_settled", _always)]),
+    "leases": Control("a read from the disk needs the leases", 2, "R1", [(Watched, "may_tell", _open_is_enough)]),
+    "settled reads": Control("a read from the disk waits for what is on its way", 2, "R2", [(Copies, "is_settled", _always)]),
     "reads wait for the disk": Control(
-        "with one copy, a read waits for the commit of what it has seen", 1, "R3", [(Order, "values", _values_without_waits)]
+        "with one copy, a read waits for the commit of what it has seen",
+        1,
+        "R3",
+        [(Order, "values", _values_without_waits)],
+        _ONE_THAT_DIES,
     ),
     "writes wait for the disk": Control(
-        "with one copy, a write is acknowledged when it is on the disk", 1, "R3", [(Pending, "wait", _returns_at_once)]
+        "with one copy, a write is acknowledged when it is on the disk",
+        15,
+        "R3",
+        [(Pending, "wait", _returns_at_once)],
+        _ONE_THAT_DIES,
     ),
-    "a write is sent once": Control("a channel sends no write again", 1, "R3", [(Sender, "__init__", _sends_again)]),
+    "a write is sent once": Control("a channel sends no write again", 5, "R3", [(Sender, "__init__", _sends_again)]),
     "a begun write is not routed anew": Control(
         "a coordinator routes only that anew of which nothing was begun",
         1,

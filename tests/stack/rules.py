@@ -5,6 +5,7 @@ acknowledged, a document comes into force, a note is told to be there; R6 in eac
 authority's; R7 in the end.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gkv.cluster.document import Document, State
@@ -33,6 +34,8 @@ class Watched(Copies):
     node: "NodeProgram"
     asked: dict[Any, Any]
     """The keys of the requests that the machines have."""
+    looked_at: Sequence[str] = ()
+    """Those of the read from the disk of now."""
 
     def handle(self, event: Event) -> None:
         if isinstance(event, ReadAsked | WriteAsked):
@@ -41,10 +44,15 @@ class Watched(Copies):
             self.rules.found("F7", f"{self.me} grants, and the note is not on its disk")
         super().handle(event)
 
+    def is_settled(self, keys: Sequence[str]) -> bool:
+        self.looked_at = keys
+        return super().is_settled(keys)
+
     def may_tell(self) -> bool:
         told = super().may_tell()
         if told:
             self.rules.alone(self.node)
+            self.rules.told(self.node, self.looked_at)
         return told
 
     def _answer(self, action: Answer) -> None:
@@ -95,6 +103,16 @@ class Rules:
     def written(self, node: "NodeProgram", key: str, version: Version) -> None:
         """R2: an acknowledged write is on the disks of all that act for its key by the primary's document."""
         self.acknowledged += 1
+        self._is_everywhere(node, "acknowledges", key, version)
+
+    def told(self, node: "NodeProgram", keys: Sequence[str]) -> None:
+        """R2: so is what a read tells from the disk."""
+        for key in keys:
+            version = node.engine.newest_of(key)
+            if version is not None:
+                self._is_everywhere(node, "tells", key, version)
+
+    def _is_everywhere(self, node: "NodeProgram", does: str, key: str, version: Version) -> None:
         placement = node.view.placement
         if placement is None:
             return
@@ -102,7 +120,7 @@ class Rules:
             engine = self._world.disks[name].engine
             found = None if engine is None else engine.newest_of(key)
             if found is None or found < version:
-                self.found("R2", f"{node.machine} acknowledges {key} as {version}; {name} has {found} on its disk")
+                self.found("R2", f"{node.machine} {does} {key} as {version}; {name} has {found} on its disk")
         self._settled[key] = max(version, self._settled.get(key, version))
 
     def document(self, document: Document) -> None:

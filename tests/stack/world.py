@@ -38,8 +38,6 @@ class Outcome:
     """What a run has come to."""
 
     seed: int
-    control: str | None = None
-    """The guard that is taken out."""
     wrong: str = ""
     """Empty when nothing is."""
     operations: int = 0
