@@ -131,14 +131,14 @@ CONTROLS = {
     "settled reads": Control("a read from the disk waits for what is on its way", 2, "R2", [(Copies, "is_settled", _always)]),
     "reads wait for the disk": Control(
         "with one copy, a read waits for the commit of what it has seen",
-        1,
+        15,
         "R3",
         [(Order, "values", _values_without_waits)],
         _ONE_THAT_DIES,
     ),
     "writes wait for the disk": Control(
         "with one copy, a write is acknowledged when it is on the disk",
-        15,
+        1,
         "R3",
         [(Pending, "wait", _returns_at_once)],
         _ONE_THAT_DIES,

@@ -84,9 +84,8 @@ def many(wanted: Sequence[Asked], cores: int) -> Iterator[tuple[Asked, Outcome]]
             os.close(read)
             os.waitpid(process, 0)
             del running[read]
-            yield (
-                pickle.loads(bytes(data)) if data else Outcome(seed, control, "the process of the run is gone, or does not end")
-            )
+            gone = Outcome(asked.seed, "the process of the run is gone, or does not end")
+            yield asked, pickle.loads(bytes(data)) if data else gone
 
 
 def report(seeds: Sequence[int], cores: int, control: str | None = None) -> list[Outcome]:
@@ -120,7 +119,7 @@ def report(seeds: Sequence[int], cores: int, control: str | None = None) -> list
 
 
 def judge_controls(cores: int) -> bool:
-    """Run the seed of each guard without it, and with it; print what is wrong without, and return whether all is as it should."""
+    """Run the seed of each guard without it, and with it; print what is wrong then, and return whether it should."""
     bare = [Asked(control.seed, name) for name, control in CONTROLS.items()]
     guarded = {CONTROLS[one.control or ""].scenario(one.seed): one._replace(is_guarded=True) for one in bare}
     good = True
