@@ -301,6 +301,8 @@ class Op(StrEnum):
     """Values, as texts."""
     FETCH = "fetch"
     """Whole records."""
+    PEEK = "peek"
+    """Whole records as this copy has them, be they the newest or not."""
     SET = "set"
     PUT = "put"
     """A set whose effects must be told, so that it waits for the disk with any durability."""

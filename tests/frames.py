@@ -6,6 +6,7 @@ from gkv.wire.ops import Effects, Here, KeyRequest, NodeAnswer, NodeRequest, Pag
 _ANSWERS: dict[Op, type[NodeAnswer]] = {
     Op.GET: Values,
     Op.FETCH: Records,
+    Op.PEEK: Records,
     Op.KEYS: Page,
     Op.SET: Effects,
     Op.PUT: Effects,

@@ -8,7 +8,7 @@ from gkv import __version__, native, ring
 from gkv.api import operations as described
 from gkv.api.access import Role
 from gkv.api.http import TEXT, Request, Response, Routes, json_response
-from gkv.api.listing import LISTING, is_wanted, list_keys
+from gkv.api.listing import LISTING, age_bound, is_wanted, list_keys
 from gkv.api.openapi import Contract
 from gkv.api.single import SingleKeys
 from gkv.cluster.document import member_to_json
@@ -21,7 +21,8 @@ from gkv.net.turn import LARGE, Turn
 from gkv.wire import TWIN as WIRE_TWIN
 from gkv.wire import Batch
 from gkv.wire.client import Limits, check_key, read_deletes, read_items, read_keys
-from gkv.wire.shown import join, render_failed
+from gkv.wire.meta import Found
+from gkv.wire.shown import KeyAnswer, join, render_failed, render_get
 from gkv.wire.strict import Pause, no_pause
 
 _LOCATED_AT_ONCE = 100
@@ -104,6 +105,9 @@ class DataApi:
 
     def get(self, request: Request) -> Response:
         query = request.query()
+        if query and is_stale(query):
+            body = request.body(self._max_body)
+            return self._peek(request, read_keys(body, self._limits, pause_for(body)), query)
         return self._get(request, *self._read(request, _get_or_fetch(query) if query else _GET))
 
     def get_by_query(self, request: Request) -> Response:
@@ -112,6 +116,8 @@ class DataApi:
             if "key" in request.query():
                 raise InvalidParameter("the keys stand in the query or in the body, not in both")
             return self.get(request)
+        if is_stale(request.query()):
+            return self._peek(request, self._keys_of_query(request), request.query())
         op = _get_or_fetch(request.query())
         return self._get(request, self._coordinator.router().of_keys(op, self._keys_of_query(request)), no_pause)
 
@@ -123,6 +129,23 @@ class DataApi:
         if failed and (failed == len(batch.keys) or request.wants_strict()):
             return Response(body, status=503, headers={"Retry-After": RETRY_AFTER})
         return Response(body)
+
+    def _peek(self, request: Request, keys: list[str], query: Mapping[str, Sequence[str]]) -> Response:
+        """Answer a get from any copies."""
+        peeked = self._coordinator.peek(keys, request.trace)
+        pause = Turn()
+        with_meta = _get_or_fetch(query) is _FETCH
+        answers: list[KeyAnswer] = []
+        for one in peeked.found:
+            if isinstance(one, Found):
+                answers.append(one.show() if with_meta else one.show_value())
+            else:
+                answers.append(one)
+        failed = sum(isinstance(one, KeyFailure) for one in answers)
+        body, headers = render_get(keys, answers, pause), age_bound(peeked.age)
+        if failed and (failed == len(keys) or request.wants_strict()):
+            return Response(body, status=503, headers=headers | {"Retry-After": RETRY_AFTER})
+        return Response(body, headers=headers)
 
     def delete(self, request: Request) -> Response:
         request.query()
@@ -234,6 +257,12 @@ def _get_or_fetch(query: Mapping[str, Sequence[str]]) -> Op:
     """Return what a get asks its nodes for: values, or with `meta=1` whole records."""
     [meta] = query.get("meta", ["0"])
     return _FETCH if is_wanted("meta", meta) else _GET
+
+
+def is_stale(query: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether any copy may answer a read, be it the newest or not."""
+    [stale] = query.get("stale", ["0"])
+    return is_wanted("stale", stale)
 
 
 def _id_of(node: Node | None) -> str | None:

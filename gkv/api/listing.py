@@ -105,6 +105,11 @@ def is_wanted(name: str, text: str) -> bool:
     return text == "1"
 
 
+def age_bound(age: int | None) -> dict[str, str]:
+    """Return the header about an answer of any copies, none if their age is not known."""
+    return {} if age is None else {"Age-Bound": f"{age / 1000:g}"}
+
+
 def _columns_of(found: Sequence[Found]) -> list[bytes]:
     """Return what stands beside the keys of these records."""
     types = [quote(value.content_type) if isinstance(value := one.record.value, Blob) else "" for one in found]

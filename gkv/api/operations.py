@@ -38,6 +38,11 @@ _META = Parameter(
     "1: with the version, and type and seconds left where there are any",
     {"type": "integer", "enum": [0, 1], "default": 0},
 )
+_STALE = Parameter(
+    "stale",
+    "1: any copy may answer, be it the newest or not; Age-Bound says since when it has not heard the one that orders writes",
+    {"type": "integer", "enum": [0, 1], "default": 0},
+)
 _IF_MATCH, _IF_NONE_MATCH = (
     Parameter(
         name,
@@ -57,8 +62,10 @@ _GOT = {
     JSON: Content(ref("Got"), {"existedKey": [{"key": "hi", "value": "hello"}], "notExistedKey": [{"key": "hi6", "value": ""}]})
 }
 _GET_ANSWERS = {
-    200: ResponseDoc("What is there and what is not, in request order", _GOT),
-    503: ResponseDoc("No key has a definite answer, or one has none and the request asked for strict handling", _GOT),
+    200: ResponseDoc("What is there and what is not, in request order", _GOT, ("Age-Bound",)),
+    503: ResponseDoc(
+        "No key has a definite answer, or one has none and the request asked for strict handling", _GOT, ("Age-Bound",)
+    ),
 }
 _LOCATED = {200: ResponseDoc("For each key its token and its nodes", {JSON: Content(ref("Located"))})}
 _NO_BODY_TYPE = "Any Content-Type is taken, as curl -d sends a form's."
@@ -91,13 +98,18 @@ SET = Operation(
     problems=(InvalidItem, NotSupported),
 )
 GET = Operation(
-    "Get the values of keys", _GET_ANSWERS, _NO_BODY_TYPE, (_META, _STRICT), _KEY_BATCH, problems=(InvalidItem, WrongParameter)
+    "Get the values of keys",
+    _GET_ANSWERS,
+    _NO_BODY_TYPE,
+    (_META, _STALE, _STRICT),
+    _KEY_BATCH,
+    problems=(InvalidItem, WrongParameter),
 )
 GET_BY_QUERY = Operation(
     "Get the values of keys",
     _GET_ANSWERS,
     "Instead of the parameter key, a body as that of a POST is taken too.",
-    (_KEYS, _META, _STRICT),
+    (_KEYS, _META, _STALE, _STRICT),
     problems=(InvalidItem, WrongParameter),
 )
 DELETE = Operation(
@@ -149,12 +161,12 @@ GET_KEY = Operation(
         200: ResponseDoc(
             "The body as it was stored, with its type",
             {JSON: Content(ref("Value")), "*/*": Content()},
-            ("ETag", "Expires-In"),
+            ("ETag", "Expires-In", "Age-Bound"),
         ),
-        304: ResponseDoc("If-None-Match names the version that is stored", headers=("ETag", "Expires-In")),
+        304: ResponseDoc("If-None-Match names the version that is stored", headers=("ETag", "Expires-In", "Age-Bound")),
         **_UNMET,
     },
-    parameters=(*_COPIES, _IF_MATCH, _IF_NONE_MATCH),
+    parameters=(*_COPIES, _STALE, _IF_MATCH, _IF_NONE_MATCH),
     problems=(InvalidItem, WrongParameter, NoSuchKey, ConditionFailed),
     failures=_OF_ONE_READ,
 )

@@ -12,6 +12,7 @@ from gkv.api import operations as described
 from gkv.api import preconditions
 from gkv.api.access import Role
 from gkv.api.http import TEXT, Request, Response, Routes
+from gkv.api.listing import age_bound, is_wanted
 from gkv.coordinator import DISK_FULL, Coordinator, Written
 from gkv.coordinator.failures import INDETERMINATE, TOO_FEW_COPIES, UNANSWERED
 from gkv.errors import (
@@ -87,10 +88,15 @@ class SingleKeys:
         Without a value that is the answer, whatever the conditions are (RFC 9110, 13.2.1).
         """
         key = decode_key(path, self._limits)
-        self._read_query(request)
+        query = self._read_query(request)
         match = preconditions.if_match(request.environ)
         none_match = preconditions.if_none_match(request.environ)
-        found = self._coordinator.fetch(key, request.trace)
+        about: dict[str, str] = {}
+        if is_wanted("stale", query.get("stale", "0")):
+            peeked = self._coordinator.peek([key], request.trace)
+            [found], about = peeked.found, age_bound(peeked.age)
+        else:
+            found = self._coordinator.fetch(key, request.trace)
         if isinstance(found, KeyFailure):
             _fail(found, writing=False)
         if found is None:
@@ -99,8 +105,8 @@ class SingleKeys:
         if match is not None and not match.holds(version):
             raise _condition_failed(request, version)
         if none_match is not None and not none_match.holds(version):
-            return Response(b"", status=304, headers=_HEADERS | _about(found))
-        return _as_stored(found)
+            return Response(b"", status=304, headers=_HEADERS | about | _about(found))
+        return _as_stored(found, about)
 
     def put(self, request: Request, path: str) -> Response:
         key = decode_key(path, self._limits)
@@ -208,8 +214,8 @@ def _read_condition(request: Request) -> str | None:
     return preconditions.of_write(request.environ)
 
 
-def _as_stored(found: Found) -> Response:
-    headers = _HEADERS | _about(found)
+def _as_stored(found: Found, about: dict[str, str]) -> Response:
+    headers = _HEADERS | about | _about(found)
     value = found.record.value
     if isinstance(value, Blob):
         return Response(value.data, value.content_type, headers=headers)

@@ -21,9 +21,11 @@ _DOCUMENT_SLOT = 1 << 16
 _RAN_SLOT = 1 << 14
 LISTED = 64
 """Incarnations that are listed at least."""
-_MOST = (_RAN_SLOT - 136) // 17
+_MOST = (_RAN_SLOT - 144) // 17
 _GRANTED = b"granted"
 """Stands before the incarnations."""
+_ORDERLY = b"orderly"
+"""Likewise, for the end of a process that kept copies."""
 _head = re.compile(rb"gkv-kept-1 ([0-9]{1,19}) ([0-9]{1,9}) ([0-9a-f]{8})\n").match
 
 
@@ -96,9 +98,11 @@ class Kept:
         except ValueError as error:
             raise ConfigError(f"{self._document.path} cannot be read: {error}") from None
         listed = (self._ran.read() or b"").split()
-        self.granted = listed[:1] == [_GRANTED]
+        self.granted = _GRANTED in listed
         """Whether a process has granted leases that it has not seen run out."""
-        self.ran = tuple(int(one, 16) for one in listed[self.granted :])
+        self.orderly = _ORDERLY in listed
+        """Whether the process before, which kept copies, has ended with all that the member had on the disk."""
+        self.ran = tuple(int(one, 16) for one in listed if one not in (_GRANTED, _ORDERLY))
         """Incarnations that ran here, oldest first."""
         self._listed = self.ran
         """Those of them that are on the disk."""
@@ -115,17 +119,21 @@ class Kept:
         listed = ran[-min(keep, _MOST) :]
         if named in ran and named not in listed:
             listed = (int(named or 0), *listed[1:])
-        self._write(listed, self.granted)
+        self._write(listed, self.granted, orderly=False)
         self.ran = ran
 
     def note_granted(self, there: bool) -> None:
         """Keep the note that leases may run, or take it away. Raise OSError."""
-        self._write(self._listed, there)
+        self._write(self._listed, there, orderly=False)
 
-    def _write(self, listed: tuple[int, ...], granted: bool) -> None:
-        note = _GRANTED + b"\n" if granted else b""
-        self._ran.write(note + b"".join(b"%016x\n" % one for one in listed))
-        self._listed, self.granted = listed, granted
+    def note_orderly(self) -> None:
+        """Keep the note that all is on the disk, at the end of a process. Raise OSError."""
+        self._write(self._listed, self.granted, orderly=True)
+
+    def _write(self, listed: tuple[int, ...], granted: bool, *, orderly: bool) -> None:
+        notes = (_GRANTED + b"\n") * granted + (_ORDERLY + b"\n") * orderly
+        self._ran.write(notes + b"".join(b"%016x\n" % one for one in listed))
+        self._listed, self.granted, self.orderly = listed, granted, orderly
 
     def keep(self, document: Document) -> None:
         """Keep a document as the newest."""

@@ -11,6 +11,7 @@ from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.failures import DISK_FULL, FATES, TOO_LARGE, GivenUp, failure
 from gkv.coordinator.patience import MOST_WAITING, Patience
 from gkv.coordinator.reconciling import CURABLE, Reconciler
+from gkv.coordinator.stale import Copies, Peeked
 from gkv.errors import TooLarge, Unavailable
 from gkv.model import WRITES, Effect, KeyFailure, Node, NodeReply, Op, OtherVersion, Outcome, Value, Version
 from gkv.net.call import Lane, ask_all
@@ -86,6 +87,7 @@ class Coordinator:
         self._view = view
         self._channels = channels
         self._deadline = deadline
+        self._copies = Copies(view, channels)
         self._sent_again = 0
         self.patience = Patience(view, channels, most_waiting)
         self._is_patient = False
@@ -154,6 +156,13 @@ class Coordinator:
         batch = self.router().of_keys(Op.FETCH, [key])
         [found] = batch.records(self._run(batch, request_id))
         return found
+
+    def peek(self, keys: Sequence[str], request_id: str = "") -> Peeked:
+        """Return what any copy has of keys; with one copy that is the newest. Raise as `read`. Switches greenlets."""
+        if self.replicas > 1:
+            return self._copies.look(keys, request_id, monotonic() + self._deadline)
+        batch = self.router().of_keys(Op.FETCH, keys)
+        return Peeked(batch.records(self.read(batch, request_id), Turn()), 0)
 
     def put(self, key: str, value: Value, ttl: float | None, condition: str | None = None, request_id: str = "") -> Written:
         """Set one key, for `ttl` seconds or for good, on a condition as a frame has it. Switches greenlets."""

@@ -85,7 +85,7 @@ class Commits:
         self.reclaims = True
         """Whether tombstones are dropped here when they are old; else by whoever knows which of them may go."""
         self._backlog = Backlog()
-        self._failure: GkvError | None = None
+        self.failure: GkvError | None = None
         self._closing = False
         self._figures = CommitFigures()
         self._snapshots = SnapshotRequests(engine)
@@ -133,8 +133,8 @@ class Commits:
         return self._reclaimer.until
 
     def _refuse_in_the_end(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         if self._closing:
             raise Unavailable("the node is shutting down", retry_after=1)
 
@@ -156,8 +156,8 @@ class Commits:
         """
         for pending in reversed(self._backlog.open):  # once the last is over, few others are not
             pending.wait_until_over(deadline)
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def figures(self) -> CommitFigures:
         return replace(self._figures, waiting=self._backlog.writes)
@@ -169,8 +169,8 @@ class Commits:
         The descriptor is closed when the copy ends, but not when this raises: EngineError,
         SnapshotRunning, Unavailable, or what ended all writing.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         self._snapshots.ask(self._wake)
         return Snapshot(self._engine, fd)
 
@@ -184,6 +184,7 @@ class Commits:
         if not self._greenlet.dead:
             self._greenlet.kill(block=False)
             self._engine.abandon()
+            self.failure = self.failure or EngineFailed("a commit does not come to its end")
             self._end(NotOnDisk("the node has stopped before the write was on disk"))
         elif self._writer is not None:
             self._writer.close()
@@ -193,7 +194,7 @@ class Commits:
     def _run(self) -> None:
         next_reclaim = time.monotonic() + RECLAIM_EVERY
         try:
-            while self._failure is None:
+            while self.failure is None:
                 if not self._backlog and not self._snapshots:
                     if self._closing:
                         return
@@ -205,7 +206,7 @@ class Commits:
                         self._fail(failed)
                 if self._backlog:
                     self._commit(self._backlog.take())
-                if self._failure is None and time.monotonic() >= next_reclaim:
+                if self.failure is None and time.monotonic() >= next_reclaim:
                     self._engine.tend()
                     more = self._reclaim() == RECLAIM_STEP
                     # Writes go first: while some wait, reclaiming takes a tenth of a second's rest
@@ -217,7 +218,7 @@ class Commits:
 
     def _commit(self, group: list[Pending]) -> None:
         """Write a group, and answer each of it; after a failure all has been answered already."""
-        if self._failure is not None:
+        if self.failure is not None:
             return
         if any(pending.after for pending in group):
             self.on_over(self._backlog.refuse_vain(group))
@@ -296,8 +297,8 @@ class Commits:
             self._fail(EngineFailed(f"writes that were acknowledged have failed: {error}"))
 
     def _fail(self, error: GkvError) -> None:
-        if self._failure is None:
-            self._failure = error
+        if self.failure is None:
+            self.failure = error
             self._end(error)
             self._on_failure(error)
 

@@ -23,7 +23,7 @@ from gkv.node.tidings import boot_time
 from gkv.replication.actions import Answer, Fate
 from gkv.replication.events import ReadAsked
 from gkv.replication.expiry import is_due
-from gkv.wire.ops import Fetch, Get, ListKeys, NodeAnswer, Records, Refused, Values
+from gkv.wire.ops import Fetch, Get, ListKeys, NodeAnswer, Peek, Records, Refused, Values
 from gkv.wire.strict import Pause
 
 Item = TypeVar("Item", Value | Damage | None, Record | Damage | None)
@@ -38,10 +38,7 @@ _REFUSALS = {Fate.NOT_BEGUN: NodeRefusal.NOT_BEGUN, Fate.BUSY: NodeRefusal.BUSY}
 
 
 class CopiedReads:
-    """The handlers of reads.
-
-    A read that any copy may answer (`?stale=1`) would have its way here: from `Engine.read`, if this process acts for the keys.
-    """
+    """The handlers of reads."""
 
     def __init__(self, engine: Engine, copies: Copies, clock: DueClock, max_answer: int, pause: Pause, within: float) -> None:
         """`max_answer` bounds the bytes of the values in one answer; `pause` gives way between two steps of a read; `within` is
@@ -74,6 +71,34 @@ class CopiedReads:
     def fetch(self, request: Fetch) -> NodeAnswer | Waiting:
         """Read whole records."""
         return self._read(request.keys, self._records_now, RECORDS_AT_ONCE, BYTES_AT_ONCE, _as_record, self._records)
+
+    def peek(self, request: Peek) -> NodeAnswer | Waiting:
+        """Read what is on the disk here, be it the newest or not."""
+        keys = request.keys
+        try:
+            age = self._copies.age_of(keys, boot_time())
+            if len(keys) > RECORDS_AT_ONCE:
+                return InSteps(partial(self._peek_in_steps, keys, age))
+            return self._peeked(self._engine.records_of(keys), age)
+        except LookupError:
+            return Refused(NodeRefusal.NOT_ACTING)
+        except GkvError as error:
+            return refused_for(error)
+
+    def _peek_in_steps(self, keys: Sequence[str], age: float | None) -> NodeAnswer:
+        records: list[Record | Damage | None] = []
+        room = self._max_answer
+        for start in range(0, len(keys), RECORDS_AT_ONCE):
+            step = self._engine.records_of(keys[start : start + RECORDS_AT_ONCE])
+            room -= _size(step)
+            if room < 0:
+                return Refused(NodeRefusal.LARGE)
+            records += step
+            self._pause()
+        return self._peeked(records, age)
+
+    def _peeked(self, records: Sequence[Record | Damage | None], age: float | None) -> NodeAnswer:
+        return Records(records, self._clock.now(), None if age is None else round(age * 1_000))
 
     def refuse_listing(self, _request: ListKeys) -> NodeAnswer:
         """Refuse a listing: a node has copies of keys that are others' to list."""

@@ -37,6 +37,7 @@ STOPPED_WITHIN = 1.5
 """Seconds after which a process that is told to stop goes on ending, whatever its machines say: they end after 1 s."""
 _TOLD_WITHIN = 0.1
 """Seconds that the last words of a process may take."""
+_NEAR = 0.125
 _SHORTEST = 0.001
 _LONGEST = 3_600.0
 
@@ -70,8 +71,6 @@ class Copies:
         """Whether a document has asked for copies; then the machines decide about all keys, to the process's end."""
         self.on_active: Callable[[], object] = lambda: None
         """Called when that begins to be so."""
-        self.takeovers = 0
-        """How many times a list was opened."""
         self._began = boot_time()
         self.replica = self._new_replica(noted=notes.found)
         self._events: deque[events.Event] = deque()
@@ -129,6 +128,9 @@ class Copies:
             self._on_end(EngineFailed(f"the machines of copies have stopped: {error!r}"))
         finally:
             self._handling = False
+        # A tick that is near looks anew, and what else is due may be as late; to ask costs a tenth of a write.
+        if not self.replica.hurries and self._wakes <= boot_time() + _NEAR:
+            return
         wakes = self.replica.wakes_at
         if wakes < self._wakes:
             self._wakes = wakes
@@ -188,7 +190,32 @@ class Copies:
                 self._send(actions.Send(member, desk.duties.era, Hello(0)))
         return self._tidings.reached(boot_time())
 
+    def vouches(self, found_orderly: bool) -> bool:
+        """Return whether the end of this process may be noted as an orderly one (see `Replica.vouches`)."""
+        return self.active and self.replica.vouches(found_orderly)
+
     # -- reads that need not wait
+
+    def age_of(self, keys: Sequence[str], now: float) -> float | None:
+        """Return for how many seconds this copy may not have heard a primary of these keys, None if one is not known, or if it
+        is this process and has not all leases.
+
+        Raise LookupError if it does not act for one of them.
+        """
+        duties = self.replica.desk.duties
+        ages: list[float | None] = []
+        for place in {duties.list_of(key) for key in keys}:
+            roles = duties.roles[place]
+            if self.me not in roles.acting or roles.primary is None:
+                raise LookupError
+            incarnation = duties.incarnation_of(roles.primary)
+            if roles.primary == self.me:
+                ages.append(0.0 if now < self.replica.reads_until else None)
+            else:
+                at = self.replica.grants.last_receipt(roles.primary, incarnation or 0, duties.lease)
+                ages.append(None if at is None else now - at)
+        known = [age for age in ages if age is not None]
+        return max(known, default=0.0) if len(known) == len(ages) else None
 
     def is_settled(self, keys: Sequence[str]) -> bool:
         """Return whether no write of these keys is on its way."""

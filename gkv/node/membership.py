@@ -54,7 +54,7 @@ class Membership:
         self._tidings = tidings or Tidings()
         self.news = self._tidings.news
         """Set when a document has come into force, or the authority is to hear something else now."""
-        self._was_orderly = engine.was_clean
+        self.was_orderly = kept is not None and kept.orderly  # before this process is listed there
         self._node = node
         self._view = view
         self._engine = engine
@@ -267,7 +267,7 @@ class Membership:
             reached=() if self._copies is None else self._copies.reach(),
             equal=equal,
             ready=ready,
-            orderly=self._was_orderly and self._copies is not None and self._copies.active,
+            orderly=self.was_orderly,
             complaints=self._tidings.take_complaints(),
             leaves=self._tidings.leaves(era),
         )

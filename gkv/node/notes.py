@@ -1,10 +1,12 @@
-"""The durable note that leases of this process may run, on the directory of a member."""
+"""The durable notes on the directory of a member: that leases of this process may run, and that its end was an orderly one."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import gevent
 
 from gkv.cluster.kept import Kept
+from gkv.engine import Commits
 from gkv.errors import EngineFailed, GkvError
 from gkv.threads import NativeThread
 
@@ -41,6 +43,29 @@ class Notes:
     def close(self) -> None:
         """End the thread for the disk."""
         self._thread.close()
+
+
+class OrderlyEnd:
+    """The note that all of a member is on its disk, written when nothing waits for that any more."""
+
+    def __init__(self, kept: Kept | None) -> None:
+        """To be closed after the commits, and before their engine."""
+        self._kept = kept
+        self._commits: Commits | None = None
+        self._vouches: Callable[[], bool] = lambda: False
+
+    def says(self, commits: Commits, vouches: Callable[[], bool]) -> None:
+        """Have the note written if all `commits` are over, and `vouches` says that there is nothing else."""
+        self._commits, self._vouches = commits, vouches
+
+    def close(self) -> None:
+        """Write the note, if that is so. A disk that does not take it has none."""
+        kept, commits = self._kept, self._commits
+        if kept is None or commits is None or commits.failure is not None or commits.figures().waiting:
+            return
+        if self._vouches():
+            with suppress(OSError):
+                kept.note_orderly()
 
 
 def _may_have_granted(me: str, kept: Kept | None, last_run: int) -> bool:

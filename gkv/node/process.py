@@ -23,10 +23,11 @@ from gkv.net.server import Server
 from gkv.node.app import build_app
 from gkv.node.backup import Backup
 from gkv.node.copies import Copies
+from gkv.node.copy_figures import copy_figures
 from gkv.node.due_clock import DueClock
 from gkv.node.health import Health
 from gkv.node.membership import Membership
-from gkv.node.notes import Notes
+from gkv.node.notes import Notes, OrderlyEnd
 from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.node.stored import Stored
@@ -66,12 +67,14 @@ def _run(runtime: Runtime) -> None:
     directory = Path(settings.data or f"gkv-data/{port}")
     engine = runtime.opened(open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk, CACHE))
     ttl = round(settings.tombstone_ttl * 1000)
+    kept = Kept(directory) if engine.durable else None
+    orderly = OrderlyEnd(kept)
+    runtime.opened(orderly)
     commits = runtime.opened(Commits(engine, tombstone_ttl=ttl, durability=settings.durability, on_failure=runtime.end_with))
     backup = runtime.opened(Backup(commits.snapshot if engine.durable else None))
     view = View()
     clock = DueClock()
     order = Order(view, engine, commits, clock)
-    kept = Kept(directory) if engine.durable else None
     incarnation = secrets.randbits(64)
     tidings = Tidings()
     stored = Stored(engine, commits)
@@ -91,6 +94,7 @@ def _run(runtime: Runtime) -> None:
             on_end=runtime.end_with,
         )
     )
+    orderly.says(commits, lambda: copies.vouches(member.was_orderly))
     service = Service(
         me.id, view, engine, commits, order, settings.max_answer, runtime.admission, member, copies, settings.deadline
     )
@@ -118,6 +122,7 @@ def _run(runtime: Runtime) -> None:
         yield from shared_figures("node", view, server, app.access, coordinator, channels)
         yield from health.figures(settings, commits)
         yield from backup.figures()
+        yield from copy_figures(copies)
         yield figure(
             "gkv_clock_difference_seconds",
             "By how much the system's clock is ahead of the time by which values expire",

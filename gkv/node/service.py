@@ -86,6 +86,7 @@ class Service:
         self._values_of: Callable[[Sequence[Get]], Sequence[NodeAnswer | Waiting]] = reads.values_of
         self._handlers: dict[Op, Callable[[Any], NodeAnswer | Waiting]] = {
             Op.FETCH: reads.fetch,
+            Op.PEEK: reads.fetch,
             Op.KEYS: reads.list_keys,
             Op.SET: writes.write,
             Op.PUT: writes.write,
@@ -115,6 +116,7 @@ class Service:
         self._values_of = reads.values_of
         self._handlers |= {
             Op.FETCH: reads.fetch,
+            Op.PEEK: reads.peek,
             Op.KEYS: reads.refuse_listing,
             Op.SET: writes.write,
             Op.PUT: writes.write,

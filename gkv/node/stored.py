@@ -23,14 +23,15 @@ from gkv.ring import tokens
 _Position = tuple[int, str]
 """Token and key. A key has at least a character, so (token, "") stands before all of that token."""
 _END = (1 << 64, "")
+_LAST = _END[0] - 1
 _TOKEN = 16
 """Digits of a token in a cursor."""
 
 _STEP = 1_500
 """About so many us for finding arcs in one step of a walk."""
-_LOOK = 6
-"""About so many us take a look into an arc of the engine."""
-_BYTES = 1 << 18
+_LOOK, _ROW = 14, 10
+"""About so many us take a look into an arc of the engine, and a record there."""
+_BYTES = 1 << 17
 """Of values that are looked at in one step; a record more may come."""
 _AT_ONCE = 128
 """Records of one call of the engine."""
@@ -136,21 +137,42 @@ class Stored:
         at, end = _position(after), _END if upto is None else _position(upto)
         self._order.refresh()
         keys: list[str] = []
-        for arc in arcs(self.placement, *pair, at[0]):
-            if (arc.first, "") >= end:
-                break
-            if step <= 0:
-                return keys, _cursor((arc.first, ""))
-            step -= arc.cost
-            reached, stop = max((arc.first, ""), at), min((arc.last + 1, ""), end)
-            while arc.mine and reached < stop:
-                step -= _LOOK
-                found, reached, size = self._some(reached, stop, int(min(limit - len(keys), _AT_ONCE)), room)
-                keys += found
-                room -= size
-                if len(keys) >= limit or room < 0:
-                    return keys, _cursor(reached)
+        begin: int | None = at[0]
+        while begin is not None:
+            start, begin = begin, None
+            for arc in arcs(self.placement, *pair, start):
+                if (arc.first, "") >= end:
+                    break
+                if step <= 0 or room < 0:
+                    return keys, _cursor((arc.first, ""))
+                step -= arc.cost
+                reached, stop, known = max((arc.first, ""), at), min((arc.last + 1, ""), end), len(keys)
+                while arc.mine and reached < stop:
+                    step -= _LOOK
+                    found, reached, size = self._some(reached, stop, int(min(limit - len(keys), _AT_ONCE)), room)
+                    keys += found
+                    room -= size
+                    step -= _ROW * len(found)
+                    if len(keys) >= limit or room < 0:
+                        return keys, _cursor(reached)
+                if arc.mine and len(keys) == known and arc.last < _LAST:  # records are few: what is empty is not looked at
+                    step -= _LOOK
+                    begin, size = self._next(arc.last + 1)
+                    room -= size
+                    break
         return keys, upto
+
+    def _next(self, token: int) -> tuple[int | None, int]:
+        """Return the first token from this one on of which there is a key, None if there is none; and the bytes of values that
+        were looked at.
+        """
+        rows = self._engine.arc(token, _LAST, None, 1)
+        found = _positions([key for key, _ in rows])
+        under_way = self._order.first((token, ""))
+        if under_way is not None:
+            found.append(under_way)
+        size = sum([_BESIDE + _size(record) for _, record in rows])
+        return min([max(token, at) for at, _ in found], default=None), size
 
     def _some(self, after: _Position, stop: _Position, most: int, room: float) -> tuple[list[str], _Position, int]:
         """Return up to `most` keys between two positions of one arc, the position that is reached, and the bytes of values that
@@ -190,8 +212,11 @@ def _after(found: Record | Damage | None, write: Write, place: int) -> Record | 
     order = write.orders[place] if isinstance(write, Replacement) else write.version
     if order is None:
         return None
-    if not isinstance(write, Replacement) and isinstance(found, Record) and found.version >= order:
-        return found
+    if not isinstance(write, Replacement):
+        if isinstance(found, Record) and found.version >= order:
+            return found
+        if isinstance(found, Damage) and not write.repairs:
+            return found
     value = write.values[place]
     expires = write.expires[place] if write.expires and value is not None else 0
     return Record(order, value, expires, write.tags[place] if write.tags else None)
@@ -231,6 +256,11 @@ class _Order:
             for position in positions:
                 insort(self._sorted, position)
         self.new.clear()
+
+    def first(self, after: _Position) -> _Position | None:
+        """Return the first one behind a position."""
+        at = bisect_right(self._sorted, after)
+        return self._sorted[at] if at < len(self._sorted) else None
 
     def between(self, after: _Position, upto: _Position) -> list[_Position]:
         """Return those after one position and up to another."""

@@ -153,7 +153,7 @@ class Copying:
             return False
         if not full:
             self._desk.actions.append(End("the disk has failed"))
-        for frame in frames or ():
+        for frame in frames or () if full else ():
             self._desk.send(frame.primary, Full(frame.number))
         return True
 
@@ -174,6 +174,9 @@ class Copying:
         token = desk.token()
         replacement = self.fillings.page(page.number, page.records, page.upto, self._records.between, token)
         if replacement is None:
+            return
+        if not replacement.records and not replacement.drops:  # as many pages are, where nothing is to be changed
+            self.committed(token)
             return
         self.granter.forget([key for key, _ in replacement.records])
         self.granter.forget(replacement.drops)

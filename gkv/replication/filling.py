@@ -94,6 +94,11 @@ class Fillings:
         filling = self._fillings.get(pair_of(duties.roles_of(key))) if self._fillings else None
         return filling is not None and key in filling.marks
 
+    @property
+    def unequal(self) -> int:
+        """Count of the lists that are not equal to their primaries' yet."""
+        return sum(not filling.equal for filling in self._fillings.values())
+
     # -- pages
 
     def wanted(self, now: float, again_after: float) -> list[tuple[Session, str]]:

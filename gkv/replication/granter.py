@@ -82,6 +82,10 @@ class Granter:
         """Return the keys with an unsettled write for which `wanted` holds."""
         return [key for key in self._notes if wanted(key)]
 
+    def __len__(self) -> int:
+        """Return how many keys are unsettled."""
+        return len(self._notes)
+
     def is_unsettled(self, key: str) -> bool:
         return key in self._notes
 

@@ -80,6 +80,11 @@ class Grants:
             return float("inf")
         return max([*self._until.values(), self.forgotten_until(lease)]) + self.LINGER * lease
 
+    def last_receipt(self, holder: str, incarnation: int, lease: float) -> float | None:
+        """Return when a process was last granted something, None if that is long ago or has never been."""
+        until = self._until.get((holder, incarnation))
+        return None if until is None else until - self.GRACE * lease
+
     # -- taking over
 
     def heard(self, member: str, incarnation: int, era: int) -> None:

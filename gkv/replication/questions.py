@@ -93,6 +93,11 @@ class Questions:
         return due
 
     @property
+    def slow(self) -> list[str]:
+        """The members whose disk has been working for longer than anything is asked again."""
+        return [one for one, seconds in self._slow.items() if seconds >= RESEND]
+
+    @property
     def waiting(self) -> bool:
         """Whether anything has no answer yet."""
         return bool(self._open)

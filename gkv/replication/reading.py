@@ -51,6 +51,8 @@ class Readings:
         self._unleased: dict[Reading, None] = {}
         """Those that are settled, and without a lease of every granter."""
         self._asked: dict[str, float] = {}
+        self.unleased = 0
+        """Reads that had to wait for a lease, ever."""
         self._granters: tuple[str, ...] | None = None
         """Of all lists of which this process is the primary; None if one of them is closed, or there is none."""
         self.until = 0.0
@@ -119,6 +121,7 @@ class Readings:
         if not missing:
             self._end(reading, True)
             return
+        self.unleased += reading not in self._unleased
         self._readings[reading] = self._unleased[reading] = None
         for granter in missing:
             self._ask(granter)

@@ -251,6 +251,11 @@ class Replica:
             desk.actions.append(report)
 
     @property
+    def hurries(self) -> bool:
+        """Whether keys wait for something that is due at a moment, so that `wakes_at` is to be kept to the millisecond."""
+        return self.takeovers.busy or self.pause.active or self.stopping.holds
+
+    @property
     def wakes_at(self) -> float:
         """The time at which a `Tick` is wanted, if nothing else happens."""
         at = min(
@@ -265,9 +270,7 @@ class Replica:
 
     @property
     def reads_until(self) -> float:
-        """The time until which a record may be told at once that was taken before, if `is_settled` holds and it is not due:
-        every list of which this process is the primary is open until then, and has all leases. 0 if one is closed.
-        """
+        """The time until which a record that was taken before may be told at once, if `is_settled` and not due; 0 for none."""
         return self.readings.until
 
     def is_settled(self, keys: Iterable[str]) -> bool:
@@ -275,12 +278,8 @@ class Replica:
         return not self.writing.primary.unsettled.touch(keys)
 
     def vouches(self, found_orderly: bool) -> bool:
-        """Return whether the orderly end of this process says that nothing is lost of what the member had, where memory counts;
-        `found_orderly` says what this process has found at its start of those before it.
-
-        A process that no document has named has served for nobody: the one that did may have been killed before it.
-        """
-        return found_orderly or self._named
+        """Return whether an orderly end says that nothing of what was in memory is lost, given what was found at the start."""
+        return found_orderly or self._named  # who was never named does not speak for one before it, which may have been killed
 
     def may_forget(self, key: str) -> bool:
         """Return whether the tombstone of a key may go, if it is old enough."""

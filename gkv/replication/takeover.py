@@ -27,7 +27,8 @@ class Takeovers:
     """The lists that one process is the primary of, by identity."""
 
     def __init__(self) -> None:
-        self._reigns = 0
+        self.opened = 0
+        """Lists that were opened, ever."""
         self._open: dict[Pair, int] = {}
         self._taking: dict[Pair, _Taking] = {}
 
@@ -102,6 +103,6 @@ class Takeovers:
         ready = {pair: taking.keys for pair, taking in self._taking.items() if not taking.unheard}
         for pair in ready:
             del self._taking[pair]
-            self._reigns += 1
-            self._open[pair] = self._reigns
+            self.opened += 1
+            self._open[pair] = self.opened
         return ready

@@ -21,6 +21,11 @@ class Found(NamedTuple):
         left = max(self.record.expires - self.now, 1)  # what is due is not shown at all
         return f"{left // 1000}.{left % 1000:03}".rstrip("0").rstrip(".")
 
+    def show_value(self) -> bytes:
+        """Return what stands behind `"value":` where nothing else is asked for."""
+        value = self.record.value
+        return show(value) if isinstance(value, Blob) else value or b""
+
     def show(self) -> bytes:
         """Return what stands behind `"value":`: the value, its version, and its type and ttl where there are any.
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from gkv.engine import ENGINES, Due, Engine, open_engine
+from gkv.engine import ENGINES, NOT_BURIED, Due, Engine, open_engine
 from gkv.errors import EngineError
-from gkv.model import Blob, Effect, Record, Version, Write
+from gkv.model import Blob, Effect, Record, Replacement, Version, Write
 from gkv.ring import token, tokens
 
 NOW = 1_000_000
@@ -476,6 +476,77 @@ def test_arc_has_both_its_ends(engine):
     assert [key for key, _ in engine.arc(token(names[3]), token(names[5]), names[0], 100)] == names[3:6]
 
 
+def test_arc_with_little_room_returns_the_first_records_and_one_at_least(engine):
+    names = sorted((f"key-{i}" for i in range(20)), key=token)
+    puts(engine, dict.fromkeys(names, b"1" * 1_000), at(1))
+    assert [key for key, _ in engine.arc(0, (1 << 64) - 1, None, 100, room=5_000)] == names[: 5 if engine.durable else 6]
+    assert [key for key, _ in engine.arc(0, (1 << 64) - 1, names[4], 100, room=0)] == names[5:6]
+    assert [key for key, _ in engine.arc(0, (1 << 64) - 1, names[4], 100, room=-1)] == names[5:6]
+
+
+# --- replacements -----------------------------------------------------------------------------------------------------------
+
+
+def replaces(engine, records=(), drops=(), now=NOW):
+    return engine.write([Replacement.of(list(dict(records).items()), drops)], now)
+
+
+def test_replacement_takes_the_place_of_later_records_of_all_kinds(engine):
+    puts(engine, {"a": b"1", "b": b"22", "c": Blob(b"3", "x/y"), "d": b"4"}, at(9), [0, NOW + 5, 0, 0])
+    deletes(engine, ["e", "d"], at(9, 2))
+    records = {
+        "a": Record(at(1), Blob(b"x", "a/b"), NOW + 9, at(1, 7)),
+        "b": Record(at(1), None),
+        "c": Record(at(2), b"plain"),
+        "d": Record(at(3), b"back"),
+        "f": Record(at(4), b"new", NOW + 7),
+    }
+    assert replaces(engine, records, ["e", "g"]) == [[]]
+    assert engine.records_of(["a", "b", "c", "d", "e", "f", "g"]) == [*list(records.values())[:4], None, records["f"], None]
+    assert (engine.live, engine.tombstones) == (4, 1)
+    assert engine.due(NOW + 9, 10) == ["f", "a"]
+    assert listed(engine, "", "", 10) == ["a", "c", "d", "f"]
+    assert engine.size == sum(len(key) for key in "acdf") + len(Blob(b"x", "a/b")) + 16 + len(b"plain" + b"back" + b"new")
+
+
+def test_key_that_was_dropped_can_be_written_with_any_version(engine):
+    puts(engine, {"a": b"1"}, at(9))
+    replaces(engine, drops=["a"])
+    assert (engine.live, engine.tombstones, engine.size, everything(engine)) == (0, 0, 0, [])
+    assert puts(engine, {"a": b"2"}, at(1)) == did("c")
+
+
+def test_replacements_and_writes_of_one_group_are_in_their_order(engine):
+    later, earlier = Write(at(5), ["a"], [b"5"]), Write(at(4), ["a"], [b"4"])
+    replacement = Replacement.of([("a", Record(at(3), b"3"))])
+    assert engine.write([later, replacement, earlier], NOW) == [did("c"), [], did("r")]
+    assert engine.records_of(["a"]) == [Record(at(4), b"4")]
+
+
+def test_replacement_by_a_tombstone_is_forgotten_with_the_others(engine):
+    replaces(engine, {"a": Record(at(1), None)}, now=NOW)
+    replaces(engine, {"b": Record(at(1), None)}, now=NOW + 1)
+    assert engine.buried(NOW, 9) == [(NOW, "a")]
+    assert engine.buried(NOW + 1, 9, (NOW, "a")) == [(NOW + 1, "b")]
+    assert engine.forget(NOW, 9) == 1
+    assert [key for key, _ in everything(engine)] == ["b"]
+
+
+def test_tombstone_that_was_overwritten_or_dropped_is_not_buried(engine):
+    deletes(engine, ["a", "b", "c"], at(1))
+    puts(engine, {"a": b"1"}, at(2))
+    replaces(engine, drops=["b"])
+    assert engine.buried(NOW, 9) == [(NOW, "c")]
+    assert engine.buried(NOW - 1, 9) == engine.buried(-1, 9) == []
+
+
+@pytest.mark.parametrize("key", ["", "k" * 481])
+def test_replacement_with_a_key_that_cannot_be_changes_nothing(engine, key):
+    with pytest.raises(ValueError, match="480 bytes"):
+        replaces(engine, {"a": Record(at(1), b"1"), key: Record(at(1), b"1")})
+    assert everything(engine) == []
+
+
 # --- the cluster ------------------------------------------------------------------------------------------------------------
 
 
@@ -540,6 +611,43 @@ class AgainstModel(RuleBasedStateMachine):
                 self.graves[key] = self.now
         write = Write(version, list(items), [value for value, _ in items.values()], expires, at=self.now)
         assert self.engine.write([write], self.now) == [did(effects)]
+
+    @rule(
+        items=st.dictionaries(_keys, st.tuples(_values, st.sampled_from([0, 0, 1, 30, -5]), st.booleans()), max_size=4),
+        drops=st.lists(_keys, max_size=3, unique=True),
+        back=st.sampled_from([-5, 0, 40]),
+    )
+    def replace(self, items, drops, back):
+        """As a learner does, between two writes of one group."""
+        self.given += 1
+        records = {}
+        for key, (value, life, tagged) in items.items():
+            tag = at(3, self.given) if tagged else None
+            records[key] = Record(at(7, self.given - back), value, self.now + life if life and value is not None else 0, tag)
+        drops = [key for key in drops if key not in records]
+        key = next(iter([*records, *drops]), "a")
+        before = Write(at(7, self.given + 100), [key], [b"w"])
+        self.engine.write([before, Replacement.of(list(records.items()), drops)], self.now)
+        if not records and not drops:
+            old = self.model.get(key)
+            if old is None or old.version < before.version:
+                self.model[key] = Record(before.version, b"w")
+        self.model |= records
+        for key in drops:
+            self.model.pop(key, None)
+        self.graves |= dict.fromkeys([key for key, record in records.items() if record.value is None], self.now)
+
+    @rule(limit=st.integers(1, 3))
+    def buried(self, limit):
+        until = self.now - 20
+        wanted = sorted((when, key) for key, when in self.graves.items() if key in self.model and not self.is_live(key))
+        found, after = [], NOT_BURIED
+        while page := self.engine.buried(until, limit, after):
+            assert len(page) <= limit
+            found += page
+            after = page[-1]
+        assert sorted(found) == [one for one in wanted if one[0] <= until]
+        assert [when for when, _ in found] == sorted(when for when, _ in found)
 
     @rule(by=st.sampled_from([1, 10, 100]))
     def time_passes(self, by):

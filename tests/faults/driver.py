@@ -18,7 +18,7 @@ from pathlib import Path
 import gevent
 import lmdb
 
-from gkv.model import Damage, Effect, Write
+from gkv.model import Damage, Effect, Record, Write
 from gkv.replication.versions import Versions
 from gkv.ring import tokens
 
@@ -68,6 +68,12 @@ class Writer:
     def delete(self, keys: list[str]) -> Sequence[Effect]:
         return self._write(keys, [None] * len(keys))
 
+    def replace(self, keys: list[str], drops: list[str]) -> Sequence[Effect]:
+        """Do as a learner does that is given a page: put values in the place of what is there, and drop keys."""
+        version = self._versions.next(1)
+        records = [(key, Record(version, value_of(key))) for key in keys]
+        return self.commits.replace(records, drops).wait(time.monotonic() + DEADLINE)
+
     def _write(self, keys: list[str], values: list[bytes | None]) -> Sequence[Effect]:
         write = Write(self._versions.next(self._era), keys, values)
         return self.commits.submit(write).wait(time.monotonic() + DEADLINE)
@@ -78,7 +84,7 @@ class Writer:
 
 
 def write(directory: Path, run: int, greenlets: int, batches: int, deletes: bool) -> int:
-    """Write, and now and then delete, batch after batch, until killed; or `batches` of them by each greenlet."""
+    """Write and replace, and now and then delete and drop, batch after batch, until killed; or `batches` by each greenlet."""
     from gkv.errors import EngineFailed, EngineFull
 
     writer = Writer(directory)
@@ -89,12 +95,18 @@ def write(directory: Path, run: int, greenlets: int, batches: int, deletes: bool
         for batch in range(batches):
             name = f"{run} {greenlet} {batch}"
             try:
-                writer.set(keys_of(run, greenlet, batch))
+                if batch % 3:
+                    writer.set(keys_of(run, greenlet, batch))
+                else:
+                    writer.replace(keys_of(run, greenlet, batch), [])
                 say(f"acked {name}")
                 if deletes and batch % 5 == 4:
                     name = f"{run} {greenlet} {batch - 3}"
                     say(f"deleting {name}")
-                    writer.delete(keys_of(run, greenlet, batch - 3))
+                    if batch % 2:
+                        writer.delete(keys_of(run, greenlet, batch - 3))
+                    else:
+                        writer.replace([], keys_of(run, greenlet, batch - 3))
                     say(f"deleted {name}")
             except EngineFull:
                 say(f"full {name}")

@@ -58,7 +58,13 @@ class Client(Worker):
     """
 
     def __init__(
-        self, number: int, seed: int, targets: Mapping[str, int], features: Features, hosts: Mapping[str, str] | None = None
+        self,
+        number: int,
+        seed: int,
+        targets: Mapping[str, int],
+        features: Features,
+        hosts: Mapping[str, str] | None = None,
+        patience: Sequence[float] = PATIENCE,
     ) -> None:
         """`targets` are ports by name, `hosts` the addresses of those that are not at 127.0.0.1."""
         self.operations: list[Operation] = []
@@ -69,7 +75,7 @@ class Client(Worker):
         self._targets = dict(targets)
         self._hosts = dict(hosts or {})
         self._home = list(targets)[number % len(targets)]
-        self._patience = PATIENCE[number % len(PATIENCE)]
+        self._patience = patience[number % len(patience)]
         self._features = features
         self._connections: dict[str, http.client.HTTPConnection] = {}
         self._versions: dict[str, list[str]] = {}

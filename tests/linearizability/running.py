@@ -10,7 +10,7 @@ from tests.linearizability import ways
 from tests.linearizability.checker import check
 from tests.linearizability.faults import Clock, Fault, Victim
 from tests.linearizability.history import Ending, Kind, Operation
-from tests.linearizability.load import KEYS, Client, Features
+from tests.linearizability.load import KEYS, PATIENCE, Client, Features
 
 LEAST_WRITES = 0.2
 
@@ -18,7 +18,16 @@ LEAST_WRITES = 0.2
 class Running:
     """Clients that read and write until they are told to stop."""
 
-    def __init__(self, victims: Sequence[Victim], seed: int, clients: int, *, clocks_jump: bool, lists: bool = True) -> None:
+    def __init__(
+        self,
+        victims: Sequence[Victim],
+        seed: int,
+        clients: int,
+        *,
+        clocks_jump: bool,
+        lists: bool = True,
+        patience: Sequence[float] = PATIENCE,
+    ) -> None:
         """All of these are asked, the first one also for what it offers."""
         targets = {victim.name: victim.program.port for victim in victims}
         hosts = {victim.name: victim.program.host for victim in victims}
@@ -26,7 +35,7 @@ class Running:
         features = Features.of(offered, clocks_jump=clocks_jump, lists=lists)
         self._targets: Mapping[str, int] = targets
         self._seed = seed
-        self._clients = [Client(number, seed, targets, features, hosts) for number in range(clients)]
+        self._clients = [Client(number, seed, targets, features, hosts, patience) for number in range(clients)]
 
     @property
     def operations(self) -> list[Operation]:

@@ -107,7 +107,7 @@ SCHEDULES: dict[str, Scenario] = {
             *_cut_off(3.6715, "n1", "n0", "n2"),
         ),
         (),
-        (Commits(2.5, 3.5, "n0", 0.185),),
+        (Commits(2.5, 3.5, "n0", 1.11),),
         heal_at=6.0,
     ),
     # A write reaches n2 alone, and n0 dies: n1 must make n2 equal again.

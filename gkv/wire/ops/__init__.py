@@ -9,7 +9,8 @@ says how long each is. So a value goes from a client's request to the engine and
 `ttls` may follow the keys of a set: for how long each of them is there, in milliseconds, 0 for good. So may
 `types`: the media type of each value, null for a JSON text; and `if`: for each key the condition on which it is
 written (`gkv.replication.conditions`), null for none. To a `get` values of other types are shown as base64
-(`gkv.wire.shown.show`); a `fetch`, or a `get` with `"meta":true`, brings whole records.
+(`gkv.wire.shown.show`); a `fetch`, or a `get` with `"meta":true`, brings whole records, a `peek` those of the node's
+own copy.
 
     {"op":"delete","cluster":"5f1c...","generation":1,"epoch":7,"keys":["hi"],"if":["=*"]}
     {"op":"add","cluster":"5f1c...","generation":1,"epoch":7,"keys":["n"],"deltas":[1]}
@@ -34,7 +35,7 @@ from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom,
 from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest
 from gkv.wire.ops.membership import Adopt, Here, Status
 from gkv.wire.ops.moves import GoOnWith, Held, PlanMove
-from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Records, Values
+from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Peek, Records, Values
 from gkv.wire.ops.words import Said, Word
 from gkv.wire.ops.writes import Add, Delete, Effects, Put, Set, Touch, WriteRequest
 from gkv.wire.strict import Pause, no_pause
@@ -59,6 +60,7 @@ __all__ = [
     "NodeAnswer",
     "NodeRequest",
     "Page",
+    "Peek",
     "PlanMove",
     "Put",
     "Records",
@@ -78,7 +80,7 @@ __all__ = [
 
 _REQUESTS: Mapping[str, type[NodeRequest]] = {
     request.op: request
-    for request in (Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Status, Adopt, Word, PlanMove, GoOnWith)
+    for request in (Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Peek, Status, Adopt, Word, PlanMove, GoOnWith)
 }
 
 

@@ -64,6 +64,13 @@ class Fetch(_Read):
     op: ClassVar[Op] = Op.FETCH
 
 
+class Peek(_Read):
+    """Asks for whole records as the node's own copy has them, answered by `Records` with an age."""
+
+    __slots__ = ()
+    op: ClassVar[Op] = Op.PEEK
+
+
 @dataclass(slots=True)
 class ListKeys(EpochRequest):
     """Asks for up to `limit` keys that start with `prefix` and sort after `after`, answered by `Page`."""
@@ -141,6 +148,8 @@ class Records(NodeAnswer):
 
     records: Sequence[Record | Damage | None]
     now: int = 0
+    age: int | None = None
+    """To a peek: milliseconds since the keys' primaries were last heard by this copy, None where that is not known."""
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
@@ -156,7 +165,10 @@ class Records(NodeAnswer):
             records.append(_record(*row))
             if not len(records) % _KEYS_AT_ONCE:
                 pause()
-        return cls(records, now)
+        age = header.get("age")
+        if age is not None and not is_time(age):
+            raise BadFrame("an age is a number of milliseconds")
+        return cls(records, now, age)
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         known = [record if isinstance(record, Record) else None for record in self.records]
@@ -167,7 +179,7 @@ class Records(NodeAnswer):
         if size > most:
             raise Large(size)
         plain = [value.data if isinstance(value, Blob) else value for value in values]
-        header = {
+        header: dict[str, Any] = {
             "versions": [record and str(record.tag) for record in known],
             "expires": [record.expires if record else 0 for record in known],
             "now": self.now,
@@ -176,6 +188,8 @@ class Records(NodeAnswer):
                 [one if isinstance(one, Damage) else value for one, value in zip(self.records, plain, strict=True)]
             ),
         }
+        if self.age is not None:
+            header["age"] = self.age
         return join([line(header), *[value for value in plain if value is not None]], pause)
 
 

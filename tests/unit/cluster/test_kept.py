@@ -44,6 +44,35 @@ def test_slot_that_a_crash_has_damaged_leaves_the_other(tmp_path: Path) -> None:
     assert {Kept(tmp_path).document.epoch for path in [path] if path.write_bytes(whole)} == {8}  # type: ignore[union-attr]
 
 
+def test_note_of_grants_is_there_at_the_next_start_until_it_is_taken_away(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.begin(7, None)
+    plain = (tmp_path / "incarnations").stat().st_size
+    assert not kept.granted
+    kept.note_granted(there=True)
+    assert kept.granted
+    again = Kept(tmp_path)
+    assert (again.granted, again.ran) == (True, (7,))
+    again.begin(8, 7)
+    last = Kept(tmp_path)
+    assert (last.granted, last.ran) == (True, (7, 8))
+    last.note_granted(there=False)
+    assert (Kept(tmp_path).granted, Kept(tmp_path).ran) == (False, (7, 8))
+    assert (tmp_path / "incarnations").stat().st_size == plain  # so a full disk takes it too
+
+
+def test_note_of_grants_has_room_beside_as_many_incarnations_as_are_listed(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.ran = tuple(range(1, 1_099))
+    kept.begin(1_099, 1)
+    size = (tmp_path / "incarnations").stat().st_size
+    kept.note_granted(there=True)
+    kept.note_orderly()
+    again = Kept(tmp_path)
+    assert (again.granted, again.ran[0], again.ran[-1]) == (True, 1, 1_099)
+    assert (tmp_path / "incarnations").stat().st_size == size
+
+
 def test_files_of_which_no_slot_is_whole_are_refused_by_name(tmp_path: Path) -> None:
     Kept(tmp_path).keep(DOCUMENT)
     path = tmp_path / "document"

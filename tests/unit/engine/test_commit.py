@@ -15,7 +15,7 @@ from gkv.engine.engine import no_call
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 from gkv.errors import EngineError, EngineFailed, EngineFull, NotOnDisk, OutOfRoom, SnapshotRunning, Unavailable
-from gkv.model import Effect, Version, Write
+from gkv.model import Effect, Record, Version, Write
 from gkv.ring import tokens
 from gkv.threads import NativeThread
 
@@ -534,6 +534,113 @@ def test_flush_after_a_refused_write_is_fine(disk, start):
     flushing.get(timeout=10)
 
 
+# --- copies -----------------------------------------------------------------------------------------------------------------
+
+
+def record(value=b"1", millis=1):
+    return Record(at(millis), value)
+
+
+def test_write_of_a_replica_that_finds_a_later_one_ends_nothing(disk, start):
+    commits = start()
+    commits.submit(put("a", b"9", 9)).wait(soon())
+    late = commits.submit(put("a", b"1", 1), copied=True)
+    assert late.wait(soon()) == late.effects == did("k")
+    assert disk.read(["a"], NOW) == [b"9"]
+    assert commits.submit(put("b"), copied=True).wait(soon()) == did("c")
+    assert commits.failure is None
+
+
+def test_write_that_is_no_replicas_and_finds_a_later_one_ends_all_writing(disk, start):
+    commits = start()
+    commits.submit(put("a", b"9", 9)).wait(soon())
+    group = [commits.submit(put("b"), copied=True), commits.submit(put("a", b"1", 1))]
+    with pytest.raises(EngineFailed, match="lesser version"):
+        group[1].wait(soon())
+    assert isinstance(commits.failure, EngineFailed)
+
+
+def test_write_of_a_replica_in_memory_may_find_a_later_one(start):
+    engine = MemoryEngine(tokens)
+    commits = start(engine)
+    commits.submit(put("a", b"9", 9), copied=True)
+    late = commits.submit(put("a", b"1", 1), copied=True)
+    assert (late.done, late.effects) == (True, did("k"))
+    with pytest.raises(EngineFailed):
+        commits.submit(put("a", b"1", 1))
+    assert commits.replace([("a", record(b"0", 0))], ["b"]).done
+    assert engine.read(["a"], NOW) == [b"0"]
+
+
+def test_write_of_a_replica_is_admitted_whatever_waits_and_never_early(disk, start, monkeypatch):
+    monkeypatch.setattr(backlog, "MAX_WRITES", 2)
+    commits = start(durability="async")
+    held(disk, commits)
+    commits.submit(put("a"))
+    with pytest.raises(Unavailable):
+        commits.submit(put("b"))
+    copies = [commits.submit(put("c"), copied=True), commits.replace([("d", record())], [])]
+    assert not any(pending.settled for pending in copies)
+    disk.goes_on.set()
+    commits.flush(soon())
+    assert disk.read(["a", "b", "c", "d"], NOW) == [b"1", None, b"1", b"1"]
+
+
+def test_replacement_takes_its_turn_among_the_writes(disk, start):
+    commits = start()
+    over = []
+    commits.on_over = over.extend
+    held(disk, commits)
+    commits.submit(put("a", b"9", 9), copied=True)
+    replaced = commits.replace([("a", record(b"2", 2)), ("t", record(None, 3))], ["x"])
+    commits.submit(put("a", b"1", 1), copied=True)
+    commits.submit(put("x", b"5", 1), copied=True)
+    disk.goes_on.set()
+    assert replaced.wait(soon()) == []
+    assert disk.groups[1] == ["a", "a", "t", "x", "a", "x"]
+    assert disk.records_of(["a", "t", "x"]) == [record(b"2", 2), record(None, 3), record(b"5", 1)]
+    assert len(over) == 5
+
+
+def test_replacement_without_room_is_refused_with_the_values_and_drops_go_on(disk, start):
+    commits = start()
+    over = []
+    commits.on_over = over.extend
+    held(disk, commits)
+    disk.errors = [EngineFull("full")]
+    value, drop = commits.replace([("a", record())], ["b"]), commits.replace([("t", record(None))], ["first"])
+    disk.goes_on.set()
+    commits.flush(soon())
+    assert isinstance(value.error, EngineFull)
+    assert (drop.failed, drop.error) == (False, None)
+    assert {value, drop} <= set(over)
+    assert disk.records_of(["a", "t", "first"]) == [None, record(None), None]
+
+
+def test_tombstones_are_left_to_others_if_they_say_which_may_go(disk, start, monkeypatch):
+    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.001)
+    time_of_day = [NOW]
+    commits = start(tombstone_ttl=50, now=lambda: time_of_day[0])
+    commits.reclaims = False
+    commits.submit(Write(at(1), ["a"], [None])).wait(soon())
+    assert commits.forgets_until == -1
+    time_of_day[0] += 50
+    assert commits.forgets_until == NOW
+    rounds = len(disk.tended)
+    eventually(lambda: len(disk.tended) > rounds + 3)
+    assert disk.forgotten == []
+    commits.reclaims = True
+    eventually(lambda: disk.tombstones == 0)
+
+
+def test_room_for_a_write_can_be_asked_for_before_it_is_handed_over(disk, start):
+    commits = start()
+    commits.admit(put("a"))
+    disk.refuses = EngineFull("full")
+    with pytest.raises(EngineFull):
+        commits.admit(put("a"))
+
+
 def test_reclaim_takes_what_is_due_in_small_steps(disk, start, monkeypatch):
     monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
     disk.write([Write(at(1), [f"k{i}" for i in range(1000)], [None] * 1000)], NOW)
@@ -599,7 +706,7 @@ def test_reclaim_that_finds_no_room_ends_nothing_and_that_fails_ends_writing(dis
     with suppress(EngineFailed):
         commits.submit(put("a"))
     eventually(lambda: not errors)
-    eventually(lambda: isinstance(commits._failure, EngineFailed))
+    eventually(lambda: isinstance(commits.failure, EngineFailed))
 
 
 def test_close_brings_what_was_admitted_to_disk_and_admits_no_more(disk, start):

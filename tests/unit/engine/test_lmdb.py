@@ -19,7 +19,7 @@ from gkv.engine.environment import Environment
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.room import MIN_MAP
 from gkv.errors import EngineError, EngineFailed, EngineFull, OutOfRoom, SnapshotRunning
-from gkv.model import Damage, Effect, Version, Write
+from gkv.model import Damage, Effect, Record, Replacement, Version, Write
 from gkv.ring import tokens
 
 NOW = 1_000_000
@@ -110,8 +110,9 @@ def test_era_that_no_record_is_later_than_is_known_at_the_next_start_and_in_a_co
     engine = start()
     engine.join("c1")
     assert engine.era == 0
-    for era in (7, 9, 8):
+    for era in (7, 8):
         engine.write([Write(Version(era, 1), [f"k{era}"], [b"1"])], NOW)
+    engine.write([Replacement.of([(f"k{era}", Record(Version(era, 1), b"1")) for era in (6, 9, 8)], ["x"])], NOW)
     copy = tmp_path / "copy"
     copy.mkdir()
     with (copy / "data.mdb").open("wb") as file:
@@ -496,6 +497,30 @@ def test_damaged_record_is_never_served_and_repaired_by_any_version(start, path,
     assert puts(engine, {"x": b"1", "a": b"repaired", "b": b"2"}, 1) == did("cdk")
     assert engine.read(["a", "b"], NOW) == [b"repaired", b"2"]
     assert engine.check() == []
+
+
+@pytest.mark.parametrize("record", [Record(at(1), b"copied"), Record(at(1), None), Record(at(1), b"due", NOW + 5, at(2)), None])
+def test_damaged_record_gives_way_to_a_replacement(start, path, record):
+    engine = start()
+    puts(engine, {"a": b"needle-value", "b": b"2"}, 5, [NOW + 50, 0])
+    engine.close()
+    flip(path, b"needle-value", 3)
+    engine = start()
+    assert engine.records_of(["a"]) == [Damage.DAMAGED]
+    replacement = Replacement.of([("a", record)]) if record else Replacement.of([], ["a"])
+    assert engine.write([replacement], NOW) == [[]]
+    assert engine.records_of(["a"]) == [record]
+    assert engine.check() == []
+
+
+def test_value_that_was_replaced_is_not_read_from_the_cache(path):
+    engine = LmdbEngine(path, "n1", tokens, cache=1 << 20)
+    for write in (Write(at(5), ["a"], [b"1"]), Replacement.of([("a", Record(at(1), b"2"))]), Replacement.of([], ["a"])):
+        engine.begin_group([write])
+        engine.write([write], NOW)
+        engine.end_group()
+        assert engine.read(["a"], NOW) == engine.read(["a"], NOW) == [write.values[0]]
+    engine.close()
 
 
 @pytest.mark.parametrize("repair", [b"repaired", None])

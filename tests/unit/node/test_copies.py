@@ -11,9 +11,11 @@ import pytest
 
 from gkv.cluster.document import Durability, State
 from gkv.cluster.kept import Kept
-from gkv.engine import LmdbEngine
-from gkv.errors import EngineFull
-from gkv.model import Damage, Effect, NodeRefusal, Record
+from gkv.engine import Commits, LmdbEngine, MemoryEngine
+from gkv.errors import EngineFailed, EngineFull
+from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
+from gkv.node.copy_figures import copy_figures
+from gkv.node.notes import OrderlyEnd
 from gkv.replication.messages import Hello
 from gkv.ring import tokens
 from gkv.wire.ops import (
@@ -25,6 +27,7 @@ from gkv.wire.ops import (
     GoOnWith,
     Held,
     ListKeys,
+    Peek,
     PlanMove,
     Put,
     Refused,
@@ -118,8 +121,9 @@ def test_read_without_leases_is_not_answered(town: Make) -> None:
     assert copied["a"].ask(Get(*copied.about, [key])) == Values([None])
     copied.cut("a")
     gevent.sleep(LEASE_MS / 1000)
-    for request in (Get(*copied.about, [key]), Fetch(*copied.about, [key])):
-        answer = copied["a"].ask(request)
+    asked = [copied["a"].begin(one) for one in (Get(*copied.about, [key]), Fetch(*copied.about, [key]))]
+    for one in asked:
+        answer = one.get(timeout=5)
         assert isinstance(answer, Refused)
         assert answer.reason is NodeRefusal.NOT_BEGUN
 
@@ -211,7 +215,7 @@ def test_conditions_additions_and_touches_are_decided_by_the_primary(town: Make)
 def test_value_that_is_due_is_gone_everywhere_before_anybody_is_told(town: Make) -> None:
     copied = town()
     home, key = copied["a"], copied.keys_of("a")[0]
-    home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000]))
+    assert home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000])).letters == "c"
     for each in copied.homes.values():
         each.clock.forward(6000)
     assert home.ask(Get(*copied.about, [key])) == Values([None])
@@ -221,7 +225,7 @@ def test_value_that_is_due_is_gone_everywhere_before_anybody_is_told(town: Make)
 def test_tombstones_of_what_is_due_are_written_by_its_primary_alone(town: Make) -> None:
     copied = town()
     home, key = copied["a"], copied.keys_of("a")[0]
-    home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000]))
+    assert home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000])).letters == "c"
     for each in copied.homes.values():
         each.clock.forward(6000)
         if each is not home:
@@ -261,7 +265,7 @@ def test_full_disk_of_a_granter_is_named_and_ends_nobody(town: Make) -> None:
     copied = town()
     home = copied["a"]
     key, other = copied.keys_of("a", 2)
-    copied["c"].engine.errors = [EngineFull("no room")] * 3
+    copied["c"].engine.errors = [EngineFull("no room")]
     asked = home.begin(Set(*copied.about, [key], [b"1"]))
     until(lambda: home.copies.replica.desk.questions.full)
     refused = home.ask(Set(*copied.about, [other], [b"1"]))
@@ -478,3 +482,87 @@ def test_large_reads_are_made_in_steps_and_have_all(town: Make) -> None:
     assert isinstance(asked.get(timeout=5), Effects)
     records = copied["a"].ask(Fetch(*copied.about, keys)).records
     assert [record.value for record in records] == [b"9", *values[1:]]
+
+
+@pytest.mark.parametrize("vouches", [False, True])
+def test_orderly_end_is_noted_by_who_may_and_forgotten_at_the_next_start(tmp_path: Path, *, vouches: bool) -> None:
+    Kept(tmp_path).begin(5, None)
+    kept = Kept(tmp_path)
+    kept.note_granted(there=True)
+    end = OrderlyEnd(kept)
+    home_commits = Commits(MemoryEngine(tokens), tombstone_ttl=1)
+    end.says(home_commits, lambda: vouches)
+    home_commits.close()
+    end.close()
+    again = Kept(tmp_path)
+    assert (again.orderly, again.granted, again.ran) == (vouches, True, (5,))
+    again.begin(6, None)
+    assert (Kept(tmp_path).orderly, Kept(tmp_path).granted, Kept(tmp_path).ran) == (False, True, (5, 6))
+
+
+def test_end_with_commits_that_have_failed_is_no_orderly_one(tmp_path: Path) -> None:
+    store = Store(tmp_path, "a")
+    store.errors = [EngineFailed("the disk is gone")]
+    commits = Commits(store, tombstone_ttl=1)
+    commits.submit(Write(Version(1, 1), ["k"], [b"1"]))
+    commits.close()
+    kept = Kept(tmp_path)
+    end = OrderlyEnd(kept)
+    end.says(commits, lambda: True)
+    end.close()
+    store.close()
+    assert not Kept(tmp_path).orderly
+    assert not kept.orderly
+
+
+def test_process_that_no_document_has_named_vouches_for_nobody(town: Make) -> None:
+    copied = town()
+    assert copied["a"].copies.vouches(found_orderly=False)
+    copied["c"].kill()
+    again = copied.restart("c", 7)
+    assert not again.copies.vouches(found_orderly=False)
+    assert again.copies.vouches(found_orderly=True)
+
+
+def test_figures_tell_what_is_not_settled_and_whose_lease_is_missing(town: Make) -> None:
+    copied = town()
+    home, key = copied["a"], copied.keys_of("a")[0]
+    copied.cut("c")
+    gevent.sleep(LEASE_MS / 1000)
+    home.begin(Set(*copied.about, [key], [b"1"]))
+    until(lambda: copied["b"].engine.live)
+    figures = {one.name: next(iter(one.samples))[1] for one in copy_figures(home.copies)}
+    assert (figures["gkv_unsettled_writes"], figures["gkv_unsettled_bytes"], figures["gkv_leases_missing"]) == (1, 1, 1)
+    assert figures["gkv_lists_open"] == figures["gkv_lists_primary"] == figures["gkv_takeovers_total"] > 0
+    others = {one.name: next(iter(one.samples))[1] for one in copy_figures(copied["b"].copies)}
+    assert others["gkv_unsettled_keys_copied"] == 1
+
+
+def test_any_copy_is_peeked_at_and_says_how_long_it_has_not_heard_the_primary(town: Make) -> None:
+    copied = town()
+    keys = copied.keys_of("a", 40)
+    copied["a"].ask(Set(*copied.about, keys, [b"1"] * 40))
+    for name in "abc":
+        answer = copied[name].ask(Peek(*copied.about, [*keys, "nothing"]))
+        assert [record and record.value for record in answer.records] == [*[b"1"] * 40, None]
+    assert copied["a"].ask(Peek(*copied.about, keys[:1])).age == 0
+    assert 0 <= copied["b"].ask(Peek(*copied.about, keys[:1])).age < LEASE_MS
+    copied.cut("a")
+    gevent.sleep(LEASE_MS / 1000)
+    alone = copied["a"].ask(Peek(*copied.about, keys[:1]))
+    assert (alone.records[0].value, alone.age) == (b"1", None)
+
+
+@pytest.mark.promise("I23")
+def test_copy_that_does_not_count_is_not_peeked_at(town: Make) -> None:
+    copied = town()
+    key = copied.keys_of("a")[0]
+    copied["c"].kill()
+    copied.change(c={"state": State.DOWN})
+    copied.show("a", "b")
+    copied.restart("c", 7)
+    copied.change(c={"incarnation": 7, "state": State.FILLING})
+    copied.show()
+    answer = copied["c"].ask(Peek(*copied.about, [key]))
+    assert isinstance(answer, Refused)
+    assert answer.reason is NodeRefusal.NOT_ACTING

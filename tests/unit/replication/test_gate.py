@@ -170,3 +170,16 @@ def test_process_without_the_directory_that_it_had_waits_as_if_it_had_granted() 
     bench.on(events.Tick())
     bench.obey()
     assert bench.replica.takeovers.reign((("a", "b", "c"), ())) is not None
+
+
+def test_page_that_changes_nothing_costs_no_commit() -> None:
+    """L5: of an empty list there are many."""
+    bench = Bench("c")
+    bench.adopt(duties("c", 1, roles("ab", "c")))
+    (asked,) = bench.sent(m.AskPage)
+    bench.hear("a", m.Page(asked.message.number, (), "0000000000000001"))
+    assert bench.take(actions.Replace) == []
+    (again,) = bench.sent(m.AskPage)
+    assert again.message.after == "0000000000000001"
+    bench.hear("a", m.Page(again.message.number, (), None))
+    assert [one.filled for one in bench.take(actions.Report)][-1:] == [True]

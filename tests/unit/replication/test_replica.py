@@ -592,6 +592,13 @@ def test_key_of_a_write_stays_unsettled_that_has_another_primary_than_the_one_th
     assert bench.sent(m.UnsettledKeys)[-1].message.keys == ("0k",)
 
 
+def test_granter_whose_disk_fails_ends_and_does_not_say_that_it_is_full() -> None:
+    bench = Bench("b", noted=True)
+    bench.adopt(duties("b", 1, roles("abc")))
+    bench.hear("a", m.Copy(7, (write(1, "k"),)))
+    assert [type(one) for one in bench.on(events.CommitFailed(bench.take(Commit)[0].token))] == [End]
+
+
 def test_granter_without_room_is_told_of_and_has_values_refused_until_it_has_some() -> None:
     """W1, A2: a delete is not refused."""
     bench = Bench("b", noted=True)

@@ -22,6 +22,7 @@ from gkv.wire.ops import (
     ListKeys,
     NoRoom,
     Page,
+    Peek,
     PlanMove,
     Put,
     Records,
@@ -76,8 +77,8 @@ def requests(draw):
     common = {name: draw(values) for name, values in _common.items()}
     if op is Op.KEYS:
         return ListKeys(prefix=draw(st.text(max_size=12)), after=draw(st.text(max_size=12)), limit=draw(_limits), **common)
-    if op in (Op.GET, Op.FETCH):
-        return (Get if op is Op.GET else Fetch)(keys=draw(_keys), **common)
+    if op in (Op.GET, Op.FETCH, Op.PEEK):
+        return {Op.GET: Get, Op.FETCH: Fetch, Op.PEEK: Peek}[op](keys=draw(_keys), **common)
     if op is Op.DELETE:
         keys = draw(_keys)
         return Delete(keys=keys, conditions=draw(_columns(_conditions, keys)), **common)
@@ -648,6 +649,7 @@ def test_key_request_of_an_op_that_is_about_no_keys_raises(op):
 REQUESTS = [
     Status(),
     Get("5f1c", ERA, ["hi", "hi1", "\u00e9"]),
+    Peek("5f1c", ERA, ["hi"]),
     Set("5f1c", ERA, ["hi", "x\n"], [b'"hello"', b"\n\0"]),
     Set("5f1c", ERA, ["a", "b"], [b"1", b"2"], [0, 1_700_000_000_000]),
     Set("5f1c", ERA, ["a", "b"], [b"1", Blob(b"2", "a/b")], [0, 5], ["=*", None]),

@@ -1,0 +1,31 @@
+"""The part of /metrics about the copies that a member keeps."""
+
+from collections.abc import Iterator
+
+from gkv.api.metrics import Figure, figure
+from gkv.node.copies import Copies
+from gkv.node.tidings import boot_time
+
+
+def copy_figures(copies: Copies) -> Iterator[Figure]:
+    """Yield it; nothing while no document has asked for copies. O(lists)."""
+    if not copies.active:
+        return
+    replica = copies.replica
+    desk, primary = replica.desk, replica.writing.primary
+    mine = [(pair, roles) for pair, roles in desk.roles.items() if desk.mine(roles)]
+    granters = {one for _, roles in mine for one in roles.granters}
+    missing = replica.leases.missing(granters, desk.duties, boot_time())
+    opened = [pair for pair, _ in mine if replica.takeovers.reign(pair) is not None]
+    granter, fillings = replica.copying.granter, replica.copying.fillings
+    yield figure("gkv_lists_primary", "Preference lists of whose keys this node is the primary", len(mine))
+    yield figure("gkv_lists_open", "Those of them whose keys it serves: the others are being taken over", len(opened))
+    yield figure("gkv_takeovers_total", "Preference lists that were taken over, since the start", replica.takeovers.opened)
+    yield figure("gkv_unsettled_writes", "Writes of this primary that some copy has not acknowledged", len(primary))
+    yield figure("gkv_unsettled_bytes", "Bytes of their values", primary.size)
+    yield figure("gkv_unsettled_keys_copied", "Keys of other primaries whose last write may not be settled", len(granter))
+    yield figure("gkv_leases_missing", "Nodes from which this primary has no lease just now; reads ask for one", len(missing))
+    yield figure("gkv_reads_waiting_for_leases_total", "Reads that had to wait for a lease", replica.readings.unleased)
+    yield figure("gkv_copies_slow", "Nodes whose disk works on copies of this primary for long", len(desk.questions.slow))
+    yield figure("gkv_copies_full", "Nodes that had no room for copies of this primary", len(desk.questions.full))
+    yield figure("gkv_lists_filling", "Preference lists that are being filled from their primaries", fillings.unequal)

@@ -1,0 +1,345 @@
+"""The records of a member as its machines look at them, against a model that has every change at once."""
+
+import random
+import threading
+import time
+from bisect import bisect_left
+from dataclasses import replace
+
+import gevent
+import pytest
+
+from gkv.cluster.placement import Placement
+from gkv.engine import Commits, LmdbEngine, MemoryEngine
+from gkv.engine.engine import no_call
+from gkv.errors import EngineFull
+from gkv.model import Blob, Damage, Node, Record, Version, Write
+from gkv.node.stored import Stored
+from gkv.ring import token, tokens
+from tests.documents import changing, document
+
+NODES = tuple(Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(5))
+THREE = document(NODES[:4], replicas=3)
+JOINED = document(NODES, replicas=3)
+JOINING = replace(changing(THREE), next=JOINED.layout, members=JOINED.members)
+PLACEMENTS = {"one ring": Placement.of(THREE), "a ring is to come": Placement.of(JOINING)}
+KEYS = [f"{i}-{'k' * (i % 7)}" for i in range(60)]
+SEED = 20_261_127
+
+
+def soon():
+    return time.monotonic() + 10
+
+
+def eventually(condition):
+    deadline = soon()
+    while not condition():
+        assert time.monotonic() < deadline
+        gevent.sleep(0.001)
+
+
+class Gate:
+    """A disk that the test lets begin, and lets answer."""
+
+    durable = True
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.may_begin, self.may_answer = threading.Semaphore(0), threading.Semaphore(0)
+        self.waiting = self.applied = 0
+        self.error = None
+
+    def write(self, writes, now, syncing=no_call):
+        syncing()
+        self.waiting += 1
+        assert self.may_begin.acquire(timeout=10)
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        done = super().write(writes, now)
+        self.applied += 1
+        assert self.may_answer.acquire(timeout=10)
+        return done
+
+    def open(self):
+        self.may_begin.release(1_000)
+        self.may_answer.release(1_000)
+
+
+class GatedMemory(Gate, MemoryEngine):
+    pass
+
+
+class GatedLmdb(Gate, LmdbEngine):
+    pass
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def engine(request, tmp_path):
+    engine = GatedMemory(tokens) if request.param == "memory" else GatedLmdb(tmp_path / "data", "n1", tokens)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def stored(engine):
+    commits = Commits(engine, tombstone_ttl=60_000)
+    stored = Stored(engine, commits)
+    stored.placement = PLACEMENTS["one ring"]
+    commits.on_over = stored.over
+    yield stored
+    engine.open()
+    commits.close(10)
+
+
+class Model:
+    """What all changes leave, in the order in which they were handed over."""
+
+    def __init__(self, placement):
+        self.records = {}
+        self._placement = placement
+        self.positions = {key: (token(key), key) for key in KEYS}
+
+    def write(self, write):
+        for place, key in enumerate(write.keys):
+            old = self.records.get(key)
+            if old is None or old.version < write.version:
+                value = write.values[place]
+                tag = write.tags[place] if write.tags else None
+                self.records[key] = Record(write.version, value, write.expires[place] if write.expires and value else 0, tag)
+
+    def replace(self, records, drops):
+        self.records.update(records)
+        for key in drops:
+            self.records.pop(key, None)
+
+    def pair_of(self, key):
+        roles = self._placement.roles[self._placement.list_of(key)]
+        return roles.preference, roles.coming
+
+    def between(self, pair, after, upto):
+        low = position(after)
+        high = position(upto) if upto is not None else (1 << 64, "")
+        keys = [key for key in self.records if self.pair_of(key) == pair and low < self.positions[key] <= high]
+        return sorted(keys, key=self.positions.__getitem__)
+
+
+def position(cursor):
+    return (int(cursor[:16], 16), cursor[16:]) if cursor else (0, "")
+
+
+def some(chance, least=1):
+    return chance.sample(KEYS, chance.randint(least, 4))
+
+
+def record(chance, counter):
+    value = chance.choice([None, b"1", b"22", Blob(b"x", "a/b")])
+    tag = chance.choice([None, None, Version(1, counter)])
+    return Record(Version(2, counter), value, chance.choice([0, 0, 5_000]) if value else 0, tag)
+
+
+def written(chance, counter):
+    keys = some(chance)
+    records = [record(chance, counter) for _ in keys]
+    version = Version(2, chance.choice([counter, max(1, counter - 8)]))  # of primaries of two epochs, say
+    values, expires = [one.value for one in records], [one.expires for one in records]
+    return Write(version, keys, values, expires, [one.client_version for one in records])
+
+
+def cursor_of(key, *, before=False):
+    return f"{token(key):016x}" + ("" if before else key)
+
+
+@pytest.mark.parametrize("layout", PLACEMENTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_looked_at_is_what_the_commits_under_way_will_leave(engine, stored, layout, seed):
+    chance = random.Random(SEED + seed)
+    stored.placement = PLACEMENTS[layout]
+    model = Model(stored.placement)
+    pairs = [(roles.preference, roles.coming) for roles in stored.placement.roles]
+    walks = dict.fromkeys(pairs, "")
+    ended = 0
+    for counter in range(1, 400):
+        doing = chance.random()
+        if doing < 0.3:
+            write = written(chance, counter)
+            model.write(write)
+            stored.write(write)
+        elif doing < 0.4:
+            keys = some(chance, 0)
+            records, drops = [(key, record(chance, counter)) for key in keys[:2]], keys[2:]
+            model.replace(records, drops)
+            stored.replace(records, drops)
+        elif doing < 0.5:
+            gevent.sleep(0)
+        elif doing < 0.6 and engine.waiting > engine.applied:  # the commit can be seen, and nobody has been told
+            engine.may_begin.release()
+            before = engine.applied
+            while engine.applied == before:
+                time.sleep(0)
+        elif doing < 0.7 and engine.applied > ended:
+            ended += 1
+            engine.may_answer.release()
+            gevent.sleep(0.0001)
+        elif doing < 0.8:
+            low, high = sorted([cursor_of(chance.choice(KEYS), before=chance.random() < 0.2) for _ in range(2)])
+            pair = chance.choice(pairs)
+            upto = chance.choice([high, None])
+            assert stored.between(pair, low, upto) == model.between(pair, low, upto)
+        elif doing < 0.9:
+            pair, limit = chance.choice(pairs), chance.randint(1, 5)
+            upto = chance.choice([None, None, cursor_of(chance.choice(KEYS))])
+            after = walks[pair]
+            keys, reached = stored.walk(pair, after, limit, upto)
+            if upto is not None and position(upto) <= position(after):
+                assert (keys, reached) == ([], upto)
+                continue
+            assert len(keys) <= limit
+            assert keys == model.between(pair, after, reached)
+            assert reached is None or position(reached) > position(after)
+            walks[pair] = reached or ""
+        keys = some(chance)
+        assert stored.newest(keys) == [model.records.get(key) for key in keys]
+    engine.open()
+    stored._commits.flush(soon())
+    assert stored.newest(KEYS) == [model.records.get(key) for key in KEYS]
+    assert engine.records_of(KEYS) == [model.records.get(key) for key in KEYS]
+    assert sorted(key for pair in pairs for key in whole(stored, pair)) == sorted(model.records)
+    assert engine.check() == []
+    assert not stored._under_way
+    assert not stored._order._sorted
+    assert not stored._order.new
+
+
+def whole(stored, pair, limit=7):
+    """Return all keys of a list, page by page."""
+    keys, after = [], ""
+    while after is not None:
+        some, after = stored.walk(pair, after, limit)
+        keys += some
+    return keys
+
+
+def put(key, counter, value=b"1"):
+    return Write(Version(2, counter), [key], [value])
+
+
+def test_write_without_room_leaves_what_was_there_and_lets_an_earlier_one_count(engine, stored):
+    engine.error = EngineFull("no room")
+    later = stored.write(put("k", 9))
+    eventually(lambda: engine.waiting == 1)
+    earlier = stored.write(put("k", 3))
+    assert stored.newest(["k"]) == [Record(Version(2, 9), b"1")]
+    engine.may_begin.release()
+    eventually(lambda: later.done)
+    assert later.failed
+    assert isinstance(later.error, EngineFull)
+    assert stored.newest(["k"]) == [Record(Version(2, 3), b"1")]
+    engine.open()
+    eventually(lambda: earlier.done)
+    assert stored.newest(["k"]) == engine.records_of(["k"]) == [Record(Version(2, 3), b"1")]
+
+
+def test_tombstones_are_listed_when_old_but_for_keys_with_a_commit_under_way(engine):
+    engine.open()
+    now = [1_000_000]
+    commits = Commits(engine, tombstone_ttl=5_000, now=lambda: now[0])
+    stored = Stored(engine, commits)
+    commits.reclaims, commits.on_over = False, stored.over
+    stored.write(Write(Version(1, 1), KEYS, [None] * len(KEYS)))
+    commits.flush(soon())
+    assert stored.buried(10) == ([], None)
+    now[0] += 5_000
+    stored.write(put(KEYS[0], 1))
+    found, after = [], (-1, "")
+    while after is not None:
+        keys, after = stored.buried(7, after)
+        found += keys
+    assert sorted(found) == sorted(KEYS[1:])
+    commits.flush(soon())
+    pending = stored.replace((), found)
+    commits.flush(soon())
+    assert pending.done
+    assert not pending.failed
+    assert (engine.live, engine.tombstones, stored.buried(10)) == (1, 0, ([], None))
+    commits.close(10)
+
+
+@pytest.mark.parametrize("kind", [MemoryEngine, LmdbEngine])
+def test_walk_looks_at_no_more_than_a_step_has(kind, tmp_path, monkeypatch):
+    """Neither many records, large ones, nor many arcs without any make one longer."""
+
+    class Counted(kind):
+        looks = rows = size = 0
+
+        def arc(self, first, last, after, limit, room=float("inf")):
+            found = super().arc(first, last, after, limit, room)
+            self.looks += 1
+            self.rows += len(found)
+            self.size += sum(len(one.value or b"") for _, one in found)
+            return found
+
+    engine = Counted(tokens) if kind is MemoryEngine else Counted(tmp_path / "data", "n1", tokens)
+    commits = Commits(engine, tombstone_ttl=60_000)
+    stored = Stored(engine, commits)
+    commits.on_over = stored.over
+    stored.placement = placement = Placement.of(document(NODES[:3], replicas=3, vnodes=4_096))
+    assert stored.walk(pair_of(placement, 0), "", 100) == ([], None)  # what is empty is not looked at
+    assert engine.looks <= 2
+    small, large = [f"k{i}" for i in range(4_000)], [f"l{i}" for i in range(20)]
+    stored.write(Write(Version(1, 1), small, [b"1"] * len(small)))
+    stored.write(Write(Version(1, 1), large, [b"1" * 200_000] * len(large)))
+    commits.flush(soon())
+    seen = []
+    for place in range(len(placement.roles)):
+        after = ""
+        while after is not None:
+            engine.looks = engine.rows = engine.size = 0
+            keys, after = stored.walk(pair_of(placement, place), after, 100)
+            seen += keys
+            assert engine.looks <= 100
+            assert engine.rows <= 110
+            assert engine.size <= (1 << 17) + 200_000
+    assert sorted(seen) == sorted(small + large)
+    commits.close(10)
+    engine.close()
+
+
+def pair_of(placement, place):
+    return placement.roles[place].preference, placement.roles[place].coming
+
+
+def test_walk_without_a_document_raises(stored):
+    stored.placement = None
+    with pytest.raises(RuntimeError):
+        stored.walk((("n0", "n1", "n2"), ()), "", 5)
+
+
+def test_record_that_is_damaged_is_looked_at_as_such_until_a_write_repairs_it(tmp_path):
+    engine = GatedLmdb(tmp_path / "data", "n1", tokens)
+    engine.open()
+    commits = Commits(engine, tombstone_ttl=60_000)
+    stored = Stored(engine, commits)
+    stored.placement = PLACEMENTS["one ring"]
+    commits.on_over = stored.over
+    stored.write(put("k", 9))
+    commits.flush(soon())
+    environment = engine._environment
+    with environment.begin(write=True) as txn:
+        address = token("k").to_bytes(8, "big") + b"k"
+        data = txn.get(address)
+        txn.put(address, data[:-6] + bytes([data[-6] ^ 1]) + data[-5:])
+    pairs = [(roles.preference, roles.coming) for roles in stored.placement.roles]
+    assert stored.newest(["k"]) == [Damage.DAMAGED]
+    assert [key for pair in pairs for key in whole(stored, pair)] == ["k"]
+    stored.write(put("k", 3))
+    assert stored.newest(["k"]) == [Record(Version(2, 3), b"1")]
+    commits.flush(soon())
+    assert engine.records_of(["k"]) == [Record(Version(2, 3), b"1")]
+    commits.close(10)
+    engine.close()
+
+
+def test_positions_are_in_the_order_of_the_engine():
+    keys = sorted(KEYS, key=lambda key: (token(key), key))
+    assert [bisect_left([cursor_of(key) for key in keys], cursor_of(key)) for key in keys] == list(range(len(keys)))
