@@ -11,6 +11,8 @@ from gkv.cluster.placement import Placement
 LAST = (1 << 64) - 1
 """The greatest token."""
 _TOKENS_AT_ONCE = 2_048
+_OF_TOKENS, _OF_AN_ARC = 90, 3
+"""About so many us it takes to look at so many tokens, and to make an arc."""
 
 
 class Arc(NamedTuple):
@@ -30,10 +32,11 @@ def arcs(placement: Placement, preference: tuple[str, ...], coming: tuple[str, .
     What lies between two of them is left out, or yielded as not `mine`, so that who looks can stop at any time.
     """
     lists, then = placement.lists, placement.coming
-    if preference not in lists.lists or (coming not in then.lists if then is not None else coming != ()):
+    try:
+        place = lists.lists.index(preference)
+        other = ((),).index(coming) if then is None else then.lists.index(coming)
+    except ValueError:
         return
-    place = lists.lists.index(preference)
-    other = None if then is None else then.lists.index(coming)
     for arc in _arcs_of(lists, place, start):
         if arc.mine and then is not None:
             yield from _within(arc, then, other)
@@ -50,16 +53,16 @@ def _arcs_of(lists: Lists, place: int, start: int) -> Iterator[Arc]:
         try:
             found = by_token.index(place, at, end)
         except ValueError:
-            yield Arc(max(start, _behind(tokens, at)), tokens[end - 1], False, 50)
+            yield Arc(max(start, _behind(tokens, at)), tokens[end - 1], False, _OF_TOKENS)
             at = end
             continue
         first = max(start, _behind(tokens, found))
         if first <= tokens[found]:  # of equal tokens the first has all
-            yield Arc(first, tokens[found], True, 2)
+            yield Arc(first, tokens[found], True, _OF_AN_ARC)
         at = found + 1
     first = max(start, tokens[-1] + 1)
     if by_token[0] == place and first <= LAST:
-        yield Arc(first, LAST, True, 2)
+        yield Arc(first, LAST, True, _OF_AN_ARC)
 
 
 def _behind(tokens: Sequence[int], place: int) -> int:
@@ -67,7 +70,7 @@ def _behind(tokens: Sequence[int], place: int) -> int:
     return tokens[place - 1] + 1 if place else 0
 
 
-def _within(arc: Arc, then: Lists, other: int | None) -> Iterator[Arc]:
+def _within(arc: Arc, then: Lists, other: int) -> Iterator[Arc]:
     """Yield the parts of an arc by another ring."""
     tokens, by_token = then.ring.tokens, then.by_token
     count = len(tokens)
@@ -75,7 +78,7 @@ def _within(arc: Arc, then: Lists, other: int | None) -> Iterator[Arc]:
     while first <= arc.last:
         last = arc.last if at == count else min(tokens[at], arc.last)
         if first <= last:
-            yield Arc(first, last, by_token[at % count] == other, 2)
+            yield Arc(first, last, by_token[at % count] == other, _OF_AN_ARC)
         first = max(first, last + 1)
         at += at < count
 

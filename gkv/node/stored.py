@@ -29,9 +29,9 @@ _TOKEN = 16
 
 _STEP = 1_500
 """About so many us for finding arcs in one step of a walk."""
-_LOOK = 6
-"""About so many us take a look into an arc of the engine."""
-_BYTES = 1 << 18
+_LOOK, _ROW = 14, 10
+"""About so many us take a look into an arc of the engine, and a record there."""
+_BYTES = 1 << 17
 """Of values that are looked at in one step; a record more may come."""
 _AT_ONCE = 128
 """Records of one call of the engine."""
@@ -152,6 +152,7 @@ class Stored:
                     found, reached, size = self._some(reached, stop, int(min(limit - len(keys), _AT_ONCE)), room)
                     keys += found
                     room -= size
+                    step -= _ROW * len(found)
                     if len(keys) >= limit or room < 0:
                         return keys, _cursor(reached)
                 if arc.mine and len(keys) == known and arc.last < _LAST:  # records are few: what is empty is not looked at
