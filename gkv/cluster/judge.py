@@ -262,14 +262,18 @@ class Judge:
             self._take_back = self._take_back and not self._seen.take_back
             self._min_in_sync = None if self._seen.min_in_sync is not None else self._min_in_sync
             self._ring_pauses.note(self.document, document, self._seen, now)
+        before = {member.incarnation for member in self.document.members}
+        known = {member.incarnation for member in document.members}
+        # Whoever is named now for the first time has just called in, though it had no line then.
+        self._answered = dict.fromkeys(known - before, now) | {
+            one: when for one, when in self._answered.items() if one in known
+        }
         self._enacting = None
         self.document = document
         self.placement = _placement(document, self.placement, placement)
         lines = {member.id: member for member in document.members}
         self._accused = {one for one in self._accused if one in lines and lines[one].state is not State.DOWN}
         self._removed &= lines.keys()
-        known = {member.incarnation for member in document.members}
-        self._answered = {one: when for one, when in self._answered.items() if one in known}
         if self._wanted in (document.layout, document.next):
             self._wanted = None
 

@@ -339,6 +339,22 @@ def test_loss_is_accepted_when_all_that_was_promised_has_run_out() -> None:
     assert one.now - heard > 1.05 + 2.0
 
 
+def test_loss_of_a_process_that_was_silent_since_its_admission_is_not_accepted_any_sooner() -> None:
+    one = world({"a": {"state": FILLING, "left": 3}, "b": {"state": DOWN, "left": 5}, "c": {"state": FILLING, "left": 3}})
+    one.run(5.0)
+    one.start("b")
+    while one.document.member("b").state is DOWN:  # type: ignore[union-attr]
+        one.run(0.05)
+    admitted = one.now
+    del one.alive["b"]
+    one.run(1.4)
+    assert one.states() == "fdf"
+    one.judge.accept_loss("b", one.now)
+    while one.document.member("b").left:  # type: ignore[union-attr]
+        one.run(0.05)
+    assert one.now - admitted > 1.05 + 2.0 - 0.1
+
+
 def test_member_is_removed_in_three_steps_and_its_directory_does_not_come_back() -> None:
     one = world({"d": {"state": DOWN, "left": 3}}, "abcd")
     with pytest.raises(MemberConflict):

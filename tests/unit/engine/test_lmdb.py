@@ -499,12 +499,13 @@ def test_damaged_record_is_never_served_and_repaired_by_any_version(start, path,
     assert engine.check() == []
 
 
+@pytest.mark.parametrize("part", OFFSETS)
 @pytest.mark.parametrize("record", [Record(at(1), b"copied"), Record(at(1), None), Record(at(1), b"due", NOW + 5, at(2)), None])
-def test_damaged_record_gives_way_to_a_replacement(start, path, record):
+def test_damaged_record_gives_way_to_a_replacement(start, path, record, part):
     engine = start()
     puts(engine, {"a": b"needle-value", "b": b"2"}, 5, [NOW + 50, 0])
     engine.close()
-    flip(path, b"needle-value", 3)
+    flip(path, b"needle-value", OFFSETS[part])
     engine = start()
     assert engine.records_of(["a"]) == [Damage.DAMAGED]
     replacement = Replacement.of([("a", record)]) if record else Replacement.of([], ["a"])

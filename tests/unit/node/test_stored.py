@@ -135,13 +135,13 @@ def some(chance, least=1):
 def record(chance, counter):
     value = chance.choice([None, b"1", b"22", Blob(b"x", "a/b")])
     tag = chance.choice([None, None, Version(1, counter)])
-    return Record(Version(2, counter), value, chance.choice([0, 0, 5_000]) if value else 0, tag)
+    return Record(Version(2, 10 * counter), value, chance.choice([0, 0, 5_000]) if value else 0, tag)
 
 
 def written(chance, counter):
     keys = some(chance)
     records = [record(chance, counter) for _ in keys]
-    version = Version(2, chance.choice([counter, max(1, counter - 8)]))  # of primaries of two epochs, say
+    version = Version(2, 100 + 10 * counter + chance.choice([5, -73]))  # no two writes have the same
     values, expires = [one.value for one in records], [one.expires for one in records]
     return Write(version, keys, values, expires, [one.client_version for one in records])
 
@@ -173,9 +173,11 @@ def test_what_is_looked_at_is_what_the_commits_under_way_will_leave(engine, stor
         elif doing < 0.5:
             gevent.sleep(0)
         elif doing < 0.6 and engine.waiting > engine.applied:  # the commit can be seen, and nobody has been told
-            engine.may_begin.release()
             before = engine.applied
+            engine.may_begin.release()
+            deadline = soon()
             while engine.applied == before:
+                assert time.monotonic() < deadline
                 time.sleep(0)
         elif doing < 0.7 and engine.applied > ended:
             ended += 1
@@ -218,6 +220,36 @@ def whole(stored, pair, limit=7):
         some, after = stored.walk(pair, after, limit)
         keys += some
     return keys
+
+
+@pytest.mark.parametrize("kind", [GatedMemory, GatedLmdb])
+def test_keys_of_one_token_are_walked_in_their_order(kind, tmp_path, monkeypatch):
+    def alike(keys):
+        return b"".join([(len(key) << 60).to_bytes(8, "big") for key in keys])
+
+    monkeypatch.setattr("gkv.node.stored.tokens", alike)
+    engine = kind(*([alike] if kind is GatedMemory else [tmp_path / "data", "n1", alike]))
+    engine.may_begin.release()
+    engine.may_answer.release()
+    commits = Commits(engine, tombstone_ttl=60_000)
+    stored = Stored(engine, commits)
+    stored.placement = Placement.of(document(NODES[:1]))
+    commits.on_over = stored.over
+    stored.write(Write(Version(2, 1), KEYS[::2], [b"1"] * len(KEYS[::2])))
+    commits.flush(soon())
+    stored.write(Write(Version(2, 2), KEYS[1::2], [b"1"] * len(KEYS[1::2])))
+    ordered = sorted((len(key) << 60, key) for key in KEYS)
+    cursors = [f"{number:016x}{key}" for number, key in ordered]
+    keys = [key for _, key in ordered]
+    pair = (("n0",), ())
+    assert whole(stored, pair) == keys
+    for low in range(0, len(keys), 7):
+        for high in range(low, len(keys), 5):
+            assert stored.between(pair, cursors[low], cursors[high]) == keys[low + 1 : high + 1]
+            assert stored.walk(pair, cursors[low], 99, cursors[high]) == (keys[low + 1 : high + 1], cursors[high])
+    engine.open()
+    commits.close(10)
+    engine.close()
 
 
 def put(key, counter, value=b"1"):
@@ -332,6 +364,10 @@ def test_record_that_is_damaged_is_looked_at_as_such_until_a_write_repairs_it(tm
     pairs = [(roles.preference, roles.coming) for roles in stored.placement.roles]
     assert stored.newest(["k"]) == [Damage.DAMAGED]
     assert [key for pair in pairs for key in whole(stored, pair)] == ["k"]
+    copied = put("k", 11)
+    copied.repairs = False
+    stored.write(copied)
+    assert stored.newest(["k"]) == [Damage.DAMAGED]
     stored.write(put("k", 3))
     assert stored.newest(["k"]) == [Record(Version(2, 3), b"1")]
     commits.flush(soon())
