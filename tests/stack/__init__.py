@@ -19,7 +19,7 @@ retries; the callers of nodes. Not real are the things that a machine gives:
 `programs` puts the parts together as the real programs do. `world` runs a `scenario`, whose faults
 and clients have seeds, and judges it: by the checker of histories, and by `rules`. A run is a
 process forked for it, so that one seed gives one trace. `controls` has the guards of the code around
-the machines, each with a seed that fails without it.
+the machines, without which few seeds pass.
 
     python -m tests.stack.runs --seeds 1-200
     python -m tests.stack.runs --story 17
