@@ -48,8 +48,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files whose tests all run alone: later each of them would wait for what runs beside it."""
-    items.sort(key=lambda item: not any(mark.name == "undisturbed" for mark in item.getparent(pytest.Module).own_markers))
+    """Begin with the tests that run alone, and so with their files: later each of them would wait for what runs beside it, and
+    all others for that.
+    """
+    items.sort(key=lambda item: not _is_alone(item))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -75,6 +75,8 @@ class Copies:
         self.replica = self._new_replica(noted=notes.found)
         self._events: deque[events.Event] = deque()
         self._handling = self._broken = False
+        self._disk: GkvError | None = None
+        """What the disk has failed with."""
         self.listening = Listening(view, self.replica.desk, self.handle, tidings)
         self._fetching: set[str] = set()
         self._wakes = float("inf")
@@ -279,7 +281,7 @@ class Copies:
         if self._stopping:
             self._ended.set()
         else:
-            self._on_end(EngineFailed(f"{self.me}: {action.why}"))
+            self._on_end(self._disk or EngineFailed(f"{self.me}: {action.why}"))
 
 
 def _without_ring(document: Document, me: str) -> Duties:

@@ -204,7 +204,7 @@ def test_conditions_additions_and_touches_are_decided_by_the_primary(town: Make)
     assert (unmet.letters, list(unmet.present), unmet.version is not None) == ("xc", [version], True)
     added = home.ask(Add(*about, [key, other, key], [1, 2, 3]))
     assert (added.letters, list(added.sums)) == ("srr", [9, 8])
-    assert home.ask(Touch(*about, [key, "no" + key], [1000, 0])).letters[0] == "r"
+    assert home.ask(Touch(*about, [key, "no" + key], [3_600_000, 0])).letters[0] == "r"
     assert home.ask(Delete(*about, [other])).letters == "r"
     assert home.ask(Delete(*about, [other])).letters == "u"
     (record, gone) = home.ask(Fetch(*about, [key, other])).records
