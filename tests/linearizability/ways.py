@@ -29,6 +29,7 @@ WRITES_THAT_FAIL = {
     "too-few-copies": Ending.REFUSED,
     "epoch": Ending.REFUSED,
     "overloaded": Ending.REFUSED,
+    "disk-full": Ending.REFUSED,
     "unavailable": Ending.REFUSED,
 }
 """The codes that a write may be told, and what is known then."""
@@ -310,6 +311,8 @@ def _of_writes(request: Request, answer: Answer) -> list[Told | None]:
             done = Told(Ending.DONE, existed=True)
     elif found["set"] != definite:
         raise BrokenContract(f"{found['set']} of {definite} keys are set")
-    elif found["nodes"] == 1 and not failed:
+    elif len(request.intents) == 1 and not failed:
+        # Of many it is the greatest that was given: one node, too, may have had parts of a batch one after the other, where
+        # some keys were routed anew to it.
         done = Told(Ending.DONE, version=found["version"])
     return [failed.get(intent.key, done) for intent in request.intents]
