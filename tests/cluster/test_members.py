@@ -316,7 +316,7 @@ def test_lost_document_waits_for_all_members_or_for_a_word(system: System) -> No
 CALLS = "fsync,fdatasync,rename,pwrite64,write,sendto"
 """All that changes a file, or tells somebody something. A thread counts its own, and a member goes on telling."""
 POINTS = 25
-SAMPLE = 5
+SAMPLE = 2
 """Points of an everyday run, by lot; with --all-faults it is all of them."""
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.conftest import Program, System
 
-SAMPLE = "3"
+SAMPLE = "2"
 EXAMPLES = os.environ.get("GKV_SCHEMA_EXAMPLES", SAMPLE)
 RUNS = [("proxy", "positive"), ("proxy", "negative"), ("node", "positive")]
 if EXAMPLES != SAMPLE:

@@ -13,7 +13,7 @@ STORE_LIVES = 10
 
 @pytest.mark.promise("I1")
 def test_kill_at_random_moments_loses_nothing_acknowledged(tmp_path, drive, dump, report, sample, pick):
-    kills = sample(12, 100)
+    kills = sample(6, 100)
     acknowledged = records = 0
     slowest = 0.0
     for number in range(kills):
@@ -54,7 +54,7 @@ def test_kill_at_each_of_the_first_calls_that_reach_the_disk_loses_nothing_ackno
 ):
     """A commit of LMDB writes its pages, forces them with fdatasync, and writes a meta page through a file opened O_DSYNC."""
     needs("strace")
-    step = sample(20, 1)
+    step = sample(40, 1)
     when = list(range(1 + pick.randrange(step), 201, step))
     acknowledged = 0
     for number, k in enumerate(when):

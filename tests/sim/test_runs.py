@@ -14,7 +14,7 @@ from tests.sim.seeds import scenario_of
 from tests.sim.shrink import shrink
 
 FIRST = 1
-RUNS = 100
+RUNS = 60
 ALL_RUNS = 50_000
 
 
