@@ -62,7 +62,8 @@ class Merge:
             seed = crc32(address)
             effect = CREATED
             if old is not None:
-                if crc32(old, seed) != INTACT or not record.intact(address, old):
+                is_usual = len(old) >= OVERHEAD and old[0] == VALUE
+                if crc32(old, seed) != INTACT or not (is_usual or record.is_well_formed(old)):
                     if not write.repairs:
                         append(DAMAGED)
                         continue
@@ -86,7 +87,7 @@ class Merge:
             if old is None:
                 put(address[TOKEN:], b"", True, True, False, listed)
                 self.grown += len(address) - TOKEN + len(value)
-            elif old[0] == VALUE:
+            elif is_usual:
                 effect = REPLACED
                 self.grown += len(value) + OVERHEAD - len(old)
             else:

@@ -63,7 +63,12 @@ _NEVER = bytes(8)
 
 def intact(address: bytes, data: bytes) -> bool:
     """Return whether these bytes are what `pack` made for this address."""
-    return crc32(data, crc32(address)) == INTACT and len(data) >= OVERHEAD + _tag_size(data) and data[0] in _KINDS
+    return crc32(data, crc32(address)) == INTACT and is_well_formed(data)
+
+
+def is_well_formed(data: bytes) -> bool:
+    """Return whether bytes whose checksum is right are a record."""
+    return len(data) >= OVERHEAD and data[0] in _KINDS and len(data) >= OVERHEAD + _tag_size(data)
 
 
 def _tag_size(data: bytes) -> int:
