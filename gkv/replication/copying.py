@@ -175,7 +175,7 @@ class Copying:
         replacement = self.fillings.page(page.number, page.records, page.upto, self._records.between, token)
         if replacement is None:
             return
-        if not replacement.records and not replacement.drops:  # as many pages are, where nothing is to be changed
+        if not (replacement.records or replacement.drops or replacement.leaves):  # as many pages are
             self.committed(token)
             return
         self.granter.forget([key for key, _ in replacement.records])

@@ -62,6 +62,10 @@ class Replacement:
 
     records: tuple[tuple[str, Record], ...]
     drops: tuple[str, ...]
+    leaves: bool
+    """Whether keys are left to their new writes, which may be on their way to the disk: the list is
+    not equal before a commit behind them has ended (L5).
+    """
 
 
 class Fillings:
@@ -136,14 +140,15 @@ class Fillings:
         present = held(filling.session.pair, filling.after, upto)
         taken = tuple([(key, record) for key, record in records if self._takes(filling, key)])
         named = {key for key, _ in records}
-        drops = tuple([key for key in present if key not in named and self._takes(filling, key)])
+        missing = [key for key in present if key not in named]
+        drops = tuple([key for key in missing if self._takes(filling, key)])
         filling.asked = None
         if upto is None:
             filling.at_end = True
         else:
             filling.after = upto
         filling.committing = token
-        return Replacement(taken, drops)
+        return Replacement(taken, drops, leaves=len(taken) + len(drops) < len(records) + len(missing))
 
     def _takes(self, filling: _Filling, key: str) -> bool:
         """Return whether the primary's record of a key, or its absence, takes the place of what is here (L4)."""

@@ -56,11 +56,13 @@ def begun(document: Duties = LEARNS) -> Fillings:
 @pytest.mark.parametrize(
     ("marked", "held", "records", "replacement"),
     [
-        pytest.param("", [], [("k", record(1))], Replacement((("k", record(1)),), ()), id="a record"),
-        pytest.param("", ["k"], [("k", record(1))], Replacement((("k", record(1)),), ()), id="whatever is here"),
-        pytest.param("", ["k", "x"], [("x", record(1))], Replacement((("x", record(1)),), ("k",)), id="L4: dropped"),
-        pytest.param("k", ["k"], [("k", record(1))], Replacement((), ()), id="F19, L2: a new write is left alone"),
-        pytest.param("k", ["k"], [], Replacement((), ()), id="and is not dropped"),
+        pytest.param("", [], [("k", record(1))], Replacement((("k", record(1)),), (), leaves=False), id="a record"),
+        pytest.param("", ["k"], [("k", record(1))], Replacement((("k", record(1)),), (), leaves=False), id="whatever is here"),
+        pytest.param(
+            "", ["k", "x"], [("x", record(1))], Replacement((("x", record(1)),), ("k",), leaves=False), id="L4: dropped"
+        ),
+        pytest.param("k", ["k"], [("k", record(1))], Replacement((), (), leaves=True), id="F19, L2: a new write is left alone"),
+        pytest.param("k", ["k"], [], Replacement((), (), leaves=True), id="and is not dropped"),
     ],
 )
 def test_page_takes_the_place_of_all_but_new_writes(

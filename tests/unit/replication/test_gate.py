@@ -2,7 +2,7 @@
 
 import pytest
 
-from gkv.model import Effect
+from gkv.model import Effect, Record, Version, Write
 from gkv.replication import actions, events
 from gkv.replication import messages as m
 from gkv.replication.actions import Commit, End, Fate, Send
@@ -183,3 +183,20 @@ def test_page_that_changes_nothing_costs_no_commit() -> None:
     assert again.message.after == "0000000000000001"
     bench.hear("a", m.Page(again.message.number, (), None))
     assert [one.filled for one in bench.take(actions.Report)][-1:] == [True]
+
+
+@pytest.mark.promise("I23")
+def test_page_whose_keys_are_left_to_new_writes_waits_for_their_commit() -> None:
+    """L5: before that the disk has neither what was settled nor what is newer."""
+    bench = Bench("c")
+    bench.adopt(duties("c", 1, roles("ab", "c")))
+    (asked,) = bench.sent(m.AskPage)
+    bench.hear("a", m.Copy(7, (Write(Version(1, 2), ["k"], [b"2"]),)))
+    (new,) = bench.take(Commit)
+    bench.hear("a", m.Page(asked.message.number, (("k", Record(Version(1, 1), b"1")),), None))
+    (behind,) = bench.take(actions.Replace)
+    assert (behind.records, behind.drops) == ((), ())
+    assert [one.filled for one in bench.take(actions.Report)] in ([], [False])
+    bench.on(events.Committed(new.token))
+    bench.on(events.Committed(behind.token))
+    assert [one.filled for one in bench.take(actions.Report)] == [True]
