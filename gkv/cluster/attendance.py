@@ -1,19 +1,13 @@
-"""Who of the members is there now, as an authority has heard."""
+"""The presence of members, as an authority has heard of it."""
 
-import time
-
+from gkv.clock import boot_time
 from gkv.cluster.document import State
 from gkv.cluster.judge import Judge
 from gkv.cluster.refusals import refused_loss
 
 
-def boot_time() -> float:
-    """Return seconds of a clock that goes on while the machine sleeps, and only forward."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class Attendance:
-    """What a judge knows of processes, for those who ask. Nothing here waits."""
+    """The knowledge of a judge about processes, for those who ask. Nothing here waits."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge

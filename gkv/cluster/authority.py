@@ -14,7 +14,8 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-from gkv.cluster.attendance import Attendance, boot_time
+from gkv.clock import boot_time
+from gkv.cluster.attendance import Attendance
 from gkv.cluster.callin import CallIn
 from gkv.cluster.coverage import Coverage
 from gkv.cluster.document import MAX_EPOCH, Document, Member, State
@@ -171,7 +172,7 @@ class Authority:
 
     @property
     def coverage(self) -> Coverage | None:
-        """What of all keys has its copies; None while there is one copy at most."""
+        """The part of all keys that has its copies; None while there is one copy at most."""
         return None if self.document.replicas == 1 else self._view.coverage
 
     # -- the loop

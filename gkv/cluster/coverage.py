@@ -11,7 +11,7 @@ _RING = 1 << 64
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a placement comes to."""
+    """The copies and primaries that keys have by a placement."""
 
     wanted: int
     """Copies that each key is to have."""

@@ -264,7 +264,7 @@ class Judge:
             self._ring_pauses.note(self.document, document, self._seen, now)
         before = {member.incarnation for member in self.document.members}
         known = {member.incarnation for member in document.members}
-        # Whoever is named now for the first time has just called in, though it had no line then.
+        # A process that is named now for the first time has just called in, though it had no line then.
         self._answered = dict.fromkeys(known - before, now) | {
             one: when for one, when in self._answered.items() if one in known
         }

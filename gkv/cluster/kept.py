@@ -1,4 +1,4 @@
-"""What a member keeps on its own disk beside its records: the newest document, the incarnations that ran on its directory, and
+"""The small files of a member beside its records: the newest document, the incarnations that ran on its directory, and
 whether it may have granted leases that run still.
 
 Promises: all are on disk when a call returns, on a full disk too, since each has two slots of a file that are written in turn

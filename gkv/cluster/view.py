@@ -103,7 +103,7 @@ class View:
 
     @property
     def coverage(self) -> Coverage | None:
-        """What of all keys has its copies, None while there is no member. O(lists) after a change."""
+        """The part of all keys that has its copies, None while there is no member. O(lists) after a change."""
         return None if self.placement is None else self._coverages.of(self.placement)
 
     def wait_for_other(self, document: Document | None, seconds: float) -> bool:

@@ -14,7 +14,7 @@ from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.failures import GivenUp, Reason, failure, is_begun
 from gkv.coordinator.reconciling import CURABLE, Reconciler
 from gkv.model import WRITES, Effect, NodeRefusal, NodeReply, Op, Outcome
-from gkv.net.call import Call, Lane, OpenReplies
+from gkv.net.call import Lane, OpenReplies, begin_calls, end_calls
 from gkv.net.turn import Turn
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Part, PartResult
@@ -104,14 +104,11 @@ class Patience:
         view = self._view
         present = view.incarnations
         replies = OpenReplies(len(parts), expires)
-        calls: list[Call] = []
         watch = replies.expire
         view.watchers.add(watch)
         try:
-            for part in parts:
-                call = Call(part.frame, expires, replies, request_id, Lane.WRITE if writing else Lane.READ)
-                calls.append(call)
-                self._channels.to(part.node).submit(call)
+            asked = [(self._channels.to(part.node), part.frame) for part in parts]
+            calls = begin_calls(asked, replies, request_id, Lane.WRITE if writing else Lane.READ)
             while True:
                 now = view.incarnations
                 if now is not present:
@@ -125,9 +122,7 @@ class Patience:
                 replies.wait()
         finally:
             view.watchers.discard(watch)
-        for call in calls:
-            call.finish(Outcome.TIMEOUT, detail="no answer within the deadline")
-        return [call.reply for call in calls if call.reply is not None]
+        return end_calls(calls)
 
     def _cure(self, again: Sequence[_Again], expires: float) -> bool:
         """Bring this process and the nodes that refused to one document; return whether that may help."""

@@ -11,9 +11,10 @@ from time import monotonic
 from gkv.cluster.view import View
 from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.failures import NO_PRIMARY, STALE, UNREACHABLE
-from gkv.model import Damage, KeyFailure, Node
+from gkv.model import KeyFailure, Node, Record
 from gkv.net.call import Lane, ask_all
-from gkv.wire.batch import DAMAGED_KEY
+from gkv.replication.expiry import is_due
+from gkv.wire.batch import as_found
 from gkv.wire.meta import Found
 from gkv.wire.ops import Peek, Records, Refused
 
@@ -62,7 +63,8 @@ class Copies:
                 if isinstance(answer, Records):
                     ages.append(answer.age)
                     for place, record in zip(places, answer.records, strict=True):
-                        found[place] = _shown(record, answer.now)
+                        hidden = isinstance(record, Record) and is_due(record, answer.now)  # as it may not be the newest
+                        found[place] = None if hidden else as_found(record, answer.now)
                     continue
                 ranked.remove(node_id)
                 left += places
@@ -70,12 +72,3 @@ class Copies:
                     found[place] = STALE if isinstance(answer, Refused) else UNREACHABLE
         known = [age for age in ages if age is not None]
         return Peeked(found, max(known) if known and len(known) == len(ages) else None)
-
-
-def _shown(record: object, now: int) -> Found | KeyFailure | None:
-    """Return what a client is shown of a record: nothing of one that is due, or a tombstone."""
-    if isinstance(record, Damage):
-        return DAMAGED_KEY
-    if record is None or record.value is None or 0 < record.expires <= now:  # type: ignore[attr-defined]
-        return None
-    return Found(record, now)  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ class Pending:
 
     @property
     def effects(self) -> Sequence[Effect]:
-        """What it did to its keys, once it is over and has not failed; nothing of a replacement."""
+        """Its effects on its keys, once it is over and has not failed; a replacement has none."""
         return self._effects
 
     def wait(self, deadline: float) -> Sequence[Effect]:

@@ -14,7 +14,7 @@ from gkv.errors import EngineFailed, GkvError, Unavailable
 from gkv.threads import NativeThread
 
 WITHIN = 30.0
-"""How long a snapshot waits for the commit under way, in seconds."""
+"""Seconds for which a snapshot waits for the commit under way."""
 
 
 class SnapshotRequests:

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Protocol
 
-from gevent.hub import Waiter, get_hub
-
 from gkv.model import NodeReply, Outcome
-from gkv.net.deadlines import deadlines
+from gkv.net.deadlines import Wait
 
 
 class Lane(IntEnum):
@@ -30,7 +28,7 @@ class Lane(IntEnum):
 
 
 class Counting(Protocol):
-    """Whoever wants to know that a call has its reply."""
+    """Somebody who wants to know that a call has its reply."""
 
     def one_less(self) -> None:
         """Note that. Does not switch greenlets and does not raise."""
@@ -64,38 +62,24 @@ class Call:
         return True
 
 
-class OpenReplies:
+class OpenReplies(Wait):
     """The number of replies that are still to come, and the wait for the last of them."""
 
-    __slots__ = ("_open", "_waiter", "expires")
+    __slots__ = ("_open",)
 
     def __init__(self, count: int, expires: float) -> None:
+        super().__init__(expires)
         self._open = count
-        self._waiter: Waiter | None = None
-        self.expires = expires
 
     def one_less(self) -> None:
         self._open -= 1
         if self._open == 0:
-            self._wake()
+            self.expire()
 
     def wait(self) -> None:
         """Return when all have come, or when `expires` has. Switches greenlets."""
         if self._open:
-            self._waiter = Waiter()  # an Event costs 2 us more, and here one greenlet waits once
-            deadlines.add(self)
-            try:
-                self._waiter.get()
-            finally:
-                deadlines.remove(self)
-
-    def expire(self) -> None:
-        """End the wait without the replies that are missing."""
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None:
-            get_hub().loop.run_callback(self._waiter.switch, None)
+            self.sleep()
 
 
 class Callee(Protocol):
@@ -116,12 +100,23 @@ def ask_all(
     `request_id` is for the logs of the nodes. Switches greenlets.
     """
     replies = OpenReplies(len(asked), expires)
+    calls = begin_calls(asked, replies, request_id, lane)
+    replies.wait()
+    return end_calls(calls)
+
+
+def begin_calls(asked: Sequence[tuple[Callee, bytes]], replies: OpenReplies, request_id: str, lane: Lane) -> list[Call]:
+    """Send frames to nodes in parallel; return one call for each, in this order. Does not wait."""
     calls = []
     for callee, frame in asked:
-        call = Call(frame, expires, replies, request_id, lane)
+        call = Call(frame, replies.expires, replies, request_id, lane)
         calls.append(call)
         callee.submit(call)
-    replies.wait()
+    return calls
+
+
+def end_calls(calls: Sequence[Call]) -> list[NodeReply]:
+    """Return the reply to each call; one that has none yet gets none any more."""
     answers = []
     for call in calls:
         call.finish(Outcome.TIMEOUT, detail="no answer within the deadline")

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from gkv.clock import boot_time
 from gkv.engine import Due, Engine
 from gkv.errors import GkvError
-from gkv.model import Blob, Damage, NodeRefusal, Record, Value
+from gkv.model import Damage, NodeRefusal, Record, Value
 from gkv.node.awaited import Awaited
 from gkv.node.copied_writes import GRACE
 from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import Waiting, refused_for
-from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps
-from gkv.node.tidings import boot_time
+from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps, size_of
 from gkv.replication.actions import Answer, Fate
 from gkv.replication.events import ReadAsked
 from gkv.replication.expiry import is_due
@@ -222,5 +222,4 @@ def _as_record(found: Found) -> Record | Damage | None:
 
 
 def _size(items: Iterable[Value | Record | Damage | None]) -> int:
-    values = [item.value if isinstance(item, Record) else item for item in items]
-    return sum([len(value) for value in values if isinstance(value, bytes | Blob)])
+    return size_of([item.value if isinstance(item, Record) else item for item in items])

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from gkv.clock import boot_time
 from gkv.model import Effect, NodeRefusal
 from gkv.node.awaited import Awaited
 from gkv.node.copies import Copies
-from gkv.node.handler import Waiting
+from gkv.node.handler import Waiting, each_once
 from gkv.node.judges import Judge, judge_of
-from gkv.node.tidings import boot_time
 from gkv.replication.actions import Answer, Fate, KeyAnswer
 from gkv.replication.events import WriteAsked
 from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch
@@ -49,9 +49,9 @@ class CopiedWrites:
             return Refused(NodeRefusal.BAD_FRAME, detail="a condition cannot be read")
         keys: Sequence[str] = request.keys
         places: Sequence[int] | None = None
-        last = dict(zip(keys, range(len(keys)), strict=True))  # the last item of a key is the one that counts
-        if len(last) < len(keys):
-            keys, places = list(last), list(last.values())
+        once = each_once(keys)
+        if once is not None:
+            keys, places = once
             judge = _at(judge, places)
         asked: Awaited[Answer] = Awaited()
         self._copies.handle(WriteAsked(asked, keys, judge, boot_time() + self._within, depends))

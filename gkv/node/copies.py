@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 from gevent.event import Event as Flag
 
+from gkv.clock import boot_time
 from gkv.cluster.document import Document, Durability
 from gkv.cluster.duties import duties
 from gkv.cluster.placement import Placement
@@ -24,7 +25,7 @@ from gkv.node.disk import Disk
 from gkv.node.listening import Listening
 from gkv.node.notes import Notes
 from gkv.node.stored import Stored
-from gkv.node.tidings import Tidings, boot_time
+from gkv.node.tidings import Tidings
 from gkv.node.transport import Transport
 from gkv.replication import actions, events
 from gkv.replication.expiry import DueTime

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from gkv.api.metrics import Figure, figure
+from gkv.clock import boot_time
 from gkv.node.copies import Copies
-from gkv.node.tidings import boot_time
 
 
 def copy_figures(copies: Copies) -> Iterator[Figure]:

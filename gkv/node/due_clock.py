@@ -27,7 +27,7 @@ class DueClock:
 
     def __init__(self) -> None:
         self.time = DueTime(wall_ms(), _elapsed())
-        """What the machines of copies judge by, too."""
+        """The time by which the machines of copies judge, too."""
         self._said = False
 
     def now(self) -> int:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
+from gkv.clock import boot_time
 from gkv.cluster.view import View
 from gkv.model import NodeRefusal
 from gkv.node.awaited import Awaited
 from gkv.node.handler import Waiting, stale
-from gkv.node.tidings import Tidings, boot_time
+from gkv.node.tidings import Tidings
 from gkv.replication.actions import Paused, Send
 from gkv.replication.desk import Desk
 from gkv.replication.events import Event, GoOn, PauseAsked, Received

@@ -158,7 +158,7 @@ class Reads:
         room = self._max_answer
         while True:
             step, more = take(keys[len(items) : len(items) + at_once])
-            room -= sum([len(value) for value in map(value_of, step) if isinstance(value, bytes | Blob)])
+            room -= size_of(map(value_of, step))
             if room < 0:
                 return None, set()
             items += step
@@ -229,6 +229,11 @@ def _when_settled(take: Take, taken: Taken[NodeAnswer] | None = None) -> NodeAns
         if settled(waits, deadline):
             return answer
     raise Unavailable("what was to be read has come to nothing again and again", retry_after=1)
+
+
+def size_of(values: Iterable[object]) -> int:
+    """Return the bytes of those that are values."""
+    return sum([len(value) for value in values if isinstance(value, bytes | Blob)])
 
 
 def settled(waits: Iterable[Pending], deadline: float) -> bool:

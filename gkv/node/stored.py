@@ -97,7 +97,7 @@ class Stored:
         found = self._engine.records_of(keys)
         if not self._under_way.keys().isdisjoint(keys):
             for place, key in enumerate(keys):
-                # What the engine has may have some of these commits in it already, which changes nothing.
+                # Some of these commits may be in the engine already, which changes nothing.
                 for pending, at in self._under_way.get(key, ()):
                     found[place] = _after(found[place], pending.write, at)
         return found

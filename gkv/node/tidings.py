@@ -1,7 +1,5 @@
 """The things that a member's machines want the authority to hear with the next call-in, which is made at once for them."""
 
-import time
-
 from gevent.event import Event
 
 from gkv.model import Fault
@@ -9,11 +7,6 @@ from gkv.replication.actions import Report
 
 REACHED = 0.9
 """Seconds for which an answer of another member counts."""
-
-
-def boot_time() -> float:
-    """Return seconds of a clock that nobody sets, and that goes on while the machine sleeps: that of the machines."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Tidings:

@@ -9,7 +9,7 @@ from gkv.cluster.view import View
 from gkv.engine import Pending
 from gkv.errors import GkvError, Unavailable
 from gkv.model import Effect, NodeRefusal, Op, Value, Version
-from gkv.node.handler import COMMIT_WITHIN, Waiting, not_admitted, or_refused, refused_for
+from gkv.node.handler import COMMIT_WITHIN, Waiting, each_once, not_admitted, or_refused, refused_for
 from gkv.node.judges import Judge, judge_of
 from gkv.node.order import Order, waited_for
 from gkv.node.reads import ATTEMPTS, settled
@@ -33,10 +33,10 @@ class Writes:
         values: Sequence[Value | None] = request.values if isinstance(request, Set) else [None] * len(keys)
         expires = [now + ttl if ttl else 0 for ttl in request.ttls] if isinstance(request, Set) and request.ttls else ()
         places = None
-        if len(set(keys)) < len(keys):
-            last = dict(zip(keys, range(len(keys)), strict=True))
-            places = list(last.values())
-            keys, values = list(last), [values[place] for place in places]
+        once = each_once(keys)
+        if once is not None:
+            keys, places = once
+            values = [values[place] for place in places]
             expires = [expires[place] for place in places] if expires else ()
         try:
             pending = self._order.submit(request.era, keys, values, expires, now=now, counted=request.op is Op.PUT)

@@ -172,15 +172,15 @@ class Copying:
         """Take a page of records."""
         desk = self._desk
         token = desk.token()
-        replacement = self.fillings.page(page.number, page.records, page.upto, self._records.between, token)
-        if replacement is None:
+        change = self.fillings.page(page.number, page.records, page.upto, self._records.between, token)
+        if change is None:
             return
-        if not (replacement.records or replacement.drops or replacement.leaves):  # as many pages are
+        if not (change.records or change.drops or change.leaves):  # as many pages are
             self.committed(token)
             return
-        self.granter.forget([key for key, _ in replacement.records])
-        self.granter.forget(replacement.drops)
-        desk.actions.append(Replace(token, replacement.records, replacement.drops))
+        self.granter.forget([key for key, _ in change.records])
+        self.granter.forget(change.drops)
+        desk.actions.append(Replace(token, change.records, change.drops))
 
     def report(self) -> Report | None:
         """Return what the authority is to be told now, if that is new; nothing before the grants of the process before have

@@ -57,8 +57,8 @@ class _Filling:
 
 
 @dataclass(frozen=True, slots=True)
-class Replacement:
-    """What a page does to the records here."""
+class PageChange:
+    """The changes that a page makes to the records here."""
 
     records: tuple[tuple[str, Record], ...]
     drops: tuple[str, ...]
@@ -127,7 +127,7 @@ class Fillings:
         upto: str | None,
         held: Callable[[Pair, str, str | None], list[str]],
         token: int,
-    ) -> Replacement | None:
+    ) -> PageChange | None:
         """Take a page that answers the question of this number, None if there is no such question any more.
 
         `held` says which keys of a list are here between two cursors. The commit of what is returned has this token.
@@ -148,7 +148,7 @@ class Fillings:
         else:
             filling.after = upto
         filling.committing = token
-        return Replacement(taken, drops, leaves=len(taken) + len(drops) < len(records) + len(missing))
+        return PageChange(taken, drops, leaves=len(taken) + len(drops) < len(records) + len(missing))
 
     def _takes(self, filling: _Filling, key: str) -> bool:
         """Return whether the primary's record of a key, or its absence, takes the place of what is here (L4)."""

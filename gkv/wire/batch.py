@@ -15,7 +15,7 @@ from functools import partial
 from itertools import chain
 from math import ceil
 
-from gkv.model import Damage, KeyFailure, Node, Op, Value
+from gkv.model import Damage, KeyFailure, Node, Op, Record, Value
 from gkv.ring import Places, Ring, Share
 from gkv.wire.client import Limits, read_deletes, read_items, read_keys
 from gkv.wire.meta import Found
@@ -145,11 +145,7 @@ class Batch(ABC):
                 if not isinstance(found, Records):
                     records[position] = one.failure or BAD_ANSWER
                     continue
-                record = found.records[place]
-                if isinstance(record, Damage):
-                    records[position] = DAMAGED_KEY
-                elif record is not None and record.value is not None:
-                    records[position] = Found(record, found.now)
+                records[position] = as_found(found.records[place], found.now)
         return records
 
     def render_get(self, done: Sequence[PartResult], pause: Pause = no_pause) -> tuple[bytes, int]:
@@ -179,6 +175,15 @@ def _shares(split: Split, keys: Sequence[str], positions: Sequence[int], pause: 
 BAD_ANSWER = KeyFailure("bad-answer", status=502)
 DAMAGED_KEY = KeyFailure("damaged", retryable=False, status=500)
 """The owner has a record of this key, and its bytes are not what was written."""
+
+
+def as_found(record: Record | Damage | None, now: int) -> Found | KeyFailure | None:
+    """Return what a client is shown of a record that was told at `now`: nothing of a tombstone. One that has become due since
+    it was read is shown: nothing is hidden by a clock.
+    """
+    if isinstance(record, Damage):
+        return DAMAGED_KEY
+    return None if record is None or record.value is None else Found(record, now)
 
 
 class PureBatch(Batch):

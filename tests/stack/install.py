@@ -86,10 +86,10 @@ class Watches:
             host.watch._waits = InOrder()
         return cast("gkv.net.deadlines.Deadlines", host.watch)
 
-    def add(self, wait: gkv.net.deadlines.Wait) -> None:
+    def add(self, wait: gkv.net.deadlines.Timed) -> None:
         self._of().add(wait)
 
-    def remove(self, wait: gkv.net.deadlines.Wait) -> None:
+    def remove(self, wait: gkv.net.deadlines.Timed) -> None:
         self._of().remove(wait)
 
 

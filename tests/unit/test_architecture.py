@@ -20,6 +20,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "background": ({"errors", "log"}, {"gevent"}),
     "files": (set(), set()),
     "threads": (set(), {"gevent"}),
+    "clock": (set(), set()),
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
     "replication": ({"errors", "model"}, set()),
@@ -27,9 +28,9 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "engine": ({"errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
-    "cluster": ({"errors", "config", "files", "log", "model", "ring", "net", "threads"}, {"gevent", "ujson"}),
+    "cluster": ({"clock", "errors", "config", "files", "log", "model", "ring", "net", "threads"}, {"gevent", "ujson"}),
     "coordinator": (
-        {"errors", "config", "log", "model", "ring", "wire", "net", "cluster"},
+        {"errors", "config", "log", "model", "ring", "replication", "wire", "net", "cluster"},
         {"gevent"},
     ),
     "api": (
@@ -42,7 +43,8 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "node": (
         {
-            *("errors", "config", "sources", "log", "background", "model", "native", "ring", "threads", "wire", "engine"),
+            *("clock", "errors", "config", "sources", "log", "background", "model", "native", "ring", "threads", "wire"),
+            "engine",
             *("net", "cluster", "coordinator", "replication", "api", "process"),
         },
         {"bottle", "gevent", "ujson"},

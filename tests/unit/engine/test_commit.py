@@ -18,6 +18,7 @@ from gkv.errors import EngineError, EngineFailed, EngineFull, NotOnDisk, OutOfRo
 from gkv.model import Effect, Record, Version, Write
 from gkv.ring import tokens
 from gkv.threads import NativeThread
+from tests.eventually import eventually, soon
 
 NOW = 1_000_000
 
@@ -33,17 +34,6 @@ def at(millis):
 
 def put(key, value=b"1", millis=1):
     return Write(at(millis), [key], [value])
-
-
-def soon():
-    return time.monotonic() + 10
-
-
-def eventually(condition):
-    deadline = soon()
-    while not condition():
-        assert time.monotonic() < deadline
-        gevent.sleep(0.001)
 
 
 class Disk(MemoryEngine):

@@ -4,7 +4,7 @@ A real store whose commit the test holds: before it is made, or after others can
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -43,6 +43,7 @@ from gkv.wire.ops import (
     Values,
 )
 from tests.documents import changed, changing, document
+from tests.eventually import eventually
 from tests.frames import answer_to
 
 DOCUMENT = document([Node("n1", "http://127.0.0.1:9000")])
@@ -140,13 +141,6 @@ class House:
         assert not self.order.unsettled.newest
         assert self.store.check() == []
         self.store.close()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    until = monotonic() + 10
-    while not condition():
-        assert monotonic() < until, "it does not come"
-        gevent.sleep(0.001)
 
 
 @pytest.fixture

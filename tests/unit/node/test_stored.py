@@ -17,6 +17,7 @@ from gkv.model import Blob, Damage, Node, Record, Version, Write
 from gkv.node.stored import Stored
 from gkv.ring import token, tokens
 from tests.documents import changing, document
+from tests.eventually import eventually, soon
 
 NODES = tuple(Node(f"n{i}", f"http://127.0.0.1:{9000 + i}") for i in range(5))
 THREE = document(NODES[:4], replicas=3)
@@ -25,17 +26,6 @@ JOINING = replace(changing(THREE), next=JOINED.layout, members=JOINED.members)
 PLACEMENTS = {"one ring": Placement.of(THREE), "a ring is to come": Placement.of(JOINING)}
 KEYS = [f"{i}-{'k' * (i % 7)}" for i in range(60)]
 SEED = 20_261_127
-
-
-def soon():
-    return time.monotonic() + 10
-
-
-def eventually(condition):
-    deadline = soon()
-    while not condition():
-        assert time.monotonic() < deadline
-        gevent.sleep(0.001)
 
 
 class Gate:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gkv.model import Duties, Record
-from gkv.replication.filling import Fillings, Replacement, Session, session_of
+from gkv.replication.filling import Fillings, PageChange, Session, session_of
 from tests.duties import duties, roles, version
 
 LEARNS = duties("c", 4, roles("ab", "c"), since=3)
@@ -56,17 +56,17 @@ def begun(document: Duties = LEARNS) -> Fillings:
 @pytest.mark.parametrize(
     ("marked", "held", "records", "replacement"),
     [
-        pytest.param("", [], [("k", record(1))], Replacement((("k", record(1)),), (), leaves=False), id="a record"),
-        pytest.param("", ["k"], [("k", record(1))], Replacement((("k", record(1)),), (), leaves=False), id="whatever is here"),
+        pytest.param("", [], [("k", record(1))], PageChange((("k", record(1)),), (), leaves=False), id="a record"),
+        pytest.param("", ["k"], [("k", record(1))], PageChange((("k", record(1)),), (), leaves=False), id="whatever is here"),
         pytest.param(
-            "", ["k", "x"], [("x", record(1))], Replacement((("x", record(1)),), ("k",), leaves=False), id="L4: dropped"
+            "", ["k", "x"], [("x", record(1))], PageChange((("x", record(1)),), ("k",), leaves=False), id="L4: dropped"
         ),
-        pytest.param("k", ["k"], [("k", record(1))], Replacement((), (), leaves=True), id="F19, L2: a new write is left alone"),
-        pytest.param("k", ["k"], [], Replacement((), (), leaves=True), id="and is not dropped"),
+        pytest.param("k", ["k"], [("k", record(1))], PageChange((), (), leaves=True), id="F19, L2: a new write is left alone"),
+        pytest.param("k", ["k"], [], PageChange((), (), leaves=True), id="and is not dropped"),
     ],
 )
 def test_page_takes_the_place_of_all_but_new_writes(
-    marked: str, held: list[str], records: list[tuple[str, Record]], replacement: Replacement
+    marked: str, held: list[str], records: list[tuple[str, Record]], replacement: PageChange
 ) -> None:
     fillings = begun()
     fillings.mark(marked, LEARNS)
