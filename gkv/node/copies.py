@@ -205,8 +205,7 @@ class Copies:
         """
         duties = self.replica.desk.duties
         ages: list[float | None] = []
-        for place in {duties.list_of(key) for key in keys}:
-            roles = duties.roles[place]
+        for roles in duties.all_roles_of(keys):
             if self.me not in roles.acting or roles.primary is None:
                 raise LookupError
             incarnation = duties.incarnation_of(roles.primary)
@@ -286,4 +285,4 @@ class Copies:
 def _without_ring(document: Document, me: str) -> Duties:
     """Return what a member knows of a document whose ring has nobody yet."""
     lines = {one.id: Line(one.incarnation, since=one.since, empty=one.empty) for one in document.members}
-    return Duties(me, document.order, lines, (), lambda _: 0, document.lease_ms / 1_000, document.needed)
+    return Duties(me, document.order, lines, (), lambda keys: [0] * len(keys), document.lease_ms / 1_000, document.needed)

@@ -47,6 +47,14 @@ class KeyAnswer:
     """Of a key that is written, what that did to it; None if it was acknowledged before its own disk had it."""
 
 
+def written(effect: Effect | None) -> KeyAnswer:
+    """Return the answer about a key that was written whatever was there."""
+    return _WRITTEN[effect]
+
+
+_WRITTEN = {effect: KeyAnswer(Fate.WRITTEN, effect=effect) for effect in (None, *Effect)}
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A client's request is answered; exactly one for each."""

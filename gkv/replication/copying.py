@@ -62,16 +62,16 @@ class Copying:
 
     def _take(self, sender: str, copy: Copy) -> None:
         """Take a frame, if it is from the primary of all its keys."""
-        desk = self._desk
+        desk, duties = self._desk, self._desk.duties
         if not self._is_granter(sender) or not all(
-            self._copies(desk.duties.roles_of(key), sender) for write in copy.writes for key in write.keys
+            self._copies(roles, sender) for write in copy.writes for roles in duties.all_roles_of(write.keys)
         ):
             return
         self._grant(sender)
-        self.granter.settled(copy.settled, lambda key: desk.duties.roles_of(key).primary == sender)
+        self.granter.settled(copy.settled, lambda keys: duties.only(keys, lambda roles: roles.primary == sender))
         handed = self.granter.take(sender, copy.number, copy.writes, desk.now, desk.token)
         for write in copy.writes:
-            self.fillings.mark(write.keys, desk.duties)
+            self.fillings.mark(write.keys, duties)
         desk.actions += [Commit(token, write) for token, write in handed]
         oldest = self.granter.oldest()
         self._acknowledge()

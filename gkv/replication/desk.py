@@ -16,7 +16,7 @@ class Desk:
         self.me = me
         self.incarnation = incarnation
         self.now = now
-        self.duties: Duties = Duties(me, (0, 0), {}, (), lambda _: 0)
+        self.duties: Duties = Duties(me, (0, 0), {}, (), lambda keys: [0] * len(keys))
         """Without a member until the first document is adopted."""
         self.roles: dict[Pair, Roles] = {}
         """By the identities of lists, the roles of now."""

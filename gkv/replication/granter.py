@@ -42,41 +42,42 @@ class Granter:
 
     # -- what is unsettled
 
-    def note(self, keys: Iterable[str], version: Version) -> None:
+    def note(self, keys: Sequence[str], version: Version) -> None:
         """Note that a write of keys is not known to be settled."""
-        for key in keys:
-            known = self._notes.get(key)
-            if known is not None:
-                if known >= version:
-                    continue
-                self._unnote(key, known)
-            self._notes[key] = version
-            self._keys.setdefault(version, set()).add(key)
+        notes = self._notes
+        if not notes.keys().isdisjoint(keys):
+            keys = [key for key in keys if key not in notes or notes[key] < version]
+            self.forget(keys)
+        if keys:
+            notes.update(dict.fromkeys(keys, version))
+            self._keys.setdefault(version, set()).update(keys)
 
-    def settled(self, versions: Iterable[Version], of: Callable[[str], bool]) -> None:
-        """Note that these writes are settled, as far as they are about keys for which `of` holds: those whose primary says so.
+    def settled(self, versions: Iterable[Version], of: Callable[[Sequence[str]], Sequence[str]]) -> None:
+        """Note that these writes are settled, as far as they are about the keys that `of` picks: those whose primary says so.
 
         Other keys of such a write may have another primary by now, which has yet to ask for them (W8, T1).
         """
         for version in versions:
-            self.forget([key for key in self._keys.get(version, ()) if of(key)])
+            noted = self._keys.get(version)
+            if noted is None:
+                continue
+            keys = of(list(noted))
+            if len(keys) < len(noted):
+                self.forget(keys)
+                continue
+            del self._keys[version]
+            for key in keys:
+                del self._notes[key]
 
     def forget(self, keys: Iterable[str]) -> None:
         """Note that nothing is left to settle of keys: they were copied, written anew, or are no longer here."""
         for key in keys:
             version = self._notes.pop(key, None)
             if version is not None:
-                self._unkey(key, version)
-
-    def _unnote(self, key: str, version: Version) -> None:
-        del self._notes[key]
-        self._unkey(key, version)
-
-    def _unkey(self, key: str, version: Version) -> None:
-        keys = self._keys[version]
-        keys.discard(key)
-        if not keys:
-            del self._keys[version]
+                noted = self._keys[version]
+                noted.discard(key)
+                if not noted:
+                    del self._keys[version]
 
     def unsettled(self, wanted: Callable[[str], bool]) -> list[str]:
         """Return the keys with an unsettled write for which `wanted` holds."""

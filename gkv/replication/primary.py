@@ -5,9 +5,10 @@ the document of now. Nothing here judges, answers or reads.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
-from gkv.model import Duties, Effect, Version, Write
+from gkv.model import Duties, Effect, Roles, Version, Write
 from gkv.replication.unsettled import Unsettled
 
 _Item = TypeVar("_Item")
@@ -77,21 +78,18 @@ class Primary:
 
     def _direct(self, underway: Underway, duties: Duties) -> None:
         """Determine who is to have a write: all granters of its keys."""
-        underway.parts = {
-            granter: _part(underway.write, keys) for granter, keys in self._targets(underway.write, duties).items()
-        }
+        write = underway.write
+        underway.parts = {granter: _part(write, keys) for granter, keys in self._targets(write, duties).items()}
         underway.waits = {granter for granter in underway.parts if self._needs(underway, granter)}
         underway.sent = {}
 
-    def _targets(self, write: Write, duties: Duties) -> dict[str, list[str]]:
-        targets: dict[str, list[str]] = {}
-        for key in write.keys:
-            for granter in duties.roles_of(key).granters:
-                targets.setdefault(granter, []).append(key)
-        return targets
+    def _targets(self, write: Write, duties: Duties) -> dict[str, Sequence[str]]:
+        """Return the keys that each granter copies."""
+        granters = dict.fromkeys([granter for roles in duties.all_roles_of(write.keys) for granter in roles.granters])
+        return {granter: duties.only(write.keys, partial(_copies, granter)) for granter in granters}
 
     def _needs(self, underway: Underway, granter: str) -> bool:
-        return not underway.covered.issuperset(underway.parts[granter].keys)
+        return not (underway.covered and underway.covered.issuperset(underway.parts[granter].keys))
 
     # -- what ends a write's waiting
 
@@ -134,7 +132,9 @@ class Primary:
         return over
 
     def _is_settled(self, underway: Underway) -> bool:
-        return not underway.waits and (underway.committed or underway.covered.issuperset(underway.write.keys))
+        if underway.waits:
+            return False
+        return underway.committed or (bool(underway.covered) and underway.covered.issuperset(underway.write.keys))
 
     def _settle_earlier(self, underway: Underway) -> list[Underway]:
         """Return the earlier writes that are settled by this one: everybody has something newer of their keys (F16)."""
@@ -216,6 +216,10 @@ class Primary:
     def check_settled(self) -> list[Underway]:
         """Return what is settled without another word, as there are no granters any more."""
         return [one for underway in list(self._by_version.values()) for one in self._settle(underway)]
+
+
+def _copies(granter: str, roles: Roles) -> bool:
+    return granter in roles.granters
 
 
 def _size(write: Write) -> int:

@@ -72,15 +72,14 @@ def _waits_for_values(self: Any, waits: Any) -> set[Any]:
 
 
 def _failed_at_once(self: Any, request: Any, places: Any, waits: Any, answers: Any) -> None:
-    for place, answer in zip(places, answers, strict=True):
-        request.answers[place] = answer
+    request.tell_all(places, answers)
 
 
 _judged_intact = clients.Clients._intact
 
 
 def _judged_on_disk(self: Any, request: Any, places: Any) -> Any:
-    if request.judge is None:
+    if request.what is None:
         return _judged_intact(self, request, places)
     disk = self._writing._records.directory.records
     return [(disk.get(request.keys[place]), None) for place in places]
@@ -127,8 +126,8 @@ def _counter_of_key(self: Any, keys: Any, *rest: Any, **more: Any) -> Any:
     return _admit(self, keys, *rest, **more)
 
 
-def _not_begun(self: Any, key: str, settled: bool) -> actions.Fate:
-    return actions.Fate.WRITTEN if settled else actions.Fate.NOT_BEGUN
+def _not_begun(self: Any, keys: Sequence[str], settled: bool) -> list[actions.Fate]:
+    return [actions.Fate.WRITTEN if settled else actions.Fate.NOT_BEGUN] * len(keys)
 
 
 _duties_of = sim_member.duties_of
@@ -335,7 +334,7 @@ CONTROLS: dict[str, Control] = {
         "W2 F12", "the counter is the process's, not the key's", [(writing.Writing, "admit", _counter_of_key)]
     ),
     "what was begun is routed anew": Control(
-        "W8 F8", "what was handed over is indeterminate", [(clients.Clients, "_fate", _not_begun)]
+        "W8 F8", "what was handed over is indeterminate", [(clients.Clients, "_fates", _not_begun)]
     ),
     "a coordinator writes again": Control(
         "W0", "a write is handed over once", [(sim_clients.Proxy, "repeats", staticmethod(_again))]

@@ -381,7 +381,7 @@ def duties_of(world: "World", document: Document, me: str) -> Duties:
         document.order,
         lines,
         placement.roles,
-        placement.list_of,
+        placement.lists_of,
         document.lease_ms / 1000,
         document.needed,
         document.layout,

@@ -179,12 +179,12 @@ def test_notes_are_of_the_newest_write_and_go_when_that_is_settled() -> None:
     granter.note(["k", "x"], version(2))
     granter.note(["k"], version(1))
     granter.note(["x"], version(3))
-    granter.settled([version(1)], lambda _: True)
+    granter.settled([version(1)], lambda keys: keys)
     assert sorted(granter.unsettled(lambda _: True)) == ["k", "x"]
-    granter.settled([version(2)], lambda _: True)
+    granter.settled([version(2)], lambda keys: keys)
     assert granter.unsettled(lambda _: True) == ["x"]
     granter.note(["y"], version(3))
-    granter.settled([version(3)], lambda key: key == "y")
+    granter.settled([version(3)], lambda keys: [key for key in keys if key == "y"])
     assert granter.unsettled(lambda _: True) == ["x"]
     granter.forget(["x", "never"])
     assert not granter.is_unsettled("x")

@@ -123,10 +123,13 @@ def _records(write: Write) -> list[tuple[str, Record]]:
 def put(
     client: str, *keys: str, value: bytes | None = b"1", demand: Condition | None = None, expires: int = 0, within: float = 9.0
 ) -> events.WriteAsked:
+    if demand is None and not expires:
+        return events.WriteAsked(client, keys, events.Plain([value] * len(keys)), within)
+
     def judge(_place: int, found: Record | Damage | None, now: int) -> Verdict:
         return judge_write(found, now, demand, value, expires)
 
-    return events.WriteAsked(client, keys, judge, within, depends=demand is not None)
+    return events.WriteAsked(client, keys, judge, within)
 
 
 def get(client: str, *keys: str, within: float = 9.0) -> events.ReadAsked:
