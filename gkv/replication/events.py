@@ -89,6 +89,11 @@ class WriteAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """All that came at the same moment has been taken in: what was admitted is to go to the granters (`Replica.has_new`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class DueFound:
     """The sweeper has found values that may be due."""
 
@@ -134,6 +139,7 @@ Event = (
     | NoteKept
     | ReadAsked
     | WriteAsked
+    | HandOver
     | DueFound
     | LeasesWanted
     | PauseAsked

@@ -54,6 +54,8 @@ class Primary:
         self._by_token: dict[int, Underway] = {}
         self.size = 0
         """Bytes of the values on their way."""
+        self._new: list[Underway] = []
+        """Those that were not handed over yet."""
         self._untold: dict[str, list[Version]] = {}
         """By granter, settled writes that it has not been told of."""
 
@@ -68,12 +70,13 @@ class Primary:
             underway.earlier = list(dict.fromkeys(newest[key] for key in write.keys if key in newest))
         self._direct(underway, duties)
         self._add(underway)
+        self._new.append(underway)
         return underway
 
     def _add(self, underway: Underway) -> None:
         self._by_version[underway.write.version] = underway
         self._by_token[underway.token] = underway
-        self.size += _size(underway.write)
+        self.size += size_of(underway.write)
         self.unsettled.admit(underway)
 
     def _direct(self, underway: Underway, duties: Duties) -> None:
@@ -125,7 +128,7 @@ class Primary:
         for one in over:
             del self._by_version[one.write.version], self._by_token[one.token]
             one.earlier = ()
-            self.size -= _size(one.write)
+            self.size -= size_of(one.write)
             for granter in one.parts:
                 self._tell(granter, one.write.version)
         self.unsettled.end(over)
@@ -164,10 +167,21 @@ class Primary:
                     found.setdefault(granter, []).append(underway.parts[granter])
         return found
 
-    def first_parts(self, underway: Underway, now: float) -> dict[str, Write]:
-        """Return what is to be sent of a new write."""
-        underway.sent = dict.fromkeys(underway.waits, now)
-        return {granter: part for granter, part in underway.parts.items() if granter in underway.waits}
+    @property
+    def has_new(self) -> bool:
+        """Whether something was admitted that is not handed over yet."""
+        return bool(self._new)
+
+    def take_new(self, now: float) -> dict[str, list[Write]]:
+        """Return what is to be sent to each granter of the writes that are not handed over yet, which they are from now on."""
+        new, self._new = self._new, []
+        found: dict[str, list[Write]] = {}
+        for underway in new:
+            for granter, part in underway.parts.items():
+                if granter in underway.waits and granter not in underway.sent:
+                    underway.sent[granter] = now
+                    found.setdefault(granter, []).append(part)
+        return found
 
     def _tell(self, granter: str, version: Version) -> None:
         self._untold.setdefault(granter, []).append(version)
@@ -199,6 +213,7 @@ class Primary:
         left: dict[str, Version] = {}
         all_open = list(self._by_version.values())
         self.unsettled, self._by_version, self._by_token, self.size = Unsettled(), {}, {}, 0
+        self._new = []  # all that is left is sent anew
         for underway in all_open:
             # A key of which a later write is settled must not become the newest again.
             keys = [key for key in underway.write.keys if key not in underway.covered]
@@ -222,8 +237,9 @@ def _copies(granter: str, roles: Roles) -> bool:
     return granter in roles.granters
 
 
-def _size(write: Write) -> int:
-    return sum(len(value) for value in write.values if value is not None)
+def size_of(write: Write) -> int:
+    """Return the bytes of a write's values."""
+    return sum([len(value) for value in write.values if value is not None])
 
 
 def _part(write: Write, keys: Sequence[str]) -> Write:

@@ -78,6 +78,7 @@ class Replica:
             events.CommitFailed: self._commit_failed,
             events.ReadAsked: self.clients.ask,
             events.WriteAsked: self.clients.ask,
+            events.HandOver: lambda _: self.writing.hand_over(),
             events.LeasesWanted: lambda _: self.readings.renew(),
             events.DueFound: lambda event: self.clients.expire(event.keys),
             events.Adopted: lambda event: self._adopt(event.duties),
@@ -249,6 +250,11 @@ class Replica:
         report = self.copying.report()
         if report is not None:
             desk.actions.append(report)
+
+    @property
+    def has_new(self) -> bool:
+        """Whether writes were admitted that the granters do not have: a `HandOver` is to follow at once."""
+        return self.writing.primary.has_new
 
     @property
     def hurries(self) -> bool:

@@ -1,8 +1,9 @@
-"""The hand-over of a primary's writes: a version each, to the own commit and to all granters at the
-same moment (W2, W3); sent again until they are acknowledged (W7), and told when they are settled (W5).
+"""The hand-over of a primary's writes: a version each, to the own commit at once, and to all granters when
+the process has taken in whatever came with them, so that one frame brings all of it (W2, W3); sent again
+until they are acknowledged (W7), and told when they are settled (W5).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gkv.model import Damage, Effect, Record, Value, Version, Write
 from gkv.replication.actions import Commit
@@ -10,15 +11,15 @@ from gkv.replication.desk import Desk
 from gkv.replication.events import Pair, pair_of
 from gkv.replication.expiry import DueTime
 from gkv.replication.messages import Copy
-from gkv.replication.primary import OnOver, Primary, Underway
+from gkv.replication.primary import OnOver, Primary, Underway, size_of
 from gkv.replication.questions import RESEND
 from gkv.replication.records import Records
 from gkv.replication.versions import Versions
 
 MOST_UNSETTLED, MOST_UNSETTLED_BYTES = 10_000, 1 << 26
 """Writes, and bytes of their values: a granter that is silent is gone before, unless the authority is away."""
-MOST_AT_ONCE = 64
-"""Writes in one frame of those that are sent again."""
+MOST_AT_ONCE, MOST_BYTES_AT_ONCE = 64, 1 << 20
+"""Writes in one frame, and bytes of their values if it is more than one."""
 
 Newest = tuple[Record | Damage | None, Underway | None]
 """The newest admitted record of a key, and the write that brings it, unless it is settled."""
@@ -62,15 +63,17 @@ class Writing:
         tags: Sequence[Version | None] = (),
         on_over: OnOver | None = None,
     ) -> Underway:
-        """Admit a plain write, and hand it over."""
+        """Admit a plain write, and hand it to the own commit; `hand_over` is to follow."""
         desk = self._desk
         version = self._versions.next(desk.duties.era)
         write = Write(version, keys, values, expires, tags, self.time_of_day())
         underway = self.primary.admit(write, desk.duties, desk.token(), on_over)
         desk.actions.append(Commit(underway.token, write))
-        for granter, part in self.primary.first_parts(underway, desk.now).items():
-            self._send(granter, (part,))
         return underway
+
+    def hand_over(self) -> None:
+        """Send the granters what was admitted since the last time."""
+        self._send_all(self.primary.take_new(self._desk.now))
 
     def expire(self, keys: Sequence[str]) -> Underway:
         """Admit the tombstones of values that are due, whatever min_in_sync says."""
@@ -86,6 +89,11 @@ class Writing:
                 [0 if record is None else record.expires for _, record in found],
                 [None if record is None else record.tag for _, record in found],
             )
+
+    def _send_all(self, found: Mapping[str, Sequence[Write]]) -> None:
+        for granter, writes in found.items():
+            for some in _frames(writes):
+                self._send(granter, some)
 
     def _send(self, granter: str, writes: tuple[Write, ...]) -> None:
         settled = self.primary.take_untold(granter)
@@ -144,9 +152,7 @@ class Writing:
                 self._desk.actions.append(Commit(token, underway.write))
         for asked in self._desk.questions.lost(now):
             self.primary.tell_again(asked.member, asked.settled)
-        for granter, writes in self.primary.unsent(now, RESEND).items():
-            for first in range(0, len(writes), MOST_AT_ONCE):
-                self._send(granter, tuple(writes[first : first + MOST_AT_ONCE]))
+        self._send_all(self.primary.unsent(now, RESEND))
         for granter in self.primary.untold():
             if now - self._told_at.setdefault(granter, now) >= RESEND:
                 self._send(granter, ())
@@ -165,6 +171,20 @@ class Writing:
     def busy(self) -> bool:
         """Whether time alone may bring something to send."""
         return bool(len(self.primary) or self.primary.untold())
+
+
+def _frames(writes: Sequence[Write]) -> Iterator[tuple[Write, ...]]:
+    """Yield the writes of each frame, in their order."""
+    some: list[Write] = []
+    size = 0
+    for write in writes:
+        more = size_of(write)
+        if some and (len(some) == MOST_AT_ONCE or size + more > MOST_BYTES_AT_ONCE):
+            yield tuple(some)
+            some, size = [], 0
+        some.append(write)
+        size += more
+    yield tuple(some)
 
 
 def _tell(underway: Underway, settled: bool) -> None:

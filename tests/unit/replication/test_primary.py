@@ -39,8 +39,8 @@ def test_write_is_settled_by_the_own_disk_and_every_granter(steps: str, settled:
 
 def test_each_granter_gets_the_keys_that_it_copies_and_the_write_waits_for_all() -> None:
     primary = Primary()
-    underway = primary.admit(write(1, "0k", "1k"), TWO_LISTS, 1)
-    parts = primary.first_parts(underway, 0.0)
+    primary.admit(write(1, "0k", "1k"), TWO_LISTS, 1)
+    parts = {granter: part for granter, [part] in primary.take_new(0.0).items()}
     assert {granter: list(part.keys) for granter, part in parts.items()} == {"b": ["0k"], "c": ["0k", "1k"], "d": ["1k"]}
     assert all(part.version == version(1) for part in parts.values())
     assert [counters(primary.acknowledged(one, [version(1)])) for one in "bcd"] == [[], [], []]
@@ -114,7 +114,8 @@ def test_later_write_settles_an_earlier_one_before_that_is_on_the_own_disk() -> 
 
 def test_what_has_no_answer_is_sent_again_and_what_is_settled_is_told() -> None:
     primary = Primary()
-    primary.first_parts(primary.admit(write(1, "k"), THREE, 1), 0.0)
+    primary.admit(write(1, "k"), THREE, 1)
+    primary.take_new(0.0)
     assert primary.unsent(0.2, 0.25) == {}
     primary.acknowledged("b", [version(1)])
     assert {one: [part.version for part in parts] for one, parts in primary.unsent(0.25, 0.25).items()} == {"c": [version(1)]}
@@ -135,7 +136,8 @@ def test_what_has_no_answer_is_sent_again_and_what_is_settled_is_told() -> None:
 def test_still_primary_waits_for_all_granters_of_the_new_document() -> None:
     """W7: an acknowledgement under the old document counts for nothing."""
     primary = Primary()
-    primary.first_parts(primary.admit(write(1, "k"), THREE, 1), 0.0)
+    primary.admit(write(1, "k"), THREE, 1)
+    primary.take_new(0.0)
     primary.committed(1)
     primary.acknowledged("b", [version(1)])
     lost, left = primary.adopt(duties("a", 2, roles("ab", "d")), lambda _: True)

@@ -52,6 +52,8 @@ class Bench:
     def on(self, event: events.Event) -> list[actions.Action]:
         """Give it an event; commits are merged on the shelf once they are said to be on the disk."""
         found = self.replica.handle(event, self.now)
+        if self.replica.has_new:
+            found = found + self.replica.handle(events.HandOver(), self.now)
         self.wanted += found
         return found
 
