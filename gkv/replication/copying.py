@@ -68,7 +68,7 @@ class Copying:
         ):
             return
         self._grant(sender)
-        self.granter.settled(copy.settled, lambda keys: duties.only(keys, lambda roles: roles.primary == sender))
+        self.granter.settled(sender, copy.settled, lambda keys: duties.only(keys, lambda roles: roles.primary == sender))
         handed = self.granter.take(sender, copy.number, copy.writes, desk.now, desk.token)
         for write in copy.writes:
             self.fillings.mark(write.keys, duties)

@@ -30,6 +30,8 @@ class Granter:
     def __init__(self) -> None:
         self._notes: dict[str, Version] = {}
         self._keys: dict[Version, set[str]] = {}
+        self._by: dict[Version, str] = {}
+        """Who has sent a write under the document of now, and is the primary of all its keys that are noted."""
         self._committing: dict[int, Write] = {}
         """Writes in the commit, by token."""
         self._tokens: dict[Version, int] = {}
@@ -52,22 +54,23 @@ class Granter:
             notes.update(dict.fromkeys(keys, version))
             self._keys.setdefault(version, set()).update(keys)
 
-    def settled(self, versions: Iterable[Version], of: Callable[[Sequence[str]], Sequence[str]]) -> None:
-        """Note that these writes are settled, as far as they are about the keys that `of` picks: those whose primary says so.
+    def settled(self, primary: str, versions: Iterable[Version], of: Callable[[Sequence[str]], Sequence[str]]) -> None:
+        """Note that a primary says that these writes are settled, which is true of its keys: those that `of` picks.
 
         Other keys of such a write may have another primary by now, which has yet to ask for them (W8, T1).
         """
         for version in versions:
             noted = self._keys.get(version)
-            if noted is None:
-                continue
-            keys = of(list(noted))
-            if len(keys) < len(noted):
-                self.forget(keys)
-                continue
-            del self._keys[version]
-            for key in keys:
-                del self._notes[key]
+            if noted is not None and self._by.get(version) != primary:
+                self.forget(of(list(noted)))
+            elif noted is not None:
+                self._drop(version)
+                for key in noted:
+                    del self._notes[key]
+
+    def _drop(self, version: Version) -> None:
+        del self._keys[version]
+        self._by.pop(version, None)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Note that nothing is left to settle of keys: they were copied, written anew, or are no longer here."""
@@ -77,7 +80,7 @@ class Granter:
                 noted = self._keys[version]
                 noted.discard(key)
                 if not noted:
-                    del self._keys[version]
+                    self._drop(version)
 
     def unsettled(self, wanted: Callable[[str], bool]) -> list[str]:
         """Return the keys with an unsettled write for which `wanted` holds."""
@@ -101,7 +104,11 @@ class Granter:
         a damaged record: a frame may come again, and late, when the record was of a later one.
         """
         for write in writes:
-            self.note(write.keys, write.version)
+            version = write.version
+            is_whole = version not in self._keys or version in self._by
+            self.note(write.keys, version)
+            if is_whole and version in self._keys:
+                self._by[version] = primary
         handed: list[tuple[int, Write]] = []
         left: set[int] = set()
         for write in writes:
@@ -163,7 +170,7 @@ class Granter:
         """Go on under another document: no frame of an older one is acknowledged any more, and keys that are no longer here
         are forgotten.
         """
-        self._frames, self._waiting, self._whole = {}, {}, []
+        self._frames, self._waiting, self._whole, self._by = {}, {}, [], {}
         self.forget([key for key in self._notes if not mine(key)])
 
     def is_committing(self, key: str) -> bool:

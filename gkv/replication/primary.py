@@ -5,10 +5,9 @@ the document of now. Nothing here judges, answers or reads.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
-from gkv.model import Duties, Effect, Roles, Version, Write
+from gkv.model import Duties, Effect, Version, Write
 from gkv.replication.unsettled import Unsettled
 
 _Item = TypeVar("_Item")
@@ -21,10 +20,24 @@ OnOver = Callable[["Underway", bool], None]
 class Underway:
     """One write on its way; several keys, one version. Identity is what distinguishes two of them."""
 
-    __slots__ = ("committed", "covered", "earlier", "effects", "failed", "on_over", "parts", "sent", "token", "waits", "write")
+    __slots__ = (
+        "committed",
+        "covered",
+        "earlier",
+        "effects",
+        "failed",
+        "on_over",
+        "parts",
+        "sent",
+        "size",
+        "token",
+        "waits",
+        "write",
+    )
 
     def __init__(self, write: Write, token: int, on_over: OnOver | None) -> None:
         self.write = write
+        self.size = size_of(write)
         self.token = token
         """Of its own commit."""
         self.committed = False
@@ -76,7 +89,7 @@ class Primary:
     def _add(self, underway: Underway) -> None:
         self._by_version[underway.write.version] = underway
         self._by_token[underway.token] = underway
-        self.size += size_of(underway.write)
+        self.size += underway.size
         self.unsettled.admit(underway)
 
     def _direct(self, underway: Underway, duties: Duties) -> None:
@@ -88,8 +101,16 @@ class Primary:
 
     def _targets(self, write: Write, duties: Duties) -> dict[str, Sequence[str]]:
         """Return the keys that each granter copies."""
-        granters = dict.fromkeys([granter for roles in duties.all_roles_of(write.keys) for granter in roles.granters])
-        return {granter: duties.only(write.keys, partial(_copies, granter)) for granter in granters}
+        keys, roles = write.keys, duties.roles
+        lists = duties.lists_of(keys)
+        of = {place: roles[place].granters for place in set(lists)}
+        targets: dict[str, Sequence[str]] = {}
+        for granter in dict.fromkeys([granter for granters in of.values() for granter in granters]):
+            some = [place for place, granters in of.items() if granter in granters]
+            targets[granter] = (
+                keys if len(some) == len(of) else [key for key, place in zip(keys, lists, strict=True) if place in some]
+            )
+        return targets
 
     def _needs(self, underway: Underway, granter: str) -> bool:
         return not (underway.covered and underway.covered.issuperset(underway.parts[granter].keys))
@@ -128,7 +149,7 @@ class Primary:
         for one in over:
             del self._by_version[one.write.version], self._by_token[one.token]
             one.earlier = ()
-            self.size -= size_of(one.write)
+            self.size -= one.size
             for granter in one.parts:
                 self._tell(granter, one.write.version)
         self.unsettled.end(over)
@@ -224,6 +245,7 @@ class Primary:
             if not kept:
                 continue
             underway.write = _part(underway.write, kept)
+            underway.size = size_of(underway.write)
             self._direct(underway, duties)
             self._add(underway)
         return lost, left
@@ -231,10 +253,6 @@ class Primary:
     def check_settled(self) -> list[Underway]:
         """Return what is settled without another word, as there are no granters any more."""
         return [one for underway in list(self._by_version.values()) for one in self._settle(underway)]
-
-
-def _copies(granter: str, roles: Roles) -> bool:
-    return granter in roles.granters
 
 
 def size_of(write: Write) -> int:

@@ -181,15 +181,27 @@ def test_notes_are_of_the_newest_write_and_go_when_that_is_settled() -> None:
     granter.note(["k", "x"], version(2))
     granter.note(["k"], version(1))
     granter.note(["x"], version(3))
-    granter.settled([version(1)], lambda keys: keys)
+    granter.settled("a", [version(1)], lambda keys: keys)
     assert sorted(granter.unsettled(lambda _: True)) == ["k", "x"]
-    granter.settled([version(2)], lambda keys: keys)
+    granter.settled("a", [version(2)], lambda keys: keys)
     assert granter.unsettled(lambda _: True) == ["x"]
     granter.note(["y"], version(3))
-    granter.settled([version(3)], lambda keys: [key for key in keys if key == "y"])
+    granter.settled("a", [version(3)], lambda keys: [key for key in keys if key == "y"])
     assert granter.unsettled(lambda _: True) == ["x"]
     granter.forget(["x", "never"])
     assert not granter.is_unsettled("x")
+    assert granter.check() == []
+
+
+def test_who_says_that_a_write_is_settled_speaks_for_its_own_keys_alone() -> None:
+    """W8, T1: another key of the write has another primary by now, which has yet to ask for it."""
+    granter = Granter()
+    tokens = Tokens()
+    granter.take("a", 1, [write(1, "k", "x")], 0.0, tokens)
+    granter.adopt(lambda _: True)
+    granter.take("a", 2, [write(1, "k")], 1.0, tokens)
+    granter.settled("a", [version(1)], lambda keys: [key for key in keys if key == "k"])
+    assert granter.unsettled(lambda _: True) == ["x"]
     assert granter.check() == []
 
 
