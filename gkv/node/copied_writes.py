@@ -78,14 +78,17 @@ def _at(what: Plain | Judge, places: Sequence[int]) -> Plain | Judge:
 
 def _answer(request: Set | Delete | Add | Touch, places: Sequence[int] | None, answer: Answer) -> NodeAnswer:
     """Say for each item of a request what became of it; `places` are those that were handed over, None for all."""
-    keys = answer.keys
+    effects = answer.effects
+    if effects and places is None and Effect.KEPT not in effects:
+        return Effects.of(effects, answer.version)
+    keys = answer.each
     told = [_effect(one) for one in keys]
     if places is not None:
         by_place = sorted(zip(places, told, keys, strict=True), key=lambda one: one[0])
         told = [Effect.SUPERSEDED] * len(request.keys)
         for place, effect, _ in by_place:
             told[place] = effect
-        keys = tuple([one for _, _, one in by_place])
+        keys = [one for _, _, one in by_place]
     present, sums, full = [], [], []
     for one in keys:
         if one.fate is Fate.FULL:

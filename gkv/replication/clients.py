@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
-from gkv.model import Damage, Effect, Record, Roles
-from gkv.replication.actions import Fate, KeyAnswer, written
+from gkv.model import Damage, Record, Roles
+from gkv.replication.actions import Fate, KeyAnswer
 from gkv.replication.admission import Verdict
 from gkv.replication.desk import Desk
 from gkv.replication.events import Judge, Pair, Plain, ReadAsked, WriteAsked, pair_of
@@ -134,7 +134,7 @@ class Clients:
             self._give(request, Fate.BUSY)
             return
         roles, what = self._desk.duties.roles, request.what
-        bare = {one for one in set(lists) if not self._is_enough(roles[one])}
+        bare = {one for one in set(lists) if not self._desk.is_enough(roles[one])} if self._desk.is_short else frozenset()
         begun = _without(todo, lists, bare)[0] if bare else todo
         found: list[Newest] | None = []
         if what is not None and not isinstance(what, Plain):
@@ -147,10 +147,6 @@ class Clients:
             self._write_part(request, self._with_room(request, Part.plain(what, begun, self._writing.time_of_day())))
         elif what is not None:
             self._judge(request, what, begun, found)
-
-    def _is_enough(self, roles: Roles) -> bool:
-        """Return whether as many copies act as a write has to be on (W1)."""
-        return len(roles.acting) >= self._desk.duties.min_in_sync
 
     def _judge(self, request: Request, judge: Judge, begun: Sequence[int], found: list[Newest]) -> None:
         """Have each key decided on its newest record, and do what comes of that."""
@@ -203,32 +199,13 @@ class Clients:
         keys = request.keys_at(part.places)
 
         def over(underway: Underway, settled: bool) -> None:
-            request.tell_all(part.places, self._outcomes(part, keys, underway.effects, settled))
+            request.end(part, self._writing.fates(keys, settled), underway.effects)
             self._end_part(request)
 
         request.written = frozenset(part.places)
         request.begun |= request.written
         expires = part.expires if any(part.expires) else ()
         request.version = self._writing.admit(keys, part.values, expires, on_over=over).write.version
-
-    def _outcomes(self, part: Part, keys: Sequence[str], effects: Sequence[Effect], settled: bool) -> Sequence[KeyAnswer]:
-        """Return what becomes of the keys of a write that is over."""
-        known: Sequence[Effect | None] = effects or (None,) * len(keys)
-        fates = self._fates(keys, settled)
-        if part.verdicts:
-            rows = zip(fates, part.records, part.verdicts, known, strict=True)
-            return [KeyAnswer(fate, record, verdict, effect=effect) for fate, record, verdict, effect in rows]
-        return [
-            written(effect) if fate is Fate.WRITTEN else KeyAnswer(fate, effect=effect)
-            for fate, effect in zip(fates, known, strict=True)
-        ]
-
-    def _fates(self, keys: Sequence[str], settled: bool) -> Sequence[Fate]:
-        """Return the same of keys of a write that is settled, or that is this process's no longer (W6, W8, F8)."""
-        duties = self._desk.duties
-        lists = duties.lists_of(keys) if settled else ()
-        fates = {one: Fate.WRITTEN if self._is_enough(duties.roles[one]) else Fate.INDETERMINATE for one in set(lists)}
-        return [fates[one] for one in lists] if settled else [Fate.INDETERMINATE] * len(keys)
 
     def expire(self, keys: Sequence[str]) -> None:
         """Write the tombstones of values that the sweeper has found, those that are due still."""

@@ -20,6 +20,8 @@ class Desk:
         """Without a member until the first document is adopted."""
         self.roles: dict[Pair, Roles] = {}
         """By the identities of lists, the roles of now."""
+        self.is_short = False
+        """Whether fewer members act for a list of this process's than a write has to be on."""
         self.actions: list[Action] = []
         self.questions = Questions()
         self._token = 0
@@ -28,6 +30,7 @@ class Desk:
         """Go on under another document."""
         self.duties = duties
         self.roles = {pair_of(roles): roles for roles in duties.roles}
+        self.is_short = any(roles.primary == self.me and not self.is_enough(roles) for roles in duties.roles)
 
     def token(self) -> int:
         """Return a number that no commit has had."""
@@ -46,6 +49,10 @@ class Desk:
     def serves(self) -> bool:
         """Whether this process is the one in the document and is not down there (M2)."""
         return self.duties.incarnation_of(self.me) == self.incarnation
+
+    def is_enough(self, roles: Roles) -> bool:
+        """Return whether as many members act for a list as a write has to be on (W1)."""
+        return len(roles.acting) >= self.duties.min_in_sync
 
     def mine(self, roles: Roles) -> bool:
         """Return whether this process is to be the primary of a list."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
 
-from gkv.model import Record, Value, Version
+from gkv.model import Effect, Record, Value, Version
 from gkv.replication.actions import Answer, Fate, KeyAnswer
 from gkv.replication.admission import Verdict
 from gkv.replication.events import Judge, Plain, ReadAsked, WriteAsked
@@ -22,6 +22,7 @@ class Request:
         "begun",
         "client",
         "deadline",
+        "effects",
         "given_up",
         "keys",
         "left",
@@ -40,6 +41,8 @@ class Request:
         self.answers: list[KeyAnswer | None] = [None] * len(asked.keys)
         self.left = len(asked.keys)
         """Keys that have no answer."""
+        self.effects: Sequence[Effect] = ()
+        """In place of all `answers`, those of a write whatever was there that is acknowledged."""
         self.parts = 0
         """Parts that are under way; -1 once the client has its answer."""
         self.begun: set[int] = set()
@@ -79,9 +82,20 @@ class Request:
             for place, answer in zip(places, answers, strict=True):
                 self.tell(place, answer)
 
+    def end(self, part: "Part", fates: Sequence[Fate], effects: Sequence[Effect]) -> None:
+        """Note what has become of what was written, and what that did to each key if it is known."""
+        if not part.verdicts and len(effects) == len(self.keys) and fates.count(Fate.WRITTEN) == len(fates):
+            self.effects, self.left = effects, 0
+            return
+        nothing = [None] * len(fates)
+        rows = zip(fates, part.records or nothing, part.verdicts or nothing, effects or nothing, strict=True)
+        self.tell_all(part.places, [KeyAnswer(fate, record, verdict, "", effect) for fate, record, verdict, effect in rows])
+
     def answer(self, otherwise: Fate) -> Answer:
         """Return the answer; a key that has none gets this one, if nothing was begun about it."""
         self.parts = -1
+        if self.effects:
+            return Answer(self.client, (), self.version, self.effects)
         answers = tuple(
             [
                 answer or KeyAnswer(Fate.INDETERMINATE if place in self.written else otherwise)

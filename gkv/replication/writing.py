@@ -6,7 +6,7 @@ until they are acknowledged (W7), and told when they are settled (W5).
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gkv.model import Damage, Effect, Record, Value, Version, Write
-from gkv.replication.actions import Commit
+from gkv.replication.actions import Commit, Fate
 from gkv.replication.desk import Desk
 from gkv.replication.events import Pair, pair_of
 from gkv.replication.expiry import DueTime
@@ -125,6 +125,15 @@ class Writing:
     def _over(self, settled: Iterable[Underway]) -> None:
         for underway in settled:
             _tell(underway, True)
+
+    def fates(self, keys: Sequence[str], settled: bool) -> Sequence[Fate]:
+        """Return what becomes of keys of a write that is settled, or that is this process's no longer (W6, W8, F8)."""
+        if settled and not self._desk.is_short:
+            return [Fate.WRITTEN] * len(keys)
+        duties = self._desk.duties
+        lists = duties.lists_of(keys) if settled else ()
+        kept = {one for one in set(lists) if self._desk.is_enough(duties.roles[one])}
+        return [Fate.WRITTEN if one in kept else Fate.INDETERMINATE for one in lists or [-1] * len(keys)]
 
     # -- another document, and time
 

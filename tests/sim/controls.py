@@ -334,7 +334,7 @@ CONTROLS: dict[str, Control] = {
         "W2 F12", "the counter is the process's, not the key's", [(writing.Writing, "admit", _counter_of_key)]
     ),
     "what was begun is routed anew": Control(
-        "W8 F8", "what was handed over is indeterminate", [(clients.Clients, "_fates", _not_begun)]
+        "W8 F8", "what was handed over is indeterminate", [(writing.Writing, "fates", _not_begun)]
     ),
     "a coordinator writes again": Control(
         "W0", "a write is handed over once", [(sim_clients.Proxy, "repeats", staticmethod(_again))]

@@ -93,7 +93,7 @@ class Requests:
         request, answer, since = self._asked.pop(action.client)
         told = [
             self._told(request, key, one, action, since[place])
-            for place, (key, one) in enumerate(zip(request.keys, action.keys, strict=True))
+            for place, (key, one) in enumerate(zip(request.keys, action.each, strict=True))
         ]
         answer(tuple(told))
 

@@ -108,7 +108,7 @@ def test_value_without_room_on_the_own_disk_is_not_begun() -> None:
     bench.shelf.is_full = True
     bench.on(put("x", "k", "l"))
     (answer,) = bench.take(actions.Answer)
-    assert [(one.fate, one.member) for one in answer.keys] == [(Fate.FULL, "a")] * 2
+    assert [(one.fate, one.member) for one in answer.each] == [(Fate.FULL, "a")] * 2
     assert bench.wanted == []
     bench.on(put("y", "k", value=None))
     assert len(bench.take(Commit)) == 1
@@ -129,7 +129,7 @@ def test_own_commit_that_finds_no_room_is_tried_again_until_it_does() -> None:
     assert again == first
     bench.on(events.Committed(again.token, [Effect.CREATED]))
     (answer,) = bench.take(actions.Answer)
-    assert (answer.keys[0].fate, answer.keys[0].effect) == (Fate.WRITTEN, Effect.CREATED)
+    assert (answer.each[0].fate, answer.each[0].effect) == (Fate.WRITTEN, Effect.CREATED)
     bench.on(put("y", "l"))
     assert len(bench.take(Commit)) == 1
 

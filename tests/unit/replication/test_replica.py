@@ -107,7 +107,7 @@ class Bench:
         return self
 
     def fates(self) -> list[list[Fate]]:
-        return [[one.fate for one in answer.keys] for answer in self.take(Answer)]
+        return [[one.fate for one in answer.each] for answer in self.take(Answer)]
 
 
 def _records(write: Write) -> list[tuple[str, Record]]:
@@ -197,7 +197,7 @@ def test_settled_write_with_too_few_copies_is_indeterminate_and_readable() -> No
     bench.on(get("y", "k"))
     bench.obey()
     (answer,) = bench.take(Answer)
-    assert answer.keys[0].record.version == version(1)
+    assert answer.each[0].record.version == version(1)
 
 
 def test_write_is_indeterminate_at_its_deadline_and_sent_on() -> None:
@@ -268,8 +268,8 @@ def test_condition_that_fails_is_a_read_of_what_made_it_fail() -> None:
     assert bench.fates() == [[Fate.WRITTEN]]
     bench.obey()
     (answer,) = bench.take(Answer)
-    assert (answer.keys[0].fate, answer.keys[0].verdict.effect) == (Fate.NOTHING, Effect.CONDITION)
-    assert answer.keys[0].verdict.present == version(1)
+    assert (answer.each[0].fate, answer.each[0].verdict.effect) == (Fate.NOTHING, Effect.CONDITION)
+    assert answer.each[0].verdict.present == version(1)
 
 
 def test_condition_is_judged_on_the_newest_admitted_record() -> None:
@@ -370,7 +370,7 @@ def test_read_waits_for_the_very_write_that_it_has_taken() -> None:
     for one in first:
         bench.hear(one.to, m.Copied(one.message.number, (version(1),)))
     read = bench.take(Answer)[1]
-    assert (read.client, read.keys[0].record.version) == ("y", version(1))
+    assert (read.client, read.each[0].record.version) == ("y", version(1))
 
 
 @pytest.mark.promise("I20")
@@ -426,7 +426,7 @@ def test_value_that_is_due_is_told_as_missing_once_its_tombstone_is_settled() ->
     assert bench.fates() == []
     bench.obey()
     (answer,) = bench.take(Answer)
-    assert answer.keys[0].record.value is None
+    assert answer.each[0].record.value is None
 
 
 def test_sweeper_writes_tombstones_of_what_is_due_still() -> None:
@@ -618,7 +618,7 @@ def test_granter_without_room_is_told_of_and_has_values_refused_until_it_has_som
     bench.hear("b", m.Full(bench.sent(m.Copy, "b")[0].message.number))
     bench.on(put("y", "k"))
     (answer,) = bench.take(Answer)
-    assert (answer.keys[0].fate, answer.keys[0].member) == (Fate.FULL, "b")
+    assert (answer.each[0].fate, answer.each[0].member) == (Fate.FULL, "b")
     bench.on(put("z", "k", value=None))
     assert len(bench.take(Commit)) == 1
     bench.now = 0.25
