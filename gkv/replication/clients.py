@@ -199,7 +199,9 @@ class Clients:
         keys = request.keys_at(part.places)
 
         def over(underway: Underway, settled: bool) -> None:
-            request.end(part, self._writing.fates(keys, settled), underway.effects)
+            # Fewer are known of a write that was shortened before its own disk had it (`Primary.adopt`).
+            effects = underway.effects if len(underway.effects) == len(keys) else ()
+            request.end(part, self._writing.fates(keys, settled), effects)
             self._end_part(request)
 
         request.written = frozenset(part.places)

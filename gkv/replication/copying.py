@@ -2,7 +2,9 @@
 that is due (W4, T1), and its filling (L1 to L6).
 """
 
-from gkv.model import Roles, Version
+from collections.abc import Sequence
+
+from gkv.model import Effect, Roles, Version
 from gkv.replication.actions import Commit, End, Replace, Report
 from gkv.replication.desk import Desk
 from gkv.replication.filling import Fillings
@@ -135,9 +137,9 @@ class Copying:
 
     # -- the disk
 
-    def committed(self, token: int) -> bool:
+    def committed(self, token: int, effects: Sequence[Effect] = ()) -> bool:
         """Note that the disk has what was handed to it; False if that was not handed over here."""
-        if self.granter.committed(token):
+        if self.granter.committed(token, effects):
             self._acknowledge()
             return True
         if self.fillings.committed(token):
@@ -148,13 +150,16 @@ class Copying:
 
     def failed(self, token: int, full: bool) -> bool:
         """Note that it never will. A full disk acknowledges nothing, and is asked again; any other failure ends the process."""
-        frames = self.granter.failed(token)
-        if frames is None and not self.fillings.failed(token):
+        found = self.granter.failed(token)
+        if found is None and not self.fillings.failed(token):
             return False
         if not full:
             self._desk.actions.append(End("the disk has failed"))
-        for frame in frames or () if full else ():
-            self._desk.send(frame.primary, Full(frame.number))
+        elif found is not None:
+            write, frames = found
+            self.fillings.unmark(write.keys, self._desk.duties)
+            for frame in frames:
+                self._desk.send(frame.primary, Full(frame.number))
         return True
 
     # -- filling

@@ -41,9 +41,9 @@ class Desk:
         """Send a message under the document in force."""
         self.actions.append(Send(to, self.duties.era, message))
 
-    def ask(self, to: str, settled: tuple[Version, ...] = (), *, owed: bool = True) -> int:
+    def ask(self, to: str, settled: tuple[Version, ...] = (), versions: tuple[Version, ...] = (), *, owed: bool = True) -> int:
         """Note that something is asked of a member now; return the question's number."""
-        return self.questions.ask(to, self.now, settled, owed=owed)
+        return self.questions.ask(to, self.now, settled, versions, owed=owed)
 
     @property
     def serves(self) -> bool:

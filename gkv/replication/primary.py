@@ -11,6 +11,8 @@ from gkv.model import Duties, Effect, Version, Write
 from gkv.replication.unsettled import Unsettled
 
 _Item = TypeVar("_Item")
+_FOR_A_KEY = 100
+"""Bytes that a key of a write takes beside itself and its value."""
 
 
 OnOver = Callable[["Underway", bool], None]
@@ -66,7 +68,7 @@ class Primary:
         self._by_version: dict[Version, Underway] = {}
         self._by_token: dict[int, Underway] = {}
         self.size = 0
-        """Bytes of the values on their way."""
+        """About how many bytes they take."""
         self._new: list[Underway] = []
         """Those that were not handed over yet."""
         self._untold: dict[str, list[Version]] = {}
@@ -178,6 +180,13 @@ class Primary:
 
     # -- frames
 
+    def arrived(self, granter: str, versions: Sequence[Version], until: float) -> None:
+        """Note that a granter works at writes, so that they need not be sent to it again before a time."""
+        for version in versions:
+            underway = self._by_version.get(version)
+            if underway is not None and granter in underway.sent:
+                underway.sent[granter] = until
+
     def unsent(self, now: float, again_after: float) -> dict[str, list[Write]]:
         """Return what is to be sent to each granter now: what never was, and what has had no answer for so long."""
         found: dict[str, list[Write]] = {}
@@ -185,7 +194,7 @@ class Primary:
             for granter in sorted(underway.waits):
                 if now - underway.sent.get(granter, -again_after) >= again_after:
                     underway.sent[granter] = now
-                    found.setdefault(granter, []).append(underway.parts[granter])
+                    found.setdefault(granter, []).append(_uncovered(underway, underway.parts[granter]))
         return found
 
     @property
@@ -201,7 +210,7 @@ class Primary:
             for granter, part in underway.parts.items():
                 if granter in underway.waits and granter not in underway.sent:
                     underway.sent[granter] = now
-                    found.setdefault(granter, []).append(part)
+                    found.setdefault(granter, []).append(_uncovered(underway, part))
         return found
 
     def _tell(self, granter: str, version: Version) -> None:
@@ -256,8 +265,16 @@ class Primary:
 
 
 def size_of(write: Write) -> int:
-    """Return the bytes of a write's values."""
-    return sum([len(value) for value in write.values if value is not None])
+    """Return about how many bytes a write takes."""
+    values = sum([len(value) for value in write.values if value is not None])
+    return values + sum(map(len, write.keys)) + _FOR_A_KEY * len(write.keys)
+
+
+def _uncovered(underway: Underway, part: Write) -> Write:
+    """Return what is to be sent of a part: no key of which a later write is settled, as whoever copies it may trust in that
+    (`Granter.take`).
+    """
+    return _part(part, [key for key in part.keys if key not in underway.covered]) if underway.covered else part
 
 
 def _part(write: Write, keys: Sequence[str]) -> Write:

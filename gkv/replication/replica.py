@@ -44,10 +44,10 @@ from gkv.replication.reading import Readings
 from gkv.replication.records import Records
 from gkv.replication.succession import Succession
 from gkv.replication.takeover import Takeovers
-from gkv.replication.writing import Writing
+from gkv.replication.writing import Writing, is_large
 
-MOST_PARKED = 256
-"""Calls of a later epoch that are kept until its document is here."""
+MOST_PARKED = 64
+"""Calls of a later epoch that are kept until its document is here, unless they are large; others are made again."""
 
 
 class Replica:
@@ -104,7 +104,7 @@ class Replica:
         return desk.actions
 
     def _committed(self, event: events.Committed) -> None:
-        if not self.copying.committed(event.token):
+        if not self.copying.committed(event.token, event.effects):
             self.writing.committed(event.token, event.effects)
 
     def _commit_failed(self, event: events.CommitFailed) -> None:
@@ -128,7 +128,7 @@ class Replica:
         self.grants.heard(sender, received.incarnation, received.era)
         if received.era > era:
             self._fetch(sender, received.era)
-            if isinstance(message, Question) and len(self._parked) < MOST_PARKED:
+            if isinstance(message, Question) and len(self._parked) < MOST_PARKED and not is_large(message):
                 self._parked.append(received)
         elif not self._is_current(received.era, era):
             if isinstance(message, Question):
@@ -152,7 +152,7 @@ class Replica:
             case Copied() | Granted() | UnsettledKeys():
                 self._granted(sender, incarnation, message)
             case Working():
-                self.desk.questions.working(message.number, sender, message.seconds)
+                self.writing.working(sender, message)
             case Full():
                 self.desk.questions.no_room(message.number, sender)
             case AskPage():

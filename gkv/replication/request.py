@@ -94,15 +94,18 @@ class Request:
     def answer(self, otherwise: Fate) -> Answer:
         """Return the answer; a key that has none gets this one, if nothing was begun about it."""
         self.parts = -1
-        if self.effects:
-            return Answer(self.client, (), self.version, self.effects)
-        answers = tuple(
-            [
-                answer or KeyAnswer(Fate.INDETERMINATE if place in self.written else otherwise)
-                for place, answer in enumerate(self.answers)
-            ]
+        answers = (
+            ()
+            if self.effects
+            else tuple(
+                [
+                    answer or KeyAnswer(Fate.INDETERMINATE if place in self.written else otherwise)
+                    for place, answer in enumerate(self.answers)
+                ]
+            )
         )
-        return Answer(self.client, answers, self.version)
+        self.what, self.answers = None, []  # its deadline may be noted for long
+        return Answer(self.client, answers, self.version, self.effects)
 
 
 @dataclass(slots=True)

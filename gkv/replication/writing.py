@@ -10,7 +10,7 @@ from gkv.replication.actions import Commit, Fate
 from gkv.replication.desk import Desk
 from gkv.replication.events import Pair, pair_of
 from gkv.replication.expiry import DueTime
-from gkv.replication.messages import Copy
+from gkv.replication.messages import Copy, Question, Working
 from gkv.replication.primary import OnOver, Primary, Underway, size_of
 from gkv.replication.questions import RESEND
 from gkv.replication.records import Records
@@ -18,8 +18,12 @@ from gkv.replication.versions import Versions
 
 MOST_UNSETTLED, MOST_UNSETTLED_BYTES = 10_000, 1 << 26
 """Writes, and bytes of their values: a granter that is silent is gone before, unless the authority is away."""
+AGAIN = 2.0
+"""Seconds after which writes are sent again to a granter that has said to have them, and be slow."""
 MOST_AT_ONCE, MOST_BYTES_AT_ONCE = 64, 1 << 20
-"""Writes in one frame, and bytes of their values if it is more than one."""
+"""Writes in one frame, and bytes that they take if it is more than one."""
+MOST_ANEW = 256
+"""Keys in one write of a takeover."""
 
 Newest = tuple[Record | Damage | None, Underway | None]
 """The newest admitted record of a key, and the write that brings it, unless it is settled."""
@@ -80,15 +84,29 @@ class Writing:
         return self.admit(keys, [None] * len(keys))
 
     def write_anew(self, records: Iterable[tuple[str, Record | None]]) -> None:
-        """Write records, or absences as tombstones, anew: their order is new, their tag is kept (T3)."""
-        found = list(records)
-        if found:
-            self.admit(
-                [key for key, _ in found],
-                [None if record is None else record.value for _, record in found],
-                [0 if record is None else record.expires for _, record in found],
-                [None if record is None else record.tag for _, record in found],
-            )
+        """Write records, or absences as tombstones, anew: their order is new, their tag is kept (T3).
+
+        In several writes if they are many or large, as a frame brings a write whole.
+        """
+        some: list[tuple[str, Record | None]] = []
+        size = 0
+        for key, record in records:
+            more = 0 if record is None or record.value is None else len(record.value)
+            if some and (len(some) == MOST_ANEW or size + more > MOST_BYTES_AT_ONCE):
+                self._write_anew(some)
+                some, size = [], 0
+            some.append((key, record))
+            size += more
+        if some:
+            self._write_anew(some)
+
+    def _write_anew(self, found: Sequence[tuple[str, Record | None]]) -> None:
+        self.admit(
+            [key for key, _ in found],
+            [None if record is None else record.value for _, record in found],
+            [0 if record is None else record.expires for _, record in found],
+            [None if record is None else record.tag for _, record in found],
+        )
 
     def _send_all(self, found: Mapping[str, Sequence[Write]]) -> None:
         for granter, writes in found.items():
@@ -98,7 +116,8 @@ class Writing:
     def _send(self, granter: str, writes: tuple[Write, ...]) -> None:
         settled = self.primary.take_untold(granter)
         self._told_at[granter] = self._desk.now
-        self._desk.send(granter, Copy(self._desk.ask(granter, settled), writes, settled))
+        number = self._desk.ask(granter, settled, tuple([write.version for write in writes]))
+        self._desk.send(granter, Copy(number, writes, settled))
 
     # -- settling
 
@@ -117,6 +136,12 @@ class Writing:
     def has_room(self, size: int, keys: int) -> bool:
         """Return whether the own disk has room for values (W1)."""
         return not self._uncommitted and self._records.has_room(size, keys)
+
+    def working(self, granter: str, word: Working) -> None:
+        """Note that a granter works at what it was sent: that goes again after `AGAIN`, in case it is not heard of."""
+        asked = self._desk.questions.working(word.number, granter, word.seconds)
+        if asked is not None:
+            self.primary.arrived(granter, asked.versions, self._desk.now + AGAIN - RESEND)
 
     def acknowledged(self, granter: str, versions: Sequence[Version]) -> None:
         """Note that a granter's disk has writes, by an answer under the document of now."""
@@ -180,6 +205,11 @@ class Writing:
     def busy(self) -> bool:
         """Whether time alone may bring something to send."""
         return bool(len(self.primary) or self.primary.untold())
+
+
+def is_large(question: Question) -> bool:
+    """Return whether a call brings more than one frame's share of bytes."""
+    return isinstance(question, Copy) and sum(map(size_of, question.writes)) > MOST_BYTES_AT_ONCE
 
 
 def _frames(writes: Sequence[Write]) -> Iterator[tuple[Write, ...]]:

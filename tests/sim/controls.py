@@ -182,8 +182,23 @@ def _committed_noting_late(self: Any, token: int) -> bool:
 _take, _committed = granter.Granter.take, granter.Granter.committed
 
 
-def _as_it_is(write: Write) -> Write:
+def _as_it_is(write: Write, *, repairs: bool) -> Write:
     return write
+
+
+def _never_repairing(write: Write, *, repairs: bool) -> Write:
+    return _copied(write, repairs=False)
+
+
+def _whatever_it_did(self: Any, token: int, effects: Any = ()) -> bool:
+    return bool(_committed(self, token))
+
+
+_copied = granter._copied
+
+
+def _nothing(self: Any, *args: Any) -> None:
+    return None
 
 
 def _always(self: Any, found_orderly: bool) -> bool:
@@ -388,6 +403,14 @@ CONTROLS: dict[str, Control] = {
     ),
     "a copied write repairs": Control(
         "reads", "what is copied does not take the place of a damaged record", [(granter, "_copied", _as_it_is)]
+    ),
+    "what is left damaged is acknowledged": Control(
+        "W4",
+        "a write is acknowledged when the disk has it, not when it left a damaged record",
+        [(granter, "_copied", _never_repairing), (granter.Granter, "committed", _whatever_it_did)],
+    ),
+    "a failed commit keeps its mark": Control(
+        "L2 L5", "pages do not leave a key to a write that the disk has not taken", [(filling.Fillings, "unmark", _nothing)]
     ),
     "an old report promotes": Control("A4 F17", "a report is of the epoch of now", [(changes, "_has", _any_epoch)]),
     "a ring comes when it is asked for": Control(

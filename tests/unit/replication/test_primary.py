@@ -2,7 +2,7 @@
 
 import pytest
 
-from gkv.model import Version
+from gkv.model import Effect, Version
 from gkv.replication.granter import Granter
 from gkv.replication.primary import Primary, Underway
 from tests.duties import duties, roles, version, write
@@ -251,11 +251,66 @@ def test_frame_that_comes_again_waits_for_the_commit_that_is_under_way(again: li
 def test_full_disk_acknowledges_nothing_and_the_keys_stay_unsettled() -> None:
     granter = Granter()
     granter.take("a", 1, [write(1, "k")], 0.0, Tokens())
-    assert [frame.number for frame in granter.failed(1) or ()] == [1]
+    lost, frames = granter.failed(1) or (None, [])
+    assert (lost and lost.keys, [frame.number for frame in frames]) == (["k"], [1])
     assert granter.failed(1) is None
     assert granter.take_whole() == []
     assert granter.oldest() is None
     assert granter.is_unsettled("k")
+
+
+LEFT = [Effect.DAMAGED]
+
+
+def test_frame_that_left_a_record_damaged_is_not_acknowledged_and_a_later_one_repairs() -> None:
+    """A late frame does not know whether a later write is under the damage; the frame that was sent last does."""
+    granter = Granter()
+    tokens = Tokens()
+    [(token, handed)] = granter.take("a", 5, [write(2, "k")], 0.0, tokens)
+    assert handed.repairs
+    granter.committed(token, [Effect.CREATED])
+    assert [frame.versions for frame in granter.take_whole()] == [(version(2),)]
+    granter.settled("a", [version(2)], lambda keys: keys)
+    [(token, late)] = granter.take("a", 4, [write(1, "k")], 1.0, tokens)
+    assert not late.repairs
+    assert granter.committed(token, LEFT)
+    assert (granter.take_whole(), granter.oldest()) == ([], None)
+    [(token, anew)] = granter.take("a", 6, [write(3, "k")], 2.0, tokens)
+    assert anew.repairs
+    granter.committed(token, LEFT)  # which tells that it was damaged
+    assert [frame.number for frame in granter.take_whole()] == [6]
+
+
+def test_write_repairs_nothing_while_a_later_one_of_its_keys_is_noted() -> None:
+    granter = Granter()
+    tokens = Tokens()
+    granter.take("a", 1, [write(2, "k")], 0.0, tokens)
+    [(_, earlier)] = granter.take("a", 2, [write(1, "k", "x")], 0.0, tokens)
+    assert not earlier.repairs
+
+
+def test_key_of_which_a_later_write_is_settled_is_not_sent_again() -> None:
+    primary = Primary()
+    primary.admit(write(1, "k", "x"), THREE, 1)
+    primary.admit(write(2, "k"), THREE, 2)
+    primary.take_new(0.0)
+    primary.committed(2)
+    for granter in "bc":
+        primary.acknowledged(granter, [version(2)])
+    assert {one: [list(part.keys) for part in parts] for one, parts in primary.unsent(1.0, 0.25).items()} == {
+        "b": [["x"]],
+        "c": [["x"]],
+    }
+
+
+def test_what_a_granter_works_at_is_sent_again_later() -> None:
+    primary = Primary()
+    primary.admit(write(1, "k"), THREE, 1)
+    primary.take_new(0.0)
+    primary.arrived("b", [version(1)], 2.0)
+    assert list(primary.unsent(0.25, 0.25)) == ["c"]
+    assert list(primary.unsent(2.2, 0.25)) == ["c"]
+    assert sorted(primary.unsent(2.5, 0.25)) == ["b", "c"]
 
 
 def test_newer_document_ends_frames_and_forgets_what_is_no_longer_here() -> None:
