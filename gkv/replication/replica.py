@@ -166,9 +166,9 @@ class Replica:
     def _granted(self, sender: str, incarnation: int, message: Copied | Granted | UnsettledKeys) -> None:
         """Take in an answer that grants a lease, and what else it says."""
         self._leased(sender, incarnation, message.number)
+        if not isinstance(message, UnsettledKeys):
+            self.desk.questions.has_room(sender, not message.full)
         if isinstance(message, Copied):
-            if message.versions:
-                self.desk.questions.full.discard(sender)
             self.writing.acknowledged(sender, message.versions)
         elif isinstance(message, UnsettledKeys):
             self.takeovers.named(sender, message.keys, self.desk.duties)
