@@ -16,7 +16,7 @@ from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
 from gkv.node.copy_figures import copy_figures
 from gkv.node.notes import OrderlyEnd
-from gkv.replication.messages import Hello
+from gkv.replication.messages import Copy, Hello
 from gkv.ring import tokens
 from gkv.wire.ops import (
     Add,
@@ -438,6 +438,18 @@ def test_word_of_another_cluster_is_refused_and_a_malformed_one_harms_nothing(to
     )
     assert read_answer(frame, Said).reason is NodeRefusal.BAD_FRAME
     assert _answer(home, replace(word, cluster=copied.document.cluster), Said).message is not None
+
+
+def test_words_that_come_together_are_waited_for_together(town: Make) -> None:
+    """So a member whose disk is slow is not taken for silent, however many copies it is handed meanwhile."""
+    copied = town()
+    home, key = copied["c"], copied.keys_of("a")[0]
+    home.engine.goes_on.clear()
+    writes = [Write(Version(copied.document.era, 1_000 + number), [key], [b"1"], at=1) for number in range(16)]
+    words = [Word(*copied.about, "a", ord("a"), Copy(1_000 + number, (write,))) for number, write in enumerate(writes)]
+    with gevent.Timeout(2):
+        answers = [read_answer(frame, Said) for frame in home.service.answer([word.write() for word in words])]
+    assert [answer.message for answer in answers] == [None] * 16
 
 
 def test_machines_that_have_raised_end_the_process_and_do_nothing_more(town: Make, capsys: pytest.CaptureFixture[str]) -> None:
