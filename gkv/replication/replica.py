@@ -38,6 +38,7 @@ from gkv.replication.messages import (
     Working,
 )
 from gkv.replication.pages import Pages
+from gkv.replication.parked import Parked
 from gkv.replication.pause import Pause, Step, Stopping
 from gkv.replication.questions import RESEND
 from gkv.replication.reading import Readings
@@ -45,9 +46,6 @@ from gkv.replication.records import Records
 from gkv.replication.succession import Succession
 from gkv.replication.takeover import Takeovers
 from gkv.replication.writing import Writing
-
-MOST_PARKED = 256
-"""Calls of a later epoch that are kept until its document is here."""
 
 
 class Replica:
@@ -87,7 +85,7 @@ class Replica:
             events.StopAsked: lambda _: self.stopping.begin(self.desk.now),
             events.Tick: lambda _: self._tick(),
         }
-        self._parked: list[events.Received] = []
+        self._parked = Parked()
         self._fetching = (0, float("-inf"))
         """The era of the document that is being fetched, and since when."""
         self._named = False
@@ -127,8 +125,8 @@ class Replica:
         self.grants.heard(sender, received.incarnation, received.era)
         if received.era > era:
             self._fetch(sender, received.era)
-            if isinstance(message, Question) and len(self._parked) < MOST_PARKED:
-                self._parked.append(received)
+            if isinstance(message, Question):
+                self._parked.add(received)
         elif not self._is_current(received.era, era):
             if isinstance(message, Question):
                 desk.send(sender, Behind(message.number))
@@ -213,8 +211,7 @@ class Replica:
             for member in sorted(duties.lines):
                 if member != desk.me:
                     desk.send(member, HelloBack(0))  # which releases this process's leases
-        parked, self._parked = self._parked, []
-        for received in parked:
+        for received in self._parked.take():
             if received.era >= duties.era:
                 self._receive(received)
 

@@ -11,6 +11,7 @@ from gkv.replication.actions import Answer, Commit, Complain, End, Fate, Fetch, 
 from gkv.replication.admission import Verdict, judge_write
 from gkv.replication.conditions import Condition
 from gkv.replication.expiry import DueTime
+from gkv.replication.parked import MOST_BYTES, Parked
 from gkv.replication.replica import Replica
 from tests.duties import INCARNATIONS, duties, roles, version, write
 
@@ -482,6 +483,28 @@ def test_call_of_a_later_epoch_is_answered_once_that_document_is_here() -> None:
     bench.adopt(later)
     bench.on(events.NoteKept(True))
     assert [one.message for one in bench.take(Send)] == [m.HelloBack(6), m.UnsettledKeys(5)]
+
+
+def test_calls_of_an_epoch_that_never_comes_take_no_place_from_others() -> None:
+    bench = Bench("b")
+    bench.adopt(duties("b", 1, roles("abc")))
+    never = duties("b", 9, roles("abc"))
+    for number in range(300):
+        bench.hear("a", m.Hello(number), never.era)
+    later = duties("b", 2, roles("abc"))
+    bench.hear("a", m.Hello(1_000), later.era)
+    bench.adopt(later)
+    assert m.HelloBack(1_000) in [one.message for one in bench.take(Send)]
+
+
+def test_calls_of_a_later_epoch_that_are_kept_have_a_bound_of_their_bytes() -> None:
+    parked, value = Parked(), b"x" * (1 << 20)
+    for number in range(40):
+        parked.add(events.Received("a", 1, 9, m.Copy(number, (write(number, "k", value=value),))))
+    numbers = [call.message.number for call in parked.take()]
+    assert 0 < len(numbers) <= MOST_BYTES >> 20
+    assert numbers == list(range(40))[-len(numbers) :]
+    assert parked.take() == []
 
 
 @pytest.mark.promise("I21")
