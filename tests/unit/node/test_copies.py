@@ -289,9 +289,21 @@ def test_async_write_is_acknowledged_and_read_before_any_disk_has_it(town: Make)
     for each in copied.homes.values():
         each.commits.flush(float("inf"))
         each.engine.goes_on.clear()
-    assert home.ask(Set(*copied.about, [key], [b"2"])).letters == Effect.ACCEPTED
+    assert home.ask(Set(*copied.about, [key], [b"2"])).letters == "r"
     assert home.ask(Get(*copied.about, [key])) == Values([b"2"])
     assert [record.value for record in everywhere(copied, key)] == [b"1"] * 3
+
+
+def test_async_delete_and_put_tell_whether_there_was_a_value(town: Make) -> None:
+    copied = town(durability=Durability.ASYNC)
+    home, keys = copied["a"], copied.keys_of("a", 2)
+    home.engine.goes_on.clear()
+    assert home.ask(Put(*copied.about, keys[:1], [b"1"])).letters == "c"
+    assert home.ask(Put(*copied.about, keys[:1], [b"2"])).letters == "r"
+    assert home.ask(Delete(*copied.about, keys)).letters == "ru"
+    assert home.ask(Delete(*copied.about, keys)).letters == "uu"
+    assert home.ask(Put(*copied.about, keys[:1], [b"3"])).letters == "c"
+    assert home.ask(Set(*copied.about, keys, [b"4", b"5"])).letters == Effect.ACCEPTED * 2
 
 
 def test_async_write_that_fails_after_it_was_acknowledged_ends_the_process(town: Make) -> None:
