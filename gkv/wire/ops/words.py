@@ -32,6 +32,8 @@ from gkv.wire.ops.messages import Payload, fields_of, read_message
 from gkv.wire.shown import join
 from gkv.wire.strict import Pause, no_pause
 
+_LATER = "a record is of a later era than the document"
+
 
 @dataclass(slots=True)
 class Word(NodeRequest):
@@ -114,15 +116,14 @@ def _refuse_later(message: Message, era: int) -> None:
     on would lose against it, and who holds it could not act any more (`View.act_as`).
     """
     if isinstance(message, Copy):
-        versions = [write.version for write in message.writes]
+        for write in message.writes:
+            if write.version.era > era:
+                raise BadFrame(_LATER)
     elif isinstance(message, Page):
-        versions = [record.version for _, record in message.records]
-    elif isinstance(message, FoundRecord) and isinstance(message.record, Record):
-        versions = [message.record.version]
-    else:
-        return
-    if any(version.era > era for version in versions):
-        raise BadFrame("a record is of a later era than the document")
+        if any(record.version.era > era for _, record in message.records):
+            raise BadFrame(_LATER)
+    elif isinstance(message, FoundRecord) and isinstance(message.record, Record) and message.record.version.era > era:
+        raise BadFrame(_LATER)
 
 
 def _speaker(header: Mapping[str, Any]) -> tuple[str, int]:
