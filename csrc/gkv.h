@@ -8,7 +8,7 @@
  * reading past a given length. Buffers belong to the caller. */
 
 /* Raised with every change of this file; the loader refuses a library that was built from another one. */
-#define GKV_ABI 8
+#define GKV_ABI 9
 
 /* Vnode tokens in ascending order, and what finds one quickly.
  *
@@ -43,6 +43,10 @@ void gkv_ring_order(gkv_ring *ring, const uint64_t *unsorted, const uint32_t *en
 
 /* The position of the first vnode token >= token, wrapping round. */
 uint32_t gkv_ring_find(const gkv_ring *ring, uint64_t token);
+
+/* The same for the tokens of `count` keys, which `text` holds as for gkv_ring_split, written to out; returns 0, or -1 if `text`
+ * does not hold `count` keys (one of them has a NUL in it). */
+int32_t gkv_ring_find_all(const gkv_ring *ring, const char *text, size_t size, uint32_t count, uint32_t *out);
 
 /* Stands for a token that no node answers for.
  *

@@ -86,6 +86,22 @@ uint32_t gkv_ring_find(const gkv_ring *ring, uint64_t token)
     return low == ring->vnodes ? 0 : low;
 }
 
+int32_t gkv_ring_find_all(const gkv_ring *ring, const char *text, size_t size, uint32_t count, uint32_t *out)
+{
+    const char *end = text + size;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const char *stop = memchr(text, 0, (size_t)(end - text));
+        if ((stop == NULL) != (i + 1 == count))
+            return -1;
+        if (stop == NULL)
+            stop = end;
+        out[i] = gkv_ring_find(ring, gkv_token((const uint8_t *)text, (size_t)(stop - text)));
+        text = stop == end ? end : stop + 1;
+    }
+    return 0;
+}
+
 uint32_t gkv_ring_node_of_key(const gkv_ring *ring, const uint16_t *places, const uint8_t *key, size_t size)
 {
     return places[gkv_ring_find(ring, gkv_token(key, size))];

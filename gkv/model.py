@@ -54,8 +54,7 @@ class Roles:
         return self.acting[1:] + self.learners
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Version:
+class Version(NamedTuple):  # not a dataclass: a write is looked up by it some thirty times, and its hash took 0.5 us
     """The place of a write in the one order of its key's writes, given by the key's primary.
 
     `era` is that of the document under which the write was admitted (see `era_of`), `counter`
@@ -137,8 +136,8 @@ class Duties:
     lines: Mapping[str, Line]
     roles: tuple[Roles, ...]
     """One for each list that there is."""
-    list_of: Callable[[str], int]
-    """The place of a key's list in `roles`."""
+    lists_of: Callable[[Sequence[str]], Sequence[int]]
+    """The place of each key's list in `roles`."""
     lease: float = 1.0
     """Seconds."""
     min_in_sync: int = 1
@@ -157,7 +156,18 @@ class Duties:
 
     def roles_of(self, key: str) -> Roles:
         """Return who does what for a key."""
-        return self.roles[self.list_of(key)]
+        return self.roles[self.lists_of((key,))[0]]
+
+    def all_roles_of(self, keys: Sequence[str]) -> list[Roles]:
+        """Return who does what for some keys: the roles of each list that one of them has, once. 0.1 us a key."""
+        roles = self.roles
+        return [roles[place] for place in set(self.lists_of(keys))]
+
+    def only(self, keys: Sequence[str], wanted: Callable[[Roles], bool]) -> Sequence[str]:
+        """Return the keys whose roles are `wanted`: these very keys if that is so for all."""
+        lists, roles = self.lists_of(keys), self.roles
+        unwanted = {place for place in set(lists) if not wanted(roles[place])}
+        return [key for key, place in zip(keys, lists, strict=True) if place not in unwanted] if unwanted else keys
 
     def incarnation_of(self, member: str) -> int | None:
         """Return the incarnation of a member that is not down, None for anybody else."""

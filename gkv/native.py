@@ -10,7 +10,7 @@ from types import ModuleType
 
 from gkv.errors import ConfigError
 
-ABI = 8
+ABI = 9
 """The number in `csrc/gkv.h` that this Python code was written against."""
 
 MODES = ("auto", "require", "off")

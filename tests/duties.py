@@ -43,7 +43,7 @@ def duties(
         (generation, epoch),
         lines(down, empty, others, since),
         lists,
-        (lambda key: int(key[0])) if key_list is None else (lambda _: key_list),
+        (lambda keys: [int(key[0]) for key in keys]) if key_list is None else (lambda keys: [key_list] * len(keys)),
         min_in_sync=min_in_sync,
         ring=ring,
         next=coming_ring,

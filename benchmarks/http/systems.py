@@ -86,7 +86,13 @@ class System:
 
 @contextmanager
 def gkv(
-    port: int, directory: Path, engine: str = "memory", variant: str = "", python: str = sys.executable
+    port: int,
+    directory: Path,
+    engine: str = "memory",
+    variant: str = "",
+    python: str = sys.executable,
+    nodes: int = NODES,
+    copies: int = 1,
 ) -> Iterator[System]:
     """Run a gkv proxy on `port` and its nodes on the ports after it, as `python` has gkv installed."""
     name = variant or _gkv_name(engine)
@@ -94,7 +100,8 @@ def gkv(
     directory.mkdir()
     token, context = "", None
     command = [python, "-P", "-m", "gkv.cli", "proxy", "--port", str(port), "--engine", engine]
-    command += ["--spawn", str(NODES), "--spawn-port", str(port + 1)]
+    command += ["--spawn", str(nodes), "--spawn-port", str(port + 1)]
+    command += ["--replicas", str(copies)] if copies > 1 else []
     if variant == "gkv-bare":
         command += ["--metrics", "0"]
     elif variant == "gkv-tls":
@@ -102,13 +109,13 @@ def gkv(
         context = _make_certificate(directory)
         command += ["--tls-cert", "cert.pem", "--tls-key", "cert.key", "--tls-ca", "ca.pem", "--client-tokens", token]
         command += ["--peer-tokens", secrets.token_hex(32)]
-    with _server(name, command, directory, range(port, port + 1 + NODES)) as proxy:
+    with _server(name, command, directory, range(port, port + 1 + nodes)) as proxy:
         proxy.wait_until(lambda: b"\nReady:" in proxy.output())
         processes = {"proxy": proxy.pid}
         for i, pid in enumerate(_children(proxy.pid), 1):
             processes[f"node{i}"] = pid
-        if len(processes) != 1 + NODES:
-            raise StartError(f"{name} has the processes {processes}, not one proxy and {NODES} nodes")
+        if len(processes) != 1 + nodes:
+            raise StartError(f"{name} has the processes {processes}, not one proxy and {nodes} nodes")
         _load_json(port, token, context)
         scheme = "http" if context is None else "https"
         yield System(name, "json", port, processes, lambda: _check_json(port, token, context), scheme, token)

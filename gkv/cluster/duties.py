@@ -1,13 +1,13 @@
 """The part of a document that a member's machines know. They never see a ring. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gkv.cluster.document import Document, State
 from gkv.cluster.placement import Placement
 from gkv.model import Duties, Line
 
 _REMEMBERED = 4_096
-"""Keys whose list is not looked up again: the machines ask some ten times for each key of a write, half of its cost."""
+"""Keys, and those of one request more, whose list is not looked up again: the machines ask for each of a write some times."""
 
 
 def duties(document: Document, placement: Placement, me: str) -> Duties:
@@ -17,7 +17,7 @@ def duties(document: Document, placement: Placement, me: str) -> Duties:
         document.order,
         {one.id: Line(one.incarnation, one.state is State.DOWN, one.since, one.empty) for one in document.members},
         placement.roles,
-        _remembering(placement.list_of),
+        _remembering(placement.lists_of),
         document.lease_ms / 1_000,
         document.needed,
         document.layout,
@@ -27,16 +27,18 @@ def duties(document: Document, placement: Placement, me: str) -> Duties:
     )
 
 
-def _remembering(list_of: Callable[[str], int]) -> Callable[[str], int]:
+def _remembering(lists_of: Callable[[Sequence[str]], list[int]]) -> Callable[[Sequence[str]], Sequence[int]]:
     """Return the same function, which remembers its last results."""
     known: dict[str, int] = {}
 
-    def find(key: str) -> int:
-        place = known.get(key)
-        if place is None:
-            if len(known) >= _REMEMBERED:
-                known.clear()
-            place = known[key] = list_of(key)
-        return place
+    def find(keys: Sequence[str]) -> Sequence[int]:
+        found = list(map(known.get, keys))
+        if None not in found:
+            return found  # type: ignore[return-value]  # as there is no None in it
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        places = lists_of(keys)
+        known.update(zip(keys, places, strict=True))
+        return places
 
     return find

@@ -65,6 +65,13 @@ class Placement:
         place = self.lists.place(key)
         return place if self.coming is None else self.pairs[place, self.coming.place(key)]
 
+    def lists_of(self, keys: Sequence[str]) -> list[int]:
+        """Return the same for each of these keys. O(keys), in one call of each ring."""
+        places = self.lists.places(keys)
+        if self.coming is None:
+            return places
+        return list(map(self.pairs.__getitem__, zip(places, self.coming.places(keys), strict=True)))
+
     def preference(self, key: str) -> list[Node]:
         """Return the nodes that are to hold a key, in the order in which they would answer for it."""
         if self.copies == 1:

@@ -9,7 +9,7 @@ from gkv.node.copies import Copies
 from gkv.node.handler import Waiting, each_once
 from gkv.node.judges import Judge, judge_of
 from gkv.replication.actions import Answer, Fate, KeyAnswer
-from gkv.replication.events import WriteAsked
+from gkv.replication.events import Plain, WriteAsked
 from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch
 
 GRACE = 5.0
@@ -36,25 +36,28 @@ class CopiedWrites:
 
     def write(self, request: Set | Delete) -> NodeAnswer | Waiting:
         """Have the machines take in a set, a put or a delete."""
-        return self._ask(request, depends=bool(request.conditions))
+        if request.conditions:
+            return self.decide(request)
+        values = request.values if isinstance(request, Set) else [None] * len(request.keys)
+        return self._ask(request, Plain(values, request.ttls if isinstance(request, Set) else ()))
 
-    def decide(self, request: Add | Touch) -> NodeAnswer | Waiting:
+    def decide(self, request: Set | Delete | Add | Touch) -> NodeAnswer | Waiting:
         """Have the machines take in what depends on the records that are there."""
-        return self._ask(request, depends=True)
-
-    def _ask(self, request: Set | Delete | Add | Touch, *, depends: bool) -> NodeAnswer | Waiting:
         try:
             judge = judge_of(request)
         except ValueError:
             return Refused(NodeRefusal.BAD_FRAME, detail="a condition cannot be read")
+        return self._ask(request, judge)
+
+    def _ask(self, request: Set | Delete | Add | Touch, what: Plain | Judge) -> NodeAnswer | Waiting:
         keys: Sequence[str] = request.keys
         places: Sequence[int] | None = None
         once = each_once(keys)
         if once is not None:
             keys, places = once
-            judge = _at(judge, places)
+            what = _at(what, places)
         asked: Awaited[Answer] = Awaited()
-        self._copies.handle(WriteAsked(asked, keys, judge, boot_time() + self._within, depends))
+        self._copies.handle(WriteAsked(asked, keys, what, boot_time() + self._within))
 
         def answer() -> NodeAnswer:
             told = asked.wait(self._within + GRACE)
@@ -65,21 +68,27 @@ class CopiedWrites:
         return answer if asked.value is None else answer()
 
 
-def _at(judge: Judge, places: Sequence[int]) -> Judge:
-    """Return a judge of some items of a request."""
-    return lambda place, found, now: judge(places[place], found, now)
+def _at(what: Plain | Judge, places: Sequence[int]) -> Plain | Judge:
+    """Return the same of some items of a request."""
+    if isinstance(what, Plain):
+        ttls = [what.ttls[place] for place in places] if what.ttls else ()
+        return Plain([what.values[place] for place in places], ttls)
+    return lambda place, found, now: what(places[place], found, now)
 
 
 def _answer(request: Set | Delete | Add | Touch, places: Sequence[int] | None, answer: Answer) -> NodeAnswer:
     """Say for each item of a request what became of it; `places` are those that were handed over, None for all."""
-    keys = answer.keys
+    effects = answer.effects
+    if effects and places is None and Effect.KEPT not in effects:
+        return Effects.of(effects, answer.version)
+    keys = answer.each
     told = [_effect(one) for one in keys]
     if places is not None:
         by_place = sorted(zip(places, told, keys, strict=True), key=lambda one: one[0])
         told = [Effect.SUPERSEDED] * len(request.keys)
         for place, effect, _ in by_place:
             told[place] = effect
-        keys = tuple([one for _, _, one in by_place])
+        keys = [one for _, _, one in by_place]
     present, sums, full = [], [], []
     for one in keys:
         if one.fate is Fate.FULL:

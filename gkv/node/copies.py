@@ -11,6 +11,7 @@ from typing import Any
 
 import gevent
 from gevent.event import Event as Flag
+from gevent.hub import get_hub
 
 from gkv.clock import boot_time
 from gkv.cluster.document import Document, Durability
@@ -75,7 +76,7 @@ class Copies:
         self._began = boot_time()
         self.replica = self._new_replica(noted=notes.found)
         self._events: deque[events.Event] = deque()
-        self._handling = self._broken = False
+        self._handling = self._handing_over = self._broken = False
         self.listening = Listening(view, self.replica.desk, self.handle, tidings)
         self._fetching: set[str] = set()
         self._wakes = float("inf")
@@ -129,6 +130,9 @@ class Copies:
             self._on_end(EngineFailed(f"the machines of copies have stopped: {error!r}"))
         finally:
             self._handling = False
+        if self.replica.has_new and not self._handing_over:
+            self._handing_over = True
+            get_hub().loop.run_callback(self._hand_over)
         # A tick that is near looks anew, and what else is due may be as late; to ask costs a tenth of a write.
         if not self.replica.hurries and self._wakes <= boot_time() + _NEAR:
             return
@@ -136,6 +140,11 @@ class Copies:
         if wakes < self._wakes:
             self._wakes = wakes
             self._alarm.set()
+
+    def _hand_over(self) -> None:
+        """Have what was admitted go to the granters: all that came in one turn of the loop goes in one frame."""
+        self._handing_over = False
+        self.handle(events.HandOver())
 
     def run(self) -> None:
         """Tell the machines when time has passed. Switches greenlets, and does not end."""
@@ -205,8 +214,7 @@ class Copies:
         """
         duties = self.replica.desk.duties
         ages: list[float | None] = []
-        for place in {duties.list_of(key) for key in keys}:
-            roles = duties.roles[place]
+        for roles in duties.all_roles_of(keys):
             if self.me not in roles.acting or roles.primary is None:
                 raise LookupError
             incarnation = duties.incarnation_of(roles.primary)
@@ -286,4 +294,4 @@ class Copies:
 def _without_ring(document: Document, me: str) -> Duties:
     """Return what a member knows of a document whose ring has nobody yet."""
     lines = {one.id: Line(one.incarnation, since=one.since, empty=one.empty) for one in document.members}
-    return Duties(me, document.order, lines, (), lambda _: 0, document.lease_ms / 1_000, document.needed)
+    return Duties(me, document.order, lines, (), lambda keys: [0] * len(keys), document.lease_ms / 1_000, document.needed)

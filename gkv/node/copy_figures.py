@@ -22,7 +22,7 @@ def copy_figures(copies: Copies) -> Iterator[Figure]:
     yield figure("gkv_lists_open", "Those of them whose keys it serves: the others are being taken over", len(opened))
     yield figure("gkv_takeovers_total", "Preference lists that were taken over, since the start", replica.takeovers.opened)
     yield figure("gkv_unsettled_writes", "Writes of this primary that some copy has not acknowledged", len(primary))
-    yield figure("gkv_unsettled_bytes", "Bytes of their values", primary.size)
+    yield figure("gkv_unsettled_bytes", "About how many bytes they take", primary.size)
     yield figure("gkv_unsettled_keys_copied", "Keys of other primaries whose last write may not be settled", len(granter))
     yield figure("gkv_leases_missing", "Nodes from which this primary has no lease just now; reads ask for one", len(missing))
     yield figure("gkv_reads_waiting_for_leases_total", "Reads that had to wait for a lease", replica.readings.unleased)

@@ -49,6 +49,8 @@ class Stored:
         """All that is written must go through `write` and `replace`."""
         self._engine = engine
         self._commits = commits
+        self._new: dict[Pending, None] = {}
+        """The commits under way that are not in the next: nobody has looked at any key since they began."""
         self._under_way: dict[str, list[tuple[Pending, int]]] = {}
         """By key, the commits under way that are about it, in their order, and its place in each."""
         self._order = _Order(self._under_way)
@@ -67,6 +69,12 @@ class Stored:
 
     def _begun(self, pending: Pending) -> Pending:
         if not pending.done:
+            self._new[pending] = None
+        return pending
+
+    def _by_key(self) -> dict[str, list[tuple[Pending, int]]]:
+        """Return the commits under way by key, brought up to date: a write costs next to nothing while nobody looks."""
+        for pending in self._new:
             for place, key in enumerate(pending.write.keys):
                 known = self._under_way.get(key)
                 if known is None:
@@ -74,11 +82,15 @@ class Stored:
                     self._order.new.add(key)
                 else:
                     known.append((pending, place))
-        return pending
+        self._new.clear()
+        return self._under_way
 
     def over(self, group: Iterable[Pending]) -> None:
         """Note that commits are over, before the machines hear of it. To be called with all that `Commits.on_over` tells."""
         for pending in group:
+            if pending in self._new:
+                del self._new[pending]
+                continue
             for key in pending.write.keys:
                 left = [one for one in self._under_way.get(key, ()) if one[0] is not pending]
                 if left:
@@ -88,17 +100,18 @@ class Stored:
 
     def touch(self, keys: Sequence[str]) -> bool:
         """Return whether a commit of any of these keys is under way."""
-        return not self._under_way.keys().isdisjoint(keys)
+        return not self._by_key().keys().isdisjoint(keys)
 
     # --- what is there ----------------------------------------------------------------------------------------------------
 
     def newest(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         """As `Records`."""
         found = self._engine.records_of(keys)
-        if not self._under_way.keys().isdisjoint(keys):
+        under_way = self._by_key()
+        if not under_way.keys().isdisjoint(keys):
             for place, key in enumerate(keys):
                 # Some of these commits may be in the engine already, which changes nothing.
-                for pending, at in self._under_way.get(key, ()):
+                for pending, at in under_way.get(key, ()):
                     found[place] = _after(found[place], pending.write, at)
         return found
 
@@ -123,7 +136,8 @@ class Stored:
         None at the end. At most `limit` are looked at.
         """
         found = self._engine.buried(self._commits.forgets_until, limit, after)
-        keys = [key for _, key in found if key not in self._under_way]
+        under_way = self._by_key()
+        keys = [key for _, key in found if key not in under_way]
         return keys, found[-1] if len(found) == limit else None
 
     def _look(
@@ -135,6 +149,7 @@ class Stored:
         if self.placement is None:
             raise RuntimeError("no document is in force, so there are no lists")
         at, end = _position(after), _END if upto is None else _position(upto)
+        self._by_key()
         self._order.refresh()
         keys: list[str] = []
         begin: int | None = at[0]

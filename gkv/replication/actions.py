@@ -2,7 +2,7 @@
 in which they are to be begun.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,6 +55,13 @@ class Answer:
     keys: tuple[KeyAnswer, ...]
     version: Version | None = None
     """Of the write, if one was begun."""
+    effects: Sequence[Effect] = ()
+    """What it did to each key, in place of `keys`: of a write whatever was there, all of which is acknowledged."""
+
+    @property
+    def each(self) -> Sequence[KeyAnswer]:
+        """The answer about each key."""
+        return [KeyAnswer(Fate.WRITTEN, effect=effect) for effect in self.effects] if self.effects else self.keys
 
 
 @dataclass(frozen=True, slots=True)

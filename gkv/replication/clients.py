@@ -1,22 +1,20 @@
 """The requests of a primary's clients: admitted, made to wait, answered exactly once (W1, W2, W6, W8, W9)."""
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 
-from gkv.model import Damage, Record, Roles, Value
+from gkv.model import Damage, Record, Roles
 from gkv.replication.actions import Fate, KeyAnswer
 from gkv.replication.admission import Verdict
 from gkv.replication.desk import Desk
-from gkv.replication.events import Judge, Pair, ReadAsked, WriteAsked, pair_of
+from gkv.replication.events import Judge, Pair, Plain, ReadAsked, WriteAsked, pair_of
 from gkv.replication.expiry import is_due
 from gkv.replication.pause import Pause, Stopping
 from gkv.replication.primary import Underway
 from gkv.replication.reading import Readings
-from gkv.replication.request import Request, Waits
+from gkv.replication.request import Part, Request, Waits
 from gkv.replication.takeover import Takeovers
 from gkv.replication.writing import Newest, Writing
-
-_Written = tuple[int, Verdict, Record | None]
-"""The place of a key that is to be written, the decision, and what was there."""
 
 
 class Clients:
@@ -50,22 +48,22 @@ class Clients:
         self._begin(request)
 
     def _begin(self, request: Request) -> None:
-        duties = self._desk.duties
-        todo: list[int] = []
-        for place, key in enumerate(request.keys):
-            if request.answers[place] is None and place not in request.begun:
-                if self._desk.mine(duties.roles_of(key)):
-                    todo.append(place)
-                else:
-                    request.answers[place] = KeyAnswer(Fate.NOT_BEGUN)
-        judge = request.judge
-        ready = [place for place in todo if self._may_begin(duties.roles_of(request.keys[place]), judge is not None)]
-        if len(ready) < len(todo):
+        duties, writes = self._desk.duties, request.what is not None
+        todo = request.open()
+        lists = duties.lists_of(request.keys_at(todo))
+        elsewhere = {one for one in set(lists) if not self._desk.mine(duties.roles[one])}
+        if elsewhere:
+            for place, one in zip(todo, lists, strict=True):
+                if one in elsewhere:
+                    request.tell(place, KeyAnswer(Fate.NOT_BEGUN))
+            todo, lists = _without(todo, lists, elsewhere)
+        shut = {one for one in set(lists) if not self._may_begin(duties.roles[one], writes)}
+        if shut:
             self._wait(request)
-        if judge is None:
-            self._begin_read(request, ready)
-        elif len(ready) == len(todo):
-            self._begin_write(request, todo, judge)
+        if not writes:
+            self._begin_read(request, _without(todo, lists, shut)[0] if shut else todo)
+        elif not shut:
+            self._begin_write(request, todo, lists)
         self._finish(request)
 
     def _may_begin(self, roles: Roles, writes: bool) -> bool:
@@ -82,8 +80,9 @@ class Clients:
 
     def _intact(self, request: Request, places: Sequence[int]) -> list[Newest] | None:
         """Take the newest records; None if one of them has to be recovered first."""
-        found = self._writing.newest([request.keys[place] for place in places])
-        damaged = [request.keys[place] for place, (record, _) in zip(places, found, strict=True) if isinstance(record, Damage)]
+        keys = request.keys_at(places)
+        found = self._writing.newest(keys)
+        damaged = [key for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Damage)]
         recovering = [key for key in damaged if key not in request.given_up]
         if recovering:
             self._wait(request)
@@ -94,22 +93,18 @@ class Clients:
 
     # -- reads
 
-    def _begin_read(self, request: Request, todo: list[int]) -> None:
+    def _begin_read(self, request: Request, todo: Sequence[int]) -> None:
         found = self._intact(request, todo) if todo and not request.is_over else None
         if found is None:
             return
-        now = self._writing.time_of_day()
-        due = [
-            request.keys[place]
-            for place, (record, _) in zip(todo, found, strict=True)
-            if isinstance(record, Record) and is_due(record, now)
-        ]
+        keys, now = request.keys_at(todo), self._writing.time_of_day()
+        due = [key for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Record) and is_due(record, now)]
         if due:
-            if any(self._held(pair_of(self._desk.duties.roles_of(key))) for key in due):
+            if any(self._held(pair_of(roles)) for roles in self._desk.duties.all_roles_of(due)):
                 self._wait(request)
                 return
             self._writing.expire(due)
-            found = self._writing.newest([request.keys[place] for place in todo])
+            found = self._writing.newest(keys)
         self._read_part(
             request,
             todo,
@@ -117,53 +112,57 @@ class Clients:
             [_as_read(record) for record, _ in found],
         )
 
-    def _read_part(self, request: Request, places: list[int], waits: list[Underway | None], answers: list[KeyAnswer]) -> None:
+    def _read_part(
+        self, request: Request, places: Sequence[int], waits: list[Underway | None], answers: list[KeyAnswer]
+    ) -> None:
         if not places:
             return
         request.parts += 1
         request.begun.update(places)
 
         def over(may_tell: bool) -> None:
-            for place, answer in zip(places, answers, strict=True):
-                request.answers[place] = answer if may_tell else KeyAnswer(Fate.NOT_BEGUN)
+            request.tell_all(places, answers if may_tell else [KeyAnswer(Fate.NOT_BEGUN)] * len(places))
             self._end_part(request)
 
-        duties = self._desk.duties
-        lists = dict.fromkeys(pair_of(duties.roles_of(request.keys[place])) for place in places)
-        self._readings.begin(list(lists), waits, request.deadline, over)
+        lists = [pair_of(roles) for roles in self._desk.duties.all_roles_of(request.keys_at(places))]
+        self._readings.begin(lists, waits, request.deadline, over)
 
     # -- writes
 
-    def _begin_write(self, request: Request, todo: list[int], judge: Judge) -> None:
-        duties = self._desk.duties
+    def _begin_write(self, request: Request, todo: Sequence[int], lists: Sequence[int]) -> None:
         if self._writing.crowded:
             self._give(request, Fate.BUSY)
             return
-        begun = [place for place in todo if len(duties.roles_of(request.keys[place]).acting) >= duties.min_in_sync]
-        found: list[Newest] | None = [(None, None)] * len(begun)
-        if request.depends:
+        roles, what = self._desk.duties.roles, request.what
+        bare = {one for one in set(lists) if not self._desk.is_enough(roles[one])} if self._desk.is_short else frozenset()
+        begun = _without(todo, lists, bare)[0] if bare else todo
+        found: list[Newest] | None = []
+        if what is not None and not isinstance(what, Plain):
             found = self._intact(request, begun)
         if found is None:
             return
-        for place in set(todo).difference(begun):
-            request.answers[place] = KeyAnswer(Fate.TOO_FEW_COPIES)
+        for place in set(todo).difference(begun) if bare else ():
+            request.tell(place, KeyAnswer(Fate.TOO_FEW_COPIES))
+        if isinstance(what, Plain):
+            self._write_part(request, self._with_room(request, Part.plain(what, begun, self._writing.time_of_day())))
+        elif what is not None:
+            self._judge(request, what, begun, found)
+
+    def _judge(self, request: Request, judge: Judge, begun: Sequence[int], found: list[Newest]) -> None:
+        """Have each key decided on its newest record, and do what comes of that."""
         now = self._writing.time_of_day()
-        written: list[_Written] = []
+        to_write: list[tuple[int, Verdict, Record | None]] = []
         nothing: list[tuple[int, Verdict, Underway | None]] = []
         for place, (record, underway) in zip(begun, found, strict=True):
             if isinstance(record, Damage):
-                request.answers[place] = KeyAnswer(Fate.DAMAGED)
+                request.tell(place, KeyAnswer(Fate.DAMAGED))
                 continue
             verdict = judge(place, record, now)
-            if verdict.effect is not None:
-                nothing.append((place, verdict, underway))
-            elif full := self._full(request.keys[place], verdict):
-                request.answers[place] = KeyAnswer(Fate.FULL, member=full)
+            if verdict.effect is None:
+                to_write.append((place, verdict, record))
             else:
-                written.append((place, verdict, record))
-        written = self._with_room(request, written)
-        if written:
-            self._write_part(request, written)
+                nothing.append((place, verdict, underway))
+        self._write_part(request, self._with_room(request, Part.judged(to_write)))
         waits = [underway for _, _, underway in nothing]
         expired = [request.keys[place] for place, verdict, _ in nothing if verdict.expired]
         if expired:
@@ -171,56 +170,50 @@ class Clients:
         answers = [KeyAnswer(Fate.NOTHING, verdict=verdict) for _, verdict, _ in nothing]
         self._failed_part(request, [place for place, _, _ in nothing], waits, answers)
 
-    def _full(self, key: str, verdict: Verdict) -> str | None:
-        """Return a granter of a key that has no room for its value (W1); a tombstone uses the reserve."""
-        full = self._desk.questions.full
-        if not full or verdict.value is None:
-            return None
-        return next((one for one in self._desk.duties.roles_of(key).granters if one in full), None)
-
-    def _with_room(self, request: Request, written: list[_Written]) -> list[_Written]:
-        """Return what may be written, given the room on the own disk (W1): all, or what brings no value."""
-        sizes = [len(verdict.value) for _, verdict, _ in written if verdict.value is not None]
-        if not sizes or self._writing.has_room(sum(sizes), len(sizes)):
-            return written
-        for place, verdict, _ in written:
-            if verdict.value is not None:
-                request.answers[place] = KeyAnswer(Fate.FULL, member=self._desk.me)
-        return [one for one in written if one[1].value is None]
+    def _with_room(self, request: Request, part: Part) -> Part:
+        """Answer for values for which there is no room (W1), and return the rest: a tombstone uses the reserve."""
+        duties, me, full = self._desk.duties, self._desk.me, self._desk.questions.full
+        refused: dict[int, str] = {}
+        sizes = [len(value) for value in part.values if value is not None]
+        if sizes and not self._writing.has_room(sum(sizes), len(sizes)):
+            refused = {row: me for row, value in enumerate(part.values) if value is not None}
+        elif sizes and full:
+            for row, (place, value) in enumerate(zip(part.places, part.values, strict=True)):
+                granters = full.intersection(duties.roles_of(request.keys[place]).granters) if value is not None else ()
+                if granters:
+                    refused[row] = min(granters)
+        if not refused:
+            return part
+        for row, member in refused.items():
+            request.tell(part.places[row], KeyAnswer(Fate.FULL, member=member))
+        return part.without(refused)
 
     def _failed_part(self, request: Request, places: list[int], waits: list[Underway | None], answers: list[KeyAnswer]) -> None:
         """Answer what a judgement left undone: that is a read of the record that was judged (W9, F11)."""
         self._read_part(request, places, waits, answers)
 
-    def _write_part(self, request: Request, written: list[_Written]) -> None:
+    def _write_part(self, request: Request, part: Part) -> None:
+        if not part.places:
+            return
         request.parts += 1
-        values: list[Value | None] = [verdict.value for _, verdict, _ in written]
-        expires = [verdict.expires for _, verdict, _ in written]
+        keys = request.keys_at(part.places)
 
         def over(underway: Underway, settled: bool) -> None:
-            effects = underway.effects or (None,) * len(written)
-            for (place, verdict, record), effect in zip(written, effects, strict=True):
-                fate = self._fate(request.keys[place], settled)
-                request.answers[place] = KeyAnswer(fate, record, verdict, effect=effect)
+            # Fewer are known of a write that was shortened before its own disk had it (`Primary.adopt`).
+            effects = underway.effects if len(underway.effects) == len(keys) else ()
+            request.end(part, self._writing.fates(keys, settled), effects)
             self._end_part(request)
 
-        request.written = frozenset([place for place, _, _ in written])
+        request.written = frozenset(part.places)
         request.begun |= request.written
-        keys = [request.keys[place] for place, _, _ in written]
-        request.version = self._writing.admit(keys, values, expires if any(expires) else (), on_over=over).write.version
-
-    def _fate(self, key: str, settled: bool) -> Fate:
-        """Return what becomes of a key of a write that is settled, or that is this process's no longer (W6, W8, F8)."""
-        duties = self._desk.duties
-        if settled and len(duties.roles_of(key).acting) >= duties.min_in_sync:
-            return Fate.WRITTEN
-        return Fate.INDETERMINATE
+        expires = part.expires if any(part.expires) else ()
+        request.version = self._writing.admit(keys, part.values, expires, on_over=over).write.version
 
     def expire(self, keys: Sequence[str]) -> None:
         """Write the tombstones of values that the sweeper has found, those that are due still."""
         duties = self._desk.duties
-        mine = [key for key in dict.fromkeys(keys) if self._desk.mine(duties.roles_of(key))]
-        mine = [key for key in mine if self._may_begin(duties.roles_of(key), True)]
+        each = list(dict.fromkeys(keys))
+        mine = duties.only(each, lambda roles: self._desk.mine(roles) and self._may_begin(roles, True))
         now = self._writing.time_of_day()
         due = [
             key
@@ -238,7 +231,7 @@ class Clients:
             self._finish(request)
 
     def _finish(self, request: Request) -> None:
-        if request.parts == 0 and not self._waits.has(request) and None not in request.answers:
+        if request.parts == 0 and request.left == 0 and not self._waits.has(request):
             self._give(request, Fate.NOT_BEGUN)
 
     def _give(self, request: Request, fate: Fate) -> None:
@@ -275,3 +268,9 @@ def _as_read(record: Record | Damage | None) -> KeyAnswer:
     if isinstance(record, Damage):
         return KeyAnswer(Fate.DAMAGED)
     return KeyAnswer(Fate.READ, record)
+
+
+def _without(places: Sequence[int], lists: Sequence[int], unwanted: AbstractSet[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the places, and lists, of the keys whose list is not one of the `unwanted`."""
+    left = [(place, one) for place, one in zip(places, lists, strict=True) if one not in unwanted]
+    return [place for place, _ in left], [one for _, one in left]

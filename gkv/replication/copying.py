@@ -2,7 +2,9 @@
 that is due (W4, T1), and its filling (L1 to L6).
 """
 
-from gkv.model import Roles, Version
+from collections.abc import Sequence
+
+from gkv.model import Effect, Roles, Version
 from gkv.replication.actions import Commit, End, Replace, Report
 from gkv.replication.desk import Desk
 from gkv.replication.filling import Fillings
@@ -62,16 +64,16 @@ class Copying:
 
     def _take(self, sender: str, copy: Copy) -> None:
         """Take a frame, if it is from the primary of all its keys."""
-        desk = self._desk
+        desk, duties = self._desk, self._desk.duties
         if not self._is_granter(sender) or not all(
-            self._copies(desk.duties.roles_of(key), sender) for write in copy.writes for key in write.keys
+            self._copies(roles, sender) for write in copy.writes for roles in duties.all_roles_of(write.keys)
         ):
             return
         self._grant(sender)
-        self.granter.settled(copy.settled, lambda key: desk.duties.roles_of(key).primary == sender)
+        self.granter.settled(sender, copy.settled, lambda keys: duties.only(keys, lambda roles: roles.primary == sender))
         handed = self.granter.take(sender, copy.number, copy.writes, desk.now, desk.token)
         for write in copy.writes:
-            self.fillings.mark(write.keys, desk.duties)
+            self.fillings.mark(write.keys, duties)
         desk.actions += [Commit(token, write) for token, write in handed]
         oldest = self.granter.oldest()
         self._acknowledge()
@@ -96,7 +98,7 @@ class Copying:
         """Grant a lease."""
         if self._is_granter(sender):
             self._grant(sender)
-            self._tell(sender, Granted(asked.number))
+            self._tell(sender, Granted(asked.number, self._is_full))
 
     def _ask_record(self, sender: str, asked: AskRecord) -> None:
         """Show a record to the primary, whose own is damaged."""
@@ -131,13 +133,17 @@ class Copying:
 
     def _acknowledge(self) -> None:
         for frame in self.granter.take_whole():
-            self._tell(frame.primary, Copied(frame.number, frame.versions))
+            self._tell(frame.primary, Copied(frame.number, frame.versions, self._is_full))
+
+    @property
+    def _is_full(self) -> bool:
+        return not self._records.has_room(0, 1)
 
     # -- the disk
 
-    def committed(self, token: int) -> bool:
+    def committed(self, token: int, effects: Sequence[Effect] = ()) -> bool:
         """Note that the disk has what was handed to it; False if that was not handed over here."""
-        if self.granter.committed(token):
+        if self.granter.committed(token, effects):
             self._acknowledge()
             return True
         if self.fillings.committed(token):
@@ -148,13 +154,16 @@ class Copying:
 
     def failed(self, token: int, full: bool) -> bool:
         """Note that it never will. A full disk acknowledges nothing, and is asked again; any other failure ends the process."""
-        frames = self.granter.failed(token)
-        if frames is None and not self.fillings.failed(token):
+        found = self.granter.failed(token)
+        if found is None and not self.fillings.failed(token):
             return False
         if not full:
             self._desk.actions.append(End("the disk has failed"))
-        for frame in frames or () if full else ():
-            self._desk.send(frame.primary, Full(frame.number))
+        elif found is not None:
+            write, frames = found
+            self.fillings.unmark(write.keys, self._desk.duties)
+            for frame in frames:
+                self._desk.send(frame.primary, Full(frame.number))
         return True
 
     # -- filling

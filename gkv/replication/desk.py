@@ -16,10 +16,12 @@ class Desk:
         self.me = me
         self.incarnation = incarnation
         self.now = now
-        self.duties: Duties = Duties(me, (0, 0), {}, (), lambda _: 0)
+        self.duties: Duties = Duties(me, (0, 0), {}, (), lambda keys: [0] * len(keys))
         """Without a member until the first document is adopted."""
         self.roles: dict[Pair, Roles] = {}
         """By the identities of lists, the roles of now."""
+        self.is_short = False
+        """Whether fewer members act for a list of this process's than a write has to be on."""
         self.actions: list[Action] = []
         self.questions = Questions()
         self._token = 0
@@ -28,6 +30,7 @@ class Desk:
         """Go on under another document."""
         self.duties = duties
         self.roles = {pair_of(roles): roles for roles in duties.roles}
+        self.is_short = any(roles.primary == self.me and not self.is_enough(roles) for roles in duties.roles)
 
     def token(self) -> int:
         """Return a number that no commit has had."""
@@ -38,14 +41,18 @@ class Desk:
         """Send a message under the document in force."""
         self.actions.append(Send(to, self.duties.era, message))
 
-    def ask(self, to: str, settled: tuple[Version, ...] = (), *, owed: bool = True) -> int:
+    def ask(self, to: str, settled: tuple[Version, ...] = (), versions: tuple[Version, ...] = (), *, owed: bool = True) -> int:
         """Note that something is asked of a member now; return the question's number."""
-        return self.questions.ask(to, self.now, settled, owed=owed)
+        return self.questions.ask(to, self.now, settled, versions, owed=owed)
 
     @property
     def serves(self) -> bool:
         """Whether this process is the one in the document and is not down there (M2)."""
         return self.duties.incarnation_of(self.me) == self.incarnation
+
+    def is_enough(self, roles: Roles) -> bool:
+        """Return whether as many members act for a list as a write has to be on (W1)."""
+        return len(roles.acting) >= self.duties.min_in_sync
 
     def mine(self, roles: Roles) -> bool:
         """Return whether this process is to be the primary of a list."""

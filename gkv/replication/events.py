@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from gkv.model import Damage, Duties, Effect, Record, Roles
+from gkv.model import Damage, Duties, Effect, Record, Roles, Value
 from gkv.replication.admission import Verdict
 from gkv.replication.messages import Message
 
@@ -69,15 +69,28 @@ class ReadAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Plain:
+    """A write whatever is there: for each key its value, None to delete it. `ttls` has for each how many ms it lasts, 0 for
+    ever, or is empty when all do.
+    """
+
+    values: Sequence[Value | None]
+    ttls: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class WriteAsked:
-    """A client's write: keys, no key twice, and what decides about each of them."""
+    """A client's write: keys, no key twice, and what is written, or what decides that on what is there."""
 
     client: Hashable
     keys: Sequence[str]
-    judge: Judge
+    what: Plain | Judge
     deadline: float
-    depends: bool = False
-    """Whether the judgement depends on what is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """All that came at the same moment has been taken in: what was admitted is to go to the granters (`Replica.has_new`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +139,7 @@ Event = (
     | NoteKept
     | ReadAsked
     | WriteAsked
+    | HandOver
     | DueFound
     | LeasesWanted
     | PauseAsked

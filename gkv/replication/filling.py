@@ -5,11 +5,14 @@ dropped, whatever the versions say. So neither an old write that was never ackno
 that was deleted meanwhile comes back (F19).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gkv.model import Duties, Record, Roles
 from gkv.replication.events import Pair, pair_of
+
+_MOST_TWICE = 4
+"""How often the time after which a page is asked for again is doubled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ class _Filling:
         """Keys of which a new write was received (L2)."""
         self.after = ""
         """The cursor at the end of what was handed to the commit."""
-        self.asked: int | None = None
-        """The number of the question that is on its way."""
+        self.asked: set[int] = set()
+        """The numbers of the questions for the next page: whichever is answered first counts."""
         self.asked_at = 0.0
         self.committing: int | None = None
         """The token of a page on its way to the disk."""
@@ -84,13 +87,13 @@ class Fillings:
                 fillings[session.pair] = known if known is not None and known.session == session else _Filling(session)
         self._fillings = fillings
         for filling in fillings.values():
-            filling.asked = None  # an answer of an older epoch is not taken
+            filling.asked.clear()  # an answer of an older epoch is not taken
 
-    def mark(self, keys: Iterable[str], duties: Duties) -> None:
+    def mark(self, keys: Sequence[str], duties: Duties) -> None:
         """Note that a new write of keys was received."""
         if self._fillings:
-            for key in keys:
-                filling = self._fillings.get(pair_of(duties.roles_of(key)))
+            for key, place in zip(keys, duties.lists_of(keys), strict=True):
+                filling = self._fillings.get(pair_of(duties.roles[place]))
                 if filling is not None:
                     filling.marks.add(key)
 
@@ -106,19 +109,24 @@ class Fillings:
     # -- pages
 
     def wanted(self, now: float, again_after: float) -> list[tuple[Session, str]]:
-        """Return the sessions that need a page, with the cursor after which it begins."""
+        """Return the sessions that need a page, with the cursor after which it begins.
+
+        A question is asked again after `again_after`, then after twice that and so on: whoever is slow is not to have more
+        to do for it.
+        """
         return [
             (filling.session, filling.after)
             for filling in self._fillings.values()
             if not filling.at_end
             and filling.committing is None
-            and (filling.asked is None or now - filling.asked_at >= again_after)
+            and (not filling.asked or now - filling.asked_at >= again_after * (1 << min(len(filling.asked) - 1, _MOST_TWICE)))
         ]
 
     def asked(self, session: Session, number: int, now: float) -> None:
         """Note that a page was asked for."""
         filling = self._fillings[session.pair]
-        filling.asked, filling.asked_at = number, now
+        filling.asked.add(number)
+        filling.asked_at = now
 
     def page(
         self,
@@ -133,7 +141,7 @@ class Fillings:
         `held` says which keys of a list are here between two cursors. The commit of what is returned has this token.
         """
         for filling in self._fillings.values():
-            if filling.asked == number:
+            if number in filling.asked:
                 break
         else:
             return None
@@ -142,7 +150,7 @@ class Fillings:
         named = {key for key, _ in records}
         missing = [key for key in present if key not in named]
         drops = tuple([key for key in missing if self._takes(filling, key)])
-        filling.asked = None
+        filling.asked.clear()
         if upto is None:
             filling.at_end = True
         else:
@@ -171,6 +179,15 @@ class Fillings:
                 self._fillings[pair] = anew
                 return True
         return False
+
+    def unmark(self, keys: Sequence[str], duties: Duties) -> None:
+        """Note that new writes of keys are not on the disk in the end: pages that have left these keys to them do not count,
+        so the sessions of their lists begin anew, unless the disk has all already.
+        """
+        for roles in duties.all_roles_of(keys) if self._fillings else ():
+            filling = self._fillings.get(pair_of(roles))
+            if filling is not None and not filling.equal:
+                self._fillings[pair_of(roles)] = _Filling(filling.session)
 
     @property
     def busy(self) -> bool:

@@ -11,6 +11,8 @@ from gkv.model import Duties, Effect, Version, Write
 from gkv.replication.unsettled import Unsettled
 
 _Item = TypeVar("_Item")
+_FOR_A_KEY = 100
+"""Bytes that a key of a write takes beside itself and its value."""
 
 
 OnOver = Callable[["Underway", bool], None]
@@ -20,10 +22,24 @@ OnOver = Callable[["Underway", bool], None]
 class Underway:
     """One write on its way; several keys, one version. Identity is what distinguishes two of them."""
 
-    __slots__ = ("committed", "covered", "earlier", "effects", "failed", "on_over", "parts", "sent", "token", "waits", "write")
+    __slots__ = (
+        "committed",
+        "covered",
+        "earlier",
+        "effects",
+        "failed",
+        "on_over",
+        "parts",
+        "sent",
+        "size",
+        "token",
+        "waits",
+        "write",
+    )
 
     def __init__(self, write: Write, token: int, on_over: OnOver | None) -> None:
         self.write = write
+        self.size = size_of(write)
         self.token = token
         """Of its own commit."""
         self.committed = False
@@ -52,7 +68,9 @@ class Primary:
         self._by_version: dict[Version, Underway] = {}
         self._by_token: dict[int, Underway] = {}
         self.size = 0
-        """Bytes of the values on their way."""
+        """About how many bytes they take."""
+        self._new: list[Underway] = []
+        """Those that were not handed over yet."""
         self._untold: dict[str, list[Version]] = {}
         """By granter, settled writes that it has not been told of."""
 
@@ -67,31 +85,37 @@ class Primary:
             underway.earlier = list(dict.fromkeys(newest[key] for key in write.keys if key in newest))
         self._direct(underway, duties)
         self._add(underway)
+        self._new.append(underway)
         return underway
 
     def _add(self, underway: Underway) -> None:
         self._by_version[underway.write.version] = underway
         self._by_token[underway.token] = underway
-        self.size += _size(underway.write)
+        self.size += underway.size
         self.unsettled.admit(underway)
 
     def _direct(self, underway: Underway, duties: Duties) -> None:
         """Determine who is to have a write: all granters of its keys."""
-        underway.parts = {
-            granter: _part(underway.write, keys) for granter, keys in self._targets(underway.write, duties).items()
-        }
+        write = underway.write
+        underway.parts = {granter: _part(write, keys) for granter, keys in self._targets(write, duties).items()}
         underway.waits = {granter for granter in underway.parts if self._needs(underway, granter)}
         underway.sent = {}
 
-    def _targets(self, write: Write, duties: Duties) -> dict[str, list[str]]:
-        targets: dict[str, list[str]] = {}
-        for key in write.keys:
-            for granter in duties.roles_of(key).granters:
-                targets.setdefault(granter, []).append(key)
+    def _targets(self, write: Write, duties: Duties) -> dict[str, Sequence[str]]:
+        """Return the keys that each granter copies."""
+        keys, roles = write.keys, duties.roles
+        lists = duties.lists_of(keys)
+        of = {place: roles[place].granters for place in set(lists)}
+        targets: dict[str, Sequence[str]] = {}
+        for granter in dict.fromkeys([granter for granters in of.values() for granter in granters]):
+            some = [place for place, granters in of.items() if granter in granters]
+            targets[granter] = (
+                keys if len(some) == len(of) else [key for key, place in zip(keys, lists, strict=True) if place in some]
+            )
         return targets
 
     def _needs(self, underway: Underway, granter: str) -> bool:
-        return not underway.covered.issuperset(underway.parts[granter].keys)
+        return not (underway.covered and underway.covered.issuperset(underway.parts[granter].keys))
 
     # -- what ends a write's waiting
 
@@ -127,14 +151,16 @@ class Primary:
         for one in over:
             del self._by_version[one.write.version], self._by_token[one.token]
             one.earlier = ()
-            self.size -= _size(one.write)
+            self.size -= one.size
             for granter in one.parts:
                 self._tell(granter, one.write.version)
         self.unsettled.end(over)
         return over
 
     def _is_settled(self, underway: Underway) -> bool:
-        return not underway.waits and (underway.committed or underway.covered.issuperset(underway.write.keys))
+        if underway.waits:
+            return False
+        return underway.committed or (bool(underway.covered) and underway.covered.issuperset(underway.write.keys))
 
     def _settle_earlier(self, underway: Underway) -> list[Underway]:
         """Return the earlier writes that are settled by this one: everybody has something newer of their keys (F16)."""
@@ -154,6 +180,13 @@ class Primary:
 
     # -- frames
 
+    def arrived(self, granter: str, versions: Sequence[Version], until: float) -> None:
+        """Note that a granter works at writes, so that they need not be sent to it again before a time."""
+        for version in versions:
+            underway = self._by_version.get(version)
+            if underway is not None and granter in underway.sent:
+                underway.sent[granter] = until
+
     def unsent(self, now: float, again_after: float) -> dict[str, list[Write]]:
         """Return what is to be sent to each granter now: what never was, and what has had no answer for so long."""
         found: dict[str, list[Write]] = {}
@@ -161,13 +194,24 @@ class Primary:
             for granter in sorted(underway.waits):
                 if now - underway.sent.get(granter, -again_after) >= again_after:
                     underway.sent[granter] = now
-                    found.setdefault(granter, []).append(underway.parts[granter])
+                    found.setdefault(granter, []).append(_uncovered(underway, underway.parts[granter]))
         return found
 
-    def first_parts(self, underway: Underway, now: float) -> dict[str, Write]:
-        """Return what is to be sent of a new write."""
-        underway.sent = dict.fromkeys(underway.waits, now)
-        return {granter: part for granter, part in underway.parts.items() if granter in underway.waits}
+    @property
+    def has_new(self) -> bool:
+        """Whether something was admitted that is not handed over yet."""
+        return bool(self._new)
+
+    def take_new(self, now: float) -> dict[str, list[Write]]:
+        """Return what is to be sent to each granter of the writes that are not handed over yet, which they are from now on."""
+        new, self._new = self._new, []
+        found: dict[str, list[Write]] = {}
+        for underway in new:
+            for granter, part in underway.parts.items():
+                if granter in underway.waits and granter not in underway.sent:
+                    underway.sent[granter] = now
+                    found.setdefault(granter, []).append(_uncovered(underway, part))
+        return found
 
     def _tell(self, granter: str, version: Version) -> None:
         self._untold.setdefault(granter, []).append(version)
@@ -199,6 +243,7 @@ class Primary:
         left: dict[str, Version] = {}
         all_open = list(self._by_version.values())
         self.unsettled, self._by_version, self._by_token, self.size = Unsettled(), {}, {}, 0
+        self._new = []  # all that is left is sent anew
         for underway in all_open:
             # A key of which a later write is settled must not become the newest again.
             keys = [key for key in underway.write.keys if key not in underway.covered]
@@ -209,6 +254,7 @@ class Primary:
             if not kept:
                 continue
             underway.write = _part(underway.write, kept)
+            underway.size = size_of(underway.write)
             self._direct(underway, duties)
             self._add(underway)
         return lost, left
@@ -218,8 +264,17 @@ class Primary:
         return [one for underway in list(self._by_version.values()) for one in self._settle(underway)]
 
 
-def _size(write: Write) -> int:
-    return sum(len(value) for value in write.values if value is not None)
+def size_of(write: Write) -> int:
+    """Return about how many bytes a write takes."""
+    values = sum([len(value) for value in write.values if value is not None])
+    return values + sum(map(len, write.keys)) + _FOR_A_KEY * len(write.keys)
+
+
+def _uncovered(underway: Underway, part: Write) -> Write:
+    """Return what is to be sent of a part: no key of which a later write is settled, as whoever copies it may trust in that
+    (`Granter.take`).
+    """
+    return _part(part, [key for key in part.keys if key not in underway.covered]) if underway.covered else part
 
 
 def _part(write: Write, keys: Sequence[str]) -> Write:

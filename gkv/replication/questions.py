@@ -23,6 +23,8 @@ class Asked:
     at: float
     settled: tuple[Version, ...] = ()
     """Writes of which it tells that they are settled."""
+    versions: tuple[Version, ...] = ()
+    """Writes that it brings."""
 
 
 class Questions:
@@ -38,14 +40,22 @@ class Questions:
         self._slow: dict[str, float] = {}
         """By member, for how long its oldest commit had been running by its last answer."""
         self.full: set[str] = set()
-        """Members that had no room for a write that is sent to them again and again."""
+        """Members that have no room for values, by their last word about that."""
         self._complained: dict[str, float] = {}
 
-    def ask(self, member: str, now: float, settled: tuple[Version, ...] = (), *, owed: bool = True) -> int:
+    def ask(
+        self,
+        member: str,
+        now: float,
+        settled: tuple[Version, ...] = (),
+        versions: tuple[Version, ...] = (),
+        *,
+        owed: bool = True,
+    ) -> int:
         """Note a question; return its number. Nobody is complained of for one that is not `owed` an answer."""
         self._number += 1
         if owed:
-            self._open[self._number] = Asked(member, now, settled)
+            self._open[self._number] = Asked(member, now, settled, versions)
             self._silent.setdefault(member, now)
         return self._number
 
@@ -59,23 +69,30 @@ class Questions:
         self._slow.pop(member, None)
         return asked
 
-    def working(self, number: int, member: str, seconds: float) -> None:
-        """Note that a member has received something, and for how long its disk has been busy."""
+    def working(self, number: int, member: str, seconds: float) -> Asked | None:
+        """Note that a member has received something, and for how long its disk has been busy; return the question, None if it
+        is not one of now.
+        """
         asked = self._open.get(number)
-        if asked is not None and asked.member == member:
-            self._silent.pop(member, None)
-            self._slow[member] = seconds
+        if asked is None or asked.member != member:
+            return None
+        self._silent.pop(member, None)
+        self._slow[member] = seconds
+        return asked
 
     def no_room(self, number: int, member: str) -> None:
         """Note that a member has no room for what it was sent."""
         if self.answered(number, member) is not None:
             self.full.add(member)
 
+    def has_room(self, member: str, there_is: bool) -> None:
+        """Note whether a member has room for values."""
+        (self.full.discard if there_is else self.full.add)(member)
+
     def begin_anew(self) -> list[Asked]:
         """Forget all questions, as a new document is in force; return them."""
         forgotten = list(self._open.values())
         self._open, self._silent, self._slow, self._complained = {}, {}, {}, {}
-        self.full = set()
         return forgotten
 
     def lost(self, now: float) -> list[Asked]:

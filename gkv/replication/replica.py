@@ -5,6 +5,7 @@ looked at. Whatever has to be on the disk before something else is said is an ac
 an event.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -38,14 +39,18 @@ from gkv.replication.messages import (
     Working,
 )
 from gkv.replication.pages import Pages
-from gkv.replication.parked import Parked
 from gkv.replication.pause import Pause, Step, Stopping
 from gkv.replication.questions import RESEND
 from gkv.replication.reading import Readings
 from gkv.replication.records import Records
 from gkv.replication.succession import Succession
 from gkv.replication.takeover import Takeovers
-from gkv.replication.writing import Writing
+from gkv.replication.writing import Writing, is_large
+
+MOST_PARKED = 64
+"""Calls of a later epoch that are kept until its document is here, unless they are large: the newest, so that none of an epoch
+that never comes keeps others out. All are made again.
+"""
 
 
 class Replica:
@@ -76,6 +81,7 @@ class Replica:
             events.CommitFailed: self._commit_failed,
             events.ReadAsked: self.clients.ask,
             events.WriteAsked: self.clients.ask,
+            events.HandOver: lambda _: self.writing.hand_over(),
             events.LeasesWanted: lambda _: self.readings.renew(),
             events.DueFound: lambda event: self.clients.expire(event.keys),
             events.Adopted: lambda event: self._adopt(event.duties),
@@ -85,7 +91,7 @@ class Replica:
             events.StopAsked: lambda _: self.stopping.begin(self.desk.now),
             events.Tick: lambda _: self._tick(),
         }
-        self._parked = Parked()
+        self._parked: deque[events.Received] = deque(maxlen=MOST_PARKED)
         self._fetching = (0, float("-inf"))
         """The era of the document that is being fetched, and since when."""
         self._named = False
@@ -101,7 +107,7 @@ class Replica:
         return desk.actions
 
     def _committed(self, event: events.Committed) -> None:
-        if not self.copying.committed(event.token):
+        if not self.copying.committed(event.token, event.effects):
             self.writing.committed(event.token, event.effects)
 
     def _commit_failed(self, event: events.CommitFailed) -> None:
@@ -125,8 +131,8 @@ class Replica:
         self.grants.heard(sender, received.incarnation, received.era)
         if received.era > era:
             self._fetch(sender, received.era)
-            if isinstance(message, Question):
-                self._parked.add(received)
+            if isinstance(message, Question) and not is_large(message):
+                self._parked.append(received)
         elif not self._is_current(received.era, era):
             if isinstance(message, Question):
                 desk.send(sender, Behind(message.number))
@@ -149,7 +155,7 @@ class Replica:
             case Copied() | Granted() | UnsettledKeys():
                 self._granted(sender, incarnation, message)
             case Working():
-                self.desk.questions.working(message.number, sender, message.seconds)
+                self.writing.working(sender, message)
             case Full():
                 self.desk.questions.no_room(message.number, sender)
             case AskPage():
@@ -163,9 +169,9 @@ class Replica:
     def _granted(self, sender: str, incarnation: int, message: Copied | Granted | UnsettledKeys) -> None:
         """Take in an answer that grants a lease, and what else it says."""
         self._leased(sender, incarnation, message.number)
+        if not isinstance(message, UnsettledKeys):
+            self.desk.questions.has_room(sender, not message.full)
         if isinstance(message, Copied):
-            if message.versions:
-                self.desk.questions.full.discard(sender)
             self.writing.acknowledged(sender, message.versions)
         elif isinstance(message, UnsettledKeys):
             self.takeovers.named(sender, message.keys, self.desk.duties)
@@ -211,7 +217,8 @@ class Replica:
             for member in sorted(duties.lines):
                 if member != desk.me:
                     desk.send(member, HelloBack(0))  # which releases this process's leases
-        for received in self._parked.take():
+        parked, self._parked = self._parked, deque(maxlen=MOST_PARKED)
+        for received in parked:
             if received.era >= duties.era:
                 self._receive(received)
 
@@ -246,6 +253,11 @@ class Replica:
         report = self.copying.report()
         if report is not None:
             desk.actions.append(report)
+
+    @property
+    def has_new(self) -> bool:
+        """Whether writes were admitted that the granters do not have: a `HandOver` is to follow at once."""
+        return self.writing.primary.has_new
 
     @property
     def hurries(self) -> bool:

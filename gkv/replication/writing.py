@@ -1,24 +1,29 @@
-"""The hand-over of a primary's writes: a version each, to the own commit and to all granters at the
-same moment (W2, W3); sent again until they are acknowledged (W7), and told when they are settled (W5).
+"""The hand-over of a primary's writes: a version each, to the own commit at once, and to all granters when
+the process has taken in whatever came with them, so that one frame brings all of it (W2, W3); sent again
+until they are acknowledged (W7), and told when they are settled (W5).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gkv.model import Damage, Effect, Record, Value, Version, Write
-from gkv.replication.actions import Commit
+from gkv.replication.actions import Commit, Fate
 from gkv.replication.desk import Desk
 from gkv.replication.events import Pair, pair_of
 from gkv.replication.expiry import DueTime
-from gkv.replication.messages import Copy
-from gkv.replication.primary import OnOver, Primary, Underway
+from gkv.replication.messages import Copy, Question, Working
+from gkv.replication.primary import OnOver, Primary, Underway, size_of
 from gkv.replication.questions import RESEND
 from gkv.replication.records import Records
 from gkv.replication.versions import Versions
 
 MOST_UNSETTLED, MOST_UNSETTLED_BYTES = 10_000, 1 << 26
 """Writes, and bytes of their values: a granter that is silent is gone before, unless the authority is away."""
-MOST_AT_ONCE = 64
-"""Writes in one frame of those that are sent again."""
+AGAIN = 2.0
+"""Seconds after which writes are sent again to a granter that has said to have them, and be slow."""
+MOST_AT_ONCE, MOST_BYTES_AT_ONCE = 64, 1 << 20
+"""Writes in one frame, and bytes that they take if it is more than one."""
+MOST_ANEW = 256
+"""Keys in one write of a takeover."""
 
 Newest = tuple[Record | Damage | None, Underway | None]
 """The newest admitted record of a key, and the write that brings it, unless it is settled."""
@@ -62,35 +67,57 @@ class Writing:
         tags: Sequence[Version | None] = (),
         on_over: OnOver | None = None,
     ) -> Underway:
-        """Admit a plain write, and hand it over."""
+        """Admit a plain write, and hand it to the own commit; `hand_over` is to follow."""
         desk = self._desk
         version = self._versions.next(desk.duties.era)
         write = Write(version, keys, values, expires, tags, self.time_of_day())
         underway = self.primary.admit(write, desk.duties, desk.token(), on_over)
         desk.actions.append(Commit(underway.token, write))
-        for granter, part in self.primary.first_parts(underway, desk.now).items():
-            self._send(granter, (part,))
         return underway
+
+    def hand_over(self) -> None:
+        """Send the granters what was admitted since the last time."""
+        self._send_all(self.primary.take_new(self._desk.now))
 
     def expire(self, keys: Sequence[str]) -> Underway:
         """Admit the tombstones of values that are due, whatever min_in_sync says."""
         return self.admit(keys, [None] * len(keys))
 
     def write_anew(self, records: Iterable[tuple[str, Record | None]]) -> None:
-        """Write records, or absences as tombstones, anew: their order is new, their tag is kept (T3)."""
-        found = list(records)
-        if found:
-            self.admit(
-                [key for key, _ in found],
-                [None if record is None else record.value for _, record in found],
-                [0 if record is None else record.expires for _, record in found],
-                [None if record is None else record.tag for _, record in found],
-            )
+        """Write records, or absences as tombstones, anew: their order is new, their tag is kept (T3).
+
+        In several writes if they are many or large, as a frame brings a write whole.
+        """
+        some: list[tuple[str, Record | None]] = []
+        size = 0
+        for key, record in records:
+            more = 0 if record is None or record.value is None else len(record.value)
+            if some and (len(some) == MOST_ANEW or size + more > MOST_BYTES_AT_ONCE):
+                self._write_anew(some)
+                some, size = [], 0
+            some.append((key, record))
+            size += more
+        if some:
+            self._write_anew(some)
+
+    def _write_anew(self, found: Sequence[tuple[str, Record | None]]) -> None:
+        self.admit(
+            [key for key, _ in found],
+            [None if record is None else record.value for _, record in found],
+            [0 if record is None else record.expires for _, record in found],
+            [None if record is None else record.tag for _, record in found],
+        )
+
+    def _send_all(self, found: Mapping[str, Sequence[Write]]) -> None:
+        for granter, writes in found.items():
+            for some in _frames(writes):
+                self._send(granter, some)
 
     def _send(self, granter: str, writes: tuple[Write, ...]) -> None:
         settled = self.primary.take_untold(granter)
         self._told_at[granter] = self._desk.now
-        self._desk.send(granter, Copy(self._desk.ask(granter, settled), writes, settled))
+        number = self._desk.ask(granter, settled, tuple([write.version for write in writes]))
+        self._desk.send(granter, Copy(number, writes, settled))
 
     # -- settling
 
@@ -110,6 +137,12 @@ class Writing:
         """Return whether the own disk has room for values (W1)."""
         return not self._uncommitted and self._records.has_room(size, keys)
 
+    def working(self, granter: str, word: Working) -> None:
+        """Note that a granter works at what it was sent: that goes again after `AGAIN`, in case it is not heard of."""
+        asked = self._desk.questions.working(word.number, granter, word.seconds)
+        if asked is not None:
+            self.primary.arrived(granter, asked.versions, self._desk.now + AGAIN - RESEND)
+
     def acknowledged(self, granter: str, versions: Sequence[Version]) -> None:
         """Note that a granter's disk has writes, by an answer under the document of now."""
         self._over(self.primary.acknowledged(granter, versions))
@@ -118,12 +151,23 @@ class Writing:
         for underway in settled:
             _tell(underway, True)
 
+    def fates(self, keys: Sequence[str], settled: bool) -> Sequence[Fate]:
+        """Return what becomes of keys of a write that is settled, or that is this process's no longer (W6, W8, F8)."""
+        if settled and not self._desk.is_short:
+            return [Fate.WRITTEN] * len(keys)
+        duties = self._desk.duties
+        lists = duties.lists_of(keys) if settled else ()
+        kept = {one for one in set(lists) if self._desk.is_enough(duties.roles[one])}
+        return [Fate.WRITTEN if one in kept else Fate.INDETERMINATE for one in lists or [-1] * len(keys)]
+
     # -- another document, and time
 
     def adopt(self, keeps: Callable[[str], bool]) -> dict[str, Version]:
         """Go on under the document of now; return the keys that this process stops being the primary of, unsettled (W8)."""
-        for asked in self._desk.questions.begin_anew():
+        questions, roles = self._desk.questions, self._desk.duties.roles
+        for asked in questions.begin_anew():
             self.primary.tell_again(asked.member, asked.settled)
+        questions.full &= {granter for one in roles if one.primary == self._desk.me for granter in one.granters}
         lost, left = self.primary.adopt(self._desk.duties, keeps)
         for underway in lost:
             _tell(underway, False)
@@ -144,12 +188,10 @@ class Writing:
                 self._desk.actions.append(Commit(token, underway.write))
         for asked in self._desk.questions.lost(now):
             self.primary.tell_again(asked.member, asked.settled)
-        for granter, writes in self.primary.unsent(now, RESEND).items():
-            for first in range(0, len(writes), MOST_AT_ONCE):
-                self._send(granter, tuple(writes[first : first + MOST_AT_ONCE]))
-        for granter in self.primary.untold():
+        self._send_all(self.primary.unsent(now, RESEND))
+        for granter in dict.fromkeys([*self.primary.untold(), *sorted(self._desk.questions.full)]):
             if now - self._told_at.setdefault(granter, now) >= RESEND:
-                self._send(granter, ())
+                self._send(granter, ())  # of a full one, to hear whether it is so still
 
     def lists(self) -> set[Pair]:
         """Return the lists in which a write is under way."""
@@ -164,7 +206,26 @@ class Writing:
     @property
     def busy(self) -> bool:
         """Whether time alone may bring something to send."""
-        return bool(len(self.primary) or self.primary.untold())
+        return bool(len(self.primary) or self.primary.untold() or self._desk.questions.full)
+
+
+def is_large(question: Question) -> bool:
+    """Return whether a call brings more than one frame's share of bytes."""
+    return isinstance(question, Copy) and sum(map(size_of, question.writes)) > MOST_BYTES_AT_ONCE
+
+
+def _frames(writes: Sequence[Write]) -> Iterator[tuple[Write, ...]]:
+    """Yield the writes of each frame, in their order."""
+    some: list[Write] = []
+    size = 0
+    for write in writes:
+        more = size_of(write)
+        if some and (len(some) == MOST_AT_ONCE or size + more > MOST_BYTES_AT_ONCE):
+            yield tuple(some)
+            some, size = [], 0
+        some.append(write)
+        size += more
+    yield tuple(some)
 
 
 def _tell(underway: Underway, settled: bool) -> None:

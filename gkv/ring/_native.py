@@ -102,6 +102,17 @@ class NativeRing(Ring):
     def find(self, key: str) -> int:
         return int(_lib.gkv_ring_find(self._ring, token(key)))
 
+    def find_all(self, keys: Sequence[str]) -> list[int]:
+        count = len(keys)
+        if count < 2:
+            return [self.find(key) for key in keys]
+        text = "\0".join(keys).encode()
+        out = _new(_UINT32S, count)
+        if _lib.gkv_ring_find_all(self._ring, text, len(text), count, out) < 0:  # a NUL in a key
+            return [self.find(key) for key in keys]
+        found: list[int] = _unpack(out, count)
+        return found
+
     def places(self, by_token: Iterable[int]) -> Places:
         places: Places = _ffi.from_buffer("uint16_t[]", array("H", self._checked(by_token)))
         return places

@@ -36,6 +36,9 @@ class PureRing(Ring):
         at = bisect_left(self._tokens, token(key))
         return at if at < len(self._tokens) else 0
 
+    def find_all(self, keys: Sequence[str]) -> list[int]:
+        return [self.find(key) for key in keys]
+
     def places(self, by_token: Iterable[int]) -> Places:
         return tuple(self._checked(by_token))
 

@@ -101,6 +101,10 @@ class Ring(ABC):
         """Return which of the ring's tokens is the first that is >= the key's, wrapping round. O(1) expected."""
 
     @abstractmethod
+    def find_all(self, keys: Sequence[str]) -> list[int]:
+        """Return the same for each of these keys, in one call. O(keys)."""
+
+    @abstractmethod
     def places(self, by_token: Iterable[int]) -> Places:
         """Return an array that lookups take in place of the owners: for each token a place in `nodes`, or NO_PLACE.
 

@@ -72,15 +72,14 @@ def _waits_for_values(self: Any, waits: Any) -> set[Any]:
 
 
 def _failed_at_once(self: Any, request: Any, places: Any, waits: Any, answers: Any) -> None:
-    for place, answer in zip(places, answers, strict=True):
-        request.answers[place] = answer
+    request.tell_all(places, answers)
 
 
 _judged_intact = clients.Clients._intact
 
 
 def _judged_on_disk(self: Any, request: Any, places: Any) -> Any:
-    if request.judge is None:
+    if request.what is None:
         return _judged_intact(self, request, places)
     disk = self._writing._records.directory.records
     return [(disk.get(request.keys[place]), None) for place in places]
@@ -127,8 +126,8 @@ def _counter_of_key(self: Any, keys: Any, *rest: Any, **more: Any) -> Any:
     return _admit(self, keys, *rest, **more)
 
 
-def _not_begun(self: Any, key: str, settled: bool) -> actions.Fate:
-    return actions.Fate.WRITTEN if settled else actions.Fate.NOT_BEGUN
+def _not_begun(self: Any, keys: Sequence[str], settled: bool) -> list[actions.Fate]:
+    return [actions.Fate.WRITTEN if settled else actions.Fate.NOT_BEGUN] * len(keys)
 
 
 _duties_of = sim_member.duties_of
@@ -183,8 +182,23 @@ def _committed_noting_late(self: Any, token: int) -> bool:
 _take, _committed = granter.Granter.take, granter.Granter.committed
 
 
-def _as_it_is(write: Write) -> Write:
+def _as_it_is(write: Write, *, repairs: bool) -> Write:
     return write
+
+
+def _never_repairing(write: Write, *, repairs: bool) -> Write:
+    return _copied(write, repairs=False)
+
+
+def _whatever_it_did(self: Any, token: int, effects: Any = ()) -> bool:
+    return bool(_committed(self, token))
+
+
+_copied = granter._copied
+
+
+def _nothing(self: Any, *args: Any) -> None:
+    return None
 
 
 def _always(self: Any, found_orderly: bool) -> bool:
@@ -335,7 +349,7 @@ CONTROLS: dict[str, Control] = {
         "W2 F12", "the counter is the process's, not the key's", [(writing.Writing, "admit", _counter_of_key)]
     ),
     "what was begun is routed anew": Control(
-        "W8 F8", "what was handed over is indeterminate", [(clients.Clients, "_fate", _not_begun)]
+        "W8 F8", "what was handed over is indeterminate", [(writing.Writing, "fates", _not_begun)]
     ),
     "a coordinator writes again": Control(
         "W0", "a write is handed over once", [(sim_clients.Proxy, "repeats", staticmethod(_again))]
@@ -389,6 +403,14 @@ CONTROLS: dict[str, Control] = {
     ),
     "a copied write repairs": Control(
         "reads", "what is copied does not take the place of a damaged record", [(granter, "_copied", _as_it_is)]
+    ),
+    "what is left damaged is acknowledged": Control(
+        "W4",
+        "a write is acknowledged when the disk has it, not when it left a damaged record",
+        [(granter, "_copied", _never_repairing), (granter.Granter, "committed", _whatever_it_did)],
+    ),
+    "a failed commit keeps its mark": Control(
+        "L2 L5", "pages do not leave a key to a write that the disk has not taken", [(filling.Fillings, "unmark", _nothing)]
     ),
     "an old report promotes": Control("A4 F17", "a report is of the epoch of now", [(changes, "_has", _any_epoch)]),
     "a ring comes when it is asked for": Control(

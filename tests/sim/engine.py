@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from gkv.model import Damage, Record, Write
+from gkv.model import Damage, Effect, Record, Write
 from gkv.replication import actions, events
 from gkv.replication.expiry import is_due
 from tests.sim import rules
@@ -90,7 +90,8 @@ class Engine:
         full = member.full and self._needs_room(changes)
         fails, member.failing = member.failing or full, False
         staged = [] if fails else self._stage(changes)
-        self._disk.begin(lambda directory: None if fails else self._apply(directory, changes))
+        effects: list[Effect] = []
+        self._disk.begin(lambda directory: None if fails else effects.extend(self._apply(directory, changes)))
 
         def done() -> None:
             self._disk.end()
@@ -100,17 +101,17 @@ class Engine:
                     del self._staged[key]
             for key, _, _, _ in changes:
                 rules.kept(world, member, key)
-            event = events.CommitFailed(token, full) if fails else events.Committed(token)
+            event = events.CommitFailed(token, full) if fails else events.Committed(token, effects)
             member.run(lambda: member.handle(event))
 
         takes = member.slow + world.commit_takes(member.id, COMMIT)
         self._disk_free = max(world.now, self._disk_free) + takes
         self._sync(self._disk_free, done)
 
-    def _apply(self, directory: Directory, changes: Changes) -> None:
+    def _apply(self, directory: Directory, changes: Changes) -> list[Effect]:
         if self._world.setup.is_async:
             self._in_memory.append(dict(directory.records))
-        _apply(directory, changes)
+        return _apply(directory, changes)
 
     def _needs_room(self, changes: Changes) -> bool:
         """Return whether there is a value among what comes."""
@@ -201,8 +202,10 @@ class Engine:
             member.handle(events.DueFound(due))
 
 
-def _apply(directory: Directory, changes: Changes) -> None:
+def _apply(directory: Directory, changes: Changes) -> list[Effect]:
+    """Change the records; return for each key whether its record was damaged."""
     records = directory.records
+    effects = [Effect.DAMAGED if key in directory.damaged else Effect.REPLACED for key, _, _, _ in changes]
     for key, record, forced, repairs in changes:
         if key in directory.damaged and not repairs:
             continue
@@ -213,6 +216,7 @@ def _apply(directory: Directory, changes: Changes) -> None:
         else:
             continue
         directory.damaged.discard(key)
+    return effects
 
 
 def _by_order(write: Write) -> Changes:

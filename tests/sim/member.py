@@ -67,6 +67,7 @@ class Member:
         self._requests = Requests(world, self)
         self._inbox: list[Callable[[], None]] = []
         self._wakes = float("inf")
+        self._handing_over = False
         self._fetching: tuple[int, int] = (0, 0)
         self._restarts_in: float | None = None
         self.reports = (False, False)
@@ -247,10 +248,21 @@ class Member:
             if not self.alive:
                 return
             self._do(action)
+        if self.replica.has_new and not self._handing_over:
+            self._handing_over = True
+            if self._world.setup.turn:
+                self._timer(self._world.setup.turn, self._hand_over)
+            else:
+                self._hand_over()
+                return
         wakes = self.replica.wakes_at
         if wakes < self._wakes:
             self._wakes = wakes
             self._timer(max(0.0, self.clock.world(wakes) - self._world.now), self._tick, wakes)
+
+    def _hand_over(self) -> None:
+        self._handing_over = False
+        self.handle(events.HandOver())
 
     def _tick(self, wanted: float) -> None:
         if self._wakes == wanted:
@@ -381,7 +393,7 @@ def duties_of(world: "World", document: Document, me: str) -> Duties:
         document.order,
         lines,
         placement.roles,
-        placement.list_of,
+        placement.lists_of,
         document.lease_ms / 1000,
         document.needed,
         document.layout,

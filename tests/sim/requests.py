@@ -53,8 +53,7 @@ class Requests:
                 return
             member.handle(events.ReadAsked(number, request.keys, deadline))
         else:
-            depends = request.demand is not None or request.kind is not Kind.PUT
-            member.handle(events.WriteAsked(number, request.keys, self._judge(request), deadline, depends))
+            member.handle(events.WriteAsked(number, request.keys, self._what(request), deadline))
 
     def _at_once(self, number: int, request: Request) -> actions.Answer | None:
         """Return the answer to a read that may be told at once, as processes do: by what is on the disk alone."""
@@ -73,7 +72,9 @@ class Requests:
             member.handle(events.LeasesWanted())
         return actions.Answer(number, tuple([actions.KeyAnswer(actions.Fate.READ, record) for record in intact]))
 
-    def _judge(self, request: Request) -> events.Judge:
+    def _what(self, request: Request) -> events.Plain | events.Judge:
+        if request.kind is Kind.PUT and request.demand is None:
+            return events.Plain([request.value] * len(request.keys), [request.ttl] * len(request.keys))
         expires = self._member.clock.wall() + request.ttl if request.ttl else 0
 
         def judge(place: int, found: object, now: int) -> Verdict:
@@ -92,7 +93,7 @@ class Requests:
         request, answer, since = self._asked.pop(action.client)
         told = [
             self._told(request, key, one, action, since[place])
-            for place, (key, one) in enumerate(zip(request.keys, action.keys, strict=True))
+            for place, (key, one) in enumerate(zip(request.keys, action.each, strict=True))
         ]
         answer(tuple(told))
 

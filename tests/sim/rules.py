@@ -53,11 +53,9 @@ class Wrong(Exception):
 
 
 def holds(world: "World", member: "Member", key: str, order: Version) -> bool:
-    """Return whether a member's disk has a record of a key that is at least as new, or no record after a tombstone that is; or
-    one that is damaged, of which nothing is told.
+    """Return whether a member's disk has a record of a key that is at least as new, or no record after a tombstone that is. Of
+    a damaged one that counts which it was before.
     """
-    if key in member.directory.damaged:
-        return True
     found = member.directory.records.get(key)
     known = world.facts.buried.get(key) if found is None else found.version
     return known is not None and known >= order

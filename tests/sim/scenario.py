@@ -150,6 +150,8 @@ class Setup:
     vnodes: int = 8
     is_async: bool = False
     """Durability: what is acknowledged is in memory, and on the disk soon after."""
+    turn: float = 0.0
+    """Seconds for which admitted writes wait for others to go to the granters with them; 0: each goes alone."""
 
 
 Quirk = tuple[float, ...]

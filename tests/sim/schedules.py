@@ -240,6 +240,23 @@ SCHEDULES: dict[str, Scenario] = {
         (Rule(0.49, 0.51, "Copy", "n0", "n1", again=2.0),),
         heal_at=7.0,
     ),
+    # The record of the first put is damaged at n1, which then gets the second one.
+    "what is left damaged is acknowledged": Scenario(
+        replace(TWO, lists=("01",)), (_put(0.5), _put(1.5), _get(3.0)), (Fault(1.0, What.DAMAGE, "n1"),), heal_at=4.0
+    ),
+    # n1 is filled while its disk is full for a moment: a page that was read before the second put leaves the key to that put,
+    # which the disk has not taken. Then n0 is away.
+    "a failed commit keeps its mark": Scenario(
+        replace(TWO, lists=("01",)),
+        (_put(0.2), _put(1.6), _get(4.6)),
+        (
+            Fault(0.3, What.CRASH_EMPTY, "n1", lasts=0.1),
+            Fault(1.59, What.FULL_DISK, "n1", lasts=0.6),
+            Fault(1.8, What.CRASH, "n0", lasts=4),
+        ),
+        (Rule(0.5, 1.5, "Page", "n0", "n1", lost=True), Rule(1.5, 1.75, "Page", "n0", "n1", takes=0.1)),
+        heal_at=9.0,
+    ),
     # Both are killed, and lose what was in memory. n0 is back at once, and is told to stop before anybody has named it.
     "whoever ends in order vouches": Scenario(
         replace(TWO, is_async=True),

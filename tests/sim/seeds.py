@@ -37,6 +37,9 @@ _KINDS = (
 )
 
 
+_TURNS = (0.0, 0.001, 0.03)
+
+
 def scenario_of(seed: int) -> Scenario:
     """Return the scenario of a seed, without what is decided while it runs."""
     lot = random.Random(seed)
@@ -71,6 +74,7 @@ def scenario_of(seed: int) -> Scenario:
             at += lot.expovariate(1 / 0.45)
     calls.sort(key=lambda one: one.at)
     scenario = Scenario(setup, tuple(calls), faults, _rules(lot, nodes), _commits(lot, nodes), heal_at=HEAL)
+    scenario = replace(scenario, setup=replace(setup, turn=random.Random(f"{seed} turn").choice(_TURNS)))
     more = random.Random(f"{seed} more")
     return scenario if copies == 1 or more.random() < 0.4 else _with_losses(more, scenario)
 

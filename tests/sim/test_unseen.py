@@ -24,7 +24,7 @@ LEARNING = Roles(LIST, (), "a", ("a", "b"), ("c",))
 def duties(me: str, epoch: int, roles: Roles = ALL_UP, incarnation: int = 1) -> Duties:
     """Return what a member knows of a document with one list."""
     lines = {"a": Line(incarnation), "b": Line(2), "c": Line(3)}
-    return Duties(me, (1, epoch), lines, (roles,), lambda _: 0, ring=LIST)
+    return Duties(me, (1, epoch), lines, (roles,), lambda keys: [0] * len(keys), ring=LIST)
 
 
 def write(counter: int) -> Write:

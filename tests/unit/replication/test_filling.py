@@ -82,10 +82,12 @@ def test_pages_follow_each_other_and_are_asked_for_again() -> None:
     assert fillings.wanted(0.2, 0.25) == []
     assert fillings.wanted(0.25, 0.25) == [(SESSION, "")]
     fillings.asked(SESSION, 2, 0.25)
-    assert fillings.page(1, [], "m", lambda *_: [], 9) is None  # that question was given up
+    assert fillings.wanted(0.7, 0.25) == []  # who is slow is asked ever more rarely
+    assert fillings.wanted(0.75, 0.25) == [(SESSION, "")]
     asked = []
-    fillings.page(2, [], "m", lambda pair, after, upto: asked.append((pair, after, upto)) or [], 9)
+    fillings.page(1, [], "m", lambda pair, after, upto: asked.append((pair, after, upto)) or [], 9)  # late, and as good
     assert asked == [(SESSION.pair, "", "m")]
+    assert fillings.page(2, [], "m", lambda *_: [], 9) is None  # that is behind
     assert fillings.wanted(0.3, 0.25) == []  # not before it is on the disk
     fillings.committed(9)
     assert fillings.wanted(0.3, 0.25) == [(SESSION, "m")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gkv.model import Version
+from gkv.model import Effect, Version
 from gkv.replication.granter import Granter
 from gkv.replication.primary import Primary, Underway
 from tests.duties import duties, roles, version, write
@@ -39,8 +39,8 @@ def test_write_is_settled_by_the_own_disk_and_every_granter(steps: str, settled:
 
 def test_each_granter_gets_the_keys_that_it_copies_and_the_write_waits_for_all() -> None:
     primary = Primary()
-    underway = primary.admit(write(1, "0k", "1k"), TWO_LISTS, 1)
-    parts = primary.first_parts(underway, 0.0)
+    primary.admit(write(1, "0k", "1k"), TWO_LISTS, 1)
+    parts = {granter: part for granter, [part] in primary.take_new(0.0).items()}
     assert {granter: list(part.keys) for granter, part in parts.items()} == {"b": ["0k"], "c": ["0k", "1k"], "d": ["1k"]}
     assert all(part.version == version(1) for part in parts.values())
     assert [counters(primary.acknowledged(one, [version(1)])) for one in "bcd"] == [[], [], []]
@@ -114,7 +114,8 @@ def test_later_write_settles_an_earlier_one_before_that_is_on_the_own_disk() -> 
 
 def test_what_has_no_answer_is_sent_again_and_what_is_settled_is_told() -> None:
     primary = Primary()
-    primary.first_parts(primary.admit(write(1, "k"), THREE, 1), 0.0)
+    primary.admit(write(1, "k"), THREE, 1)
+    primary.take_new(0.0)
     assert primary.unsent(0.2, 0.25) == {}
     primary.acknowledged("b", [version(1)])
     assert {one: [part.version for part in parts] for one, parts in primary.unsent(0.25, 0.25).items()} == {"c": [version(1)]}
@@ -135,7 +136,8 @@ def test_what_has_no_answer_is_sent_again_and_what_is_settled_is_told() -> None:
 def test_still_primary_waits_for_all_granters_of_the_new_document() -> None:
     """W7: an acknowledgement under the old document counts for nothing."""
     primary = Primary()
-    primary.first_parts(primary.admit(write(1, "k"), THREE, 1), 0.0)
+    primary.admit(write(1, "k"), THREE, 1)
+    primary.take_new(0.0)
     primary.committed(1)
     primary.acknowledged("b", [version(1)])
     lost, left = primary.adopt(duties("a", 2, roles("ab", "d")), lambda _: True)
@@ -179,15 +181,27 @@ def test_notes_are_of_the_newest_write_and_go_when_that_is_settled() -> None:
     granter.note(["k", "x"], version(2))
     granter.note(["k"], version(1))
     granter.note(["x"], version(3))
-    granter.settled([version(1)], lambda _: True)
+    granter.settled("a", [version(1)], lambda keys: keys)
     assert sorted(granter.unsettled(lambda _: True)) == ["k", "x"]
-    granter.settled([version(2)], lambda _: True)
+    granter.settled("a", [version(2)], lambda keys: keys)
     assert granter.unsettled(lambda _: True) == ["x"]
     granter.note(["y"], version(3))
-    granter.settled([version(3)], lambda key: key == "y")
+    granter.settled("a", [version(3)], lambda keys: [key for key in keys if key == "y"])
     assert granter.unsettled(lambda _: True) == ["x"]
     granter.forget(["x", "never"])
     assert not granter.is_unsettled("x")
+    assert granter.check() == []
+
+
+def test_who_says_that_a_write_is_settled_speaks_for_its_own_keys_alone() -> None:
+    """W8, T1: another key of the write has another primary by now, which has yet to ask for it."""
+    granter = Granter()
+    tokens = Tokens()
+    granter.take("a", 1, [write(1, "k", "x")], 0.0, tokens)
+    granter.adopt(lambda _: True)
+    granter.take("a", 2, [write(1, "k")], 1.0, tokens)
+    granter.settled("a", [version(1)], lambda keys: [key for key in keys if key == "k"])
+    assert granter.unsettled(lambda _: True) == ["x"]
     assert granter.check() == []
 
 
@@ -237,11 +251,66 @@ def test_frame_that_comes_again_waits_for_the_commit_that_is_under_way(again: li
 def test_full_disk_acknowledges_nothing_and_the_keys_stay_unsettled() -> None:
     granter = Granter()
     granter.take("a", 1, [write(1, "k")], 0.0, Tokens())
-    assert [frame.number for frame in granter.failed(1) or ()] == [1]
+    lost, frames = granter.failed(1) or (None, [])
+    assert (lost and lost.keys, [frame.number for frame in frames]) == (["k"], [1])
     assert granter.failed(1) is None
     assert granter.take_whole() == []
     assert granter.oldest() is None
     assert granter.is_unsettled("k")
+
+
+LEFT = [Effect.DAMAGED]
+
+
+def test_frame_that_left_a_record_damaged_is_not_acknowledged_and_a_later_one_repairs() -> None:
+    """A late frame does not know whether a later write is under the damage; the frame that was sent last does."""
+    granter = Granter()
+    tokens = Tokens()
+    [(token, handed)] = granter.take("a", 5, [write(2, "k")], 0.0, tokens)
+    assert handed.repairs
+    granter.committed(token, [Effect.CREATED])
+    assert [frame.versions for frame in granter.take_whole()] == [(version(2),)]
+    granter.settled("a", [version(2)], lambda keys: keys)
+    [(token, late)] = granter.take("a", 4, [write(1, "k")], 1.0, tokens)
+    assert not late.repairs
+    assert granter.committed(token, LEFT)
+    assert (granter.take_whole(), granter.oldest()) == ([], None)
+    [(token, anew)] = granter.take("a", 6, [write(3, "k")], 2.0, tokens)
+    assert anew.repairs
+    granter.committed(token, LEFT)  # which tells that it was damaged
+    assert [frame.number for frame in granter.take_whole()] == [6]
+
+
+def test_write_repairs_nothing_while_a_later_one_of_its_keys_is_noted() -> None:
+    granter = Granter()
+    tokens = Tokens()
+    granter.take("a", 1, [write(2, "k")], 0.0, tokens)
+    [(_, earlier)] = granter.take("a", 2, [write(1, "k", "x")], 0.0, tokens)
+    assert not earlier.repairs
+
+
+def test_key_of_which_a_later_write_is_settled_is_not_sent_again() -> None:
+    primary = Primary()
+    primary.admit(write(1, "k", "x"), THREE, 1)
+    primary.admit(write(2, "k"), THREE, 2)
+    primary.take_new(0.0)
+    primary.committed(2)
+    for granter in "bc":
+        primary.acknowledged(granter, [version(2)])
+    assert {one: [list(part.keys) for part in parts] for one, parts in primary.unsent(1.0, 0.25).items()} == {
+        "b": [["x"]],
+        "c": [["x"]],
+    }
+
+
+def test_what_a_granter_works_at_is_sent_again_later() -> None:
+    primary = Primary()
+    primary.admit(write(1, "k"), THREE, 1)
+    primary.take_new(0.0)
+    primary.arrived("b", [version(1)], 2.0)
+    assert list(primary.unsent(0.25, 0.25)) == ["c"]
+    assert list(primary.unsent(2.2, 0.25)) == ["c"]
+    assert sorted(primary.unsent(2.5, 0.25)) == ["b", "c"]
 
 
 def test_newer_document_ends_frames_and_forgets_what_is_no_longer_here() -> None:

@@ -11,7 +11,6 @@ from gkv.replication.actions import Answer, Commit, Complain, End, Fate, Fetch, 
 from gkv.replication.admission import Verdict, judge_write
 from gkv.replication.conditions import Condition
 from gkv.replication.expiry import DueTime
-from gkv.replication.parked import MOST_BYTES, Parked
 from gkv.replication.replica import Replica
 from tests.duties import INCARNATIONS, duties, roles, version, write
 
@@ -53,6 +52,8 @@ class Bench:
     def on(self, event: events.Event) -> list[actions.Action]:
         """Give it an event; commits are merged on the shelf once they are said to be on the disk."""
         found = self.replica.handle(event, self.now)
+        if self.replica.has_new:
+            found = found + self.replica.handle(events.HandOver(), self.now)
         self.wanted += found
         return found
 
@@ -106,7 +107,7 @@ class Bench:
         return self
 
     def fates(self) -> list[list[Fate]]:
-        return [[one.fate for one in answer.keys] for answer in self.take(Answer)]
+        return [[one.fate for one in answer.each] for answer in self.take(Answer)]
 
 
 def _records(write: Write) -> list[tuple[str, Record]]:
@@ -124,10 +125,13 @@ def _records(write: Write) -> list[tuple[str, Record]]:
 def put(
     client: str, *keys: str, value: bytes | None = b"1", demand: Condition | None = None, expires: int = 0, within: float = 9.0
 ) -> events.WriteAsked:
+    if demand is None and not expires:
+        return events.WriteAsked(client, keys, events.Plain([value] * len(keys)), within)
+
     def judge(_place: int, found: Record | Damage | None, now: int) -> Verdict:
         return judge_write(found, now, demand, value, expires)
 
-    return events.WriteAsked(client, keys, judge, within, depends=demand is not None)
+    return events.WriteAsked(client, keys, judge, within)
 
 
 def get(client: str, *keys: str, within: float = 9.0) -> events.ReadAsked:
@@ -193,7 +197,7 @@ def test_settled_write_with_too_few_copies_is_indeterminate_and_readable() -> No
     bench.on(get("y", "k"))
     bench.obey()
     (answer,) = bench.take(Answer)
-    assert answer.keys[0].record.version == version(1)
+    assert answer.each[0].record.version == version(1)
 
 
 def test_write_is_indeterminate_at_its_deadline_and_sent_on() -> None:
@@ -264,8 +268,8 @@ def test_condition_that_fails_is_a_read_of_what_made_it_fail() -> None:
     assert bench.fates() == [[Fate.WRITTEN]]
     bench.obey()
     (answer,) = bench.take(Answer)
-    assert (answer.keys[0].fate, answer.keys[0].verdict.effect) == (Fate.NOTHING, Effect.CONDITION)
-    assert answer.keys[0].verdict.present == version(1)
+    assert (answer.each[0].fate, answer.each[0].verdict.effect) == (Fate.NOTHING, Effect.CONDITION)
+    assert answer.each[0].verdict.present == version(1)
 
 
 def test_condition_is_judged_on_the_newest_admitted_record() -> None:
@@ -366,7 +370,7 @@ def test_read_waits_for_the_very_write_that_it_has_taken() -> None:
     for one in first:
         bench.hear(one.to, m.Copied(one.message.number, (version(1),)))
     read = bench.take(Answer)[1]
-    assert (read.client, read.keys[0].record.version) == ("y", version(1))
+    assert (read.client, read.each[0].record.version) == ("y", version(1))
 
 
 @pytest.mark.promise("I20")
@@ -422,7 +426,7 @@ def test_value_that_is_due_is_told_as_missing_once_its_tombstone_is_settled() ->
     assert bench.fates() == []
     bench.obey()
     (answer,) = bench.take(Answer)
-    assert answer.keys[0].record.value is None
+    assert answer.each[0].record.value is None
 
 
 def test_sweeper_writes_tombstones_of_what_is_due_still() -> None:
@@ -495,16 +499,6 @@ def test_calls_of_an_epoch_that_never_comes_take_no_place_from_others() -> None:
     bench.hear("a", m.Hello(1_000), later.era)
     bench.adopt(later)
     assert m.HelloBack(1_000) in [one.message for one in bench.take(Send)]
-
-
-def test_calls_of_a_later_epoch_that_are_kept_have_a_bound_of_their_bytes() -> None:
-    parked, value = Parked(), b"x" * (1 << 20)
-    for number in range(40):
-        parked.add(events.Received("a", 1, 9, m.Copy(number, (write(number, "k", value=value),))))
-    numbers = [call.message.number for call in parked.take()]
-    assert 0 < len(numbers) <= MOST_BYTES >> 20
-    assert numbers == list(range(40))[-len(numbers) :]
-    assert parked.take() == []
 
 
 @pytest.mark.promise("I21")
@@ -636,7 +630,7 @@ def test_granter_without_room_is_told_of_and_has_values_refused_until_it_has_som
     bench.hear("b", m.Full(bench.sent(m.Copy, "b")[0].message.number))
     bench.on(put("y", "k"))
     (answer,) = bench.take(Answer)
-    assert (answer.keys[0].fate, answer.keys[0].member) == (Fate.FULL, "b")
+    assert (answer.each[0].fate, answer.each[0].member) == (Fate.FULL, "b")
     bench.on(put("z", "k", value=None))
     assert len(bench.take(Commit)) == 1
     bench.now = 0.25
