@@ -16,7 +16,7 @@ from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
 from gkv.node.copy_figures import copy_figures
 from gkv.node.notes import OrderlyEnd
-from gkv.replication.messages import Copy, Hello
+from gkv.replication.messages import AskRecord, Copy, Hello, UnsettledKeys
 from gkv.ring import tokens
 from gkv.wire.ops import (
     Add,
@@ -38,6 +38,7 @@ from gkv.wire.ops import (
     Word,
     read_answer,
 )
+from tests.documents import with_copies
 from tests.unit.node.town import LEASE_MS, Home, Town, in_memory, on_disk, until
 
 
@@ -462,6 +463,18 @@ def test_words_that_come_together_are_waited_for_together(town: Make) -> None:
     with gevent.Timeout(2):
         answers = [read_answer(frame, Said) for frame in home.service.answer([word.write() for word in words])]
     assert [answer.message for answer in answers] == [None] * 16
+
+
+def test_nothing_ends_a_member_of_a_cluster_whose_ring_has_nobody_yet(town: Make) -> None:
+    copied = town()
+    copied.change(**{name: {"weight": 0.0} for name in "abc"})
+    copied.document = replace(copied.document, next=with_copies().layout, next_since=copied.document.epoch)
+    copied.show()
+    home = copied["a"]
+    for message in (AskRecord(1, "k"), UnsettledKeys(2, ("k",))):
+        assert _answer(home, Word(*copied.about, "b", ord("b"), message), Said).message is None
+    assert isinstance(home.ask(Get(*copied.about, ["k"])), Refused)
+    assert home.ask(Set(*copied.about, ["k"], [b"1"])).letters != "c"
 
 
 def test_machines_that_have_raised_end_the_process_and_do_nothing_more(town: Make, capsys: pytest.CaptureFixture[str]) -> None:
