@@ -163,7 +163,10 @@ class Authority:
                 raise
         else:  # its document and its directory may both be waited for, and are one loss
             if not dry_run:
-                say(f"the loss of what {node_id} held has been accepted: it acts with what it has")
+                then = (
+                    "it acts with what it has" if self.document.most_copies == 1 else "who has the most of it acts in its place"
+                )
+                say(f"the loss of what {node_id} held has been accepted: {then}")
         if not dry_run:
             if waited_for:
                 self._told.excuse(node_id)

@@ -120,7 +120,13 @@ class Caller:
                     f"unless the members of the first all show their documents"
                 )
             return
-        if line.empty and not self._joined:
+        if line.empty and not self._joined and document.most_copies > 1:
+            self._say_once(
+                f"what the member {line.id} has had is not all here, so it is filled from other copies. While none of those "
+                f"is there, start the nodes that have them; if they are lost, /readyz?verbose of {self._proxy} names who waits "
+                f"for accept-loss"
+            )
+        elif line.empty and not self._joined:
             self._say_once(
                 f"this directory is not the one that the member {line.id} has had, so its keys cannot be answered. Start the "
                 f"node where its data is (--data), or have it act with what is here: POST /v1/cluster/accept-loss with "

@@ -20,7 +20,7 @@ from gkv.cluster.placement import Placement
 from gkv.cluster.view import View
 from gkv.errors import EngineFailed, GkvError
 from gkv.log import say, say_exception
-from gkv.model import Duties, Line
+from gkv.model import Duties, Line, Roles
 from gkv.node.awaited import Awaited
 from gkv.node.disk import Disk
 from gkv.node.listening import Listening
@@ -293,6 +293,8 @@ class Copies:
 
 
 def _without_ring(document: Document, me: str) -> Duties:
-    """Return what a member knows of a document whose ring has nobody yet."""
+    """Return what a member knows of a document whose ring has nobody yet: all keys are of one list, for which nobody acts."""
     lines = {one.id: Line(one.incarnation, since=one.since, empty=one.empty) for one in document.members}
-    return Duties(me, document.order, lines, (), lambda keys: [0] * len(keys), document.lease_ms / 1_000, document.needed)
+    return Duties(
+        me, document.order, lines, (Roles((), ()),), lambda keys: [0] * len(keys), document.lease_ms / 1_000, document.needed
+    )

@@ -1,5 +1,7 @@
 """The calls that are heard under a later document than the one in force: kept until that is here (M1)."""
 
+from collections import deque
+
 from gkv.replication.actions import Fetch
 from gkv.replication.desk import Desk
 from gkv.replication.events import Received
@@ -8,7 +10,9 @@ from gkv.replication.questions import RESEND
 from gkv.replication.writing import is_large
 
 MOST_PARKED = 64
-"""Calls that are kept, unless they are large; others are made again."""
+"""Calls that are kept, unless they are large: the newest, so that none of an epoch that never comes keeps others out. All are
+made again.
+"""
 
 
 class Later:
@@ -16,7 +20,7 @@ class Later:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._parked: list[Received] = []
+        self._parked: deque[Received] = deque(maxlen=MOST_PARKED)
         self._fetching = (0, float("-inf"))
         """The era of the document that is being fetched, and since when."""
 
@@ -27,10 +31,11 @@ class Later:
             self._fetching = received.era, now
             self._desk.actions.append(Fetch(received.sender, received.era))
         message = received.message
-        if isinstance(message, Question) and len(self._parked) < MOST_PARKED and not is_large(message):
+        if isinstance(message, Question) and not is_large(message):
             self._parked.append(received)
 
     def take(self, era: int) -> list[Received]:
         """Take out all that is kept, and return what is not of an older document."""
-        parked, self._parked = self._parked, []
-        return [received for received in parked if received.era >= era]
+        parked = [received for received in self._parked if received.era >= era]
+        self._parked.clear()
+        return parked

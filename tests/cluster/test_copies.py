@@ -292,8 +292,10 @@ def test_nothing_is_served_from_older_copies_when_the_disk_of_the_last_one_is_de
 
     wait_for("a while of asking", silent)
     assert set(told(proxy).values()) == {"no-primary"}
+    last.program.wait_line(f"what the member {last.name} has had is not all here, so it is filled from other copies")
     accepted = proxy.call("POST", "/v1/cluster/accept-loss", {"node": last.name}, Content_Type="application/json")
     assert accepted.status == 202, accepted
+    proxy.wait_line(f"the loss of what {last.name} held has been accepted: who has the most of it acts in its place")
     wait_for("what the others have", lambda: set(told(proxy).values()) == {"older"})
     cluster.wait_whole()
     for victim in cluster.victims:
