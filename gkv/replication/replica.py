@@ -10,7 +10,8 @@ from typing import Any
 
 from gkv.model import Duties
 from gkv.replication import events
-from gkv.replication.actions import Action, End, Fetch
+from gkv.replication.actions import Action, End
+from gkv.replication.ahead import Ahead
 from gkv.replication.clients import Clients
 from gkv.replication.copying import Copying, has
 from gkv.replication.desk import Desk
@@ -39,26 +40,33 @@ from gkv.replication.messages import (
 )
 from gkv.replication.pages import Pages
 from gkv.replication.pause import Pause, Step, Stopping
-from gkv.replication.questions import RESEND
+from gkv.replication.questions import RESEND, USUAL, Timeouts
 from gkv.replication.reading import Readings
 from gkv.replication.records import Records
+from gkv.replication.stall import Stall
 from gkv.replication.succession import Succession
 from gkv.replication.takeover import Takeovers
 from gkv.replication.writing import Writing
-
-MOST_PARKED = 256
-"""Calls of a later epoch that are kept until its document is here."""
 
 
 class Replica:
     """One process of a member."""
 
-    def __init__(self, me: str, incarnation: int, records: Records, due: DueTime, now: float, *, noted: bool = False) -> None:
-        """Begin at the start of a process; `noted` says whether its directory has the note `granted`, or is not the one
-        that the member had.
-        """
-        self.desk = Desk(me, incarnation, now)
-        self.grants = Grants(now, noted)
+    def __init__(
+        self,
+        me: str,
+        incarnation: int,
+        records: Records,
+        due: DueTime,
+        now: float,
+        *,
+        noted: bool = False,
+        has_granted: bool = False,
+        timeouts: Timeouts = USUAL,
+    ) -> None:
+        """Begin; the note `granted` is on the disk if `noted`. Then earlier grants may run, and also if it `has_granted`."""
+        self.desk = Desk(me, incarnation, now, timeouts)
+        self.grants = Grants(now, noted, has_granted=has_granted)
         self.leases = Leases()
         self.takeovers = Takeovers()
         self.records = records
@@ -70,6 +78,7 @@ class Replica:
         self.pages = Pages(self.desk, records, self.writing, self.takeovers, self.readings, recover)
         self.pause = Pause()
         self.stopping = Stopping()
+        self._stall = Stall(self.desk, self.writing)
         self.clients = Clients(self.desk, self.writing, self.takeovers, self.readings, self.pause, self.stopping, recover)
         self.succession.on_recovered = self.clients.recovered
         self._handlers: dict[type[Event], Callable[[Any], object]] = {
@@ -88,9 +97,7 @@ class Replica:
             events.StopAsked: lambda _: self.stopping.begin(self.desk.now),
             events.Tick: lambda _: self._tick(),
         }
-        self._parked: list[events.Received] = []
-        self._fetching = (0, float("-inf"))
-        """The era of the document that is being fetched, and since when."""
+        self._ahead = Ahead(self.desk)
         self._named = False
         """Whether a document has had this process in its member's line."""
 
@@ -104,10 +111,12 @@ class Replica:
         return desk.actions
 
     def _committed(self, event: events.Committed) -> None:
+        self._stall.ended()
         if not self.copying.committed(event.token):
             self.writing.committed(event.token, event.effects)
 
     def _commit_failed(self, event: events.CommitFailed) -> None:
+        self._stall.ended()
         if self.copying.failed(event.token, event.full):
             return
         if event.full:
@@ -127,9 +136,7 @@ class Replica:
         era = desk.duties.era
         self.grants.heard(sender, received.incarnation, received.era)
         if received.era > era:
-            self._fetch(sender, received.era)
-            if isinstance(message, Question) and len(self._parked) < MOST_PARKED:
-                self._parked.append(received)
+            self._ahead.hear(received)
         elif not self._is_current(received.era, era):
             if isinstance(message, Question):
                 desk.send(sender, Behind(message.number))
@@ -164,27 +171,17 @@ class Replica:
                 pass
 
     def _granted(self, sender: str, incarnation: int, message: Copied | Granted | UnsettledKeys) -> None:
-        """Take in an answer that grants a lease, and what else it says."""
-        self._leased(sender, incarnation, message.number)
+        """Take in an answer that grants a lease, from when it was asked for, and what else it says."""
+        asked = self.desk.questions.answered(message.number, sender)
+        if asked is not None:
+            self.leases.granted(sender, incarnation, asked.at, self.desk.duties.lease)
+            self.readings.leased(sender)
         if isinstance(message, Copied):
             if message.versions:
                 self.desk.questions.full.discard(sender)
             self.writing.acknowledged(sender, message.versions)
         elif isinstance(message, UnsettledKeys):
             self.takeovers.named(sender, message.keys, self.desk.duties)
-
-    def _leased(self, granter: str, incarnation: int, number: int) -> None:
-        """Note the lease that an answer grants, from when it was asked for."""
-        asked = self.desk.questions.answered(number, granter)
-        if asked is not None:
-            self.leases.granted(granter, incarnation, asked.at, self.desk.duties.lease)
-            self.readings.leased(granter)
-
-    def _fetch(self, sender: str, era: int) -> None:
-        """Ask for a later document, once (M1)."""
-        if era > self._fetching[0] or self.desk.now - self._fetching[1] >= RESEND:
-            self._fetching = era, self.desk.now
-            self.desk.actions.append(Fetch(sender, era))
 
     # -- a document
 
@@ -196,7 +193,9 @@ class Replica:
         line = duties.lines.get(desk.me)
         named = line is not None and line.incarnation == desk.incarnation
         if self._named and not named:
-            desk.actions.append(End("the document has another process in this member's place"))  # M2
+            desk.actions.append(
+                End("the document names this process no more: another has its place, or the member was removed")
+            )  # M2
         self._named = self._named or named
         desk.adopt(duties)
         if named and line is not None and line.empty:
@@ -214,10 +213,8 @@ class Replica:
             for member in sorted(duties.lines):
                 if member != desk.me:
                     desk.send(member, HelloBack(0))  # which releases this process's leases
-        parked, self._parked = self._parked, []
-        for received in parked:
-            if received.era >= duties.era:
-                self._receive(received)
+        for received in self._ahead.take():
+            self._receive(received)
 
     # -- time
 
@@ -229,6 +226,7 @@ class Replica:
         self.copying.tick()
         self.readings.tick()
         self.succession.tick()
+        self._stall.tick()
         self.desk.actions += self.desk.questions.complaints(self.desk.now)
 
     def _look(self) -> None:

@@ -13,7 +13,7 @@ from gkv.model import Duties, Fault, Line, Node, Roles, era_of, split_era
 from gkv.replication import actions, events
 from gkv.replication.expiry import DueTime
 from gkv.replication.messages import Behind, Hello, HelloBack, Message
-from gkv.replication.questions import Questions
+from gkv.replication.questions import Timeouts
 from gkv.replication.replica import Replica
 from tests.sim.authority import complaint_of
 from tests.sim.clients import Proxy, Replies, Request
@@ -78,8 +78,9 @@ class Member:
         self.was_orderly, self.directory.orderly = self.directory.orderly, False
         boot = self.clock.boot()
         self.due = DueTime(self.clock.wall(), int(boot * 1000))
-        self.replica = Replica(self.id, self.incarnation, self.engine, self.due, boot, noted=self.directory.granted)
-        self.replica.desk.questions = Questions(world.setup.replica_timeout)
+        timeouts = Timeouts(world.setup.replica_timeout, world.setup.disk_timeout)
+        noted = self.directory.granted
+        self.replica = Replica(self.id, self.incarnation, self.engine, self.due, boot, noted=noted, timeouts=timeouts)
         if world.story.told:
             world.story.tell(self.id, f"starts as {self.incarnation}")
         if self.directory.document is not None:
