@@ -43,10 +43,14 @@ from tests.sim.world import NoSuchList
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A guard: the letter of its rule, what it does, and what takes it out."""
+    """A guard: the letter of its rule, what it does, the rule of a run that its schedule breaks without it, and what takes it
+    out.
+    """
 
     letter: str
     guard: str
+    breaks: str
+    """As in `tests.sim.rules`, or "linearizable" for one of the checker of histories, or "live"."""
     out: Sequence[Replacement]
 
 
@@ -130,11 +134,11 @@ def _not_begun(self: Any, keys: Sequence[str], settled: bool) -> list[actions.Fa
     return [actions.Fate.WRITTEN if settled else actions.Fate.NOT_BEGUN] * len(keys)
 
 
-_duties_of = sim_member.duties_of
+_duties = sim_member.duties
 
 
-def _any_number(world: Any, document: Any, me: str) -> Duties:
-    return replace(_duties_of(world, document, me), min_in_sync=0)
+def _any_number(document: Any, placement: Any, me: str) -> Duties:
+    return replace(_duties(document, placement, me), min_in_sync=0)
 
 
 def _again(reply: Any) -> bool:
@@ -301,115 +305,133 @@ def _ready_at_once(document: Any, calls: Any, placement: Any) -> bool:
     return True
 
 
-def _not_evicted(member: Any, calls: Any, look: Any) -> bool:
-    return member.state is not State.DOWN and (member.id in look.silent or member.id in look.accused)
-
-
 _READINGS, _PRIMARY, _GRANTS = reading.Readings, primary.Primary, grants.Grants
 
 CONTROLS: dict[str, Control] = {
-    "no lease": Control("reads", "a read needs a lease of every granter", [(_READINGS, "_missing", _no_lease)]),
+    "no lease": Control("reads", "a read needs a lease of every granter", "R1", [(_READINGS, "_missing", _no_lease)]),
     "reads do not wait": Control(
-        "F13", "a read waits until what it takes is settled", [(_READINGS, "_waited_for", _waits_for_nothing)]
+        "F13", "a read waits until what it takes is settled", "R6", [(_READINGS, "_waited_for", _waits_for_nothing)]
     ),
     "tombstones are not waited for": Control(
-        "expiry", "what is due is not missing before its tombstone is settled", [(_READINGS, "_waited_for", _waits_for_values)]
+        "expiry",
+        "what is due is not missing before its tombstone is settled",
+        "R6",
+        [(_READINGS, "_waited_for", _waits_for_values)],
     ),
-    "a learner need not grant": Control("reads", "learners grant leases too", [(_READINGS, "_missing", _missing_of_acting)]),
+    "a learner need not grant": Control(
+        "reads", "learners grant leases too", "R1", [(_READINGS, "_missing", _missing_of_acting)]
+    ),
     "a failed condition is told at once": Control(
-        "W9 F11", "a condition that fails is a read", [(clients.Clients, "_failed_part", _failed_at_once)]
+        "W9 F11", "a condition that fails is a read", "linearizable", [(clients.Clients, "_failed_part", _failed_at_once)]
     ),
     "conditions are judged on the disk": Control(
-        "W2", "a condition is about the newest admitted record", [(clients.Clients, "_intact", _judged_on_disk)]
+        "W2", "a condition is about the newest admitted record", "linearizable", [(clients.Clients, "_intact", _judged_on_disk)]
     ),
-    "learners get no writes": Control("W3", "learners get every write", [(_PRIMARY, "_targets", _targets_of_acting)]),
+    "learners get no writes": Control("W3", "learners get every write", "R6", [(_PRIMARY, "_targets", _targets_of_acting)]),
     "learners are not waited for": Control(
-        "W6", "a write is settled when learners have it too", [(_PRIMARY, "_direct", _learners_not_waited_for)]
+        "W6", "a write is settled when learners have it too", "R6", [(_PRIMARY, "_direct", _learners_not_waited_for)]
     ),
-    "the own disk is enough": Control("W6", "a write waits for all granters", [(_PRIMARY, "_is_settled", _own_disk_alone)]),
+    "the own disk is enough": Control(
+        "W6", "a write waits for all granters", "R2", [(_PRIMARY, "_is_settled", _own_disk_alone)]
+    ),
     "the counter comes first": Control(
-        "W2", "a later epoch's version is greater", [(versions.Versions, "next", _counter_first)]
+        "W2", "a later epoch's version is greater", "linearizable", [(versions.Versions, "next", _counter_first)]
     ),
     "a counter for each key": Control(
-        "W2 F12", "the counter is the process's, not the key's", [(writing.Writing, "admit", _counter_of_key)]
+        "W2 F12", "the counter is the process's, not the key's", "R2", [(writing.Writing, "admit", _counter_of_key)]
     ),
     "what was begun is routed anew": Control(
-        "W8 F8", "what was handed over is indeterminate", [(writing.Writing, "fates", _not_begun)]
+        "W8 F8", "what was handed over is indeterminate", "linearizable", [(writing.Writing, "fates", _not_begun)]
     ),
     "a coordinator writes again": Control(
-        "W0", "a write is handed over once", [(sim_clients.Proxy, "repeats", staticmethod(_again))]
+        "W0", "a write is handed over once", "linearizable", [(sim_clients.Proxy, "repeats", staticmethod(_again))]
     ),
     "any number of copies": Control(
-        "W1 W6", "min_in_sync members have an acknowledged write", [(sim_member, "duties_of", _any_number)]
+        "W1 W6", "min_in_sync members have an acknowledged write", "R5", [(sim_member, "duties", _any_number)]
     ),
+    # Nothing that is told is wrong then, but n0 never becomes quiet: what it could not write is unsettled for ever.
     "a failed commit is passed over": Control(
-        "W10", "a process whose commit fails ends", [(replica.Replica, "_commit_failed", _goes_on_after_failure)]
+        "W10", "a process whose commit fails ends", "live", [(replica.Replica, "_commit_failed", _goes_on_after_failure)]
     ),
     "a restarted process is the same": Control(
-        "M2 A1", "every start has its own incarnation", [(sim_member.Member, "_next_incarnation", _same_incarnation)]
+        "M2 A1",
+        "every start has its own incarnation",
+        "linearizable",
+        [(sim_member.Member, "_next_incarnation", _same_incarnation)],
     ),
-    "no grace": Control("T2", "a takeover waits for the own grants", [(_GRANTS, "clear", _always_clear)]),
+    "no grace": Control("T2", "a takeover waits for the own grants", "R1", [(_GRANTS, "clear", _always_clear)]),
     "a restarted granter serves at once": Control(
-        "T2 F7", "grants of the process before run on", [(_GRANTS, "forgotten_until", _since_start)]
+        "T2 F7", "grants of the process before run on", "R1", [(_GRANTS, "forgotten_until", _since_start)]
     ),
-    "no note of grants": Control("T2", "the note is on the disk before a grant is told", [(_GRANTS, "grant", _without_note)]),
-    "no margin for drift": Control("T2", "a grant lasts 1.05 leases", [(_GRANTS, "GRACE", 1.0)]),
+    "no note of grants": Control(
+        "T2", "the note is on the disk before a grant is told", "R1", [(_GRANTS, "grant", _without_note)]
+    ),
+    "no margin for drift": Control("T2", "a grant lasts 1.05 leases", "R1", [(_GRANTS, "GRACE", 1.0)]),
     "nothing is written anew": Control(
-        "T3", "unsettled keys are written anew", [(succession.Succession, "_write_anew", _nothing_anew)]
+        "T3", "unsettled keys are written anew", "R7", [(succession.Succession, "_write_anew", _nothing_anew)]
     ),
     "nobody is asked": Control(
-        "T1", "all granters tell their unsettled keys", [(takeover.Takeovers, "unheard", _none_to_hear)]
+        "T1", "all granters tell their unsettled keys", "R7", [(takeover.Takeovers, "unheard", _none_to_hear)]
     ),
     "pages have what is unsettled": Control(
-        "L3 F9", "filling copies settled records", [(pages.Pages, "ask", _page_of_unsettled)]
+        "L3 F9", "filling copies settled records", "R7", [(pages.Pages, "ask", _page_of_unsettled)]
     ),
     "filling overwrites new writes": Control(
-        "L2 L4 F19", "what was received anew is left alone", [(filling.Fillings, "_takes", _takes_all)]
+        "L2 L4 F19", "what was received anew is left alone", "R6", [(filling.Fillings, "_takes", _takes_all)]
     ),
-    "filling drops nothing": Control("L4", "what the primary has not is dropped", [(filling.Fillings, "page", _drops_nothing)]),
-    "filling goes by versions": Control("L4", "a page takes the place of what is there", [(engine.Engine, "forced", False)]),
+    "filling drops nothing": Control(
+        "L4", "what the primary has not is dropped", "R6", [(filling.Fillings, "page", _drops_nothing)]
+    ),
+    "filling goes by versions": Control(
+        "L4", "a page takes the place of what is there", "R7", [(engine.Engine, "forced", False)]
+    ),
     "equal before the commit": Control(
-        "L5", "a list is equal when the disk has it", [(filling._Filling, "equal", property(_at_end))]
+        "L5", "a list is equal when the disk has it", "R6", [(filling._Filling, "equal", property(_at_end))]
     ),
     "tombstones go early": Control(
-        "filling", "a tombstone stays while it may be needed", [(engine.Engine, "tombstone_ttl", property(_a_second))]
+        "filling", "a tombstone stays while it may be needed", "R2", [(engine.Engine, "tombstone_ttl", property(_a_second))]
     ),
     "left at every eviction": Control(
-        "A1 F1", "an eviction out of filling leaves `left` alone", [(changes, "_evicted", _left_always)]
+        "A1 F1", "an eviction out of filling leaves `left` alone", "R6", [(changes, "_evicted", _left_always)]
     ),
-    "the first one back acts": Control("acting set", "only the last one acts alone", [(placements, "acting", _first_back)]),
-    "all last ones act": Control("A3 F3", "of those that left together one acts", [(placements, "acting", _all_last_ones)]),
+    "the first one back acts": Control(
+        "acting set", "only the last one acts alone", "R6", [(placements, "acting", _first_back)]
+    ),
+    "all last ones act": Control(
+        "A3 F3", "of those that left together one acts", "R6", [(placements, "acting", _all_last_ones)]
+    ),
     "any directory is the directory": Control(
-        "A3 F18", "a directory without the last process is empty", [(changes, "_admitted", _any_directory)]
+        "A3 F18", "a directory without the last process is empty", "R6", [(changes, "_admitted", _any_directory)]
     ),
-    "a restart cures empty": Control("A3", "a line is empty until its promotion", [(changes, "_admitted", _cured)]),
+    "a restart cures empty": Control("A3", "a line is empty until its promotion", "R6", [(changes, "_admitted", _cured)]),
     "whoever ends in order vouches": Control(
-        "A3", "a process that nobody has named does not vouch for one before it", [(replica.Replica, "vouches", _always)]
+        "A3", "a process that nobody has named does not vouch for one before it", "R6", [(replica.Replica, "vouches", _always)]
     ),
     "a copied write repairs": Control(
-        "reads", "what is copied does not take the place of a damaged record", [(granter, "_copied", _as_it_is)]
+        "reads", "what is copied does not take the place of a damaged record", "R2", [(granter, "_copied", _as_it_is)]
     ),
-    "an old report promotes": Control("A4 F17", "a report is of the epoch of now", [(changes, "_has", _any_epoch)]),
+    "an old report promotes": Control("A4 F17", "a report is of the epoch of now", "R6", [(changes, "_has", _any_epoch)]),
     "a ring comes when it is asked for": Control(
-        "A5", "a ring comes once all that learn by it are equal", [(changes, "_is_ready", _ready_at_once)]
+        "A5", "a ring comes once all that learn by it are equal", "R6", [(changes, "_is_ready", _ready_at_once)]
     ),
 }
 
 UNSEEN: dict[str, Control] = {
     "writes are settled one by one": Control(
-        "W5 F16", "a settled write settles the earlier ones of its key", [(_PRIMARY, "_settle_earlier", _none_earlier)]
+        "W5 F16", "a settled write settles the earlier ones of its key", "", [(_PRIMARY, "_settle_earlier", _none_earlier)]
     ),
-    "older epochs count": Control("M1 F4", "the epoch is the fence", [(replica.Replica, "_is_current", _older_too)]),
+    "older epochs count": Control("M1 F4", "the epoch is the fence", "", [(replica.Replica, "_is_current", _older_too)]),
     "a gap is no gap": Control(
-        "M3 F20", "after a gap in the epochs all is taken over anew", [(takeover.Takeovers, "_goes_on", _gap_or_not)]
+        "M3 F20", "after a gap in the epochs all is taken over anew", "", [(takeover.Takeovers, "_goes_on", _gap_or_not)]
     ),
     "unsettled is noted late": Control(
         "W4 F10",
         "a key is unsettled before its commit",
+        "",
         [(granter.Granter, "take", _take_noting_late), (granter.Granter, "committed", _committed_noting_late)],
     ),
     "a filling outlives its primary": Control(
-        "L1 F5", "a filling is with one process of one primary", [(filling, "session_of", _session_with_anybody)]
+        "L1 F5", "a filling is with one process of one primary", "", [(filling, "session_of", _session_with_anybody)]
     ),
 }
 """Guards of which no run has shown that they are needed, because others stand behind them: `test_unseen.py` has a table."""
