@@ -202,7 +202,8 @@ class Judge:
         if waits or self._enacting is not None:
             return []
         if self.placement is not None:
-            self._accused |= self._complaints.verdicts(self.document, self.placement, now)
+            gone = self._accused | self.liveness.silent(self.document, now)
+            self._accused |= self._complaints.verdicts(self.document, self.placement, now, gone)
         seen = self._look(now)
         actions: list[Action] = []
         if goes := leaving(self.document, seen):
