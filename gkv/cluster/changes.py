@@ -353,9 +353,12 @@ def _end_of_change(changed: Document, document: Document, layout: Layout, look: 
 
 
 def _taken_back(changed: Document, layout: Layout) -> Document:
+    """Give up the ring that is to come: its newcomers are no members, and who was to be removed by it is one as before."""
     newcomers = dict(layout.weights)
     members = tuple(member for member in changed.members if member.weight or member.id not in newcomers)
-    return replace(changed, next=None, members=members)
+    stay = {member.incarnation for member in members if member.weight}
+    removed = tuple(incarnation for incarnation in changed.removed if incarnation not in stay)
+    return replace(changed, next=None, members=members, removed=removed)
 
 
 def _is_ready(document: Document, calls: Mapping[str, CallIn], placement: Placement) -> bool:

@@ -277,6 +277,9 @@ def test_member_that_is_removed_leaves_the_ring_and_then_the_document_and_does_n
     coming = change(before, look(before, removed=frozenset("d")))
     assert coming is not None
     assert (coming.next, coming.removed) == (layout("abc"), (ord("d"),))
+    back = change(coming, Look({one: call(one, coming) for one in "abc"}, take_back=True))
+    assert back is not None
+    assert (back.next, back.removed) == (None, ())  # or nobody would answer for its keys if it is the last one
     ready = Look({name: call(name, coming, ready=True) for name in "abc"}, removed=frozenset("d"))
     assert change(coming, ready) is None
     switched = move(coming, ready, Placement.of(coming))
