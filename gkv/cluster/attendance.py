@@ -16,6 +16,19 @@ class Attendance:
         """Return whether a process under this name was heard lately."""
         return self._judge.liveness.is_up(node_id, boot_time())
 
+    @property
+    def absent(self) -> frozenset[str]:
+        """The members that should be there by the document, and have said nothing for a second of listening."""
+        return self._judge.liveness.silent(self._judge.document, boot_time())
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there are members, and none of them answers: all are down, or should be there and are not."""
+        members, absent = self._judge.document.members, self.absent
+        return bool(members) and all(
+            one.id in absent or (one.state is State.DOWN and not self.answers(one.id)) for one in members
+        )
+
     def is_up(self, node_id: str) -> bool:
         """Return whether a member serves, and was heard lately."""
         member = self._judge.document.member(node_id)
@@ -31,6 +44,10 @@ class Attendance:
         if member is None or not member.empty or not self.answers(node_id):
             return False
         return document.replicas == 1 or refused_loss(document, node_id, self._judge.placement) is None
+
+    def loss_in(self, node_id: str) -> float | None:
+        """Return the seconds after which the loss of a member that was accepted takes effect, None if none is to come."""
+        return self._judge.loss_in(node_id, boot_time())
 
     def keys_of(self, node_id: str) -> int | None:
         """Return how many keys with a value a process has said that it holds, None if it says nothing now."""
