@@ -31,11 +31,22 @@ class Attendance:
 
     def is_up(self, node_id: str) -> bool:
         """Return whether a member serves, and was heard lately."""
+        return self._is(node_id, State.UP)
+
+    def has_joined(self, node_id: str) -> bool:
+        """Return whether a member serves, or with copies is there and is being filled, which may take long; or is there and
+        waits for an operator's word.
+        """
+        fills = self._judge.document.replicas > 1 and self._is(node_id, State.FILLING)
+        return fills or self.is_up(node_id) or self.waits_for_word(node_id)
+
+    def _is(self, node_id: str, state: State) -> bool:
+        """Return whether a member that the ring has is in this state, and was heard lately."""
         member = self._judge.document.member(node_id)
         call = self._judge.liveness.last(node_id)
         if member is None or call is None or call.incarnation != member.incarnation:
             return False
-        return member.weight > 0 and member.state is State.UP and self.answers(node_id)
+        return member.weight > 0 and member.state is state and self.answers(node_id)
 
     def waits_for_word(self, node_id: str) -> bool:
         """Return whether a member is there without what it had, and keys have no answer until that loss is accepted."""

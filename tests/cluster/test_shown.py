@@ -4,7 +4,7 @@ import re
 import signal
 from typing import Any
 
-from tests.cluster.conftest import Answer, Program, System, wait_for
+from tests.cluster.conftest import Answer, Program, System, free_ports, wait_for
 from tests.cluster.copies import Copies
 
 ITEMS = [{"key": f"k{i}", "value": i} for i in range(20)]
@@ -85,7 +85,9 @@ def test_proxy_tells_when_all_are_gone_and_whom_keys_wait_for_and_who_acts_by_an
     cluster.wait_whole()
 
 
-def test_node_whose_proxy_is_gone_says_so_and_one_with_a_new_directory_says_that_it_is_filled(system: System) -> None:
+def test_node_with_a_new_directory_is_said_to_be_filled_and_one_whose_proxy_is_gone_and_too_few_copies_are_shown(
+    system: System,
+) -> None:
     cluster = Copies.start(system)
     node = cluster.nodes[0]
     cluster.end(node, signal.SIGKILL)
@@ -96,7 +98,22 @@ def test_node_whose_proxy_is_gone_says_so_and_one_with_a_new_directory_says_that
     empty = "n1 has come back empty: its directory is not the one that it had; it is filled from the others that have its keys"
     assert f"member {empty}" in cluster.proxy.program.stderr
     assert f"the member {empty}" in node.program.stderr
+    for other in cluster.nodes[1:]:
+        cluster.end(other, signal.SIGKILL)
+        cluster.wait_down(other)
+    refused = cluster.proxy.program.call("PUT", "/v1/kv/k", 1, Content_Type="application/json")
+    assert (refused.status, refused.json["type"]) == (503, "urn:gkv:problem:too-few-copies")
+    assert refused.json["detail"] == "1 of the nodes that keep the key act, and a write needs 2; nothing has changed"
     assert "[+]proxy ok" in ready(node.program)[1]
     cluster.end(cluster.proxy, signal.SIGKILL)
     wait_for("a display of that", lambda: re.search(r"\[!\]proxy silent for \d+ s", "".join(ready(node.program)[1])))
     assert ready(node.program)[0] == 200
+
+
+def test_proxy_that_starts_fewer_nodes_than_copies_says_that_copies_are_missing(system: System) -> None:
+    first = free_ports(2)
+    proxy = system.start("proxy", "--port", str(first), "--spawn", "1", "--spawn-port", str(first + 1), "--replicas", "3")
+    proxy.port = first
+    proxy.wait_line("Ready: 1 nodes have joined")
+    proxy.wait_line("each key is to have 3 copies, and there are 1 nodes: copies are missing")
+    assert ready(proxy) == (200, ["[+]serving ok", "[+]members ok", "[!]copies 1/3 for 100 % of the keys", "ok"])
