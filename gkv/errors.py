@@ -120,7 +120,11 @@ class NoSuchKey(GkvError):
     status = 404
     code = "no-such-key"
     title = "The key has no value"
-    headers: Mapping[str, str] = {"Cache-Control": "no-cache"}
+
+    def __init__(self, detail: str, about: Mapping[str, str] | None = None) -> None:
+        """`about` are headers that say more of the answer."""
+        super().__init__(detail)
+        self.headers = {"Cache-Control": "no-cache", **(about or {})}
 
 
 class ConditionFailed(GkvError):

@@ -164,6 +164,7 @@ GET_KEY = Operation(
             ("ETag", "Expires-In", "Age-Bound"),
         ),
         304: ResponseDoc("If-None-Match names the version that is stored", headers=("ETag", "Expires-In", "Age-Bound")),
+        404: ResponseDoc("The key has no value", headers=("Age-Bound",)),
         **_UNMET,
     },
     parameters=(*_COPIES, _STALE, _IF_MATCH, _IF_NONE_MATCH),

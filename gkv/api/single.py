@@ -100,7 +100,7 @@ class SingleKeys:
         if isinstance(found, KeyFailure):
             _fail(found, writing=False)
         if found is None:
-            raise NoSuchKey("the key has no value")
+            raise NoSuchKey("the key has no value", about)
         version = found.record.tag
         if match is not None and not match.holds(version):
             raise _condition_failed(request, version)

@@ -24,7 +24,7 @@ class Awaited(Wait, Generic[Value]):
 
     def wait(self, seconds: float) -> Value | None:
         """Return the value, or None when it has not come in time. Switches greenlets if it has to wait."""
-        if self.value is None:
+        if self.value is None and seconds > 0:
             self.expires = monotonic() + seconds
             self.sleep()
         return self.value

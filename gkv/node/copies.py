@@ -20,7 +20,7 @@ from gkv.cluster.placement import Placement
 from gkv.cluster.view import View
 from gkv.errors import EngineFailed, GkvError
 from gkv.log import say, say_exception
-from gkv.model import Duties, Line
+from gkv.model import Duties, Line, Roles
 from gkv.node.awaited import Awaited
 from gkv.node.disk import Disk
 from gkv.node.listening import Listening
@@ -75,7 +75,8 @@ class Copies:
         """Called when that begins to be so."""
         self._began = boot_time()
         self.replica = self._new_replica(noted=notes.found)
-        self._events: deque[events.Event] = deque()
+        self._events: deque[Sequence[events.Event]] = deque()
+        """Events that wait, those of one moment together."""
         self._handling = self._handing_over = self._broken = False
         self.listening = Listening(view, self.replica.desk, self.handle, tidings)
         self._fetching: set[str] = set()
@@ -108,8 +109,8 @@ class Copies:
         """Give an event to the machines, after those that wait, and do what they say. Does not switch greenlets or raise."""
         self._handle_all((event,))
 
-    def _handle_all(self, more: Sequence[events.Event]) -> None:
-        self._events.extend(more)
+    def _handle_all(self, together: Sequence[events.Event]) -> None:
+        self._events.append(together)
         if self._handling:
             return
         if self._broken:
@@ -119,7 +120,7 @@ class Copies:
         waiting, do = self._events, self._do
         try:
             while waiting:
-                for action in self.replica.handle(waiting.popleft(), boot_time()):
+                for action in self.replica.handle_all(waiting.popleft(), boot_time()):
                     do[type(action)](action)
         except GkvError as error:
             self._broken = True
@@ -292,6 +293,8 @@ class Copies:
 
 
 def _without_ring(document: Document, me: str) -> Duties:
-    """Return what a member knows of a document whose ring has nobody yet."""
+    """Return what a member knows of a document whose ring has nobody yet: all keys are of one list, for which nobody acts."""
     lines = {one.id: Line(one.incarnation, since=one.since, empty=one.empty) for one in document.members}
-    return Duties(me, document.order, lines, (), lambda keys: [0] * len(keys), document.lease_ms / 1_000, document.needed)
+    return Duties(
+        me, document.order, lines, (Roles((), ()),), lambda keys: [0] * len(keys), document.lease_ms / 1_000, document.needed
+    )

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 
 from gkv.engine import Pending
 from gkv.errors import EngineFailed, EngineFull, GkvError, SnapshotRunning
+from gkv.model import Damage, Effect, Record, Value, Write
 from gkv.node.stored import Stored
 from gkv.replication.actions import Commit, Replace
 from gkv.replication.events import CommitFailed, Committed, Event
+from gkv.replication.expiry import is_due
 
 
 class Disk:
@@ -28,6 +30,7 @@ class Disk:
 
     def commit(self, action: Commit) -> None:
         """Hand a write over, to be merged by its order."""
+        effects = self._effects(action.write) if self.early else ()
         try:
             pending = self.stored.write(action.write)
         except GkvError as error:
@@ -35,9 +38,18 @@ class Disk:
             return
         if not pending.done and self.early:
             self._tokens[pending] = None
-            self._tell([Committed(action.token)])
+            self._tell([Committed(action.token, effects)])
         else:
             self._handed_over(action.token, pending)
+
+    def _effects(self, write: Write) -> Sequence[Effect]:
+        """Return what a write that counts at once is going to do to its keys, where a client is told that: of one key, or of
+        keys that are deleted; and of a copy that may leave a damaged record as it is.
+        """
+        if write.repairs and len(write.keys) > 1 and None not in write.values:
+            return ()
+        found = self.stored.newest(write.keys)
+        return [_effect(record, value, write.at) for record, value in zip(found, write.values, strict=True)]
 
     def replace(self, action: Replace) -> None:
         """Have records take the place of what is there, in turn."""
@@ -75,6 +87,14 @@ class Disk:
             elif pending.error is not None and not self.closing:
                 self._on_end(EngineFailed(f"writes that were acknowledged have failed: {pending.error}"))
         self._tell(ends)
+
+
+def _effect(before: Record | Damage | None, value: Value | None, at: int) -> Effect:
+    if isinstance(before, Damage):
+        return Effect.DAMAGED
+    if before is not None and before.value is not None and not is_due(before, at):
+        return Effect.REPLACED
+    return Effect.UNCHANGED if value is None else Effect.CREATED
 
 
 def _end_of(pending: Pending, token: int) -> Event:

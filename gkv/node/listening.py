@@ -1,6 +1,7 @@
 """The words of others to a member that keeps copies: questions and replies of members, plans of the authority."""
 
 from collections.abc import Callable
+from time import monotonic
 
 from gkv.clock import boot_time
 from gkv.cluster.view import View
@@ -48,6 +49,8 @@ class Listening:
             self._take(received)
             return self._said(None)
         name = word.sender, message.number
+        # From now on, whenever it is asked for: many words may have come together, and are answered together.
+        until = monotonic() + (_REPLY_WITHIN if isinstance(message, Copy | AskPage) else _REPLY_SOON)
         asked: Awaited[Said] = Awaited()
         self._asked[name] = asked
         self._handle(received)
@@ -55,7 +58,7 @@ class Listening:
             return asked.value
 
         def wait() -> NodeAnswer:
-            said = asked.wait(_REPLY_WITHIN if isinstance(message, Copy | AskPage) else _REPLY_SOON)
+            said = asked.wait(until - monotonic())
             if said is None and self._asked.get(name) is asked:
                 del self._asked[name]
             return said or self._said(None)

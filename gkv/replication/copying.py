@@ -98,7 +98,7 @@ class Copying:
         """Grant a lease."""
         if self._is_granter(sender):
             self._grant(sender)
-            self._tell(sender, Granted(asked.number))
+            self._tell(sender, Granted(asked.number, self._is_full))
 
     def _ask_record(self, sender: str, asked: AskRecord) -> None:
         """Show a record to the primary, whose own is damaged."""
@@ -133,7 +133,11 @@ class Copying:
 
     def _acknowledge(self) -> None:
         for frame in self.granter.take_whole():
-            self._tell(frame.primary, Copied(frame.number, frame.versions))
+            self._tell(frame.primary, Copied(frame.number, frame.versions, self._is_full))
+
+    @property
+    def _is_full(self) -> bool:
+        return not self._records.has_room(0, 1)
 
     # -- the disk
 

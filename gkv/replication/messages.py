@@ -27,6 +27,8 @@ class Copied:
 
     number: int
     versions: tuple[Version, ...] = ()
+    full: bool = False
+    """Whether that disk has no room for values now (W1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Granted:
     """The answer."""
 
     number: int
+    full: bool = False
+    """As of `Copied`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Questions:
         self._slow: dict[str, float] = {}
         """By member, for how long its oldest commit had been running by its last answer."""
         self.full: set[str] = set()
-        """Members that had no room for a write that is sent to them again and again."""
+        """Members that have no room for values, by their last word about that."""
         self._complained: dict[str, float] = {}
 
     def ask(
@@ -85,11 +85,14 @@ class Questions:
         if self.answered(number, member) is not None:
             self.full.add(member)
 
+    def has_room(self, member: str, there_is: bool) -> None:
+        """Note whether a member has room for values."""
+        (self.full.discard if there_is else self.full.add)(member)
+
     def begin_anew(self) -> list[Asked]:
         """Forget all questions, as a new document is in force; return them."""
         forgotten = list(self._open.values())
         self._open, self._silent, self._slow, self._complained = {}, {}, {}, {}
-        self.full = set()
         return forgotten
 
     def lost(self, now: float) -> list[Asked]:

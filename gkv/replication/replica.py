@@ -10,13 +10,14 @@ from typing import Any
 
 from gkv.model import Duties
 from gkv.replication import events
-from gkv.replication.actions import Action, End, Fetch
+from gkv.replication.actions import Action, End
 from gkv.replication.clients import Clients
 from gkv.replication.copying import Copying, has
 from gkv.replication.desk import Desk
 from gkv.replication.events import Event, pair_of
 from gkv.replication.expiry import DueTime
 from gkv.replication.grants import Grants
+from gkv.replication.later import Later
 from gkv.replication.leases import Leases
 from gkv.replication.messages import (
     AskLease,
@@ -44,10 +45,7 @@ from gkv.replication.reading import Readings
 from gkv.replication.records import Records
 from gkv.replication.succession import Succession
 from gkv.replication.takeover import Takeovers
-from gkv.replication.writing import Writing, is_large
-
-MOST_PARKED = 64
-"""Calls of a later epoch that are kept until its document is here, unless they are large; others are made again."""
+from gkv.replication.writing import Writing
 
 
 class Replica:
@@ -88,18 +86,21 @@ class Replica:
             events.StopAsked: lambda _: self.stopping.begin(self.desk.now),
             events.Tick: lambda _: self._tick(),
         }
-        self._parked: list[events.Received] = []
-        self._fetching = (0, float("-inf"))
-        """The era of the document that is being fetched, and since when."""
+        self._later = Later(self.desk)
         self._named = False
         """Whether a document has had this process in its member's line."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take in one event; return all that is to be done now."""
+        return self.handle_all((event,), now)
+
+    def handle_all(self, together: Iterable[Event], now: float) -> list[Action]:
+        """Take in events of one moment, such as the ends of a group's commits; return all that is to be done now."""
         desk = self.desk
         desk.now = now
         desk.actions = []
-        self._handlers[type(event)](event)
+        for event in together:
+            self._handlers[type(event)](event)
         self._look()
         return desk.actions
 
@@ -127,9 +128,7 @@ class Replica:
         era = desk.duties.era
         self.grants.heard(sender, received.incarnation, received.era)
         if received.era > era:
-            self._fetch(sender, received.era)
-            if isinstance(message, Question) and len(self._parked) < MOST_PARKED and not is_large(message):
-                self._parked.append(received)
+            self._later.hear(received)
         elif not self._is_current(received.era, era):
             if isinstance(message, Question):
                 desk.send(sender, Behind(message.number))
@@ -166,9 +165,9 @@ class Replica:
     def _granted(self, sender: str, incarnation: int, message: Copied | Granted | UnsettledKeys) -> None:
         """Take in an answer that grants a lease, and what else it says."""
         self._leased(sender, incarnation, message.number)
+        if not isinstance(message, UnsettledKeys):
+            self.desk.questions.has_room(sender, not message.full)
         if isinstance(message, Copied):
-            if message.versions:
-                self.desk.questions.full.discard(sender)
             self.writing.acknowledged(sender, message.versions)
         elif isinstance(message, UnsettledKeys):
             self.takeovers.named(sender, message.keys, self.desk.duties)
@@ -179,12 +178,6 @@ class Replica:
         if asked is not None:
             self.leases.granted(granter, incarnation, asked.at, self.desk.duties.lease)
             self.readings.leased(granter)
-
-    def _fetch(self, sender: str, era: int) -> None:
-        """Ask for a later document, once (M1)."""
-        if era > self._fetching[0] or self.desk.now - self._fetching[1] >= RESEND:
-            self._fetching = era, self.desk.now
-            self.desk.actions.append(Fetch(sender, era))
 
     # -- a document
 
@@ -214,10 +207,8 @@ class Replica:
             for member in sorted(duties.lines):
                 if member != desk.me:
                     desk.send(member, HelloBack(0))  # which releases this process's leases
-        parked, self._parked = self._parked, []
-        for received in parked:
-            if received.era >= duties.era:
-                self._receive(received)
+        for received in self._later.take(duties.era):
+            self._receive(received)
 
     # -- time
 

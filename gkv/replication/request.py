@@ -70,13 +70,15 @@ class Request:
         return keys if len(places) == len(keys) else [keys[place] for place in places]
 
     def tell(self, place: int, answer: KeyAnswer) -> None:
-        """Note the answer about a key."""
+        """Note the answer about a key, if the client has none yet."""
+        if self.is_over:
+            return
         self.left -= self.answers[place] is None
         self.answers[place] = answer
 
     def tell_all(self, places: Sequence[int], answers: Sequence[KeyAnswer]) -> None:
         """Note the answers about keys at some places, in ascending order."""
-        if len(places) == len(self.keys):
+        if len(places) == len(self.keys) and not self.is_over:
             self.answers, self.left = list(answers), 0
         else:
             for place, answer in zip(places, answers, strict=True):

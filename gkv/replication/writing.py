@@ -164,8 +164,10 @@ class Writing:
 
     def adopt(self, keeps: Callable[[str], bool]) -> dict[str, Version]:
         """Go on under the document of now; return the keys that this process stops being the primary of, unsettled (W8)."""
-        for asked in self._desk.questions.begin_anew():
+        questions, roles = self._desk.questions, self._desk.duties.roles
+        for asked in questions.begin_anew():
             self.primary.tell_again(asked.member, asked.settled)
+        questions.full &= {granter for one in roles if one.primary == self._desk.me for granter in one.granters}
         lost, left = self.primary.adopt(self._desk.duties, keeps)
         for underway in lost:
             _tell(underway, False)
@@ -187,9 +189,9 @@ class Writing:
         for asked in self._desk.questions.lost(now):
             self.primary.tell_again(asked.member, asked.settled)
         self._send_all(self.primary.unsent(now, RESEND))
-        for granter in self.primary.untold():
+        for granter in dict.fromkeys([*self.primary.untold(), *sorted(self._desk.questions.full)]):
             if now - self._told_at.setdefault(granter, now) >= RESEND:
-                self._send(granter, ())
+                self._send(granter, ())  # of a full one, to hear whether it is so still
 
     def lists(self) -> set[Pair]:
         """Return the lists in which a write is under way."""
@@ -204,7 +206,7 @@ class Writing:
     @property
     def busy(self) -> bool:
         """Whether time alone may bring something to send."""
-        return bool(len(self.primary) or self.primary.untold())
+        return bool(len(self.primary) or self.primary.untold() or self._desk.questions.full)
 
 
 def is_large(question: Question) -> bool:

@@ -100,6 +100,27 @@ def test_nodes_that_are_told_to_end_hand_their_keys_over(copied: tuple[Program, 
     assert client.count
 
 
+def test_any_copy_answers_and_says_since_when_it_has_not_heard_the_primary(copied: tuple[Program, list[Program]]) -> None:
+    proxy, nodes = copied
+    put_all(proxy, 1)
+    asked = [
+        ("GET", f"/v1/kv/{KEYS[0]}?stale=1", 200),
+        ("HEAD", f"/v1/kv/{KEYS[0]}?stale=1", 200),
+        ("GET", "/v1/kv/nothing?stale=1", 404),
+        ("GET", f"/get?key={KEYS[0]}&key=nothing&stale=1", 200),
+    ]
+    for program in (proxy, *nodes):
+        for method, path, status in asked:
+
+            def age(program: Program = program, method: str = method, path: str = path, status: int = status) -> str | None:
+                assert_all(proxy, 1)  # the primaries have leases then, without which they say nothing of their age
+                answer = program.call(method, path)
+                assert answer.status == status
+                return answer.headers.get("Age-Bound")
+
+            assert 0 <= float(wait_for(f"the age in {method} {path}", age)) < 5
+
+
 def test_words_that_cannot_be_harm_nothing(copied: tuple[Program, list[Program]]) -> None:
     proxy, nodes = copied
     put_all(proxy, 1)

@@ -175,7 +175,7 @@ def unrest(world: "World") -> str | None:
         if roles.primary is None:
             return f"nobody acts for {roles.preference}"
         primary = world.members[roles.primary]
-        if primary.document.order != document.order:
+        if primary.document is None or primary.document.order != document.order:
             return f"{primary.id} has an older document"
         if not primary.is_open(roles):
             return f"{roles.preference} is not open at {primary.id}"

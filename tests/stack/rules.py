@@ -57,7 +57,7 @@ class Watched(Copies):
 
     def _answer(self, action: Answer) -> None:
         version = action.version
-        for key, one in zip(self.asked.pop(action.client), action.keys, strict=True):
+        for key, one in zip(self.asked.pop(action.client), action.each, strict=True):
             if one.fate is Fate.WRITTEN and version is not None:
                 self.rules.written(self.node, key, version)
         super()._answer(action)

@@ -116,14 +116,31 @@ def _read_write(header: Mapping[str, Any], parts: Sequence[bytes | Damage | None
     return Write(_version(header.get("version")), keys, _values(parts, header, count), expires, tags or (), at)
 
 
-def _version_fields(message: Copied, _: Payload) -> Fields:
-    return {"versions": list(map(str, message.versions))}
+def _copied_fields(message: Copied, _: Payload) -> Fields:
+    return {"versions": list(map(str, message.versions)), **_room_fields(message, _)}
+
+
+def _room_fields(message: Copied | Granted, _: Payload) -> Fields:
+    return {"full": True} if message.full else {}
+
+
+def _is_full(header: Mapping[str, Any]) -> bool:
+    full = header.get("full", False)
+    if type(full) is not bool:
+        raise BadFrame("a disk is full or not")
+    return full
 
 
 def _read_copied(number: int, header: Mapping[str, Any], frame: bytes, start: int, _: Pause) -> Copied:
     if start != len(frame):
         raise BadFrame(_NO_VALUES)
-    return Copied(number, _versions(header.get("versions")))
+    return Copied(number, _versions(header.get("versions")), _is_full(header))
+
+
+def _read_granted(number: int, header: Mapping[str, Any], frame: bytes, start: int, _: Pause) -> Granted:
+    if start != len(frame):
+        raise BadFrame(_NO_VALUES)
+    return Granted(number, _is_full(header))
 
 
 def _working_fields(message: Working, _: Payload) -> Fields:
@@ -359,13 +376,13 @@ def _cursor_from(text: Any) -> str:
 
 _KINDS: Mapping[type[Message], tuple[str, Callable[[Any, Payload], Fields], _Read]] = {
     Copy: ("copy", _copy_fields, _read_copy),
-    Copied: ("copied", _version_fields, _read_copied),
+    Copied: ("copied", _copied_fields, _read_copied),
     Working: ("working", _working_fields, _read_working),
     Full: ("full", _no_fields, _reader_of(Full)),
     AskUnsettled: ("ask-unsettled", _no_fields, _reader_of(AskUnsettled)),
     UnsettledKeys: ("unsettled", _key_fields, _read_unsettled),
     AskLease: ("ask-lease", _no_fields, _reader_of(AskLease)),
-    Granted: ("granted", _no_fields, _reader_of(Granted)),
+    Granted: ("granted", _room_fields, _read_granted),
     Hello: ("hello", _no_fields, _reader_of(Hello)),
     HelloBack: ("hello-back", _no_fields, _reader_of(HelloBack)),
     AskPage: ("ask-page", _ask_page_fields, _read_ask_page),

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Self
 
-from gkv.model import Op, split_era
-from gkv.replication.messages import Message, Reply
+from gkv.model import Op, Record, split_era
+from gkv.replication.messages import Copy, FoundRecord, Message, Page, Reply
 from gkv.wire.ops.frame import (
     BadFrame,
     Large,
@@ -31,6 +31,8 @@ from gkv.wire.ops.frame import (
 from gkv.wire.ops.messages import Payload, fields_of, read_message
 from gkv.wire.shown import join
 from gkv.wire.strict import Pause, no_pause
+
+_LATER = "a record is of a later era than the document"
 
 
 @dataclass(slots=True)
@@ -48,7 +50,9 @@ class Word(NodeRequest):
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         cluster, era = read_epoch(header)
         sender, incarnation = _speaker(header)
-        return cls(cluster, era, sender, incarnation, read_message(header, frame, start, pause))
+        message = read_message(header, frame, start, pause)
+        _refuse_later(message, era)
+        return cls(cluster, era, sender, incarnation, message)
 
     def write(self) -> bytes:
         generation, epoch = split_era(self.era)
@@ -82,6 +86,7 @@ class Said(NodeAnswer):
             message = read_message(header, frame, start, pause)
             if not isinstance(message, Reply):
                 raise BadFrame("a question is no answer")
+            _refuse_later(message, era)
             return cls(era, sender, incarnation, message)
         if start != len(frame):
             raise BadFrame("who says nothing has no values")
@@ -104,6 +109,21 @@ class Said(NodeAnswer):
             **fields,
         }
         return join([line(header), *payload], pause)
+
+
+def _refuse_later(message: Message, era: int) -> None:
+    """Raise BadFrame if a record is of a later era than the document it is sent under: all that is written to its key from now
+    on would lose against it, and who holds it could not act any more (`View.act_as`).
+    """
+    if isinstance(message, Copy):
+        for write in message.writes:
+            if write.version.era > era:
+                raise BadFrame(_LATER)
+    elif isinstance(message, Page):
+        if any(record.version.era > era for _, record in message.records):
+            raise BadFrame(_LATER)
+    elif isinstance(message, FoundRecord) and isinstance(message.record, Record) and message.record.version.era > era:
+        raise BadFrame(_LATER)
 
 
 def _speaker(header: Mapping[str, Any]) -> tuple[str, int]:

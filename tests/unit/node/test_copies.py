@@ -16,7 +16,7 @@ from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
 from gkv.node.copy_figures import copy_figures
 from gkv.node.notes import OrderlyEnd
-from gkv.replication.messages import Hello
+from gkv.replication.messages import AskRecord, Copy, Hello, UnsettledKeys
 from gkv.ring import tokens
 from gkv.wire.ops import (
     Add,
@@ -38,6 +38,7 @@ from gkv.wire.ops import (
     Word,
     read_answer,
 )
+from tests.documents import with_copies
 from tests.unit.node.town import LEASE_MS, Home, Town, in_memory, on_disk, until
 
 
@@ -289,9 +290,21 @@ def test_async_write_is_acknowledged_and_read_before_any_disk_has_it(town: Make)
     for each in copied.homes.values():
         each.commits.flush(float("inf"))
         each.engine.goes_on.clear()
-    assert home.ask(Set(*copied.about, [key], [b"2"])).letters == Effect.ACCEPTED
+    assert home.ask(Set(*copied.about, [key], [b"2"])).letters == "r"
     assert home.ask(Get(*copied.about, [key])) == Values([b"2"])
     assert [record.value for record in everywhere(copied, key)] == [b"1"] * 3
+
+
+def test_async_delete_and_put_tell_whether_there_was_a_value(town: Make) -> None:
+    copied = town(durability=Durability.ASYNC)
+    home, keys = copied["a"], copied.keys_of("a", 2)
+    home.engine.goes_on.clear()
+    assert home.ask(Put(*copied.about, keys[:1], [b"1"])).letters == "c"
+    assert home.ask(Put(*copied.about, keys[:1], [b"2"])).letters == "r"
+    assert home.ask(Delete(*copied.about, keys)).letters == "ru"
+    assert home.ask(Delete(*copied.about, keys)).letters == "uu"
+    assert home.ask(Put(*copied.about, keys[:1], [b"3"])).letters == "c"
+    assert home.ask(Set(*copied.about, keys, [b"4", b"5"])).letters == Effect.ACCEPTED * 2
 
 
 def test_async_write_that_fails_after_it_was_acknowledged_ends_the_process(town: Make) -> None:
@@ -438,6 +451,30 @@ def test_word_of_another_cluster_is_refused_and_a_malformed_one_harms_nothing(to
     )
     assert read_answer(frame, Said).reason is NodeRefusal.BAD_FRAME
     assert _answer(home, replace(word, cluster=copied.document.cluster), Said).message is not None
+
+
+def test_words_that_come_together_are_waited_for_together(town: Make) -> None:
+    """So a member whose disk is slow is not taken for silent, however many copies it is handed meanwhile."""
+    copied = town()
+    home, key = copied["c"], copied.keys_of("a")[0]
+    home.engine.goes_on.clear()
+    writes = [Write(Version(copied.document.era, 1_000 + number), [key], [b"1"], at=1) for number in range(16)]
+    words = [Word(*copied.about, "a", ord("a"), Copy(1_000 + number, (write,))) for number, write in enumerate(writes)]
+    with gevent.Timeout(2):
+        answers = [read_answer(frame, Said) for frame in home.service.answer([word.write() for word in words])]
+    assert [answer.message for answer in answers] == [None] * 16
+
+
+def test_nothing_ends_a_member_of_a_cluster_whose_ring_has_nobody_yet(town: Make) -> None:
+    copied = town()
+    copied.change(**{name: {"weight": 0.0} for name in "abc"})
+    copied.document = replace(copied.document, next=with_copies().layout, next_since=copied.document.epoch)
+    copied.show()
+    home = copied["a"]
+    for message in (AskRecord(1, "k"), UnsettledKeys(2, ("k",))):
+        assert _answer(home, Word(*copied.about, "b", ord("b"), message), Said).message is None
+    assert isinstance(home.ask(Get(*copied.about, ["k"])), Refused)
+    assert home.ask(Set(*copied.about, ["k"], [b"1"])).letters != "c"
 
 
 def test_machines_that_have_raised_end_the_process_and_do_nothing_more(town: Make, capsys: pytest.CaptureFixture[str]) -> None:

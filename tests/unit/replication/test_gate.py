@@ -6,7 +6,7 @@ from gkv.model import Effect, Record, Version, Write
 from gkv.replication import actions, events
 from gkv.replication import messages as m
 from gkv.replication.actions import Commit, End, Fate, Send
-from tests.duties import duties, roles
+from tests.duties import duties, roles, version
 from tests.unit.replication.test_replica import FIRST, Bench, get, put
 
 
@@ -132,6 +132,66 @@ def test_own_commit_that_finds_no_room_is_tried_again_until_it_does() -> None:
     assert (answer.each[0].fate, answer.each[0].effect) == (Fate.WRITTEN, Effect.CREATED)
     bench.on(put("y", "l"))
     assert len(bench.take(Commit)) == 1
+
+
+def test_own_commit_of_a_shortened_write_is_tried_again_and_answered() -> None:
+    """W7, F16: a later write of one key is settled, so the write has only the other one left under the next document."""
+    bench = Bench().opened()
+    bench.on(put("x", "k", "l"))
+    bench.obey()
+    (first,) = bench.take(Commit)
+    bench.on(events.CommitFailed(first.token, full=True))
+    bench.on(put("y", "k", value=None))
+    bench.commit()
+    bench.obey()
+    assert bench.fates() == [[Fate.WRITTEN]]
+    bench.adopt(duties("a", 2, roles("abc")))
+    bench.obey()
+    bench.now = 0.3
+    bench.on(events.Tick())
+    (again,) = bench.take(Commit)
+    assert (again.token, list(again.write.keys)) == (first.token, ["l"])
+    bench.on(events.Committed(again.token, [Effect.CREATED]))
+    assert bench.fates() == [[Fate.WRITTEN, Fate.WRITTEN]]
+
+
+def test_full_granter_is_known_over_epochs_and_asked_until_it_has_room() -> None:
+    """W1: the next document does not cost a write its outcome."""
+    bench = Bench().opened()
+    bench.on(put("x", "k"))
+    bench.commit()
+    for member in "bc":
+        (asked,) = [one for one in bench.wanted if isinstance(one, Send) and one.to == member]
+        bench.hear(member, m.Copied(asked.message.number, (version(1),), full=member == "c"))
+    assert bench.fates() == [[Fate.WRITTEN]]
+    bench.adopt(duties("a", 2, roles("abc")))
+    bench.on(put("y", "k"))
+    (answer,) = bench.take(actions.Answer)
+    assert (answer.each[0].fate, answer.each[0].member) == (Fate.FULL, "c")
+    bench.wanted = []
+    bench.now = 0.5
+    bench.on(events.Tick())
+    (asked,) = bench.sent(m.Copy, "c")
+    bench.hear("c", m.Copied(asked.message.number))
+    bench.on(put("z", "k"))
+    assert len(bench.take(Commit)) == 1
+
+
+def test_frames_and_writes_of_a_takeover_are_bounded_in_bytes() -> None:
+    bench = Bench().opened()
+    large = b"1" * (600 << 10)
+    for client in "xyz":
+        event = put(client, f"k{client}", value=large)
+        bench.wanted += bench.replica.handle(event, bench.now)
+    bench.on(events.HandOver())
+    assert [[list(part.keys) for part in one.message.writes] for one in bench.sent(m.Copy, "b")] == [
+        [["kx"]],
+        [["ky"]],
+        [["kz"]],
+    ]
+    bench.take(Commit)
+    bench.replica.writing.write_anew([(f"l{i}", Record(version(1), large)) for i in range(3)])
+    assert [list(one.write.keys) for one in bench.replica.desk.actions if isinstance(one, Commit)] == [["l0"], ["l1"], ["l2"]]
 
 
 def test_own_commit_that_fails_otherwise_ends_the_process() -> None:

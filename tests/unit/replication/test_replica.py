@@ -489,6 +489,18 @@ def test_call_of_a_later_epoch_is_answered_once_that_document_is_here() -> None:
     assert [one.message for one in bench.take(Send)] == [m.HelloBack(6), m.UnsettledKeys(5)]
 
 
+def test_calls_of_an_epoch_that_never_comes_take_no_place_from_others() -> None:
+    bench = Bench("b")
+    bench.adopt(duties("b", 1, roles("abc")))
+    never = duties("b", 9, roles("abc"))
+    for number in range(300):
+        bench.hear("a", m.Hello(number), never.era)
+    later = duties("b", 2, roles("abc"))
+    bench.hear("a", m.Hello(1_000), later.era)
+    bench.adopt(later)
+    assert m.HelloBack(1_000) in [one.message for one in bench.take(Send)]
+
+
 @pytest.mark.promise("I21")
 @pytest.mark.parametrize(
     ("sender", "document"),

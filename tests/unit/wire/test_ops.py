@@ -662,7 +662,7 @@ REQUESTS = [
     Put("5f1c", ERA, ["a"], [Blob(b"\xff", "a/b")]),
     Fetch("5f1c", ERA, ["a"]),
     Adopt({"cluster": "5f1c", "epoch": 8, "members": [{"id": "a", "weight": 1.0}], "joining": None}),
-    Word("5f1c", ERA, "n1", 5, Copy(5, (Write(VERSION, ["a", "b"], [b"1", None], (), (), 7),), (VERSION,))),
+    Word("5f1c", ERA, "n1", 5, Copy(5, (Write(Version(ERA, 0xA1), ["a", "b"], [b"1", None], (), (), 7),), (VERSION,))),
     PlanMove("5f1c", ERA, 5, 9, ((("n1", "n2"), ()),)),
     GoOnWith(5, 9),
 ]

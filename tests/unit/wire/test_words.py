@@ -28,7 +28,7 @@ ERA = era_of(1, 7)
 V = Version(ERA, 0xA1)
 
 _numbers = st.integers(0, 2**63 - 1)
-_versions = st.builds(Version, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+_versions = st.builds(Version, st.integers(0, 2**63), st.integers(0, 2**64 - 1))
 _keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12) | st.just("k" * 480)
 _texts = st.binary(min_size=1, max_size=24) | st.sampled_from([b"\n", b'{"sizes":[1]}\n'])
 _types = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=9)
@@ -37,7 +37,8 @@ _times = st.integers(0, 2**63 - 1)
 _ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,8}", fullmatch=True)
 _lists = st.lists(_ids, min_size=1, max_size=4, unique=True).map(tuple)
 _pairs = st.tuples(_lists, st.just(()) | _lists)
-_eras = st.integers(0, 2**64 - 1)
+_eras = st.integers(2**63, 2**64 - 1)
+"""None of the records is of a later one."""
 _cursors = st.builds(lambda token, key: f"{token:016x}{key}", st.integers(0, 2**64 - 1), st.just("") | _keys)
 _records = st.builds(Record, _versions, _values, _times, st.none() | _versions)
 
@@ -234,6 +235,15 @@ BAD = {
     "types of a page": [edited(PAGE, types=one) for one in [*NO_ROW, ["x/y", "x/y"], ["", None], [5, None], ["\u00e9", None]]],
     "a value without a version": [edited(m.FoundRecord(1, Record(V, b"1")), versions=[None])],
     "damage with a version": [edited(m.FoundRecord(1, Damage.DAMAGED), versions=[f"{V}"])],
+    "a record of a later era": [
+        Word("c", ERA, "a", 1, message).write()
+        for later in [Version(ERA + 1, 0), Version(era_of(2, 0), 1)]
+        for message in [
+            m.Copy(1, (Write(V, ["a"], [b"1"], at=1), Write(later, ["b"], [None], at=1)), ()),
+            m.Page(1, (("a", Record(V, b"1")), ("b", Record(later, b"1"))), None),
+            m.FoundRecord(1, Record(later, None)),
+        ]
+    ],
     "two records": [edited(m.FoundRecord(1, None), sizes=[-1, -1], versions=[None, None], expires=[0, 0])],
 }
 
@@ -252,6 +262,7 @@ def test_word_that_is_edited_for_these_tests_can_be_read_without_an_edit(message
 
 SAID = Said(ERA, "a", 1)
 BAD_ANSWERS = [
+    (Said(ERA, "a", 1, m.Page(1, (("a", Record(Version(ERA + 1, 0), b"1")),), None)).write(), Said),
     (b'{"sender":"a","incarnation":"0000000000000001","generation":1}\n', Said),
     (b'{"sender":"a","incarnation":"0000000000000001","generation":1,"epoch":281474976710656}\n', Said),
     (b'{"sender":"a","generation":1,"epoch":7}\n', Said),
