@@ -1,4 +1,4 @@
-"""AdmissionPauses before a member that went is admitted again (A3): the first is none, then they double. Pure."""
+"""Pauses before a member that went is admitted again (A3): the first is none, then they double. Pure."""
 
 from gkv.cluster.document import Document, State
 

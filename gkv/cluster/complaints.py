@@ -2,9 +2,11 @@
 
 A complaint is the word of a primary: a member that is to have its writes, or to grant it a lease, does
 not answer. Two members that cannot speak are both there in the authority's eyes, so it needs all
-complaints of a moment to see which of them is the one that is cut off.
+complaints of a moment to see which of them is the one that is cut off. A member also complains of
+itself when its disk hangs, as nobody else waits for that; it goes if others act for all its lists.
 """
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from gkv.cluster.document import Document, Member, State
@@ -37,13 +39,19 @@ class Complaints:
     def __init__(self) -> None:
         self._since: dict[tuple[str, int, str, int], float] = {}
         """By both sides, the time of the first word."""
+        self._own: dict[tuple[str, int], float] = {}
+        """By who complains of itself, likewise."""
 
     def complain(self, complaint: Complaint, document: Document, placement: Placement, now: float) -> bool:
         """Note a complaint; return whether it counts."""
         about = _present(document, complaint.about, complaint.about_incarnation)
         by = _present(document, complaint.by, complaint.by_incarnation)
-        if complaint.order != document.order or by is None or about is None or by is about:
+        if complaint.order != document.order or by is None or about is None:
             return False
+        if by is about:
+            if complaint.fault is Fault.SLOW_DISK:
+                self._own.setdefault((by.id, by.incarnation), now)
+            return complaint.fault is Fault.SLOW_DISK
         if complaint.fault is Fault.FULL and any(about.id in one.acting for one in placement.roles):
             return False
         sides = (by.id, by.incarnation, about.id, about.incarnation)
@@ -52,8 +60,12 @@ class Complaints:
         self._since.setdefault(sides, now)
         return True
 
-    def verdicts(self, document: Document, placement: Placement, now: float) -> frozenset[str]:
-        """Return the members that are to go, and forget what was said by them and about them."""
+    def verdicts(
+        self, document: Document, placement: Placement, now: float, gone: AbstractSet[str] = frozenset()
+    ) -> frozenset[str]:
+        """Return the members that are to go, and forget what was said by them and about them; `gone` are those that go or do
+        not answer already.
+        """
         self._since = {
             sides: since
             for sides, since in self._since.items()
@@ -64,6 +76,16 @@ class Complaints:
             worst = self._worst(placement)
             found.add(worst)
             self._since = {sides: since for sides, since in self._since.items() if worst not in (sides[0], sides[2])}
+        self._own = {
+            one: since
+            for one, since in self._own.items()
+            if now - since < FORGOTTEN and one[0] not in found and _present(document, *one)
+        }
+        for one, since in list(self._own.items()):
+            if now - since >= GATHERED:
+                del self._own[one]
+                if not _are_all_that_act(frozenset({one[0], *found, *gone}), placement):
+                    found.add(one[0])
         return frozenset(found)
 
     def _worst(self, placement: Placement) -> str:
@@ -80,6 +102,11 @@ class Complaints:
             about[other] = about.get(other, 0) + 1
         primaries = [one.primary for one in placement.roles]
         return max(sorted(parts), key=lambda one: (parts[one], about.get(one, 0), -primaries.count(one)))
+
+
+def _are_all_that_act(members: frozenset[str], placement: Placement) -> bool:
+    """Return whether nobody but these members acts for some list."""
+    return any(one.acting and members.issuperset(one.acting) for one in placement.roles)
 
 
 def _present(document: Document, node_id: str, incarnation: int) -> Member | None:

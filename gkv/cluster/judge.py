@@ -145,7 +145,7 @@ class Judge:
         error = refused_loss(self.document, node_id, self.placement) or self._answers(node_id, now)
         if error is not None:
             raise error
-        follows = outlook(self.document, [*self._accepted, node_id], node_id, self.placement)
+        follows = outlook(self.document, self._accepted | {node_id: None}, node_id, self.placement)
         if not dry_run:
             self._accepted[node_id] = None
         return follows
@@ -212,7 +212,8 @@ class Judge:
         if waits or self._enacting is not None:
             return []
         if self.placement is not None:
-            self._accused |= self._complaints.verdicts(self.document, self.placement, now)
+            gone = self._accused | self.liveness.silent(self.document, now)
+            self._accused |= self._complaints.verdicts(self.document, self.placement, now, gone)
         seen = self._look(now)
         actions: list[Action] = []
         if goes := leaving(self.document, seen):

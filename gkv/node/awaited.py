@@ -13,8 +13,9 @@ class Awaited(Wait, Generic[Value]):
 
     __slots__ = ("value",)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, seconds: float) -> None:
+        """Begin to wait for so many seconds at most: of several waits, all end in time, whichever is looked at first."""
+        super().__init__(monotonic() + seconds)
         self.value: Value | None = None
 
     def come(self, value: Value) -> None:
@@ -22,9 +23,8 @@ class Awaited(Wait, Generic[Value]):
         self.value = value
         self.expire()
 
-    def wait(self, seconds: float) -> Value | None:
+    def wait(self) -> Value | None:
         """Return the value, or None when it has not come in time. Switches greenlets if it has to wait."""
-        if self.value is None and seconds > 0:
-            self.expires = monotonic() + seconds
+        if self.value is None and monotonic() < self.expires:
             self.sleep()
         return self.value

@@ -158,11 +158,11 @@ class CopiedReads:
         self, keys: Sequence[str], shown: Callable[[Found], Item], answer: Callable[[Sequence[Item]], NodeAnswer]
     ) -> NodeAnswer | Waiting:
         """Have the machines read a few keys."""
-        asked: Awaited[Answer] = Awaited()
+        asked: Awaited[Answer] = Awaited(self._within + GRACE)
         self._copies.handle(ReadAsked(asked, keys, boot_time() + self._within))
 
         def told() -> NodeAnswer:
-            found = _found(asked.wait(self._within + GRACE))
+            found = _found(asked.wait())
             return found if isinstance(found, Refused) else answer([shown(one) for one in found])
 
         return told if asked.value is None else told()
@@ -185,9 +185,9 @@ class CopiedReads:
             step = take(some, BYTES_AT_ONCE) if some else None
             if not step:
                 some = left[:RECORDS_AT_ONCE]
-                asked: Awaited[Answer] = Awaited()
+                asked: Awaited[Answer] = Awaited(max(0.0, deadline - boot_time()) + GRACE)
                 self._copies.handle(ReadAsked(asked, some, deadline))
-                found = _found(asked.wait(max(0.0, deadline - boot_time()) + GRACE))
+                found = _found(asked.wait())
                 if isinstance(found, Refused):
                     return found
                 step = [shown(one) for one in found]

@@ -56,11 +56,11 @@ class CopiedWrites:
         if once is not None:
             keys, places = once
             what = _at(what, places)
-        asked: Awaited[Answer] = Awaited()
+        asked: Awaited[Answer] = Awaited(self._within + GRACE)
         self._copies.handle(WriteAsked(asked, keys, what, boot_time() + self._within))
 
         def answer() -> NodeAnswer:
-            told = asked.wait(self._within + GRACE)
+            told = asked.wait()
             if told is None:
                 return Refused(NodeRefusal.FAILED)
             return _answer(request, places, told)

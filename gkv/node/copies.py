@@ -7,6 +7,7 @@ answer. Whatever has to be on the disk first comes back as an event. Leaves to o
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gevent
@@ -31,6 +32,7 @@ from gkv.node.transport import Transport
 from gkv.replication import actions, events
 from gkv.replication.expiry import DueTime
 from gkv.replication.messages import Hello
+from gkv.replication.questions import USUAL, Timeouts
 from gkv.replication.replica import Replica
 
 _RENEW_EVERY = 0.05
@@ -58,13 +60,12 @@ class Copies:
         notes: Notes,
         tidings: Tidings,
         on_end: Callable[[GkvError], object],
+        timeouts: Timeouts = USUAL,
     ) -> None:
-        """`on_end` is told why the process has to end."""
+        """`on_end` is told why the process has to end; `timeouts` say when others are complained of."""
         self.me = me
-        self._incarnation = incarnation
         self._view = view
         self.disk = Disk(stored, self._handle_all, on_end)
-        self._due = due
         self._transport = transport
         self._notes = notes
         self._tidings = tidings
@@ -73,12 +74,12 @@ class Copies:
         """Whether a document has asked for copies; then the machines decide about all keys, to the process's end."""
         self.on_active: Callable[[], object] = lambda: None
         """Called when that begins to be so."""
-        self._began = boot_time()
-        self.replica = self._new_replica(noted=notes.found)
+        self._new_replica = partial(Replica, me, incarnation, stored, due, timeouts=timeouts)
+        self.replica = self._new_replica(boot_time(), noted=notes.found)
         self._events: deque[Sequence[events.Event]] = deque()
         """Events that wait, those of one moment together."""
         self._handling = self._handing_over = self._broken = False
-        self.listening = Listening(view, self.replica.desk, self.handle, tidings)
+        self.listening = Listening(view, self.replica, self.handle, tidings)
         self._fetching: set[str] = set()
         self._wakes = float("inf")
         self._alarm = Flag()
@@ -99,9 +100,6 @@ class Copies:
             actions.Leave: lambda action: tidings.leave(action.era),
             actions.End: self._end,
         }
-
-    def _new_replica(self, *, noted: bool) -> Replica:
-        return Replica(self.me, self._incarnation, self.disk.stored, self._due, self._began, noted=noted)
 
     # -- events
 
@@ -171,8 +169,8 @@ class Copies:
         of a later era.
         """
         if foreign and self.active:
-            self.replica = self._new_replica(noted=True)
-            self.listening.desk = self.replica.desk
+            # The note may be on its way to the disk, or from there: the first grant has it written.
+            self.replica = self.listening.replica = self._new_replica(boot_time(), has_granted=True)
         if not (self.active or document.most_copies > 1) or self._view.outdated:
             return
         self.disk.stored.placement = placement

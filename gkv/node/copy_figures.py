@@ -26,6 +26,10 @@ def copy_figures(copies: Copies) -> Iterator[Figure]:
     yield figure("gkv_unsettled_keys_copied", "Keys of other primaries whose last write may not be settled", len(granter))
     yield figure("gkv_leases_missing", "Nodes from which this primary has no lease just now; reads ask for one", len(missing))
     yield figure("gkv_reads_waiting_for_leases_total", "Reads that had to wait for a lease", replica.readings.unleased)
-    yield figure("gkv_copies_slow", "Nodes whose disk works on copies of this primary for long", len(desk.questions.slow))
+    yield figure(
+        "gkv_copies_slow",
+        "Nodes, itself included, whose disk works on writes of this primary for long",
+        len(desk.questions.slow),
+    )
     yield figure("gkv_copies_full", "Nodes that had no room for copies of this primary", len(desk.questions.full))
     yield figure("gkv_lists_filling", "Preference lists that are being filled from their primaries", fillings.unequal)

@@ -38,6 +38,7 @@ from gkv.node.transport import Transport
 from gkv.process.early import EarlySignals
 from gkv.process.runtime import Runtime
 from gkv.process.standard import announce, end_with_input
+from gkv.replication.questions import Timeouts
 from gkv.sources import Reading
 
 CACHE = 32 << 20
@@ -80,7 +81,8 @@ def _run(runtime: Runtime) -> None:
     stored = Stored(engine, commits)
     transport = Transport(me.id, incarnation, view)
     notes = runtime.opened(Notes(me.id, kept, engine.last_run, runtime.end_with))
-    copies = Copies(me.id, incarnation, view, stored, clock.time, transport, notes, tidings, runtime.end_with)
+    timeouts = Timeouts(settings.replica_timeout, settings.disk_timeout)
+    copies = Copies(me.id, incarnation, view, stored, clock.time, transport, notes, tidings, runtime.end_with, timeouts)
     member = runtime.opened(
         Membership(
             me,

@@ -203,6 +203,11 @@ class Copying:
         known, self._reported = self._reported, report
         return None if report == known else report
 
+    def needs(self, key: str) -> bool:
+        """Return whether the tombstone of a key may be needed here, or for a page that is to come."""
+        granter = self.granter
+        return granter.is_unsettled(key) or granter.is_committing(key) or self.fillings.is_marked(key, self._desk.duties)
+
     # -- another document, and time
 
     def adopt(self, left: dict[str, Version]) -> None:

@@ -6,13 +6,13 @@ from gkv.model import Duties, Roles, Version
 from gkv.replication.actions import Action, Send
 from gkv.replication.events import Pair, pair_of
 from gkv.replication.messages import Message
-from gkv.replication.questions import Questions
+from gkv.replication.questions import USUAL, Questions, Timeouts
 
 
 class Desk:
     """One for a process."""
 
-    def __init__(self, me: str, incarnation: int, now: float) -> None:
+    def __init__(self, me: str, incarnation: int, now: float, timeouts: Timeouts = USUAL) -> None:
         self.me = me
         self.incarnation = incarnation
         self.now = now
@@ -23,7 +23,7 @@ class Desk:
         self.is_short = False
         """Whether fewer members act for a list of this process's than a write has to be on."""
         self.actions: list[Action] = []
-        self.questions = Questions()
+        self.questions = Questions(timeouts)
         self._token = 0
 
     def adopt(self, duties: Duties) -> None:

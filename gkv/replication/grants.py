@@ -30,17 +30,19 @@ class Grants:
     LINGER = 4.0
     """Leases for which the note stays after the last grant, so that a lease now and then costs no sync each."""
 
-    def __init__(self, now: float, noted: bool) -> None:
-        """Begin at the start of a process, which found the note on its disk or did not."""
+    def __init__(self, now: float, noted: bool, *, has_granted: bool = False) -> None:
+        """Begin; `noted` says whether the note is on the disk, `has_granted` whether grants from before now, which nobody
+        here knows of, may run in any case.
+        """
         self._until: dict[_Process, float] = {}
         self._heard: dict[_Process, int] = {}
         self._started = now
-        self._noted = noted
+        self._has_granted = noted or has_granted
         self._note = _Note.THERE if noted else _Note.ABSENT
 
     def begin_elsewhere(self) -> None:
         """Note that the process before has run in another directory, whose note nobody has seen."""
-        self._noted = True
+        self._has_granted = True
 
     # -- granting
 
@@ -103,8 +105,8 @@ class Grants:
         }
 
     def forgotten_until(self, lease: float) -> float:
-        """Return when the grants of the process before have run out (F7); the start if there were none."""
-        return self._started + self.GRACE * lease if self._noted else self._started
+        """Return when the grants from before the beginning have run out (F7); the beginning if there were none."""
+        return self._started + self.GRACE * lease if self._has_granted else self._started
 
     def holders(self, duties: Duties, now: float) -> list[str]:
         """Return the members whose grants keep a takeover under this document waiting (T2)."""

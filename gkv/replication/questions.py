@@ -11,8 +11,19 @@ from gkv.replication.actions import Complain
 
 RESEND = 0.25
 """Seconds after which whatever has no answer is asked again."""
-REPLICA_TIMEOUT = 1.0
-DISK_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds after which a member is complained of."""
+
+    silence: float = 1.0
+    """Since it was asked something, without an answer to anything."""
+    disk: float = 10.0
+    """Since its oldest commit began."""
+
+
+USUAL = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +41,8 @@ class Asked:
 class Questions:
     """All questions of one process under the document of now."""
 
-    def __init__(self, replica_timeout: float = REPLICA_TIMEOUT, disk_timeout: float = DISK_TIMEOUT) -> None:
-        self._replica_timeout = replica_timeout
-        self._disk_timeout = disk_timeout
+    def __init__(self, timeouts: Timeouts = USUAL) -> None:
+        self.timeouts = timeouts
         self._number = 0
         self._open: dict[int, Asked] = {}
         self._silent: dict[str, float] = {}
@@ -89,6 +99,13 @@ class Questions:
         """Note whether a member has room for values."""
         (self.full.discard if there_is else self.full.add)(member)
 
+    def own_disk(self, me: str, seconds: float) -> None:
+        """Note for how long the disk of this process has been busy, 0 if it is not."""
+        if seconds:
+            self._slow[me] = seconds
+        else:
+            self._slow.pop(me, None)
+
     def begin_anew(self) -> list[Asked]:
         """Forget all questions, as a new document is in force; return them."""
         forgotten = list(self._open.values())
@@ -97,13 +114,13 @@ class Questions:
 
     def lost(self, now: float) -> list[Asked]:
         """Take out the questions that are so old that they were asked again."""
-        old = [number for number, asked in self._open.items() if now - asked.at > 2 * self._replica_timeout]
+        old = [number for number, asked in self._open.items() if now - asked.at > 2 * self.timeouts.silence]
         return [self._open.pop(number) for number in old]
 
     def complaints(self, now: float) -> list[Complain]:
         """Return who is to be complained of now; each is told again after `RESEND`."""
-        found = [(one, Fault.SILENT) for one, since in self._silent.items() if now - since >= self._replica_timeout]
-        found += [(one, Fault.SLOW_DISK) for one, seconds in self._slow.items() if seconds >= self._disk_timeout]
+        found = [(one, Fault.SILENT) for one, since in self._silent.items() if now - since >= self.timeouts.silence]
+        found += [(one, Fault.SLOW_DISK) for one, seconds in self._slow.items() if seconds >= self.timeouts.disk]
         found += [(one, Fault.FULL) for one in sorted(self.full)]
         due = [Complain(one, fault) for one, fault in found if now - self._complained.get(one, -RESEND) >= RESEND]
         self._complained.update({complaint.member: now for complaint in due})

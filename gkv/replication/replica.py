@@ -40,9 +40,10 @@ from gkv.replication.messages import (
 )
 from gkv.replication.pages import Pages
 from gkv.replication.pause import Pause, Step, Stopping
-from gkv.replication.questions import RESEND
+from gkv.replication.questions import RESEND, USUAL, Timeouts
 from gkv.replication.reading import Readings
 from gkv.replication.records import Records
+from gkv.replication.stall import Stall
 from gkv.replication.succession import Succession
 from gkv.replication.takeover import Takeovers
 from gkv.replication.writing import Writing
@@ -51,12 +52,21 @@ from gkv.replication.writing import Writing
 class Replica:
     """One process of a member."""
 
-    def __init__(self, me: str, incarnation: int, records: Records, due: DueTime, now: float, *, noted: bool = False) -> None:
-        """Begin at the start of a process; `noted` says whether its directory has the note `granted`, or is not the one
-        that the member had.
-        """
-        self.desk = Desk(me, incarnation, now)
-        self.grants = Grants(now, noted)
+    def __init__(
+        self,
+        me: str,
+        incarnation: int,
+        records: Records,
+        due: DueTime,
+        now: float,
+        *,
+        noted: bool = False,
+        has_granted: bool = False,
+        timeouts: Timeouts = USUAL,
+    ) -> None:
+        """Begin; the note `granted` is on the disk if `noted`. Then earlier grants may run, and also if it `has_granted`."""
+        self.desk = Desk(me, incarnation, now, timeouts)
+        self.grants = Grants(now, noted, has_granted=has_granted)
         self.leases = Leases()
         self.takeovers = Takeovers()
         self.records = records
@@ -68,6 +78,7 @@ class Replica:
         self.pages = Pages(self.desk, records, self.writing, self.takeovers, self.readings, recover)
         self.pause = Pause()
         self.stopping = Stopping()
+        self._stall = Stall(self.desk, self.writing)
         self.clients = Clients(self.desk, self.writing, self.takeovers, self.readings, self.pause, self.stopping, recover)
         self.succession.on_recovered = self.clients.recovered
         self._handlers: dict[type[Event], Callable[[Any], object]] = {
@@ -105,10 +116,12 @@ class Replica:
         return desk.actions
 
     def _committed(self, event: events.Committed) -> None:
+        self._stall.ended()
         if not self.copying.committed(event.token, event.effects):
             self.writing.committed(event.token, event.effects)
 
     def _commit_failed(self, event: events.CommitFailed) -> None:
+        self._stall.ended()
         if self.copying.failed(event.token, event.full):
             return
         if event.full:
@@ -163,21 +176,17 @@ class Replica:
                 pass
 
     def _granted(self, sender: str, incarnation: int, message: Copied | Granted | UnsettledKeys) -> None:
-        """Take in an answer that grants a lease, and what else it says."""
-        self._leased(sender, incarnation, message.number)
+        """Take in an answer that grants a lease, from when it was asked for, and what else it says."""
+        asked = self.desk.questions.answered(message.number, sender)
+        if asked is not None:
+            self.leases.granted(sender, incarnation, asked.at, self.desk.duties.lease)
+            self.readings.leased(sender)
         if not isinstance(message, UnsettledKeys):
             self.desk.questions.has_room(sender, not message.full)
         if isinstance(message, Copied):
             self.writing.acknowledged(sender, message.versions)
         elif isinstance(message, UnsettledKeys):
             self.takeovers.named(sender, message.keys, self.desk.duties)
-
-    def _leased(self, granter: str, incarnation: int, number: int) -> None:
-        """Note the lease that an answer grants, from when it was asked for."""
-        asked = self.desk.questions.answered(number, granter)
-        if asked is not None:
-            self.leases.granted(granter, incarnation, asked.at, self.desk.duties.lease)
-            self.readings.leased(granter)
 
     # -- a document
 
@@ -189,7 +198,9 @@ class Replica:
         line = duties.lines.get(desk.me)
         named = line is not None and line.incarnation == desk.incarnation
         if self._named and not named:
-            desk.actions.append(End("the document has another process in this member's place"))  # M2
+            desk.actions.append(
+                End("the document names this process no more: another has its place, or the member was removed")
+            )  # M2
         self._named = self._named or named
         desk.adopt(duties)
         if named and line is not None and line.empty:
@@ -220,6 +231,7 @@ class Replica:
         self.copying.tick()
         self.readings.tick()
         self.succession.tick()
+        self._stall.tick()
         self.desk.actions += self.desk.questions.complaints(self.desk.now)
 
     def _look(self) -> None:
@@ -280,13 +292,7 @@ class Replica:
 
     def may_forget(self, key: str) -> bool:
         """Return whether the tombstone of a key may go, if it is old enough."""
-        granter = self.copying.granter
-        return not (
-            key in self.writing.primary.unsettled.newest
-            or granter.is_unsettled(key)
-            or granter.is_committing(key)
-            or self.copying.fillings.is_marked(key, self.desk.duties)
-        )
+        return not (key in self.writing.primary.unsettled.newest or self.copying.needs(key))
 
     def may_drop(self, key: str) -> bool:
         """Return whether a record may go because this member is in neither list of its key."""

@@ -19,7 +19,7 @@ from gkv.replication.versions import Versions
 MOST_UNSETTLED, MOST_UNSETTLED_BYTES = 10_000, 1 << 26
 """Writes, and bytes of their values: a granter that is silent is gone before, unless the authority is away."""
 AGAIN = 2.0
-"""Seconds after which writes are sent again to a granter that has said to have them, and be slow."""
+"""Seconds after which writes are sent again to a granter that works at them, or a fourth of the disk timeout."""
 MOST_AT_ONCE, MOST_BYTES_AT_ONCE = 64, 1 << 20
 """Writes in one frame, and bytes that they take if it is more than one."""
 MOST_ANEW = 256
@@ -138,10 +138,12 @@ class Writing:
         return not self._uncommitted and self._records.has_room(size, keys)
 
     def working(self, granter: str, word: Working) -> None:
-        """Note that a granter works at what it was sent: that goes again after `AGAIN`, in case it is not heard of."""
-        asked = self._desk.questions.working(word.number, granter, word.seconds)
+        """Note that a granter works at what it was sent: that goes again in a while, to hear for how long it has."""
+        questions = self._desk.questions
+        asked = questions.working(word.number, granter, word.seconds)
         if asked is not None:
-            self.primary.arrived(granter, asked.versions, self._desk.now + AGAIN - RESEND)
+            again = max(RESEND, min(AGAIN, questions.timeouts.disk / 4))
+            self.primary.arrived(granter, asked.versions, self._desk.now + again - RESEND)
 
     def acknowledged(self, granter: str, versions: Sequence[Version]) -> None:
         """Note that a granter's disk has writes, by an answer under the document of now."""

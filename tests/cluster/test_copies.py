@@ -14,6 +14,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,10 @@ BACK = 1.5
 """Seconds after a kill within which all is served again."""
 BACK_OF_A_CHILD = 0.3
 LONGEST_ABSENCE = 2.5
+DISK_TIMEOUT = 10.0
+"""The ordinary one."""
+AT_ONCE = 100
+"""Writes under way at a time."""
 BUSY = 3
 """Times as long as all that may take while other tests run beside it."""
 ASKED = [{"key": key} for key in KEYS]
@@ -361,24 +367,30 @@ def _fill_the_disk(cluster: Copies, disk: Disk) -> None:
         assert set(told(victim.program).values()) == {"second"}
 
 
-def test_disk_of_one_backup_that_fails_ends_that_node_alone(
-    cluster: Copies, tmp_path: Path, seed: int, busy: int, loads: list[Load]
-) -> None:
+@contextmanager
+def syncs(node: Victim, inject: str, tmp_path: Path) -> Iterator[Path]:
+    """Have something happen at a node's syncs; give the file that has a line for each to which it did."""
     if shutil.which("strace") is None:
         pytest.skip("there is no strace")
-    node = cluster.nodes[1]
-    load = Load([cluster.proxy, cluster.nodes[0], cluster.nodes[2]], seed)
-    loads.append(load)
-    inject = ["--trace=fdatasync", "--inject=fdatasync:error=EIO:when=1"]
-    at = time.monotonic()
-    strace = subprocess.Popen(
-        ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), *inject, "-p", str(node.program.process.pid)]
-    )
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-qq", "-o", str(trace), "--trace=fdatasync", f"--inject=fdatasync:{inject}"]
+    strace = subprocess.Popen([*command, "-p", str(node.program.process.pid)])
     try:
-        assert node.program.ended() == 1, node.program.stderr
+        yield trace
     finally:
         strace.terminate()
         strace.wait()
+
+
+def test_disk_of_one_backup_that_fails_ends_that_node_alone(
+    cluster: Copies, tmp_path: Path, seed: int, busy: int, loads: list[Load]
+) -> None:
+    node = cluster.nodes[1]
+    load = Load([cluster.proxy, cluster.nodes[0], cluster.nodes[2]], seed)
+    loads.append(load)
+    at = time.monotonic()
+    with syncs(node, "error=EIO:when=1", tmp_path):
+        assert node.program.ended() == 1, node.program.stderr
     ended = time.monotonic()
     assert re.search("cannot be written, nothing more is acknowledged: .*Input/output error", node.program.stderr)
     node.is_hit = True
@@ -391,3 +403,41 @@ def test_disk_of_one_backup_that_fails_ends_that_node_alone(
     print(f"ended after {ended - at:.2f} s; absences: {', '.join(map(str, absences(history))) or 'none'}")
     late = unserved(history, ended + BACK * busy, "proxy", "n1", "n3")
     assert not late, f"{len(late)} are not served {BACK * busy} s after the end:\n{shown(late)}"
+
+
+def test_disk_that_stands_still_for_longer_than_the_replica_timeout_evicts_nobody(
+    cluster: Copies, tmp_path: Path, seed: int
+) -> None:
+    """A2: it is slow, not silent, however much waits for it."""
+    epoch = cluster.document["epoch"]
+
+    def put(number: int) -> bytes:
+        return cluster.proxy.program.call("POST", "/set", [{"key": f"k{number}", "value": number}]).body
+
+    with syncs(cluster.nodes[seed % 3], "delay_enter=1500000:when=1", tmp_path) as trace, ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(put, range(3 * AT_ONCE)))
+        assert "(DELAYED)" in trace.read_text()
+    assert [answer for answer in answers if b"Success" not in answer] == []
+    assert cluster.document["epoch"] == epoch
+
+
+def test_primary_whose_own_disk_hangs_hands_over_and_is_back_when_it_works(system: System, tmp_path: Path) -> None:
+    """A2: nobody but itself waits for that disk, as it alone is written to."""
+    cluster = Copies.start(system, of_node=lambda _name: ("--disk-timeout", "1s"))
+    node = cluster.primary("k")
+    process = node.program.process.pid
+
+    def put(value: str) -> bool:
+        return b"Success" in cluster.proxy.program.call("POST", "/set", [{"key": "k", "value": value}]).body
+
+    assert put("1")
+    with syncs(node, "delay_enter=60000000", tmp_path):
+        at = time.monotonic()
+        wait_for("a write that does not end", lambda: not put("2") or cluster.states()[node.name] == "down")
+        cluster.wait_down(node)
+        assert time.monotonic() - at < DISK_TIMEOUT, "the ordinary one, not what was asked for"
+        wait_for("a write elsewhere", lambda: put("3"))
+        assert cluster.primary("k") is not node
+    cluster.wait_whole()
+    assert node.program.process.pid == process
+    assert cluster.proxy.program.call("POST", "/get", [{"key": "k"}]).json["existedKey"] == [{"key": "k", "value": "3"}]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, State
+from gkv.cluster.duties import duties
 from gkv.cluster.plans import GoOn, Plan
-from gkv.model import Duties, Fault, Line, Node, Roles, era_of, split_era
+from gkv.model import Duties, Fault, Node, Roles, era_of, split_era
 from gkv.replication import actions, events
 from gkv.replication.expiry import DueTime
 from gkv.replication.messages import Behind, Hello, HelloBack, Message
-from gkv.replication.questions import Questions
+from gkv.replication.questions import Timeouts
 from gkv.replication.replica import Replica
 from tests.sim.authority import complaint_of
 from tests.sim.clients import Proxy, Replies, Request
@@ -78,8 +79,9 @@ class Member:
         self.was_orderly, self.directory.orderly = self.directory.orderly, False
         boot = self.clock.boot()
         self.due = DueTime(self.clock.wall(), int(boot * 1000))
-        self.replica = Replica(self.id, self.incarnation, self.engine, self.due, boot, noted=self.directory.granted)
-        self.replica.desk.questions = Questions(world.setup.replica_timeout)
+        timeouts = Timeouts(world.setup.replica_timeout, world.setup.disk_timeout)
+        noted = self.directory.granted
+        self.replica = Replica(self.id, self.incarnation, self.engine, self.due, boot, noted=noted, timeouts=timeouts)
         if world.story.told:
             world.story.tell(self.id, f"starts as {self.incarnation}")
         if self.directory.document is not None:
@@ -181,7 +183,7 @@ class Member:
         if self.document is not None and document.order <= self.document.order:
             return
         self.document = document
-        self.duties = duties_of(self._world, document, self.id)
+        self.duties = duties(document, self._world.placement(document), self.id)
         if self._world.story.told:
             self._world.story.tell(self.id, f"has epoch {document.epoch}")
         self.handle(events.Adopted(self.duties))
@@ -382,21 +384,3 @@ class Member:
     def request(self, proxy: Proxy, request: Request, answer: Callable[[Replies], None]) -> None:
         """Take in a client's call."""
         self.run(lambda: self._requests.take(proxy, request, answer))
-
-
-def duties_of(world: "World", document: Document, me: str) -> Duties:
-    """Return what a member's machines know of a document."""
-    placement = world.placement(document)
-    lines = {line.id: Line(line.incarnation, line.state is State.DOWN, line.since, line.empty) for line in document.members}
-    return Duties(
-        me,
-        document.order,
-        lines,
-        placement.roles,
-        placement.lists_of,
-        document.lease_ms / 1000,
-        document.needed,
-        document.layout,
-        document.next,
-        document.next_since,
-    )

@@ -152,6 +152,7 @@ class Setup:
     """Durability: what is acknowledged is in memory, and on the disk soon after."""
     turn: float = 0.0
     """Seconds for which admitted writes wait for others to go to the granters with them; 0: each goes alone."""
+    disk_timeout: float = 10.0
 
 
 Quirk = tuple[float, ...]

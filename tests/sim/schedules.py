@@ -58,6 +58,63 @@ SCHEDULES: dict[str, Scenario] = {
     "no lease": Scenario(
         THREE, (_put(0.5), _put(3.5), _get(3.8, 1)), (*_cut_off(1.0, "n0", "n1", "n2"), _OLD_PROXY), heal_at=7.0
     ),
+    # n0 takes a read while a write is under way, and stands still; it hears that the write is settled when n1 is the primary.
+    "leases are looked at before": Scenario(
+        THREE,
+        (_put(0.5), _put(1.0, within=8), Call(1.0005, 0, Kind.READ, 0, within=8), _put(3.5)),
+        (Fault(1.002, What.PAUSE, "n0", lasts=3.0),),
+        (Rule(0.99, 1.1, "Copied", dst="n0", takes=0.5),),
+        heal_at=6.0,
+    ),
+    # n0 is left alone while it writes: it is done then, and may be told, but two copies are not there.
+    "settled is enough": Scenario(
+        THREE,
+        (_put(0.3), _put(1.0, within=6)),
+        tuple(Fault(0.9995, What.CRASH, name, lasts=5.0) for name in ("n1", "n2")),
+        heal_at=7.0,
+    ),
+    # n0 is cut off and evicted; so is n1, before it has taken over: n2 has granted n0 a lease, too.
+    "grants to the primary before alone": Scenario(
+        HASTY_THREE,
+        (_put(1.0), _get(1.95, 1)),
+        (*_cut_off(1.01, "n0", "n1", "n2"), _OLD_PROXY, Fault(1.7, What.COMPLAIN, "n2", "n1")),
+        heal_at=6.0,
+    ),
+    # n1 is back at once, without what it had.
+    "a new process is up at once": Scenario(
+        THREE, (_put(0.5),), (Fault(1.0, What.CRASH_EMPTY, "n1", lasts=0.05),), heal_at=3.0
+    ),
+    # n0 alone has a write, and is away; n1 is back, and equal to n2 in the lists that they share.
+    "a list without a primary is passed over": Scenario(
+        Setup(nodes=3, copies=2, lists=("01",)),
+        (_put(2.2),),
+        (Fault(0.5, What.CRASH, "n1", lasts=3.0), Fault(2.6, What.CRASH, "n0", lasts=9.0)),
+        heal_at=6.0,
+    ),
+    # n0 is alone, and cut off from all but its clients; for a while it may serve on.
+    "a loss is accepted at once": Scenario(
+        TWO,
+        (_put(0.2), _put(2.2), _get(4.6, 1)),
+        (
+            Fault(0.5, What.CRASH, "n1", lasts=2.8),
+            Fault(2.3, What.CUT, AUTHORITY, "p1"),
+            *_cut_off(2.5, "n0", "n1"),
+            Fault(4.1, What.ACCEPT_LOSS, "n0"),
+        ),
+        heal_at=5.5,
+    ),
+    # n0 is to leave the ring, and nobody who comes has anything yet.
+    "copies go before the switch": Scenario(
+        Setup(nodes=3, copies=2, lists=("01",)),
+        (_put(0.5),),
+        (Fault(1.0, What.RESIZE, "n0"),),
+        (Rule(1.0, 3.0, "Page", lost=True),),
+        heal_at=4.0,
+    ),
+    # The clock of n1 is 20 s ahead.
+    "a backup expires by itself": Scenario(
+        replace(THREE, walls=(0.0, 20.0, 0.0)), (_put(0.5, ttl=10.0), _get(2.0)), heal_at=3.0
+    ),
     # n0 is cut off and evicted within its lease: what n1 does at once, n0 may still contradict.
     "no grace": Scenario(
         HASTY_THREE, (_put(1.0), _put(1.91), _get(1.95, 1)), (*_cut_off(1.01, "n0", "n1", "n2"), _OLD_PROXY), heal_at=6.0
@@ -77,9 +134,9 @@ SCHEDULES: dict[str, Scenario] = {
     "any number of copies": Scenario(
         THREE, (_put(0.3), _put(2.5)), tuple(Fault(0.5, What.CRASH, name, lasts=5.0) for name in ("n1", "n2")), heal_at=6.0
     ),
-    # n0 cannot write what the others have: it must not go on as if nothing was.
+    # n0 cannot write what the others have: it must not go on as if nothing was, until it takes that for a disk that hangs.
     "a failed commit is passed over": Scenario(
-        THREE, (_put(0.5), _put(1.0)), (Fault(0.9, What.FAILING_DISK, "n0"),), heal_at=3.0
+        replace(THREE, disk_timeout=100.0), (_put(0.5), _put(1.0)), (Fault(0.9, What.FAILING_DISK, "n0"),), heal_at=3.0
     ),
     # n2 comes back, and its disk takes long: it is not equal before the page is on it.
     "equal before the commit": Scenario(
@@ -270,4 +327,5 @@ SCHEDULES: dict[str, Scenario] = {
         heal_at=7.0,
     ),
 }
+SCHEDULES["whoever is down has ended"] = SCHEDULES["no grace"]
 SCHEDULES["no note of grants"] = SCHEDULES["a restarted granter serves at once"]

@@ -38,6 +38,7 @@ _KINDS = (
 
 
 _TURNS = (0.0, 0.001, 0.03)
+_DISK_TIMEOUTS = (10.0, 10.0, 1.0, 0.4)
 
 
 def scenario_of(seed: int) -> Scenario:
@@ -74,7 +75,9 @@ def scenario_of(seed: int) -> Scenario:
             at += lot.expovariate(1 / 0.45)
     calls.sort(key=lambda one: one.at)
     scenario = Scenario(setup, tuple(calls), faults, _rules(lot, nodes), _commits(lot, nodes), heal_at=HEAL)
-    scenario = replace(scenario, setup=replace(setup, turn=random.Random(f"{seed} turn").choice(_TURNS)))
+    turn = random.Random(f"{seed} turn").choice(_TURNS)
+    disk_timeout = random.Random(f"{seed} disk").choice(_DISK_TIMEOUTS)
+    scenario = replace(scenario, setup=replace(setup, turn=turn, disk_timeout=disk_timeout))
     more = random.Random(f"{seed} more")
     return scenario if copies == 1 or more.random() < 0.4 else _with_losses(more, scenario)
 

@@ -1,4 +1,4 @@
-"""Each guard is needed: its schedule passes with it, and fails without it."""
+"""Each guard is needed: its schedule passes with it, and breaks the rule that it keeps without it."""
 
 import pytest
 
@@ -16,3 +16,4 @@ def test_schedule_fails_without_its_guard_only(name: str) -> None:
     with without(CONTROLS[name].out):
         _, failure = run(scenario)
     assert failure is not None, f"nothing is wrong without it: {CONTROLS[name].guard} ({CONTROLS[name].letter})"
+    assert failure.rule == CONTROLS[name].breaks, failure.what

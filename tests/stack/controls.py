@@ -107,6 +107,7 @@ def _sends_again(self: Any, peer: Any, outbox: Any) -> None:
 _begin_sender = Sender.__init__
 
 _BREAKS = {"faults": (Fault.BREAK,), "gaps": (0.1, 0.3), "clients": 4, "disk": (0.005, 0.05)}
+_PAUSES = {"faults": (Fault.PAUSE,), "gaps": (0.5, 1.5), "copies": 3, "nodes": 3, "rates": (1.0, 1.01, 0.99)}
 _ONE_THAT_DIES = {
     "copies": 1,
     "nodes": 1,
@@ -127,7 +128,7 @@ CONTROLS = {
         "a commit is told when it is on the disk, not when it is handed over", "R2", [(Disk, "commit", _commit_early)]
     ),
     "note before grant": Control("the note is on the disk before the first grant", "F7", [(Notes, "keep", _note_later)]),
-    "leases": Control("a read from the disk needs the leases", "R1", [(Watched, "may_tell", _open_is_enough)]),
+    "leases": Control("a read from the disk needs the leases", "R1", [(Watched, "may_tell", _open_is_enough)], _PAUSES),
     "settled reads": Control("a read from the disk waits for what is on its way", "R2", [(Copies, "is_settled", _always)]),
     "reads wait for the disk": Control(
         "with one copy, a read waits for the commit of what it has seen",

@@ -184,6 +184,11 @@ class NodeProgram(Program):
         background.start("the sweep of what is due", tidy)
         background.start("the clock of copies", copies.run)
 
+    def end_with(self, error: GkvError) -> None:
+        if "machines of copies have stopped" in str(error):
+            self._rules.found("internal", f"{self.machine}: {error}")
+        super().end_with(error)
+
     def stop(self) -> None:
         """End as at SIGTERM; in a greenlet of the host."""
         self.copies.stop()

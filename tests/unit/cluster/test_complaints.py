@@ -68,6 +68,39 @@ def test_what_is_no_complaint(changes: dict[str, Any]) -> None:
     assert complaints.verdicts(ALL, PLACED, 1.2) == set()
 
 
+def of_itself(name: str) -> Complaint:
+    return replace(word(name, name), fault=Fault.SLOW_DISK)
+
+
+@pytest.mark.parametrize(
+    ("names", "lines", "gone", "expected"),
+    [
+        pytest.param("a", {}, "", "a", id="others take over"),
+        pytest.param("abc", {}, "", "ab", id="all disks hang: somebody stays"),
+        pytest.param("a", {"b": {"state": DOWN}, "c": {"state": DOWN}}, "", "", id="nobody else acts"),
+        pytest.param("a", {}, "bc", "", id="the others go already"),
+        pytest.param("a", {"b": {"state": FILLING}, "c": {"state": DOWN}}, "", "", id="a learner does not act"),
+    ],
+)
+def test_member_that_complains_of_its_own_disk_goes_if_others_act_for_its_lists(
+    names: str, lines: dict[str, Any], gone: str, expected: str
+) -> None:
+    known = document(lines)
+    placement, complaints = Placement.of(known), Complaints()
+    for name in names:
+        assert complaints.complain(of_itself(name), known, placement, 1.0)
+    assert complaints.verdicts(known, placement, 1.09, frozenset(gone)) == set()
+    assert complaints.verdicts(known, placement, 1.11, frozenset(gone)) == set(expected)
+    assert complaints.verdicts(known, placement, 1.12) == set()
+
+
+def test_complaint_of_the_own_disk_is_no_vote_about_others() -> None:
+    complaints = Complaints()
+    complaints.complain(word("b", "c"), ALL, PLACED, 1.0)
+    complaints.complain(of_itself("a"), ALL, PLACED, 1.0)
+    assert complaints.verdicts(ALL, PLACED, 1.1) == {"a", "c"}
+
+
 def test_learner_that_is_full_is_complained_of() -> None:
     filling = document({"b": {"state": FILLING, "left": 3}})
     assert Complaints().complain(replace(word("a", "b"), fault=Fault.FULL), filling, Placement.of(filling), 1.0)

@@ -274,6 +274,15 @@ def test_complaint_in_a_call_counts() -> None:
     assert [line.state for line in one.epochs[0][1].members] == [UP, DOWN, UP]
 
 
+def test_member_that_complains_of_its_own_disk_goes_and_comes_back() -> None:
+    """A2, A3: it does not ask to leave, which would be for good."""
+    one = world()
+    assert one.call("a", complaints=(("a", "slow-disk"),))
+    one.run(0.3)
+    assert [line.state for line in one.epochs[0][1].members] == [DOWN, UP, UP]
+    assert one.states() == "fuu"
+
+
 def test_complaint_of_a_call_under_an_older_document_counts_for_nothing() -> None:
     one = world()
     one.call("a", complaints=(("b", "silent"),), order=(1, 6))
@@ -365,6 +374,7 @@ def test_losses_accepted_at_the_same_look_count_in_the_order_of_the_words(order:
     one = world(dict.fromkeys("abc", empty))
     told = [one.judge.accept_loss(name, one.now) for name in order]
     assert [each.acts for each in told] == [(), (), (order[-1],)]
+    assert one.judge.accept_loss(order[0], one.now) == told[-1]  # a word that comes again takes no other place
     one.run(0.1)
     assert [line.id for line in one.document.members if not line.empty] == [order[-1]]
 

@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 import pytest
 
+from gkv.clock import boot_time
 from gkv.cluster.document import Durability, State
 from gkv.cluster.kept import Kept
 from gkv.engine import Commits, LmdbEngine, MemoryEngine
@@ -16,7 +17,8 @@ from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
 from gkv.node.copy_figures import copy_figures
 from gkv.node.notes import OrderlyEnd
-from gkv.replication.messages import AskRecord, Copy, Hello, UnsettledKeys
+from gkv.replication.messages import AskRecord, Copy, Hello, UnsettledKeys, Working
+from gkv.replication.questions import Timeouts
 from gkv.ring import tokens
 from gkv.wire.ops import (
     Add,
@@ -406,17 +408,84 @@ def test_process_that_is_told_to_stop_ends_though_nobody_evicts_it(town: Make) -
         copied["a"].copies.stop()
 
 
+def _forget_the_beginning(home: Home) -> None:
+    """Take what was to be told of the time in which the town has started."""
+    home.member.call_in(show=False)
+    home.member.news.clear()
+
+
 def test_complaint_is_told_with_the_next_call(town: Make) -> None:
     """A2."""
-    copied = town()
+    copied = town(timeouts=Timeouts(silence=0.3))
     home, key = copied["a"], copied.keys_of("a")[0]
-    home.copies.replica.desk.questions._replica_timeout = 0.1
     copied.cut("c")
-    home.member.news.clear()
+    _forget_the_beginning(home)
     home.begin(Set(*copied.about, [key], [b"1"]))
     until(home.member.news.is_set)
     assert home.member.call_in(show=False).complaints == (("c", "silent"),)
     assert home.member.call_in(show=False).complaints == ()
+
+
+@pytest.mark.parametrize("whose", ["a", "c"])
+def test_commit_that_takes_longer_than_the_disk_timeout_is_complained_of_whosever_it_is(town: Make, whose: str) -> None:
+    """A2: nobody but the primary itself waits for its own disk."""
+    copied = town(timeouts=Timeouts(silence=0.3, disk=0.5))
+    home, key = copied["a"], copied.keys_of("a")[0]
+    copied[whose].engine.goes_on.clear()
+    _forget_the_beginning(home)
+    asked = home.begin(Set(*copied.about, [key], [b"1"]))
+    until(home.member.news.is_set)
+    assert home.member.call_in(show=False).complaints == ((whose, "slow-disk"),)
+    copied[whose].engine.goes_on.set()
+    assert asked.get(timeout=5).letters == "c"
+    assert home.copies.replica.desk.questions.slow == []
+
+
+@pytest.mark.parametrize("silence", [1.0, 0.3])
+def test_disk_that_stands_still_under_many_writes_is_slow_and_not_silent(town: Make, silence: float) -> None:
+    """A2: what waits for it at one moment has waited together."""
+    copied = town(timeouts=Timeouts(silence))
+    home, keys = copied["a"], copied.keys_of("a", 60)
+    copied["c"].engine.goes_on.clear()
+    _forget_the_beginning(home)
+    asked = []
+    for key in keys:
+        asked.append(home.begin(Set(*copied.about, [key], [b"1"])))
+        gevent.sleep(0.02)
+    assert home.copies.replica.desk.questions.slow == ["c"]
+    assert home.member.call_in(show=False).complaints == ()
+    copied["c"].engine.goes_on.set()
+    assert {one.get(timeout=5).letters for one in asked} == {"c"}
+
+
+def test_copies_of_one_gathered_request_are_answered_together_while_their_commits_take_long(town: Make) -> None:
+    """A2."""
+    copied = town()
+    keys = copied.keys_of("a", 8)
+    copied["c"].engine.goes_on.clear()
+    era = copied.document.era
+    words = [
+        Word(*copied.about, "a", ord("a"), Copy(1_000 + place, (Write(Version(era, 1_000 + place), [key], [b"1"]),)))
+        for place, key in enumerate(keys)
+    ]
+    began = boot_time()
+    said = [read_answer(frame, Said).message for frame in copied["c"].service.answer([word.write() for word in words])]
+    assert [(type(one), one.number) for one in said] == [(Working, 1_000 + place) for place in range(8)]
+    assert 0.2 < said[-1].seconds <= boot_time() - began < 0.7
+
+
+@pytest.mark.promise("I20")
+def test_member_of_another_cluster_notes_its_grants_anew_and_waits_for_those_of_before(town: Make) -> None:
+    """F7: the note of before may be gone, and who holds those grants is not known any more."""
+    copied = town()
+    home = copied["a"]
+    until(lambda: not home.kept.granted)
+    copied.document = replace(copied.document, cluster="f" * 32)
+    began = boot_time()
+    copied.show()
+    until(lambda: home.copies.replica.reads_until and copied["b"].copies.replica.reads_until)
+    assert home.kept.granted
+    assert boot_time() - began >= 1.05 * LEASE_MS / 1000
 
 
 def test_process_that_is_to_be_admitted_says_whom_it_has_reached(town: Make) -> None:
@@ -462,7 +531,7 @@ def test_words_that_come_together_are_waited_for_together(town: Make) -> None:
     words = [Word(*copied.about, "a", ord("a"), Copy(1_000 + number, (write,))) for number, write in enumerate(writes)]
     with gevent.Timeout(2):
         answers = [read_answer(frame, Said) for frame in home.service.answer([word.write() for word in words])]
-    assert [answer.message for answer in answers] == [None] * 16
+    assert [type(answer.message) for answer in answers] == [Working] * 16
 
 
 def test_nothing_ends_a_member_of_a_cluster_whose_ring_has_nobody_yet(town: Make) -> None:

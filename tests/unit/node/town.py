@@ -15,7 +15,7 @@ from gkv.cluster.view import View
 from gkv.engine import Commits, Engine, LmdbEngine, MemoryEngine
 from gkv.errors import GkvError
 from gkv.model import Node, Outcome
-from gkv.net.call import Call
+from gkv.net.call import Call, Lane
 from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
 from gkv.node.membership import Membership
@@ -26,6 +26,7 @@ from gkv.node.stored import Stored
 from gkv.node.tidings import Tidings
 from gkv.node.tidying import Tidying
 from gkv.node.transport import Transport
+from gkv.replication.questions import USUAL, Timeouts
 from gkv.ring import tokens
 from gkv.wire.ops import NodeRequest
 from tests.documents import with_copies
@@ -81,6 +82,7 @@ class Home:
             self.notes,
             self.tidings,
             self.errors.append,
+            town.timeouts,
         )
         node = Node(name, f"http://{name}:1")
         self.member = Membership(
@@ -99,11 +101,13 @@ class Home:
         )
         self.tidying = Tidying(self.engine, self.stored, self.copies, self.clock)
         self.transport.connect(self)
+        self._ways: dict[Home, _Way] = {}
         self._time = gevent.spawn(self.copies.run)
 
     def to(self, node: Node) -> "_Way":
         """Return the way to another member."""
-        return _Way(self, self.town.homes[node.id])
+        other = self.town.homes[node.id]
+        return self._ways.setdefault(other, _Way(self, other))
 
     def ask(self, request: NodeRequest) -> Any:
         """Have it answer a request."""
@@ -127,32 +131,54 @@ class Home:
 
 
 class _Way:
-    """The way from one member to another."""
+    """The way from one member to another: in each lane a gathered request, and what comes meanwhile goes with the next one."""
 
     def __init__(self, home: Home, other: Home) -> None:
         self._home, self._other = home, other
+        self._waiting: dict[Lane, list[Call]] = {}
 
     def submit(self, call: Call) -> None:
         call.sent = True
-        gevent.spawn(self._answer, call)
+        if call.lane in self._waiting:
+            self._waiting[call.lane].append(call)
+        else:
+            self._waiting[call.lane] = [call]
+            gevent.spawn(self._carry, call.lane)
 
-    def _answer(self, call: Call) -> None:
+    def _carry(self, lane: Lane) -> None:
+        while calls := self._waiting[lane]:
+            self._waiting[lane] = []
+            self._exchange(calls)
+        del self._waiting[lane]
+
+    def _exchange(self, calls: list[Call]) -> None:
         home, other = self._home, self._other
         if not other.alive or (home.id, other.id) in home.town.cuts:
-            call.finish(Outcome.UNREACHABLE)
+            for call in calls:
+                call.finish(Outcome.UNREACHABLE)
             return
-        other.heard.append(call.frame)
-        [frame] = other.service.answer([call.frame])
+        frames = [call.frame for call in calls]
+        other.heard += frames
+        answers = other.service.answer(frames)
         if home.alive and (other.id, home.id) not in home.town.cuts:
-            call.finish(Outcome.ANSWERED, frame)
+            for call, answer in zip(calls, answers, strict=True):
+                call.finish(Outcome.ANSWERED, answer)
 
 
 class Town:
     """Some members, and their documents."""
 
-    def __init__(self, path: Path, make: Callable[[str, Path], Engine], ttl: int = 600_000, **parts: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        make: Callable[[str, Path], Engine],
+        ttl: int = 600_000,
+        timeouts: Timeouts = USUAL,
+        **parts: Any,
+    ) -> None:
         self.path = path
         self.ttl = ttl
+        self.timeouts = timeouts
         self.engine_of = make
         self.cuts: set[tuple[str, str]] = set()
         self.document: Document = with_copies(lease_ms=LEASE_MS, **parts)

@@ -178,6 +178,27 @@ def test_answer_acknowledges_nothing_unless_it_is_of_this_epoch_and_process(send
     assert bench.fates() == [[Fate.WRITTEN]]
 
 
+def test_primary_complains_of_its_own_disk_once_that_has_ended_nothing_for_the_disk_timeout() -> None:
+    """A2: also of one that works and works, its granters alone have had the writes."""
+    bench = Bench().opened()
+
+    def complaints(now: float) -> list[Complain]:
+        bench.now = now
+        bench.on(events.Tick())
+        bench.obey()
+        return bench.take(Complain)
+
+    bench.on(put("x", "k", within=99))
+    assert [complaints(at) for at in (0.1, 5.0, 10.0)] == [[], [], []]
+    bench.on(put("y", "m", within=99))
+    assert complaints(10.1) == [Complain("a", Fault.SLOW_DISK)]
+    bench.on(events.Committed(bench.take(Commit)[0].token))
+    assert [complaints(at) for at in (10.5, 20.25)] == [[], []]
+    assert complaints(20.5) == [Complain("a", Fault.SLOW_DISK)]
+    bench.on(events.Committed(2))
+    assert complaints(30.5) == []
+
+
 def test_write_with_too_few_copies_is_not_begun() -> None:
     """W1."""
     bench = Bench().opened(TOO_FEW)
