@@ -90,7 +90,9 @@ class WriteAsked:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """All that came at the same moment has been taken in: what was admitted is to go to the granters (`Replica.has_new`)."""
+    """All that came at the same moment has been taken in: what was admitted goes to the granters and to the own commit
+    (`Replica.has_new`).
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,8 +202,10 @@ class Primary:
         """Whether something was admitted that is not handed over yet."""
         return bool(self._new)
 
-    def take_new(self, now: float) -> dict[str, list[Write]]:
-        """Return what is to be sent to each granter of the writes that are not handed over yet, which they are from now on."""
+    def take_new(self, now: float) -> tuple[list[Underway], dict[str, list[Write]]]:
+        """Return the writes that are not handed over yet, which they are from now on, and what of them is to be sent to each
+        granter.
+        """
         new, self._new = self._new, []
         found: dict[str, list[Write]] = {}
         for underway in new:
@@ -211,7 +213,7 @@ class Primary:
                 if granter in underway.waits and granter not in underway.sent:
                     underway.sent[granter] = now
                     found.setdefault(granter, []).append(_uncovered(underway, part))
-        return found
+        return new, found
 
     def _tell(self, granter: str, version: Version) -> None:
         self._untold.setdefault(granter, []).append(version)
@@ -243,7 +245,6 @@ class Primary:
         left: dict[str, Version] = {}
         all_open = list(self._by_version.values())
         self.unsettled, self._by_version, self._by_token, self.size = Unsettled(), {}, {}, 0
-        self._new = []  # all that is left is sent anew
         for underway in all_open:
             # A key of which a later write is settled must not become the newest again.
             keys = [key for key in underway.write.keys if key not in underway.covered]
@@ -257,6 +258,7 @@ class Primary:
             underway.size = size_of(underway.write)
             self._direct(underway, duties)
             self._add(underway)
+        self._new = [underway for underway in self._new if underway.write.version in self._by_version]
         return lost, left
 
     def check_settled(self) -> list[Underway]:

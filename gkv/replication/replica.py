@@ -256,7 +256,7 @@ class Replica:
 
     @property
     def has_new(self) -> bool:
-        """Whether writes were admitted that the granters do not have: a `HandOver` is to follow at once."""
+        """Whether writes were admitted and are not handed over: a `HandOver` is to follow at once."""
         return self.writing.primary.has_new
 
     @property

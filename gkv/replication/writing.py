@@ -1,6 +1,6 @@
-"""The hand-over of a primary's writes: a version each, to the own commit at once, and to all granters when
-the process has taken in whatever came with them, so that one frame brings all of it (W2, W3); sent again
-until they are acknowledged (W7), and told when they are settled (W5).
+"""The hand-over of a primary's writes: a version each, to all granters and to the own commit when the process
+has taken in whatever came with them, so that one frame brings all of it (W2, W3); sent again until they are
+acknowledged (W7), and told when they are settled (W5).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -67,17 +67,19 @@ class Writing:
         tags: Sequence[Version | None] = (),
         on_over: OnOver | None = None,
     ) -> Underway:
-        """Admit a plain write, and hand it to the own commit; `hand_over` is to follow."""
+        """Admit a plain write; `hand_over` is to follow."""
         desk = self._desk
         version = self._versions.next(desk.duties.era)
         write = Write(version, keys, values, expires, tags, self.time_of_day())
-        underway = self.primary.admit(write, desk.duties, desk.token(), on_over)
-        desk.actions.append(Commit(underway.token, write))
-        return underway
+        return self.primary.admit(write, desk.duties, desk.token(), on_over)
 
     def hand_over(self) -> None:
-        """Send the granters what was admitted since the last time."""
-        self._send_all(self.primary.take_new(self._desk.now))
+        """Send the granters what was admitted since the last time, and then have it committed here: it takes the longer way
+        first.
+        """
+        new, found = self.primary.take_new(self._desk.now)
+        self._send_all(found)
+        self._desk.actions += [Commit(underway.token, underway.write) for underway in new]
 
     def expire(self, keys: Sequence[str]) -> Underway:
         """Admit the tombstones of values that are due, whatever min_in_sync says."""

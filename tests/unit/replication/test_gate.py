@@ -191,7 +191,8 @@ def test_frames_and_writes_of_a_takeover_are_bounded_in_bytes() -> None:
     ]
     bench.take(Commit)
     bench.replica.writing.write_anew([(f"l{i}", Record(version(1), large)) for i in range(3)])
-    assert [list(one.write.keys) for one in bench.replica.desk.actions if isinstance(one, Commit)] == [["l0"], ["l1"], ["l2"]]
+    bench.on(events.HandOver())
+    assert [list(one.write.keys) for one in bench.take(Commit)] == [["l0"], ["l1"], ["l2"]]
 
 
 def test_own_commit_that_fails_otherwise_ends_the_process() -> None:

@@ -40,7 +40,7 @@ def test_write_is_settled_by_the_own_disk_and_every_granter(steps: str, settled:
 def test_each_granter_gets_the_keys_that_it_copies_and_the_write_waits_for_all() -> None:
     primary = Primary()
     primary.admit(write(1, "0k", "1k"), TWO_LISTS, 1)
-    parts = {granter: part for granter, [part] in primary.take_new(0.0).items()}
+    parts = {granter: part for granter, [part] in primary.take_new(0.0)[1].items()}
     assert {granter: list(part.keys) for granter, part in parts.items()} == {"b": ["0k"], "c": ["0k", "1k"], "d": ["1k"]}
     assert all(part.version == version(1) for part in parts.values())
     assert [counters(primary.acknowledged(one, [version(1)])) for one in "bcd"] == [[], [], []]
