@@ -470,6 +470,7 @@ def test_damaged_record_is_recovered_from_the_other_acting_members(found: Record
     asked = [(one.to, one.message) for one in bench.sent(m.AskRecord)]
     assert [to for to, _ in asked] == ["b", "d"]
     bench.hear("b", m.FoundRecord(asked[0][1].number, Damage.DAMAGED))
+    bench.hear("c", m.FoundRecord(asked[1][1].number, Record(version(9, 0), b"9")))  # which was asked of d
     assert bench.fates() == []
     bench.hear("d", m.FoundRecord(asked[1][1].number, found))
     if isinstance(found, Record):
