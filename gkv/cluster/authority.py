@@ -241,6 +241,8 @@ class Authority:
                 raise MemberConflict("somebody else has changed the document in the store")
             self._said = ""
             self._judge.enacted(document, boot_time(), placement)
+            for line in self._judge.departures:
+                say(line)
             self._told.enacted(document)
             self._view.adopt(document, replace=True, placement=placement)
             _say_changes(before, document)

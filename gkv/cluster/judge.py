@@ -13,6 +13,7 @@ from gkv.cluster.admission_pauses import AdmissionPauses
 from gkv.cluster.callin import CallIn
 from gkv.cluster.changes import Look, change, leaving, move
 from gkv.cluster.complaints import Complaint, Complaints
+from gkv.cluster.departures import departures
 from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.liveness import SILENT_AFTER, Liveness
 from gkv.cluster.placement import Placement
@@ -77,6 +78,8 @@ class Judge:
         self._accepted: set[str] = set()
         self._removed: set[str] = set()
         self._wanted: Layout | None = None
+        self.departures: list[str] = []
+        """Why members have gone down by the document in force, a line for each."""
         self._take_back = False
         self._min_in_sync: int | None = None
 
@@ -258,7 +261,9 @@ class Judge:
         self._pauses.follow(self.document, document, frozenset(self._leaving), now)
         self._plans.enacted(document)
         self._question.close()
+        self.departures = []
         if document == self._enacting:
+            self.departures = departures(self.document, document, self._seen, self._complaints.reasons)
             self._accepted -= self._seen.accepted
             self._take_back = self._take_back and not self._seen.take_back
             self._min_in_sync = None if self._seen.min_in_sync is not None else self._min_in_sync
@@ -274,6 +279,7 @@ class Judge:
         self.placement = _placement(document, self.placement, placement)
         lines = {member.id: member for member in document.members}
         self._accused = {one for one in self._accused if one in lines and lines[one].state is not State.DOWN}
+        self._complaints.forget_reasons(self._accused)
         self._removed &= lines.keys()
         if self._wanted in (document.layout, document.next):
             self._wanted = None
