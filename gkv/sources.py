@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from gkv import __version__
 from gkv.config import KNOBS, Knob, Settings, names, networks, others_may_read, port, switch, toggle, tokens
@@ -56,10 +56,17 @@ def read(command: str, arguments: Sequence[str], environment: Mapping[str, str] 
     return Reading(settings, found, bool(given.get("print_config")), bool(given.get("check_config")))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong, and not all flags that there are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\nsee {self.prog} --help\n")
+
+
 def _flags(command: str, arguments: Sequence[str], knobs: Iterable[Knob]) -> dict[str, Any]:
     """Return what the command line says: for a knob, text and value."""
     about = {"proxy": "Serve a gkv cluster over HTTP.", "node": "Hold a part of a gkv cluster's data."}[command]
-    parser = argparse.ArgumentParser(f"gkv-{command}", description=about, allow_abbrev=False)
+    parser = _Parser(f"gkv-{command}", description=about, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"gkv {__version__}")
     parser.add_argument("--config", metavar="FILE", help="a TOML file with settings; also GKV_CONFIG")
     parser.add_argument("--print-config", action="store_true", help="show every setting and where it comes from, and end")
@@ -80,7 +87,9 @@ def _flags(command: str, arguments: Sequence[str], knobs: Iterable[Knob]) -> dic
     found, unknown = parser.parse_known_args(arguments)
     if unknown:  # without their values: one may be a secret, behind a flag that was misspelled
         flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        parser.error(f"unrecognized arguments: {' '.join(flags or unknown)}")
+        others = {knob.flag: knob.commands for knob in knobs if command not in knob.commands.split()}
+        belongs = [f"; {flag} belongs to gkv-{others[flag]}" for flag in flags if flag in others]
+        parser.error(f"unrecognized arguments: {' '.join(flags or unknown)}{''.join(belongs)}")
     return {name: value for name, value in vars(found).items() if value is not None}
 
 

@@ -4,8 +4,9 @@
                                      [--json bench-copies.json]
 
 Both clusters have a proxy and three nodes, run side by side, hold the same keys and are loaded by wrk in turn, as in
-`run.py`; the one that goes first changes with each round. Printed is the median of the ratios of CPU per request, and of
-the ratios of the median latency of requests that come one after the other. The machine should do nothing else.
+`run.py`; the one that goes first changes with each round. Printed is the median of the ratios of CPU per request; then,
+for sets, the latency of requests that come at their times (as in `openloop.py`) at a third of what three copies can take.
+The machine should do nothing else.
 """
 
 import argparse
@@ -18,11 +19,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
+from openloop import Generator
 from report import Run
 from run import batch_sizes, machine, measure, operations, positive, say
 from systems import StartError, System, gkv
 
 NODES = 3
+CONNECTIONS, PAIRS = 256, 3
+"""Of the generator that measures latencies, and how often it does."""
 ONE, THREE = "one", "three"
 
 
@@ -45,6 +49,22 @@ def ratios(runs: list[Run], op: str, n: int) -> list[float]:
     """Return for each round what three copies take of the CPU per request of one."""
     cpu = {(run.system, run.round): run.cpu_us_total for run in runs if (run.op, run.n) == (op, n)}
     return [cpu[THREE, round_] / cpu[ONE, round_] for system, round_ in cpu if system == THREE]
+
+
+def latencies(systems: dict[str, System], n: int, seconds: int) -> str:
+    """Return the row of the table of latencies for sets of so many keys."""
+    medians: dict[str, list[float]] = {ONE: [], THREE: []}
+    generators = {name: Generator(system, n, CONNECTIONS, "set") for name, system in systems.items()}
+    rate = generators[THREE].saturate(seconds) / 3
+    for turn in range(PAIRS):
+        for name in (ONE, THREE) if turn % 2 else (THREE, ONE):
+            level = generators[name].offer(1 / 3, rate, seconds)
+            medians[name].append(level.latencies(level.served)[0])
+    for generator in generators.values():
+        generator.close()
+    three, one = median(medians[THREE]), median(medians[ONE])
+    ratio = median([a / b for a, b in zip(medians[THREE], medians[ONE], strict=True)])
+    return f" set {n:>5} {rate:>7.0f}/s {three:>7.2f} ms {one:>7.2f} ms {ratio:>7.3f}"
 
 
 def read_options() -> argparse.Namespace:
@@ -78,6 +98,7 @@ def main() -> int:
                 started.check()
                 systems[name] = replace(started, name=name)
             runs = measure_pairs(systems, options)
+            rows = [latencies(systems, n, options.seconds) for n in options.n] if "set" in options.ops else []
     except StartError as error:
         say(str(error))
         return 1
@@ -92,6 +113,10 @@ def main() -> int:
             print(f"{op:>4} {n:>5} {three:>9.1f} {one:>9.1f} {median(found):>7.3f}   {min(found):.3f} {max(found):.3f}")
     if disturbed := sum(run.disturbed for run in runs):
         print(f"\n{disturbed} of {len(runs)} runs were disturbed by other work on this machine: do not trust these figures.")
+    if "set" in options.ops:
+        print("\n  op  keys    offered  three p50    one p50   ratio")
+        for row in rows:
+            print(row)
     if options.json:
         Path(options.json).write_text(json.dumps({"machine": line, "runs": [asdict(run) for run in runs]}, indent=1) + "\n")
     return 0 if all(run.valid for run in runs) else 1

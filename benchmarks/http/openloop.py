@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from run import machine, positive, say
-from systems import HOST, KEYS, StartError, System, gkv, key
+from systems import HOST, KEYS, StartError, System, gkv, key, value
 
 FACTORS = (0.5, 1.0, 2.0, 4.0, 0.5)
 CLOSED = 64
@@ -132,12 +132,19 @@ HEADLINE = (
 )
 
 
+def _request(port: int, op: str, numbers: Sequence[int]) -> bytes:
+    items = [{"key": key(number)} | ({"value": value(number)} if op == "set" else {}) for number in numbers]
+    body = json.dumps(items, separators=(",", ":"))
+    head = f"POST /{op} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n\r\n{body}".encode()
+
+
 class Generator:
     """Sends requests to one port over many connections, without waiting for one because of another."""
 
-    def __init__(self, system: System, keys: int, connections: int) -> None:
+    def __init__(self, system: System, keys: int, connections: int, op: str = "get") -> None:
         draw = random.Random(1)
-        self._requests = [self._get(system.port, draw.sample(range(KEYS), keys)) for _ in range(REQUESTS)]
+        self._requests = [_request(system.port, op, draw.sample(range(KEYS), keys)) for _ in range(REQUESTS)]
         self._draw = draw
         self._system = system
         self._connections = [Connection(system.port) for _ in range(connections)]
@@ -146,11 +153,6 @@ class Generator:
         for fd in self._by_fd:
             self._poll.register(fd, select.EPOLLIN)
         self._sent = 0
-
-    def _get(self, port: int, numbers: Sequence[int]) -> bytes:
-        body = json.dumps([{"key": key(number)} for number in numbers], separators=(",", ":"))
-        head = f"POST /get HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        return f"{head}\r\n\r\n{body}".encode()
 
     def _send(self, connection: Connection, due: float) -> None:
         self._sent += 1

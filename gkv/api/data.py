@@ -36,7 +36,9 @@ _READERS: Mapping[Op, Callable[[bytes, Limits, Pause], Sequence[object]]] = {_SE
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something that must hold for a process to serve. A `warning` keeps it from nothing."""
+    """Something that must hold for a process to serve. A `warning` keeps it from nothing; of what does not hold it is the
+    reason.
+    """
 
     name: str
     holds: bool
@@ -46,7 +48,7 @@ class Check:
     def line(self) -> str:
         """The line of it in `/readyz?verbose`."""
         if not self.holds:
-            return f"[-]{self.name} failed\n"
+            return f"[-]{self.name} failed{self.warning and ': '}{self.warning}\n"
         return f"[!]{self.name} {self.warning}\n" if self.warning else f"[+]{self.name} ok\n"
 
 
@@ -202,7 +204,7 @@ class DataApi:
     def ring(self, request: Request) -> Response:
         request.query()
         document, _ = self._view.current()
-        found = self._view.coverage if document.most_copies > 1 else None
+        found = self._view.coverage() if document.most_copies > 1 else None
         with_copies = {} if found is None else {"placement": document.placement, "primaries": found.primaries}
         return json_response(
             {

@@ -18,6 +18,7 @@ from gkv import __version__, log, native
 from gkv.api.access import Access, Role
 from gkv.api.http import Request, Response, Routes
 from gkv.api.operations import METRICS
+from gkv.cluster.coverage import Coverage
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator
 from gkv.net.admission import OPERATORS, Admission
@@ -168,9 +169,15 @@ class Metrics(Collector):
 
 
 def shared_figures(
-    role: str, view: View, server: Server, access: Access, coordinator: Coordinator, channels: Channels
+    role: str,
+    view: View,
+    server: Server,
+    access: Access,
+    coordinator: Coordinator,
+    channels: Channels,
+    absent: frozenset[str] = frozenset(),
 ) -> Iterator[Figure]:
-    """Yield what proxies and nodes have both."""
+    """Yield what proxies and nodes have both; the members `absent` are known not to answer."""
     twin = "native" if native.extension is not None else "pure"
     labels = ("version", "role", "twin", "python")
     build = [((__version__, role, twin, platform.python_version()), 1.0)]
@@ -203,7 +210,7 @@ def shared_figures(
     yield figure(
         "gkv_retries_refused_total", "Calls to nodes that were not made again, for want of a budget", channels.retries.refused
     )
-    yield from _copies_figures(view)
+    yield from _copies_figures(view.coverage(absent))
     yield figure(
         "gkv_requests_waiting_for_copies",
         "Requests that wait for another node to answer for a key",
@@ -212,9 +219,8 @@ def shared_figures(
     yield from _node_figures(view, channels)
 
 
-def _copies_figures(view: View) -> Iterator[Figure]:
+def _copies_figures(found: Coverage | None) -> Iterator[Figure]:
     """Yield what becomes of the keys by the document in force; nothing of it while there is no member."""
-    found = view.coverage
     wanted = [] if found is None else [((), found.wanted)]
     yield Figure("gkv_copies", "Copies that each key is to have", (), wanted)
     least = [] if found is None else [((), found.least)]

@@ -67,7 +67,7 @@ _OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After", 504: "R
 _NOT_ALWAYS: Mapping[str, tuple[str, Schema]] = {
     "Expires-In": ("seconds until the value expires, where it does", {"type": "number", "exclusiveMinimum": 0}),
     "Age-Bound": (
-        "with stale=1: seconds since the copy has heard the one that orders the key's writes, where that is known",
+        "stale=1: seconds since the copy has heard the one that orders the key's writes, 0 from that one; absent if unknown",
         {"type": "number", "minimum": 0},
     ),
     "ETag-if-any": ("the version of the value that is there, where there is one", _HEADERS["ETag"][1]),

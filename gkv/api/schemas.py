@@ -55,9 +55,16 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
         incarnation={"type": "string", "pattern": "^[0-9a-f]{16}$", "description": "of the process, new at every start"},
         state=state,
         since={**_INTEGER, "description": "the epoch of the line's last change"},
-        left={**_INTEGER, "description": "the epoch at which it last stopped being up"},
-        rank=_INTEGER,
-        empty={"type": "boolean", "description": "it came back without its directory; it answers for no key"},
+        left={
+            **_INTEGER,
+            "description": "the epoch at which it last stopped being up; 0 if it never did, or its loss was accepted. Where "
+            "nobody is up that has a key, the one with the greatest answers for it once it is back",
+        },
+        rank={**_INTEGER, "description": "its place among those that left at the same epoch; the greatest of them is the last"},
+        empty={
+            "type": "boolean",
+            "description": "it came back without its directory; it answers for no key until it is filled",
+        },
         volatile={"type": "boolean", "description": "it keeps its records in memory"},
         directory={"type": "string", "pattern": "^[0-9a-f]{16}$", "description": "the last process that acted under this line"},
     )

@@ -113,7 +113,7 @@ class SingleKeys:
         condition = _read_condition(request)
         ttl = _read_ttl(self._read_query(request).get("ttl"), "ttl")
         written = self._coordinator.put(key, self._read_value(request), ttl, condition, request.trace)
-        _check(request, written)
+        self._check(request, written)
         headers = {} if written.version is None else _tagged(written.version)
         return Response(b"", TEXT, 204 if written.existed else 201, headers)
 
@@ -122,7 +122,7 @@ class SingleKeys:
         condition = _read_condition(request)
         self._read_query(request)
         deleted = self._coordinator.delete(key, condition, request.trace)
-        _check(request, deleted)
+        self._check(request, deleted)
         if not deleted.existed:
             raise NoSuchKey("the key had no value")
         return Response(b"", status=204)
@@ -147,7 +147,7 @@ class SingleKeys:
         if delta is None:
             raise Wrong(f"add is a whole number of at most {MAX_DIGITS} digits, without + or leading zeros")
         written = self._coordinator.add(key, delta, _read_ttl(ttl, "ttl"), request.trace)
-        _check(request, written)
+        self._check(request, written)
         [(_, effects)] = written.parts
         [effect] = effects
         if effect is Effect.WRONG_TYPE:
@@ -160,12 +160,24 @@ class SingleKeys:
 
     def _touch(self, request: Request, key: str, text: str) -> Response:
         written = self._coordinator.touch(key, _read_ttl(text, "touch", least=0.0) or 0, request.trace)
-        _check(request, written)
+        self._check(request, written)
         if written.effects()[0] is Effect.MISSING:
             raise NoSuchKey("the key has no value")
         if written.version is None:
             _fail(INDETERMINATE, writing=True)
         return Response(b"", status=204, headers=_tagged(written.version))
+
+    def _check(self, request: Request, written: Written) -> None:
+        """Raise what became of a write of one key that was not applied, or may not have been."""
+        for key, failure in written.failed.items():
+            if isinstance(failure, OtherVersion):
+                raise _condition_failed(request, failure.present)
+            _fail(failure, writing=True, why=self._too_few(key) if failure.code == TOO_FEW_COPIES.code else "")
+
+    def _too_few(self, key: str) -> str:
+        """Return how many nodes act for a key and how many should, "" if they are enough by now."""
+        acting, needed = self._coordinator.acting(key)
+        return f"{acting} of the nodes that keep the key act, and a write needs {needed}" if acting < needed else ""
 
     def _read_query(self, request: Request) -> dict[str, str]:
         given = {name: found[0] for name, found in request.query().items()}
@@ -242,19 +254,11 @@ def _condition_failed(request: Request, present: Version | None) -> ConditionFai
     return ConditionFailed(why[0].upper() + why[1:], why + unchanged, None if present is None else _etag(present))
 
 
-def _check(request: Request, written: Written) -> None:
-    """Raise what became of a write of one key that was not applied, or may not have been."""
-    for failure in written.failed.values():
-        if isinstance(failure, OtherVersion):
-            raise _condition_failed(request, failure.present)
-        _fail(failure, writing=True)
-
-
-def _fail(failure: KeyFailure, *, writing: bool) -> NoReturn:
+def _fail(failure: KeyFailure, *, writing: bool, why: str = "") -> NoReturn:
     if failure.code == DISK_FULL.code:
         whose = f"node {failure.node}, which has a copy of the key," if failure.node else "the node that holds the key"
         raise EngineFull(f"the disk of {whose} is full; nothing has changed. Deletes free room")
-    detail = _WHY.get(failure.code, "the node that holds the key gives no answer now")
+    detail = why or _WHY.get(failure.code, "the node that holds the key gives no answer now")
     if writing and failure.code in _NOT_BEGUN:
         detail += _UNCHANGED
     raise NoDefiniteAnswer(detail, failure.code, status=failure.status, retryable=failure.retryable)

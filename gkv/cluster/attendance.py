@@ -16,13 +16,37 @@ class Attendance:
         """Return whether a process under this name was heard lately."""
         return self._judge.liveness.is_up(node_id, boot_time())
 
+    @property
+    def absent(self) -> frozenset[str]:
+        """The members that should be there by the document, and have said nothing for a second of listening."""
+        return self._judge.liveness.silent(self._judge.document, boot_time())
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there are members, and none of them answers: all are down, or should be there and are not."""
+        members, absent = self._judge.document.members, self.absent
+        return bool(members) and all(
+            one.id in absent or (one.state is State.DOWN and not self.answers(one.id)) for one in members
+        )
+
     def is_up(self, node_id: str) -> bool:
         """Return whether a member serves, and was heard lately."""
+        return self._is(node_id, State.UP)
+
+    def has_joined(self, node_id: str) -> bool:
+        """Return whether a member serves, or with copies is there and is being filled, which may take long; or is there and
+        waits for an operator's word.
+        """
+        fills = self._judge.document.replicas > 1 and self._is(node_id, State.FILLING)
+        return fills or self.is_up(node_id) or self.waits_for_word(node_id)
+
+    def _is(self, node_id: str, state: State) -> bool:
+        """Return whether a member that the ring has is in this state, and was heard lately."""
         member = self._judge.document.member(node_id)
         call = self._judge.liveness.last(node_id)
         if member is None or call is None or call.incarnation != member.incarnation:
             return False
-        return member.weight > 0 and member.state is State.UP and self.answers(node_id)
+        return member.weight > 0 and member.state is state and self.answers(node_id)
 
     def waits_for_word(self, node_id: str) -> bool:
         """Return whether a member is there without what it had, and keys have no answer until that loss is accepted."""
@@ -31,6 +55,10 @@ class Attendance:
         if member is None or not member.empty or not self.answers(node_id):
             return False
         return document.replicas == 1 or refused_loss(document, node_id, self._judge.placement) is None
+
+    def loss_in(self, node_id: str) -> float | None:
+        """Return the seconds after which the loss of a member that was accepted takes effect, None if none is to come."""
+        return self._judge.loss_in(node_id, boot_time())
 
     def keys_of(self, node_id: str) -> int | None:
         """Return how many keys with a value a process has said that it holds, None if it says nothing now."""

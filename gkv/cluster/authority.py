@@ -15,11 +15,13 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from gkv.clock import boot_time
+from gkv.cluster import news
 from gkv.cluster.attendance import Attendance
 from gkv.cluster.callin import CallIn
 from gkv.cluster.coverage import Coverage
 from gkv.cluster.document import MAX_EPOCH, Document, Member, State
 from gkv.cluster.judge import Action, Ask, Enact, Judge
+from gkv.cluster.losses import Outlook
 from gkv.cluster.moves import Moves
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan
@@ -39,7 +41,7 @@ _LOOK_EVERY = 0.1
 _APART = 0.03
 """Seconds between two looks at least, so that what comes together is one epoch."""
 _SAY_AFTER = 3.0
-"""Seconds of waiting for documents after which it is said whose are missing."""
+"""Seconds of waiting, for documents or for any member, after which that is said."""
 _USUAL = Terms()
 _DEADLINE = 10.0
 """Seconds for which a request may wait at a member, if nobody says."""
@@ -71,6 +73,7 @@ class Authority:
         self._reach = Reach(peers, self._found)
         self._moves = Moves(peers, self._holds)
         self._said = ""
+        self._alone_since: float | None = None
         try:
             document = store.load()
             if document is None:
@@ -153,30 +156,30 @@ class Authority:
             self._judge.ended(call.incarnation)
             self._news.set()
 
-    def accept_loss(self, node_id: str, *, dry_run: bool = False) -> CallIn | None:
-        """Let a member act with what it has; return its newest call. Raise MemberConflict when there is nothing to accept."""
+    def accept_loss(self, node_id: str, *, dry_run: bool = False) -> Outlook:
+        """Accept the loss of what a member held; return what follows. Raise MemberConflict when there is nothing to accept."""
         waited_for = node_id in self.waits_for
+        before = self.attendance.loss_in(node_id)
         try:
-            self._judge.accept_loss(node_id, boot_time(), dry_run=dry_run)
+            follows = self._judge.accept_loss(node_id, boot_time(), dry_run=dry_run)
         except MemberConflict:
             if not waited_for:
                 raise
+            follows = Outlook(())
         else:  # its document and its directory may both be waited for, and are one loss
-            if not dry_run:
-                then = (
-                    "it acts with what it has" if self.document.most_copies == 1 else "who has the most of it acts in its place"
-                )
-                say(f"the loss of what {node_id} held has been accepted: {then}")
+            if not dry_run and before is None:
+                keys = {one: self.attendance.keys_of(one) for one in follows.acts}
+                say(news.of_loss(node_id, follows, keys, self.attendance.loss_in(node_id) or 0.0))
         if not dry_run:
             if waited_for:
                 self._told.excuse(node_id)
             self._news.set()
-        return self._judge.liveness.last(node_id)
+        return follows
 
     @property
     def coverage(self) -> Coverage | None:
-        """The part of all keys that has its copies; None while there is one copy at most."""
-        return None if self.document.replicas == 1 else self._view.coverage
+        """The part of all keys that has its copies at members that answer; None while there is one copy at most."""
+        return None if self.document.replicas == 1 else self._view.coverage(self.attendance.absent)
 
     # -- the loop
 
@@ -190,6 +193,7 @@ class Authority:
 
     def look(self, now: float) -> None:
         """Bring into force all that is due now. Switches greenlets."""
+        self._look_around(now)
         if self._told.rebuilding is not None:
             self._rebuild(self._told.rebuilding, now)
             return
@@ -206,6 +210,15 @@ class Authority:
                 self._moves.send(action, self.document)
             elif isinstance(action, Enact) and not self._commit(action.document):
                 self._judge.not_enacted()
+
+    def _look_around(self, now: float) -> None:
+        """Say once that no member answers, when that has been so for a while: no document would tell."""
+        since, self._alone_since = self._alone_since, None
+        if self.attendance.is_alone:
+            self._alone_since = now if since is None else since
+            if since is not None and since < now - _SAY_AFTER:
+                self._alone_since = float("inf")  # it has been said
+                say(news.ALONE)
 
     def _due(self, now: float) -> list[Action]:
         """Return what the judge wants done: nothing before it is known that no member has a later document."""
@@ -241,11 +254,10 @@ class Authority:
                 raise MemberConflict("somebody else has changed the document in the store")
             self._said = ""
             self._judge.enacted(document, boot_time(), placement)
-            for line in self._judge.departures:
-                say(line)
             self._told.enacted(document)
             self._view.adopt(document, replace=True, placement=placement)
-            _say_changes(before, document)
+            for line in [*self._judge.departures, *news.of_changes(before, document, self.coverage)]:
+                say(line)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
         gevent.spawn(self._peers.push, document, nodes)
         return True
@@ -284,20 +296,3 @@ class Authority:
         """Give the store up."""
         self._thread.close()
         self._store.close()
-
-
-def _say_changes(before: Document, after: Document) -> None:
-    alone = after.replicas == 1
-    for member in after.members:
-        was = before.member(member.id)
-        if was is not None and was.state is not member.state:
-            if member.state is State.DOWN:
-                fate = "its keys cannot be answered until it is back" if alone else "others that have its keys answer for them"
-                say(f"member {member.id} is down; {fate}")
-            elif not alone:
-                say(f"member {member.id} is {member.state}")
-        if alone and member.empty and (was is None or not was.empty):
-            say(
-                f"member {member.id} has come back without the directory that it had; its keys cannot be answered. Start it "
-                f'where its data is, or POST /v1/cluster/accept-loss with {{"node": "{member.id}"}}'
-            )

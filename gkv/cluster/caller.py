@@ -2,7 +2,7 @@
 
 import http.client
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import ujson
 from gevent.event import Event
 
+from gkv.clock import boot_time
+from gkv.cluster import news
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Member, State
 from gkv.errors import Forbidden, GkvError, Unauthorized
@@ -17,6 +19,8 @@ from gkv.log import say
 from gkv.net.tls import Tls, explain
 
 INTERVAL = 0.25
+SILENT_AFTER = 3.0
+"""Seconds without an answer of the proxy after which that is shown."""
 _FIRST_BACKOFF = 0.05
 _LONGEST_BACKOFF = 1.0
 _TIMEOUT = 2.0
@@ -63,8 +67,10 @@ class Caller:
         say: Callable[[str], None] = say,
         token: Callable[[], str] = lambda: "",
         tls: Tls | None = None,
+        awaited: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """`url` is the member's own."""
+        """`url` is the member's own; `awaited` returns those for one of which keys of its wait, as nobody acts for them."""
+        self._awaited = awaited
         self._tls = tls
         self._proxy = proxy
         # A node can only enlist the address that it calls from, and the system would choose another where there are several.
@@ -74,6 +80,7 @@ class Caller:
         self._member = member
         self._say = say
         self._token = token
+        self._answered_at = boot_time()
         self._joined = False
         self._shows = False
         self._quiet_about = ""
@@ -120,18 +127,8 @@ class Caller:
                     f"unless the members of the first all show their documents"
                 )
             return
-        if line.empty and not self._joined and document.most_copies > 1:
-            self._say_once(
-                f"what the member {line.id} has had is not all here, so it is filled from other copies. While none of those "
-                f"is there, start the nodes that have them; if they are lost, /readyz?verbose of {self._proxy} names who waits "
-                f"for accept-loss"
-            )
-        elif line.empty and not self._joined:
-            self._say_once(
-                f"this directory is not the one that the member {line.id} has had, so its keys cannot be answered. Start the "
-                f"node where its data is (--data), or have it act with what is here: POST /v1/cluster/accept-loss with "
-                f'{{"node": "{line.id}"}} at {self._proxy}'
-            )
+        if line.empty and not self._joined:
+            self._say_once(news.of_this_node(document, line, self._awaited(), self._proxy))
         elif line.state is State.UP and line.weight and not foreign:
             self._joined = True
             self._say_once(f"member of cluster {document.cluster} at {self._proxy}")
@@ -142,6 +139,12 @@ class Caller:
             self._quiet_about = line
             self._say(line)
 
+    @property
+    def silence(self) -> str:
+        """A few words about a proxy that has not answered for a while, "" else. Without one nothing fails over."""
+        seconds = boot_time() - self._answered_at
+        return f"silent for {seconds:.0f} s" if seconds >= SILENT_AFTER else ""
+
     def _call(self, call: CallIn) -> Document:
         body = ujson.dumps(call.to_json())
         headers = {"Content-Type": "application/json"}
@@ -150,6 +153,7 @@ class Caller:
             headers["Authorization"] = f"Bearer {token}"
         try:
             status, text = self._exchange(body, headers)
+            self._answered_at = boot_time()
             answer = ujson.loads(text)
             if status == 200:
                 return Document.from_json(answer)

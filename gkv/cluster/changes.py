@@ -40,8 +40,9 @@ from gkv.cluster.document import (
     State,
     default_min_in_sync,
 )
+from gkv.cluster.losses import accepted
 from gkv.cluster.placement import Placement
-from gkv.cluster.refusals import refused, refused_loss
+from gkv.cluster.refusals import refused
 
 _NO_DIRECTORY = 0
 """Stands for the process whose directory would be right, when no directory is."""
@@ -57,8 +58,10 @@ class Look:
     """Members that were not."""
     ended: frozenset[int] = frozenset()
     """Incarnations of processes that have certainly ended."""
-    accepted: frozenset[str] = frozenset()
-    """Members whose loss an operator has accepted."""
+    accepted: tuple[str, ...] = ()
+    """Members whose loss an operator has accepted, in the order of these words: of several that were the last ones together,
+    the last one acts.
+    """
     overdue: bool = False
     """With one copy, whether the ring that is to come has been so for too long."""
     accused: frozenset[str] = frozenset()
@@ -94,7 +97,7 @@ def change(document: Document, look: Look, placement: Placement | None = None) -
     if not heard:  # who hears nobody is the one that is cut off
         look = replace(look, silent=frozenset())
     calls = _calls(document, look)
-    changed = _accepted(document, look, placement)
+    changed = accepted(document, look.accepted, placement)
     gone = [_evicted(member, epoch) if _goes(member, calls, look) else member for member in changed.members]
     lines = [_line(member, document, gone, calls.get(member.id), look) for member in gone]
     lines = [line if line == document.member(line.id) else replace(line, since=epoch) for line in lines]
@@ -213,32 +216,6 @@ def _admitted(member: Member, call: CallIn, document: Document) -> Member:
     )
 
 
-def _accepted(document: Document, look: Look, placement: Placement | None) -> Document:
-    """Take the losses that an operator accepts (A6): the last one of a list is another then, or acts with what it has."""
-    changed = document
-    for node_id in sorted(look.accepted):
-        member = changed.member(node_id)
-        if member is None or refused_loss(document, node_id, placement) is not None:
-            continue
-        if member.left or member.rank:
-            changed = changed.with_member(replace(member, left=0, rank=0, since=document.epoch + 1))
-        if member.empty and _is_all_that_is_left(changed, node_id, placement):
-            line = replace(member, empty=False, left=0, rank=0 if placement is None else 1, directory=member.incarnation)
-            changed = changed.with_member(replace(line, since=document.epoch + 1))
-    return changed
-
-
-def _is_all_that_is_left(document: Document, node_id: str, placement: Placement | None) -> bool:
-    """Return whether no other member of some list of a member is known to have more."""
-    if placement is None:
-        return True
-    lines = {member.id: member for member in document.members}
-    for one in placement.roles:
-        if node_id in one.preference and not any(lines[other].left for other in one.preference) and not one.acting:
-            return True
-    return False
-
-
 def _with_ended(changed: Document, document: Document, look: Look) -> Document:
     ended = [
         one.incarnation for one in document.members if one.incarnation in look.ended and one.incarnation not in changed.ended
@@ -353,9 +330,12 @@ def _end_of_change(changed: Document, document: Document, layout: Layout, look: 
 
 
 def _taken_back(changed: Document, layout: Layout) -> Document:
+    """Give up the ring that is to come: its newcomers are no members, and who was to be removed by it is one as before."""
     newcomers = dict(layout.weights)
     members = tuple(member for member in changed.members if member.weight or member.id not in newcomers)
-    return replace(changed, next=None, members=members)
+    stay = {member.incarnation for member in members if member.weight}
+    removed = tuple(incarnation for incarnation in changed.removed if incarnation not in stay)
+    return replace(changed, next=None, members=members, removed=removed)
 
 
 def _is_ready(document: Document, calls: Mapping[str, CallIn], placement: Placement) -> bool:

@@ -76,6 +76,7 @@ class Complaints:
             for sides, since in self._since.items()
             if now - since < FORGOTTEN and _present(document, *sides[:2]) and _present(document, *sides[2:])
         }
+        self.reasons = {one: why for one, why in self.reasons.items() if document.member(one) is not None}
         found: set[str] = set()
         while any(now - since >= GATHERED for since in self._since.values()):
             worst = self._worst(placement)
@@ -95,10 +96,6 @@ class Complaints:
                     found.add(one[0])
                     self.reasons[one[0]] = "its own disk does not come to the end of a commit, as it says itself"
         return frozenset(found)
-
-    def forget_reasons(self, kept: AbstractSet[str]) -> None:
-        """Forget why members were to go but these."""
-        self.reasons = {one: why for one, why in self.reasons.items() if one in kept}
 
     def _reason(self, member: str) -> str:
         """Return what is said by a member and about it, now."""

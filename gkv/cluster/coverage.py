@@ -1,17 +1,19 @@
 """The part of all keys that has its copies, and who answers for how much. Pure; shares are of the ring, from 0 to 1."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gkv.cluster.lists import Lists
-from gkv.cluster.placement import Placement, acting
+from gkv.cluster.placement import Placement, acting, last_ones
 
 _RING = 1 << 64
+_NAMED = 3
+"""Members that are named in a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The copies and primaries that keys have by a placement."""
+    """The copies and primaries that keys have by a placement, those of members that do not answer left out."""
 
     wanted: int
     """Copies that each key is to have."""
@@ -23,32 +25,57 @@ class Coverage:
     """The share of keys for which nobody answers."""
     primaries: Mapping[str, float]
     """By id, the share of keys for which a member of the ring answers."""
+    awaited: tuple[str, ...]
+    """Ids of the members for one of which such keys wait that nobody answers for, ascending."""
+
+    @property
+    def waiting(self) -> str:
+        """A few words about the keys for which nobody answers, "" when there are none."""
+        if not self.unanswered:
+            return ""
+        return f"{_percent(self.unanswered)} of the keys wait for {named(self.awaited)}"
 
     @property
     def troubles(self) -> str:
         """A few words about what is missing, "" when nothing is."""
+        if self.unanswered:
+            return self.waiting
         if self.least >= self.wanted:
             return ""
         return f"{self.least}/{self.wanted} for {_percent(self.short)} of the keys"
 
 
+def named(ids: Sequence[str]) -> str:
+    """Return ids as they stand in a line.
+
+    >>> named(["a"]), named(["a", "b"]), named("abcde")
+    ('a', 'a or b', 'a, b, c or 2 more')
+    """
+    shown = [*ids[:_NAMED], *([f"{len(ids) - _NAMED} more"] if len(ids) > _NAMED else [])]
+    return " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
 class Coverages:
-    """The coverage of the newest placement, made once for each."""
+    """The coverage of the newest placement, made once for each, and for each set of members that do not answer."""
 
     def __init__(self) -> None:
         self._lists: Lists | None = None
         self._arcs: list[int] = []
         self._placement: Placement | None = None
+        self._absent: frozenset[str] = frozenset()
         self._found: Coverage
 
-    def of(self, placement: Placement) -> Coverage:
-        """Return the coverage of a placement. O(lists); for a ring that was not asked for just before, O(tokens)."""
-        if placement is not self._placement:
+    def of(self, placement: Placement, absent: frozenset[str] = frozenset()) -> Coverage:
+        """Return the coverage of a placement where the members `absent` do not answer, whatever their lines say.
+
+        O(lists) for another one than just before; for another ring, O(tokens).
+        """
+        if placement is not self._placement or absent != self._absent:
             if placement.lists is not self._lists:
                 self._arcs = arcs_of(placement.lists)
                 self._lists = placement.lists
-            self._found = _coverage(placement, self._arcs)
-            self._placement = placement
+            self._found = _coverage(placement, self._arcs, absent)
+            self._placement, self._absent = placement, absent
         return self._found
 
 
@@ -63,22 +90,25 @@ def arcs_of(lists: Lists) -> list[int]:
     return arcs
 
 
-def _coverage(placement: Placement, arcs: list[int]) -> Coverage:
+def _coverage(placement: Placement, arcs: list[int], absent: frozenset[str]) -> Coverage:
     wanted = placement.copies
     counts = []
+    awaited: set[str] = set()
     primaries = dict.fromkeys([node.id for node in placement.ring.nodes], 0)
     short = unanswered = 0
     for preference, arc in zip(placement.lists.lists, arcs, strict=True):
         act = acting(preference, placement.standings)
-        counts.append(len(act))
-        if len(act) < wanted:
+        there = [one for one in act if one not in absent]
+        counts.append(len(there))
+        if len(there) < wanted:
             short += arc
-        if act:
+        if act and act[0] not in absent:
             primaries[act[0]] += arc
         else:
             unanswered += arc
+            awaited.update(absent.intersection(act) or last_ones(preference, placement.standings))
     answers = {node_id: arc / _RING for node_id, arc in primaries.items()}
-    return Coverage(wanted, min(counts), short / _RING, unanswered / _RING, answers)
+    return Coverage(wanted, min(counts), short / _RING, unanswered / _RING, answers, tuple(sorted(awaited)))
 
 
 def _percent(share: float) -> str:

@@ -6,9 +6,6 @@ from gkv.cluster.document import Document, State
 from gkv.cluster.placement import Placement
 from gkv.model import Duties, Line
 
-_REMEMBERED = 4_096
-"""Keys, and those of one request more, whose list is not looked up again: the machines ask for each of a write some times."""
-
 
 def duties(document: Document, placement: Placement, me: str) -> Duties:
     """Return what the member `me` is to know of a document and its placement. O(members)."""
@@ -28,17 +25,13 @@ def duties(document: Document, placement: Placement, me: str) -> Duties:
 
 
 def _remembering(lists_of: Callable[[Sequence[str]], list[int]]) -> Callable[[Sequence[str]], Sequence[int]]:
-    """Return the same function, which remembers its last results."""
-    known: dict[str, int] = {}
+    """Return the same function, which remembers its last result: the machines ask for each write more than once."""
+    last: tuple[Sequence[str], list[int]] = ((), [])
 
     def find(keys: Sequence[str]) -> Sequence[int]:
-        found = list(map(known.get, keys))
-        if None not in found:
-            return found  # type: ignore[return-value]  # as there is no None in it
-        if len(known) >= _REMEMBERED:
-            known.clear()
-        places = lists_of(keys)
-        known.update(zip(keys, places, strict=True))
-        return places
+        nonlocal last
+        if last[0] is not keys:
+            last = keys, lists_of(keys)
+        return last[1]
 
     return find

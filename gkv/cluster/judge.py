@@ -16,6 +16,7 @@ from gkv.cluster.complaints import Complaint, Complaints
 from gkv.cluster.departures import departures
 from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.liveness import SILENT_AFTER, Liveness
+from gkv.cluster.losses import Outlook, outlook
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan, Plans
 from gkv.cluster.question import Question
@@ -75,11 +76,11 @@ class Judge:
         self._answered: dict[int, float] = {}
         """By incarnation, the last time at which a process of a member answered anybody."""
         self._change_since: float | None = None
-        self._accepted: set[str] = set()
+        self._accepted: dict[str, None] = {}
+        """In the order of these words."""
         self._removed: set[str] = set()
         self._wanted: Layout | None = None
-        self.departures: list[str] = []
-        """Why members have gone down by the document in force, a line for each."""
+        self.departures: list[str] = []  # why members have gone down by the document in force
         self._take_back = False
         self._min_in_sync: int | None = None
 
@@ -139,13 +140,21 @@ class Judge:
 
     # -- an operator's words; those that have not had their effect yet are forgotten at a restart
 
-    def accept_loss(self, node_id: str, now: float, *, dry_run: bool = False) -> None:
-        """Take the loss of a member (A6), as soon as nothing is left of what it may have promised. Raise MemberConflict."""
+    def accept_loss(self, node_id: str, now: float, *, dry_run: bool = False) -> Outlook:
+        """Take the loss of a member (A6), as soon as nothing is left of what it may have promised; return what follows for its
+        keys. Raise MemberConflict.
+        """
         error = refused_loss(self.document, node_id, self.placement) or self._answers(node_id, now)
         if error is not None:
             raise error
+        follows = outlook(self.document, self._accepted | {node_id: None}, node_id, self.placement)
         if not dry_run:
-            self._accepted.add(node_id)
+            self._accepted[node_id] = None
+        return follows
+
+    def loss_in(self, node_id: str, now: float) -> float | None:
+        """Return the seconds after which the accepted loss of a member takes effect, None if there is none to come."""
+        return self._promised(node_id, now) if node_id in self._accepted else None
 
     def remove(self, node_id: str, now: float) -> None:
         """Remove a member that is down, likewise. Raise MemberConflict."""
@@ -182,13 +191,13 @@ class Judge:
             return MemberConflict(f"{node_id} still answers: its machine must be off, or its process at an end")
         return None
 
-    def _is_over(self, node_id: str, now: float) -> bool:
-        """Return whether all that a member may have promised has run out."""
+    def _promised(self, node_id: str, now: float) -> float:
+        """Return the seconds after which all that a member may have promised has run out, if it answers nobody until then."""
         line = self.document.member(node_id)
         if self.placement is None or line is None or line.state is not State.DOWN:
-            return True
+            return 0.0
         last = self._answered.get(line.incarnation, self._started)
-        return now - last >= DRIFT * self.document.lease_ms / 1_000 + self._deadline
+        return max(0.0, last + DRIFT * self.document.lease_ms / 1_000 + self._deadline - now)
 
     # -- the judgement
 
@@ -225,7 +234,7 @@ class Judge:
                 document, sent = self._plans.propose(self.document, after, self.placement, now)
                 actions += sent
         if document is None:
-            self._accepted -= seen.accepted
+            self._forget(seen.accepted)
             return actions
         self._enacting, self._seen = document, seen
         return [*actions, Enact(document)]
@@ -237,7 +246,7 @@ class Judge:
             self._change_since = now
         overdue = self._change_since is not None and now - self._change_since > CHANGE_WITHIN
         calls, silent = self.liveness.recent(now), self.liveness.silent(self.document, now)
-        accepted = frozenset(one for one in self._accepted if self._is_over(one, now))
+        accepted = tuple(one for one in self._accepted if not self._promised(one, now))
         roles = () if self.placement is None else self.placement.roles
         alone = {one for each in roles if each.primary is None for one in each.preference}
         return Look(
@@ -250,21 +259,26 @@ class Judge:
             frozenset(self._leaving),
             (self._pauses.running(self.document, now) - alone) | self._removed,
             self._wanted,
-            frozenset(one for one in self._removed if self._is_over(one, now)),
+            frozenset(one for one in self._removed if not self._promised(one, now)),
             self._take_back,
             self._min_in_sync,
             self._ring_pauses.at(now),
         )
+
+    def _forget(self, accepted: Iterable[str]) -> None:
+        """Forget losses that have taken effect, or cannot have any."""
+        for node_id in accepted:
+            self._accepted.pop(node_id, None)
 
     def enacted(self, document: Document, now: float, placement: Placement | None = None) -> None:
         """Note that a document is in force, be it another than the one that was to be; its `placement` is made if not given."""
         self._pauses.follow(self.document, document, frozenset(self._leaving), now)
         self._plans.enacted(document)
         self._question.close()
-        self.departures = []
+        self.departures.clear()
         if document == self._enacting:
-            self.departures = departures(self.document, document, self._seen, self._complaints.reasons)
-            self._accepted -= self._seen.accepted
+            self.departures += departures(self.document, document, self._seen, self._complaints.reasons)
+            self._forget(self._seen.accepted)
             self._take_back = self._take_back and not self._seen.take_back
             self._min_in_sync = None if self._seen.min_in_sync is not None else self._min_in_sync
             self._ring_pauses.note(self.document, document, self._seen, now)
@@ -279,7 +293,6 @@ class Judge:
         self.placement = _placement(document, self.placement, placement)
         lines = {member.id: member for member in document.members}
         self._accused = {one for one in self._accused if one in lines and lines[one].state is not State.DOWN}
-        self._complaints.forget_reasons(self._accused)
         self._removed &= lines.keys()
         if self._wanted in (document.layout, document.next):
             self._wanted = None

@@ -84,6 +84,14 @@ class Placement:
         node = self.ring.node_of(key, self.primaries)
         return None if node is NOBODY else node
 
+    def awaited(self, member: str) -> tuple[str, ...]:
+        """Return the members for one of which keys of a member wait, as nobody acts for them; ascending. O(lists)."""
+        found: set[str] = set()
+        for one in self.roles:
+            if member in one.preference and not one.acting:
+                found.update(last_ones(one.preference, self.standings))
+        return tuple(sorted(found))
+
     def split(self, keys: Sequence[str]) -> list[Share]:
         """Group keys by primary, ascending by id, those of NOBODY last. O(keys), in one call of the ring."""
         return self.ring.split(keys, self.primaries)
@@ -98,12 +106,19 @@ def acting(preference: Sequence[str], standings: Mapping[str, tuple[State, int, 
     up = tuple([one for one in preference if standings[one][0] is State.UP])
     if up or not preference:
         return up
-    last = max(standings[one][1:3] for one in preference)
-    for one in preference:
-        state, left, rank, empty = standings[one]
-        if (left, rank) == last and state is State.FILLING and not empty:
+    for one in last_ones(preference, standings):
+        state, _, _, empty = standings[one]
+        if state is State.FILLING and not empty:
             return (one,)
     return ()
+
+
+def last_ones(preference: Sequence[str], standings: Mapping[str, tuple[State, int, int, bool]]) -> tuple[str, ...]:
+    """Return those of a list that were the last to be up: one, or those that left together and are not ranked yet. While
+    nobody is up, the list waits for the first of them that is there with the directory that it had.
+    """
+    last = max(standings[one][1:3] for one in preference)
+    return tuple([one for one in preference if standings[one][1:3] == last])
 
 
 def roles_of(

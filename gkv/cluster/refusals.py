@@ -83,7 +83,7 @@ def refused_loss(document: Document, node_id: str, placement: Placement | None =
     if member is None:
         return MemberConflict(f"there is no member {node_id}")
     if placement is not None and document.replicas > 1:
-        return None if _is_missed(document, member, placement) else _not_missed(member)
+        return None if _is_missed(member, placement) else _not_missed(member)
     if not member.empty:
         known = f"nothing of {node_id} is known to be lost: it is {member.state}"
         if member.state is not State.DOWN:
@@ -92,15 +92,9 @@ def refused_loss(document: Document, node_id: str, placement: Placement | None =
     return None
 
 
-def _is_missed(document: Document, member: Member, placement: Placement) -> bool:
+def _is_missed(member: Member, placement: Placement) -> bool:
     """Return whether nobody acts for a list because this member, its last one, is not there with what it had."""
-    lines = {one.id: one for one in document.members}
-    for one in placement.roles:
-        if member.id in one.preference and not one.acting:
-            last = max((lines[other].left, lines[other].rank) for other in one.preference)
-            if (member.left, member.rank) == last:
-                return True
-    return False
+    return member.id in placement.awaited(member.id)
 
 
 def _not_missed(member: Member) -> GkvError:
@@ -127,7 +121,7 @@ def refused_removal(document: Document, node_id: str, placement: Placement | Non
         return MemberConflict("another ring is to come already; it can be taken back")
     if {node.id for node in document.nodes} == {node_id}:
         return MemberConflict(f"{node_id} is the only member of the ring")
-    if placement is not None and _is_missed(document, member, placement):
+    if placement is not None and _is_missed(member, placement):
         return MemberConflict(f"keys wait for {node_id}, whose copies are the last ones: its loss has to be accepted first")
     return None
 

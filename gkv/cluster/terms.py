@@ -4,6 +4,10 @@ from dataclasses import dataclass, replace
 
 from gkv.cluster.document import LEASE_MS, Document, Durability
 
+_ANEW = "; begin one on other ports and with other directories (--data), and set the keys there"
+_INSTEAD = {"replicas": _ANEW, "min-in-sync": _ANEW}
+"""What can be done for another value of a term."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -42,7 +46,7 @@ class Terms:
             "lease": (self.lease, lease, f"{lease:g}s"),
         }
         return [
-            f"{name} is {shown}, as the cluster was made; --{name} counts for a new one only"
+            f"{name} is {shown}, as the cluster was made; --{name} counts for a new one only{_INSTEAD.get(name, '')}"
             for name, (wanted, found, shown) in asked.items()
             if wanted not in (None, found)
         ]

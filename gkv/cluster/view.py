@@ -102,10 +102,16 @@ class View:
             raise Unavailable("no node has joined yet", retry_after=1)
         return self.document, self.placement
 
+    def coverage(self, absent: frozenset[str] = frozenset()) -> Coverage | None:
+        """Return the part of all keys that has its copies where the members `absent` do not answer, None while there is no
+        member. O(lists) after a change.
+        """
+        return None if self.placement is None else self._coverages.of(self.placement, absent)
+
     @property
-    def coverage(self) -> Coverage | None:
-        """The part of all keys that has its copies, None while there is no member. O(lists) after a change."""
-        return None if self.placement is None else self._coverages.of(self.placement)
+    def awaited(self) -> tuple[str, ...]:
+        """The members for one of which keys of this one wait, as nobody acts for them. O(lists)."""
+        return () if self.placement is None or self._own is None else self.placement.awaited(self._own[0])
 
     def wait_for_other(self, document: Document | None, seconds: float) -> bool:
         """Wait until another document than this one is in force; return whether it is. Switches greenlets if it has to wait."""

@@ -117,6 +117,11 @@ class Coordinator:
         """How many copies of each record there are. Raise Unavailable while there is no member."""
         return self._view.current()[0].replicas
 
+    def acting(self, key: str) -> tuple[int, int]:
+        """Return how many nodes act for a key, and how many have to for it to be written. Raise Unavailable likewise."""
+        document, placement = self._view.current()
+        return len(placement.roles[placement.list_of(key)].acting), document.needed
+
     def read(self, batch: Batch, request_id: str = "") -> list[PartResult]:
         """Return what became of each part of a get. Raise TooLarge for more than `max_answer` bytes. Switches greenlets."""
         done = self._run(batch, request_id)

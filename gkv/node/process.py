@@ -116,12 +116,23 @@ def _run(runtime: Runtime) -> None:
             Check("member", view.acts),
             Check("document", not view.outdated),
             Check("disk", not isinstance(runtime.error, EngineError)),
+            Check("proxy", holds=True, warning=caller.silence),
             Check("clock", holds=True, warning=clock.jumped),
         ],
     )
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
     max_body = runtime.channel_limits.gathered_bytes + 2 * settings.max_body
     app = build_app(data, service.answer, backup.begin, max_body, Speaker(view, incarnation))
+    access, proxy = app.access, settings.proxy_url
+    caller = Caller(
+        proxy,
+        me.url,
+        member,
+        lambda line: say(f"{me.id}: {line}"),
+        lambda: access.peer_token,
+        runtime.tls,
+        lambda: view.awaited,
+    )
 
     def figures(server: Server) -> Iterator[Figure]:
         yield from shared_figures("node", view, server, app.access, coordinator, channels)
@@ -142,9 +153,8 @@ def _run(runtime: Runtime) -> None:
         say("--accept-loss does nothing any more: POST /v1/cluster/accept-loss at the proxy, once the node waits for it")
 
     def call_in() -> None:
-        access, proxy = app.access, settings.proxy_url
         try:
-            Caller(proxy, me.url, member, lambda line: say(f"{me.id}: {line}"), lambda: access.peer_token, runtime.tls).run()
+            caller.run()
         except Refused as error:
             runtime.end_with(MemberConflict(f"the proxy at {proxy} refuses this node: {error}"))
 

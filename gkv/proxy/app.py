@@ -37,8 +37,12 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
         summary["members"] = [member | {"answers": attendance.answers(member["id"])} for member in document["members"]]
         found = authority.coverage
         if found is not None:
+            summary["waits_for"] = sorted({*summary["waits_for"], *found.awaited})
             for member in summary["members"]:
                 member["keys"] = attendance.keys_of(member["id"])
+                loss_in = attendance.loss_in(member["id"])
+                if loss_in is not None:
+                    member["loss_in"] = round(loss_in, 1)
             missing, unanswered = round(found.short, 6), round(found.unanswered, 6)
             summary["copies"] = {"wanted": found.wanted, "least": found.least, "missing": missing, "unanswered": unanswered}
         return json_response(summary)
@@ -56,9 +60,17 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
         if not isinstance(node_id, str) or not id_is_good(node_id):
             raise InvalidMember("the body is an object with the id of a node", pointers=[("/node", "not a node id")])
         epoch = authority.document.epoch
-        call = authority.accept_loss(node_id, dry_run=dry_run)
-        shown = {"node": node_id, "epoch": epoch, "dryRun": dry_run, "keys": None if call is None else call.records}
-        return json_response(shown | {"progress": "/v1/cluster"}, 200 if dry_run else 202)
+        follows = authority.accept_loss(node_id, dry_run=dry_run)
+        counts = [count for one in follows.acts if (count := authority.attendance.keys_of(one)) is not None]
+        shown = {
+            "node": node_id,
+            "epoch": epoch,
+            "dryRun": dry_run,
+            "acts": follows.acts,
+            "keys": sum(counts) if counts else None,
+        }
+        shown |= {"fills": follows.fills, "waits_for": follows.awaited, "progress": "/v1/cluster"}
+        return json_response(shown, 200 if dry_run else 202)
 
     routes = Routes()
     data.mount(routes)

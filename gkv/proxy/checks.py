@@ -11,10 +11,12 @@ _NAMED = 10
 
 
 def members(authority: Authority, *, usable: bool) -> Check:
-    """Return the check of the members: that there are any, and a warning about those of whose keys nobody answers.
+    """Return the check of the members: that there are any and one of them answers, and a warning about those that do not.
 
-    The others are answered, so such a member does not keep the proxy from its work.
+    The keys of the others are answered, so such a member does not keep the proxy from its work.
     """
+    if authority.attendance.is_alone:
+        return Check("members", False, "no member answers")
     troubles = []
     for member in authority.document.members:
         if authority.attendance.waits_for_word(member.id):
@@ -26,9 +28,12 @@ def members(authority: Authority, *, usable: bool) -> Check:
 
 
 def copies(authority: Authority) -> Iterator[Check]:
-    """Yield the check of the copies, where there are to be any: that somebody answers for every key, and a warning about those
-    that have fewer copies than they should.
+    """Yield the check of the copies, where there are to be any: that somebody answers for some of the keys, and a warning about
+    those for which nobody does, or else about those that have fewer copies than they should.
+
+    As with one copy, a proxy that can answer for some keys is not taken out of service for the others: their clients are told
+    so, and no other proxy could answer for them either.
     """
     found = authority.coverage
     if found is not None:
-        yield Check("copies", found.unanswered == 0, found.troubles)
+        yield Check("copies", found.unanswered < 1, found.troubles)

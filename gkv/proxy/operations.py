@@ -43,11 +43,15 @@ _PARTS: dict[str, Schema] = {
     "removed": array(_INCARNATION),
     "ended": array(_INCARNATION, description="with copies: processes that have certainly ended"),
 }
+_STATE: Schema = {
+    "enum": ["up", "filling", "down"],
+    "description": "up: it counts; filling: it is there, and is made equal to its keys' primaries; down: it does not serve",
+}
 CLUSTER = Operation(
     "Get the cluster document, and who has called in lately",
     {
         200: ResponseDoc(
-            "The document in force; `answers` says whether a process was heard, `waits_for` whose documents are to be shown",
+            "The document in force; `answers` says whether a process was heard within the last second",
             {
                 JSON: Content(
                     shape(
@@ -59,19 +63,29 @@ CLUSTER = Operation(
                                     {"type": "object", "required": ["id", "url", "state", "incarnation", "empty", "answers"]},
                                     {
                                         "properties": {
-                                            "state": {"enum": ["up", "filling", "down"]},
                                             "answers": {"type": "boolean"},
+                                            "state": _STATE,
                                             "keys": {
                                                 "type": ["integer", "null"],
                                                 "minimum": 0,
                                                 "description": "with copies: keys that it holds, null if it says nothing",
+                                            },
+                                            "loss_in": {
+                                                "type": "number",
+                                                "minimum": 0,
+                                                "description": "with copies, once its loss has been accepted: seconds until "
+                                                "that takes effect, if it answers nobody meanwhile",
                                             },
                                         }
                                     },
                                 ]
                             }
                         ),
-                        waits_for=array(_ID),
+                        waits_for=array(
+                            _ID,
+                            description="members whose documents are still to be shown; with copies also those for one of "
+                            "which keys wait that nobody answers for",
+                        ),
                         copies=shape(
                             "wanted least missing unanswered",
                             wanted={**_COUNT, "description": "copies that each key is to have"},
@@ -131,21 +145,28 @@ JOIN = Operation(
     problems=(WrongContentType, InvalidItem, InvalidMember, MemberConflict),
 )
 _LOSS = shape(
-    "node epoch dryRun keys progress",
-    node=_ID,
+    "node epoch dryRun acts keys fills waits_for progress",
+    node={**_ID, "description": "whose loss it is"},
     epoch=_COUNT,
     dryRun={"type": "boolean"},
-    keys={"type": ["integer", "null"], "description": "that the member has now"},
+    acts=array(_ID, description="who will act for its keys with what it has: with one copy the node itself"),
+    keys={"type": ["integer", "null"], "description": "that these have now, null if they do not say"},
+    fills=array(_ID, description="with copies: who will be filled from that, and lose what it alone has"),
+    waits_for=array(_ID, description="with copies: for one of these keys of the node will wait still"),
     progress={"type": "string"},
 )
 ACCEPT_LOSS = Operation(
-    "Have a member that came back without its directory act with what it has",
+    "Accept that what a member had is lost: it, or with copies the next one that has its keys, acts with what it has",
     {
         202: ResponseDoc("It will, by one of the next documents", {JSON: Content(_LOSS)}),
         200: ResponseDoc("It would; dryRun=1", {JSON: Content(_LOSS)}),
     },
-    "What its directory held and this one does not is lost, and reported missing from then on. While a lost document is being "
-    "rebuilt, the member is not waited for any more.",
+    "What its directory held and those that act do not is lost, and reported missing from then on. With copies it is refused "
+    "while the process that the document calls down answers anybody, and takes effect when all that it may have promised has "
+    "run out: 1.05 leases and 10 s after its last answer, or the proxy's `--deadline` if that is longer; at once where the "
+    "member is back without its directory. Until then `loss_in` in /v1/cluster says for how long, and the same call has the "
+    "same answer. Of several members that were the last ones together, as after a restore, the one whose loss is accepted last "
+    "acts, and the others are filled from it. While a lost document is being rebuilt, the member is not waited for any more.",
     (Parameter("dryRun", "1: only say what would happen", {"type": "integer", "enum": [0, 1], "default": 0}),),
     {JSON: Content(shape("node", node=_ID), {"node": "127.0.0.1:9000"})},
     problems=(WrongContentType, InvalidItem, InvalidMember, MemberConflict, WrongParameter),

@@ -54,7 +54,7 @@ def _run(runtime: Runtime) -> None:
     app = build_app(data, authority)
 
     def figures(server: Server) -> Iterator[Figure]:
-        yield from shared_figures("proxy", view, server, app.access, coordinator, channels)
+        yield from shared_figures("proxy", view, server, app.access, coordinator, channels, authority.attendance.absent)
         up = sum(authority.attendance.is_up(member.id) for member in authority.document.members)
         yield figure("gkv_ring_members_up", "Members that serve, and have called in within the last second", up)
 

@@ -95,7 +95,8 @@ class Children:
                 return False
             self._start(child)
         until = monotonic() + _JOIN_WITHIN
-        while waiting := [child.node for child in self._children if not self._has_joined(child)]:
+        has_joined = self._authority.attendance.has_joined
+        while waiting := [child.node for child in self._children if not has_joined(child.node)]:
             for child in self._children:
                 if child.exit_code is not None:
                     self._raise_early_end(child, before)
@@ -106,9 +107,6 @@ class Children:
             if ending.wait(0.02):
                 return False
         return True
-
-    def _has_joined(self, child: _Child) -> bool:
-        return self._authority.attendance.is_up(child.node) or self._authority.attendance.waits_for_word(child.node)
 
     def _refuse_strangers(self, before: set[str], ending: Event) -> None:
         """Raise ConfigError for nodes that are no members yet while members are missing: their keys
@@ -150,8 +148,14 @@ class Children:
         raise (ConfigError if stranger or child.exit_code in _WRONG_SETTINGS else Unavailable)(said)
 
     def say_who_is_missing(self) -> None:
-        """Say which members do not run, and how they do."""
-        members = {node.id for node in self._authority.document.nodes}
+        """Say which members do not run, and how they do; and whether there are fewer than copies of each key."""
+        document = self._authority.document
+        members = {node.id for node in document.nodes}
+        if document.replicas > len(members):
+            say(
+                f"each key is to have {document.replicas} copies, and there are {len(members)} nodes: copies are missing, and "
+                f"once there are keys no further node can join"
+            )
         for node in sorted(members):
             if not self._authority.attendance.answers(node):
                 say(

@@ -197,8 +197,7 @@ class Writing:
 
     def lists(self) -> set[Pair]:
         """Return the lists in which a write is under way."""
-        duties = self._desk.duties
-        return {pair_of(duties.roles_of(key)) for key in self.primary.unsettled.newest}
+        return {pair_of(roles) for roles in self._desk.duties.all_roles_of(list(self.primary.unsettled.newest))}
 
     @property
     def crowded(self) -> bool:

@@ -625,6 +625,25 @@ def test_silent_member_is_evicted_and_its_keys_have_no_primary_until_it_is_back(
     pair.writes_work()
 
 
+def test_proxy_that_no_member_answers_is_not_ready_and_says_so_once(pair, monkeypatch, capfd):
+    now = boot_time()
+    for room in ("authority", "attendance"):
+        monkeypatch.setattr(f"gkv.cluster.{room}.boot_time", lambda: now)
+    pair.settle(A, B)
+    services = {node: pair.peers.services.pop(node.url) for node in (A, B)}
+    for passed in range(20):  # it looks all the time
+        lines = pair.client("GET", "/readyz?verbose").body
+        assert (b"[-]members failed: no member answers\n" in lines) == (passed > 3), passed
+        now += 0.3
+        pair.look(now)
+    assert pair.client("GET", "/readyz").status == 503
+    assert (pair.state(A), pair.state(B)) == ((State.UP, False), (State.UP, False))
+    assert capfd.readouterr().err.count("no member answers") == 1
+    pair.peers.services |= {node.url: service for node, service in services.items()}
+    pair.settle(A, B)
+    assert pair.client("GET", "/readyz?verbose").body == b"[+]serving ok\n[+]members ok\nok\n"
+
+
 @pytest.mark.promise("I6")
 def test_process_that_takes_the_place_of_another_serves_and_the_other_one_ends(pair):
     ends = []

@@ -299,10 +299,11 @@ def test_nothing_is_served_from_older_copies_when_the_disk_of_the_last_one_is_de
 
     wait_for("a while of asking", silent)
     assert set(told(proxy).values()) == {"no-primary"}
-    last.program.wait_line(f"what the member {last.name} has had is not all here, so it is filled from other copies")
+    last.program.wait_line(f"the member {last.name} has come back empty: .*; keys of its wait for {last.name}. Start")
     accepted = proxy.call("POST", "/v1/cluster/accept-loss", {"node": last.name}, Content_Type="application/json")
     assert accepted.status == 202, accepted
-    proxy.wait_line(f"the loss of what {last.name} held has been accepted: who has the most of it acts in its place")
+    acts = cluster.nodes[2].name  # which was up for longer than the other one
+    proxy.wait_line(f"the loss of what {last.name} held has been accepted: {acts} acts with the {len(KEYS)} keys that it has; ")
     wait_for("what the others have", lambda: set(told(proxy).values()) == {"older"})
     cluster.wait_whole()
     for victim in cluster.victims:
@@ -481,6 +482,7 @@ def test_primary_whose_own_disk_hangs_hands_over_and_is_back_when_it_works(syste
         assert time.monotonic() - at < DISK_TIMEOUT, "the ordinary one, not what was asked for"
         wait_for("a write elsewhere", lambda: put("3"))
         assert cluster.primary("k") is not node
+        assert cluster.proxy.program.stderr.count(f"member {node.name} goes: its own disk does not come to the end") == 1
     cluster.wait_whole()
     assert node.program.process.pid == process
     assert cluster.proxy.program.call("POST", "/get", [{"key": "k"}]).json["existedKey"] == [{"key": "k", "value": "3"}]

@@ -210,13 +210,15 @@ def expressions() -> list[str]:
     return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
 
 
-def test_dashboard_shows_only_metrics_that_exist(used: tuple[Program, Program]) -> None:
+def test_dashboard_shows_only_metrics_that_exist(system: System, used: tuple[Program, Program]) -> None:
+    copying = system.node(system.proxy("--replicas", "2", "--data", "copies"))
     there = {key[0] for program in used for key in samples(program)}
-    for program in used:  # some have no samples as long as there is nothing to count, such as certificates
+    for program in (*used, copying):  # some have no samples as long as there is nothing to count, such as certificates
         there |= set(re.findall(r"^# TYPE (\w+)", program.call("GET", "/metrics").body.decode(), re.MULTILINE))
     shown = {name for text in expressions() for name in re.findall(r"\b(?:gkv|process)_\w+", text)}
     assert len(shown) > 20
     assert shown <= there
+    assert {"gkv_copies_missing_ratio", "gkv_unsettled_writes", "gkv_takeovers_total", "gkv_copies_slow"} <= shown
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing (Debian package prometheus)")

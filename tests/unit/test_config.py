@@ -316,7 +316,12 @@ def test_parse_reads_the_process_environment_by_default(monkeypatch):
         ("proxy", ["--replicas", "6"], "--replicas", "a number from 1 to 5"),
         ("proxy", ["--min-in-sync", "6"], "--min-in-sync", "a number from 0 to 5"),
         ("proxy", ["--lease", "50ms"], "--lease", "a time from 100ms to 60s"),
-        ("node", ["9000", "--replicas", "3"], "--replicas", "unrecognized"),
+        (
+            "node",
+            ["9000", "--replicas", "3"],
+            "--replicas",
+            "unrecognized arguments: --replicas; --replicas belongs to gkv-proxy",
+        ),
         ("node", ["9000", "--replica-timeout", "100ms"], "--replica-timeout", "a time from 300ms to 60s"),
         ("node", ["9000", "--disk-timeout", "1h"], "--disk-timeout", "a time from 1s to 10m"),
         ("node", ["9000", "--max-disk", "-1"], "--max-disk", ""),
@@ -326,7 +331,7 @@ def test_parse_reads_the_process_environment_by_default(monkeypatch):
         ("node", [], "PORT", "required"),
         ("node", ["9000", "9001"], "9001", "unrecognized"),
         ("proxy", ["--frobnicate"], "--frobnicate", "unrecognized"),
-        ("proxy", ["--weight", "2"], "--weight", "unrecognized"),
+        ("proxy", ["--weight", "2"], "--weight", "--weight belongs to gkv-node"),
         ("node", ["9000", "--spawn", "2"], "--spawn", "unrecognized"),
         ("proxy", ["--insecure=1"], "--insecure", "explicit argument"),
         ("proxy", ["--port"], "--port", "expected one argument"),
@@ -338,7 +343,8 @@ def test_parse_wrong_flag_exits_2_and_says_what_it_takes(capsys, command, argume
     assert caught.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    complaint = printed.err.splitlines()[-1]
+    complaint, more = printed.err.splitlines()
+    assert more == f"see gkv-{command} --help"
     assert complaint.startswith(f"gkv-{command}: error:")
     assert named in complaint
     assert takes in complaint

@@ -285,5 +285,5 @@ def test_flag_that_does_not_exist_is_named_without_its_value(words, capsys):
         parse("proxy", words, {})
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.endswith("error: unrecognized arguments: --client-token\n")
+    assert said.endswith("error: unrecognized arguments: --client-token\nsee gkv-proxy --help\n")
     assert "s3cret" not in said

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from math import inf
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -17,6 +18,7 @@ MISSING = -1
 DAMAGED_SIZE = -2
 """Stands among the sizes for a key whose record is not what was written."""
 
+_BAD_LENGTH = "the payload is not as long as the sizes say"
 _BAD_SIZES = "sizes are whole numbers above 0, -1 or -2"
 _REFUSALS = {refusal.value: refusal for refusal in NodeRefusal}
 
@@ -199,6 +201,11 @@ def cut(frame: bytes, start: int, sizes: Any, pause: Pause, least: int = 1) -> l
     """
     if not isinstance(sizes, list) or not set(map(type, sizes)) <= {int}:
         raise BadFrame(_BAD_SIZES)
+    if len(frame) - start <= _CUT_AT_ONCE and min(sizes, default=least) >= least:  # as nearly all are
+        ends = list(accumulate(sizes, initial=start))
+        if ends[-1] != len(frame):
+            raise BadFrame(_BAD_LENGTH)
+        return [frame[at:end] for at, end in pairwise(ends)]
     parts: list[bytes | Damage | None] = []
     due = _CUT_AT_ONCE
     for size in sizes:
@@ -215,7 +222,7 @@ def cut(frame: bytes, start: int, sizes: Any, pause: Pause, least: int = 1) -> l
         else:
             raise BadFrame(_BAD_SIZES)
     if start != len(frame):
-        raise BadFrame("the payload is not as long as the sizes say")
+        raise BadFrame(_BAD_LENGTH)
     return parts
 
 

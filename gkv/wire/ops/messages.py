@@ -281,6 +281,10 @@ def _read_unsettled(number: int, header: Mapping[str, Any], frame: bytes, start:
 
 def _put_values(values: Sequence[Value | None], fields: Fields, payload: Payload) -> None:
     """Put the sizes of values, and the types of those that have one, into the line."""
+    if set(map(type, values)) == {bytes}:
+        fields["sizes"] = list(map(len, values))  # type: ignore[arg-type]  # all are bytes
+        payload += values  # type: ignore[arg-type]
+        return
     sizes = []
     typed_ones = False
     for value in values:
@@ -301,12 +305,9 @@ def _put_values(values: Sequence[Value | None], fields: Fields, payload: Payload
 def _values(parts: Sequence[bytes | Damage | None], header: Mapping[str, Any], count: int) -> list[Value | None]:
     """Return values with their types; raise BadFrame for a damaged one, and for a text of no bytes."""
     if "types" not in header:
-        values: list[Value | None] = []
-        for part in parts:
-            if isinstance(part, Damage) or part == b"":
-                raise BadFrame("a value has a text")
-            values.append(part)
-        return values
+        if Damage in set(map(type, parts)) or b"" in parts:
+            raise BadFrame("a value has a text")
+        return list(parts)  # type: ignore[arg-type]  # without a Damage
     types = _column(header, "types", count)
     if len(types) != count:
         raise BadFrame("types has one for each key")

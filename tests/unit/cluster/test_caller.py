@@ -135,3 +135,26 @@ def test_member_shows_another_document_of_the_proxys_order(monkeypatch):
             gevent.sleep(0.001)
     greenlet.kill()
     assert asked[:2] == [False, True]
+
+
+def test_proxy_that_has_not_answered_for_a_while_is_shown_and_one_that_refuses_has_answered(monkeypatch):
+    now = caller.boot_time()
+    monkeypatch.setattr(caller, "boot_time", lambda: now)
+    calling = Caller("http://127.0.0.1:1", NODE.url, Member(), say=lambda _line: None)
+    now += 2.9
+    assert calling.silence == ""
+    now += 5.1
+    assert calling.silence == "silent for 8 s"
+    answers = [OSError("nobody is there"), (503, b'{"detail":"later"}')]
+
+    def exchange(_body, _headers):
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(calling, "_exchange", exchange)
+    for shown in ("silent for 8 s", ""):
+        with pytest.raises(caller._NotYetError):
+            calling._call(CallIn(NODE, 0))
+        assert calling.silence == shown

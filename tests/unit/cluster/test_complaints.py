@@ -54,8 +54,8 @@ def test_reasons_name_who_has_said_what() -> None:
     assert complaints.reasons == {
         "c": "a says that it does not answer, b says that its disk is too slow, it says of a that it does not answer"
     }
-    complaints.forget_reasons({"a"})
-    assert complaints.reasons == {}
+    complaints.verdicts(document(ids="ab"), PLACED, 2.0)
+    assert complaints.reasons == {}, "of one that is no member any more"
 
 
 def test_of_two_that_complain_of_each_other_the_one_goes_that_is_primary_of_less() -> None:

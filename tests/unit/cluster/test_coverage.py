@@ -54,3 +54,37 @@ def test_each_placement_has_its_own() -> None:
     assert coverages.of(Placement.of(second, before)).short == 1
     assert coverages.of(before).short == 0
     assert coverages.of(Placement.of(with_copies(ids="abcdef"))).primaries.keys() == set("abcdef")
+
+
+@pytest.mark.parametrize(
+    ("changes", "absent", "short", "unanswered", "awaited"),
+    [
+        ({}, "a", 1, 1 / 3, ("a",)),
+        ({}, "abc", 1, 1, ("a", "b", "c")),
+        ({"a": DOWN, "b": DOWN}, "", 1, 0, ()),
+        ({"a": DOWN, "b": DOWN}, "c", 1, 1, ("c",)),
+        ({"a": FILLING, "b": FILLING, "c": DOWN | {"left": 7}}, "", 1, 1, ("c",)),
+        ({"a": FILLING, "b": FILLING, "c": FILLING | {"left": 7, "empty": True}}, "", 1, 1, ("c",)),
+        ({"a": DOWN, "b": DOWN, "c": DOWN}, "", 1, 1, ("a", "b", "c")),
+        ({"a": FILLING | {"left": 7, "rank": 1}, "b": DOWN, "c": DOWN}, "a", 1, 1, ("a",)),
+    ],
+)
+def test_members_that_do_not_answer_count_as_not_there_and_it_is_told_whom_keys_wait_for(
+    changes: dict[str, dict[str, Any]], absent: str, short: float, unanswered: float, awaited: tuple[str, ...]
+) -> None:
+    coverages, placement = Coverages(), Placement.of(with_copies(changes))
+    for missing in ("", absent):  # another set of the same placement
+        found = coverages.of(placement, frozenset(missing))
+    assert (found.short, found.awaited) == (short, awaited)
+    assert found.unanswered == pytest.approx(unanswered, abs=0.12)
+    assert bool(found.waiting) == bool(awaited)
+    assert sum(found.primaries.values()) == pytest.approx(1 - found.unanswered)
+
+
+def test_line_names_whom_keys_wait_for() -> None:
+    changes = {"a": FILLING, "b": DOWN | {"left": 7}}
+    found = Coverages().of(Placement.of(with_copies(changes, replicas=2)))
+    assert found.troubles == f"{round(100 * found.unanswered)} % of the keys wait for b"
+    assert 0 < found.unanswered < 1
+    every = Coverages().of(Placement.of(with_copies(dict.fromkeys("abcde", DOWN), "abcde", replicas=5)))
+    assert every.troubles == "100 % of the keys wait for a, b, c or 2 more"

@@ -13,6 +13,7 @@ from gkv.cluster.callin import CallIn
 from gkv.cluster.complaints import Complaint
 from gkv.cluster.document import Document, Layout, State
 from gkv.cluster.judge import Action, Ask, Enact, Judge
+from gkv.cluster.losses import Outlook
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan
 from gkv.errors import MemberConflict
@@ -384,6 +385,36 @@ def test_loss_is_accepted_when_all_that_was_promised_has_run_out() -> None:
         one.run(0.05)
         assert one.now - heard < 4.0
     assert one.now - heard > 1.05 + 2.0
+
+
+def test_loss_that_is_accepted_is_shown_until_it_counts_and_a_second_word_changes_nothing() -> None:
+    one = world({"a": {"state": FILLING, "left": 3}, "c": {"state": FILLING, "left": 4}})
+    one.judge.ended(ord("b"))
+    del one.alive["b"]
+    one.run(1.5)
+    assert one.judge.accept_loss("b", one.now, dry_run=True) == Outlook(("c",), ("a", "b"))
+    assert one.judge.loss_in("b", one.now) is None
+    first = one.judge.accept_loss("b", one.now)
+    before = one.judge.loss_in("b", one.now)
+    assert before is not None
+    one.run(0.5)
+    assert one.judge.accept_loss("b", one.now) == first == Outlook(("c",), ("a", "b"))
+    assert one.judge.loss_in("b", one.now) == pytest.approx(before - 0.5)
+    one.run(before - 0.6)
+    assert one.document.member("b").left == 8  # type: ignore[union-attr]
+    one.run(0.3)
+    assert (one.document.member("b").left, one.judge.loss_in("b", one.now)) == (0, None)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("order", ["abc", "cab", "bca"])
+def test_losses_accepted_at_the_same_look_count_in_the_order_of_the_words(order: str) -> None:
+    empty = {"state": FILLING, "left": 3, "empty": True, "directory": 1}
+    one = world(dict.fromkeys("abc", empty))
+    told = [one.judge.accept_loss(name, one.now) for name in order]
+    assert [each.acts for each in told] == [(), (), (order[-1],)]
+    assert one.judge.accept_loss(order[0], one.now) == told[-1]  # a word that comes again takes no other place
+    one.run(0.1)
+    assert [line.id for line in one.document.members if not line.empty] == [order[-1]]
 
 
 def test_loss_of_a_process_that_was_silent_since_its_admission_is_not_accepted_any_sooner() -> None:

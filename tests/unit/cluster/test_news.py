@@ -1,0 +1,128 @@
+"""The lines about members in the log: what they say is so."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gkv.cluster import news
+from gkv.cluster.coverage import Coverages
+from gkv.cluster.document import Document, Durability, State
+from gkv.cluster.losses import Outlook
+from gkv.cluster.placement import Placement
+from tests.documents import with_copies
+
+DOWN: dict[str, Any] = {"state": State.DOWN, "left": 6}
+FILLING: dict[str, Any] = {"state": State.FILLING, "left": 6}
+WITHOUT = FILLING | {"empty": True}
+EMPTY = "has come back empty: its directory is not the one that it had"
+CALL = 'POST /v1/cluster/accept-loss with {"node": "a"}'
+LAST = "of each, of the one with the newest records last"
+LOSS = "the loss of what a held has been accepted"
+Changes = Mapping[str, Mapping[str, Any]]
+
+
+def said(before: Document, after: Document) -> list[str]:
+    coverage = None if after.replicas == 1 else Coverages().of(Placement.of(after))
+    return list(news.of_changes(before, after, coverage))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ({}, {"b": DOWN}, ["member b is down; others that have its keys answer for them"]),
+        (
+            {"a": DOWN, "b": DOWN},
+            {"a": DOWN, "b": DOWN, "c": DOWN | {"left": 7}},
+            ["member c is down; 100 % of the keys wait for c"],
+        ),
+        (
+            {"a": DOWN, "b": DOWN, "c": DOWN | {"left": 7}},
+            {"a": FILLING, "b": DOWN, "c": DOWN | {"left": 7}},
+            ["member a is filling; 100 % of the keys wait for c"],
+        ),
+        (
+            {"a": FILLING, "b": DOWN, "c": DOWN | {"left": 7}},
+            {"a": FILLING, "b": DOWN, "c": FILLING | {"left": 7}},
+            ["member c is filling; it was the last one that was up, and answers for its keys already"],
+        ),
+        ({"a": FILLING}, {}, ["member a is up"]),
+        (
+            {"a": DOWN},
+            {"a": WITHOUT},
+            [f"member a {EMPTY}; it is filled from the others that have its keys"],
+        ),
+        (
+            {"a": DOWN | {"left": 7}, "b": FILLING, "c": FILLING},
+            {"a": WITHOUT | {"left": 7}, "b": FILLING, "c": FILLING},
+            [f"member a {EMPTY}; 100 % of the keys wait for a. Start a with its data, or accept the loss: {CALL}"],
+        ),
+        (
+            {"a": DOWN},
+            {"a": WITHOUT | {"volatile": True}},
+            ["member a has come back empty: it keeps its records in memory; it is filled from the others that have its keys"],
+        ),
+    ],
+)
+def test_lines_with_copies_say_who_answers_or_whom_keys_wait_for(before: Changes, after: Changes, lines: list[str]) -> None:
+    assert said(with_copies(before), with_copies(after)) == lines
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        ({}, {"b": DOWN}, "member b is down; its keys cannot be answered until it is back"),
+        (
+            {"a": DOWN},
+            {"a": WITHOUT},
+            f"member a {EMPTY}; its keys cannot be answered. Start it where its data is, or {CALL}",
+        ),
+    ],
+)
+def test_lines_with_one_copy_say_that_its_keys_cannot_be_answered(before: Changes, after: Changes, line: str) -> None:
+    one: dict[str, Any] = {"replicas": 1, "min_in_sync": 1}
+    assert said(with_copies(before, **one), with_copies(after, **one)) == [line]
+    assert said(with_copies({"b": FILLING}, **one), with_copies(**one)) == []
+
+
+def test_where_writes_are_acknowledged_early_a_directory_may_be_right_and_lack_some() -> None:
+    [line] = said(with_copies({"a": DOWN}), with_copies({"a": WITHOUT}, durability=Durability.ASYNC))
+    assert "or the process before it did not end in an orderly way; it is filled" in line
+
+
+@pytest.mark.parametrize(
+    ("follows", "seconds", "line"),
+    [
+        (
+            Outlook(("b",), ("a", "c")),
+            6.2,
+            f"{LOSS}, and counts in 6 s: b acts with the 51 keys that it has; a and c are filled from that",
+        ),
+        (Outlook((), (), ("b", "c")), 0.0, f"{LOSS}: keys wait for b or c"),
+        (Outlook(("b",)), 0.0, f"{LOSS}: b acts with the 51 keys that it has"),
+    ],
+)
+def test_line_about_a_loss_names_who_acts_and_who_is_filled(follows: Outlook, seconds: float, line: str) -> None:
+    assert news.of_loss("a", follows, {"b": 51}, seconds) == line
+
+
+@pytest.mark.parametrize(
+    ("changes", "fate"),
+    [
+        ({"a": WITHOUT}, "it is filled from the others that have its keys"),
+        (
+            {"a": WITHOUT | {"left": 7}, "b": FILLING, "c": FILLING},
+            f"keys of its wait for a. Start a with its data, or accept the loss: {CALL} at URL",
+        ),
+        (
+            dict.fromkeys("abc", WITHOUT),
+            f"keys of its wait for a, b or c. Start one of them with its data, or accept the loss {LAST}: {CALL} at URL",
+        ),
+    ],
+)
+def test_node_that_has_come_back_empty_says_what_becomes_of_its_keys(changes: Changes, fate: str) -> None:
+    document = with_copies(changes)
+    line = document.member("a")
+    assert line is not None
+    said = news.of_this_node(document, line, Placement.of(document).awaited("a"), "URL")
+    assert said == f"the member a {EMPTY}; {fate}"
