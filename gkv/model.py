@@ -333,6 +333,8 @@ class Op(StrEnum):
     """To hold what would begin a write of some lists, before the authority moves them."""
     GO_ON = "go-on"
     """To go on, as a plan is given up."""
+    AWAIT = "await"
+    """To give an answer that was put off."""
 
 
 WRITES = frozenset((Op.SET, Op.PUT, Op.DELETE, Op.ADD, Op.TOUCH))
@@ -353,6 +355,8 @@ class NodeRefusal(StrEnum):
     """The process may not answer for keys: it is down by the document, or has come back without its directory."""
     NOT_BEGUN = "not-begun"
     """Nothing was begun: the keys are to be routed anew, by the newest document."""
+    LATE = "late"
+    """Nothing was begun, and the time for it is over."""
     FULL = "full"
     """There is no room on the disk."""
     SNAPSHOT_RUNNING = "snapshot-running"

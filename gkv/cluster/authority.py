@@ -256,7 +256,7 @@ class Authority:
             self._judge.enacted(document, boot_time(), placement)
             self._told.enacted(document)
             self._view.adopt(document, replace=True, placement=placement)
-            for line in news.of_changes(before, document, self.coverage):
+            for line in [*self._judge.departures, *news.of_changes(before, document, self.coverage)]:
                 say(line)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
         gevent.spawn(self._peers.push, document, nodes)

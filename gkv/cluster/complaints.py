@@ -18,6 +18,7 @@ GATHERED = 0.1
 FORGOTTEN = 0.8
 """Seconds after which a complaint counts for nothing: whoever was to judge it stood still."""
 MAX_COMPLAINTS = 4_096
+_SAID = {Fault.SILENT: "it does not answer", Fault.SLOW_DISK: "its disk is too slow", Fault.FULL: "its disk is full"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,11 @@ class Complaints:
     def __init__(self) -> None:
         self._since: dict[tuple[str, int, str, int], float] = {}
         """By both sides, the time of the first word."""
+        self._faults: dict[tuple[str, int, str, int], Fault] = {}
         self._own: dict[tuple[str, int], float] = {}
         """By who complains of itself, likewise."""
+        self.reasons: dict[str, str] = {}
+        """By member, who has said what, of those that are to go by the verdicts up to now."""
 
     def complain(self, complaint: Complaint, document: Document, placement: Placement, now: float) -> bool:
         """Note a complaint; return whether it counts."""
@@ -58,6 +62,7 @@ class Complaints:
         if sides not in self._since and len(self._since) >= MAX_COMPLAINTS:
             return False
         self._since.setdefault(sides, now)
+        self._faults[sides] = complaint.fault
         return True
 
     def verdicts(
@@ -71,11 +76,14 @@ class Complaints:
             for sides, since in self._since.items()
             if now - since < FORGOTTEN and _present(document, *sides[:2]) and _present(document, *sides[2:])
         }
+        self.reasons = {one: why for one, why in self.reasons.items() if document.member(one) is not None}
         found: set[str] = set()
         while any(now - since >= GATHERED for since in self._since.values()):
             worst = self._worst(placement)
             found.add(worst)
+            self.reasons[worst] = self._reason(worst)
             self._since = {sides: since for sides, since in self._since.items() if worst not in (sides[0], sides[2])}
+        self._faults = {sides: self._faults[sides] for sides in self._since}
         self._own = {
             one: since
             for one, since in self._own.items()
@@ -86,7 +94,15 @@ class Complaints:
                 del self._own[one]
                 if not _are_all_that_act(frozenset({one[0], *found, *gone}), placement):
                     found.add(one[0])
+                    self.reasons[one[0]] = "its own disk does not come to the end of a commit, as it says itself"
         return frozenset(found)
+
+    def _reason(self, member: str) -> str:
+        """Return what is said by a member and about it, now."""
+        said = [(by, about, _SAID[self._faults[by, one, about, other]]) for by, one, about, other in self._since]
+        about_it = [f"{by} says that {what}" for by, about, what in said if about == member]
+        by_it = [f"it says of {about} that {what}" for by, about, what in said if by == member]
+        return ", ".join(sorted(about_it) + sorted(by_it))
 
     def _worst(self, placement: Placement) -> str:
         """Return the member that is part of most complaints.

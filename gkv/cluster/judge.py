@@ -13,6 +13,7 @@ from gkv.cluster.admission_pauses import AdmissionPauses
 from gkv.cluster.callin import CallIn
 from gkv.cluster.changes import Look, change, leaving, move
 from gkv.cluster.complaints import Complaint, Complaints
+from gkv.cluster.departures import departures
 from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.liveness import SILENT_AFTER, Liveness
 from gkv.cluster.losses import Outlook, outlook
@@ -79,6 +80,7 @@ class Judge:
         """In the order of these words."""
         self._removed: set[str] = set()
         self._wanted: Layout | None = None
+        self.departures: list[str] = []  # why members have gone down by the document in force
         self._take_back = False
         self._min_in_sync: int | None = None
 
@@ -273,7 +275,9 @@ class Judge:
         self._pauses.follow(self.document, document, frozenset(self._leaving), now)
         self._plans.enacted(document)
         self._question.close()
+        self.departures.clear()
         if document == self._enacting:
+            self.departures += departures(self.document, document, self._seen, self._complaints.reasons)
             self._forget(self._seen.accepted)
             self._take_back = self._take_back and not self._seen.take_back
             self._min_in_sync = None if self._seen.min_in_sync is not None else self._min_in_sync

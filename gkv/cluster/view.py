@@ -28,7 +28,8 @@ class View:
         self.admits: int | None = None
         """The era under which this process may admit writes; None while it may admit none."""
         self._own: tuple[str, int] | None = None
-        self._era = 0
+        self.records_era = 0
+        """An era that none of this process's records is later than."""
         self.keep: Callable[[Document], object] = self.adopt
         """Takes over a document that was learnt from a peer; a member has it on its disk first. May switch greenlets."""
         self._coverages = Coverages()
@@ -44,13 +45,13 @@ class View:
         It acts under later documents alone: else what it writes would lose against what is there.
         """
         self._own = node_id, incarnation
-        self._era = era
+        self.records_era = era
         self._find_line()
 
     def _find_line(self) -> None:
         line = None if self.document is None or self._own is None else self.document.member(self._own[0])
         self.line = line if line is not None and self._own == (line.id, line.incarnation) else None
-        later = self.document is not None and self.document.era > self._era
+        later = self.document is not None and self.document.era > self.records_era
         self.outdated = self.line is not None and not later
         self.acts = self.line is not None and self.line.acts and later
         may_write = self.acts and self.document is not None and not self.document.stops_writes

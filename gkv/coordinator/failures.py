@@ -54,6 +54,7 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     NodeRefusal.CHANGING: Unanswered(STALE, STALE, begun=False),
     NodeRefusal.NOT_ACTING: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
     NodeRefusal.NOT_BEGUN: Unanswered(STALE, STALE, begun=False),
+    NodeRefusal.LATE: Unanswered(TIMEOUT, NOT_APPLIED, begun=False),
     NodeRefusal.FULL: Unanswered(OVERLOADED, DISK_FULL, begun=False),
     NodeRefusal.SNAPSHOT_RUNNING: Unanswered(OVERLOADED, SNAPSHOT_RUNNING, begun=False),
     NodeRefusal.BUSY: Unanswered(OVERLOADED, OVERLOADED, begun=False),
@@ -94,7 +95,7 @@ WRITE_FAILURES = frozenset({row.write for row in UNANSWERED.values()} | {*FATES.
 """All that a write may be told of a key that has no definite answer."""
 
 
-def is_begun(reason: Reason) -> bool:
+def may_be_begun(reason: Reason) -> bool:
     """Return whether a write that has no answer for this reason may have been begun."""
     return UNANSWERED[reason].begun
 

@@ -11,7 +11,7 @@ from time import monotonic
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator.channels import Channels, understand
-from gkv.coordinator.failures import GivenUp, Reason, failure, is_begun
+from gkv.coordinator.failures import INDETERMINATE, GivenUp, Reason, failure, may_be_begun
 from gkv.coordinator.reconciling import CURABLE, Reconciler
 from gkv.model import WRITES, Effect, NodeRefusal, NodeReply, Op, Outcome
 from gkv.net.call import Lane, OpenReplies, begin_calls, end_calls
@@ -19,7 +19,7 @@ from gkv.net.turn import Turn
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Part, PartResult
 from gkv.wire.batch import STARTS
-from gkv.wire.ops import Effects, Refused
+from gkv.wire.ops import Await, Effects, PutOff, Refused
 
 MOST_WAITING = 128
 """Requests. Those beyond it are told at once, so that the others, whose nodes are there, find room."""
@@ -39,6 +39,7 @@ _ELSEWHERE = frozenset(
     )
 )
 """Reasons that another node, or a later document, may cure."""
+_LATE = NodeRefusal.LATE
 _UNBEGUN = Effect.NOT_BEGUN.value
 _ANSWERED = Outcome.ANSWERED
 
@@ -80,7 +81,10 @@ class Patience:
             positions = sorted(position for part, _, _ in again for position in part.positions)
             parts = batch.route(positions, placement.split, document.cluster, document.era, Turn())
             self.retries += len(parts)
-        done += [PartResult(part, failure=failure(batch.op, reason)) for part, reason, _ in again]
+        is_late = monotonic() >= expires
+        for part, reason, _ in again:
+            why = _LATE if is_late and reason is NodeRefusal.NOT_BEGUN else reason
+            done.append(PartResult(part, failure=failure(batch.op, why)))
         return done
 
     def _ask(self, op: Op, parts: Sequence[Part], done: list[PartResult], request_id: str, expires: float) -> list[_Again]:
@@ -90,16 +94,23 @@ class Patience:
             again = [(part, GivenUp.NO_PRIMARY, None) for part in parts if part.node is NOBODY]
             parts = [part for part in parts if part.node is not NOBODY]
         writing = op in WRITES
-        for part, reply in zip(parts, self._ask_watching(parts, expires, request_id, writing=writing), strict=True):
-            if writing:
-                _judge_write(op, part, reply, done, again)
-            elif reply.outcome is _ANSWERED and reply.frame.startswith(STARTS[op]):
-                done.append(PartResult(part, reply.frame, hold=reply.hold))
-            else:
-                _judge(op, part, reply, done, again)
+        lane = Lane.WRITE if writing else Lane.READ
+        while parts:
+            put_off: list[Part] = []
+            replies = self._ask_watching(parts, expires, request_id, lane, writing=writing)
+            for part, reply in zip(parts, replies, strict=True):
+                if writing:
+                    _judge_write(op, part, reply, done, again, put_off, is_begun=lane is Lane.AWAITED)
+                elif reply.outcome is _ANSWERED and reply.frame.startswith(STARTS[op]):
+                    done.append(PartResult(part, reply.frame, hold=reply.hold))
+                else:
+                    _judge(op, part, reply, done, again, put_off)
+            parts, lane = put_off, Lane.AWAITED
         return again
 
-    def _ask_watching(self, parts: Sequence[Part], expires: float, request_id: str, *, writing: bool) -> list[NodeReply]:
+    def _ask_watching(
+        self, parts: Sequence[Part], expires: float, request_id: str, lane: Lane, *, writing: bool
+    ) -> list[NodeReply]:
         """Ask nodes as `ask_all` does, but wait for none that is gone by a newer document, unless it may have begun a write."""
         view = self._view
         present = view.incarnations
@@ -108,7 +119,7 @@ class Patience:
         view.watchers.add(watch)
         try:
             asked = [(self._channels.to(part.node), part.frame) for part in parts]
-            calls = begin_calls(asked, replies, request_id, Lane.WRITE if writing else Lane.READ)
+            calls = begin_calls(asked, replies, request_id, lane)
             while True:
                 now = view.incarnations
                 if now is not present:
@@ -144,10 +155,20 @@ class Patience:
         return True
 
 
-def _judge_write(op: Op, part: Part, reply: NodeReply, done: list[PartResult], again: list[_Again]) -> None:
+def _judge_write(
+    op: Op,
+    part: Part,
+    reply: NodeReply,
+    done: list[PartResult],
+    again: list[_Again],
+    put_off: list[Part],
+    *,
+    is_begun: bool,
+) -> None:
+    """Note what has become of a part; `is_begun` if that was asked of a node that had taken it in."""
     effects = understand(reply, Effects, len(part.positions))
     if not isinstance(effects, Effects):
-        _judge(op, part, reply, done, again)
+        _judge(op, part, reply, done, again, put_off, is_begun=is_begun)
     elif _UNBEGUN not in effects.letters:
         done.append(PartResult(part, effects=effects))
     else:
@@ -159,11 +180,25 @@ def _judge_write(op: Op, part: Part, reply: NodeReply, done: list[PartResult], a
             done.append(PartResult(Part(part.node, begun, b""), effects=effects))
 
 
-def _judge(op: Op, part: Part, reply: NodeReply, done: list[PartResult], again: list[_Again]) -> None:
-    """Note of a part that has no answer whether another node may have one."""
-    refused = understand(reply, Refused)
+def _judge(
+    op: Op,
+    part: Part,
+    reply: NodeReply,
+    done: list[PartResult],
+    again: list[_Again],
+    put_off: list[Part],
+    *,
+    is_begun: bool = False,
+) -> None:
+    """Note of a part that has no answer whether its answer is put off, or another node may have one."""
+    refused = understand(reply, PutOff)
+    if isinstance(refused, PutOff):
+        put_off.append(Part(part.node, part.positions, Await(refused.ticket).write()))
+        return
     reason: Reason = (reply.outcome, reply.sent) if refused is None else refused.reason
-    if reason in _ELSEWHERE and not (op in WRITES and is_begun(reason)):
+    if is_begun:
+        done.append(PartResult(part, failure=INDETERMINATE))
+    elif reason in _ELSEWHERE and not (op in WRITES and may_be_begun(reason)):
         again.append((part, reason, refused))
     else:
         done.append(PartResult(part, failure=failure(op, reason)))

@@ -25,6 +25,8 @@ class Lane(IntEnum):
     """Copies of writes, from a primary to those that keep them too."""
     BACKGROUND = 3
     """Work for which nobody waits."""
+    AWAITED = 4
+    """Answers that were put off, since they take long."""
 
 
 class Counting(Protocol):

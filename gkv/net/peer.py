@@ -24,6 +24,7 @@ PATHS = {
     Lane.WRITE: "/internal/frames",
     Lane.REPLICA: "/internal/frames/replica",
     Lane.BACKGROUND: "/internal/frames/background",
+    Lane.AWAITED: "/internal/frames",
 }
 """Where a node takes gathered frames."""
 
@@ -43,6 +44,7 @@ class ChannelLimits:
     set took a fifth more CPU."""
     replicators: int = 1
     in_background: int = 1
+    awaiting: int = 2
     waiting_calls: int = 1_024
     """In each outbox, as are their bytes."""
     waiting_bytes: int = 64 << 20
@@ -56,7 +58,7 @@ class ChannelLimits:
 
     def connections(self, lane: Lane) -> int:
         """Return how many connections a lane may have."""
-        return (self.readers, self.writers, self.replicators, self.in_background)[lane]
+        return (self.readers, self.writers, self.replicators, self.in_background, self.awaiting)[lane]
 
 
 class Names(Protocol):

@@ -23,6 +23,19 @@ class Awaited(Wait, Generic[Value]):
         self.value = value
         self.expire()
 
+    def is_over_by(self, moment: float) -> bool:
+        """Wait until a moment at most; return whether the value has come, or will not come in time. Switches greenlets if it
+        has to wait.
+        """
+        last = self.expires
+        if moment < last:
+            self.expires = moment
+            self.wait()
+            self.expires = last
+        else:
+            self.wait()
+        return self.value is not None or monotonic() >= last
+
     def wait(self) -> Value | None:
         """Return the value, or None when it has not come in time. Switches greenlets if it has to wait."""
         if self.value is None and monotonic() < self.expires:

@@ -8,6 +8,7 @@ turn: it is one of each key, not of one moment.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from time import monotonic
 from typing import TypeVar
 
 from gkv.clock import boot_time
@@ -19,6 +20,7 @@ from gkv.node.copied_writes import GRACE
 from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import Waiting, refused_for
+from gkv.node.postponed import READ_WITHIN, Asked
 from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps, size_of
 from gkv.replication.actions import Answer, Fate
 from gkv.replication.events import ReadAsked
@@ -33,7 +35,7 @@ it may not be told.
 """
 Found = Record | Damage | None
 
-_REFUSALS = {Fate.NOT_BEGUN: NodeRefusal.NOT_BEGUN, Fate.BUSY: NodeRefusal.BUSY}
+_REFUSALS = {Fate.NOT_BEGUN: NodeRefusal.NOT_BEGUN, Fate.LATE: NodeRefusal.LATE, Fate.BUSY: NodeRefusal.BUSY}
 """By fate of a key: with one that is not to be told, nothing is."""
 
 
@@ -152,7 +154,21 @@ class CopiedReads:
                     return self._ask(keys, shown, answer)
         except GkvError as error:
             return refused_for(error)
-        return InSteps(partial(self._in_steps, keys, take, at_once, shown, answer))
+        return self._begin_steps(keys, take, at_once, shown, answer, boot_time() + self._within)
+
+    def _begin_steps(
+        self,
+        keys: Sequence[str],
+        take: "Take[Item]",
+        at_once: int,
+        shown: Callable[[Found], Item],
+        answer: Callable[[Sequence[Item]], NodeAnswer],
+        deadline: float,
+    ) -> InSteps:
+        def again() -> InSteps:
+            return self._begin_steps(keys, take, at_once, shown, answer, deadline)
+
+        return InSteps(partial(self._in_steps, keys, take, at_once, shown, answer, deadline, again))
 
     def _ask(
         self, keys: Sequence[str], shown: Callable[[Found], Item], answer: Callable[[Sequence[Item]], NodeAnswer]
@@ -161,11 +177,11 @@ class CopiedReads:
         asked: Awaited[Answer] = Awaited(self._within + GRACE)
         self._copies.handle(ReadAsked(asked, keys, boot_time() + self._within))
 
-        def told() -> NodeAnswer:
-            found = _found(asked.wait())
+        def told(said: Answer | None) -> NodeAnswer:
+            found = _found(said)
             return found if isinstance(found, Refused) else answer([shown(one) for one in found])
 
-        return told if asked.value is None else told()
+        return Asked(asked, READ_WITHIN, told) if asked.value is None else told(asked.value)
 
     def _in_steps(
         self,
@@ -174,12 +190,17 @@ class CopiedReads:
         at_once: int,
         shown: Callable[[Found], Item],
         answer: Callable[[Sequence[Item]], NodeAnswer],
-    ) -> NodeAnswer:
-        """Read keys one after the other: what may be told at once, and then the others. Switches greenlets."""
+        deadline: float,
+        again: Callable[[], InSteps],
+    ) -> NodeAnswer | Asked:
+        """Read keys one after the other: what may be told at once, and then the others. Switches greenlets.
+
+        Where the machines take long for some, what was read is given up, so that other reads have their turn, and all is read
+        `again` after that.
+        """
         items: dict[str, Item] = {}
         left = list(dict.fromkeys(keys))
         room = self._max_answer
-        deadline = boot_time() + self._within
         while left:
             some = [key for key in left[:at_once] if self._copies.is_settled((key,))]
             step = take(some, BYTES_AT_ONCE) if some else None
@@ -187,7 +208,9 @@ class CopiedReads:
                 some = left[:RECORDS_AT_ONCE]
                 asked: Awaited[Answer] = Awaited(max(0.0, deadline - boot_time()) + GRACE)
                 self._copies.handle(ReadAsked(asked, some, deadline))
-                found = _found(asked.wait())
+                if not asked.is_over_by(monotonic() + READ_WITHIN):
+                    return Asked(asked, READ_WITHIN, partial(_or_else, again))
+                found = _found(asked.value)
                 if isinstance(found, Refused):
                     return found
                 step = [shown(one) for one in found]
@@ -211,6 +234,12 @@ def _found(answer: Answer | None) -> list[Found] | Refused:
             return Refused(refusal)
         records.append(Damage.DAMAGED if one.fate is Fate.DAMAGED else one.record)
     return records
+
+
+def _or_else(again: Callable[[], InSteps], answer: Answer | None) -> NodeAnswer | InSteps:
+    """Return why the machines tell nothing, or what reads again."""
+    found = _found(answer)
+    return found if isinstance(found, Refused) else again()
 
 
 def _as_value(found: Found) -> Value | Damage | None:

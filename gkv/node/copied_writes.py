@@ -8,6 +8,7 @@ from gkv.node.awaited import Awaited
 from gkv.node.copies import Copies
 from gkv.node.handler import Waiting, each_once
 from gkv.node.judges import Judge, judge_of
+from gkv.node.postponed import WRITTEN_WITHIN, Asked
 from gkv.replication.actions import Answer, Fate, KeyAnswer
 from gkv.replication.events import Plain, WriteAsked
 from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch
@@ -18,6 +19,7 @@ GRACE = 5.0
 _EFFECTS = {
     Fate.INDETERMINATE: Effect.INDETERMINATE,
     Fate.NOT_BEGUN: Effect.NOT_BEGUN,
+    Fate.LATE: Effect.NOT_BEGUN,
     Fate.TOO_FEW_COPIES: Effect.TOO_FEW_COPIES,
     Fate.FULL: Effect.FULL_COPY,
     Fate.BUSY: Effect.BUSY,
@@ -59,13 +61,10 @@ class CopiedWrites:
         asked: Awaited[Answer] = Awaited(self._within + GRACE)
         self._copies.handle(WriteAsked(asked, keys, what, boot_time() + self._within))
 
-        def answer() -> NodeAnswer:
-            told = asked.wait()
-            if told is None:
-                return Refused(NodeRefusal.FAILED)
-            return _answer(request, places, told)
+        def answer(told: Answer | None) -> NodeAnswer:
+            return Refused(NodeRefusal.FAILED) if told is None else _answer(request, places, told)
 
-        return answer if asked.value is None else answer()
+        return Asked(asked, WRITTEN_WITHIN, answer) if asked.value is None else answer(asked.value)
 
 
 def _at(what: Plain | Judge, places: Sequence[int]) -> Plain | Judge:

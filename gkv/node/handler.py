@@ -11,8 +11,8 @@ from gkv.wire.ops import NodeAnswer, Refused
 COMMIT_WITHIN = 30.0
 """Seconds that a request waits for the disk. Its coordinator has given up far earlier."""
 
-Waiting = Callable[[], NodeAnswer]
-"""Waits for what has been begun, and returns the answer to it. Switches greenlets."""
+Waiting = Callable[[], "NodeAnswer | Waiting"]
+"""Waits for what has been begun, and returns the answer to it, or what more there is to wait for. Switches greenlets."""
 
 _BY_CODE: Mapping[str, NodeRefusal] = {
     EngineFull.code: NodeRefusal.FULL,
@@ -48,7 +48,7 @@ def refused_for(error: GkvError) -> Refused:
     return Refused(_BY_CODE.get(error.code, NodeRefusal.FAILED))
 
 
-def or_refused(answer: Waiting) -> NodeAnswer:
+def or_refused(answer: Waiting) -> NodeAnswer | Waiting:
     """Return an answer, or why there is none."""
     try:
         return answer()

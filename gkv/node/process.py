@@ -29,6 +29,7 @@ from gkv.node.health import Health
 from gkv.node.membership import Membership
 from gkv.node.notes import Notes, OrderlyEnd
 from gkv.node.order import Order
+from gkv.node.outdated import Outdated
 from gkv.node.service import Service
 from gkv.node.stored import Stored
 from gkv.node.sweeper import Sweeper
@@ -83,6 +84,7 @@ def _run(runtime: Runtime) -> None:
     notes = runtime.opened(Notes(me.id, kept, engine.last_run, runtime.end_with))
     timeouts = Timeouts(settings.replica_timeout, settings.disk_timeout)
     copies = Copies(me.id, incarnation, view, stored, clock.time, transport, notes, tidings, runtime.end_with, timeouts)
+    Outdated(me.id, view)
     member = runtime.opened(
         Membership(
             me,
@@ -112,6 +114,7 @@ def _run(runtime: Runtime) -> None:
         checks=lambda: [
             Check("serving", not runtime.ending.is_set()),
             Check("member", view.acts),
+            Check("document", not view.outdated),
             Check("disk", not isinstance(runtime.error, EngineError)),
             Check("proxy", holds=True, warning=caller.silence),
             Check("clock", holds=True, warning=clock.jumped),

@@ -44,7 +44,7 @@ class InSteps:
     def __init__(self, read: Waiting) -> None:
         self._read = read
 
-    def __call__(self) -> NodeAnswer:
+    def __call__(self) -> NodeAnswer | Waiting:
         return or_refused(self._read)
 
 

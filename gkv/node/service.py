@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -22,6 +23,7 @@ from gkv.node.copies import Copies
 from gkv.node.handler import COMMIT_WITHIN, Waiting, stale
 from gkv.node.membership import Membership
 from gkv.node.order import Order
+from gkv.node.postponed import Asked, Postponed
 from gkv.node.reads import InSteps, Reads
 from gkv.node.writes import Writes
 from gkv.wire.ops import (
@@ -45,6 +47,7 @@ _GATHERED = 2
 
 
 _NOTHING = nullcontext()
+_FOR_EVER = float("inf")
 
 
 class Service:
@@ -84,6 +87,7 @@ class Service:
         """For reads in steps, until memory is reserved for their values: many of them hold no more than one."""
         reads, writes = Reads(engine, order, max_answer, self._turn), Writes(view, order)
         self._values_of: Callable[[Sequence[Get]], Sequence[NodeAnswer | Waiting]] = reads.values_of
+        self._postponed = Postponed()
         self._handlers: dict[Op, Callable[[Any], NodeAnswer | Waiting]] = {
             Op.FETCH: reads.fetch,
             Op.PEEK: reads.fetch,
@@ -95,6 +99,7 @@ class Service:
             Op.TOUCH: writes.decide,
             Op.STATUS: membership.status,
             Op.ADOPT: membership.take_over,
+            Op.AWAIT: self._postponed.take,
         }
         """By op, what does all that can be done at once; it returns the answer, or what waits for it."""
         self._is_alone = True
@@ -133,21 +138,34 @@ class Service:
         if isinstance(begun, Get):
             begun = self._values_of([begun])[0]
         if isinstance(begun, NodeAnswer):
-            self._finish(call, begun, document)
+            frame, hold = self._write(begun, document, self._max_answer, self._own)
+            call.finish(Outcome.ANSWERED, frame, "", hold)
         else:
             gevent.spawn(self._finish_later, call, begun, document)
 
     def _finish_later(self, call: Call, waiting: Waiting, document: Document | None) -> None:
-        with self._reading_much if isinstance(waiting, InSteps) else _NOTHING:
-            try:
-                answer = waiting()
-            except Exception:  # noqa: BLE001 whoever waits is to be answered
-                answer = self._faulty()
-            self._finish(call, answer, document)
-
-    def _finish(self, call: Call, answer: NodeAnswer, document: Document | None) -> None:
-        frame, hold = self._write(answer, document, self._max_answer, self._own)
+        try:
+            frame, hold = self._wait_for(waiting, document, self._max_answer, self._own, _FOR_EVER)
+        except Exception:  # noqa: BLE001 whoever waits is to be answered
+            frame, hold = self._faulty().write(), None
         call.finish(Outcome.ANSWERED, frame, "", hold)
+
+    def _wait_for(
+        self, waiting: Waiting, document: Document | None, room: int, budget: Budget, began: float
+    ) -> tuple[bytes, object]:
+        """Return what `_write` does of the answer that comes of a wait, or of its being put off where that takes longer than
+        those may wait who came with it at this moment. Switches greenlets.
+        """
+        while True:
+            if isinstance(waiting, Asked) and not waiting.is_told_by(began + waiting.patience):
+                put_off = self._postponed.put_off(waiting)
+                if put_off is not None:
+                    return put_off.write(), None
+            with self._reading_much if isinstance(waiting, InSteps) else _NOTHING:
+                done = waiting()
+                if isinstance(done, NodeAnswer):
+                    return self._write(done, document, room, budget)
+            waiting = done
 
     def _write(self, answer: NodeAnswer, document: Document | None, room: int, budget: Budget) -> tuple[bytes, object]:
         """Return the frame of an answer that was begun under a document, and what keeps memory for a large one; values have
@@ -177,8 +195,10 @@ class Service:
         or gives way to others while it works on what is large.
 
         All are begun before the first is waited for: the writes among them go to the disk together, and the gets are one call
-        of the engine. Together the answers have few times `max_answer` bytes; a get that does not fit is refused. What a write
-        did is always told: to refuse it then would say that nothing was begun.
+        of the engine. What the machines of copies take long to tell is put off, so that the others have their answers.
+
+        Together the answers have few times `max_answer` bytes; a get that does not fit is refused. What a write did is always
+        told: to refuse it then would say that nothing was begun.
         """
         document = self._view.document
         begun = []
@@ -191,16 +211,16 @@ class Service:
         read = iter(self._read(gets) if gets else ())
         answers = []
         room = _GATHERED * self._max_answer
+        began = 0.0
         holds = []
         for one in begun:
             done = next(read) if isinstance(one, Get) else one
             try:
-                if isinstance(done, InSteps):
-                    with self._reading_much:
-                        frame, hold = self._write(done(), document, room, self._others)
+                if isinstance(done, NodeAnswer):
+                    frame, hold = self._write(done, document, room, self._others)
                 else:
-                    answer = done if isinstance(done, NodeAnswer) else done()
-                    frame, hold = self._write(answer, document, room, self._others)
+                    began = began or monotonic()
+                    frame, hold = self._wait_for(done, document, room, self._others, began)
             except Exception:  # noqa: BLE001 likewise
                 frame, hold = self._faulty().write(), None
             if hold is not None:

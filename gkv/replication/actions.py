@@ -24,6 +24,8 @@ class Fate(Enum):
     """It may show up now, later or never."""
     NOT_BEGUN = "not-begun"
     """Nothing was begun: to be routed anew."""
+    LATE = "late"
+    """Nothing was begun, and the request's deadline is over."""
     TOO_FEW_COPIES = "too-few-copies"
     """Nothing was begun: fewer copies act than a write has to be on."""
     FULL = "full"

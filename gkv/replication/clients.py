@@ -121,7 +121,11 @@ class Clients:
         request.begun.update(places)
 
         def over(may_tell: bool) -> None:
-            request.tell_all(places, answers if may_tell else [KeyAnswer(Fate.NOT_BEGUN)] * len(places))
+            if not may_tell:
+                fate = Fate.NOT_BEGUN if self._desk.now < request.deadline else Fate.LATE
+                request.tell_all(places, [KeyAnswer(fate)] * len(places))
+            else:
+                request.tell_all(places, answers)
             self._end_part(request)
 
         lists = [pair_of(roles) for roles in self._desk.duties.all_roles_of(request.keys_at(places))]
@@ -257,7 +261,7 @@ class Clients:
     def tick(self) -> None:
         """Answer the requests whose deadline is over: what was begun of a write stays unsettled, and is sent on (W6)."""
         for request in self._waits.overdue(self._desk.now):
-            self._give(request, Fate.NOT_BEGUN)
+            self._give(request, Fate.LATE)
 
     @property
     def wakes_at(self) -> float:

@@ -60,7 +60,7 @@ class Copying:
             case AskRecord():
                 self._ask_record(sender, message)
             case Page():
-                self._page(message)
+                self._page(sender, message)
 
     def _take(self, sender: str, copy: Copy) -> None:
         """Take a frame, if it is from the primary of all its keys."""
@@ -177,11 +177,11 @@ class Copying:
             _, upto = self._records.walk(session.pair, after, PAGE)
             desk.send(session.primary, AskPage(number, *session.pair, after, upto))
 
-    def _page(self, page: Page) -> None:
+    def _page(self, sender: str, page: Page) -> None:
         """Take a page of records."""
         desk = self._desk
         token = desk.token()
-        change = self.fillings.page(page.number, page.records, page.upto, self._records.between, token)
+        change = self.fillings.page(sender, page.number, page.records, page.upto, self._records.between, token)
         if change is None:
             return
         if not (change.records or change.drops or change.leaves):  # as many pages are

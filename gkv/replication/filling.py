@@ -130,18 +130,19 @@ class Fillings:
 
     def page(
         self,
+        primary: str,
         number: int,
         records: Sequence[tuple[str, Record]],
         upto: str | None,
         held: Callable[[Pair, str, str | None], list[str]],
         token: int,
     ) -> PageChange | None:
-        """Take a page that answers the question of this number, None if there is no such question any more.
+        """Take a page by which a primary answers its question of this number, None if there is no such question any more.
 
         `held` says which keys of a list are here between two cursors. The commit of what is returned has this token.
         """
         for filling in self._fillings.values():
-            if number in filling.asked:
+            if number in filling.asked and self._is_asked(filling, primary):
                 break
         else:
             return None
@@ -157,6 +158,10 @@ class Fillings:
             filling.after = upto
         filling.committing = token
         return PageChange(taken, drops, leaves=len(taken) + len(drops) < len(records) + len(missing))
+
+    def _is_asked(self, filling: _Filling, primary: str) -> bool:
+        """Return whether a page of a session is this member's to give."""
+        return filling.session.primary == primary
 
     def _takes(self, filling: _Filling, key: str) -> bool:
         """Return whether the primary's record of a key, or its absence, takes the place of what is here (L4)."""

@@ -35,7 +35,10 @@ class Grants:
         here knows of, may run in any case.
         """
         self._until: dict[_Process, float] = {}
-        self._heard: dict[_Process, int] = {}
+        self._heard: set[_Process] = set()
+        """Those that were heard under the document in force."""
+        self._later: dict[str, tuple[int, int]] = {}
+        """By member, the process of it that was heard last under a later document, and its era."""
         self._started = now
         self._has_granted = noted or has_granted
         self._note = _Note.THERE if noted else _Note.ABSENT
@@ -89,20 +92,26 @@ class Grants:
 
     # -- taking over
 
-    def heard(self, member: str, incarnation: int, era: int) -> None:
-        """Note that a process was heard under a document of this era: it knows by then whose primary it no longer is."""
+    def heard(self, member: str, incarnation: int, era: int, duties: Duties) -> None:
+        """Note that a process was heard under a document of this era: it knows by then whose primary it no longer is.
+
+        The word of a later document proves nothing before that very document is here: till then nobody knows that there is one.
+        Of members that no document has, nothing is noted.
+        """
         process = member, incarnation
-        self._heard[process] = max(self._heard.get(process, 0), era)
+        line = duties.lines.get(member)
+        if era == duties.era:
+            if process in self._until or (line is not None and line.incarnation == incarnation):
+                self._heard.add(process)
+        elif era > duties.era and line is not None:
+            self._later[member] = incarnation, era
 
     def forget(self, duties: Duties, now: float) -> None:
-        """Drop what no takeover will ask for any more."""
+        """Go on under another document: drop what no takeover will ask for any more."""
         self._until = {process: until for process, until in self._until.items() if until > now}
-        lines = duties.lines
-        self._heard = {
-            process: era
-            for process, era in self._heard.items()
-            if process in self._until or (process[0] in lines and lines[process[0]].incarnation == process[1])
-        }
+        later = {member: heard for member, heard in self._later.items() if member in duties.lines}
+        self._heard = {(member, incarnation) for member, (incarnation, era) in later.items() if era == duties.era}
+        self._later = {member: heard for member, heard in later.items() if heard[1] > duties.era}
 
     def forgotten_until(self, lease: float) -> float:
         """Return when the grants from before the beginning have run out (F7); the beginning if there were none."""
@@ -126,13 +135,10 @@ class Grants:
 
     def _released(self, process: _Process, duties: Duties) -> bool:
         """Return whether the holder of a grant certainly serves by no document before this one."""
-        if self._has_heard(process, duties) or process[1] in duties.ended:
+        if process in self._heard or process[1] in duties.ended:
             return True
         line = duties.lines.get(process[0])
         if line is None or line.incarnation == process[1] or line.empty:
             return False
         # A later process of that member, in the directory that the holder had locked.
-        return self._has_heard((process[0], line.incarnation), duties)
-
-    def _has_heard(self, process: _Process, duties: Duties) -> bool:
-        return self._heard.get(process, 0) >= duties.era
+        return (process[0], line.incarnation) in self._heard

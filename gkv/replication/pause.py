@@ -3,7 +3,7 @@
 The pause guards nothing; it only spares clients an outcome that nobody knows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from gkv.replication.actions import Leave, Paused
@@ -11,6 +11,10 @@ from gkv.replication.events import Pair, PauseAsked
 
 LONGEST = 0.5
 """Seconds after which a primary goes on by itself; the authority waits for less."""
+MOST_PLANS = 8
+"""Plans that hold under one document, each for once. An authority gives up after three; so the sum of all pauses is bounded,
+whoever asks for them.
+"""
 STOP_WITHIN = 1.0
 """Seconds after which a process that was told to stop ends in any case."""
 ASK_AGAIN = 0.1
@@ -23,10 +27,22 @@ class Pause:
     _asked: PauseAsked | None = None
     _until: float = 0.0
     _told: bool = False
+    _era: int = 0
+    _plans: set[int] = field(default_factory=set)
+    """Those that have held anything under the document of that era."""
 
     def begin(self, asked: PauseAsked, era: int, now: float) -> None:
-        """Hold the lists of a plan, which is for the document of this era alone."""
-        if asked.era == era:
+        """Hold the lists of a plan, which is for the document of this era alone; one that is repeated is held for no longer,
+        and of too many under one document the last hold nothing.
+        """
+        if asked.era != era:
+            return
+        if self._era != era:
+            self._era, self._plans = era, set()
+        if self._asked == asked:
+            self._told = False
+        elif asked.plan not in self._plans and len(self._plans) < MOST_PLANS:
+            self._plans.add(asked.plan)
             self._asked, self._until, self._told = asked, now + LONGEST, False
 
     @property

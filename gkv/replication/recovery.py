@@ -32,7 +32,8 @@ class Recoveries:
     """All keys whose record is being recovered, under the document of now."""
 
     _keys: dict[str, _Recovering] = field(default_factory=dict)
-    _numbers: dict[int, str] = field(default_factory=dict)
+    _numbers: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """By number of a question, who was asked, and for which key."""
 
     def begin(self, key: str, others: tuple[str, ...], now: float) -> bool:
         """Begin with a key unless that is so already; return whether it has begun, so that the others are to be asked."""
@@ -41,16 +42,17 @@ class Recoveries:
         self._keys[key] = _Recovering(now, set(others))
         return True
 
-    def asked(self, key: str, number: int) -> None:
+    def asked(self, key: str, member: str, number: int) -> None:
         """Note the number of a question about a key."""
-        self._numbers[number] = key
+        self._numbers[number] = member, key
 
     def found(self, member: str, number: int, record: Record | Damage | None) -> Recovered | None:
         """Take in an answer; return the end if it is the last one."""
-        key = self._numbers.pop(number, None)
-        recovering = None if key is None else self._keys.get(key)
-        if key is None or recovering is None:
+        asked, key = self._numbers.get(number, ("", ""))
+        recovering = self._keys.get(key) if asked == member else None
+        if recovering is None:
             return None
+        del self._numbers[number]
         recovering.unheard.discard(member)
         if isinstance(record, Record) and (recovering.best is None or recovering.best.version < record.version):
             recovering.best = record
@@ -63,7 +65,7 @@ class Recoveries:
 
     def _end(self, key: str, record: Record | None) -> Recovered:
         del self._keys[key]
-        self._numbers = {number: of for number, of in self._numbers.items() if of != key}
+        self._numbers = {number: of for number, of in self._numbers.items() if of[1] != key}
         return Recovered(key, record)
 
     def begin_anew(self) -> None:

@@ -139,7 +139,7 @@ class Replica:
         message, sender = received.message, received.sender
         desk = self.desk
         era = desk.duties.era
-        self.grants.heard(sender, received.incarnation, received.era)
+        self.grants.heard(sender, received.incarnation, received.era, desk.duties)
         if received.era > era:
             self._later.hear(received)
         elif not self._is_current(received.era, era):

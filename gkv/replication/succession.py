@@ -94,7 +94,7 @@ class Succession:
         elif self._recoveries.begin(key, others, desk.now):
             for other in others:
                 number = desk.ask(other)
-                self._recoveries.asked(key, number)
+                self._recoveries.asked(key, other, number)
                 desk.send(other, AskRecord(number, key))
 
     def found(self, member: str, number: int, record: Record | Damage | None) -> None:

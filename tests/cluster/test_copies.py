@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -421,6 +422,49 @@ def test_disk_that_stands_still_for_longer_than_the_replica_timeout_evicts_nobod
     assert cluster.document["epoch"] == epoch
 
 
+def test_reads_of_other_keys_do_not_stand_behind_one_that_is_not_settled(cluster: Copies, tmp_path: Path) -> None:
+    """One disk of a backup stands still: whoever reads a key that it holds up waits, and nobody else."""
+    proxy = cluster.proxy.program
+    stuck = "k0"
+    primary = cluster.primary(stuck)
+    backup = next(node for node in cluster.nodes if node is not primary)
+    rows = proxy.call("POST", "/locate", [{"key": f"k{number}"} for number in range(100)]).json["keys"]
+    settled = [row["key"] for row in rows if row["primary"] == primary.name and row["key"] != stuck]
+    assert b"Success" in proxy.call("POST", "/set", [{"key": key, "value": 1} for key in (stuck, *settled)]).body
+    over = threading.Event()
+    took: list[float] = []
+
+    def read_stuck() -> None:
+        while not over.is_set():
+            proxy.call("POST", "/get", [{"key": stuck}])
+
+    def read_settled(place: int) -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            answer = proxy.call("POST", "/get", [{"key": settled[place]}])
+            took.append(time.monotonic() - began)
+            assert answer.json["existedKey"] == [{"key": settled[place], "value": 1}]
+
+    with syncs(backup, "delay_enter=1700000:when=1", tmp_path) as trace, ThreadPoolExecutor(16) as pool:
+        wait_for("strace", lambda: "TracerPid:\t0" not in Path(f"/proc/{backup.program.process.pid}/status").read_text())
+        written = pool.submit(proxy.call, "POST", "/set", [{"key": stuck, "value": 2}])
+        wait_for(
+            "a write that waits",
+            lambda: re.search(rb"gkv_unsettled_writes(\{.*\})? [1-9]", primary.program.call("GET", "/metrics").body),
+        )
+        readers = [*[pool.submit(read_stuck) for _ in range(4)], *[pool.submit(read_settled, place) for place in range(8)]]
+        wait_for("the disk", written.done)
+        over.set()
+        for reader in readers:
+            reader.result()
+        assert b"Success" in written.result().body
+        assert "(DELAYED)" in trace.read_text()
+    took.sort()
+    print(f"{len(took)} reads of settled keys: median {took[len(took) // 2]:.3f} s, longest {took[-1]:.3f} s")
+    assert len(took) > 100
+    assert took[-1] < 1.0
+
+
 def test_primary_whose_own_disk_hangs_hands_over_and_is_back_when_it_works(system: System, tmp_path: Path) -> None:
     """A2: nobody but itself waits for that disk, as it alone is written to."""
     cluster = Copies.start(system, of_node=lambda _name: ("--disk-timeout", "1s"))
@@ -438,6 +482,7 @@ def test_primary_whose_own_disk_hangs_hands_over_and_is_back_when_it_works(syste
         assert time.monotonic() - at < DISK_TIMEOUT, "the ordinary one, not what was asked for"
         wait_for("a write elsewhere", lambda: put("3"))
         assert cluster.primary("k") is not node
+        assert cluster.proxy.program.stderr.count(f"member {node.name} goes: its own disk does not come to the end") == 1
     cluster.wait_whole()
     assert node.program.process.pid == process
     assert cluster.proxy.program.call("POST", "/get", [{"key": "k"}]).json["existedKey"] == [{"key": "k", "value": "3"}]

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from gkv.engine import LmdbEngine
+from gkv.model import Version, Write, era_of
+from gkv.ring import tokens
 from tests.cluster.conftest import Answer, Program, System, free_ports, wait_for
 from tests.cluster.test_restart import start_at
 from tests.cluster.test_spawn import child
@@ -243,6 +246,19 @@ def test_older_copy_of_a_directory_serves_no_key(system: System) -> None:
     older = again(system, node, proxy, "--data", "older")
     older.wait_line("this directory is not the one that the member")
     assert codes(proxy.call("POST", "/get", ASKED)) == {"found": 0, "no-primary": 100}
+
+
+def test_node_whose_records_are_later_than_any_document_that_can_follow_serves_nothing_and_says_so(system: System) -> None:
+    proxy, [node] = system.cluster(1)
+    node.signal(signal.SIGTERM)
+    node.ended()
+    store = LmdbEngine(system.directory / "gkv-data" / str(node.port), f"127.0.0.1:{node.port}", tokens, cache=1 << 20)
+    store.write([Write(Version(era_of(1, 10_000_000), 1), ["k"], [b"1"])], 0)
+    store.close()
+    later = again(system, node, proxy)
+    later.wait_line("it serves nothing, as the cluster's document .* is not later than its records .*epoch 10000000")
+    wait_for("a line about it", lambda: b"[-]document failed\n" in later.call("GET", "/readyz?verbose").body)
+    assert codes(proxy.call("POST", "/get", ASKED))["found"] == 0
 
 
 def test_node_of_another_cluster_at_a_members_address_is_refused_and_no_key_is_missing(system: System) -> None:

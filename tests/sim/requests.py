@@ -123,6 +123,7 @@ class Requests:
 _FATES = {
     actions.Fate.INDETERMINATE: Said.INDETERMINATE,
     actions.Fate.NOT_BEGUN: Said.NOTHING_BEGUN,
+    actions.Fate.LATE: Said.NOTHING_BEGUN,
     actions.Fate.TOO_FEW_COPIES: Said.NOTHING_BEGUN,
     actions.Fate.BUSY: Said.NOTHING_BEGUN,
     actions.Fate.DAMAGED: Said.NOTHING_BEGUN,

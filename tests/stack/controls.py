@@ -146,7 +146,7 @@ CONTROLS = {
     "a begun write is not routed anew": Control(
         "a coordinator routes only that anew of which nothing was begun",
         "R3",
-        [(patience, "is_begun", lambda _reason: False)],
+        [(patience, "may_be_begun", lambda _reason: False)],
         _BREAKS | {"copies": 3, "nodes": 3, "rates": (1.0, 1.01, 0.99)},
     ),
 }

@@ -25,6 +25,12 @@ it was given, and a letter for each key, the value of its `Effect`:
 
 Where a condition did not hold (`x`), `present` has the version that is there, or null; an addition brings `sums`.
 
+With copies an answer may take longer than others are to wait for it. Then its ticket comes in its place, as often as need be,
+and what was asked is not asked again:
+
+    {"putOff":"2f1c9a03b7e4d581"}
+    {"op":"await","ticket":"2f1c9a03b7e4d581"}
+
 A new op is a member of `gkv.model.Op`, a class in one of these files, an entry in `_REQUESTS`, and a handler of the node's.
 """
 
@@ -33,6 +39,7 @@ from collections.abc import Mapping
 from gkv.model import Op
 from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom, Refused, read_answer, split, understand
 from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest
+from gkv.wire.ops.later import Await, PutOff
 from gkv.wire.ops.membership import Adopt, Here, Status
 from gkv.wire.ops.moves import GoOnWith, Held, PlanMove
 from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Peek, Records, Values
@@ -43,6 +50,7 @@ from gkv.wire.strict import Pause, no_pause
 __all__ = [
     "Add",
     "Adopt",
+    "Await",
     "BadFrame",
     "Delete",
     "Effects",
@@ -63,6 +71,7 @@ __all__ = [
     "Peek",
     "PlanMove",
     "Put",
+    "PutOff",
     "Records",
     "Refused",
     "Said",
@@ -80,7 +89,7 @@ __all__ = [
 
 _REQUESTS: Mapping[str, type[NodeRequest]] = {
     request.op: request
-    for request in (Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Peek, Status, Adopt, Word, PlanMove, GoOnWith)
+    for request in (Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Peek, Status, Adopt, Word, PlanMove, GoOnWith, Await)
 }
 
 

@@ -46,6 +46,18 @@ def test_member_that_is_part_of_most_complaints_goes(words: tuple[str, ...], exp
     assert verdicts(*words, ids="abcde") == set(expected)
 
 
+def test_reasons_name_who_has_said_what() -> None:
+    complaints = Complaints()
+    for by, about, fault in (("a", "c", Fault.SILENT), ("b", "c", Fault.SLOW_DISK), ("c", "a", Fault.SILENT)):
+        assert complaints.complain(Complaint(by, ord(by), about, ord(about), ALL.order, fault), ALL, PLACED, 1.0)
+    assert complaints.verdicts(ALL, PLACED, 1.11) == {"c"}
+    assert complaints.reasons == {
+        "c": "a says that it does not answer, b says that its disk is too slow, it says of a that it does not answer"
+    }
+    complaints.verdicts(document(ids="ab"), PLACED, 2.0)
+    assert complaints.reasons == {}, "of one that is no member any more"
+
+
 def test_of_two_that_complain_of_each_other_the_one_goes_that_is_primary_of_less() -> None:
     assert verdicts("ab", "ba", a={"state": FILLING, "left": 3}) == {"a"}
     assert verdicts("ab", "ba", b={"state": FILLING, "left": 3}) == {"b"}

@@ -1,5 +1,6 @@
 """The authority's judgement over time, with copies."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +42,8 @@ class World:
         """Whether primaries answer plans."""
         self.sent: list[Plan | GoOn] = []
         self.epochs: list[tuple[float, Document]] = []
+        self.said: list[str] = []
+        """Why members went."""
         self._incarnations = 1_000
 
     @property
@@ -92,6 +95,7 @@ class World:
                 if stores:
                     self.epochs.append((self.now, action.document))
                     self.judge.enacted(action.document, self.now)
+                    self.said += self.judge.departures
             else:
                 self.sent.append(action)
                 if isinstance(action, Plan) and self.holding:
@@ -127,6 +131,40 @@ def test_member_that_died_is_evicted_after_a_second() -> None:
     assert one.states() == "udu"
     assert 0.7 < when - start < 1.2
     assert [line.left for line in document.members] == [0, 8, 0]
+
+
+def silent(one: World) -> None:
+    del one.alive["b"]
+
+
+def complained_of(one: World) -> None:
+    one.deaf = {("a", "b"), ("b", "a")}
+    one.complain("a", "b")
+
+
+def ended(one: World) -> None:
+    del one.alive["b"]
+    one.judge.ended(ord("b"))
+
+
+DEPARTURES = {
+    "it has not called in for a second, and did not answer": silent,
+    "a says that it does not answer": complained_of,
+    "its process has ended": ended,
+    "it is being stopped, and has asked to leave": lambda one: one.judge.leaves("b", one.alive["b"], one.document.order),
+    "another process has called in as this member": lambda one: one.start("b"),
+    "its own disk does not come to the end of a commit, as it says itself": lambda one: one.call(
+        "b", complaints=(("b", "slow-disk"),)
+    ),
+}
+
+
+@pytest.mark.parametrize(("why", "leave"), DEPARTURES.items())
+def test_line_says_once_why_a_member_has_gone(why: str, leave: Callable[[World], object]) -> None:
+    one = world()
+    leave(one)
+    one.run(2.0)
+    assert one.said == [f"member b goes: {why}"]
 
 
 def test_silent_member_that_answers_stays() -> None:

@@ -18,9 +18,9 @@ from gkv.coordinator import Channels, Coordinator, Written
 from gkv.coordinator.failures import INDETERMINATE, NO_PRIMARY, TOO_FEW_COPIES, UNREACHABLE
 from gkv.errors import Unavailable
 from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Record, Version
-from gkv.net.call import Call
+from gkv.net.call import Call, Lane
 from gkv.wire.meta import Found
-from gkv.wire.ops import Adopt, Effects, Fetch, Get, Here, Records, Refused, Values, WriteRequest, read_request
+from gkv.wire.ops import Adopt, Await, Effects, Fetch, Get, Here, PutOff, Records, Refused, Values, WriteRequest, read_request
 from tests.documents import with_copies
 
 DEADLINE = 1.0
@@ -220,6 +220,69 @@ def test_conditions_and_effects_of_a_part_stay_with_their_keys() -> None:
     effects = written.effects()
     assert effects[KEYS.index(keys[2])] is Effect.REPLACED
     assert effects[KEYS.index(keys[1])] is Effect.CREATED
+
+
+def test_answer_that_is_put_off_is_asked_for_in_a_lane_of_its_own_until_it_comes() -> None:
+    cluster = Cluster()
+    node = cluster.nodes["a"]
+    lanes: list[Lane] = []
+    begun: list[Any] = []
+    submit = node.submit
+
+    def note(call: Call) -> None:
+        lanes.append(call.lane)
+        submit(call)
+
+    def put_off(request: Any) -> bytes:
+        if not isinstance(request, Await):
+            begun.append(request)
+            return PutOff(7).write()
+        assert request.ticket == 7
+        return PutOff(7).write() if lanes.count(Lane.AWAITED) % 3 else well(begun[-1])
+
+    node.submit = note  # type: ignore[method-assign]
+    node.answers = put_off
+    assert "failedKey" not in cluster.get()
+    written = cluster.set()
+    assert (written.failed, written.keys) == ({}, len(KEYS))
+    assert lanes == [Lane.READ, *[Lane.AWAITED] * 3, Lane.WRITE, *[Lane.AWAITED] * 3]
+    assert cluster.counts() == [2] * len(KEYS)
+
+
+@pytest.mark.promise("I18")
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (Outcome.UNREACHABLE, False),
+        (Outcome.LOST, True),
+        (Outcome.OVERLOADED, False),
+        None,
+        *[Refused(reason).write() for reason in (NodeRefusal.FAILED, NodeRefusal.STALE, NodeRefusal.NOT_BEGUN)],
+    ],
+)
+def test_write_that_was_put_off_is_handed_to_nobody_else_whatever_comes_in_place_of_its_answer(reply: Reply) -> None:
+    cluster = Cluster()
+    cluster.nodes["a"].answers = lambda request: reply if isinstance(request, Await) else PutOff(7).write()
+    cluster.fail_over("a")
+    assert failed(cluster.set()) == {INDETERMINATE}
+    assert cluster.counts() == [1] * len(KEYS)
+
+
+def test_read_that_was_put_off_by_a_node_that_is_gone_goes_to_the_next_primary() -> None:
+    cluster = Cluster()
+    cluster.nodes["a"].answers = lambda request: None if isinstance(request, Await) else PutOff(7).write()
+    cluster.fail_over("a")
+    began = monotonic()
+    assert "failedKey" not in cluster.get()
+    assert monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("refusal", [NodeRefusal.NOT_BEGUN, NodeRefusal.LATE])
+def test_request_that_nobody_has_begun_until_its_deadline_was_late(refusal: NodeRefusal) -> None:
+    cluster = Cluster()
+    cluster.nodes["a"].answers = lambda _: Refused(refusal).write()
+    assert {row["code"] for row in cluster.get()["failedKey"]} == {"timeout"}
+    assert {failure.code for failure in cluster.set().failed.values()} == {"not-applied"}
 
 
 @pytest.mark.parametrize("refusal", [NodeRefusal.NOT_BEGUN, NodeRefusal.NOT_ACTING])

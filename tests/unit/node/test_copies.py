@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -15,6 +16,8 @@ from gkv.cluster.kept import Kept
 from gkv.engine import Commits, LmdbEngine, MemoryEngine
 from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
+from gkv.node import postponed
+from gkv.node.awaited import Awaited
 from gkv.node.copy_figures import copy_figures
 from gkv.node.notes import OrderlyEnd
 from gkv.replication.messages import AskRecord, Copy, Hello, UnsettledKeys, Working
@@ -22,6 +25,7 @@ from gkv.replication.questions import Timeouts
 from gkv.ring import tokens
 from gkv.wire.ops import (
     Add,
+    Await,
     Delete,
     Effects,
     Fetch,
@@ -41,7 +45,8 @@ from gkv.wire.ops import (
     read_answer,
 )
 from tests.documents import with_copies
-from tests.unit.node.town import LEASE_MS, Home, Town, in_memory, on_disk, until
+from tests.frames import refusal
+from tests.unit.node.town import LEASE_MS, Home, Town, in_memory, on_disk, ticket_in, until
 
 
 class Store(LmdbEngine):
@@ -117,6 +122,80 @@ def test_write_is_not_acknowledged_before_the_last_disk_has_it(town: Make) -> No
     assert reads.get(timeout=5) == Values([b"1"])
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_answer_that_takes_long_holds_up_none_of_those_that_came_with_it(town: Make, many: bool) -> None:
+    copied = town()
+    slow, quick, *others = copied.keys_of("a", 700 if many else 3)
+    copied["a"].ask(Set(*copied.about, [slow, quick], [b"1", b"1"]))
+    copied["c"].engine.goes_on.clear()
+    writes = copied["a"].begin(Set(*copied.about, [slow], [b"2"]))
+    until(lambda: copied["b"].engine.records_of([slow])[0].value == b"2")
+    keys = [slow, *others] if many else [slow]
+    frames = [Get(*copied.about, keys).write(), Get(*copied.about, [quick]).write()]
+    for _ in range(2):
+        began = monotonic()
+        late, now = copied["a"].service.answer(frames)
+        assert monotonic() - began < 0.5
+        assert read_answer(now, Values, 1) == Values([b"1"])
+        ticket = ticket_in(late)
+        assert ticket is not None
+        frames[0] = Await(ticket).write()
+    assert not writes.ready()
+    copied["c"].engine.goes_on.set()
+    assert writes.get(timeout=5).letters == "r"
+    [told] = copied["a"].service.answer([frames[0]])
+    while (again := ticket_in(told)) is not None:
+        [told] = copied["a"].service.answer([Await(again).write()])
+    assert read_answer(told, Values, len(keys)).values[0] == b"2"
+    [gone] = copied["a"].service.answer([frames[0]])
+    assert refusal(gone).reason is NodeRefusal.FAILED, "an answer is given once, and what may have been begun is not denied"
+
+
+@pytest.mark.promise("I18")
+def test_write_that_takes_long_is_begun_once_and_told_when_it_is_settled(town: Make) -> None:
+    copied = town()
+    key = copied.keys_of("a")[0]
+    copied["c"].engine.goes_on.clear()
+    [frame] = copied["a"].service.answer([Add(*copied.about, [key], [1]).write()])
+    for _ in range(3):
+        ticket = ticket_in(frame)
+        assert ticket is not None
+        [frame] = copied["a"].service.answer([Await(ticket).write()])
+    copied["c"].engine.goes_on.set()
+    while (ticket := ticket_in(frame)) is not None:
+        [frame] = copied["a"].service.answer([Await(ticket).write()])
+    assert read_answer(frame, Effects, 1).letters == "c"
+    assert copied["a"].ask(Get(*copied.about, [key])) == Values([b"1"])
+
+
+def test_no_more_answers_are_kept_than_a_bound_and_none_for_which_nobody_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postponed, "_MOST", 2)
+    kept = postponed.Postponed()
+
+    def asked() -> postponed.Asked:
+        return postponed.Asked(Awaited(1.0), 0.0, lambda _told: Values([]))
+
+    first = kept.put_off(asked())
+    assert first is not None
+    assert kept.put_off(asked()) is not None
+    assert kept.put_off(asked()) is None
+    later = monotonic() + 2.0
+    monkeypatch.setattr(postponed, "monotonic", lambda: later)
+    assert kept.put_off(asked()) is not None
+    assert kept.take(Await(first.ticket)) == Refused(NodeRefusal.FAILED, detail="no such answer is kept here")
+
+
+def test_read_whose_time_is_over_says_so(town: Make) -> None:
+    copied = town()
+    key = copied.keys_of("a")[0]
+    copied["a"].ask(Set(*copied.about, [key], [b"1"]))
+    copied["c"].engine.goes_on.clear()
+    copied["a"].begin(Set(*copied.about, [key], [b"2"]))
+    until(lambda: copied["b"].engine.records_of([key])[0].value == b"2")
+    answer = copied["a"].begin(Get(*copied.about, [key])).get(timeout=5)
+    assert answer == Refused(NodeRefusal.LATE)
+
+
 @pytest.mark.promise("I20")
 def test_read_without_leases_is_not_answered(town: Make) -> None:
     copied = town()
@@ -128,7 +207,7 @@ def test_read_without_leases_is_not_answered(town: Make) -> None:
     for one in asked:
         answer = one.get(timeout=5)
         assert isinstance(answer, Refused)
-        assert answer.reason is NodeRefusal.NOT_BEGUN
+        assert answer.reason is NodeRefusal.LATE
 
 
 def test_reads_that_come_all_the_time_wait_for_no_lease(town: Make) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gevent
@@ -12,10 +13,11 @@ from gkv.cluster.kept import Kept
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.errors import EngineFull, Unavailable
-from gkv.model import Node, NodeRefusal
+from gkv.model import Node, NodeRefusal, Version, Write, era_of
 from gkv.node.due_clock import DueClock
 from gkv.node.membership import Membership
 from gkv.node.order import Order
+from gkv.node.outdated import Outdated
 from gkv.node.service import Service
 from gkv.ring import tokens
 from gkv.wire.ops import Effects, Get, NodeAnswer, NodeRequest, Refused, Set, Values
@@ -65,6 +67,7 @@ class Home:
         self.engine = SlowStore(directory)
         self.kept = SlowKept(directory)
         self.view = View()
+        Outdated(ME.id, self.view)
         self.commits = Commits(self.engine, tombstone_ttl=600_000)
         self.member = Membership(ME, self.view, self.engine, self.commits, incarnation=2, kept=self.kept)
         order = Order(self.view, self.engine, self.commits, DueClock())
@@ -128,6 +131,26 @@ def test_write_that_has_been_admitted_keeps_the_node_in_its_cluster(home: Home) 
     assert isinstance(written.get(timeout=10), Effects)
     assert home.found(MINE) == Values([b"1"])
     assert isinstance(home.put(MINE), Effects)
+
+
+def test_process_whose_records_are_later_than_the_document_says_once_that_it_serves_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine = LmdbEngine(tmp_path, ME.id, tokens, cache=1 << 20)
+    engine.join(MINE.cluster)
+    engine.write([Write(Version(era_of(1, 9), 1), ["k"], [b"1"])], 0)
+    engine.close()
+    home = Home(tmp_path)
+    assert home.member.adopt(replace(MINE, epoch=4))
+    assert home.view.outdated
+    said = capfd.readouterr().err
+    assert said.count("it serves nothing") == 1
+    assert "(generation 1, epoch 3) is not later than its records (generation 1, epoch 9)" in said
+    assert isinstance(home.put(replace(MINE, epoch=4)), Refused)
+    assert home.member.adopt(replace(MINE, epoch=10))
+    assert not home.view.outdated
+    assert isinstance(home.put(replace(MINE, epoch=10)), Effects)
+    home.close()
 
 
 def test_document_of_another_cluster_that_cannot_be_kept_changes_nothing(home: Home) -> None:

@@ -28,7 +28,7 @@ from gkv.node.tidying import Tidying
 from gkv.node.transport import Transport
 from gkv.replication.questions import USUAL, Timeouts
 from gkv.ring import tokens
-from gkv.wire.ops import NodeRequest
+from gkv.wire.ops import Await, BadFrame, NodeRequest, PutOff, read_answer
 from tests.documents import with_copies
 from tests.frames import answer_to
 
@@ -41,6 +41,15 @@ def until(holds: Callable[[], object], seconds: float = 10) -> None:
     with gevent.Timeout(seconds):
         while not holds():
             gevent.sleep(0.002)
+
+
+def ticket_in(frame: bytes) -> int | None:
+    """Return the ticket that came in the place of an answer, None for an answer."""
+    try:
+        answer = read_answer(frame, PutOff)
+    except BadFrame:
+        return None
+    return answer.ticket if isinstance(answer, PutOff) else None
 
 
 class Clock(DueClock):
@@ -110,8 +119,10 @@ class Home:
         return self._ways.setdefault(other, _Way(self, other))
 
     def ask(self, request: NodeRequest) -> Any:
-        """Have it answer a request."""
+        """Have it answer a request, however often the answer is put off."""
         [frame] = self.service.answer([request.write()])
+        while (ticket := ticket_in(frame)) is not None:
+            [frame] = self.service.answer([Await(ticket).write()])
         return answer_to(request, frame)
 
     def begin(self, request: NodeRequest) -> "gevent.Greenlet[[], Any]":

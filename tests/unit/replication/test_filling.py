@@ -70,11 +70,19 @@ def test_page_takes_the_place_of_all_but_new_writes(
 ) -> None:
     fillings = begun()
     fillings.mark(marked, LEARNS)
-    assert fillings.page(1, records, None, lambda *_: held, 9) == replacement
+    assert fillings.page("a", 1, records, None, lambda *_: held, 9) == replacement
     assert not fillings.filled(LEARNS)
     assert fillings.committed(9)
     assert fillings.filled(LEARNS)  # L5
     assert fillings.is_marked("k", LEARNS) is bool(marked)
+
+
+@pytest.mark.promise("I23")
+def test_page_of_another_member_than_the_primary_is_not_taken() -> None:
+    fillings = begun()
+    assert fillings.page("b", 1, [("k", record(1))], None, lambda *_: ["x"], 9) is None
+    assert not fillings.committed(9)
+    assert fillings.page("a", 1, [], None, lambda *_: [], 9) is not None
 
 
 def test_pages_follow_each_other_and_are_asked_for_again() -> None:
@@ -85,9 +93,9 @@ def test_pages_follow_each_other_and_are_asked_for_again() -> None:
     assert fillings.wanted(0.7, 0.25) == []  # who is slow is asked ever more rarely
     assert fillings.wanted(0.75, 0.25) == [(SESSION, "")]
     asked = []
-    fillings.page(1, [], "m", lambda pair, after, upto: asked.append((pair, after, upto)) or [], 9)  # late, and as good
+    fillings.page("a", 1, [], "m", lambda pair, after, upto: asked.append((pair, after, upto)) or [], 9)  # late, and as good
     assert asked == [(SESSION.pair, "", "m")]
-    assert fillings.page(2, [], "m", lambda *_: [], 9) is None  # that is behind
+    assert fillings.page("a", 2, [], "m", lambda *_: [], 9) is None  # that is behind
     assert fillings.wanted(0.3, 0.25) == []  # not before it is on the disk
     fillings.committed(9)
     assert fillings.wanted(0.3, 0.25) == [(SESSION, "m")]
@@ -106,19 +114,19 @@ def test_pages_follow_each_other_and_are_asked_for_again() -> None:
 def test_another_session_begins_anew_and_an_answer_of_an_older_epoch_is_not_taken(after: Duties, goes_on: bool) -> None:
     fillings = begun()
     fillings.mark("k", LEARNS)
-    fillings.page(1, [], "m", lambda *_: [], 9)
+    fillings.page("a", 1, [], "m", lambda *_: [], 9)
     fillings.committed(9)
     fillings.asked(SESSION, 2, 0.3)
     fillings.adopt(after, True)
     assert [after for _, after in fillings.wanted(0.3, 0.25)] == (["m"] if goes_on else [""])
     assert fillings.is_marked("k", after) is goes_on
-    assert fillings.page(2, [], None, lambda *_: [], 10) is None
+    assert fillings.page("a", 2, [], None, lambda *_: [], 10) is None
 
 
 def test_page_for_which_there_is_no_room_begins_the_session_anew() -> None:
     fillings = begun()
     fillings.mark("k", LEARNS)
-    fillings.page(1, [], None, lambda *_: [], 9)
+    fillings.page("a", 1, [], None, lambda *_: [], 9)
     assert fillings.failed(9)
     assert not fillings.filled(LEARNS)
     assert fillings.wanted(0.0, 0.25) == [(SESSION, "")]

@@ -43,8 +43,10 @@ OLD_EPOCH, THIS_EPOCH = NOW.era - 1, NOW.era
     [
         pytest.param([], NOW, True, id="nothing heard"),
         pytest.param([("b", 20, OLD_EPOCH)], NOW, True, id="holder under an older epoch"),
+        pytest.param([("b", 20, THIS_EPOCH), ("b", 20, OLD_EPOCH)], NOW, False, id="and then a call of it that is late"),
         pytest.param([("b", 20, THIS_EPOCH)], NOW, False, id="holder under this epoch"),
-        pytest.param([("b", 20, THIS_EPOCH + 1)], NOW, False, id="holder under a later one"),
+        pytest.param([("b", 20, THIS_EPOCH + 1)], NOW, True, id="holder under one that nobody has seen"),
+        pytest.param([("b", 20, THIS_EPOCH), ("b", 20, THIS_EPOCH + 9)], NOW, False, id="and under this one before"),
         pytest.param([("b", 20, THIS_EPOCH)], duties("a", 5, roles("ac"), down="b"), False, id="holder that is down"),
         pytest.param([("c", 30, THIS_EPOCH)], NOW, True, id="somebody else"),
         pytest.param([], RESTARTED, True, id="a later process, not heard"),
@@ -67,7 +69,7 @@ def test_grant_keeps_a_takeover_waiting_until_its_holder_knows_better(
     grants = Grants(0.0, False)
     grants.grant("b", 20, 3.0, 1.0)
     for member, incarnation, era in heard:
-        grants.heard(member, incarnation, era)
+        grants.heard(member, incarnation, era, document)
     assert grants.clear(document, 3.0) is not waits
     assert grants.holders(document, 4.04) == (["b"] if waits else [])
     assert grants.clear_at(document, 3.0) == (4.05 if waits else 0.0)
@@ -78,8 +80,9 @@ def test_grant_that_was_waited_for_keeps_a_later_takeover_waiting_again() -> Non
     """Who was heard under this epoch may be a primary by the next one, with the lease that it has still."""
     grants = Grants(0.0, False)
     grants.grant("b", 20, 3.0, 1.0)
-    grants.heard("b", 20, THIS_EPOCH)
+    grants.heard("b", 20, THIS_EPOCH, NOW)
     assert grants.clear(NOW, 3.1)
+    grants.forget(duties("a", 6, roles("abc")), 3.2)
     assert not grants.clear(duties("a", 6, roles("abc")), 3.2)
 
 
@@ -122,8 +125,32 @@ def test_what_nobody_will_ask_for_is_forgotten() -> None:
     grants = Grants(0.0, False)
     for incarnation in range(100, 200):
         grants.grant("b", incarnation, 1.0, 1.0)
-        grants.heard("b", incarnation, THIS_EPOCH)
-    grants.heard("b", 20, THIS_EPOCH)
+        grants.heard("b", incarnation, THIS_EPOCH, NOW)
     grants.forget(NOW, 3.0)
     assert not grants.holders(NOW, 1.0)
-    assert list(grants._heard) == [("b", 20)]
+    assert not grants._heard
+
+
+def test_no_word_is_noted_that_cannot_matter() -> None:
+    """Whatever is made up: a member has one place for what it says of later documents, and others have none."""
+    grants = Grants(0.0, False)
+    grants.grant("c", 31, 1.0, 1.0)
+    for incarnation in range(100, 200):
+        for member, era in (("b", THIS_EPOCH), ("b", THIS_EPOCH + incarnation), (f"x{incarnation}", THIS_EPOCH + 1)):
+            grants.heard(member, incarnation, era, NOW)
+    grants.heard("b", 20, THIS_EPOCH, NOW)
+    grants.heard("c", 31, THIS_EPOCH, NOW)
+    assert grants._heard == {("b", 20), ("c", 31)}
+    assert grants._later == {"b": (199, THIS_EPOCH + 199)}
+
+
+@pytest.mark.promise("I20")
+@pytest.mark.parametrize(("said", "waits"), [(6, False), (5, True), (7, True)])
+def test_word_of_a_later_document_counts_once_that_very_document_is_here(said: int, waits: bool) -> None:
+    """T2: a later era that was made up releases no grant."""
+    grants = Grants(0.0, False)
+    grants.grant("b", 20, 3.0, 1.0)
+    later = duties("a", 6, roles("ac"), down="b")
+    grants.heard("b", 20, NOW.era + said - 5, NOW)
+    grants.forget(later, 3.1)
+    assert grants.clear(later, 3.1) is not waits

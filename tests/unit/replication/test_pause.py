@@ -5,7 +5,7 @@ import pytest
 from gkv.model import Damage, Fault, Record
 from gkv.replication.actions import Complain, Leave, Paused
 from gkv.replication.events import PauseAsked
-from gkv.replication.pause import Pause, Step, Stopping
+from gkv.replication.pause import LONGEST, MOST_PLANS, Pause, Step, Stopping
 from gkv.replication.questions import Questions
 from gkv.replication.recovery import Recovered, Recoveries
 from tests.duties import version
@@ -45,6 +45,29 @@ def test_pause_of_another_epoch_holds_nothing() -> None:
     pause = Pause()
     pause.begin(ASKED, 9, 0.0)
     assert not pause.active
+
+
+def test_plan_that_is_repeated_is_answered_again_and_held_for_no_longer() -> None:
+    pause = Pause()
+    for at in (0.0, 0.2, 0.4):
+        pause.begin(ASKED, 8, at)
+        assert pause.quiet(set()) == Paused(3, 8)
+    assert pause.tick(0.5)
+    pause.begin(ASKED, 8, 0.6)
+    assert not pause.active
+
+
+def test_plans_of_one_document_hold_for_a_bounded_time_and_those_of_the_next_one_too() -> None:
+    pause = Pause()
+    held = 0.0
+    for number in range(100):
+        pause.begin(PauseAsked(number, 8, (ABC,)), 8, number * 0.4)
+        held += 0.4 * pause.active
+        pause.tick((number + 1) * 0.4)
+    assert held <= MOST_PLANS * LONGEST
+    pause.release()
+    pause.begin(PauseAsked(200, 9, (ABC,)), 9, 100.0)
+    assert pause.holds(ABC)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +168,9 @@ def test_recovery_takes_the_greatest_intact_record(
     recoveries = Recoveries()
     assert recoveries.begin("k", ("b", "c"), 0.0)
     assert not recoveries.begin("k", ("b", "c"), 0.0)
-    recoveries.asked("k", 1)
-    recoveries.asked("k", 2)
+    recoveries.asked("k", "b", 1)
+    recoveries.asked("k", "c", 2)
+    assert recoveries.found("c", 1, Record(version(9), b"of nobody who was asked this")) is None
     ends = [recoveries.found(member, number, found) for number, (member, found) in enumerate(answers, 1)]
     assert ends == [None, Recovered("k", end)]
 
@@ -154,7 +178,7 @@ def test_recovery_takes_the_greatest_intact_record(
 def test_recovery_is_given_up_when_somebody_does_not_answer() -> None:
     recoveries = Recoveries()
     recoveries.begin("k", ("b", "c"), 0.0)
-    recoveries.asked("k", 1)
+    recoveries.asked("k", "b", 1)
     recoveries.found("b", 1, Record(version(1), b"1"))
     assert recoveries.tick(0.9) == []
     assert recoveries.tick(1.0) == [Recovered("k", None)]

@@ -11,6 +11,7 @@ from gkv.replication.messages import Copied, Copy
 from gkv.wire.ops import (
     Add,
     Adopt,
+    Await,
     BadFrame,
     Delete,
     Effects,
@@ -25,6 +26,7 @@ from gkv.wire.ops import (
     Peek,
     PlanMove,
     Put,
+    PutOff,
     Records,
     Refused,
     Said,
@@ -665,6 +667,7 @@ REQUESTS = [
     Word("5f1c", ERA, "n1", 5, Copy(5, (Write(Version(ERA, 0xA1), ["a", "b"], [b"1", None], (), (), 7),), (VERSION,))),
     PlanMove("5f1c", ERA, 5, 9, ((("n1", "n2"), ()),)),
     GoOnWith(5, 9),
+    Await(7),
 ]
 ANSWERS = [
     (Here(12), Here, 0),
@@ -676,6 +679,7 @@ ANSWERS = [
     (Effects("cf", VERSION, (), (), ["n2"]), Effects, 2),
     (Said(ERA, "n1", 5, Copied(5, (VERSION,))), Said, 0),
     (Held(9, ERA), Held, 0),
+    (PutOff(1 << 63), PutOff, 0),
     (Page(["a", "\u00e9\n", "\U0001f600"]), Page, 0),
     (Values([b"1", None, b"\n", Damage.DAMAGED]), Values, 4),
     (Refused(NodeRefusal.STALE, {"epoch": 3}), Effects, 1),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gkv.model import Blob, Damage, Record, Version, Write, era_of
 from gkv.replication import messages as m
 from gkv.wire.ops import (
+    Await,
     BadFrame,
     GoOnWith,
     Held,
@@ -16,6 +17,7 @@ from gkv.wire.ops import (
     Large,
     NoRoom,
     PlanMove,
+    PutOff,
     Refused,
     Said,
     Status,
@@ -307,11 +309,20 @@ def test_plan_malformed_raises_bad_frame(name, values):
 
 
 @pytest.mark.parametrize(
-    "frame", [json.dumps(PLAN).encode() + b"\n1", GoOnWith(1, 5).write() + b"1", Status(True).write() + b"1"]
+    "frame",
+    [json.dumps(PLAN).encode() + b"\n1", GoOnWith(1, 5).write() + b"1", Status(True).write() + b"1", Await(1).write() + b"1"],
 )
 def test_request_of_the_authority_with_a_payload_raises_bad_frame(frame):
     with pytest.raises(BadFrame):
         read_request(frame)
+
+
+@pytest.mark.parametrize("ticket", [None, 7, "", "7", "000000000000000G", "0" * 17])
+def test_ticket_malformed_raises_bad_frame(ticket):
+    with pytest.raises(BadFrame):
+        read_request(json.dumps({"op": "await", "ticket": ticket}).encode() + b"\n")
+    with pytest.raises(BadFrame):
+        read_answer(json.dumps({"putOff": ticket}).encode() + b"\n", PutOff)
 
 
 @pytest.mark.parametrize("show", [None, 1, "true", []])

@@ -1,0 +1,34 @@
+"""Why members go down: the words of an authority for its log. Pure."""
+
+from collections.abc import Mapping
+
+from gkv.cluster.changes import Look
+from gkv.cluster.document import Document, Member, State
+
+
+def departures(before: Document, after: Document, look: Look, complaints: Mapping[str, str]) -> list[str]:
+    """Return a line for each process that is out by a document and was not before, given what was known when that was due, and
+    what the complaints were by which members are to go.
+    """
+    return [
+        f"member {was.id} goes: {_why(was, look, complaints)}"
+        for was in before.members
+        if was.state is not State.DOWN and _is_out(was, after.member(was.id))
+    ]
+
+
+def _is_out(was: Member, member: Member | None) -> bool:
+    return member is not None and (member.state is State.DOWN or member.incarnation != was.incarnation)
+
+
+def _why(member: Member, look: Look, complaints: Mapping[str, str]) -> str:
+    call = look.calls.get(member.id)
+    if member.incarnation in look.ended:
+        return "its process has ended"
+    if member.incarnation in look.leaving:
+        return "it is being stopped, and has asked to leave"
+    if call is not None and call.incarnation != member.incarnation:
+        return "another process has called in as this member"
+    if member.id in look.accused:
+        return complaints.get(member.id, "others complain of it")
+    return "it has not called in for a second, and did not answer"
