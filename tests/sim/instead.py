@@ -339,8 +339,8 @@ def move_whatever_has_no_primary(document: Any, look: Any, placement: Any) -> An
     return _move(document, look, SimpleNamespace(roles=[one for one in placement.roles if one.primary is not None]))
 
 
-def over_at_once(self: Any, node_id: str, now: float) -> bool:
-    return True
+def promised_nothing(self: Any, node_id: str, now: float) -> float:
+    return 0.0
 
 
 def left_always(member: Any, epoch: int) -> Any:
