@@ -21,7 +21,7 @@ from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import Waiting, refused_for
 from gkv.node.postponed import READ_WITHIN, Asked
-from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps, size_of
+from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps, groups, room_of, shares, size_of
 from gkv.replication.actions import Answer, Fate
 from gkv.replication.events import ReadAsked
 from gkv.replication.expiry import is_due
@@ -57,18 +57,27 @@ class CopiedReads:
         """Read these; return the answer to each, or what waits for it or reads it in steps."""
         if len(gets) == 1:
             return [self._values(gets[0].keys, BYTES_AT_ONCE)]
+        total = sum([len(get.keys) for get in gets])
+        if total <= KEYS_AT_ONCE:
+            return self._together(gets, BYTES_AT_ONCE)
+        answers: list[NodeAnswer | Waiting] = []
+        for number, some in enumerate(groups(gets)):
+            if number:
+                self._pause()
+            answers += self._together(some, room_of(total))
+        return answers
+
+    def _together(self, gets: Sequence[Get], room: int) -> list[NodeAnswer | Waiting]:
+        """Read these with one call of the engine if that may be told, or else one by one."""
         keys = [key for get in gets for key in get.keys]
         if len(keys) <= KEYS_AT_ONCE:
-            values = self._values_now(keys, BYTES_AT_ONCE)
+            try:
+                values = self._values_now(keys, room)
+            except GkvError as error:
+                return [refused_for(error)] * len(gets)
             if values is not None and len(values) == len(keys):
-                rest = iter(values)
-                return [Values([next(rest) for _ in get.keys]) for get in gets]
-        answers = []
-        for number, get in enumerate(gets):
-            if number and len(keys) > KEYS_AT_ONCE:
-                self._pause()
-            answers.append(self._values(get.keys, BYTES_AT_ONCE // len(gets)))
-        return answers
+                return shares(gets, values)
+        return [self._values(get.keys, room // len(gets)) for get in gets]
 
     def fetch(self, request: Fetch) -> NodeAnswer | Waiting:
         """Read whole records."""
@@ -121,7 +130,7 @@ class CopiedReads:
             values = self._engine.read(keys, self._clock.now(), room)
         except Due:
             return None
-        if Damage.DAMAGED in values or not self._copies.may_tell():
+        if Damage in set(map(type, values)) or not self._copies.may_tell():
             return None
         return values
 

@@ -6,7 +6,7 @@ One of many keys or bytes is made in steps, between which others have their turn
 key, not of one moment.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from time import monotonic
 from typing import TypeVar
@@ -48,6 +48,35 @@ class InSteps:
         return or_refused(self._read)
 
 
+def groups(gets: Sequence[Get]) -> Iterator[list[Get]]:
+    """Yield so many of these together as are not too many keys for one call of the engine."""
+    some: list[Get] = []
+    keys = 0
+    for get in gets:
+        if some and keys + len(get.keys) > KEYS_AT_ONCE:
+            yield some
+            some, keys = [], 0
+        some.append(get)
+        keys += len(get.keys)
+    yield some
+
+
+def room_of(total: int) -> int:
+    """Return how many bytes each group may read of gets that have so many keys in all."""
+    return BYTES_AT_ONCE // (2 * total // KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
+
+
+def shares(gets: Sequence[Get], values: Sequence[Value | Damage | None]) -> list[NodeAnswer | Waiting]:
+    """Return the answer to each get, of the values that were read for all of them."""
+    answers: list[NodeAnswer | Waiting] = []
+    start = 0
+    for get in gets:
+        end = start + len(get.keys)
+        answers.append(Values(values[start:end]))
+        start = end
+    return answers
+
+
 class Reads:
     """Reads from an engine, and from what is on its way there."""
 
@@ -81,28 +110,17 @@ class Reads:
             return self._each(gets, room)
         if len(gets) == 1:
             return [Values(values)]
-        answers = []
-        start = 0
-        for get in gets:
-            end = start + len(get.keys)
-            answers.append(Values(values[start:end]))
-            start = end
-        return answers
+        return shares(gets, values)
 
     def _in_groups(self, gets: Sequence[Get], total: int) -> Sequence[NodeAnswer | Waiting]:
         """Read so many of these with each call of the engine as are not too many keys; `total` is how many they have."""
-        room = BYTES_AT_ONCE // (2 * total // KEYS_AT_ONCE + 1)  # two calls' keys together are more than one may have
+        room = room_of(total)
         answers: list[NodeAnswer | Waiting] = []
-        some: list[Get] = []
-        keys = 0
-        for get in gets:
-            if some and keys + len(get.keys) > KEYS_AT_ONCE:
-                answers += self.values_of(some, room)
-                some, keys = [], 0
+        for number, some in enumerate(groups(gets)):
+            if number:
                 self._pause()
-            some.append(get)
-            keys += len(get.keys)
-        return answers + list(self.values_of(some, room))
+            answers += self.values_of(some, room)
+        return answers
 
     def _each(self, gets: Sequence[Get], room: int) -> Sequence[NodeAnswer | Waiting]:
         """Read these one by one; together the values that were read have no more than `room` bytes."""
