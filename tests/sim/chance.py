@@ -26,7 +26,8 @@ class Chance:
         self.loss = loss
         """The share of messages that are lost; the world changes it."""
         self._twice = twice
-        self._slow = slow
+        self.slow = slow
+        """The share of those that take long; likewise."""
 
     def message(self, name: str, ordinary: float, *, once: bool = False) -> Quirk:
         """Return how long each copy of a message takes, nothing if it is lost. With `once` it comes exactly once."""
@@ -47,7 +48,7 @@ class Chance:
 
     def _time(self, ordinary: float) -> float:
         draw = self._lot.random  # type: ignore[union-attr]
-        if draw() < self._slow:
+        if draw() < self.slow:
             return round(draw() * (3.0 if draw() < 0.3 else 0.3), 4)
         return ordinary if draw() < 0.5 else round(ordinary * (0.2 + 2 * draw()), 4)
 

@@ -192,6 +192,7 @@ class World:
         self.story.tell("", "all is healed")
         self.is_healed = True
         self.network.heal()
+        self.chance.slow = 0.0  # who waits 0.4 s for answers is never quiet where some take 3 s
         for member in self.members.values():
             member.slow = 0.0
             member.failing = member.full = False
