@@ -16,7 +16,7 @@ from gkv.cluster.complaints import Complaint, Complaints
 from gkv.cluster.departures import departures
 from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.liveness import SILENT_AFTER, Liveness
-from gkv.cluster.losses import Outlook, outlook
+from gkv.cluster.losses import Outlook, begun_removals, outlook
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan, Plans
 from gkv.cluster.question import Question
@@ -234,7 +234,7 @@ class Judge:
                 document, sent = self._plans.propose(self.document, after, self.placement, now)
                 actions += sent
         if document is None:
-            self._forget(seen.accepted)
+            self._accepted = {one: None for one in self._accepted if one not in seen.accepted}  # none can have any effect
             return actions
         self._enacting, self._seen = document, seen
         return [*actions, Enact(document)]
@@ -247,6 +247,8 @@ class Judge:
         overdue = self._change_since is not None and now - self._change_since > CHANGE_WITHIN
         calls, silent = self.liveness.recent(now), self.liveness.silent(self.document, now)
         accepted = tuple(one for one in self._accepted if not self._promised(one, now))
+        # The word was about a member that is gone: one that is back in time stays.
+        self._removed = {one for one in self._removed if self._answers(one, now) is None}
         roles = () if self.placement is None else self.placement.roles
         alone = {one for each in roles if each.primary is None for one in each.preference}
         return Look(
@@ -259,16 +261,11 @@ class Judge:
             frozenset(self._leaving),
             (self._pauses.running(self.document, now) - alone) | self._removed,
             self._wanted,
-            frozenset(one for one in self._removed if not self._promised(one, now)),
+            begun_removals(self.document) | {one for one in self._removed if not self._promised(one, now)},
             self._take_back,
             self._min_in_sync,
             self._ring_pauses.at(now),
         )
-
-    def _forget(self, accepted: Iterable[str]) -> None:
-        """Forget losses that have taken effect, or cannot have any."""
-        for node_id in accepted:
-            self._accepted.pop(node_id, None)
 
     def enacted(self, document: Document, now: float, placement: Placement | None = None) -> None:
         """Note that a document is in force, be it another than the one that was to be; its `placement` is made if not given."""
@@ -278,7 +275,7 @@ class Judge:
         self.departures.clear()
         if document == self._enacting:
             self.departures += departures(self.document, document, self._seen, self._complaints.reasons)
-            self._forget(self._seen.accepted)
+            self._accepted = {one: None for one in self._accepted if one not in self._seen.accepted}
             self._take_back = self._take_back and not self._seen.take_back
             self._min_in_sync = None if self._seen.min_in_sync is not None else self._min_in_sync
             self._ring_pauses.note(self.document, document, self._seen, now)

@@ -37,6 +37,11 @@ def accepted(document: Document, losses: Iterable[str], placement: Placement | N
     return changed
 
 
+def begun_removals(document: Document) -> frozenset[str]:
+    """Return the members whose removal has begun: it goes on whoever asked for it, and whatever was forgotten meanwhile."""
+    return frozenset([member.id for member in document.members if member.incarnation in document.removed])
+
+
 def outlook(document: Document, losses: Iterable[str], node_id: str, placement: Placement | None) -> Outlook:
     """Return what follows for the keys of a member when losses are accepted, its own among them. O(lists)."""
     if placement is None:

@@ -199,11 +199,11 @@ def _waits_for_damaged(world: "World", document: Document, name: str) -> bool:
 
 
 def strays(world: "World") -> str | None:
-    """Return what a member has that is not its own. A process that is no member keeps what it has until it is one."""
+    """Return what a member has that is not its own. A process that is no member, or none any more, keeps what it has."""
     document = world.authority.document
     for key in world.keys:
         roles = world.roles_of(key, document)
-        for line in document.members:
+        for line in [line for line in document.members if line.incarnation not in document.removed]:
             member = world.members[line.id]
             if member.id not in (*roles.preference, *roles.coming) and _live(member.directory.records.get(key)) is not None:
                 return f"{member.id} has {key}, which is not its own"

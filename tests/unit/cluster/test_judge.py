@@ -469,6 +469,24 @@ def test_member_that_is_being_removed_is_not_admitted_with_an_empty_directory_ei
     assert one.states() == "uuud"
 
 
+def test_member_whose_process_is_back_before_its_removal_has_begun_stays() -> None:
+    """The word was about one that is gone; what has promised something is neither waited for nor kept out for ever."""
+    one = world({"d": {"state": DOWN, "left": 3}}, "abcd")
+    one.judge.remove("d", one.now)
+    one.alive["d"] = ord("d")
+    one.equal = set("abcd")
+    one.run(6.0)
+    assert (one.document.next, one.document.removed, one.states()) == (None, (), "uuuu")
+
+
+def test_removal_that_has_begun_ends_though_the_word_is_forgotten_and_the_process_calls() -> None:
+    one = world({"d": {"state": DOWN, "left": 3, "weight": 0.0}}, "abcd")
+    one.judge = Judge(replace(one.document, removed=(ord("d"),)), 5, one.now, deadline=2.0)
+    one.alive["d"] = ord("d")
+    one.run(2.0)
+    assert [line.id for line in one.document.members] == ["a", "b", "c"]
+
+
 def test_answer_of_another_process_is_none() -> None:
     one = world()
     one.judge.ended(ord("b"))
