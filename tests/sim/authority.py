@@ -14,7 +14,7 @@ from gkv.cluster.document import Member as Line
 from gkv.cluster.judge import Ask, Enact, Judge
 from gkv.cluster.liveness import Liveness
 from gkv.cluster.plans import GoOn, Plan
-from gkv.errors import MemberConflict
+from gkv.errors import InvalidMember, MemberConflict
 from gkv.model import Fault
 from tests.sim import rules
 from tests.sim.clients import Proxy
@@ -228,7 +228,7 @@ class Authority:
             return False
         try:
             word()
-        except MemberConflict as error:
+        except (InvalidMember, MemberConflict) as error:
             self._world.story.tell(AUTHORITY, f"refuses: {error}")
             return False
         self._hear_news()
