@@ -16,7 +16,7 @@ ffibuilder.set_source(
     "gkv._native",
     '#include <stddef.h>\n#include <stdint.h>\n#include "gkv.h"\n',
     sources=["csrc/murmur3.c", "csrc/ring.c", "csrc/json.c", "csrc/scan.c", "csrc/route.c"],
-    depends=["csrc/gkv.h", "csrc/json.h"],
+    depends=["csrc/gkv.h", "csrc/json.h", "csrc/keys.h"],
     include_dirs=["csrc"],
     extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra"],
     optional=True,

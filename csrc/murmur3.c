@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gkv.h"
+#include "keys.h"
 
 static const uint64_t C1 = 0x87c37b91114253d5ULL;
 static const uint64_t C2 = 0x4cf5ad432745937fULL;
@@ -98,11 +99,9 @@ int32_t gkv_tokens(const char *text, size_t size, uint32_t count, uint8_t *out)
     const char *end = text + size;
 
     for (uint32_t i = 0; i < count; i++) {
-        const char *stop = memchr(text, 0, (size_t)(end - text));
-        if ((stop == NULL) != (i + 1 == count))
-            return -1;
+        const char *stop = gkv_key_end(text, end, i + 1 == count);
         if (stop == NULL)
-            stop = end;
+            return -1;
         uint64_t token = gkv_token((const uint8_t *)text, (size_t)(stop - text));
         for (int byte = 0; byte < 8; byte++)
             *out++ = (uint8_t)(token >> (56 - 8 * byte));

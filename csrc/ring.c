@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gkv.h"
+#include "keys.h"
 
 void gkv_ring_vnode_tokens(uint8_t *name, size_t id_size, uint32_t count, uint64_t *out)
 {
@@ -91,11 +92,9 @@ int32_t gkv_ring_find_all(const gkv_ring *ring, const char *text, size_t size, u
     const char *end = text + size;
 
     for (uint32_t i = 0; i < count; i++) {
-        const char *stop = memchr(text, 0, (size_t)(end - text));
-        if ((stop == NULL) != (i + 1 == count))
-            return -1;
+        const char *stop = gkv_key_end(text, end, i + 1 == count);
         if (stop == NULL)
-            stop = end;
+            return -1;
         out[i] = gkv_ring_find(ring, gkv_token((const uint8_t *)text, (size_t)(stop - text)));
         text = stop == end ? end : stop + 1;
     }
@@ -139,11 +138,9 @@ int32_t gkv_ring_split(const gkv_ring *ring, const uint16_t *places, const char 
 
     memset(cursors, 0, nodes * sizeof *cursors);
     for (uint32_t i = 0; i < count; i++) {
-        const char *stop = memchr(text, 0, (size_t)(end - text));
-        if ((stop == NULL) != (i + 1 == count))
-            return -1;
+        const char *stop = gkv_key_end(text, end, i + 1 == count);
         if (stop == NULL)
-            stop = end;
+            return -1;
         uint32_t place = gkv_ring_node_of_key(ring, places, (const uint8_t *)text, (size_t)(stop - text));
         owners[i] = place == GKV_NOBODY ? ring->nodes : place;
         cursors[owners[i]]++;

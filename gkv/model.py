@@ -233,6 +233,11 @@ class Write:
     at: int = 0
     repairs: bool = True
 
+    @property
+    def size(self) -> int:
+        """The bytes of its keys, as characters, and values. O(keys)."""
+        return sum(map(len, self.keys)) + sum([len(value) for value in self.values if value is not None])
+
 
 @dataclass(slots=True)
 class Replacement(Write):

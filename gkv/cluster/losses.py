@@ -13,7 +13,7 @@ class Outlook:
     """The keys of a member for which nobody acts, as it will be about them once losses are accepted. Ids, ascending."""
 
     acts: tuple[str, ...]
-    """Who acts for them with what it has."""
+    """The members that act for them with what they have."""
     fills: tuple[str, ...] = ()
     """The others of their lists: each is made equal to the one that acts, and what it alone has is dropped."""
     awaited: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from gkv.cluster.document import LEASE_MS, Document, Durability
 
 _ANEW = "; begin one on other ports and with other directories (--data), and set the keys there"
 _INSTEAD = {"replicas": _ANEW, "min-in-sync": _ANEW}
-"""What can be done for another value of a term."""
+"""Ways to another value of a term."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ shows as latency. Leaves to others: what became of the keys for which the time w
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from time import monotonic
 
 from gkv.cluster.document import Document
@@ -96,16 +97,16 @@ class Patience:
         writing = op in WRITES
         lane = Lane.WRITE if writing else Lane.READ
         while parts:
-            put_off: list[Part] = []
+            found = _Sorted(op, done, again)
             replies = self._ask_watching(parts, expires, request_id, lane, writing=writing)
             for part, reply in zip(parts, replies, strict=True):
                 if writing:
-                    _judge_write(op, part, reply, done, again, put_off, is_begun=lane is Lane.AWAITED)
+                    found.judge_write(part, reply, is_begun=lane is Lane.AWAITED)
                 elif reply.outcome is _ANSWERED and reply.frame.startswith(STARTS[op]):
                     done.append(PartResult(part, reply.frame, hold=reply.hold))
                 else:
-                    _judge(op, part, reply, done, again, put_off)
-            parts, lane = put_off, Lane.AWAITED
+                    found.judge(part, reply)
+            parts, lane = found.put_off, Lane.AWAITED
         return again
 
     def _ask_watching(
@@ -155,50 +156,43 @@ class Patience:
         return True
 
 
-def _judge_write(
-    op: Op,
-    part: Part,
-    reply: NodeReply,
-    done: list[PartResult],
-    again: list[_Again],
-    put_off: list[Part],
-    *,
-    is_begun: bool,
-) -> None:
-    """Note what has become of a part; `is_begun` if that was asked of a node that had taken it in."""
-    effects = understand(reply, Effects, len(part.positions))
-    if not isinstance(effects, Effects):
-        _judge(op, part, reply, done, again, put_off, is_begun=is_begun)
-    elif _UNBEGUN not in effects.letters:
-        done.append(PartResult(part, effects=effects))
-    else:
-        begun = [position for position, one in zip(part.positions, effects.letters, strict=True) if one != _UNBEGUN]
-        unbegun = [position for position, one in zip(part.positions, effects.letters, strict=True) if one == _UNBEGUN]
-        again.append((Part(part.node, unbegun, b""), NodeRefusal.NOT_BEGUN, None))
-        if begun:
-            effects.letters = effects.letters.replace(_UNBEGUN, "")
-            done.append(PartResult(Part(part.node, begun, b""), effects=effects))
+@dataclass(slots=True)
+class _Sorted:
+    """The parts of a batch, by what their replies say has become of them."""
 
+    op: Op
+    done: list[PartResult]
+    """Those of which something is certain."""
+    again: list[_Again]
+    """Those that may be asked for again."""
+    put_off: list[Part] = field(default_factory=list)
+    """Those whose answer is to come, as what asks for that."""
 
-def _judge(
-    op: Op,
-    part: Part,
-    reply: NodeReply,
-    done: list[PartResult],
-    again: list[_Again],
-    put_off: list[Part],
-    *,
-    is_begun: bool = False,
-) -> None:
-    """Note of a part that has no answer whether its answer is put off, or another node may have one."""
-    refused = understand(reply, PutOff)
-    if isinstance(refused, PutOff):
-        put_off.append(Part(part.node, part.positions, Await(refused.ticket).write()))
-        return
-    reason: Reason = (reply.outcome, reply.sent) if refused is None else refused.reason
-    if is_begun:
-        done.append(PartResult(part, failure=INDETERMINATE))
-    elif reason in _ELSEWHERE and not (op in WRITES and may_be_begun(reason)):
-        again.append((part, reason, refused))
-    else:
-        done.append(PartResult(part, failure=failure(op, reason)))
+    def judge_write(self, part: Part, reply: NodeReply, *, is_begun: bool) -> None:
+        """Note what has become of a part; `is_begun` if that was asked of a node that had taken it in."""
+        effects = understand(reply, Effects, len(part.positions))
+        if not isinstance(effects, Effects):
+            self.judge(part, reply, is_begun=is_begun)
+        elif _UNBEGUN not in effects.letters:
+            self.done.append(PartResult(part, effects=effects))
+        else:
+            begun = [position for position, one in zip(part.positions, effects.letters, strict=True) if one != _UNBEGUN]
+            unbegun = [position for position, one in zip(part.positions, effects.letters, strict=True) if one == _UNBEGUN]
+            self.again.append((Part(part.node, unbegun, b""), NodeRefusal.NOT_BEGUN, None))
+            if begun:
+                effects.letters = effects.letters.replace(_UNBEGUN, "")
+                self.done.append(PartResult(Part(part.node, begun, b""), effects=effects))
+
+    def judge(self, part: Part, reply: NodeReply, *, is_begun: bool = False) -> None:
+        """Note of a part that has no answer whether its answer is put off, or another node may have one."""
+        refused = understand(reply, PutOff)
+        if isinstance(refused, PutOff):
+            self.put_off.append(Part(part.node, part.positions, Await(refused.ticket).write()))
+            return
+        reason: Reason = (reply.outcome, reply.sent) if refused is None else refused.reason
+        if is_begun:
+            self.done.append(PartResult(part, failure=INDETERMINATE))
+        elif reason in _ELSEWHERE and not (self.op in WRITES and may_be_begun(reason)):
+            self.again.append((part, reason, refused))
+        else:
+            self.done.append(PartResult(part, failure=failure(self.op, reason)))

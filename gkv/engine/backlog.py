@@ -201,4 +201,4 @@ class Backlog:
 
 def size_of(write: Write) -> int:
     """Return the bytes that a write is counted with."""
-    return KEY * len(write.keys) + sum(map(len, write.keys)) + sum([len(value) for value in write.values if value is not None])
+    return KEY * len(write.keys) + write.size

@@ -163,21 +163,7 @@ class CopiedReads:
                     return self._ask(keys, shown, answer)
         except GkvError as error:
             return refused_for(error)
-        return self._begin_steps(keys, take, at_once, shown, answer, boot_time() + self._within)
-
-    def _begin_steps(
-        self,
-        keys: Sequence[str],
-        take: "Take[Item]",
-        at_once: int,
-        shown: Callable[[Found], Item],
-        answer: Callable[[Sequence[Item]], NodeAnswer],
-        deadline: float,
-    ) -> InSteps:
-        def again() -> InSteps:
-            return self._begin_steps(keys, take, at_once, shown, answer, deadline)
-
-        return InSteps(partial(self._in_steps, keys, take, at_once, shown, answer, deadline, again))
+        return InSteps(partial(self._in_steps, keys, take, at_once, shown, answer, boot_time() + self._within))
 
     def _ask(
         self, keys: Sequence[str], shown: Callable[[Found], Item], answer: Callable[[Sequence[Item]], NodeAnswer]
@@ -200,13 +186,13 @@ class CopiedReads:
         shown: Callable[[Found], Item],
         answer: Callable[[Sequence[Item]], NodeAnswer],
         deadline: float,
-        again: Callable[[], InSteps],
     ) -> NodeAnswer | Asked:
         """Read keys one after the other: what may be told at once, and then the others. Switches greenlets.
 
         Where the machines take long for some, what was read is given up, so that other reads have their turn, and all is read
-        `again` after that.
+        anew after that.
         """
+        again = partial(InSteps, partial(self._in_steps, keys, take, at_once, shown, answer, deadline))
         items: dict[str, Item] = {}
         left = list(dict.fromkeys(keys))
         room = self._max_answer

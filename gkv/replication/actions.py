@@ -58,7 +58,7 @@ class Answer:
     version: Version | None = None
     """Of the write, if one was begun."""
     effects: Sequence[Effect] = ()
-    """What it did to each key, in place of `keys`: of a write whatever was there, all of which is acknowledged."""
+    """Its effect on each key, in place of `keys`: of a write whatever was there, all of which is acknowledged."""
 
     @property
     def each(self) -> Sequence[KeyAnswer]:

@@ -48,7 +48,7 @@ class Clients:
         self._begin(request)
 
     def _begin(self, request: Request) -> None:
-        duties, writes = self._desk.duties, request.what is not None
+        duties, what = self._desk.duties, request.what
         todo = request.open()
         lists = duties.lists_of(request.keys_at(todo))
         elsewhere = {one for one in set(lists) if not self._desk.mine(duties.roles[one])}
@@ -57,13 +57,13 @@ class Clients:
                 if one in elsewhere:
                     request.tell(place, KeyAnswer(Fate.NOT_BEGUN))
             todo, lists = _without(todo, lists, elsewhere)
-        shut = {one for one in set(lists) if not self._may_begin(duties.roles[one], writes)}
+        shut = {one for one in set(lists) if not self._may_begin(duties.roles[one], what is not None)}
         if shut:
             self._wait(request)
-        if not writes:
+        if what is None:
             self._begin_read(request, _without(todo, lists, shut)[0] if shut else todo)
         elif not shut:
-            self._begin_write(request, todo, lists)
+            self._begin_write(request, what, todo, lists)
         self._finish(request)
 
     def _may_begin(self, roles: Roles, writes: bool) -> bool:
@@ -133,23 +133,21 @@ class Clients:
 
     # -- writes
 
-    def _begin_write(self, request: Request, todo: Sequence[int], lists: Sequence[int]) -> None:
+    def _begin_write(self, request: Request, what: Plain | Judge, todo: Sequence[int], lists: Sequence[int]) -> None:
         if self._writing.crowded:
             self._give(request, Fate.BUSY)
             return
-        roles, what = self._desk.duties.roles, request.what
+        roles = self._desk.duties.roles
         bare = {one for one in set(lists) if not self._desk.is_enough(roles[one])} if self._desk.is_short else frozenset()
         begun = _without(todo, lists, bare)[0] if bare else todo
-        found: list[Newest] | None = []
-        if what is not None and not isinstance(what, Plain):
-            found = self._intact(request, begun)
+        found = [] if isinstance(what, Plain) else self._intact(request, begun)
         if found is None:
             return
         for place in set(todo).difference(begun) if bare else ():
             request.tell(place, KeyAnswer(Fate.TOO_FEW_COPIES))
         if isinstance(what, Plain):
             self._write_part(request, self._with_room(request, Part.plain(what, begun, self._writing.time_of_day())))
-        elif what is not None:
+        else:
             self._judge(request, what, begun, found)
 
     def _judge(self, request: Request, judge: Judge, begun: Sequence[int], found: list[Newest]) -> None:

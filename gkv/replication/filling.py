@@ -12,7 +12,7 @@ from gkv.model import Duties, Record, Roles
 from gkv.replication.events import Pair, pair_of
 
 _MOST_TWICE = 4
-"""How often the time after which a page is asked for again is doubled."""
+"""Doublings of the time after which a page is asked for again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Granter:
         self._notes: dict[str, Version] = {}
         self._keys: dict[Version, set[str]] = {}
         self._by: dict[Version, str] = {}
-        """Who has sent a write under the document of now, and is the primary of all its keys that are noted."""
+        """The sender of a write under the document of now, if it is the primary of all its keys that are noted."""
         self._committing: dict[int, Write] = {}
         """Writes in the commit, by token."""
         self._tokens: dict[Version, int] = {}

@@ -59,6 +59,10 @@ class Underway:
         self.covered: set[str] = set()
         """Keys of which a later write is settled."""
 
+    def is_covered(self, keys: Sequence[str]) -> bool:
+        """Return whether a later write of each of these keys is settled; mostly there is none."""
+        return bool(self.covered) and self.covered.issuperset(keys)
+
 
 class Primary:
     """All writes on their way of one process."""
@@ -115,7 +119,7 @@ class Primary:
         return targets
 
     def _needs(self, underway: Underway, granter: str) -> bool:
-        return not (underway.covered and underway.covered.issuperset(underway.parts[granter].keys))
+        return not underway.is_covered(underway.parts[granter].keys)
 
     # -- what ends a write's waiting
 
@@ -158,9 +162,7 @@ class Primary:
         return over
 
     def _is_settled(self, underway: Underway) -> bool:
-        if underway.waits:
-            return False
-        return underway.committed or (bool(underway.covered) and underway.covered.issuperset(underway.write.keys))
+        return not underway.waits and (underway.committed or underway.is_covered(underway.write.keys))
 
     def _settle_earlier(self, underway: Underway) -> list[Underway]:
         """Return the earlier writes that are settled by this one: everybody has something newer of their keys (F16)."""
@@ -268,8 +270,7 @@ class Primary:
 
 def size_of(write: Write) -> int:
     """Return about how many bytes a write takes."""
-    values = sum([len(value) for value in write.values if value is not None])
-    return values + sum(map(len, write.keys)) + _FOR_A_KEY * len(write.keys)
+    return _FOR_A_KEY * len(write.keys) + write.size
 
 
 def _uncovered(underway: Underway, part: Write) -> Write:

@@ -93,7 +93,7 @@ class Questions:
     def no_room(self, number: int, member: str) -> None:
         """Note that a member has no room for what it was sent."""
         if self.answered(number, member) is not None:
-            self.full.add(member)
+            self.has_room(member, False)
 
     def has_room(self, member: str, there_is: bool) -> None:
         """Note whether a member has room for values."""

@@ -121,7 +121,7 @@ class Part:
     verdicts: Sequence[Verdict] = ()
     """Empty, as `records`, for what is written whatever is there."""
     records: Sequence[Record | None] = ()
-    """What was there."""
+    """The records that were there."""
 
     @classmethod
     def plain(cls, what: Plain, places: Sequence[int], now: int) -> "Part":

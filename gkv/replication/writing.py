@@ -4,6 +4,7 @@ acknowledged (W7), and told when they are settled (W5).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from gkv.model import Damage, Effect, Record, Value, Version, Write
 from gkv.replication.actions import Commit, Fate
@@ -25,6 +26,7 @@ MOST_AT_ONCE, MOST_BYTES_AT_ONCE = 64, 1 << 20
 MOST_ANEW = 256
 """Keys in one write of a takeover."""
 
+_Item = TypeVar("_Item")
 Newest = tuple[Record | Damage | None, Underway | None]
 """The newest admitted record of a key, and the write that brings it, unless it is settled."""
 
@@ -90,16 +92,7 @@ class Writing:
 
         In several writes if they are many or large, as a frame brings a write whole.
         """
-        some: list[tuple[str, Record | None]] = []
-        size = 0
-        for key, record in records:
-            more = 0 if record is None or record.value is None else len(record.value)
-            if some and (len(some) == MOST_ANEW or size + more > MOST_BYTES_AT_ONCE):
-                self._write_anew(some)
-                some, size = [], 0
-            some.append((key, record))
-            size += more
-        if some:
+        for some in _bounded(records, _size_of_value, MOST_ANEW):
             self._write_anew(some)
 
     def _write_anew(self, found: Sequence[tuple[str, Record | None]]) -> None:
@@ -112,8 +105,8 @@ class Writing:
 
     def _send_all(self, found: Mapping[str, Sequence[Write]]) -> None:
         for granter, writes in found.items():
-            for some in _frames(writes):
-                self._send(granter, some)
+            for some in _bounded(writes, size_of, MOST_AT_ONCE):
+                self._send(granter, tuple(some))
 
     def _send(self, granter: str, writes: tuple[Write, ...]) -> None:
         settled = self.primary.take_untold(granter)
@@ -217,18 +210,24 @@ def is_large(question: Question) -> bool:
     return isinstance(question, Copy) and sum(map(size_of, question.writes)) > MOST_BYTES_AT_ONCE
 
 
-def _frames(writes: Sequence[Write]) -> Iterator[tuple[Write, ...]]:
-    """Yield the writes of each frame, in their order."""
-    some: list[Write] = []
-    size = 0
-    for write in writes:
-        more = size_of(write)
-        if some and (len(some) == MOST_AT_ONCE or size + more > MOST_BYTES_AT_ONCE):
-            yield tuple(some)
-            some, size = [], 0
-        some.append(write)
-        size += more
-    yield tuple(some)
+def _size_of_value(row: tuple[str, Record | None]) -> int:
+    _, record = row
+    return 0 if record is None or record.value is None else len(record.value)
+
+
+def _bounded(items: Iterable[_Item], size: Callable[[_Item], int], most: int) -> Iterator[list[_Item]]:
+    """Yield items in groups, in their order: at most so many together, and `MOST_BYTES_AT_ONCE` if it is more than one."""
+    some: list[_Item] = []
+    total = 0
+    for item in items:
+        more = size(item)
+        if some and (len(some) == most or total + more > MOST_BYTES_AT_ONCE):
+            yield some
+            some, total = [], 0
+        some.append(item)
+        total += more
+    if some:
+        yield some
 
 
 def _tell(underway: Underway, settled: bool) -> None:

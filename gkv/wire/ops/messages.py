@@ -6,7 +6,7 @@ digits. Values stand behind the line, in the order in which the line has their s
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from gkv.model import Blob, Damage, Record, Value, Version, Write
 from gkv.replication.messages import (
@@ -282,8 +282,9 @@ def _read_unsettled(number: int, header: Mapping[str, Any], frame: bytes, start:
 def _put_values(values: Sequence[Value | None], fields: Fields, payload: Payload) -> None:
     """Put the sizes of values, and the types of those that have one, into the line."""
     if set(map(type, values)) == {bytes}:
-        fields["sizes"] = list(map(len, values))  # type: ignore[arg-type]  # all are bytes
-        payload += values  # type: ignore[arg-type]
+        texts = cast("Sequence[bytes]", values)
+        fields["sizes"] = list(map(len, texts))
+        payload += texts
         return
     sizes = []
     typed_ones = False
@@ -307,7 +308,7 @@ def _values(parts: Sequence[bytes | Damage | None], header: Mapping[str, Any], c
     if "types" not in header:
         if Damage in set(map(type, parts)) or b"" in parts:
             raise BadFrame("a value has a text")
-        return list(parts)  # type: ignore[arg-type]  # without a Damage
+        return list(cast("Sequence[bytes | None]", parts))
     types = _column(header, "types", count)
     if len(types) != count:
         raise BadFrame("types has one for each key")

@@ -132,7 +132,7 @@ def test_what_nobody_will_ask_for_is_forgotten() -> None:
 
 
 def test_no_word_is_noted_that_cannot_matter() -> None:
-    """Whatever is made up: a member has one place for what it says of later documents, and others have none."""
+    """A member has one place for what it says of later documents, made up or not, and others have none."""
     grants = Grants(0.0, False)
     grants.grant("c", 31, 1.0, 1.0)
     for incarnation in range(100, 200):
