@@ -33,7 +33,9 @@ class Granter:
         self._notes: dict[str, Version] = {}
         self._keys: dict[Version, set[str]] = {}
         self._by: dict[Version, str] = {}
-        """The sender of a write under the document of now, if it is the primary of all its keys that are noted."""
+        """Who has sent all that is noted under a version, by the document of now. Another primary may give the same version to
+        keys of its own: a version is that of a process.
+        """
         self._committing: dict[int, Write] = {}
         """Writes in the commit, by token."""
         self._tokens: dict[Version, int] = {}
@@ -114,10 +116,12 @@ class Granter:
             self._last[primary] = number
         for write in writes:
             version = write.version
-            is_whole = version not in self._keys or version in self._by
+            is_alone = version not in self._keys or self._by.get(version) == primary
             self.note(write.keys, version)
-            if is_whole and version in self._keys:
+            if is_alone and version in self._keys:
                 self._by[version] = primary
+            else:
+                self._by.pop(version, None)
         handed: list[tuple[int, Write]] = []
         left: set[int] = set()
         for write in writes:

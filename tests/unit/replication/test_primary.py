@@ -205,6 +205,21 @@ def test_who_says_that_a_write_is_settled_speaks_for_its_own_keys_alone() -> Non
     assert granter.check() == []
 
 
+@pytest.mark.promise("I21")
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_write_of_another_primary_that_has_the_same_version_is_another_one(first: str) -> None:
+    """Versions are those of a process: under one document two primaries may both be at their second one."""
+    granter = Granter()
+    tokens = Tokens()
+    for number, primary in enumerate((first, "b" if first == "a" else "a")):
+        granter.take(primary, number, [write(2, f"of {primary}")], 0.0, tokens)
+    granter.settled("a", [version(2)], lambda keys: [key for key in keys if key == "of a"])
+    assert granter.unsettled(lambda _: True) == ["of b"]
+    granter.settled("b", [version(2)], lambda keys: [key for key in keys if key == "of b"])
+    assert granter.unsettled(lambda _: True) == []
+    assert granter.check() == []
+
+
 class Tokens:
     """Counts."""
 
