@@ -8,7 +8,7 @@
  * reading past a given length. Buffers belong to the caller. */
 
 /* Raised with every change of this file; the loader refuses a library that was built from another one. */
-#define GKV_ABI 9
+#define GKV_ABI 10
 
 /* Vnode tokens in ascending order, and what finds one quickly.
  *
@@ -32,6 +32,9 @@ uint64_t gkv_token(const uint8_t *key, size_t size);
 /* The tokens of a batch, 8 bytes each, most significant first. `text` holds `count` keys with one NUL byte between neighbours.
  * Returns 0, or -1 if `text` does not hold `count` keys (one of them has a NUL in it). `out` has room for 8 * count bytes. */
 int32_t gkv_tokens(const char *text, size_t size, uint32_t count, uint8_t *out);
+
+/* The same for `count` pieces of any bytes, which stand in `data` one behind the other; ends[i] is where the i-th stops. */
+void gkv_tokens_of_bytes(const uint8_t *data, const uint32_t *ends, uint32_t count, uint8_t *out);
 
 /* Writes the tokens of the vnodes "<id>:0" .. "<id>:<count - 1>" to out. `name` holds the id and has
  * room for 11 bytes more; those are overwritten. */

@@ -94,6 +94,13 @@ uint64_t gkv_token(const uint8_t *key, size_t size)
     return hash[0];
 }
 
+static uint8_t *store64(uint64_t x, uint8_t *out)
+{
+    for (int byte = 0; byte < 8; byte++)
+        *out++ = (uint8_t)(x >> (56 - 8 * byte));
+    return out;
+}
+
 int32_t gkv_tokens(const char *text, size_t size, uint32_t count, uint8_t *out)
 {
     const char *end = text + size;
@@ -102,10 +109,18 @@ int32_t gkv_tokens(const char *text, size_t size, uint32_t count, uint8_t *out)
         const char *stop = gkv_key_end(text, end, i + 1 == count);
         if (stop == NULL)
             return -1;
-        uint64_t token = gkv_token((const uint8_t *)text, (size_t)(stop - text));
-        for (int byte = 0; byte < 8; byte++)
-            *out++ = (uint8_t)(token >> (56 - 8 * byte));
+        out = store64(gkv_token((const uint8_t *)text, (size_t)(stop - text)), out);
         text = stop == end ? end : stop + 1;
     }
     return 0;
+}
+
+void gkv_tokens_of_bytes(const uint8_t *data, const uint32_t *ends, uint32_t count, uint8_t *out)
+{
+    uint32_t start = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        out = store64(gkv_token(data + start, ends[i] - start), out);
+        start = ends[i];
+    }
 }

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from gkv.errors import ConfigError
 
-ABI = 9
+ABI = 10
 """The number in `csrc/gkv.h` that this Python code was written against."""
 
 MODES = ("auto", "require", "off")

@@ -5,7 +5,6 @@ for is on disk. `Commits` gathers the writes of many greenlets into one trip to 
 Leaves to others: which node a record belongs to, and everything about HTTP.
 """
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gkv.engine.backlog import Pending
@@ -14,8 +13,11 @@ from gkv.engine.engine import NOT_BURIED, Due, Engine
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 from gkv.engine.snapshot import Snapshot
+from gkv.engine.sums import CELL_BITS, CELLS, Sums, Tokens
 
 __all__ = [
+    "CELLS",
+    "CELL_BITS",
     "ENGINES",
     "NOT_BURIED",
     "CommitFigures",
@@ -26,6 +28,7 @@ __all__ = [
     "MemoryEngine",
     "Pending",
     "Snapshot",
+    "Sums",
     "open_engine",
 ]
 
@@ -33,9 +36,7 @@ ENGINES = ("lmdb", "memory")
 """The names that `gkv-node --engine` takes."""
 
 
-def open_engine(
-    name: str, path: Path, node: str, tokens: Callable[[Sequence[str]], bytes], max_disk: int = 0, cache: int = 0
-) -> Engine:
+def open_engine(name: str, path: Path, node: str, tokens: Tokens, max_disk: int = 0, cache: int = 0) -> Engine:
     """Open an engine by name. `tokens` is `gkv.ring.tokens`; the rest is for the one that keeps files."""
     if name == "memory":
         return MemoryEngine(tokens)

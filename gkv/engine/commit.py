@@ -19,7 +19,7 @@ from gevent.event import Event
 from gkv import background
 from gkv.engine.backlog import UNTOLD, Backlog, Pending, size_of
 from gkv.engine.engine import Engine
-from gkv.engine.reclaim import RECLAIM_EVERY, RECLAIM_STEP, Reclaimer
+from gkv.engine.reclaim import Chores, Reclaimer
 from gkv.engine.snapshot import Snapshot, SnapshotRequests
 from gkv.engine.writer import Writer
 from gkv.errors import EngineFailed, EngineFull, GkvError, NotOnDisk, Unavailable
@@ -78,12 +78,11 @@ class Commits:
         self._on_failure = on_failure
         self._now = now or _time_since_now()
         self._reclaimer = Reclaimer(engine, tombstone_ttl, self._now)
+        self._chores = Chores(engine, self._reclaimer, self._make)
         self.on_over: Callable[[Sequence[Pending]], object] = _nobody
         """Is told of writes that are over, before anybody who waits for them goes on; not of those that are over when `submit`
         or `replace` returns.
         """
-        self.reclaims = True
-        """Whether tombstones are dropped here when they are old; else by whoever knows which of them may go."""
         self._backlog = Backlog()
         self.failure: GkvError | None = None
         self._closing = False
@@ -126,6 +125,15 @@ class Commits:
     def admit(self, write: Write) -> None:
         """Raise EngineFull or SnapshotRunning when there might be no room for a write that is submitted now."""
         self._engine.admit(write, self._backlog.size)
+
+    @property
+    def reclaims(self) -> bool:
+        """Whether tombstones are dropped here when they are old; else by whoever knows which of them may go."""
+        return self._chores.reclaims
+
+    @reclaims.setter
+    def reclaims(self, do: bool) -> None:
+        self._chores.reclaims = do
 
     @property
     def forgets_until(self) -> int:
@@ -192,27 +200,23 @@ class Commits:
     # --- the writer -------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        next_reclaim = time.monotonic() + RECLAIM_EVERY
         try:
             while self.failure is None:
                 if not self._backlog and not self._snapshots:
                     if self._closing:
                         return
                     self._wake.clear()
-                    self._wake.wait(max(0.0, next_reclaim - time.monotonic()))
+                    self._wake.wait(self._chores.wait)
                 while self._snapshots:
                     failed = self._snapshots.begin_next()
                     if failed is not None:
                         self._fail(failed)
                 if self._backlog:
                     self._commit(self._backlog.take())
-                if self.failure is None and time.monotonic() >= next_reclaim:
-                    self._engine.tend()
-                    more = self._reclaim() == RECLAIM_STEP
-                    # Writes go first: while some wait, reclaiming takes a tenth of a second's rest
-                    # after each small step.
-                    pause = (0.1 if self._backlog else 0.0) if more else RECLAIM_EVERY
-                    next_reclaim = time.monotonic() + pause
+                if self.failure is None:
+                    self._chores.do(bool(self._backlog))
+        except EngineFailed as error:
+            self._fail(error)
         except Exception as error:  # noqa: BLE001 whatever it was, nobody may wait for a writer that is gone
             self._fail(EngineFailed(f"the writer has stopped: {error!r}"))
 
@@ -273,13 +277,6 @@ class Commits:
             self._commit(deletes[len(deletes) // 2 :])
         else:
             self._answer_all(deletes, error)
-
-    def _reclaim(self) -> int:
-        try:
-            return self._reclaimer.step(self._make) if self.reclaims else 0
-        except EngineFailed as error:
-            self._fail(error)
-        return 0
 
     def _make(self, call: Callable[[Callable[[], object]], Result]) -> Result:
         """Make a call of the engine that changes something; it is given what it calls when only the

@@ -1,7 +1,7 @@
 """The contract that every engine keeps; `tests/contract/test_engine.py` runs over all of them.
 
-An engine is used by two threads: everything but `write` and `forget` is called by the event loop's thread, `write` and
-`forget` by one writer thread (which may be the same); `copy_snapshot` has one of its own. No call switches greenlets.
+An engine is used by two threads: everything but `write`, `forget` and `make_sums` is called by the event loop's thread, those
+by one writer thread (which may be the same); `copy_snapshot` has one of its own. No call switches greenlets.
 """
 
 from abc import ABC, abstractmethod
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
+from gkv.engine.sums import Stretch, Summing, Sums
 from gkv.model import Damage, Effect, Record, Value, Write
 
 MAX_KEY = 480
@@ -17,6 +18,8 @@ MAX_KEY = 480
 
 Row = tuple[str, Record | Damage]
 """A key and its record."""
+SUM_STEP = 1_000
+"""Records that one `make_sums` reads, in some 3 ms."""
 NOT_BURIED = (-1, "")
 """Stands before the oldest tombstone."""
 
@@ -81,6 +84,8 @@ class Engine(ABC):
 
     def note_run(self, incarnation: int) -> None:  # noqa: B027  # nothing to do for what does not outlive its process
         """Keep which process runs on the records, if they outlive it."""
+
+    _summing: Summing
 
     @property
     @abstractmethod
@@ -213,6 +218,38 @@ class Engine(ABC):
     @abstractmethod
     def size(self) -> int:
         """Bytes of the keys (as UTF-8), values (`len`) and tags of the live records, without overhead. O(1)."""
+
+    def keep_sums(self, on: bool) -> None:
+        """Keep sums of the records by cell from now on, or no longer; off at first.
+
+        They are built by `make_sums`, unless the last stop was an orderly one that has left them.
+        """
+        self._summing.keep(on)
+
+    @property
+    def sums(self) -> Sums | None:
+        """The sums of all cells; None while none are kept."""
+        return self._summing.sums
+
+    def fingerprints(self, rows: Sequence[tuple[str, Record]]) -> list[int]:
+        """Return what each of these records adds to the sum of its cell, whether it is here or not; 0 for a tombstone."""
+        return self._summing.fingerprints(rows)
+
+    def make_sums(self, limit: int = SUM_STEP) -> bool:
+        """Read up to `limit` records that are to be summed up; return whether more are left. Called by the writer thread.
+
+        Raise EngineError for pages that make no sense, EngineFailed when they cannot be read.
+        """
+        sums = self._summing.in_force
+        gap = None if sums is None else sums.gap
+        if sums is None or gap is None:
+            return False
+        sums.fill(self._stretch(*gap, limit))
+        return sums.gap is not None
+
+    @abstractmethod
+    def _stretch(self, start: bytes, end: bytes, limit: int) -> Stretch:
+        """Read up to `limit` records with start <= address < end, in this order; damaged ones are left out."""
 
     @property
     def store_figures(self) -> StoreFigures:

@@ -69,13 +69,15 @@ class Environment:
         self.era = 0
         self.last_run = 0
         self.was_clean = True
+        self.content = b""
+        """What tells the content that was found from any other; it has been told to nobody unless the last stop was orderly."""
         self.records: Any = None
         self.listed: Any = None
         self.due: Any = None
         self.meta: Any = None
         self.directory = directory
         self._env: lmdb.Environment | None = None
-        self._descriptor = -1
+        self.descriptor = -1
         """The data file, wherever it is by now: its directory may be moved while this process ends."""
         try:
             self._open(node, map_bytes)
@@ -101,7 +103,7 @@ class Environment:
                 lock=True,
                 mode=0o600,
             )
-            self._descriptor = os.open(self.file, os.O_RDWR | os.O_CLOEXEC)
+            self.descriptor = os.open(self.file, os.O_RDWR | os.O_CLOEXEC)
             self.readers = readers.Readers(env, self.file)
             self.readers.free_dead()
             with env.begin() as txn, txn.cursor() as cursor:
@@ -158,6 +160,7 @@ class Environment:
             self.era = int(meta.get(b"era", b"0"))
             if env.info()["last_txnid"] > _COPIED:
                 self.last_run = int(meta.get(b"run", b"0"))
+            self.content = _content(env, meta.get(b"stop", b""))
             int(meta[b"size"])
             if self.was_clean and self.file.stat().st_size < self.end:
                 raise EngineError(intact.cut_off(self.file, self.file.stat().st_size, self.end))
@@ -176,33 +179,20 @@ class Environment:
         if not _note(self, self.env, b"run", b"%d" % incarnation):
             say(f"{self.file}: the disk is full and has no room for the note that this process uses the store")
 
-    def close(self, *, clean: bool = False) -> None:
-        """Close the environment; `clean` says that all is well with it. Doing so twice is fine."""
+    def close(self, *, clean: bool = False) -> bytes:
+        """Close the environment; `clean` says that all is well with it. Doing so twice is fine.
+
+        Return the `content` that is found by whoever opens it next; nothing without the note of an orderly stop.
+        """
         if self._env is None:
-            return
-        if clean:
-            self._note_orderly_stop(self._env)
+            return b""
+        content = _note_orderly_stop(self, self._env) if clean else b""
         self._env.close()
         self._env = None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _note_orderly_stop(self, env: lmdb.Environment) -> None:
-        """Keep that all is well, and have the file end with its last page.
-
-        So after an orderly stop any file that is shorter was cut, even where only pages that
-        nothing refers to are missing. The file is made long enough, on the disk, before the note
-        is written, whenever this is cut short: without the length there is no note.
-        """
-        with suppress(lmdb.Error, OSError):
-            with env.begin(write=True) as txn:
-                # The commit may write the list of free pages anew, with 8 bytes for each of them:
-                # there is room for twice that.
-                margin = _MARGIN_PAGES * self.page + max(0, self.end - self.held_in(txn)) // 256
-                _set_length(self._descriptor, max(os.fstat(self._descriptor).st_size, self.end + margin))
-                txn.put(b"clean", b"1", db=self.meta)
-            _set_length(self._descriptor, self.end)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+        return content
 
     @property
     def env(self) -> lmdb.Environment:
@@ -369,6 +359,36 @@ def _note(environment: Environment, env: lmdb.Environment, name: bytes, value: b
                 return False
         else:
             return True
+
+
+def _note_orderly_stop(environment: Environment, env: lmdb.Environment) -> bytes:
+    """Keep that all is well, and have the file end with its last page.
+
+    So after an orderly stop any file that is shorter was cut, even where only pages that
+    nothing refers to are missing. The file is made long enough, on the disk, before the note
+    is written, whenever this is cut short: without the length there is no note.
+
+    Return the `content`, nothing if there is no note.
+    """
+    descriptor = environment.descriptor
+    stop = os.urandom(16)
+    content = b""
+    with suppress(lmdb.Error, OSError):
+        with env.begin(write=True) as txn:
+            # The commit may write the list of free pages anew, with 8 bytes for each of them:
+            # there is room for twice that.
+            margin = _MARGIN_PAGES * environment.page + max(0, environment.end - environment.held_in(txn)) // 256
+            _set_length(descriptor, max(os.fstat(descriptor).st_size, environment.end + margin))
+            txn.put(b"clean", b"1", db=environment.meta)
+            txn.put(b"stop", stop, db=environment.meta)
+        content = _content(env, stop)
+        _set_length(descriptor, environment.end)
+    return content
+
+
+def _content(env: lmdb.Environment, stop: bytes) -> bytes:
+    """Return what tells the content of the last commit from any other; nothing if no orderly stop has ever marked one."""
+    return stop and stop + int(env.info()["last_txnid"]).to_bytes(8, "big")
 
 
 def _set_length(descriptor: int, size: int) -> None:

@@ -23,11 +23,12 @@ from gkv.engine import record
 from gkv.engine.cache import Cache
 from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, Row, StoreFigures, no_call
 from gkv.engine.environment import STRUCTURAL
-from gkv.engine.merge import DUE, TOKEN, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of
+from gkv.engine.merge import DUE, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of
 from gkv.engine.record import VALUE
 from gkv.engine.room import Demand
 from gkv.engine.store import Store, note_era, size_in
-from gkv.engine.verify import Verification
+from gkv.engine.sums import TOKEN, Stretch, Summing, Tokens
+from gkv.engine.verify import Verification, stretch
 from gkv.errors import EngineFailed
 from gkv.model import Damage, Effect, Record, Value, Write
 
@@ -44,14 +45,12 @@ class LmdbEngine(Engine):
 
     `records`: token (8 bytes, big-endian) + key -> record, so an arc is one range scan. `keys`: key -> expiry (8 bytes, or
     nothing for never) of each record that has a value. `due`: "v" + expiry + address of a value that expires, "t" + time of
-    the commit + address of a tombstone -> nothing. `meta`: format, node, cluster, era, run, size, clean.
+    the commit + address of a tombstone -> nothing. `meta`: format, node, cluster, era, run, size, clean, stop.
     """
 
     durable = True
 
-    def __init__(
-        self, path: Path, node: str, tokens: Callable[[Sequence[str]], bytes], max_disk: int = 0, cache: int = 0
-    ) -> None:
+    def __init__(self, path: Path, node: str, tokens: Tokens, max_disk: int = 0, cache: int = 0) -> None:
         """Open or create the environment in the directory `path`. `tokens` returns 8 bytes for each key.
 
         `max_disk` bounds the data file, 0 for the disk's own bound. `cache` bytes are for values that were read lately; with
@@ -61,7 +60,8 @@ class LmdbEngine(Engine):
         self.path = path
         self._tokens = tokens
         self._cache = Cache(cache)
-        self._store = Store(path, node, max_disk)
+        self._summing = Summing(tokens)
+        self._store = Store(path, node, max_disk, self._summing)
         self._environment = found = self._store.environment
         self.was_clean, self.era, self.last_run = found.was_clean, found.era, found.last_run
         self._abandoned = False
@@ -129,12 +129,9 @@ class LmdbEngine(Engine):
         return [None if data is None else record.unpack(address, data) for address, data in found]
 
     def _stored(self, addresses: list[bytes], room: float = inf) -> list[bytes | None]:
-        """Return the bytes at these addresses, few more than `room`; b"", which is no record, for all when LMDB finds its pages
-        damaged.
-        """
+        """Return the bytes at these addresses, few more than `room`; b"", which is no record, for all if pages are damaged."""
         try:
-            # `get` for each key is faster than `getmulti`, which makes a pair of each (0.5 against
-            # 0.8 us), and copies cost less than views (a view alone takes 0.2 us).
+            # `get` is faster than `getmulti`, which makes pairs (0.5 against 0.8 us), and copies than views (0.2 us each).
             with self._environment.begin() as txn:
                 if len(addresses) <= _FEW or room == inf:
                     return list(map(txn.get, addresses))
@@ -171,9 +168,8 @@ class LmdbEngine(Engine):
                     room -= len(data)
                     item = record.unpack(address, data)
                     key = address[TOKEN:].decode(errors="replace")
-                    # An address whose token is not its key's is damaged itself: nobody can ask for
-                    # it, and a page must not end with it, as the next one would start elsewhere.
-                    # `verify` finds it.
+                    # An address whose token is not its key's is damaged itself: nobody can ask for it, and a page must not end
+                    # with it, as the next one would start elsewhere. `verify` finds it.
                     if isinstance(item, Record) or self._addresses([key])[0] == address:
                         found.append((key, item))
                 more = cursor.next()
@@ -257,6 +253,9 @@ class LmdbEngine(Engine):
         with self._environment.look() as txn:
             entries = _overdue(txn, self._environment.due, TOMBSTONE_DUE, until, limit, true=True, after=passed)
         return [(int.from_bytes(entry[1:DUE], "big"), entry[DUE + TOKEN :].decode(errors="replace")) for entry in entries]
+
+    def _stretch(self, start: bytes, end: bytes, limit: int) -> Stretch:
+        return stretch(self._environment, start, end, limit)
 
     # --- room and snapshots -----------------------------------------------------------------------------------------------
 

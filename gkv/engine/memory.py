@@ -1,13 +1,16 @@
 """The engine that keeps records in dicts: fast, and gone with the process."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import repeat
+from itertools import islice, repeat
 from math import inf
+from operator import add
 
 from sortedcontainers import SortedList
 
 from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, Row, no_call
+from gkv.engine.sums import NO_PIECE, Stretch, Summing, Tokens, piece
 from gkv.errors import EngineError
 from gkv.model import Damage, Effect, Record, Replacement, Value, Version, Write
 
@@ -26,9 +29,10 @@ class MemoryEngine(Engine):
 
     durable = False
 
-    def __init__(self, tokens: Callable[[Sequence[str]], bytes]) -> None:
+    def __init__(self, tokens: Tokens) -> None:
         """`tokens` returns 8 bytes for each key."""
         self._tokens = tokens
+        self._summing = Summing(tokens)
         self._cluster: str | None = None
         self._values: dict[str, Value] = {}
         """Of the live records alone, so that a read is a lookup and nothing else."""
@@ -119,11 +123,13 @@ class MemoryEngine(Engine):
 
     def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> list[list[Effect]]:
         for write in writes:
-            # Most keys are far shorter than they may be; those are not encoded one by one only to be measured.
-            "".join(write.keys).encode()
-            if not _are_short(map(len, write.keys)) and not all(0 < _size(key) <= MAX_KEY for key in write.keys):
-                raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
+            _check(write.keys)
+        sums = self._summing.in_force
+        keys = [] if sums is None else list(dict.fromkeys([key for write in writes for key in write.keys]))
+        before = self._pieces_of(keys) if keys else []
         applied = [self._replace(one, now) if isinstance(one, Replacement) else self._merge(one, now) for one in writes]
+        if sums is not None:
+            sums.apply(sums.changes(self._addresses(keys), before, self._pieces_of(keys)))
         syncing()
         return applied
 
@@ -227,6 +233,23 @@ class MemoryEngine(Engine):
     def buried(self, until: int, limit: int, after: tuple[int, str] = NOT_BURIED) -> list[tuple[int, str]]:
         return self._graves.first(until, limit, after)
 
+    def _addresses(self, keys: Sequence[str]) -> list[bytes]:
+        return list(map(add, self._tokens_of(keys), map(str.encode, keys)))
+
+    def _pieces_of(self, keys: Sequence[str]) -> list[bytes]:
+        values, versions, times, tags = self._values, self._versions, self._times, self._tags
+        return [
+            piece(key.encode(), versions[key], times.get(key, 0), tags.get(key)) if key in values else NO_PIECE for key in keys
+        ]
+
+    def _stretch(self, start: bytes, end: bytes, limit: int) -> Stretch:
+        order = self._by_token.up_to_date()
+        keys = [key for _, key in islice(order.irange((start[:8], start[8:].decode())), limit + 1)]
+        addresses = self._addresses(keys)
+        reached = min(end, addresses[limit]) if len(keys) > limit else end
+        count = bisect_left(addresses, reached)
+        return Stretch(addresses[:count], self._pieces_of(keys[:count]), reached)
+
     def begin_snapshot(self) -> None:
         raise EngineError("this engine keeps nothing on disk, so there is nothing to copy")
 
@@ -242,32 +265,37 @@ class MemoryEngine(Engine):
         yield self.check()
 
     def check(self) -> list[str]:
-        problems = []
-        size = sum(_size(key) + len(value) + (_TAG if key in self._tags else 0) for key, value in self._values.items())
-        if size != self._size:
-            problems.append(f"the records have {size} bytes, {self._size} were counted")
-        due, graves = set(self._due.heap), set(self._graves.heap)
-        for key in self._versions:
-            time = self._times.get(key)
-            if key not in self._values and (time, key) not in graves:
-                problems.append(f"the tombstone of {key!r} is not in the order of what is due")
-            if key in self._values and time is not None and (time, key) not in due:
-                problems.append(f"{key!r} is not in the order of what expires")
-        problems += [f"{key!r} has a value and no version" for key in self._values.keys() - self._versions.keys()]
-        problems += [f"{key!r} has a time and no version" for key in self._times.keys() - self._versions.keys()]
-        problems += [f"{key!r} has a tag and no version" for key in self._tags.keys() - self._versions.keys()]
-        if list(self._by_key.up_to_date()) != sorted(self._values):
-            problems.append("the order of the keys is not that of the values")
-        if [key for _, key in self._by_token.up_to_date()] != [
-            key for _, key in sorted(zip(self._tokens_of(list(self._versions)), self._versions, strict=True))
-        ]:
-            problems.append("the order of the tokens is not that of the records")
-        return problems
+        return _problems_of(self)
 
     def close(self) -> None:
         for part in (self._values, self._versions, self._times, self._tags, self._due.heap, self._graves.heap):
             part.clear()
         self._size = 0
+
+
+def _problems_of(engine: MemoryEngine) -> list[str]:
+    """As `Engine.check`."""
+    problems = []
+    size = sum(_size(key) + len(value) + (_TAG if key in engine._tags else 0) for key, value in engine._values.items())
+    if size != engine._size:
+        problems.append(f"the records have {size} bytes, {engine._size} were counted")
+    due, graves = set(engine._due.heap), set(engine._graves.heap)
+    for key in engine._versions:
+        time = engine._times.get(key)
+        if key not in engine._values and (time, key) not in graves:
+            problems.append(f"the tombstone of {key!r} is not in the order of what is due")
+        if key in engine._values and time is not None and (time, key) not in due:
+            problems.append(f"{key!r} is not in the order of what expires")
+    problems += [f"{key!r} has a value and no version" for key in engine._values.keys() - engine._versions.keys()]
+    problems += [f"{key!r} has a time and no version" for key in engine._times.keys() - engine._versions.keys()]
+    problems += [f"{key!r} has a tag and no version" for key in engine._tags.keys() - engine._versions.keys()]
+    if list(engine._by_key.up_to_date()) != sorted(engine._values):
+        problems.append("the order of the keys is not that of the values")
+    if [key for _, key in engine._by_token.up_to_date()] != [
+        key for _, key in sorted(zip(engine._tokens_of(list(engine._versions)), engine._versions, strict=True))
+    ]:
+        problems.append("the order of the tokens is not that of the records")
+    return problems
 
 
 class _Queue:
@@ -332,6 +360,14 @@ class _Order:
                     self._sorted.add(entry)
         self.changed.clear()
         return self._sorted
+
+
+def _check(keys: Sequence[str]) -> None:
+    """Raise ValueError for a key that may not be."""
+    # Most keys are far shorter than they may be; those are not encoded one by one only to be measured.
+    "".join(keys).encode()
+    if not _are_short(map(len, keys)) and not all(0 < _size(key) <= MAX_KEY for key in keys):
+        raise ValueError(f"a key has 1 to {MAX_KEY} bytes")
 
 
 def _size(key: str) -> int:

@@ -12,11 +12,10 @@ from zlib import crc32
 from lmdb import Transaction
 
 from gkv.engine import record
-from gkv.engine.record import INTACT, OVERHEAD, VALUE
+from gkv.engine.record import HEADER, INTACT, OVERHEAD, VALUE
+from gkv.engine.sums import NO_PIECE, TOKEN, Changes, Sums
 from gkv.model import Effect, Replacement, Write
 
-TOKEN = 8
-"""Bytes of the token in front of an address; the rest is the key."""
 VALUE_DUE, TOMBSTONE_DUE = b"v", b"t"
 DUE = 9
 """Bytes in front of the address in an entry of `due`: which queue, and the time."""
@@ -24,17 +23,34 @@ CREATED, REPLACED, UNCHANGED, DAMAGED = Effect.CREATED, Effect.REPLACED, Effect.
 KEPT = Effect.KEPT
 
 
+class Notes:
+    """The records that a transaction changes, for the sums that are kept of them."""
+
+    __slots__ = ("doubted", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[bytes] = []
+        """An address, and the pieces of the record there before and after a change, by turns."""
+        self.doubted: list[bytes] = []
+        """Addresses at which damaged records gave way."""
+
+    def effect_on(self, sums: Sums) -> Changes:
+        """Work out their effect."""
+        return sums.changes(self.rows[::3], self.rows[1::3], self.rows[2::3], self.doubted)
+
+
 class Merge:
     """The changes of one transaction to the records and to what is kept about them."""
 
-    def __init__(self, txn: Transaction, listed: Any, due: Any, now: int) -> None:
-        """`now` is when tombstones are committed."""
+    def __init__(self, txn: Transaction, listed: Any, due: Any, now: int, notes: "Notes | None" = None) -> None:
+        """`now` is when tombstones are committed. `notes` are taken if they are given."""
         self._txn = txn
         self._listed = listed
         self._due = due
         self._now = now
         self.grown = 0
         """By how many bytes the keys and values of the live records have grown."""
+        self._notes = notes
 
     def take(self, write: Write, addresses: Sequence[bytes]) -> list[Effect]:
         """Take in a write or a replacement."""
@@ -46,6 +62,7 @@ class Merge:
         # instead of 6.
         put = self._txn.put
         listed = self._listed
+        notes = None if self._notes is None else self._notes.rows
         at = write.at
         order = write.version.to_bytes()
         head = record.head(order)
@@ -98,6 +115,9 @@ class Merge:
                 self.grown += len(address) - TOKEN + len(value)
             body = head + value
             put(address, body + crc32(body, seed).to_bytes(4, "little"))
+            if notes is not None:
+                raw = address[TOKEN:]
+                notes += (address, NO_PIECE if old is None or not is_usual else old[1:HEADER] + raw, head[1:] + raw)
             append(effect)
         return effects
 
@@ -128,6 +148,8 @@ class Merge:
         if not record.is_tombstone(data):
             self._txn.put(address[TOKEN:], listed_as(data), db=self._listed)
             self.grown += len(address) - TOKEN + record.value_size(data)
+            if self._notes is not None:
+                self._notes.rows += (address, NO_PIECE, record.piece(address, data))
         due = due_of(address, data)
         if due:
             self._txn.put(due, b"", db=self._due)
@@ -137,6 +159,8 @@ class Merge:
         if not record.is_tombstone(data):
             self._txn.delete(address[TOKEN:], db=self._listed)
             self.grown -= len(address) - TOKEN + record.value_size(data)
+            if self._notes is not None:
+                self._notes.rows += (address, record.piece(address, data), NO_PIECE)
         due = due_of(address, data)
         if due:
             self._txn.delete(due, db=self._due)
@@ -147,6 +171,8 @@ class Merge:
         Of a tombstone the entry in `due` stays, as its time is not known; `forget` drops it when
         it comes up.
         """
+        if self._notes is not None:
+            self._notes.doubted.append(address)
         expires = self._txn.pop(address[TOKEN:], db=self._listed)
         if expires is not None:
             self.grown -= len(address) - TOKEN + record.value_size(data)

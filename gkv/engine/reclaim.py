@@ -1,5 +1,6 @@
-"""Tombstones that are old enough are dropped, a few at a time between two commits."""
+"""The work that an engine's writer does between two commits, in small steps: old tombstones are dropped, sums are built."""
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -8,6 +9,8 @@ from gkv.errors import EngineFailed, GkvError
 
 RECLAIM_EVERY = 1.0
 RECLAIM_STEP = 200
+BEHIND_WRITES = 0.1
+"""Seconds of rest after each small step while writes wait, which go first."""
 
 
 class Make(Protocol):
@@ -43,3 +46,42 @@ class Reclaimer:
             raise
         except GkvError:  # no room just now; the next round is soon
             return 0
+
+
+class Chores:
+    """All of that work."""
+
+    def __init__(self, engine: Engine, reclaimer: Reclaimer, make: Make) -> None:
+        """`make` makes the calls that change something or must not stand beside one that does."""
+        self._engine = engine
+        self._reclaimer = reclaimer
+        self._make = make
+        self.reclaims = True
+        """Whether tombstones are dropped here."""
+        self._next_reclaim = self._next_sums = time.monotonic() + RECLAIM_EVERY
+
+    @property
+    def wait(self) -> float:
+        """Seconds until some of it is due."""
+        return max(0.0, min(self._next_reclaim, self._next_sums) - time.monotonic())
+
+    def do(self, busy: bool) -> None:
+        """Do a step of what is due; `busy` says that writes wait. Raise EngineFailed. Switches greenlets."""
+        if time.monotonic() >= self._next_reclaim:
+            self._engine.tend()
+            more = self.reclaims and self._reclaimer.step(self._make) == RECLAIM_STEP
+            self._next_reclaim = time.monotonic() + ((BEHIND_WRITES if busy else 0.0) if more else RECLAIM_EVERY)
+        began = time.monotonic()
+        if began >= self._next_sums:
+            more = self._sum_up()
+            now = time.monotonic()
+            # As long as the step, since all others stand still for most of it.
+            self._next_sums = now + ((BEHIND_WRITES if busy else now - began) if more else RECLAIM_EVERY)
+
+    def _sum_up(self) -> bool:
+        try:
+            return bool(self._make(lambda _syncing: self._engine.make_sums()))
+        except EngineFailed:
+            raise
+        except GkvError:  # some pages make no sense, which is said where they are asked for
+            return False

@@ -15,6 +15,7 @@ one call and no slice.
 from collections.abc import Iterable, Sequence
 from zlib import crc32
 
+from gkv.engine.sums import TOKEN
 from gkv.model import Blob, Damage, Record, Value, Version
 
 VALUE, EXPIRING, TOMBSTONE, BLOB, EXPIRING_BLOB = 1, 2, 3, 4, 5
@@ -88,6 +89,11 @@ def is_lasting(data: bytes) -> bool:
 def time_of(data: bytes) -> int:
     """Return when the value of an intact record expires, 0 for never, or when a tombstone was committed."""
     return int.from_bytes(data[17:25], "big")
+
+
+def piece(address: bytes, data: bytes) -> bytes:
+    """Return the `gkv.engine.sums.piece` of an intact record that has a value."""
+    return data[1 : HEADER + _tag_size(data)] + address[TOKEN:]
 
 
 def value_size(data: bytes) -> int:

@@ -22,10 +22,14 @@ import lmdb
 from gkv.engine.directory import RESERVE, Directory, file_limit
 from gkv.engine.engine import StoreFigures
 from gkv.engine.environment import MIN_DISK, Environment, check_file
-from gkv.engine.merge import Merge
+from gkv.engine.merge import Merge, Notes
 from gkv.engine.room import Demand, Figures, Room, Verdict
+from gkv.engine.sums import Summing
 from gkv.errors import EngineError, EngineFailed, EngineFull, OutOfRoom, SnapshotRunning
 from gkv.log import say
+
+SUMS = "sums"
+"""File in the directory of a store, from an orderly stop to the next start."""
 
 Result = TypeVar("Result")
 Change = Callable[[Merge, lmdb.Transaction], Result]
@@ -38,11 +42,12 @@ class Store:
     More than 250 lines: which thread may change what is said here once, for all of it.
     """
 
-    def __init__(self, path: Path, node: str, max_disk: int) -> None:
+    def __init__(self, path: Path, node: str, max_disk: int, summing: Summing) -> None:
         """As `LmdbEngine`."""
         if max_disk and max_disk < MIN_DISK:
             raise EngineError(f"{path} may take {max_disk} bytes; it needs {MIN_DISK} at least")
         self.path = path
+        self._summing = summing
         self.failed: EngineFailed | None = None
         """Why nothing is acknowledged any more."""
         self._bound = min(filter(None, (max_disk, file_limit())), default=0)
@@ -61,6 +66,7 @@ class Store:
         try:
             self.room = Room(self._bound, check_file(path))
             self.environment = Environment(self.directory, path, node, self.room.map_bytes)
+            summing.find(path / SUMS, self.environment.content)
             self.room.written(self.environment.held())
         except BaseException:
             self.directory.release()
@@ -72,7 +78,8 @@ class Store:
 
         `clean` notes an orderly stop, after which no record need be looked at.
         """
-        self.environment.close(clean=clean and self.failed is None)
+        content = self.environment.close(clean=clean and self.failed is None)
+        self._summing.leave(self.path / SUMS, content)
         self.directory.release()
 
     def join(self, cluster: str) -> None:
@@ -126,20 +133,26 @@ class Store:
 
     def _try(self, change: Change[Result], now: int, sets: bool, syncing: Callable[[], object]) -> Result:
         environment, room = self.environment, self.room
+        sums = self._summing.in_force
+        notes = None if sums is None else Notes()
         txn = None
         try:
             txn = environment.begin(write=True)
             counted = size_in(txn, environment.meta)
-            merge = Merge(txn, environment.listed, environment.due, now)
+            merge = Merge(txn, environment.listed, environment.due, now, notes)
             done = change(merge, txn)
             if merge.grown:
                 txn.put(b"size", b"%d" % (counted + merge.grown), db=environment.meta)
             held = environment.held_in(txn) if room.is_bounded else 0
             if sets and room.exceeds(held):
                 raise self._at_bound()
+            # Before the disk is waited for, as until then the event loop stands back: the call of C lets go of the GIL.
+            changes = None if sums is None or notes is None else notes.effect_on(sums)
             syncing()
             committing, txn = txn, None  # whether or not that works, nothing is left to abort
             committing.commit()
+            if sums is not None and changes is not None:
+                sums.apply(changes)
             room.written(held)
         except lmdb.MapFullError:
             if room.next_map() is None:

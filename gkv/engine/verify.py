@@ -10,12 +10,38 @@ import lmdb
 
 from gkv.engine import record
 from gkv.engine.environment import Environment
-from gkv.engine.merge import DUE, TOKEN, due_of, listed_as
+from gkv.engine.merge import DUE, due_of, listed_as
 from gkv.engine.store import size_in
+from gkv.engine.sums import TOKEN, Stretch
 from gkv.errors import EngineError
 
 STEP = 500
 """Entries that are looked at in one transaction, which takes some 3 ms."""
+
+
+_BYTES = 1 << 20
+"""Bytes of records that `stretch` reads and checks in one transaction."""
+
+
+def stretch(environment: Environment, start: bytes, end: bytes, limit: int) -> Stretch:
+    """As `Engine._stretch`."""
+    addresses: list[bytes] = []
+    pieces: list[bytes] = []
+    room = _BYTES
+    with environment.look() as txn, txn.cursor() as cursor:
+        if not (cursor.set_range(start) if start else cursor.first()):
+            return Stretch((), (), end)
+        for address, data in cursor.iternext():
+            if address >= end:
+                break
+            if limit <= 0 or room < 0:
+                return Stretch(addresses, pieces, address)
+            limit -= 1
+            room -= len(data)
+            if record.intact(address, data) and not record.is_tombstone(data):
+                addresses.append(address)
+                pieces.append(record.piece(address, data))
+    return Stretch(addresses, pieces, end)
 
 
 class Verification:

@@ -7,7 +7,7 @@ import gevent
 
 from gkv.api.metrics import Figure, figure
 from gkv.config import Settings
-from gkv.engine import Commits, Engine
+from gkv.engine import CELLS, Commits, Engine
 from gkv.errors import GkvError
 
 _PAUSE = 0.002
@@ -72,6 +72,8 @@ class Health:
             "gkv_engine_foreign_reader_seconds", "For how long the oldest of them has read", store.foreign_reader_seconds
         )
         yield figure("gkv_engine_damaged_records", "Damaged records that the check after an unclean stop found", self._problems)
+        built = [] if engine.sums is None else [((), engine.sums.built / CELLS)]
+        yield Figure("gkv_sums_built_ratio", "Share of the sums of records that are built, while sums are kept", (), built)
         yield figure("gkv_engine_commits_total", "Commits, each with the writes of one group", done.commits)
         yield figure("gkv_engine_commit_seconds_total", "Time of all commits together", done.seconds)
         yield figure("gkv_engine_commit_longest_seconds", "The longest commit since the start", done.longest_seconds)

@@ -113,6 +113,7 @@ class Service:
 
     def _keep_copies(self, engine: Engine, commits: Commits, copies: Copies, order: Order, within: float) -> None:
         """Answer as a member that keeps copies, from now on."""
+        engine.keep_sums(True)
         commits.reclaims = False
         commits.on_over = copies.disk.over
         reads = CopiedReads(engine, copies, order.clock, self._max_answer, self._turn, within)

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from gkv import native
 from gkv.model import Node
@@ -42,13 +42,22 @@ def token(key: str) -> int:
     return int(_lib.gkv_token(data, len(data)))
 
 
-def tokens(keys: Sequence[str]) -> bytes:
-    """Return the token of each key in this order, 8 bytes each, the most significant first."""
+def tokens(keys: Sequence[str] | Sequence[bytes]) -> bytes:
+    """Return the token of each key in this order, 8 bytes each, the most significant first. All are texts, or all any bytes."""
     count = len(keys)
-    text = "\0".join(keys).encode()
+    if count and isinstance(keys[0], bytes):
+        return _tokens_of_bytes(cast("Sequence[bytes]", keys))
+    text = "\0".join(cast("Sequence[str]", keys)).encode()
     out = _new(_UINT8S, 8 * count)
     if _lib.gkv_tokens(text, len(text), count, out) < 0:  # a NUL in a key
-        return b"".join([token(key).to_bytes(8, "big") for key in keys])
+        return b"".join([token(key).to_bytes(8, "big") for key in cast("Sequence[str]", keys)])
+    return bytes(_buffer(out))
+
+
+def _tokens_of_bytes(pieces: Sequence[bytes]) -> bytes:
+    ends = array("I", accumulate(map(len, pieces)))
+    out = _new(_UINT8S, 8 * len(pieces))
+    _lib.gkv_tokens_of_bytes(b"".join(pieces), _ffi.from_buffer(_UINT32S, ends), len(pieces), out)
     return bytes(_buffer(out))
 
 

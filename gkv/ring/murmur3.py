@@ -59,10 +59,13 @@ def token(key: str) -> int:
     return murmur3_x64_128(key.encode())[0]
 
 
-def tokens(keys: Sequence[str]) -> bytes:
-    """Return the token of each key in this order, 8 bytes each, the most significant first.
+def tokens(keys: Sequence[str] | Sequence[bytes]) -> bytes:
+    """Return the token of each key in this order, 8 bytes each, the most significant first. All are texts, or all any bytes.
 
     >>> tokens(["hello", ""]).hex()
     'cbd8a7b341bd9b020000000000000000'
+    >>> tokens([b"hello", b""]) == tokens(["hello", ""])
+    True
     """
-    return b"".join([token(key).to_bytes(8, "big") for key in keys])
+    pieces = [key.encode() if isinstance(key, str) else key for key in keys]
+    return b"".join([murmur3_x64_128(piece)[0].to_bytes(8, "big") for piece in pieces])

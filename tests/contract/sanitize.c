@@ -130,6 +130,29 @@ static uint16_t *thinned(const gkv_ring *ring)
 }
 
 /* Splits a text into as many keys as there are, and into other numbers, which must be refused. */
+/* Pieces of bytes have the tokens of the keys that they are. */
+static void tokens_of_bytes(const char *keys, size_t size, uint32_t count)
+{
+    uint8_t *data = exactly(size);
+    uint32_t *ends = exactly(count * sizeof *ends);
+    uint8_t *tokens = exactly(8 * (size_t)count), *again = exactly(8 * (size_t)count);
+    uint32_t end = 0, piece = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (keys[i] == 0)
+            ends[piece++] = end;
+        else
+            data[end++] = (uint8_t)keys[i];
+    }
+    ends[piece++] = end;
+    CHECK(piece == count && gkv_tokens(keys, size, count, tokens) == 0);
+    gkv_tokens_of_bytes(data, ends, count, again);
+    CHECK(memcmp(tokens, again, 8 * (size_t)count) == 0);
+    free(data);
+    free(ends);
+    free(tokens);
+    free(again);
+}
+
 static void split(const gkv_ring *ring, const void *text, size_t size)
 {
     char *keys = copy_of(text, size);
@@ -150,6 +173,7 @@ static void split(const gkv_ring *ring, const void *text, size_t size)
         CHECK((gkv_tokens(keys, size, asked, tokens) == 0) == (asked == count));
         free(tokens);
     }
+    tokens_of_bytes(keys, size, count);
     free(some);
     free(keys);
 }

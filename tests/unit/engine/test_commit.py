@@ -9,7 +9,7 @@ from contextlib import suppress
 import gevent
 import pytest
 
-from gkv.engine import backlog, commit
+from gkv.engine import backlog, reclaim
 from gkv.engine.commit import Commits
 from gkv.engine.engine import no_call
 from gkv.engine.lmdb import LmdbEngine
@@ -608,7 +608,7 @@ def test_replacement_without_room_is_refused_with_the_values_and_drops_go_on(dis
 
 
 def test_tombstones_are_left_to_others_if_they_say_which_may_go(disk, start, monkeypatch):
-    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.001)
+    monkeypatch.setattr(reclaim, "RECLAIM_EVERY", 0.001)
     time_of_day = [NOW]
     commits = start(tombstone_ttl=50, now=lambda: time_of_day[0])
     commits.reclaims = False
@@ -632,18 +632,18 @@ def test_room_for_a_write_can_be_asked_for_before_it_is_handed_over(disk, start)
 
 
 def test_reclaim_takes_what_is_due_in_small_steps(disk, start, monkeypatch):
-    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
+    monkeypatch.setattr(reclaim, "RECLAIM_EVERY", 0.01)
     disk.write([Write(at(1), [f"k{i}" for i in range(1000)], [None] * 1000)], NOW)
     disk.threads.clear()
     start(tombstone_ttl=0)
     eventually(lambda: disk.tombstones == 0)
-    assert max(disk.forgotten) == commit.RECLAIM_STEP
+    assert max(disk.forgotten) == reclaim.RECLAIM_STEP
     assert threading.get_ident() not in disk.threads
 
 
 def test_tombstones_of_earlier_runs_are_as_old_as_this_one(disk, start, monkeypatch):
     """A clock that was wrong before, or is now, makes none of them old."""
-    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.001)
+    monkeypatch.setattr(reclaim, "RECLAIM_EVERY", 0.001)
     time_of_day = [NOW]
     disk.write([Write(at(1), ["old"], [None])], NOW - 1_000)
     start(tombstone_ttl=50, now=lambda: time_of_day[0])
@@ -655,19 +655,19 @@ def test_tombstones_of_earlier_runs_are_as_old_as_this_one(disk, start, monkeypa
 
 
 def test_store_is_tended_on_the_loops_thread(disk, start, monkeypatch):
-    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
+    monkeypatch.setattr(reclaim, "RECLAIM_EVERY", 0.01)
     start()
     eventually(lambda: len(disk.tended) > 2)
     assert set(disk.tended) == {threading.get_ident()}
 
 
 def test_reclaim_lets_waiting_writes_go_first(disk, start, monkeypatch):
-    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
+    monkeypatch.setattr(reclaim, "RECLAIM_EVERY", 0.01)
     commits = start(tombstone_ttl=0)
     order = []
-    write, reclaim = disk.write, disk.forget
+    write, forget = disk.write, disk.forget
     disk.write = lambda *args: (order.append("write"), write(*args))[1]
-    disk.forget = lambda *args: (order.append("reclaim"), reclaim(*args))[1]
+    disk.forget = lambda *args: (order.append("reclaim"), forget(*args))[1]
     disk.goes_on.clear()
     commits.submit(Write(at(1), [f"k{i}" for i in range(1900)], [None] * 1900))
     eventually(lambda: disk.groups)
@@ -684,7 +684,7 @@ def test_reclaim_lets_waiting_writes_go_first(disk, start, monkeypatch):
 
 
 def test_reclaim_that_finds_no_room_ends_nothing_and_that_fails_ends_writing(disk, start, monkeypatch):
-    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
+    monkeypatch.setattr(reclaim, "RECLAIM_EVERY", 0.01)
     errors = [EngineFull("full"), SnapshotRunning("busy"), EngineFailed("EIO")]
 
     def failing(*_args):
@@ -798,7 +798,7 @@ def test_engine_that_is_not_durable_is_written_at_once_on_the_callers_thread(sta
 
 
 def test_engine_that_is_not_durable_is_reclaimed_too(start, monkeypatch):
-    monkeypatch.setattr(commit, "RECLAIM_EVERY", 0.01)
+    monkeypatch.setattr(reclaim, "RECLAIM_EVERY", 0.01)
     engine = MemoryEngine(tokens)
     commits = start(engine, tombstone_ttl=0)
     commits.submit(Write(at(1), [f"k{i}" for i in range(500)], [None] * 500))

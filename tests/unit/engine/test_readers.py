@@ -99,7 +99,7 @@ def test_commits_take_care_of_dead_readers_by_themselves(
     engine: LmdbEngine, reader: Callable[[int], subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readers, "_TEND_EVERY", 0.0)
-    monkeypatch.setattr("gkv.engine.commit.RECLAIM_EVERY", 0.01)
+    monkeypatch.setattr("gkv.engine.reclaim.RECLAIM_EVERY", 0.01)
     commits = Commits(engine, tombstone_ttl=1 << 50, now=lambda: NOW)
     process = reader(5)
     assert begun(process) == 5

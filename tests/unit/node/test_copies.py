@@ -13,7 +13,7 @@ import pytest
 from gkv.clock import boot_time
 from gkv.cluster.document import Durability, State
 from gkv.cluster.kept import Kept
-from gkv.engine import Commits, LmdbEngine, MemoryEngine
+from gkv.engine import CELL_BITS, Commits, LmdbEngine, MemoryEngine
 from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
 from gkv.node import postponed
@@ -103,6 +103,21 @@ def test_write_that_is_acknowledged_is_at_every_member(town: Make, engine: Any) 
     assert answer.letters == "c"
     assert [record.version for record in everywhere(copied, key)] == [answer.version] * 3
     assert copied["a"].ask(Get(*copied.about, [key])) == Values([b"1"])
+
+
+@pytest.mark.parametrize("engine", [on_disk, in_memory])
+def test_members_with_copies_keep_sums_which_are_equal_once_their_records_are(town: Make, engine: Any) -> None:
+    copied = town(engine)
+    sums = [home.engine.sums for home in copied.homes.values()]
+    until(lambda: all(one is not None and one.complete for one in sums))
+    keys = [copied.keys_of(name)[0] for name in "abc"]
+    for name, key in zip("abc", keys, strict=True):
+        assert copied[name].ask(Put(*copied.about, [key], [b"1"])).letters == "c"
+    cells = [tokens([key])[:3] for key in keys]
+    for cell in [int.from_bytes(first, "big") >> 24 - CELL_BITS for first in cells]:
+        found = [list(one.sums_of(cell, cell)) for one in sums if one is not None]
+        assert found == [found[0]] * 3
+        assert found[0] != [0]
 
 
 @pytest.mark.promise("I21")

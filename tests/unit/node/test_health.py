@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from gkv import sources
 from gkv.engine import Commits, MemoryEngine
 from gkv.errors import EngineError
+from gkv.model import Version, Write
 from gkv.node.health import Health
 from gkv.ring import tokens
 
@@ -67,4 +68,23 @@ def test_look_under_way_is_shown_as_running() -> None:
     engine = Unclean(0)
     commits = Commits(engine, tombstone_ttl=1_000)
     assert Health(engine).describe(SETTINGS, commits)["verification"] == {"state": "running", "damaged": 0}
+    commits.close()
+
+
+def test_share_of_sums_that_are_built_is_shown_while_sums_are_kept() -> None:
+    engine = MemoryEngine(tokens)
+    health, commits = Health(engine), Commits(engine, tombstone_ttl=1_000)
+
+    def shown() -> list[float]:
+        (one,) = [one for one in health.figures(SETTINGS, commits) if one.name == "gkv_sums_built_ratio"]
+        return [value for _, value in one.samples]
+
+    engine.write([Write(Version(1, 1), ["a", "b"], [b"1", b"2"])], 0)
+    assert shown() == []
+    engine.keep_sums(True)
+    assert shown() == [0]
+    assert engine.make_sums(1)
+    assert 0 < shown()[0] < 1
+    assert not engine.make_sums(1)
+    assert shown() == [1]
     commits.close()

@@ -57,6 +57,7 @@ def test_twins_agree_on_any_nodes_and_keys(nodes: list[Node], vnodes: int, keys:
     assert_same_ring(one, other)
     assert tokens(keys) == native_ring.tokens(keys)
     assert tokens(keys) == b"".join(pure.token(key).to_bytes(8, "big") for key in keys)
+    assert tokens(keys) == native_ring.tokens([key.encode() for key in keys])
     for key in keys:
         assert pure.token(key) == native_ring.token(key)
         assert one.owner(key) == other.owner(key)
@@ -75,6 +76,16 @@ def test_twins_agree_on_any_nodes_and_keys(nodes: list[Node], vnodes: int, keys:
 @given(data=st.binary(max_size=200), seed=st.integers(0, 2**32 - 1))
 def test_twins_agree_on_the_hash_of_any_bytes(data: bytes, seed: int) -> None:
     assert pure.murmur3_x64_128(data, seed) == native_ring.murmur3_x64_128(data, seed)
+
+
+@needs_native
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(pieces=st.lists(st.binary(max_size=60), max_size=30))
+@example(pieces=[])
+@example(pieces=[b"", b"\0", b"\xff" * 521])
+def test_twins_agree_on_the_tokens_of_any_bytes(pieces: list[bytes]) -> None:
+    assert tokens(pieces) == native_ring.tokens(pieces)
+    assert tokens(pieces) == b"".join(pure.murmur3_x64_128(piece)[0].to_bytes(8, "big") for piece in pieces)
 
 
 @needs_native
