@@ -7,7 +7,7 @@ from math import inf
 
 from sortedcontainers import SortedList
 
-from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, Row, no_call
+from gkv.engine.engine import LOOKED_AT, MAX_KEY, NOT_BURIED, Due, Engine, Looked, Row, no_call
 from gkv.errors import EngineError
 from gkv.model import Damage, Effect, Record, Replacement, Value, Version, Write
 
@@ -238,8 +238,8 @@ class MemoryEngine(Engine):
 
     # --- looking after it -------------------------------------------------------------------------------------------------
 
-    def verify(self) -> Iterator[list[str]]:
-        yield self.check()
+    def verify(self, most: int = LOOKED_AT) -> Iterator[Looked]:  # noqa: ARG002  # it is no disk that could be looked at in steps
+        yield Looked(len(self._versions), len(self._versions), problems=tuple(self.check()))
 
     def check(self) -> list[str]:
         problems = []

@@ -1,50 +1,20 @@
-"""What a node knows about the state of its records, and the look at all of them after a stop that was no orderly one."""
+"""What a node shows of the state of its records."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-
-import gevent
 
 from gkv.api.metrics import Figure, figure
 from gkv.config import Settings
 from gkv.engine import Commits, Engine
-from gkv.errors import GkvError
-
-_PAUSE = 0.002
-"""Seconds between two steps of the look: it should cost the requests nothing."""
-_SAID = 10
-"""Problems that are said one by one; of the rest, how many."""
+from gkv.node.scrub import Scrub
 
 
 class Health:
-    """The engine's figures, and what `verify` has found."""
+    """The engine's figures, and those of the look at its records."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, scrub: Scrub) -> None:
         self._engine = engine
-        self._problems = 0
-        self._state = "not needed" if engine.was_clean else "running"
-
-    def verify(self, say: Callable[[str], None]) -> None:
-        """After an unclean stop, look at every record and say what is damaged. Switches greenlets.
-
-        What is damaged is never served anyway; this finds it before somebody asks.
-        """
-        if self._engine.was_clean:
-            return
-        say("the last stop was not an orderly one: every record is being checked")
-        try:
-            for problems in self._engine.verify():
-                for problem in problems[: max(0, _SAID - self._problems)]:
-                    say(f"damaged: {problem}")
-                self._problems += len(problems)
-                gevent.sleep(_PAUSE)
-        except GkvError as error:
-            self._state = "failed"
-            say(f"the check has failed: {error}")
-            return
-        self._state = "done"
-        self._engine.was_clean = True
-        say(f"every record has been checked, {self._problems} are damaged")
+        self._scrub = scrub
 
     def figures(self, settings: Settings, commits: Commits) -> Iterator[Figure]:
         """Yield what /metrics says about the engine."""
@@ -71,7 +41,12 @@ class Health:
         yield figure(
             "gkv_engine_foreign_reader_seconds", "For how long the oldest of them has read", store.foreign_reader_seconds
         )
-        yield figure("gkv_engine_damaged_records", "Damaged records that the check after an unclean stop found", self._problems)
+        scrub = self._scrub.figures
+        yield figure("gkv_engine_damaged_records", "Damaged records that were found and are not mended", self._scrub.damaged)
+        yield figure("gkv_scrub_records_total", "Records that were looked at in the background", scrub.records)
+        yield figure("gkv_scrub_damaged_total", "Records that were found to be damaged then", scrub.found)
+        yield figure("gkv_scrub_mended_total", "Those of them that have been written anew, or dropped, since", scrub.mended)
+        yield figure("gkv_scrub_rounds_total", "Looks at all records that have come to their end", scrub.rounds)
         yield figure("gkv_engine_commits_total", "Commits, each with the writes of one group", done.commits)
         yield figure("gkv_engine_commit_seconds_total", "Time of all commits together", done.seconds)
         yield figure("gkv_engine_commit_longest_seconds", "The longest commit since the start", done.longest_seconds)
@@ -89,7 +64,7 @@ class Health:
             "keys": engine.live,
             "tombstones": engine.tombstones,
             "bytes": engine.size,
-            "verification": {"state": self._state, "damaged": self._problems},
+            "verification": {"state": self._scrub.state, "damaged": self._scrub.damaged},
             "commits": {
                 "count": figures.commits,
                 "writes": figures.writes,
