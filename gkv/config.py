@@ -69,12 +69,12 @@ def time_of(least: str, most: str) -> Callable[[str], float]:
     return read
 
 
-def copies(least: int) -> Callable[[str], int]:
-    """Return what reads a number of copies, from `least` on."""
+def number(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number within bounds."""
 
     def read(text: str) -> int:
-        if not re.fullmatch(r"\d", text) or not least <= int(text) <= _MOST_COPIES:
-            raise ValueError(f"a number from {least} to {_MOST_COPIES}")
+        if not re.fullmatch(r"[0-9]{1,9}", text) or len(text) > len(str(most)) or not least <= int(text) <= most:
+            raise ValueError(f"a number from {least} to {most}")
         return int(text)
 
     return read
@@ -98,20 +98,6 @@ def port(text: str) -> int:
     """Read a port; 0 lets the system choose one."""
     if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65_535:
         raise ValueError("a port from 0 to 65535")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """Read a small whole number."""
-    if not re.fullmatch(r"\d{1,2}", text):
-        raise ValueError("a number from 0 to 99")
-    return int(text)
-
-
-def many(text: str) -> int:
-    """Read how many there may be of something."""
-    if not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) <= 65_536:
-        raise ValueError("a number from 1 to 65536")
     return int(text)
 
 
@@ -254,10 +240,10 @@ KNOBS = (
         "sync",
         "of a new cluster; sync: a write is on disk before it is acknowledged; async: soon after",
     ),
-    Knob("replicas", copies(1), "1", "of a new cluster: how many nodes keep each record", "proxy"),
+    Knob("replicas", number(1, _MOST_COPIES), "1", "of a new cluster: how many nodes keep each record", "proxy"),
     Knob(
         "min_in_sync",
-        copies(0),
+        number(0, _MOST_COPIES),
         "0",
         "of a new cluster: nodes of a key's that must be up for it to be written; 0: all but one, and at least one",
         "proxy",
@@ -279,10 +265,17 @@ KNOBS = (
     Knob("disk_timeout", time_of("1s", "10m"), "10s", "how long a node's disk may take for one commit, likewise", "node"),
     Knob("max_disk", disk, "0", "most bytes of a node's data file; beyond it values are refused (507); 0 for no bound"),
     Knob("tombstone_ttl", tombstone_ttl, "10m", "how long a node remembers what was deleted or has expired"),
+    Knob(
+        "scrub_rate",
+        number(0, 999_999),
+        "1000",
+        "records and entries of their indices that a node looks at in a second, to find damage before it is asked for; 0: none",
+        "node",
+    ),
     Knob("accept_loss", switch, "0", "does nothing any more: POST /v1/cluster/accept-loss", "node"),
     Knob(
         "spawn",
-        count,
+        number(0, 99),
         "0",
         "start this many nodes as child processes, which are started again when they end, and end with the proxy",
         "proxy",
@@ -292,7 +285,7 @@ KNOBS = (
     Knob("drain", duration, "10s", "time that running requests have after SIGTERM"),
     Knob("max_body", size, "32MiB", "largest request body"),
     Knob("max_answer", size, "64MiB", "most bytes of values that one request may bring; beyond it, 413"),
-    Knob("max_inflight", many, "256", "most requests in work at once, those of members apart; beyond it, 503"),
+    Knob("max_inflight", number(1, 65_536), "256", "most requests in work at once, those of members apart; beyond it, 503"),
     Knob("max_buffered", size, "256MiB", "most bytes that bodies and answers may hold in memory; beyond it, 503"),
     Knob(
         "names",
@@ -348,6 +341,7 @@ class Settings:
     disk_timeout: float
     max_disk: int
     tombstone_ttl: float
+    scrub_rate: int
     accept_loss: bool
     spawn: int
     spawn_port: int

@@ -11,7 +11,7 @@ from time import monotonic
 from gkv.cluster.view import View
 from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.failures import NO_PRIMARY, STALE, UNREACHABLE
-from gkv.model import KeyFailure, Node, Record
+from gkv.model import Damage, KeyFailure, Node, Record
 from gkv.net.call import Lane, ask_all
 from gkv.replication.expiry import is_due
 from gkv.wire.batch import as_found
@@ -63,6 +63,9 @@ class Copies:
                 if isinstance(answer, Records):
                     ages.append(answer.age)
                     for place, record in zip(places, answer.records, strict=True):
+                        if isinstance(record, Damage):  # another copy may be intact
+                            acting[place] = tuple([one for one in acting[place] if one != node_id])
+                            left.append(place)
                         hidden = isinstance(record, Record) and is_due(record, answer.now)  # as it may not be the newest
                         found[place] = None if hidden else as_found(record, answer.now)
                     continue

@@ -6,6 +6,7 @@ by one writer thread (which may be the same); `copy_snapshot` has one of its own
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
@@ -52,6 +53,29 @@ class StoreFigures(NamedTuple):
     """For how long the oldest of them has been seen."""
     is_full: bool = False
     """Whether values are refused, as the disk or its bound has no room for them."""
+
+
+LOOKED_AT = 128
+"""Entries that are looked at in one step unless fewer are asked for, which takes 1 ms, and with a large value 2 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One step of a look at all entries."""
+
+    records: int = 0
+    """Records that were looked at."""
+    cost: int = 0
+    """Entries of the records and of all indices that were, each as often as it has begun 4 KiB."""
+    damaged: tuple[str, ...] = ()
+    """Keys whose record is damaged, or lost: it is in an index of what has a value."""
+    problems: tuple[str, ...] = ()
+    """Whatever else is wrong, a line each."""
+
+    @property
+    def lines(self) -> list[str]:
+        """All that is wrong, a line each."""
+        return [*[f"{key!r} is damaged" for key in self.damaged], *self.problems]
 
 
 class Engine(ABC):
@@ -257,8 +281,8 @@ class Engine(ABC):
         return StoreFigures()
 
     @abstractmethod
-    def verify(self) -> Iterator[list[str]]:
-        """Look at every record in small steps; yield after each step what was found wrong, one line a problem.
+    def verify(self, most: int = LOOKED_AT) -> Iterator[Looked]:
+        """Look at every record, past all caches of this process, in steps of up to `most` entries; yield what was seen in each.
 
         Reading the next step starts a new transaction, so writes may come between.
         """

@@ -21,7 +21,7 @@ import lmdb
 
 from gkv.engine import record
 from gkv.engine.cache import Cache
-from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, Row, StoreFigures, no_call
+from gkv.engine.engine import LOOKED_AT, MAX_KEY, NOT_BURIED, Due, Engine, Looked, Row, StoreFigures, no_call
 from gkv.engine.environment import STRUCTURAL
 from gkv.engine.merge import DUE, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of
 from gkv.engine.record import VALUE
@@ -280,12 +280,12 @@ class LmdbEngine(Engine):
 
     # --- looking after it -------------------------------------------------------------------------------------------------
 
-    def verify(self) -> Iterator[list[str]]:
-        return Verification(self._environment, self._addresses).steps()
+    def verify(self, most: int = LOOKED_AT) -> Iterator[Looked]:
+        return Verification(self._environment, self._addresses).steps(most)
 
     def check(self) -> list[str]:
         verification = Verification(self._environment, self._addresses)
-        problems = list(chain.from_iterable(verification.steps()))
+        problems = [line for step in verification.steps() for line in step.lines]
         wrong = verification.count()
         return [*problems, wrong] if wrong else problems
 

@@ -261,8 +261,8 @@ class MemoryEngine(Engine):
 
     # --- looking after it -------------------------------------------------------------------------------------------------
 
-    def verify(self) -> Iterator[list[str]]:
-        yield self.check()
+    def verify(self, most: int = LOOKED_AT) -> Iterator[Looked]:  # noqa: ARG002  # it is no disk that could be looked at in steps
+        yield Looked(len(self._versions), len(self._versions), problems=tuple(self.check()))
 
     def check(self) -> list[str]:
         return _problems_of(self)

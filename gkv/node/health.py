@@ -1,9 +1,7 @@
-"""What a node knows about the state of its records, and the look at all of them after a stop that was no orderly one."""
+"""What a node shows of the state of its records."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-
-import gevent
 
 from gkv.api.metrics import Figure, figure
 from gkv.config import Settings
@@ -17,34 +15,11 @@ _SAID = 10
 
 
 class Health:
-    """The engine's figures, and what `verify` has found."""
+    """The engine's figures, and those of the look at its records."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, scrub: Scrub) -> None:
         self._engine = engine
-        self._problems = 0
-        self._state = "not needed" if engine.was_clean else "running"
-
-    def verify(self, say: Callable[[str], None]) -> None:
-        """After an unclean stop, look at every record and say what is damaged. Switches greenlets.
-
-        What is damaged is never served anyway; this finds it before somebody asks.
-        """
-        if self._engine.was_clean:
-            return
-        say("the last stop was not an orderly one: every record is being checked")
-        try:
-            for problems in self._engine.verify():
-                for problem in problems[: max(0, _SAID - self._problems)]:
-                    say(f"damaged: {problem}")
-                self._problems += len(problems)
-                gevent.sleep(_PAUSE)
-        except GkvError as error:
-            self._state = "failed"
-            say(f"the check has failed: {error}")
-            return
-        self._state = "done"
-        self._engine.was_clean = True
-        say(f"every record has been checked, {self._problems} are damaged")
+        self._scrub = scrub
 
     def figures(self, settings: Settings, commits: Commits) -> Iterator[Figure]:
         """Yield what /metrics says about the engine."""
@@ -91,7 +66,7 @@ class Health:
             "keys": engine.live,
             "tombstones": engine.tombstones,
             "bytes": engine.size,
-            "verification": {"state": self._state, "damaged": self._problems},
+            "verification": {"state": self._scrub.state, "damaged": self._scrub.damaged},
             "commits": {
                 "count": figures.commits,
                 "writes": figures.writes,

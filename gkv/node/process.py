@@ -1,7 +1,7 @@
 """`gkv-node`: builds a node from its parts, serves, calls in at the proxy, and takes it down again."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import gevent
@@ -30,6 +30,7 @@ from gkv.node.membership import Membership
 from gkv.node.notes import Notes, OrderlyEnd
 from gkv.node.order import Order
 from gkv.node.outdated import Outdated
+from gkv.node.scrub import Scrub
 from gkv.node.service import Service
 from gkv.node.stored import Stored
 from gkv.node.sweeper import Sweeper
@@ -39,6 +40,7 @@ from gkv.node.transport import Transport
 from gkv.process.early import EarlySignals
 from gkv.process.runtime import Runtime
 from gkv.process.standard import announce, end_with_input
+from gkv.replication.events import DamageFound
 from gkv.replication.questions import Timeouts
 from gkv.sources import Reading
 
@@ -104,7 +106,13 @@ def _run(runtime: Runtime) -> None:
     )
     channels = runtime.open_channels(view, (me.url, service), incarnation)
     transport.connect(channels)
-    health = Health(engine)
+
+    def mend(keys: Sequence[str]) -> None:
+        if copies.active:
+            copies.handle(DamageFound(keys))
+
+    scrub = Scrub(engine, settings.scrub_rate, mend, say)
+    health = Health(engine, scrub)
     coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
         view,
@@ -167,7 +175,7 @@ def _run(runtime: Runtime) -> None:
 
     runtime.start("the sweep of what is due", tidy)
     runtime.start("the clock of copies", copies.run)
-    runtime.start("the check of the records", lambda: health.verify(say))
+    runtime.start("the look at all records", scrub.run)
     if settings.until_stdin_closes:
         runtime.start("the wait for the end of standard input", lambda: end_with_input(runtime.ending))
     try:

@@ -57,7 +57,7 @@ class Clients:
                 if one in elsewhere:
                     request.tell(place, KeyAnswer(Fate.NOT_BEGUN))
             todo, lists = _without(todo, lists, elsewhere)
-        shut = {one for one in set(lists) if not self._may_begin(duties.roles[one], what is not None)}
+        shut = {one for one in set(lists) if not self.may_begin(duties.roles[one], what is not None)}
         if shut:
             self._wait(request)
         if what is None:
@@ -66,7 +66,7 @@ class Clients:
             self._begin_write(request, what, todo, lists)
         self._finish(request)
 
-    def _may_begin(self, roles: Roles, writes: bool) -> bool:
+    def may_begin(self, roles: Roles, writes: bool) -> bool:
         """Return whether a request for keys of a list need not wait: for its opening, or a plan's end if it writes."""
         pair = pair_of(roles)
         return self._takeovers.reign(pair) is not None and not (writes and self._held(pair))
@@ -215,7 +215,7 @@ class Clients:
         """Write the tombstones of values that the sweeper has found, those that are due still."""
         duties = self._desk.duties
         each = list(dict.fromkeys(keys))
-        mine = duties.only(each, lambda roles: self._desk.mine(roles) and self._may_begin(roles, True))
+        mine = duties.only(each, lambda roles: self._desk.mine(roles) and self.may_begin(roles, True))
         now = self._writing.time_of_day()
         due = [
             key

@@ -103,6 +103,13 @@ class DueFound:
 
 
 @dataclass(frozen=True, slots=True)
+class DamageFound:
+    """A look at the records has found damaged ones, or that there is none though one was written and not deleted."""
+
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class LeasesWanted:
     """Reads come all the time: leases that soon run out are to be asked for, so that no read has to wait for one."""
 
@@ -143,6 +150,7 @@ Event = (
     | WriteAsked
     | HandOver
     | DueFound
+    | DamageFound
     | LeasesWanted
     | PauseAsked
     | GoOn

@@ -1,8 +1,8 @@
 """The words of members to each other about copies. All frozen; a header has the speaker's
 incarnation and the epoch of its document.
 
-Whatever asks has a number of its process, and its answer repeats it. All of them may be lost, come
-twice, or late.
+Whatever asks has a number of its process, and its answer repeats it; what is said unasked has 0. All of them may be lost,
+come twice, or late.
 """
 
 from dataclasses import dataclass
@@ -133,6 +133,16 @@ class FoundRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundDamaged:
+    """Records of keys are damaged here, says a granter to their primary, unasked: it is to write its own anew. Nobody answers
+    it; it is said again when the records are looked at again.
+    """
+
+    number: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Behind:
     """The answer to a call of an older epoch: nothing but the epoch, which is in the header (M1)."""
 
@@ -140,5 +150,5 @@ class Behind:
 
 
 Question = Copy | AskUnsettled | AskLease | Hello | AskPage | AskRecord
-Reply = Copied | Working | Full | UnsettledKeys | Granted | HelloBack | Page | FoundRecord | Behind
+Reply = Copied | Working | Full | UnsettledKeys | Granted | HelloBack | Page | FoundRecord | FoundDamaged | Behind
 Message = Question | Reply

@@ -1,5 +1,5 @@
-"""A record that is damaged at its primary: the greatest intact copy that another acting member has
-is written anew, as a takeover does.
+"""A record that is damaged at its primary: the greatest intact copy that another acting member has is written anew, as a
+takeover does. Where none of the others has any record, there is none: an acting member has all that is settled.
 """
 
 from dataclasses import dataclass, field
@@ -17,14 +17,24 @@ class _Recovering:
     began: float
     unheard: set[str]
     best: Record | None = None
+    damaged: bool = False
+    """Whether some copy is damaged, so that there was a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The end of a recovery; without a record nothing intact was found."""
+    """The end of a recovery."""
 
     key: str
     record: Record | None
+    """The greatest intact one."""
+    absent: bool = False
+    """Whether all others say that there is none."""
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it is unknown what was there."""
+        return self.record is None and not self.absent
 
 
 @dataclass(slots=True)
@@ -56,17 +66,20 @@ class Recoveries:
         recovering.unheard.discard(member)
         if isinstance(record, Record) and (recovering.best is None or recovering.best.version < record.version):
             recovering.best = record
-        return self._end(key, recovering.best) if not recovering.unheard else None
+        recovering.damaged = recovering.damaged or isinstance(record, Damage)
+        if recovering.unheard:
+            return None
+        return self._end(key, recovering.best, absent=recovering.best is None and not recovering.damaged)
 
     def tick(self, now: float) -> list[Recovered]:
         """Return the ends of those for which somebody has not answered."""
         late = [key for key, one in self._keys.items() if now - one.began >= PATIENCE]
         return [self._end(key, None) for key in late]
 
-    def _end(self, key: str, record: Record | None) -> Recovered:
+    def _end(self, key: str, record: Record | None, *, absent: bool = False) -> Recovered:
         del self._keys[key]
         self._numbers = {number: of for number, of in self._numbers.items() if of[1] != key}
-        return Recovered(key, record)
+        return Recovered(key, record, absent)
 
     def begin_anew(self) -> None:
         """Forget all, as a new document is in force: who needs a record asks again."""

@@ -19,6 +19,7 @@ from gkv.replication.expiry import DueTime
 from gkv.replication.grants import Grants
 from gkv.replication.later import Later
 from gkv.replication.leases import Leases
+from gkv.replication.mending import Mending
 from gkv.replication.messages import (
     AskLease,
     AskPage,
@@ -27,6 +28,7 @@ from gkv.replication.messages import (
     Behind,
     Copied,
     Copy,
+    FoundDamaged,
     FoundRecord,
     Full,
     Granted,
@@ -81,6 +83,7 @@ class Replica:
         self._stall = Stall(self.desk, self.writing)
         self.clients = Clients(self.desk, self.writing, self.takeovers, self.readings, self.pause, self.stopping, recover)
         self.succession.on_recovered = self.clients.recovered
+        self.mending = Mending(self.desk, self.writing, self.takeovers, recover, self.clients.may_begin)
         self._handlers: dict[type[Event], Callable[[Any], object]] = {
             events.Received: self._receive,
             events.Committed: self._committed,
@@ -88,6 +91,7 @@ class Replica:
             events.ReadAsked: self.clients.ask,
             events.WriteAsked: self.clients.ask,
             events.HandOver: lambda _: self.writing.hand_over(),
+            events.DamageFound: lambda event: self.mending.found(event.keys),
             events.LeasesWanted: lambda _: self.readings.renew(),
             events.DueFound: lambda event: self.clients.expire(event.keys),
             events.Adopted: lambda event: self._adopt(event.duties),
@@ -172,8 +176,8 @@ class Replica:
             case FoundRecord():
                 self.desk.questions.answered(message.number, sender)
                 self.succession.found(sender, message.number, message.record)
-            case _:
-                pass
+            case FoundDamaged():
+                self.mending.told(sender, message.keys)
 
     def _granted(self, sender: str, incarnation: int, message: Copied | Granted | UnsettledKeys) -> None:
         """Take in an answer that grants a lease, from when it was asked for, and what else it says."""

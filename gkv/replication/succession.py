@@ -86,7 +86,7 @@ class Succession:
     # -- damaged records
 
     def recover(self, key: str) -> None:
-        """Ask all other acting members for a record that is damaged here."""
+        """Ask all other acting members for a record that is damaged here, or lost."""
         desk = self._desk
         others = tuple([one for one in desk.duties.roles_of(key).acting if one != desk.me])
         if not others:
@@ -110,8 +110,8 @@ class Succession:
 
     def _recovered(self, end: Recovered) -> None:
         pair = pair_of(self._desk.duties.roles_of(end.key))
-        if end.record is not None and self._takeovers.reign(pair) is not None:
+        if not end.given_up and self._takeovers.reign(pair) is not None:
             record, _ = self._writing.newest([end.key])[0]
-            if isinstance(record, Damage):
+            if isinstance(record, Damage) or (record is None and end.record is not None):  # a lost one was looked for as well
                 self._writing.write_anew([(end.key, end.record)])
-        self.on_recovered(end.key, end.record is None)
+        self.on_recovered(end.key, end.given_up)

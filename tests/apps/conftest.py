@@ -24,6 +24,7 @@ from gkv.node.backup import Backup
 from gkv.node.due_clock import DueClock
 from gkv.node.health import Health
 from gkv.node.order import Order
+from gkv.node.scrub import Scrub
 from gkv.node.service import Service
 from gkv.replication.versions import Versions
 from gkv.ring import tokens
@@ -200,7 +201,7 @@ def build_node():
         else:
             channels.services[url] = service
         draining = []
-        health = Health(engine)
+        health = Health(engine, Scrub(engine, 0, lambda _keys: None, lambda _line: None))
         running = sources.parse("node", ["9000", "--engine", "lmdb" if engine.durable else "memory"], {})
         data = DataApi(
             view,

@@ -28,7 +28,7 @@ def opened(name):
         try:
             yield engine
             assert engine.check() == []
-            assert list(itertools.chain.from_iterable(engine.verify())) == []
+            assert [line for step in engine.verify() for line in step.lines] == []
         finally:
             engine.close()
             engine.close()

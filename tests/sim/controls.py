@@ -17,9 +17,11 @@ from gkv.replication import (
     filling,
     granter,
     grants,
+    mending,
     pages,
     primary,
     reading,
+    recovery,
     replica,
     succession,
     takeover,
@@ -50,6 +52,7 @@ class Control:
 
 
 _READINGS, _PRIMARY, _GRANTS, _REPLICA = reading.Readings, primary.Primary, grants.Grants, replica.Replica
+_RECOVERIES = recovery.Recoveries
 
 CONTROLS: dict[str, Control] = {
     "no lease": Control("reads", "a read needs a lease of every granter", "R1", [(_READINGS, "_missing", instead.no_lease)]),
@@ -229,6 +232,18 @@ CONTROLS: dict[str, Control] = {
         "a write is acknowledged when the disk has it, not when it left a damaged record",
         "R2",
         [(granter, "_copied", instead.never_repairing), (granter.Granter, "committed", instead.whatever_it_did)],
+    ),
+    "damage at a granter is left": Control(
+        "reads", "a primary writes anew what is damaged at a granter", "live", [(mending.Mending, "told", instead.nothing)]
+    ),
+    "silence is absence": Control(
+        "reads",
+        "who does not answer for a damaged record may have one",
+        "linearizable",
+        [(_RECOVERIES, "tick", instead.absent)],
+    ),
+    "damage is absence": Control(
+        "reads", "a damaged copy is a copy", "linearizable", [(_RECOVERIES, "_end", instead.absent_if_none)]
     ),
     "a failed commit keeps its mark": Control(
         "L2 L5",

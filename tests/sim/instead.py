@@ -17,6 +17,7 @@ from gkv.replication import (
     pages,
     primary,
     reading,
+    recovery,
     writing,
 )
 from gkv.replication.expiry import is_due
@@ -242,6 +243,17 @@ def none_to_hear(self: Any) -> set[str]:
     for taking in self._taking.values():
         taking.unheard = set()
     return set()
+
+
+_given_up, _end = recovery.Recoveries.tick, recovery.Recoveries._end
+
+
+def absent(self: Any, now: float) -> list[recovery.Recovered]:
+    return [replace(end, absent=True) for end in _given_up(self, now)]
+
+
+def absent_if_none(self: Any, key: str, record: Any, *, absent: bool = False) -> recovery.Recovered:
+    return replace(_end(self, key, record), absent=record is None)
 
 
 # -- filling

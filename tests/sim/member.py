@@ -88,6 +88,8 @@ class Member:
             self._adopt(self.directory.document)
         self._timer(0.01, self._call_in)
         self._timer(TIDY_EVERY, self._tidy)
+        if world.setup.scrub_every:
+            self._timer(world.setup.scrub_every, self._scrub)
 
     def _next_incarnation(self) -> int:
         return self._world.incarnation()
@@ -380,6 +382,12 @@ class Member:
     def _tidy(self) -> None:
         self._timer(TIDY_EVERY, self._tidy)
         self.engine.tidy()
+
+    def _scrub(self) -> None:
+        self._timer(self._world.setup.scrub_every, self._scrub)
+        damaged = sorted(self.directory.damaged)
+        if damaged:
+            self.handle(events.DamageFound(damaged))
 
     def request(self, proxy: Proxy, request: Request, answer: Callable[[Replies], None]) -> None:
         """Take in a client's call."""

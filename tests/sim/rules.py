@@ -184,7 +184,26 @@ def unrest(world: "World") -> str | None:
             return f"the disk of {member.id} is busy"
         if member.unsettled and member.id not in waiting:
             return f"{member.id} has unsettled keys"
-    return strays(world)
+    return strays(world) or (_unmended(world, document) if world.setup.scrub_every else None)
+
+
+def _unmended(world: "World", document: Document) -> str | None:
+    """Return which copy is damaged though there is an intact one that acts: R7. A primary without a record is one as well."""
+
+    def is_damaged(name: str) -> bool:
+        return key in world.members[name].directory.damaged
+
+    for key in world.keys:
+        roles = world.roles_of(key, document)
+        intact = [
+            name
+            for name in roles.acting
+            if not is_damaged(name) and (name == roles.primary or key in world.members[name].directory.records)
+        ]
+        for name in roles.preference if intact else ():
+            if is_damaged(name):
+                return f"the record of {key} is damaged at {name}, and not at {intact[0]}"
+    return None
 
 
 def _waits_for_damaged(world: "World", document: Document, name: str) -> bool:

@@ -153,6 +153,8 @@ class Setup:
     turn: float = 0.0
     """Seconds for which admitted writes wait for others to go to the granters with them; 0: each goes alone."""
     disk_timeout: float = 10.0
+    scrub_every: float = 0.0
+    """Seconds after which a member has looked at all its records again; 0: it never does."""
 
 
 Quirk = tuple[float, ...]

@@ -301,6 +301,25 @@ SCHEDULES: dict[str, Scenario] = {
     "what is left damaged is acknowledged": Scenario(
         replace(TWO, lists=("01",)), (_put(0.5), _put(1.5), _get(3.0)), (Fault(1.0, What.DAMAGE, "n1"),), heal_at=4.0
     ),
+    # Nobody writes to a key whose record is damaged at n1.
+    "damage at a granter is left": Scenario(
+        replace(THREE, scrub_every=0.4), (_put(0.5), _get(4.0)), (Fault(1.0, What.DAMAGE, "n1"),), heal_at=5.0
+    ),
+    # The record is damaged at n0, whose questions for it do not arrive.
+    "silence is absence": Scenario(
+        THREE,
+        (_put(0.5), _get(1.1), _get(4.5)),
+        (Fault(1.0, What.DAMAGE, "n0"),),
+        (Rule(0.9, 2.5, "AskRecord", lost=True),),
+        heal_at=5.0,
+    ),
+    # It is damaged at both.
+    "damage is absence": Scenario(
+        replace(TWO, scrub_every=0.3),
+        (_put(0.5), _get(1.5)),
+        (Fault(1.0, What.DAMAGE, "n0"), Fault(1.0, What.DAMAGE, "n1")),
+        heal_at=3.0,
+    ),
     # n1 is filled while its disk is full for a moment: a page that was read before the second put leaves the key to that put,
     # which the disk has not taken. Then n0 is away.
     "a failed commit keeps its mark": Scenario(

@@ -39,6 +39,7 @@ _KINDS = (
 
 _TURNS = (0.0, 0.001, 0.03)
 _DISK_TIMEOUTS = (10.0, 10.0, 1.0, 0.4)
+_SCRUBS = (0.0, 0.3, 0.9, 2.0)
 
 
 def scenario_of(seed: int) -> Scenario:
@@ -77,7 +78,8 @@ def scenario_of(seed: int) -> Scenario:
     scenario = Scenario(setup, tuple(calls), faults, _rules(lot, nodes), _commits(lot, nodes), heal_at=HEAL)
     turn = random.Random(f"{seed} turn").choice(_TURNS)
     disk_timeout = random.Random(f"{seed} disk").choice(_DISK_TIMEOUTS)
-    scenario = replace(scenario, setup=replace(setup, turn=turn, disk_timeout=disk_timeout))
+    scrub_every = random.Random(f"{seed} scrub").choice(_SCRUBS)
+    scenario = replace(scenario, setup=replace(setup, turn=turn, disk_timeout=disk_timeout, scrub_every=scrub_every))
     more = random.Random(f"{seed} more")
     return scenario if copies == 1 or more.random() < 0.4 else _with_losses(more, scenario)
 

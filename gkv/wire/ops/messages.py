@@ -17,6 +17,7 @@ from gkv.replication.messages import (
     Behind,
     Copied,
     Copy,
+    FoundDamaged,
     FoundRecord,
     Full,
     Granted,
@@ -266,14 +267,19 @@ def _reader_of(kind: Callable[[int], Message]) -> _Read:
     return read
 
 
-def _key_fields(message: UnsettledKeys, _: Payload) -> Fields:
+def _key_fields(message: UnsettledKeys | FoundDamaged, _: Payload) -> Fields:
     return {"keys": message.keys}
 
 
-def _read_unsettled(number: int, header: Mapping[str, Any], frame: bytes, start: int, _: Pause) -> UnsettledKeys:
-    if start != len(frame):
-        raise BadFrame(_NO_VALUES)
-    return UnsettledKeys(number, tuple(_keys(header.get("keys"))))
+def _reader_of_keys(kind: Callable[[int, tuple[str, ...]], Message]) -> _Read:
+    """Return what reads a message that has keys, and nothing else."""
+
+    def read(number: int, header: Mapping[str, Any], frame: bytes, start: int, _: Pause) -> Message:
+        if start != len(frame):
+            raise BadFrame(_NO_VALUES)
+        return kind(number, tuple(_keys(header.get("keys"))))
+
+    return read
 
 
 # --- fields ------------------------------------------------------------------------------------------------------------------
@@ -382,7 +388,7 @@ _KINDS: Mapping[type[Message], tuple[str, Callable[[Any, Payload], Fields], _Rea
     Working: ("working", _working_fields, _read_working),
     Full: ("full", _no_fields, _reader_of(Full)),
     AskUnsettled: ("ask-unsettled", _no_fields, _reader_of(AskUnsettled)),
-    UnsettledKeys: ("unsettled", _key_fields, _read_unsettled),
+    UnsettledKeys: ("unsettled", _key_fields, _reader_of_keys(UnsettledKeys)),
     AskLease: ("ask-lease", _no_fields, _reader_of(AskLease)),
     Granted: ("granted", _room_fields, _read_granted),
     Hello: ("hello", _no_fields, _reader_of(Hello)),
@@ -391,6 +397,7 @@ _KINDS: Mapping[type[Message], tuple[str, Callable[[Any, Payload], Fields], _Rea
     Page: ("page", _page_fields, _read_page),
     AskRecord: ("ask-record", _ask_record_fields, _read_ask_record),
     FoundRecord: ("found-record", _found_fields, _read_found),
+    FoundDamaged: ("found-damaged", _key_fields, _reader_of_keys(FoundDamaged)),
     Behind: ("behind", _no_fields, _reader_of(Behind)),
 }
 """By the class of a message: its word, what the line says of it, and what reads that."""

@@ -17,8 +17,9 @@ from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator, Written
 from gkv.coordinator.failures import INDETERMINATE, NO_PRIMARY, TOO_FEW_COPIES, UNREACHABLE
 from gkv.errors import Unavailable
-from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Record, Version
+from gkv.model import Damage, Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Record, Version
 from gkv.net.call import Call, Lane
+from gkv.wire.batch import DAMAGED_KEY
 from gkv.wire.meta import Found
 from gkv.wire.ops import Adopt, Await, Effects, Fetch, Get, Here, PutOff, Records, Refused, Values, WriteRequest, read_request
 from tests.documents import with_copies
@@ -433,6 +434,24 @@ def test_stale_read_does_not_wait_for_a_node_until_its_deadline_while_there_are_
     began = monotonic()
     assert None not in cluster.coordinator.peek(KEYS).found
     assert monotonic() - began < DEADLINE
+
+
+def test_stale_read_of_a_damaged_copy_is_answered_by_one_that_is_intact() -> None:
+    cluster = Cluster()
+    damaged = Records([Damage.DAMAGED, *[Record(VERSION, b"1")] * (len(KEYS) - 1)], 1, 40)
+    for name in "ab":
+        cluster.nodes[name].answers = lambda request: damaged.write() if len(request.keys) == len(KEYS) else ALL_DAMAGED.write()
+    cluster.nodes["c"].answers = age_of
+    for _ in range(10):
+        assert [isinstance(one, Found) for one in cluster.coordinator.peek(KEYS).found] == [True] * len(KEYS)
+    cluster.nodes["c"].answers = cluster.nodes["a"].answers
+    found = cluster.coordinator.peek(KEYS).found
+    assert [isinstance(one, Found) for one in found] == [False, *[True] * (len(KEYS) - 1)]
+    assert found[0] == DAMAGED_KEY
+
+
+ALL_DAMAGED = Records([Damage.DAMAGED], 1, 40)
+"""Of a key that is asked for alone."""
 
 
 def test_what_is_due_at_a_copy_is_not_shown() -> None:

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,7 +47,7 @@ def grown(engine, items, millis):
 
 
 def problems(engine):
-    return list(chain.from_iterable(engine.verify()))
+    return [line for step in engine.verify() for line in step.lines]
 
 
 @pytest.fixture
@@ -626,7 +625,7 @@ def test_verify_goes_on_while_records_are_written(start):
     puts(engine, {f"k{i}": b"1" for i in range(2_000)}, 1)
     found, steps = [], 0
     for step in engine.verify():
-        found += step
+        found += step.lines
         steps += 1
         puts(engine, {f"n{steps}-{i}": b"1" for i in range(50)}, 2, [NOW + 5] * 50)
         puts(engine, {f"k{i}": None for i in range(steps, 2_000, 7)}, 3)

@@ -44,6 +44,7 @@ from gkv.wire.ops import (
     Word,
     read_answer,
 )
+from tests.cluster.rot import rot
 from tests.documents import with_copies
 from tests.frames import refusal
 from tests.unit.node.town import LEASE_MS, Home, Town, in_memory, on_disk, ticket_in, until
@@ -347,6 +348,18 @@ def test_old_tombstone_goes_unless_its_write_is_not_settled(town: Make) -> None:
     copied["c"].engine.goes_on.set()
     assert asked.get(timeout=5).letters == "r"
     until(lambda: home.tidying.forget() or not home.engine.tombstones)
+
+
+def test_damaged_record_of_a_key_that_is_others_is_dropped(town: Make) -> None:
+    copied = town(on_disk, replicas=2)
+    placement = copied["a"].view.place(copied.document)
+    assert placement is not None
+    key = next(key for key in map(str, range(1_000)) if "c" not in placement.roles[placement.list_of(key)].acting)
+    stray = copied["c"].engine
+    stray.write([Write(Version(1, 1), [key, "k"], [b"of others", b"1"])], 1)
+    rot(copied.path / "c" / "data.mdb", b"of others")
+    assert stray.records_of([key]) == [Damage.DAMAGED]
+    until(lambda: copied["c"].tidying.drop() or stray.records_of([key]) == [None])
 
 
 def test_write_with_too_few_copies_is_not_begun(town: Make) -> None:

@@ -153,6 +153,8 @@ def test_lost_question_gives_back_what_it_told() -> None:
 
 # -- damaged records
 
+ABSENT = Recovered("k", None, absent=True)
+
 
 @pytest.mark.parametrize(
     ("answers", "end"),
@@ -160,10 +162,11 @@ def test_lost_question_gives_back_what_it_told() -> None:
         pytest.param([("b", Record(version(1), b"1")), ("c", Record(version(2), b"2"))], Record(version(2), b"2"), id="max"),
         pytest.param([("b", Damage.DAMAGED), ("c", Record(version(2), None))], Record(version(2), None), id="intact"),
         pytest.param([("b", None), ("c", Damage.DAMAGED)], None, id="none intact"),
+        pytest.param([("b", None), ("c", None)], ABSENT, id="none there"),
     ],
 )
 def test_recovery_takes_the_greatest_intact_record(
-    answers: list[tuple[str, Record | Damage | None]], end: Record | None
+    answers: list[tuple[str, Record | Damage | None]], end: Record | Recovered | None
 ) -> None:
     recoveries = Recoveries()
     assert recoveries.begin("k", ("b", "c"), 0.0)
@@ -172,7 +175,7 @@ def test_recovery_takes_the_greatest_intact_record(
     recoveries.asked("k", "c", 2)
     assert recoveries.found("c", 1, Record(version(9), b"of nobody who was asked this")) is None
     ends = [recoveries.found(member, number, found) for number, (member, found) in enumerate(answers, 1)]
-    assert ends == [None, Recovered("k", end)]
+    assert ends == [None, end if isinstance(end, Recovered) else Recovered("k", end)]
 
 
 def test_recovery_is_given_up_when_somebody_does_not_answer() -> None:

@@ -73,6 +73,7 @@ MESSAGES = {
     m.Page: st.builds(m.Page, _numbers, _pages, st.none() | _cursors),
     m.AskRecord: st.builds(m.AskRecord, _numbers, _keys),
     m.FoundRecord: st.builds(m.FoundRecord, _numbers, st.none() | st.just(Damage.DAMAGED) | _records),
+    m.FoundDamaged: st.builds(m.FoundDamaged, _numbers, st.lists(_keys, max_size=4, unique=True).map(tuple)),
     m.Behind: st.builds(m.Behind, _numbers),
 }
 
@@ -174,7 +175,7 @@ BAD = {
     "number": [edited(message, number=one) for one in NO_NUMBER for message in (COPY, m.Hello(1), PAGE)],
     "payload": [edited(COPY) + b"1", edited(COPY)[:-1], edited(PAGE) + b"1", edited(m.Hello(1)) + b"1"]
     + [edited(one) + b"1" for one in (m.Copied(1), m.Working(1, 1), m.AskRecord(1, "k"), m.AskPage(1, ("a",), (), ""))]
-    + [edited(m.UnsettledKeys(1)) + b"1"],
+    + [edited(one) + b"1" for one in (m.UnsettledKeys(1), m.FoundDamaged(1, ("k",)))],
     "writes": [edited(COPY, writes=one) for one in [*NO_TEXT[:3], {}, "a", [5], [None], [[]], [{}]]],
     "settled": [edited(COPY, settled=one) for one in [..., None, 5, "a", {}, *[[one] for one in NO_VERSION[1:]]]],
     "version of a write": [in_write(version=one) for one in NO_VERSION],
@@ -198,7 +199,9 @@ BAD = {
         edited(m.Working(1, 1.0), seconds=one) for one in [..., None, "1", -1, -0.5, float("nan"), float("inf"), True, 1 << 40]
     ],
     "unsettled keys": [
-        edited(m.UnsettledKeys(1), keys=one) for one in [..., None, 5, "a", {}, [5], [""], ["a", "a"], ["\ud800"]]
+        edited(message, keys=one)
+        for one in [..., None, 5, "a", {}, [5], [""], ["a", "a"], ["\ud800"]]
+        for message in (m.UnsettledKeys(1), m.FoundDamaged(1, ()))
     ],
     "list": [
         edited(m.AskPage(1, ("a",), (), ""), list=one)

@@ -1,0 +1,158 @@
+"""The look at all records in the background, round after round: what is damaged is found before anybody asks for it, and
+mended where there are copies.
+
+After a stop that was no orderly one the first round is as fast as requests let it be; all others go at a rate. Each step takes
+2 ms at most. The records are read from the pages of the data file, past the cache of values; whether the system reads them from
+the disk for that or has them in memory is its own affair.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import inf
+
+import gevent
+
+from gkv.engine import Engine, Looked
+from gkv.errors import GkvError
+from gkv.model import Damage
+
+BETWEEN = 10.0
+"""Seconds between two rounds."""
+_STEP = 64
+"""Entries in one step of a round at a rate, which takes some 0.5 ms."""
+_PAUSE = 0.001
+"""Seconds between two steps at least: others have their turn then."""
+_MENDED_AT_ONCE, _MENDED_EVERY = 64, 0.1
+"""Keys that are given to be mended together, and seconds until the next: each has its primary read and write a record."""
+_LOOK_AGAIN = 0.5
+"""Seconds between two looks at what was damaged, beside the rounds."""
+_AGAIN_AT_ONCE, _BYTES_AGAIN = 8, 1 << 18
+"""Keys that are looked at then, and bytes of values after which that is enough."""
+_SAID = 10
+"""Problems that are said one by one in a round; of the rest, how many."""
+_MOST_KNOWN = 10_000
+"""Damaged records that are known by their key, and other problems; of more, it is not counted when they are mended."""
+
+
+@dataclass(slots=True)
+class ScrubFigures:
+    """Counts since the start."""
+
+    rounds: int = 0
+    records: int = 0
+    """Looks at records."""
+    found: int = 0
+    """Records that were found to be damaged, each once until it is mended."""
+    mended: int = 0
+    """Those of them that are no more: written anew, or dropped."""
+
+
+class Scrub:
+    """The rounds over the records of one engine."""
+
+    def __init__(
+        self, engine: Engine, rate: int, mend: Callable[[Sequence[str]], object], say: Callable[[str], object]
+    ) -> None:
+        """`rate` is in entries a second, 0 for no round but one after an unclean stop; `mend` is given damaged keys, a few at
+        a time, and does not switch greenlets.
+        """
+        self._engine = engine
+        self._rate = rate
+        self._mend = mend
+        self._say = say
+        self._known: dict[str, bool] = {}
+        """Damaged keys, and whether their record is lost: until it is there again the engine says that there is none."""
+        self._odd: set[str] = set()
+        """What else the last round, or the one under way, has found, a line each."""
+        self._failure = ""
+        """Why the last round has failed, if it has."""
+        self._said = 0
+        """Lines that the round under way has said."""
+        self.state = "not needed" if engine.was_clean or not engine.durable else "running"
+        """The state of the look after an unclean stop."""
+        self.figures = ScrubFigures()
+
+    @property
+    def damaged(self) -> int:
+        """How many problems there are, as far as is known."""
+        return len(self._known) + len(self._odd)
+
+    def run(self) -> None:
+        """Look at all records again and again. Switches greenlets; does not end but with an engine that keeps nothing on a
+        disk, or with nothing to do.
+        """
+        if not self._engine.durable:
+            return
+        if not self._engine.was_clean:
+            self._say("the last stop was not an orderly one: every record is being checked")
+            self.round(inf)
+        while self._rate or self._known:
+            if self._rate:
+                self.round(self._rate)
+            for _ in range(round(BETWEEN / _LOOK_AGAIN)):
+                gevent.sleep(_LOOK_AGAIN)
+                self.look_again()
+
+    def round(self, rate: float) -> None:
+        """Look at all records once, at so many entries a second. Switches greenlets."""
+        is_first = not self._engine.was_clean
+        known = len(self._known)
+        try:
+            self._look_at_all(rate)
+        except GkvError as error:
+            if is_first:
+                self.state = "failed"
+            if self._failure != str(error):
+                self._say(f"the check of the records has failed: {error}")
+            self._failure = str(error)
+            return
+        self._failure = ""
+        self.figures.rounds += 1
+        if is_first:
+            self.state = "done"
+            self._engine.was_clean = True
+            self._say(f"every record has been checked, {self.damaged} are damaged")
+        elif len(self._known) > known:
+            self._say(f"every record has been looked at, {self.damaged} are damaged")
+
+    def _look_at_all(self, rate: float) -> None:
+        self._said = 0
+        odd: set[str] = set()
+        for step in self._engine.verify(_STEP) if rate < inf else self._engine.verify():
+            self.figures.records += step.records
+            self._note(step)
+            odd.update(islice(step.problems, _MOST_KNOWN - len(odd)))
+            self._odd.update(odd if step.problems else ())
+            for at in range(0, len(step.damaged), _MENDED_AT_ONCE):
+                self._mend(step.damaged[at : at + _MENDED_AT_ONCE])
+                gevent.sleep(_MENDED_EVERY)
+            self.look_again()
+            gevent.sleep(max(_PAUSE, step.cost / rate))
+        self._odd = odd
+
+    def _note(self, step: Looked) -> None:
+        """Note what a step has found, and say what is new of it."""
+        new = [key for key in step.damaged if key not in self._known]
+        self.figures.found += len(new)
+        known = new[: _MOST_KNOWN - len(self._known)]
+        records = self._engine.records_of(known) if known else ()
+        self._known.update([(key, found is None) for key, found in zip(known, records, strict=True)])
+        for line in [*[f"{key!r} is damaged" for key in new], *[line for line in step.problems if line not in self._odd]]:
+            self._said += 1
+            if self._said <= _SAID:
+                self._say(f"damaged: {line}")
+
+    def look_again(self) -> None:
+        """See whether some of what was damaged is so no more."""
+        size = 0
+        for key in list(islice(self._known, _AGAIN_AT_ONCE)):
+            is_lost = self._known.pop(key)
+            [found] = self._engine.records_of([key])
+            if isinstance(found, Damage) or (found is None and is_lost):
+                self._known[key] = is_lost  # at the end: the others have their turn
+            else:
+                self.figures.mended += 1
+                size += len(found.value) if found is not None and found.value is not None else 0
+            if size > _BYTES_AGAIN:
+                return
