@@ -89,6 +89,7 @@ class Replica:
             events.WriteAsked: self.clients.ask,
             events.HandOver: lambda _: self.writing.hand_over(),
             events.LeasesWanted: lambda _: self.readings.renew(),
+            events.LeasesAsked: self.readings.ask,
             events.DueFound: lambda event: self.clients.expire(event.keys),
             events.Adopted: lambda event: self._adopt(event.duties),
             events.NoteKept: lambda event: self.copying.note_kept(event.there),

@@ -12,6 +12,7 @@ from gkv.cluster.document import Document
 from gkv.engine import LmdbEngine, MemoryEngine
 from gkv.errors import WrongParameter
 from gkv.model import Damage
+from gkv.replication.names import Scope
 from gkv.ring import tokens
 from tests.documents import changing
 
@@ -113,7 +114,7 @@ def test_answer_is_exact_to_the_byte(nodes):
     answer = nodes[0].client("GET", "/v1/kv?values=1")
     assert answer.headers["content-type"] == "application/json"
     assert answer.body == '{"keys":["a\\"\\n\u00e9","b"],"values":[[1.0, 1e2],"\\u0061"],"complete":true}'.encode()
-    cursor = write_cursor("", 'a"\n\u00e9').encode()
+    cursor = write_cursor(Scope(), 'a"\n\u00e9').encode()
     first = '{"keys":["a\\"\\n\u00e9"],'.encode() + b'"cursor":"%b","complete":false}' % cursor
     assert nodes[0].client("GET", "/v1/kv?limit=1").body == first
 
@@ -184,7 +185,7 @@ def test_node_that_is_down_makes_a_listing_503_and_never_shorter(nodes):
         answer = nodes[0].client("GET", target)
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         problem = answer.json()
-        assert (problem["type"], problem["retryable"]) == ("urn:gkv:problem:unavailable", True)
+        assert (problem["type"], problem["retryable"]) == ("urn:gkv:problem:unreachable", True)
         assert "n2" in problem["detail"]
     nodes[0].channels.services["http://127.0.0.1:9002"] = service
     assert listed(nodes[0])["keys"] == IN_ORDER
@@ -254,7 +255,8 @@ WRONG_VALUES = {
         for limit in ("-1", "0", "1e9", "0x10", "10001", "", "1.0", "+1", "%2B1", "1+", "1_0", "00", "all")
     },
     **{f"limit={limit}": "limit" for limit in ("%D9%A3", "9" * 30, "-0", "true", "1%00", "1%0a", "1000000")},
-    "limit=101&values=1": "limit is a whole number from 1 to 100",
+    "limit=10001&values=1": "limit is a whole number from 1 to 10000",
+    **{f"delimiter={text}": "delimiter has 1 to 16 bytes" for text in ("", "a" * 17, "%F0%9F%98%80" * 5, "a%00b")},
     **{f"values={values}": "values is 0 or 1" for values in ("", "2", "true", "01", "-1", "yes")},
     "values": "values is 0 or 1",
     "prefix=" + "a" * 481: "prefix has at most 480 bytes",
@@ -304,12 +306,12 @@ def test_cursor_that_was_changed_or_is_of_another_prefix_is_answered_422(call):
 
 @pytest.mark.parametrize("key", ["a", "ab", "abc", "abcd", "\u00e9", "\U0001f600" * 120])
 def test_cursor_has_one_spelling_only(key):
-    cursor = write_cursor("", key)
+    cursor = write_cursor(Scope(), key)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/"
     taken = []
     for last in alphabet:
         with suppress(WrongParameter):
-            taken.append((last, read_cursor("", cursor[:-1] + last)))
+            taken.append((last, read_cursor(Scope(), cursor[:-1] + last)))
     assert taken == [(cursor[-1], key)]
 
 

@@ -16,7 +16,6 @@ from gkv.cluster.document import Document, State
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator, Written
 from gkv.coordinator.failures import INDETERMINATE, NO_PRIMARY, TOO_FEW_COPIES, UNREACHABLE
-from gkv.errors import Unavailable
 from gkv.model import Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Record, Version
 from gkv.net.call import Call, Lane
 from gkv.wire.meta import Found
@@ -391,11 +390,6 @@ def test_node_whose_disk_is_full_is_named() -> None:
         [Effect.FULL_COPY] * len(request.keys), full=["c"] * len(request.keys)
     ).write()
     assert {(one.code, one.status, one.node) for one in cluster.set().failed.values()} == {("disk-full", 507, "c")}
-
-
-def test_keys_that_have_copies_are_not_listed() -> None:
-    with pytest.raises(Unavailable, match="cannot be listed"):
-        Cluster().coordinator.keys("", "", 10)
 
 
 # -- reads that any copy may answer
