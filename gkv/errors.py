@@ -162,6 +162,12 @@ class NoDefiniteAnswer(GkvError):
         self.status = status
 
 
+class NoCompletePage(NoDefiniteAnswer):
+    """A page of a listing cannot be had now; `code` is the one that some of its keys have."""
+
+    title = "The page cannot be completed"
+
+
 class WrongMethod(GkvError):
     """The path exists, but not for this method."""
 

@@ -1,101 +1,179 @@
 """`GET /v1/kv`: keys by prefix, page by page, in code point order over all nodes.
 
-A page ends with a cursor, which says after which key the next one begins. The client keeps it, so it is good for ever and after
-any restart; a checksum tells a cursor of this listing from everything else.
+A page ends with a cursor, which says after which name the next one begins. The client keeps it, so it is good for ever and
+after any restart; a checksum tells a cursor of this listing from everything else. With a `delimiter`, keys that have it behind
+the prefix are listed by `prefixes`, each up to the end of the first one, as directories are.
 
 With `values=1` there is a value for each key, and if one of them is no JSON `encodings` has null or "base64" for each. With
-`meta=1` there is a version for each key, and `types` and `ttls` where one of them has any.
+`meta=1` there is a version for each key, and `types` and `ttls` where one of them has any. Such a page ends when it has a
+fourth of the bytes that an answer may have: they are read in pieces, so no more is in memory than that and one piece.
 """
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from json.encoder import encode_basestring as quote
-from typing import TypeVar
+from time import monotonic
 
 from gkv.api.http import Request, Response
 from gkv.api.operations import listing
 from gkv.coordinator import Coordinator
-from gkv.errors import Unavailable, WrongParameter
+from gkv.errors import TooLarge, Unavailable, WrongParameter
 from gkv.model import Blob, KeyFailure, Op
 from gkv.net.turn import Turn
+from gkv.replication.names import Scope
 from gkv.wire.meta import Found
-from gkv.wire.shown import join, show, shown
+from gkv.wire.shown import KeyAnswer, join, shown
 
 MAX_KEYS = 10_000
-MAX_VALUES = 100
-"""Keys in one page, without and with their values: a page lies in memory whole, and a value may have a mebibyte."""
+"""Names in one page."""
+MAX_DELIMITER = 16
+"""Bytes."""
+_PARTS = 4
+"""Pages with values that may have as many bytes together as one answer."""
+_FIRST_PIECE, _MORE, _LARGEST_PIECE = 16, 4, 1_000
+"""Keys whose values are read together: at first, times that of the piece before, and at most."""
 _DEFAULT = 100
 _CHECK = 6
 _QUOTED_AT_ONCE = 1000
 """Keys that are written in one step, of 1 ms or less."""
-LISTING = listing(_DEFAULT, MAX_KEYS, MAX_VALUES)
-
-Answer = TypeVar("Answer")
+LISTING = listing(_DEFAULT, MAX_KEYS, MAX_DELIMITER)
 
 
-def write_cursor(prefix: str, after: str) -> str:
-    """Return the cursor of a listing by prefix that goes on after a key.
+def write_cursor(scope: Scope, after: str) -> str:
+    """Return the cursor of a listing that goes on after a name.
 
-    >>> read_cursor("a/", write_cursor("a/", "a/b"))
+    >>> read_cursor(Scope("a/"), write_cursor(Scope("a/"), "a/b"))
     'a/b'
     """
-    key = after.encode()
-    return urlsafe_b64encode(_check(prefix, key) + key).decode().rstrip("=")
+    name = after.encode()
+    return urlsafe_b64encode(_check(scope, name) + name).decode().rstrip("=")
 
 
-def read_cursor(prefix: str, cursor: str) -> str:
-    """Return the key after which a listing by prefix goes on; raise WrongParameter for what is no cursor of it."""
+def read_cursor(scope: Scope, cursor: str) -> str:
+    """Return the name after which a listing goes on; raise WrongParameter for what is no cursor of it."""
     try:
         data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         after = data[_CHECK:].decode()
-        if data[:_CHECK] == _check(prefix, data[_CHECK:]) and write_cursor(prefix, after) == cursor:
+        if data[:_CHECK] == _check(scope, data[_CHECK:]) and write_cursor(scope, after) == cursor:
             return after
     except ValueError:
         pass
-    raise WrongParameter("cursor is none that was given for this prefix; start again without it")
+    raise WrongParameter("cursor is none that was given for this prefix and delimiter; start again without it")
 
 
-def _check(prefix: str, key: bytes) -> bytes:
-    return blake2b(b"%b\0%b" % (prefix.encode(), key), digest_size=_CHECK).digest()
+def _check(scope: Scope, name: bytes) -> bytes:
+    about = [scope.prefix.encode(), name, *([scope.delimiter.encode()] if scope.delimiter else [])]
+    return blake2b(b"\0".join(about), digest_size=_CHECK).digest()
 
 
 def list_keys(request: Request, coordinator: Coordinator) -> Response:
     """Answer a request for a page. Switches greenlets."""
     given = {name: found[0] for name, found in request.query().items()}
-    prefix = given.get("prefix", "")
-    if len(prefix.encode()) > coordinator.limits.max_key or "\0" in prefix:
-        raise WrongParameter(f"prefix has at most {coordinator.limits.max_key} bytes as UTF-8, and no U+0000")
+    scope = _scope(given, coordinator.limits.max_key)
     with_values = is_wanted("values", given.get("values", "0"))
     with_meta = is_wanted("meta", given.get("meta", "0"))
-    limit = _limit(given.get("limit"), MAX_VALUES if with_values or with_meta else MAX_KEYS)
-    after = read_cursor(prefix, given["cursor"]) if "cursor" in given else ""
+    limit = _limit(given.get("limit"))
+    begin = scope.behind(read_cursor(scope, given["cursor"])) if "cursor" in given else ""
 
-    keys = coordinator.keys(prefix, after, limit, request.trace)
-    cursor = write_cursor(prefix, keys[-1]) if len(keys) == limit else ""
+    expires = coordinator.expires()
+    page = coordinator.names(scope, begin, limit, request.trace, expires)
+    names, complete = page.names, page.complete
     pause = Turn()
-    pieces: list[bytes] = []
-    values: list[bytes] = []
-    if with_meta:
-        batch = coordinator.router().of_keys(Op.FETCH, keys)
-        keys, found = _found(keys, batch.records(coordinator.read(batch, request.trace), pause), Found)
-        pieces += _columns_of(found)
-        values = [_text_of(one) for one in found] if with_values else []
-    elif with_values:
-        batch = coordinator.router().of_keys(Op.GET, keys)
-        keys, values = _found(keys, batch.answers(coordinator.read(batch, request.trace), pause), bytes)
-    if with_values:
-        texts = [shown(value) for value in values]
-        pieces.append(b'],"values":[')
-        pieces += _separated([text for text, _ in texts])
-        pieces += _column("encodings", [f'"{encoding}"' if encoding else "" for _, encoding in texts])
-    quoted = []
-    for start in range(0, len(keys), _QUOTED_AT_ONCE):
-        quoted.append(",".join(map(quote, keys[start : start + _QUOTED_AT_ONCE])).encode())
-        pause()
-    end = f'],"cursor":"{cursor}","complete":false}}' if cursor else '],"complete":true}'
-    return Response(join([b'{"keys":[', *_separated(quoted), *pieces, end.encode()], pause))
+    keys = [name for name in names if not scope.is_prefix(name)]
+    columns = _Columns(with_values=with_values, with_meta=with_meta)
+    if with_values or with_meta:
+        read = columns.fill(keys, coordinator, request.trace, expires, pause)
+        if read < len(keys):
+            names, complete = [name for name in names if name <= keys[read - 1]], False
+        keys = columns.keys
+    prefixes = [b'],"prefixes":[', *_quoted([name for name in names if scope.is_prefix(name)], pause)]
+    end = '],"complete":true}' if complete else f'],"cursor":"{write_cursor(scope, names[-1])}","complete":false}}'
+    found = [*_quoted(keys, pause), *(prefixes if scope.delimiter else []), *columns.pieces()]
+    return Response(join([b'{"keys":[', *found, end.encode()], pause))
+
+
+class _Columns:
+    """What stands beside the keys of a page."""
+
+    def __init__(self, *, with_values: bool, with_meta: bool) -> None:
+        self._with_values = with_values
+        self._with_meta = with_meta
+        self.keys: list[str] = []
+        """Those that have a value still."""
+        self._values: list[bytes] = []
+        self._encodings: list[str] = []
+        self._versions: list[str] = []
+        self._types: list[str] = []
+        self._ttls: list[str] = []
+
+    def fill(self, keys: Sequence[str], coordinator: Coordinator, trace: str, expires: float, pause: Callable[[], None]) -> int:
+        """Read keys piece by piece until they have enough bytes, or half of the time is over; return how many were read, one at
+        least. Raise Unavailable when one of them has no definite answer. Switches greenlets.
+        """
+        enough = coordinator.max_answer // _PARTS
+        until = (monotonic() + expires) / 2
+        read = total = 0
+        piece = _FIRST_PIECE
+        while read < len(keys) and (not read or monotonic() < until):
+            some = keys[read : read + piece]
+            batch = coordinator.router().of_keys(Op.FETCH if self._with_meta else Op.GET, some)
+            try:
+                parts = coordinator.read(batch, trace, expires)
+            except TooLarge:
+                if len(some) == 1:
+                    raise
+                piece = len(some) // 2
+                continue
+            answers = batch.records(parts, pause) if self._with_meta else batch.answers(parts, pause)
+            for key, answer in zip(some, answers, strict=True):
+                total += self._take(key, answer)
+                read += 1
+                if total >= enough:
+                    return read
+                pause()
+            piece = max(1, min((enough - total) * read // max(total, 1), _MORE * piece, _LARGEST_PIECE))
+        return read
+
+    def _take(self, key: str, answer: Found | KeyAnswer) -> int:
+        """Take in what was read of a key; return its bytes."""
+        if isinstance(answer, KeyFailure):
+            raise Unavailable(f"the value of {quote(key)} cannot be read now ({answer.code})", retry_after=1)
+        if answer is None:
+            return 0
+        self.keys.append(key)
+        value = answer.show_value() if isinstance(answer, Found) else answer
+        if isinstance(answer, Found):
+            record = answer.record
+            self._versions.append(f'"{record.tag}"')
+            self._types.append(quote(record.value.content_type) if isinstance(record.value, Blob) else "")
+            self._ttls.append(answer.seconds_left)
+            if not self._with_values:
+                return len(record.value or b"")
+        text, encoding = shown(value)
+        self._values.append(text)
+        self._encodings.append(f'"{encoding}"' if encoding else "")
+        return len(text)
+
+    def pieces(self) -> list[bytes]:
+        """Return the columns as JSON has them, each behind the end of the one before."""
+        pieces = []
+        if self._with_meta:
+            pieces.append(f'],"versions":[{",".join(self._versions)}'.encode())
+            pieces += [*_column("types", self._types), *_column("ttls", self._ttls)]
+        if self._with_values:
+            pieces += [b'],"values":[', *_separated(self._values), *_column("encodings", self._encodings)]
+        return pieces
+
+
+def _scope(given: Mapping[str, str], max_key: int) -> Scope:
+    prefix, delimiter = given.get("prefix", ""), given.get("delimiter", "")
+    if len(prefix.encode()) > max_key or "\0" in prefix:
+        raise WrongParameter(f"prefix has at most {max_key} bytes as UTF-8, and no U+0000")
+    if "delimiter" in given and (not 1 <= len(delimiter.encode()) <= MAX_DELIMITER or "\0" in delimiter):
+        raise WrongParameter(f"delimiter has 1 to {MAX_DELIMITER} bytes as UTF-8, and no U+0000")
+    return Scope(prefix, delimiter)
 
 
 def is_wanted(name: str, text: str) -> bool:
@@ -110,25 +188,9 @@ def age_bound(age: int | None) -> dict[str, str]:
     return {} if age is None else {"Age-Bound": f"{age / 1000:g}"}
 
 
-def _columns_of(found: Sequence[Found]) -> list[bytes]:
-    """Return what stands beside the keys of these records."""
-    types = [quote(value.content_type) if isinstance(value := one.record.value, Blob) else "" for one in found]
-    versions = ",".join([f'"{one.record.tag}"' for one in found])
-    return [
-        f'],"versions":[{versions}'.encode(),
-        *_column("types", types),
-        *_column("ttls", [one.seconds_left for one in found]),
-    ]
-
-
 def _column(name: str, texts: Sequence[str]) -> list[bytes]:
     """Return one more array, with null for what is ""; nothing when all are."""
     return [f'],"{name}":[{",".join([text or "null" for text in texts])}'.encode()] if any(texts) else []
-
-
-def _text_of(found: Found) -> bytes:
-    value = found.record.value
-    return show(value) if isinstance(value, Blob) else value or b""
 
 
 def _separated(texts: list[bytes]) -> list[bytes]:
@@ -136,21 +198,18 @@ def _separated(texts: list[bytes]) -> list[bytes]:
     return [piece for text in texts for piece in (b",", text)][1:]
 
 
-def _limit(text: str | None, most: int) -> int:
+def _quoted(texts: Sequence[str], pause: Callable[[], None]) -> list[bytes]:
+    """Return texts as JSON, with commas between them."""
+    quoted = []
+    for start in range(0, len(texts), _QUOTED_AT_ONCE):
+        quoted.append(",".join(map(quote, texts[start : start + _QUOTED_AT_ONCE])).encode())
+        pause()
+    return _separated(quoted)
+
+
+def _limit(text: str | None) -> int:
     if text is None:
         return _DEFAULT
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", text) or int(text) > most:
-        raise WrongParameter(f"limit is a whole number from 1 to {most}")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text) or int(text) > MAX_KEYS:
+        raise WrongParameter(f"limit is a whole number from 1 to {MAX_KEYS}")
     return int(text)
-
-
-def _found(keys: Sequence[str], answers: Sequence[object], kind: type[Answer]) -> tuple[list[str], list[Answer]]:
-    """Return the keys whose answer is of this kind, those that still have a value, and their answers.
-
-    Raise Unavailable when one of the keys has no definite answer.
-    """
-    for key, answer in zip(keys, answers, strict=True):
-        if isinstance(answer, KeyFailure):
-            raise Unavailable(f"the value of {quote(key)} cannot be read now ({answer.code})", retry_after=1)
-    found = [(key, answer) for key, answer in zip(keys, answers, strict=True) if isinstance(answer, kind)]
-    return [key for key, _ in found], [answer for _, answer in found]

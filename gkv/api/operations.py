@@ -124,8 +124,8 @@ LOCATE = Operation("Find the nodes of keys", _LOCATED, _NO_BODY_TYPE, body=_KEY_
 LOCATE_BY_QUERY = Operation("Find the nodes of keys", _LOCATED, parameters=(_KEYS,), problems=(InvalidItem,))
 
 
-def listing(default: int, most: int, most_with_values: int) -> Operation:
-    """Describe the listing; the numbers are keys in a page."""
+def listing(default: int, most: int, max_delimiter: int) -> Operation:
+    """Describe the listing; the numbers are names in a page, and bytes."""
     return Operation(
         "List keys by prefix, page by page",
         {
@@ -134,7 +134,8 @@ def listing(default: int, most: int, most_with_values: int) -> Operation:
                 {JSON: Content(ref("Listed"), {"keys": ["a/1", "a/2"], "cursor": "tY1jN2bfYS8y", "complete": False})},
             )
         },
-        "A key that is there throughout the listing is listed exactly once.",
+        "A key that is there throughout the listing is listed exactly once. With values or meta a page ends when it has a "
+        "fourth of the bytes that an answer may have, so it may have fewer keys than the limit; it has one at least.",
         (
             Parameter(
                 "prefix",
@@ -143,14 +144,22 @@ def listing(default: int, most: int, most_with_values: int) -> Operation:
             ),
             Parameter(
                 "limit",
-                f"keys in a page; with values or meta at most {most_with_values}",
+                "keys in a page, and prefixes",
                 {"type": "integer", "minimum": 1, "maximum": most, "default": default},
             ),
-            Parameter("cursor", "the one that came with the page before, for the same prefix", word()),
+            Parameter("cursor", "the one that came with the page before, for the same prefix and delimiter", word()),
+            Parameter(
+                "delimiter",
+                "keys that have it behind the prefix are not listed, but what they begin with up to the end of the first one, "
+                f"once for all that begin so, in `prefixes`; at most {max_delimiter} bytes as UTF-8, without U+0000",
+                {"type": "string", "minLength": 1, "maxLength": max_delimiter, "pattern": r"^[^\u0000]+$"},
+                example="/",
+            ),
             Parameter("values", "1: with their values", {"type": "integer", "enum": [0, 1], "default": 0}),
             _META,
         ),
         problems=(WrongParameter,),
+        failures=_OF_ONE_READ,
     )
 
 

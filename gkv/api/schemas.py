@@ -183,8 +183,9 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
         ),
         "Listed": shape(
             "keys complete",
-            "values encodings versions types ttls cursor",
+            "prefixes values encodings versions types ttls cursor",
             keys=array(ref("Key")),
+            prefixes=array(ref("Prefix"), description="with a delimiter: what keys begin with, up to the end of the first one"),
             values=array(any_json),
             encodings=array({"enum": [None, "base64"]}, description="of each value, when one of them is no JSON"),
             versions=array({"type": "string", "pattern": f"^{_VERSION}$"}, description="with meta=1: of each key"),

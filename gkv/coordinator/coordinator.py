@@ -2,26 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from time import monotonic
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator.channels import Channels, understand
 from gkv.coordinator.failures import DISK_FULL, FATES, TOO_LARGE, GivenUp, failure
+from gkv.coordinator.listing import Lister, Names
 from gkv.coordinator.patience import MOST_WAITING, Patience
 from gkv.coordinator.reconciling import CURABLE, Reconciler
 from gkv.coordinator.stale import Copies, Peeked
 from gkv.errors import TooLarge, Unavailable
-from gkv.model import WRITES, Effect, KeyFailure, Node, NodeReply, Op, OtherVersion, Outcome, Value, Version
+from gkv.model import WRITES, Effect, KeyFailure, NodeReply, Op, OtherVersion, Outcome, Value, Version
 from gkv.net.call import Lane, ask_all
 from gkv.net.turn import Turn
+from gkv.replication.names import Scope
 from gkv.ring import NOBODY
 from gkv.wire import Batch, Part, PartResult, PureRouter, router
 from gkv.wire.batch import STARTS, failures
 from gkv.wire.client import Limits
 from gkv.wire.meta import Found
-from gkv.wire.ops import Effects, ListKeys, Page, Refused
+from gkv.wire.ops import Effects, Refused
 
 _ATTEMPTS = 3
 """A node of another epoch costs one more; so does a join that ends meanwhile. Then something else is wrong."""
@@ -97,6 +98,7 @@ class Coordinator:
         self._routed: Document | None = None
         self._router: PureRouter
         self._reconciler = Reconciler(view, channels)
+        self._lister = Lister(view, self.patience)
 
     def router(self) -> PureRouter:
         """Return what reads and routes batches now. Raise Unavailable while there is no member."""
@@ -122,9 +124,11 @@ class Coordinator:
         document, placement = self._view.current()
         return len(placement.roles[placement.list_of(key)].acting), document.needed
 
-    def read(self, batch: Batch, request_id: str = "") -> list[PartResult]:
-        """Return what became of each part of a get. Raise TooLarge for more than `max_answer` bytes. Switches greenlets."""
-        done = self._run(batch, request_id)
+    def read(self, batch: Batch, request_id: str = "", expires: float | None = None) -> list[PartResult]:
+        """Return what became of each part of a get, by `expires`, or in the time that a request has. Raise TooLarge for more
+        than `max_answer` bytes. Switches greenlets.
+        """
+        done = self._run(batch, request_id, expires)
         size = 0
         for one in done:
             size += len(one.frame)
@@ -185,42 +189,19 @@ class Coordinator:
         """Let one key expire in `ttl` seconds, 0 for never. Switches greenlets."""
         return self.write(self.router().of_touch(key, ttl), request_id)
 
-    def keys(self, prefix: str, after: str, limit: int, request_id: str = "") -> list[str]:
-        """Return up to `limit` keys that start with `prefix` and sort after `after`, in code point order.
+    def expires(self) -> float:
+        """Return when a request that begins now is over, by `time.monotonic`."""
+        return monotonic() + self._deadline
 
-        A key that is there throughout is among them, so every member must answer; raise Unavailable when one does not. Takes
-        memory for `limit` keys of each member. Switches greenlets.
-        """
-        expires = monotonic() + self._deadline
-        if self.replicas > 1:
-            raise Unavailable("keys that have more than one copy cannot be listed yet")
-        for _ in range(_ATTEMPTS):
-            document, _ = self._view.current()
-            frame = ListKeys(document.cluster, document.era, prefix, after, limit).write()
-            replies = ask_all([(self._channels.to(node), frame) for node in document.nodes], expires, request_id)
-            pages: list[Sequence[str]] = []
-            refused: list[tuple[Node, Refused]] = []
-            pause = Turn()
-            for node, reply in zip(document.nodes, replies, strict=True):
-                pause()
-                answer = understand(reply, Page, pause=pause)
-                if isinstance(answer, Page):
-                    pages.append(answer.keys)
-                elif answer is not None and answer.reason in CURABLE and self._channels.retries.spend():
-                    refused.append((node, answer))
-                else:
-                    raise _no_page(node)
-            if not refused:
-                # Each page is in order already, which makes sorting as fast as a merge in C.
-                return sorted(chain.from_iterable(pages))[:limit]
-            for (node, _), cured in zip(refused, self._reconciler.cure(refused, expires), strict=True):
-                if not cured:
-                    raise _no_page(node)
-        raise Unavailable("the cluster is changing", retry_after=1)
+    def names(self, scope: Scope, begin: str, limit: int, request_id: str = "", expires: float | None = None) -> Names:
+        """Return up to `limit` names of a listing from a place on (see `Lister.names`), by `expires`. Switches greenlets."""
+        self._channels.retries.earn()
+        return self._lister.names(scope, begin, limit, request_id, self.expires() if expires is None else expires)
 
-    def _run(self, batch: Batch, request_id: str) -> list[PartResult]:
+    def _run(self, batch: Batch, request_id: str, expires: float | None = None) -> list[PartResult]:
         """Bring a batch to the owners of its keys; return what became of the parts, which together have each key once."""
-        expires = monotonic() + self._deadline
+        if expires is None:
+            expires = monotonic() + self._deadline
         retries = self._channels.retries
         retries.earn()
         if self._is_patient:
@@ -271,10 +252,6 @@ class Coordinator:
         if document is None or placement is None or not again:
             return []
         return batch.route(again, placement.split, document.cluster, document.era, Turn())
-
-
-def _no_page(node: Node) -> Unavailable:
-    return Unavailable(f"node {node.id} does not answer, and some of the keys are its own", retry_after=1)
 
 
 def _undone(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dict[str, KeyFailure]:

@@ -25,10 +25,10 @@ from gkv.wire.ops import Await, Effects, PutOff, Refused
 MOST_WAITING = 128
 """Requests. Those beyond it are told at once, so that the others, whose nodes are there, find room."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
-_CURES = 3
+CURES = 3
 """Refusals in a row after which it is no matter of documents, and asking again needs a pause."""
 
-_ELSEWHERE = frozenset(
+ELSEWHERE = frozenset(
     (
         NodeRefusal.STALE,
         NodeRefusal.CHANGING,
@@ -44,12 +44,14 @@ _LATE = NodeRefusal.LATE
 _UNBEGUN = Effect.NOT_BEGUN.value
 _ANSWERED = Outcome.ANSWERED
 
-_Again = tuple[Part, Reason, Refused | None]
+Again = tuple[Part, Reason, Refused | None]
 """A part without an answer, why, and the refusal if it was one."""
 
 
 class Patience:
-    """The ways of one coordinator through a batch, for documents that ask for more than one copy."""
+    """The ways of one coordinator through a batch, for documents that ask for more than one copy; and to wait, for whoever else
+    asks again.
+    """
 
     def __init__(self, view: View, channels: Channels, most_waiting: int = MOST_WAITING) -> None:
         self._view = view
@@ -70,9 +72,9 @@ class Patience:
         while again := self._ask(batch.op, parts, done, request_id, expires):
             if self._view.document is not document:
                 pauses = cures = 0
-            elif cures < _CURES and self._cure(again, expires):
+            elif cures < CURES and self.cure(again, expires):
                 cures += 1
-            elif self._wait(document, pauses, expires):
+            elif self.wait(document, pauses, expires):
                 pauses += 1
             else:
                 break
@@ -88,9 +90,9 @@ class Patience:
             done.append(PartResult(part, failure=failure(batch.op, why)))
         return done
 
-    def _ask(self, op: Op, parts: Sequence[Part], done: list[PartResult], request_id: str, expires: float) -> list[_Again]:
+    def _ask(self, op: Op, parts: Sequence[Part], done: list[PartResult], request_id: str, expires: float) -> list[Again]:
         """Ask for parts of a batch; note in `done` what is certain of them, and return those that may be asked for again."""
-        again: list[_Again] = []
+        again: list[Again] = []
         if NOBODY in [part.node for part in parts]:
             again = [(part, GivenUp.NO_PRIMARY, None) for part in parts if part.node is NOBODY]
             parts = [part for part in parts if part.node is not NOBODY]
@@ -98,7 +100,7 @@ class Patience:
         lane = Lane.WRITE if writing else Lane.READ
         while parts:
             found = _Sorted(op, done, again)
-            replies = self._ask_watching(parts, expires, request_id, lane, writing=writing)
+            replies = self.ask_watching(parts, expires, request_id, lane, writing=writing)
             for part, reply in zip(parts, replies, strict=True):
                 if writing:
                     found.judge_write(part, reply, is_begun=lane is Lane.AWAITED)
@@ -109,7 +111,7 @@ class Patience:
             parts, lane = found.put_off, Lane.AWAITED
         return again
 
-    def _ask_watching(
+    def ask_watching(
         self, parts: Sequence[Part], expires: float, request_id: str, lane: Lane, *, writing: bool
     ) -> list[NodeReply]:
         """Ask nodes as `ask_all` does, but wait for none that is gone by a newer document, unless it may have begun a write."""
@@ -136,14 +138,14 @@ class Patience:
             view.watchers.discard(watch)
         return end_calls(calls)
 
-    def _cure(self, again: Sequence[_Again], expires: float) -> bool:
+    def cure(self, again: Sequence[Again], expires: float) -> bool:
         """Bring this process and the nodes that refused to one document; return whether that may help."""
         refused = [(part.node, one) for part, _, one in again if one is not None and one.reason in CURABLE]
         if not refused or not self._channels.retries.spend():
             return False
         return any(self._reconciler.cure(refused, expires))
 
-    def _wait(self, document: Document | None, pauses: int, expires: float) -> bool:
+    def wait(self, document: Document | None, pauses: int, expires: float) -> bool:
         """Wait for another document, or for a while; return False where there is no time or no room for it."""
         left = expires - monotonic()
         if left <= 0 or self.waiting >= self._most_waiting:
@@ -163,7 +165,7 @@ class _Sorted:
     op: Op
     done: list[PartResult]
     """Those of which something is certain."""
-    again: list[_Again]
+    again: list[Again]
     """Those that may be asked for again."""
     put_off: list[Part] = field(default_factory=list)
     """Those whose answer is to come, as what asks for that."""
@@ -192,7 +194,7 @@ class _Sorted:
         reason: Reason = (reply.outcome, reply.sent) if refused is None else refused.reason
         if is_begun:
             self.done.append(PartResult(part, failure=INDETERMINATE))
-        elif reason in _ELSEWHERE and not (self.op in WRITES and may_be_begun(reason)):
+        elif reason in ELSEWHERE and not (self.op in WRITES and may_be_begun(reason)):
             self.again.append((part, reason, refused))
         else:
             self.done.append(PartResult(part, failure=failure(self.op, reason)))

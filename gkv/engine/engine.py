@@ -219,9 +219,9 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
-        """Return up to `limit` keys with a value that start with `prefix` and sort after `after`, in code point order; of each
-        when it expires, 0 for never. O(limit).
+    def keys(self, prefix: str, begin: str, limit: int) -> list[tuple[str, int]]:
+        """Return up to `limit` keys with a value that start with `prefix` and do not sort before `begin`, in code point order;
+        of each when it expires, 0 for never. O(limit), wherever they begin.
         """
 
     @abstractmethod

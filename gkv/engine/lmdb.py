@@ -175,15 +175,15 @@ class LmdbEngine(Engine):
                 more = cursor.next()
         return found
 
-    def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+    def keys(self, prefix: str, begin: str, limit: int) -> list[tuple[str, int]]:
         wanted = prefix.encode()
-        passed = after.encode()
-        start = max(wanted, passed)[: MAX_KEY + 1]
+        first = begin.encode()
+        start = max(wanted, first)[: MAX_KEY + 1]
         found: list[tuple[str, int]] = []
         with self._environment.look() as txn, txn.cursor(self._environment.listed) as cursor:
             more = cursor.set_range(start) if start else cursor.first()
             while more and len(found) < limit and (raw := cursor.key()).startswith(wanted):
-                if raw > passed:
+                if raw >= first:
                     found.append((raw.decode(errors="replace"), int.from_bytes(cursor.value(), "big")))
                 more = cursor.next()
         return found

@@ -95,13 +95,12 @@ class MemoryEngine(Engine):
                 room -= len(self._values.get(key, b""))
         return found
 
-    def keys(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+    def keys(self, prefix: str, begin: str, limit: int) -> list[tuple[str, int]]:
         found: list[tuple[str, int]] = []
-        for key in self._by_key.up_to_date().irange(max(prefix, after)):
+        for key in self._by_key.up_to_date().irange(max(prefix, begin)):
             if len(found) == limit or not key.startswith(prefix):
                 break
-            if key > after:
-                found.append((key, self._times.get(key, 0)))
+            found.append((key, self._times.get(key, 0)))
         return found
 
     def due(self, now: int, limit: int) -> list[str]:

@@ -25,7 +25,7 @@ from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps
 from gkv.replication.actions import Answer, Fate
 from gkv.replication.events import ReadAsked
 from gkv.replication.expiry import is_due
-from gkv.wire.ops import Fetch, Get, ListKeys, NodeAnswer, Peek, Records, Refused, Values
+from gkv.wire.ops import Fetch, Get, NodeAnswer, Peek, Records, Refused, Values
 from gkv.wire.strict import Pause
 
 Item = TypeVar("Item", Value | Damage | None, Record | Damage | None)
@@ -111,10 +111,6 @@ class CopiedReads:
     def _peeked(self, records: Sequence[Record | Damage | None], age: float | None) -> NodeAnswer:
         return Records(records, self._clock.now(), None if age is None else round(age * 1_000))
 
-    def refuse_listing(self, _request: ListKeys) -> NodeAnswer:
-        """Refuse a listing: a node has copies of keys that are others' to list."""
-        return Refused(NodeRefusal.BUSY, detail="keys cannot be listed yet where there is more than one copy")
-
     def _values(self, keys: Sequence[str], room: int) -> NodeAnswer | Waiting:
         return self._read(keys, self._values_now, KEYS_AT_ONCE, room, _as_value, Values)
 
@@ -173,7 +169,7 @@ class CopiedReads:
         self._copies.handle(ReadAsked(asked, keys, boot_time() + self._within))
 
         def told(said: Answer | None) -> NodeAnswer:
-            found = _found(said)
+            found = found_in(said)
             return found if isinstance(found, Refused) else answer([shown(one) for one in found])
 
         return Asked(asked, READ_WITHIN, told) if asked.value is None else told(asked.value)
@@ -205,7 +201,7 @@ class CopiedReads:
                 self._copies.handle(ReadAsked(asked, some, deadline))
                 if not asked.is_over_by(monotonic() + READ_WITHIN):
                     return Asked(asked, READ_WITHIN, partial(_or_else, again))
-                found = _found(asked.value)
+                found = found_in(asked.value)
                 if isinstance(found, Refused):
                     return found
                 step = [shown(one) for one in found]
@@ -218,7 +214,7 @@ class CopiedReads:
         return answer([items[key] for key in keys])
 
 
-def _found(answer: Answer | None) -> list[Found] | Refused:
+def found_in(answer: Answer | None) -> list[Found] | Refused:
     """Return the records that the machines tell, or why they tell none."""
     if answer is None:
         return Refused(NodeRefusal.FAILED)
@@ -233,7 +229,7 @@ def _found(answer: Answer | None) -> list[Found] | Refused:
 
 def _or_else(again: Callable[[], InSteps], answer: Answer | None) -> NodeAnswer | InSteps:
     """Return why the machines tell nothing, or what reads again."""
-    found = _found(answer)
+    found = found_in(answer)
     return found if isinstance(found, Refused) else again()
 
 

@@ -11,7 +11,6 @@ greenlets.
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from math import inf
-from typing import NamedTuple
 
 from gkv.cluster.view import View
 from gkv.engine import Commits, Due, Engine, Pending
@@ -19,21 +18,12 @@ from gkv.model import Damage, Record, Value, Write
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import not_admitted
 from gkv.replication.expiry import is_due
+from gkv.replication.names import Look, Scope, first_of, look
 from gkv.replication.unsettled import Unsettled
 from gkv.replication.versions import Versions
 
 Newest = tuple[Record | Damage | None, Pending | None]
 """The newest admitted record of a key, and the write that brings it, unless it is settled."""
-
-
-class Listed(NamedTuple):
-    """Keys in order; the one after which the listing goes on, None at its end; and the writes that
-    have to be settled before they may be told.
-    """
-
-    keys: list[str]
-    last: str | None
-    waits: set[Pending]
 
 
 class _Unread(Enum):
@@ -143,26 +133,10 @@ class Order:
                 found.append((self.unsettled.record(pending, key), None if pending.settled else pending))
         return found
 
-    def keys(self, prefix: str, after: str, limit: int, era: int) -> Listed:
-        """Take the next keys of a listing that have a value, about `limit` of them."""
-        while True:
-            stored = self._engine.keys(prefix, after, limit)
-            last = stored[-1][0] if len(stored) == limit else None
-            listed = dict(stored)
-            waits: set[Pending] = set()
-            for key, pending in self.unsettled.newest.items():
-                if key.startswith(prefix) and key > after and (last is None or key <= last):
-                    record = self.unsettled.record(pending, key)
-                    listed.pop(key, None)
-                    if record.value is not None:
-                        listed[key] = record.expires
-                    if not pending.settled:
-                        waits.add(pending)
-            now = self.clock.now()
-            due = [key for key, expires in listed.items() if 0 < expires <= now]
-            if not due:
-                return Listed(sorted(listed), last, waits)
-            self.expire(due, era)
+    def look(self, scope: Scope, begin: str, limit: int) -> Look:
+        """Look for the next names of a listing: keys whose newest record is not on the disk, or due, are to be asked for."""
+        first = first_of(self.unsettled.newest, scope.prefix, begin)
+        return look(scope, begin, limit, self._engine.keys, first, lambda keys: keys, self.clock.now())
 
     def expire(self, keys: Iterable[str], era: int) -> Pending:
         """Admit the tombstones of values that are due. Raise as `submit`."""

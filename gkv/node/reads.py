@@ -16,11 +16,12 @@ from gkv.errors import GkvError, Unavailable
 from gkv.model import Blob, Damage, NodeRefusal, Record, Value
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for
 from gkv.node.order import Order
+from gkv.replication.names import AT_ONCE
 from gkv.wire.ops import Fetch, Get, ListKeys, NodeAnswer, Page, Records, Refused, Values
 from gkv.wire.strict import Pause
 
-MAX_LISTED = 10_001
-"""Keys in one page."""
+STEPS = 20
+"""Steps of one page: so many keys as are looked at in them have some MB at most."""
 KEYS_AT_ONCE = 500
 """Keys that are read in one step: 1 ms, or 3 ms in the pure twin."""
 RECORDS_AT_ONCE = 16
@@ -204,23 +205,38 @@ class Reads:
         return (Refused(NodeRefusal.LARGE) if records is None else Records(records, self._order.clock.now())), waits
 
     def list_keys(self, request: ListKeys) -> NodeAnswer | Waiting:
-        """Read a page of keys."""
-        take = partial(self._keys_in_steps, request)
-        return _answer_when_settled(take) if request.limit > KEYS_AT_ONCE else _now_or_when_settled(take)
+        """Read a page of names."""
+        take = partial(self._names_in_steps, request)
+        return _answer_when_settled(take) if request.limit > AT_ONCE or request.delimiter else _now_or_when_settled(take)
 
-    def _keys_in_steps(self, request: ListKeys) -> Taken[NodeAnswer]:
-        """List keys one after the other. Switches greenlets when they are more than go into one step."""
-        keys: list[str] = []
+    def _names_in_steps(self, request: ListKeys) -> Taken[NodeAnswer]:
+        """List names one after the other. Switches greenlets when they are more than go into one step."""
+        names: set[str] = set()
         waits: set[Pending] = set()
-        limit, after = min(request.limit, MAX_LISTED), request.after
-        while True:
-            listed = self._order.keys(request.prefix, after, min(limit - len(keys), KEYS_AT_ONCE), request.era)
-            keys += listed.keys
-            waits |= listed.waits
-            if listed.last is None or len(keys) >= limit:
-                return Page(keys[:limit]), waits
-            after = listed.last
+        scope, place = request.scope, request.begin
+        for _ in range(STEPS):
+            found = self._order.look(scope, place, request.limit - len(names))
+            names.update(found.names)
+            keys = list(found.doubtful)
+            for start in range(0, len(keys), RECORDS_AT_ONCE):
+                some = keys[start : start + RECORDS_AT_ONCE]
+                records, more = self._order.records(some, request.era)
+                waits |= more
+                names.update([found.doubtful[key] for key, one in zip(some, records, strict=True) if has_value(one)])
+                if start:
+                    self._pause()
+            if found.end is None:
+                return Page(sorted(names)), waits
+            place = found.end
+            if len(names) >= request.limit:
+                break
             self._pause()
+        return Page(sorted(names), place), waits
+
+
+def has_value(record: Record | Damage | None) -> bool:
+    """Return whether a key with this record is listed: a damaged one counts as its value, which a listing does not tell."""
+    return isinstance(record, Damage) or (record is not None and record.value is not None)
 
 
 def _now_or_when_settled(take: Take) -> NodeAnswer | Waiting:

@@ -17,6 +17,7 @@ from gkv.model import Node, NodeRefusal, Op, Outcome
 from gkv.net.admission import LARGE, Admission, Budget
 from gkv.net.call import Call
 from gkv.net.turn import Turn
+from gkv.node.copied_listing import CopiedListing
 from gkv.node.copied_reads import CopiedReads
 from gkv.node.copied_writes import CopiedWrites
 from gkv.node.copies import Copies
@@ -117,13 +118,14 @@ class Service:
         commits.reclaims = False
         commits.on_over = copies.disk.over
         reads = CopiedReads(engine, copies, order.clock, self._max_answer, self._turn, within)
+        listing = CopiedListing(engine, copies, order.clock, self._turn, within)
         writes = CopiedWrites(copies, within)
         self._is_alone = False
         self._values_of = reads.values_of
         self._handlers |= {
             Op.FETCH: reads.fetch,
             Op.PEEK: reads.peek,
-            Op.KEYS: reads.refuse_listing,
+            Op.KEYS: listing.list_keys,
             Op.SET: writes.write,
             Op.PUT: writes.write,
             Op.DELETE: writes.write,

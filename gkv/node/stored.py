@@ -9,7 +9,7 @@ a key; with no key they stand before all keys of that token.
 
 import struct
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 
 from gkv.cluster.arcs import arcs
@@ -101,6 +101,11 @@ class Stored:
     def touch(self, keys: Sequence[str]) -> bool:
         """Return whether a commit of any of these keys is under way."""
         return not self._by_key().keys().isdisjoint(keys)
+
+    @property
+    def under_way(self) -> Collection[str]:
+        """The keys of commits under way."""
+        return self._by_key().keys()
 
     # --- what is there ----------------------------------------------------------------------------------------------------
 

@@ -115,6 +115,16 @@ class LeasesWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class LeasesAsked:
+    """A client waits until `Replica.reads_until` lets it look for all keys that this process is the primary of: until those
+    lists are open, and every granter has given a lease. It is told as of a key that is read.
+    """
+
+    client: Hashable
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
 class PauseAsked:
     """The authority plans a move of these lists (A7)."""
 
@@ -152,6 +162,7 @@ Event = (
     | DueFound
     | DamageFound
     | LeasesWanted
+    | LeasesAsked
     | PauseAsked
     | GoOn
     | StopAsked

@@ -2,14 +2,16 @@
 they may be told if their lists have been open since, and every granter's lease is valid now.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
+from gkv.replication.actions import Answer, Fate, KeyAnswer
 from gkv.replication.desk import Desk
-from gkv.replication.events import Pair
+from gkv.replication.events import LeasesAsked, Pair
 from gkv.replication.leases import Leases
 from gkv.replication.messages import AskLease
 from gkv.replication.primary import Underway
 from gkv.replication.questions import RESEND
+from gkv.replication.request import MOST_WAITING
 from gkv.replication.takeover import Takeovers
 
 
@@ -60,6 +62,8 @@ class Readings:
 
         A record that is taken under this document, and is settled, may be told if the time has not come when it was taken.
         """
+        self._asking: dict[Hashable, float] = {}
+        """Clients that wait for that time to be later than now, and their deadlines."""
 
     def gate(self) -> None:
         """Note that lists may have been opened or closed."""
@@ -72,6 +76,34 @@ class Readings:
     def _look_at_leases(self) -> None:
         granters = self._granters
         self.until = 0.0 if granters is None else self._leases.until(granters, self._desk.duties)
+        if self._asking:
+            self._look_at_asking()
+
+    def ask(self, asked: LeasesAsked) -> None:
+        """Take in that a client waits until it may look for all keys of this process."""
+        if len(self._asking) >= MOST_WAITING:
+            self._tell(asked.client, Fate.BUSY)
+            return
+        self._asking[asked.client] = asked.deadline
+        self._look_at_asking()
+
+    def _look_at_asking(self) -> None:
+        """Tell whoever waits, or ask for the leases that are missing."""
+        desk, now = self._desk, self._desk.now
+        if now < self.until:
+            fate = Fate.READ
+        elif not any(desk.mine(roles) for roles in desk.roles.values()):
+            fate = Fate.NOT_BEGUN
+        else:
+            for granter in self._leases.missing(self._granters or (), desk.duties, now):
+                self._ask(granter)
+            return
+        asking, self._asking = self._asking, {}
+        for client in asking:
+            self._tell(client, fate)
+
+    def _tell(self, client: Hashable, fate: Fate) -> None:
+        self._desk.actions.append(Answer(client, (KeyAnswer(fate),)))
 
     def renew(self) -> None:
         """Ask for the leases of which less than half is left, so that reads go on without waiting for one."""
@@ -151,6 +183,11 @@ class Readings:
         """Look at them, and end those whose deadline is over."""
         for reading in [one for one in self._readings if one.deadline <= self._desk.now]:
             self._end(reading, False)
+        for client in [one for one, deadline in self._asking.items() if deadline <= self._desk.now]:
+            del self._asking[client]
+            self._tell(client, Fate.LATE)
+        if self._asking:
+            self._look_at_asking()
         self.look()
 
     def adopt(self) -> None:
@@ -167,4 +204,4 @@ class Readings:
 
     @property
     def busy(self) -> bool:
-        return bool(self._readings)
+        return bool(self._readings or self._asking)

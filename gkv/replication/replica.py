@@ -93,6 +93,7 @@ class Replica:
             events.HandOver: lambda _: self.writing.hand_over(),
             events.DamageFound: lambda event: self.mending.found(event.keys),
             events.LeasesWanted: lambda _: self.readings.renew(),
+            events.LeasesAsked: self.readings.ask,
             events.DueFound: lambda event: self.clients.expire(event.keys),
             events.Adopted: lambda event: self._adopt(event.duties),
             events.NoteKept: lambda event: self.copying.note_kept(event.there),

@@ -137,6 +137,7 @@ class House:
     order: Order
     service: Service
     channels: Channels
+    coordinator: Coordinator
     wall: Wall
     app: Any
     client: Client
@@ -203,17 +204,20 @@ def build_node():
         draining = []
         health = Health(engine, Scrub(engine, 0, lambda _keys: None, lambda _line: None))
         running = sources.parse("node", ["9000", "--engine", "lmdb" if engine.durable else "memory"], {})
+        # A busy disk takes its time for an fsync; what is tested with one is not how long that may be.
+        coordinator = Coordinator(view, channels, 20.0 if engine.durable else DEADLINE, limits)
         data = DataApi(
             view,
-            # A busy disk takes its time for an fsync; what is tested with one is not how long that may be.
-            Coordinator(view, channels, 20.0 if engine.durable else DEADLINE, limits),
+            coordinator,
             max_body=max_body,
             info=lambda: {"role": "node", "id": node_id, "engine": health.describe(running, commits)},
             checks=lambda: [Check("serving", not draining), Check("member", view.placement is not None)],
         )
         backup = Backup(commits.snapshot if engine.durable else None)
         app = build_app(data, service.answer, backup.begin, 2 * max_body, Speaker(view, 0))
-        built.append(House(engine, view, commits, Versions(), order, service, channels, wall, app, Client(app), draining))
+        built.append(
+            House(engine, view, commits, Versions(), order, service, channels, coordinator, wall, app, Client(app), draining)
+        )
         return built[-1]
 
     yield build

@@ -366,7 +366,7 @@ def test_listing_with_meta(call):
         "encodings": [None, "base64"],
         "complete": True,
     }
-    problem(call("GET", "/v1/kv?meta=1&limit=101"), 422, "parameter-value")
+    problem(call("GET", "/v1/kv?meta=1&limit=10001"), 422, "parameter-value")
 
 
 WEAK = f'W/"{NEVER}"'

@@ -7,16 +7,25 @@ from urllib.parse import quote
 
 import pytest
 
+from gkv.api.data import DataApi
 from gkv.api.listing import read_cursor, write_cursor
 from gkv.cluster.document import Document
+from gkv.coordinator import Coordinator
+from gkv.coordinator.channels import Speaker
 from gkv.engine import LmdbEngine, MemoryEngine
 from gkv.errors import WrongParameter
 from gkv.model import Damage
+from gkv.node.app import build_app
+from gkv.node.backup import Backup
+from gkv.replication.names import Scope
 from gkv.ring import tokens
+from tests.apps.conftest import MAX_BODY, Client, InProcess
 from tests.documents import changing
+from tests.unit.node.town import Town, in_memory, on_disk
 
 CLUSTER = "0123456789abcdef" * 2
 SEED = 4711
+DEADLINE = 10.0
 
 # In code point order, which is that of UTF-8's bytes, and not that of UTF-16's units: there U+1F600 comes before U+FF5E.
 IN_ORDER = [
@@ -26,13 +35,54 @@ IN_ORDER = [
 ]
 
 
-@pytest.fixture(params=["memory", "lmdb"])
+class Copied:
+    """A member that keeps copies, and its application."""
+
+    def __init__(self, town, home):
+        self.town = town
+        self.engine = home.engine
+        self.wall = self
+        channels = InProcess(DEADLINE)
+        channels.services = {f"http://{name}:1": other.service for name, other in town.homes.items()}
+        self.coordinator = Coordinator(home.view, channels, DEADLINE)
+        data = DataApi(home.view, self.coordinator, max_body=MAX_BODY, info=dict, checks=list)
+        app = build_app(data, home.service.answer, Backup(None).begin, 2 * MAX_BODY, Speaker(home.view, 0))
+        self.client = Client(app)
+
+    @property
+    def ahead(self):
+        """Milliseconds that the clock of expiries is ahead; all members' is."""
+        return 0
+
+    @ahead.setter
+    def ahead(self, ms):
+        for home in self.town.homes.values():
+            home.clock.forward(ms)
+
+
+@pytest.fixture(params=["memory", "lmdb", "three copies in memory", "three copies"])
 def nodes(request, build_node, build_cluster, tmp_path):
-    """Return three nodes of one cluster, with either engine."""
+    """Return three nodes of one cluster, with either engine, and one copy of each key or three."""
+    if "copies" in request.param:
+        town = Town(tmp_path, in_memory if "memory" in request.param else on_disk).opened()
+        yield [Copied(town, home) for home in town.homes.values()]
+        assert [error for home in town.homes.values() for error in home.errors] == []
+        town.close()
+        return
+    yield of_one_copy(request.param, build_node, build_cluster, tmp_path)
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def singles(request, build_node, build_cluster, tmp_path):
+    """Return three nodes of one cluster with one copy of each key."""
+    return of_one_copy(request.param, build_node, build_cluster, tmp_path)
+
+
+def of_one_copy(kind, build_node, build_cluster, tmp_path):
     made = []
 
     def build(node_id, *arguments, **options):
-        engine = MemoryEngine(tokens) if request.param == "memory" else LmdbEngine(tmp_path / node_id, node_id, tokens)
+        engine = MemoryEngine(tokens) if kind == "memory" else LmdbEngine(tmp_path / node_id, node_id, tokens)
         made.append(build_node(node_id, *arguments, engine=engine, **options))
         return made[-1]
 
@@ -113,7 +163,7 @@ def test_answer_is_exact_to_the_byte(nodes):
     answer = nodes[0].client("GET", "/v1/kv?values=1")
     assert answer.headers["content-type"] == "application/json"
     assert answer.body == '{"keys":["a\\"\\n\u00e9","b"],"values":[[1.0, 1e2],"\\u0061"],"complete":true}'.encode()
-    cursor = write_cursor("", 'a"\n\u00e9').encode()
+    cursor = write_cursor(Scope(), 'a"\n\u00e9').encode()
     first = '{"keys":["a\\"\\n\u00e9"],'.encode() + b'"cursor":"%b","complete":false}' % cursor
     assert nodes[0].client("GET", "/v1/kv?limit=1").body == first
 
@@ -174,69 +224,200 @@ def test_cursor_of_a_key_of_480_bytes_is_taken(nodes):
     assert keys_of(pages(nodes[0], limit=1, prefix="\U0001f600" * 119)) == longest
 
 
+# -- directories
+
+
+TREE = ["a", "a/1", "a/b/2", "a/b/3", "a/c", "ab", "b/", "b/c/1", "c", "d//e", "\U0010ffff/x", "\U0010ffff\U0010ffff"]
+
+
+def names_of(found):
+    return [name for page in found for name in sorted(page["keys"] + page["prefixes"])]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize(
+    ("prefix", "delimiter"),
+    [
+        ("", "/"),
+        ("a", "/"),
+        ("a/", "/"),
+        ("a/b", "/"),
+        ("b", "/"),
+        ("d/", "/"),
+        ("", "//"),
+        ("", "b"),
+        ("", "\U0010ffff"),
+        ("", "a/b/"),
+    ],
+)
+def test_keys_that_have_the_delimiter_are_listed_as_prefixes_once(nodes, prefix, delimiter, limit):
+    put(nodes[0], *TREE)
+    names = {}
+    for key in TREE:
+        if key.startswith(prefix):
+            at = key.find(delimiter, len(prefix))
+            names[key if at < 0 else key[: at + len(delimiter)]] = at >= 0
+    found = pages(nodes[1], prefix=prefix, delimiter=delimiter, limit=limit)
+    assert names_of(found) == sorted(names)
+    assert [name for page in found for name in page["prefixes"]] == sorted(name for name in names if names[name])
+    assert all(len(page["keys"]) + len(page["prefixes"]) == limit for page in found[:-1])
+
+
+def test_answer_with_a_delimiter_is_exact_to_the_byte(nodes):
+    put(nodes[0], "a/1", "a/2", "b")
+    answer = nodes[1].client("GET", "/v1/kv?delimiter=/")
+    assert answer.body == b'{"keys":["b"],"prefixes":["a/"],"complete":true}'
+    answer = nodes[1].client("GET", "/v1/kv?delimiter=/&values=1")
+    assert answer.body == b'{"keys":["b"],"prefixes":["a/"],"values":["B"],"complete":true}'
+    assert nodes[1].client("GET", "/v1/kv?prefix=x&delimiter=/").body == b'{"keys":[],"prefixes":[],"complete":true}'
+
+
+def test_prefix_whose_last_key_is_gone_is_not_listed(nodes):
+    put(nodes[0], "a/1", "a/2", "b/1", "c/1")
+    put(nodes[0], "a/1", "c/1", ttl=60)
+    nodes[0].client("POST", "/delete", b'[{"key":"a/2"},{"key":"b/1"}]')
+    assert listed(nodes[1], delimiter="/")["prefixes"] == ["a/", "c/"]
+    nodes[0].wall.ahead = 61_000
+    assert listed(nodes[1], delimiter="/")["prefixes"] == []
+
+
+def test_prefix_of_many_keys_is_not_looked_through(nodes):
+    put(nodes[0], *[f"a/{number:05}" for number in range(3_000)], "b")
+    read = []
+    for house in nodes:
+        keys = house.engine.keys
+        house.engine.keys = lambda *asked, keys=keys: read.append(keys(*asked)) or read[-1]
+    assert listed(nodes[1], delimiter="/") == {"keys": ["b"], "prefixes": ["a/"], "complete": True}
+    assert sum(map(len, read)) < 300
+
+
+def test_cursor_of_another_delimiter_is_answered_422(nodes):
+    put(nodes[0], *TREE)
+    cursor = listed(nodes[0], delimiter="/", limit=2)["cursor"]
+    assert listed(nodes[0], delimiter="/", limit=1, cursor=cursor)["keys"] == ["ab"]
+    for other in ("", "&delimiter=b", "&delimiter=//"):
+        assert nodes[0].client("GET", f"/v1/kv?cursor={cursor}{other}").status == 422
+
+
+# -- pages of values
+
+
+LIMIT = 8 * 65_536
+"""Bytes that an answer may have, in these tests."""
+
+
+@pytest.fixture
+def small(nodes, monkeypatch):
+    """Return the nodes, whose answers may have little."""
+    for house in nodes:
+        monkeypatch.setattr(house.coordinator, "max_answer", LIMIT)
+    return nodes
+
+
+@pytest.mark.parametrize("query", ["values=1", "meta=1", "values=1&meta=1"])
+def test_page_with_values_ends_by_bytes_and_the_next_goes_on(small, query):
+    keys = [f"{number:03}" for number in range(60)]
+    values = {key: key * (1 + number * 400) for number, key in enumerate(keys)}
+    for key, value in values.items():
+        small[0].client("PUT", f"/v1/kv/{key}", json.dumps(value).encode(), {"Content-Type": "application/json"})
+    parameters = dict(one.split("=") for one in query.split("&"))
+    found = pages(small[1], limit=10_000, **parameters)
+    assert keys_of(found) == keys
+    sizes = [[len(values[key]) + 2 for key in page["keys"]] for page in found]
+    assert len(found) > 10
+    for page in sizes[:-1]:
+        assert sum(page) >= LIMIT // 4 > sum(page[:-1])
+    if "values" in parameters:
+        assert [value for page in found for value in page["values"]] == list(values.values())
+    if "meta" in parameters:
+        assert all(len(page["versions"]) == len(page["keys"]) for page in found)
+
+
+def test_page_with_values_may_have_thousands_of_small_ones(small):
+    keys = [f"{number:05}" for number in range(3_000)]
+    put(small[0], *keys)
+    assert listed(small[1], values=1, limit=10_000) == {"keys": keys, "values": keys, "complete": True}
+
+
+def test_values_that_are_too_much_for_one_answer_together_are_read_in_smaller_pieces(small):
+    keys = [f"{number:02}" for number in range(16)]
+    for key in keys:
+        small[0].client("PUT", f"/v1/kv/{key}", b"x" * (LIMIT // 10), {"Content-Type": "a/b"})
+    found = pages(small[1], values=1)
+    assert keys_of(found) == keys
+    assert len(found) > 4
+
+
+def test_prefixes_behind_a_key_by_which_a_page_ends_come_with_the_next(small):
+    for key in ("a/1", "b", "c/1", "d", "e/1"):
+        small[0].client("PUT", f"/v1/kv/{key}", b"x" * (LIMIT // 4), {"Content-Type": "a/b"})
+    found = pages(small[1], values=1, delimiter="/")
+    assert [(page["keys"], page["prefixes"]) for page in found] == [(["b"], ["a/"]), (["d"], ["c/", "e/"])]
+
+
 # -- when somebody does not answer
 
 
-def test_node_that_is_down_makes_a_listing_503_and_never_shorter(nodes):
-    put(nodes[0], *IN_ORDER)
-    service = nodes[0].channels.services.pop("http://127.0.0.1:9002")
+def test_node_that_is_down_makes_a_listing_503_and_never_shorter(singles):
+    put(singles[0], *IN_ORDER)
+    service = singles[0].channels.services.pop("http://127.0.0.1:9002")
     for target in ("/v1/kv", "/v1/kv?prefix=a&limit=1", "/v1/kv?values=1"):
-        answer = nodes[0].client("GET", target)
+        answer = singles[0].client("GET", target)
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         problem = answer.json()
-        assert (problem["type"], problem["retryable"]) == ("urn:gkv:problem:unavailable", True)
+        assert (problem["type"], problem["retryable"]) == ("urn:gkv:problem:unreachable", True)
         assert "n2" in problem["detail"]
-    nodes[0].channels.services["http://127.0.0.1:9002"] = service
-    assert listed(nodes[0])["keys"] == IN_ORDER
+    singles[0].channels.services["http://127.0.0.1:9002"] = service
+    assert listed(singles[0])["keys"] == IN_ORDER
 
 
-def test_value_that_is_damaged_makes_its_page_503_and_the_keys_alone_are_still_listed(nodes):
-    put(nodes[0], "a", "b", "c")
-    owner = next(house for house in nodes if house.read(["b"]) == [b'"B"'])
+def test_value_that_is_damaged_makes_its_page_503_and_the_keys_alone_are_still_listed(singles):
+    put(singles[0], "a", "b", "c")
+    owner = next(house for house in singles if house.read(["b"]) == [b'"B"'])
     read = owner.engine.read
     owner.engine.read = lambda keys, now, _room: [
         Damage.DAMAGED if key == "b" else value for key, value in zip(keys, read(keys, now), strict=True)
     ]
-    answer = nodes[0].client("GET", "/v1/kv?values=1")
+    answer = singles[0].client("GET", "/v1/kv?values=1")
     assert answer.status == 503
     assert 'the value of "b" cannot be read now (damaged)' in answer.json()["detail"]
-    assert listed(nodes[0])["keys"] == ["a", "b", "c"]
+    assert listed(singles[0])["keys"] == ["a", "b", "c"]
 
 
-def test_key_that_goes_between_its_listing_and_its_reading_is_left_out(nodes):
-    put(nodes[0], "a", "b", "c")
-    owner = next(house for house in nodes if house.read(["b"]) == [b'"B"'])
+def test_key_that_goes_between_its_listing_and_its_reading_is_left_out(singles):
+    put(singles[0], "a", "b", "c")
+    owner = next(house for house in singles if house.read(["b"]) == [b'"B"'])
     read = owner.engine.read
     owner.engine.read = lambda keys, now, _room: [
         None if key == "b" else value for key, value in zip(keys, read(keys, now), strict=True)
     ]
-    assert listed(nodes[0], values=1) == {"keys": ["a", "c"], "values": ["A", "C"], "complete": True}
+    assert listed(singles[0], values=1) == {"keys": ["a", "c"], "values": ["A", "C"], "complete": True}
 
 
-def test_coordinator_of_an_older_epoch_learns_the_newer_one_and_lists(nodes):
-    put(nodes[0], *IN_ORDER)
-    mine = nodes[0].view.document
+def test_coordinator_of_an_older_epoch_learns_the_newer_one_and_lists(singles):
+    put(singles[0], *IN_ORDER)
+    mine = singles[0].view.document
     newer = Document(CLUSTER, 9, mine.members, mine.vnodes)
-    for house in nodes[1:]:
+    for house in singles[1:]:
         house.service.adopt(newer)
-    assert listed(nodes[0])["keys"] == IN_ORDER
-    assert nodes[0].view.document == newer
+    assert listed(singles[0])["keys"] == IN_ORDER
+    assert singles[0].view.document == newer
 
 
-def test_node_of_an_older_epoch_is_told_the_newer_one_and_lists(nodes):
-    put(nodes[0], *IN_ORDER)
-    mine = nodes[0].view.document
-    nodes[0].service.adopt(Document(CLUSTER, 9, mine.members, mine.vnodes))
-    assert listed(nodes[0])["keys"] == IN_ORDER
-    assert nodes[2].view.document.epoch == 9
+def test_node_of_an_older_epoch_is_told_the_newer_one_and_lists(singles):
+    put(singles[0], *IN_ORDER)
+    mine = singles[0].view.document
+    singles[0].service.adopt(Document(CLUSTER, 9, mine.members, mine.vnodes))
+    assert listed(singles[0])["keys"] == IN_ORDER
+    assert singles[2].view.document.epoch == 9
 
 
-def test_listing_while_a_node_joins_goes_on(nodes):
-    put(nodes[0], *IN_ORDER)
-    during = changing(nodes[0].view.document)
-    for house in nodes:
+def test_listing_while_a_node_joins_goes_on(singles):
+    put(singles[0], *IN_ORDER)
+    during = changing(singles[0].view.document)
+    for house in singles:
         house.service.adopt(during)
-    assert listed(nodes[0])["keys"] == IN_ORDER
+    assert listed(singles[0])["keys"] == IN_ORDER
 
 
 def test_before_the_first_member_a_listing_is_503_and_a_wrong_one_still_the_clients_fault(build_node):
@@ -254,7 +435,8 @@ WRONG_VALUES = {
         for limit in ("-1", "0", "1e9", "0x10", "10001", "", "1.0", "+1", "%2B1", "1+", "1_0", "00", "all")
     },
     **{f"limit={limit}": "limit" for limit in ("%D9%A3", "9" * 30, "-0", "true", "1%00", "1%0a", "1000000")},
-    "limit=101&values=1": "limit is a whole number from 1 to 100",
+    "limit=10001&values=1": "limit is a whole number from 1 to 10000",
+    **{f"delimiter={text}": "delimiter has 1 to 16 bytes" for text in ("", "a" * 17, "%F0%9F%98%80" * 5, "a%00b")},
     **{f"values={values}": "values is 0 or 1" for values in ("", "2", "true", "01", "-1", "yes")},
     "values": "values is 0 or 1",
     "prefix=" + "a" * 481: "prefix has at most 480 bytes",
@@ -304,12 +486,12 @@ def test_cursor_that_was_changed_or_is_of_another_prefix_is_answered_422(call):
 
 @pytest.mark.parametrize("key", ["a", "ab", "abc", "abcd", "\u00e9", "\U0001f600" * 120])
 def test_cursor_has_one_spelling_only(key):
-    cursor = write_cursor("", key)
+    cursor = write_cursor(Scope(), key)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/"
     taken = []
     for last in alphabet:
         with suppress(WrongParameter):
-            taken.append((last, read_cursor("", cursor[:-1] + last)))
+            taken.append((last, read_cursor(Scope(), cursor[:-1] + last)))
     assert taken == [(cursor[-1], key)]
 
 

@@ -70,7 +70,7 @@ class Load:
 
     def __init__(self, victims: list[Victim], seed: int, patience: Sequence[float] = PATIENCE) -> None:
         wait_for("a clean beginning", lambda: victims[0].program.call("POST", "/delete", ASKED).status == 200)
-        self.running = Running(victims, seed, CLIENTS, clocks_jump=False, lists=False, patience=patience)
+        self.running = Running(victims, seed, CLIENTS, clocks_jump=False, patience=patience)
         self.more()
 
     def more(self, count: int = 200) -> None:

@@ -66,7 +66,7 @@ def _shape(seed: int) -> dict[str, int]:
 def _judge(cluster: Copies, storm: Storm, seed: int, seconds: float, *, clocks_jump: bool) -> None:
     print(f"GKV_SEED={seed}, {len(cluster.nodes)} nodes, {cluster.copies} copies")
     began = cluster.document["epoch"]
-    clients = Running(cluster.victims, seed, CLIENTS, clocks_jump=clocks_jump, lists=False)
+    clients = Running(cluster.victims, seed, CLIENTS, clocks_jump=clocks_jump)
     try:
         storm.run(seconds)
         if storm.wires is not None:

@@ -58,8 +58,8 @@ def deletes(engine, keys, version, now=NOW):
     return engine.write([Write(version, keys, [None] * len(keys))], now)[0]
 
 
-def listed(engine, prefix, after, limit):
-    return [key for key, _ in engine.keys(prefix, after, limit)]
+def listed(engine, prefix, begin, limit):
+    return [key for key, _ in engine.keys(prefix, begin, limit)]
 
 
 def everything(engine):
@@ -430,12 +430,17 @@ def test_keys_are_listed_in_code_point_order(engine):
     puts(engine, dict.fromkeys(reversed(KEYS[1:]), b"1"), at(1))
     assert listed(engine, "", "", 100) == sorted(KEYS[1:])
     assert listed(engine, "a", "", 100) == ["a", "ab", "abc"]
-    assert listed(engine, "a", "a", 1) == ["ab"]
+    assert listed(engine, "a", "a", 2) == ["a", "ab"]
+    assert listed(engine, "a", "a\0", 1) == listed(engine, "a", "aa", 1) == ["ab"]
     assert listed(engine, "a", "b", 100) == []
     assert listed(engine, "ab", "a", 100) == ["ab", "abc"]
-    assert listed(engine, "", "b", 2) == sorted(KEYS)[sorted(KEYS).index("b") + 1 :][:2]
+    assert listed(engine, "", "b", 2) == sorted(KEYS)[sorted(KEYS).index("b") :][:2]
     assert listed(engine, "x" * 1000, "", 5) == []
     assert listed(engine, "", "a" * 1000, 1) == ["ab"]
+    longest = "\U0010ffff" * 120
+    puts(engine, {longest: b"1"}, at(1))
+    assert listed(engine, longest[:-1], longest, 2) == [longest]
+    assert listed(engine, "", longest + "\0", 2) == listed(engine, "", longest + "\U0010ffff", 2) == []
     assert listed(engine, "", "", 0) == []
 
 
@@ -668,10 +673,10 @@ class AgainstModel(RuleBasedStateMachine):
         found = self.engine.due(self.now, limit)
         assert [self.model[key].expires for key in found] == wanted[:limit]
 
-    @rule(prefix=st.sampled_from(["", "a", "e", "\0"]), after=_keys, limit=st.integers(0, 4))
-    def listing(self, prefix, after, limit):
-        live = sorted(key for key in self.model if self.is_live(key) and key.startswith(prefix) and key > after)
-        assert self.engine.keys(prefix, after, limit) == [(key, self.model[key].expires) for key in live[:limit]]
+    @rule(prefix=st.sampled_from(["", "a", "e", "\0"]), begin=_keys, limit=st.integers(0, 4))
+    def listing(self, prefix, begin, limit):
+        live = sorted(key for key in self.model if self.is_live(key) and key.startswith(prefix) and key >= begin)
+        assert self.engine.keys(prefix, begin, limit) == [(key, self.model[key].expires) for key in live[:limit]]
 
     @rule(one=_keys, other=_keys, limit=st.integers(1, 4))
     def arcs(self, one, other, limit):

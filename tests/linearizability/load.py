@@ -43,13 +43,12 @@ class Features:
     """Whether /get also tells versions, and bytes may be set in batches."""
     clocks_jump: bool
     """Whether nobody can say when something expires."""
-    lists: bool = True
 
     @classmethod
-    def of(cls, offered: Sequence[str], *, clocks_jump: bool, lists: bool = True) -> "Features":
+    def of(cls, offered: Sequence[str], *, clocks_jump: bool) -> "Features":
         """Return those of an answer of `/v1/info`."""
         known = (name in offered for name in ("conditions", "counters", "touch", "meta"))
-        return cls(*known, clocks_jump, lists)
+        return cls(*known, clocks_jump)
 
 
 class Client(Worker):
@@ -176,7 +175,7 @@ class Client(Worker):
             (4, self._revalidate),
             (6, lambda: ways.get_many(self._some_keys(6), meta=self._features.meta and self._chance.random() < 0.5)),
             (3, lambda: ways.get_many(self._some_keys(3), by_query=True)),
-            (3 if self._features.lists else 0, self._list),
+            (3, self._list),
             (14, lambda: ways.put(self._put())),
             (6, lambda: ways.delete(self._delete())),
             (6, lambda: ways.set_many([self._put(key, in_batch=True) for key in self._some_keys(6)], as_json=self._flip())),

@@ -25,14 +25,13 @@ class Running:
         clients: int,
         *,
         clocks_jump: bool,
-        lists: bool = True,
         patience: Sequence[float] = PATIENCE,
     ) -> None:
         """All of these are asked, the first one also for what it offers."""
         targets = {victim.name: victim.program.port for victim in victims}
         hosts = {victim.name: victim.program.host for victim in victims}
         offered = victims[0].program.call("GET", "/v1/info").json["features"]
-        features = Features.of(offered, clocks_jump=clocks_jump, lists=lists)
+        features = Features.of(offered, clocks_jump=clocks_jump)
         self._targets: Mapping[str, int] = targets
         self._seed = seed
         self._clients = [Client(number, seed, targets, features, hosts, patience) for number in range(clients)]

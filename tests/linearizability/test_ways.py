@@ -8,6 +8,7 @@ import pytest
 
 from gkv.api.listing import write_cursor
 from gkv.coordinator.failures import READ_FAILURES, WRITE_FAILURES
+from gkv.replication.names import Scope
 from tests.cluster.conftest import Answer
 from tests.linearizability import ways
 from tests.linearizability.history import ABSENT, PRESENT, Condition, Ending, Kind
@@ -104,7 +105,7 @@ def test_answers_to_reads_of_many() -> None:
 
 
 def test_a_page_of_a_listing_says_nothing_of_keys_after_its_end() -> None:
-    page, cursor = Page("", "a", "C1"), write_cursor("", "e")
+    page, cursor = Page("", "a", "C1"), write_cursor(Scope(), "e")
     request = ways.list_page("abcdef", page, 2, values=True)
     assert [intent.key for intent in request.intents] == list("bcdef")
     got = answer(

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gkv.api.listing import read_cursor
+from gkv.replication.names import Scope
 from tests.cluster.conftest import Answer
 from tests.linearizability.history import Condition, Ending, Kind
 
@@ -203,7 +204,7 @@ def next_page(page: Page, answer: Answer) -> Page | None:
     if answer.status != 200 or not answer.json.get("cursor"):
         return None
     cursor = answer.json["cursor"]
-    return Page(page.prefix, read_cursor(page.prefix, cursor), cursor)
+    return Page(page.prefix, read_cursor(Scope(page.prefix), cursor), cursor)
 
 
 def _code(answer: Answer) -> str:
@@ -263,7 +264,7 @@ def _of_listing(request: Request, answer: Answer) -> list[Told | None]:
         texts = [_shown(value, encoding) for value, encoding in zip(found["values"], encodings, strict=True)]
     listed = dict(zip(keys, texts, strict=True))
     # A key that had no value any more when values were read is not in the page, and may be the one after which the next begins.
-    until = None if found["complete"] else read_cursor(request.page.prefix, found["cursor"])
+    until = None if found["complete"] else read_cursor(Scope(request.page.prefix), found["cursor"])
     return [
         Told(Ending.DONE, listed[intent.key])
         if intent.key in listed

@@ -9,15 +9,16 @@ from gevent.event import Event
 import tests.cluster.conftest
 import tests.linearizability.load
 from gkv import background
+from tests.linearizability import ways
 from tests.linearizability.history import Kind
 from tests.linearizability.load import Client, Features, Request
-from tests.linearizability.ways import Intent
+from tests.linearizability.ways import Intent, Page
 from tests.stack.install import CLIENT
 
 tests.linearizability.load.http = CLIENT  # type: ignore[assignment]
 tests.linearizability.load.TOLERANCE = 0.4  # what clocks drift apart in a run
 tests.linearizability.load.SLACK = 0.4
-FEATURES = Features(conditions=True, counters=True, touch=True, meta=True, clocks_jump=False, lists=False)
+FEATURES = Features(conditions=True, counters=True, touch=True, meta=True, clocks_jump=False)
 PLAIN = [f"p/{number}" for number in range(6)]
 COUNTERS = [f"n/{number}" for number in range(2)]
 KEYS = [*PLAIN, *COUNTERS]
@@ -59,6 +60,13 @@ class StackClient(Client):
 
     def _some_keys(self, most: int) -> list[str]:
         return self._chance.sample(KEYS, self._chance.randint(1, min(most, len(KEYS))))
+
+    def _list(self) -> Request:
+        values = self._flip()
+        page = self._pages.get("list+values" if values else "list") or Page(
+            self._chance.choice(["p/", "n/", ""]) if values else "p/"
+        )
+        return ways.list_page(KEYS, page, self._chance.choice([2, 100]), values=values)
 
     def _add(self) -> Intent:
         key = self._chance.choice(COUNTERS) if self._chance.random() < 0.95 else self._chance.choice(PLAIN)

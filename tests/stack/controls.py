@@ -16,6 +16,7 @@ from gkv.coordinator import patience
 from gkv.engine.backlog import Pending
 from gkv.model import Effect
 from gkv.net.sender import Sender
+from gkv.node import copied_listing
 from gkv.node.copies import Copies
 from gkv.node.disk import Disk
 from gkv.node.membership import Membership
@@ -130,6 +131,7 @@ CONTROLS = {
     "note before grant": Control("the note is on the disk before the first grant", "F7", [(Notes, "keep", _note_later)]),
     "leases": Control("a read from the disk needs the leases", "R1", [(Watched, "may_tell", _open_is_enough)], _PAUSES),
     "settled reads": Control("a read from the disk waits for what is on its way", "R2", [(Copies, "is_settled", _always)]),
+    "settled listings": Control("a listing waits for what is on its way", "R2", [(copied_listing, "first_of", lambda *_: [])]),
     "reads wait for the disk": Control(
         "with one copy, a read waits for the commit of what it has seen",
         "R3",

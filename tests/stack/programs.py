@@ -31,6 +31,7 @@ from gkv.model import Node
 from gkv.net import wsgi
 from gkv.net.admission import Admission
 from gkv.node import app as node_app
+from gkv.node import service
 from gkv.node.backup import Backup
 from gkv.node.due_clock import DueClock
 from gkv.node.membership import Membership
@@ -46,8 +47,10 @@ from gkv.proxy import app as proxy_app
 from tests.stack.disks import Disk, Records
 from tests.stack.install import InOrder, tell
 from tests.stack.loop import Host
-from tests.stack.rules import Rules, Watched
+from tests.stack.rules import Rules, Watched, WatchedListing
 from tests.stack.sockets import PORTS, Network, serving
+
+service.CopiedListing = WatchedListing  # type: ignore[misc]
 
 DEADLINE = 2.0
 """Seconds of a request."""

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from gkv.cluster.document import Document, State
 from gkv.cluster.placement import Placement
 from gkv.model import Version
+from gkv.node.copied_listing import CopiedListing
 from gkv.node.copies import Copies
 from gkv.replication.actions import Answer, Fate
-from gkv.replication.events import Event, NoteKept, ReadAsked, WriteAsked
+from gkv.replication.events import Event, LeasesAsked, NoteKept, ReadAsked, WriteAsked
+from gkv.replication.names import Look
+from gkv.wire.ops import ListKeys
 
 if TYPE_CHECKING:
     from tests.stack.programs import NodeProgram
@@ -40,6 +43,8 @@ class Watched(Copies):
     def handle(self, event: Event) -> None:
         if isinstance(event, ReadAsked | WriteAsked):
             self.asked[event.client] = event.keys
+        if isinstance(event, LeasesAsked):
+            self.asked[event.client] = [""]  # told as of one key
         if isinstance(event, NoteKept) and event.there and not self.node.kept.granted:
             self.rules.found("F7", f"{self.me} grants, and the note is not on its disk")
         super().handle(event)
@@ -61,6 +66,19 @@ class Watched(Copies):
             if one.fate is Fate.WRITTEN and version is not None:
                 self.rules.written(self.node, key, version)
         super()._answer(action)
+
+
+class WatchedListing(CopiedListing):
+    """Listings of a node that are looked at."""
+
+    copies: Watched
+
+    def look(self, request: ListKeys, place: str, limit: int) -> Look | None:
+        self.copies.looked_at = ()
+        found = super().look(request, place, limit)
+        if found is not None and not request.delimiter:
+            self.copies.rules.told(self.copies.node, found.names)
+        return found
 
 
 class Rules:

@@ -6,6 +6,7 @@ from math import inf
 from typing import Any, ClassVar, Self
 
 from gkv.model import Blob, Damage, Op, Record, Value, Version
+from gkv.replication.names import Scope
 from gkv.wire.ops.frame import (
     MISSING,
     BadFrame,
@@ -73,27 +74,37 @@ class Peek(_Read):
 
 @dataclass(slots=True)
 class ListKeys(EpochRequest):
-    """Asks for up to `limit` keys that start with `prefix` and sort after `after`, answered by `Page`."""
+    """Asks for up to `limit` names of a listing from the place `begin` on (`gkv.replication.names`), of keys that the node
+    answers for; answered by `Page`. With a `delimiter` some of the names are prefixes.
+    """
 
     op: ClassVar[Op] = Op.KEYS
     prefix: str
-    after: str
+    begin: str
     limit: int
+    delimiter: str = ""
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
         if start != len(frame):
             raise BadFrame("keys has no values")
         cluster, era = read_epoch(header)
-        prefix, after, limit = header.get("prefix"), header.get("after"), header.get("limit")
-        if not isinstance(prefix, str) or not isinstance(after, str) or lone_surrogate(prefix + after):
-            raise BadFrame("a listing has a prefix and says after which key it goes on")
+        texts = [header.get("prefix"), header.get("begin"), header.get("delimiter", "")]
+        if not set(map(type, texts)) <= {str} or lone_surrogate("".join(texts)):
+            raise BadFrame("a listing has a prefix and says where it goes on")
+        limit = header.get("limit")
         if type(limit) is not int or limit < 1:
             raise BadFrame("a listing has a limit above 0")
-        return cls(cluster, era, prefix, after, limit)
+        prefix, begin, delimiter = texts
+        return cls(cluster, era, prefix, begin, limit, delimiter)
 
     def write(self) -> bytes:
-        return line(self.header() | {"prefix": self.prefix, "after": self.after, "limit": self.limit})
+        rest = {"delimiter": self.delimiter} if self.delimiter else {}
+        return line(self.header() | {"prefix": self.prefix, "begin": self.begin, "limit": self.limit, **rest})
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.prefix, self.delimiter)
 
 
 @dataclass(slots=True)
@@ -206,28 +217,35 @@ def _record(part: bytes | Damage | None, version: Any, expires: Any, content_typ
 
 @dataclass(slots=True)
 class Page(NodeAnswer):
-    """The answer to a listing."""
+    """The answer to a listing: the names up to a place, in code point order.
+
+    >>> Page(["a", "b"], "c").write()
+    b'{"end":"c","keys":["a","b"]}\\n'
+    """
 
     keys: Sequence[str]
+    end: str | None = None
+    """The place that is reached, None at the end of the listing."""
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
-        keys = header.get("keys")
+        keys, end = header.get("keys"), header.get("end")
         if start != len(frame) or not isinstance(keys, list) or not set(map(type, keys)) <= {str}:
             raise BadFrame("a page is an array of strings")
-        if lone_surrogate("".join(keys)):
-            raise BadFrame("a string has a lone surrogate")
-        return cls(keys)
+        if not (end is None or isinstance(end, str)) or lone_surrogate("".join(keys) + (end or "")):
+            raise BadFrame("a string has a lone surrogate, or the end of a page is none")
+        return cls(keys, end)
 
     def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
         size = sum(map(len, self.keys))
         if size > most:
             raise Large(_BYTES_OF_A_CHARACTER * size)
+        header: dict[str, Any] = {} if self.end is None else {"end": self.end}
         if size <= LARGE // _BYTES_OF_A_CHARACTER:
-            return line({"keys": self.keys})
-        pieces = [b'{"keys":[']
+            return line(header | {"keys": self.keys})
+        pieces = [line(header | {"keys": []})[: -len(b"]}\n")]]
         for start in range(0, len(self.keys), _KEYS_AT_ONCE):
             some = line({"keys": self.keys[start : start + _KEYS_AT_ONCE]})
-            pieces += (b"," if start else b"", some[len(pieces[0]) : -len(b"]}\n")])
+            pieces += (b"," if start else b"", some[len(b'{"keys":[') : -len(b"]}\n")])
             pause()
         return join([*pieces, b"]}\n"], pause)

@@ -394,11 +394,6 @@ def test_node_whose_disk_is_full_is_named() -> None:
     assert {(one.code, one.status, one.node) for one in cluster.set().failed.values()} == {("disk-full", 507, "c")}
 
 
-def test_keys_that_have_copies_are_not_listed() -> None:
-    with pytest.raises(Unavailable, match="cannot be listed"):
-        Cluster().coordinator.keys("", "", 10)
-
-
 # -- reads that any copy may answer
 
 

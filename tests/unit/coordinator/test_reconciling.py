@@ -10,9 +10,11 @@ import pytest
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator
+from gkv.coordinator.listing import Names
 from gkv.errors import EngineFailed, GkvError, Unavailable
 from gkv.model import Effect, KeyFailure, NodeRefusal, Op, Outcome
 from gkv.net.call import Call
+from gkv.replication.names import Scope
 from gkv.wire.ops import Adopt, Here, Refused, read_request
 from tests.unit.coordinator.test_coordinator import KEYS, Cluster, get, put
 
@@ -123,7 +125,7 @@ def test_listing_goes_on_when_a_node_has_shown_a_later_document(cluster: Cluster
     for home in cluster.homes.values():
         home.service.adopt(later(cluster))
     coordinator = coordinator_of(cluster, cluster.document)
-    assert coordinator.keys("", "", 10) == []
+    assert coordinator.names(Scope(), "", 10) == Names([], True)
     assert coordinator._view.document == later(cluster)
 
 

@@ -32,7 +32,6 @@ from gkv.wire.ops import (
     Get,
     GoOnWith,
     Held,
-    ListKeys,
     Peek,
     PlanMove,
     Put,
@@ -669,11 +668,6 @@ def test_machines_that_have_raised_end_the_process_and_do_nothing_more(town: Mak
     asked.kill()
     assert home.engine.live == 0
     capsys.readouterr()
-
-
-def test_listing_is_refused_for_now(town: Make) -> None:
-    copied = town()
-    assert isinstance(copied["a"].ask(ListKeys(*copied.about, "", "", 10)), Refused)
 
 
 def _answer(home: Home, request: Any, kind: Any) -> Any:

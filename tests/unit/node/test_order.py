@@ -218,7 +218,7 @@ def test_listing_has_what_is_on_its_way_in_order_and_goes_on_behind_it(house: Ho
     house.hold()
     house.begin(Set(*ABOUT, ["b", "f"], [b"1"] * 2))
     house.begin(Delete(*ABOUT, ["c", "e"]))
-    pages = [house.begin(ListKeys(*ABOUT, "", after, 2)) for after in ("", "b", "f")]
+    pages = [house.begin(ListKeys(*ABOUT, "", begin, 2)) for begin in ("", "c", "g")]
     house.store.goes_on.set()
     assert [page.get(timeout=10).keys for page in pages] == [["a", "b"], ["f", "g"], ["g", "under way"]]
 

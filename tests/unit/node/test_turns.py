@@ -110,13 +110,14 @@ def test_get_of_more_bytes_than_an_answer_may_have_is_refused(engine: Engine, co
 
 
 @pytest.mark.parametrize(
-    ("after", "limit", "found"),
-    [("", 10_000, 1_200), ("k0099", 1_000, 1_000), ("k0199", 1_000, 1_000), ("", 1, 1), ("k1199", 9, 0)],
+    ("begin", "limit", "found"),
+    [("", 10_000, 1_200), ("k0100", 1_000, 1_000), ("k0200", 1_000, 1_000), ("", 1, 1), ("k1200", 9, 0)],
 )
-def test_listing_of_many_keys_gives_way(engine: Engine, commits: Commits, after: str, limit: int, found: int) -> None:
+def test_listing_of_many_keys_gives_way(engine: Engine, commits: Commits, begin: str, limit: int, found: int) -> None:
     steps = Steps(engine, commits)
-    page = done(steps.reads.list_keys(ListKeys(*ABOUT, "k", after, limit)))
-    assert page == Page([key for key in ITEMS if key > after][:limit])
+    page = done(steps.reads.list_keys(ListKeys(*ABOUT, "k", begin, limit)))
+    expected = [key for key in ITEMS if key >= begin][:limit]
+    assert page == Page(expected, expected[-1] + "\0" if len(expected) == limit else None)
     assert len(page.keys) == found  # type: ignore[attr-defined]
     assert (steps.given > 0) == (found >= 1_000)
 

@@ -88,6 +88,87 @@ def test_leases_are_renewed_when_less_than_half_is_left() -> None:
     assert bench.replica.reads_until == 1.6
 
 
+# -- who waits for the gate
+
+
+ASKED = events.LeasesAsked("x", 9.0)
+
+
+@pytest.mark.promise("I20")
+def test_who_waits_for_the_gate_is_told_when_all_lists_are_open_and_leased() -> None:
+    bench = Bench()
+    bench.adopt(FIRST)
+    bench.on(ASKED)
+    assert bench.fates() == []
+    bench.obey()
+    assert bench.fates() == [[Fate.READ]]
+    bench.on(ASKED)
+    assert bench.fates() == [[Fate.READ]]
+
+
+@pytest.mark.promise("I20")
+def test_leases_that_have_run_out_are_asked_for_and_waited_for() -> None:
+    bench = leased(Bench().opened())
+    bench.now = 1.5
+    bench.on(ASKED)
+    to_b, to_c = bench.sent(m.AskLease)
+    bench.hear("b", m.Granted(to_b.message.number))
+    assert bench.fates() == []
+    bench.hear("c", m.Granted(to_c.message.number))
+    assert bench.fates() == [[Fate.READ]]
+
+
+@pytest.mark.promise("I20")
+def test_lease_that_runs_out_before_the_others_come_counts_for_nothing() -> None:
+    bench = leased(Bench().opened())
+    bench.now = 1.5
+    bench.on(ASKED)
+    to_b, to_c = bench.sent(m.AskLease)
+    bench.hear("b", m.Granted(to_b.message.number))
+    bench.now = 2.6
+    bench.hear("c", m.Granted(to_c.message.number))
+    assert bench.fates() == []
+    bench.obey()
+    assert bench.fates() == [[Fate.READ]]
+
+
+def test_leases_that_nobody_gives_are_asked_for_again_until_the_deadline() -> None:
+    bench = leased(Bench().opened())
+    bench.now = 1.5
+    bench.on(ASKED)
+    assert len(bench.sent(m.AskLease)) == 2
+    bench.now = 2.0
+    assert bench.replica.wakes_at <= 2.0
+    bench.on(events.Tick())
+    assert len(bench.sent(m.AskLease)) == 2
+    bench.now = 9.0
+    bench.on(events.Tick())
+    assert bench.fates() == [[Fate.LATE]]
+
+
+def test_who_is_the_primary_of_nothing_says_so_at_once() -> None:
+    bench = Bench("b").opened()
+    bench.on(ASKED)
+    assert bench.fates() == [[Fate.NOT_BEGUN]]
+
+
+def test_who_waits_is_told_when_another_becomes_the_primary() -> None:
+    bench = leased(Bench().opened())
+    bench.now = 1.5
+    bench.on(ASKED)
+    bench.adopt(duties("a", 2, roles("bca")))
+    assert bench.fates() == [[Fate.NOT_BEGUN]]
+
+
+def test_no_more_wait_for_the_gate_than_a_bound() -> None:
+    bench = leased(Bench().opened())
+    bench.now = 1.5
+    for number in range(1_000):
+        bench.on(events.LeasesAsked(number, 9.0))
+    bench.on(ASKED)
+    assert bench.fates() == [[Fate.BUSY]]
+
+
 def test_key_of_a_write_on_its_way_is_not_settled() -> None:
     bench = Bench().opened()
     assert bench.replica.is_settled(["k", "l"])

@@ -78,7 +78,13 @@ def requests(draw):
         return Adopt(draw(_documents))
     common = {name: draw(values) for name, values in _common.items()}
     if op is Op.KEYS:
-        return ListKeys(prefix=draw(st.text(max_size=12)), after=draw(st.text(max_size=12)), limit=draw(_limits), **common)
+        return ListKeys(
+            prefix=draw(st.text(max_size=12)),
+            begin=draw(st.text(max_size=12)),
+            limit=draw(_limits),
+            delimiter=draw(st.text(max_size=2)),
+            **common,
+        )
     if op in (Op.GET, Op.FETCH, Op.PEEK):
         return {Op.GET: Get, Op.FETCH: Fetch, Op.PEEK: Peek}[op](keys=draw(_keys), **common)
     if op is Op.DELETE:
@@ -323,12 +329,31 @@ def test_request_for_a_set_that_expires_says_when_behind_its_keys():
     assert read_request(frame) == request_
 
 
+def test_request_for_names_says_the_delimiter_where_there_is_one():
+    request_ = ListKeys("5f1c", ERA, "a/", "a/b", 100, "/")
+    assert b'"begin":"a/b","limit":100,"delimiter":"/"}' in request_.write()
+    assert read_request(request_.write()) == request_
+
+
+@pytest.mark.parametrize("keys", [[], ["a"], [f"{number:0500}" for number in range(500)]], ids=len)
+@pytest.mark.parametrize("end", [None, "a\0", "\U0001f600"])
+def test_page_says_the_place_that_it_has_reached(keys, end):
+    page = Page(keys, end)
+    assert read_answer(page.write(), Page) == page
+
+
+@pytest.mark.parametrize("end", [b"1", b"false", b'"\\ud800"', b"[]"])
+def test_page_with_an_end_that_is_none_is_refused(end):
+    with pytest.raises(BadFrame):
+        read_answer(b'{"end":%b,"keys":["a"]}\n' % end, Page)
+
+
 def test_request_for_keys_says_prefix_place_and_limit():
     request_ = ListKeys("5f1c", ERA, "a/", "a/\u00e9", 100)
     frame = request_.write()
     assert (
         frame
-        == '{"op":"keys","cluster":"5f1c","generation":1,"epoch":7,"prefix":"a/","after":"a/\u00e9","limit":100}\n'.encode()
+        == '{"op":"keys","cluster":"5f1c","generation":1,"epoch":7,"prefix":"a/","begin":"a/\u00e9","limit":100}\n'.encode()
     )
     assert read_request(frame) == request_
 
@@ -466,24 +491,25 @@ BAD_REQUESTS = {
         f"keys with {name}": b'{"op":"keys",%b}\n' % members
         for name, members in {
             "nothing": b'"x":1',
-            "no cluster": b'"generation":1,"epoch":1,"prefix":"","after":"","limit":1',
-            "cluster a number": b'"cluster":1,"generation":1,"epoch":1,"prefix":"","after":"","limit":1',
-            "epoch a boolean": b'"cluster":"c","generation":1,"epoch":true,"prefix":"","after":"","limit":1',
-            "no prefix": b'"cluster":"c","generation":1,"epoch":1,"after":"","limit":1',
-            "prefix null": b'"cluster":"c","generation":1,"epoch":1,"prefix":null,"after":"","limit":1',
-            "a lone surrogate in the prefix": b'"cluster":"c","generation":1,"epoch":1,"prefix":"\\ud800","after":"","limit":1',
-            "no after": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","limit":1',
-            "after a number": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":1,"limit":1',
-            "a lone surrogate in after": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"\\udc00","limit":1',
-            "no limit": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":""',
-            "limit 0": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":0',
-            "limit -1": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":-1',
-            "limit true": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":true',
-            "limit 1.0": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":1.0',
-            "limit a string": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":"1"',
+            "no cluster": b'"generation":1,"epoch":1,"prefix":"","begin":"","limit":1',
+            "cluster a number": b'"cluster":1,"generation":1,"epoch":1,"prefix":"","begin":"","limit":1',
+            "epoch a boolean": b'"cluster":"c","generation":1,"epoch":true,"prefix":"","begin":"","limit":1',
+            "no prefix": b'"cluster":"c","generation":1,"epoch":1,"begin":"","limit":1',
+            "prefix null": b'"cluster":"c","generation":1,"epoch":1,"prefix":null,"begin":"","limit":1',
+            "a lone surrogate in the prefix": b'"cluster":"c","generation":1,"epoch":1,"prefix":"\\ud800","begin":"","limit":1',
+            "no begin": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","limit":1',
+            "begin a number": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","begin":1,"limit":1',
+            "a lone surrogate in begin": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","begin":"\\udc00","limit":1',
+            "delimiter null": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","begin":"","limit":1,"delimiter":null',
+            "no limit": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","begin":""',
+            "limit 0": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","begin":"","limit":0',
+            "limit -1": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","begin":"","limit":-1',
+            "limit true": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","begin":"","limit":true',
+            "limit 1.0": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","begin":"","limit":1.0',
+            "limit a string": b'"cluster":"c","generation":1,"epoch":1,"prefix":"","begin":"","limit":"1"',
         }.items()
     },
-    "keys with bytes behind": b'{"op":"keys","cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":1}\nx',
+    "keys with bytes behind": b'{"op":"keys","cluster":"c","generation":1,"epoch":1,"prefix":"","begin":"","limit":1}\nx',
 }
 
 
@@ -492,7 +518,7 @@ def test_read_request_what_the_malformed_ones_differ_from_is_read():
         "c", era_of(1, 1), ["a", "b"], [b"1", b"2"], [1, 0]
     )
     assert read_request(b'{"op":"delete","cluster":"c","epoch":1,%b,"keys":["a"]}\n' % V) == Delete("c", era_of(1, 1), ["a"])
-    assert read_request(b'{"op":"keys","cluster":"c","generation":1,"epoch":1,"prefix":"","after":"","limit":1}\n') == ListKeys(
+    assert read_request(b'{"op":"keys","cluster":"c","generation":1,"epoch":1,"prefix":"","begin":"","limit":1}\n') == ListKeys(
         "c", era_of(1, 1), "", "", 1
     )
 
