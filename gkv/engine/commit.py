@@ -201,7 +201,7 @@ class Commits:
                     self._wake.clear()
                     self._wake.wait(max(0.0, next_reclaim - time.monotonic()))
                 while self._snapshots:
-                    failed = self._snapshots.begin_next()
+                    failed = self._snapshots.begin_next(self._make, self._now())
                     if failed is not None:
                         self._fail(failed)
                 if self._backlog:

@@ -44,7 +44,9 @@ class LmdbEngine(Engine):
 
     `records`: token (8 bytes, big-endian) + key -> record, so an arc is one range scan. `keys`: key -> expiry (8 bytes, or
     nothing for never) of each record that has a value. `due`: "v" + expiry + address of a value that expires, "t" + time of
-    the commit + address of a tombstone -> nothing. `meta`: format, node, cluster, era, run, size, clean.
+    the commit + address of a tombstone -> nothing. `meta`: format, node, cluster, era, run, dated, size, clean.
+
+    More than 250 lines: every call of an engine is answered here.
     """
 
     durable = True
@@ -262,6 +264,9 @@ class LmdbEngine(Engine):
 
     def grow(self) -> None:
         self._store.grow()
+
+    def date_snapshot(self, now: int, syncing: Callable[[], object] = no_call) -> None:
+        self._store.date_snapshot(now, syncing)
 
     def begin_snapshot(self) -> None:
         self._store.begin_snapshot()
