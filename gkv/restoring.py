@@ -58,6 +58,7 @@ def _count_as_the_directory(one: SnapshotDirectory, cluster: str, incarnation: i
     """Have a directory be the one in which a process of this incarnation ended in an orderly way, until another runs there."""
     kept = Kept(one.path)
     kept.begin(incarnation, None)
+    kept.note_granted(there=True)  # as of every directory of which nobody knows; written now, it leaves the next note alone
     kept.note_orderly()
     one.assign(cluster, incarnation)
 
