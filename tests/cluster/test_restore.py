@@ -314,7 +314,7 @@ def test_directory_that_is_no_snapshot_of_the_cluster_is_refused_and_nothing_is_
     assert contents(new.data) == before
 
 
-@pytest.mark.promise("I2")
+@pytest.mark.promise("I2", "I3")
 def test_directory_counts_once_and_every_other_one_is_refused_or_filled(system: System) -> None:
     old = Cluster.of(system, "old", "--replicas", "3")
     old.begin()
@@ -399,7 +399,7 @@ def test_restored_cluster_beside_the_live_one_leaves_it_alone(system: System) ->
     assert ids[0] != ids[1]
 
 
-@pytest.mark.promise("I2")
+@pytest.mark.promise("I3")
 def test_one_node_of_a_living_cluster_is_filled_over_an_older_snapshot(system: System) -> None:
     cluster = Cluster.of(system, "data", "--replicas", "3")
     cluster.begin()
@@ -420,7 +420,7 @@ def test_one_node_of_a_living_cluster_is_filled_over_an_older_snapshot(system: S
     assert first.keys() == set(KEYS[10:])
 
 
-@pytest.mark.promise("I2")
+@pytest.mark.promise("I3")
 def test_nothing_that_was_deleted_while_a_node_was_away_comes_back_with_it(
     system: System, request: pytest.FixtureRequest
 ) -> None:
