@@ -54,6 +54,10 @@ def _main(command: str, arguments: Sequence[str]) -> None:
             reading.settings.check()
             if reading.check_config:
                 Tls.of(reading.settings)
+        elif reading.settings.restore:
+            from gkv.restoring import restore
+
+            restore(reading.settings)
         elif not _early.is_ending:
             run(reading, lambda: sources.read(command, arguments).settings, _early)
     except ConfigError as error:

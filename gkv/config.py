@@ -281,6 +281,7 @@ KNOBS = (
         "proxy",
     ),
     Knob("spawn_port", port, "9000", "port of the first of them; the others follow", "proxy"),
+    Knob("restore", str, "", "make a new cluster of the snapshots in these directories (DIR,DIR), and end", "proxy"),
     Knob("deadline", duration, "2s", "time for all node calls of one request; what is late is a failedKey"),
     Knob("drain", duration, "10s", "time that running requests have after SIGTERM"),
     Knob("max_body", size, "32MiB", "largest request body"),
@@ -345,6 +346,7 @@ class Settings:
     accept_loss: bool
     spawn: int
     spawn_port: int
+    restore: str
     deadline: float
     drain: float
     max_body: int

@@ -18,7 +18,7 @@ from gkv.errors import ConfigError
 
 DEFAULT_PORTS = {8080, *range(9000, 9003)}
 """Those of the README and of the documentation, beside the default ones."""
-_STARTS_NOTHING = {"--help", "-h", "--version", "--check-config", "--print-config"}
+_STARTS_NOTHING = {"--help", "-h", "--version", "--check-config", "--print-config", "--restore"}
 
 
 def audit(event: str, arguments: tuple[Any, ...]) -> None:

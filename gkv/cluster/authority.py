@@ -29,6 +29,7 @@ from gkv.cluster.question import ANSWERED_WITHIN
 from gkv.cluster.reach import Peers, Reach
 from gkv.cluster.rebuilding import Rebuilding, Told
 from gkv.cluster.refusals import refused
+from gkv.cluster.restored import awaits_its_first_process
 from gkv.cluster.store import Store
 from gkv.cluster.terms import Terms
 from gkv.cluster.view import View
@@ -86,7 +87,7 @@ class Authority:
             raise
         self._judge = Judge(document, secrets.randbits(64), now, max(deadline, _DEADLINE))
         self.attendance = Attendance(self._judge)
-        self._told = Told((member.id for member in document.members), now)
+        self._told = Told((one.id for one in document.members if not awaits_its_first_process(one)), now)
         view.adopt(document)
 
     @property

@@ -10,6 +10,7 @@ from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.node import check_weight
 from gkv.cluster.placement import Placement
+from gkv.cluster.restored import awaits_its_first_process
 from gkv.errors import GkvError, InvalidMember, MemberConflict, Unavailable
 from gkv.model import Node
 
@@ -24,9 +25,10 @@ def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> Gk
         )
     if not {call.incarnation, *call.ran}.isdisjoint(document.removed):
         return MemberConflict(f"node {call.id} was removed from the cluster; begin with an empty directory to join again")
-    if known is not None and known.url != call.node.url and not _now_with_tls(known, call.node):
+    moves = known is not None and known.url != call.node.url
+    if known is not None and moves and not _now_with_tls(known, call.node) and not _may_be_elsewhere(known, call):
         return MemberConflict(f"there is a member {call.id} already, at {known.url}; choose another --name")
-    if known is None or known.url != call.node.url:  # a member's own address is no other's: whoever asks for it is refused
+    if known is None or moves:  # a member's own address is no other's: whoever asks for it is refused
         error = _refused_address(document, call, calls)
         if error is not None:
             return error
@@ -101,6 +103,13 @@ def _not_missed(member: Member) -> GkvError:
     return MemberConflict(
         f"no key waits for {member.id}, which is {member.state}: others have what it had, or were up after it"
     )
+
+
+def _may_be_elsewhere(known: Member, call: CallIn) -> bool:
+    """Return whether a member of a restored cluster may be at another address than the one that it was made of: it is the
+    first process with the directory that was restored, or there was none.
+    """
+    return awaits_its_first_process(known) and (known.empty or known.directory in call.ran)
 
 
 def _now_with_tls(known: Member, node: Node) -> bool:

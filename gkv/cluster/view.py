@@ -57,6 +57,12 @@ class View:
         may_write = self.acts and self.document is not None and not self.document.stops_writes
         self.admits = self.document.era if may_write and self.document is not None else None
 
+    @property
+    def fills(self) -> bool:
+        """Whether this member is being made equal to others."""
+        copied = self.document is not None and self.document.most_copies > 1
+        return copied and self.line is not None and self.line.state is State.FILLING
+
     def hold_writes(self) -> None:
         """Admit no write until a document is taken over, or `let_write` is called."""
         self.admits = None

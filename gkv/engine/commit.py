@@ -208,7 +208,7 @@ class Commits:
                     self._wake.clear()
                     self._wake.wait(self._chores.wait)
                 while self._snapshots:
-                    failed = self._snapshots.begin_next()
+                    failed = self._snapshots.begin_next(self._make, self._now())
                     if failed is not None:
                         self._fail(failed)
                 if self._backlog:

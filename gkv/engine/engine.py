@@ -183,6 +183,11 @@ class Engine(ABC):
         it. O(limit), and with the memory engine also O(those before).
         """
 
+    def date_snapshot(self, now: int, syncing: Callable[[], object] = no_call) -> None:  # noqa: B027  # where there are any
+        """Keep the time of day, in ms, for the snapshots that begin from now on; a disk that is full does not take it. Called
+        as `write`, and raises as that does when the map must grow or it is unknown what is on the disk.
+        """
+
     @abstractmethod
     def begin_snapshot(self) -> None:
         """Get ready for one snapshot, during which there is no growing, and no page that it reads is used again.

@@ -36,7 +36,7 @@ _MARGIN_PAGES = 16
 main database."""
 _NAMES = (b"records", b"keys", b"due", b"meta")
 
-_COPIED = 1
+COPIED = 1
 """The number that LMDB gives the one commit of a compacted copy. A store that has been used has later ones."""
 
 STRUCTURAL = (
@@ -158,7 +158,7 @@ class Environment:
             cluster = meta.get(b"cluster")
             self.cluster = None if cluster is None else cluster.decode()
             self.era = int(meta.get(b"era", b"0"))
-            if env.info()["last_txnid"] > _COPIED:
+            if env.info()["last_txnid"] > COPIED:
                 self.last_run = int(meta.get(b"run", b"0"))
             self.content = _content(env, meta.get(b"stop", b""))
             int(meta[b"size"])

@@ -262,6 +262,9 @@ class LmdbEngine(Engine):
     def grow(self) -> None:
         self._store.grow()
 
+    def date_snapshot(self, now: int, syncing: Callable[[], object] = no_call) -> None:
+        self._store.date_snapshot(now, syncing)
+
     def begin_snapshot(self) -> None:
         self._store.begin_snapshot()
 

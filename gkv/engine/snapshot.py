@@ -1,11 +1,12 @@
 """A copy of a store that is being written while the store goes on.
 
 Promise: the engine hears of the end of the copy, whatever that was. `Snapshot.end` and
-`SnapshotRequests.ask` switch greenlets.
+the calls of `SnapshotRequests` switch greenlets.
 """
 
 import os
 from collections import deque
+from collections.abc import Callable
 
 from gevent.event import AsyncResult, Event
 
@@ -15,6 +16,9 @@ from gkv.threads import NativeThread
 
 WITHIN = 30.0
 """Seconds for which a snapshot waits for the commit under way."""
+
+
+Call = Callable[[], object]
 
 
 class SnapshotRequests:
@@ -39,15 +43,20 @@ class SnapshotRequests:
             raise Unavailable("the commit before the snapshot takes too long", retry_after=10)
         begun.get()
 
-    def begin_next(self) -> EngineFailed | None:
-        """Have the engine get ready for the first that waits; return what ends all writing, if that happens."""
-        begun = self._waiting.popleft()
+    def begin_next(self, make: Callable[[Callable[[Call], object]], object], now: int) -> EngineFailed | None:
+        """Have the engine keep the time of day by `make`, which makes calls that change something, and get ready for the first
+        that waits; return what ends all writing, if that happens. Switches greenlets.
+        """
         try:
+            make(lambda syncing: self._engine.date_snapshot(now, syncing))
+            if not self._waiting:  # who waited has given up meanwhile
+                return None
             self._engine.begin_snapshot()
         except GkvError as error:
-            begun.set_exception(error)
+            if self._waiting:
+                self._waiting.popleft().set_exception(error)
             return error if isinstance(error, EngineFailed) else None
-        begun.set(None)
+        self._waiting.popleft().set(None)
         return None
 
     def refuse(self, error: GkvError) -> None:

@@ -288,6 +288,16 @@ class Store:
 
     # --- snapshots --------------------------------------------------------------------------------------------------------
 
+    def date_snapshot(self, now: int, syncing: Callable[[], object]) -> None:
+        """As `Engine`."""
+        with suppress(EngineFull, SnapshotRunning):
+            self.commit(
+                lambda _merge, txn: txn.put(b"dated", b"%d" % now, db=self.environment.meta),
+                now,
+                Demand(0, 1, sets=False),
+                syncing,
+            )
+
     def begin_snapshot(self) -> None:
         """As `Engine`."""
         if self.room.snapshot_since is not None:

@@ -38,10 +38,13 @@ _LOOK_EVERY = 1.0
 class Backup:
     """Begins copies."""
 
-    def __init__(self, begin: Callable[[int], Snapshot] | None, grace: float = GRACE) -> None:
+    def __init__(
+        self, begin: Callable[[int], Snapshot] | None, grace: float = GRACE, is_whole: Callable[[], bool] = lambda: True
+    ) -> None:
         """`begin` begins to write a copy to a file descriptor, as `Commits.snapshot`; None when
-        nothing is on a disk.
+        nothing is on a disk. `is_whole` returns whether the node has all that it is to have.
         """
+        self._is_whole = is_whole
         self._begin = begin
         self._grace = grace
         self._idle = Event()
@@ -63,6 +66,8 @@ class Backup:
             raise _shutting_down()
         if not self._idle.is_set():
             raise SnapshotRunning("another snapshot of this node is on its way", retry_after=10)
+        if not self._is_whole():
+            raise _of_a_part()
         self._idle.clear()
         try:
             stream = _Stream(self._begin, self._grace, self._ended)
@@ -71,6 +76,8 @@ class Backup:
             raise
         if self._closing.is_set():
             stream.stop(_shutting_down())
+        elif not self._is_whole():  # the disk may have taken its time
+            stream.stop(_of_a_part())
         elif not self._idle.is_set():  # or all of it is here already
             self._stream = stream
         return stream
@@ -96,6 +103,10 @@ class Backup:
 
 def _shutting_down() -> Unavailable:
     return Unavailable("the node is shutting down", retry_after=1)
+
+
+def _of_a_part() -> Unavailable:
+    return Unavailable("the node is being filled, so a snapshot of it would not be whole", retry_after=1)
 
 
 class _Stream(Iterator[bytes]):

@@ -388,3 +388,14 @@ def test_reader_that_leaves_is_not_cut_off(house, capfd):
     stream.close()
     assert figures(backup) == {"gkv_snapshots_cut_total": 0}
     assert "cut off" not in capfd.readouterr().err
+
+
+def test_copy_that_lacks_what_the_node_is_being_filled_with_is_refused_or_broken_off(house):
+    answers = iter([False, True, False])
+    backup = Backup(house.commits.snapshot, is_whole=lambda: next(answers))
+    with pytest.raises(Unavailable, match="would not be whole"):
+        backup.begin()
+    pieces = backup.begin()  # the filling begins while the copy does
+    with pytest.raises(Unavailable, match="would not be whole"):
+        list(pieces)
+    backup.close()

@@ -7,11 +7,13 @@ nodes.
 """
 
 import json
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pytest
 
 from gkv import ring
 from gkv.model import Node
-from tests.cluster.conftest import System, Worker, free_ports, wait_for
+from tests.cluster.conftest import System, Worker, free_ports
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -124,13 +126,12 @@ def test_readme_backup_that_breaks_off_leaves_the_one_before_under_its_name(tmp_
     assert (tmp_path / "cluster.json").read_text() == "{}"
 
 
-def restore() -> tuple[str, str]:
-    """Return what the README says to do before the start, and after it, to have a backup back."""
+def restore() -> str:
+    """Return the commands that have a backup back."""
     text = README.read_text(encoding="utf-8").partition("To restore,")[2]
-    before, after = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[:2]
-    assert "cp cluster.json" in before
-    assert "accept-loss" in after
-    return before, after
+    commands: str = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[0]
+    assert "--restore" in commands
+    return commands
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -140,7 +141,9 @@ def test_readme_backup_is_restored_by_the_lines_printed_there(system: System) ->
 
     def run(commands: str) -> None:
         here = re.sub(r"(?<![0-9])(8080|9000|9001)\b", lambda found: moved[found[1]], commands)
-        subprocess.run(["sh", "-e", "-c", here], cwd=system.directory, capture_output=True, timeout=30, check=True)
+        path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        command = ["sh", "-e", "-c", here]
+        subprocess.run(command, cwd=system.directory, env=os.environ | path, capture_output=True, timeout=30, check=True)
 
     arguments = ["--port", moved["8080"], "--spawn", "2", "--spawn-port", moved["9000"]]
     proxy = system.start("proxy", *arguments)
@@ -154,16 +157,11 @@ def test_readme_backup_is_restored_by_the_lines_printed_there(system: System) ->
     proxy.signal(signal.SIGTERM)
     assert proxy.ended() == 0
     shutil.rmtree(system.directory / "gkv-data")
-    before, after = restore()
-    run(before)
+    run(restore())
     again = system.start("proxy", *arguments)
     again.port = first + 2
     again.wait_line("Ready: ")
-    found = again.call("POST", "/get", asked).json
-    assert {row["code"] for row in found["failedKey"]} == {"no-primary"}
-    assert "notExistedKey" not in found
-    run(after)
-    wait_for("the records", lambda: again.call("POST", "/get", asked).json == {"existedKey": items})
+    assert again.call("POST", "/get", asked).json == {"existedKey": items}
     assert again.call("POST", "/set", [{"key": "k1", "value": "later"}]).status == 200
     assert again.call("GET", "/get?key=k1").json["existedKey"] == [{"key": "k1", "value": "later"}]
 
