@@ -263,6 +263,13 @@ KNOBS = (
         "node",
     ),
     Knob("disk_timeout", time_of("1s", "10m"), "10s", "how long a node's disk may take for one commit, likewise", "node"),
+    Knob(
+        "fill_rate",
+        number(0, 9_999_999),
+        "2000",
+        "records a second that a node gives to others that are made equal to it, beside its clients; 0 for no bound",
+        "node",
+    ),
     Knob("max_disk", disk, "0", "most bytes of a node's data file; beyond it values are refused (507); 0 for no bound"),
     Knob("tombstone_ttl", tombstone_ttl, "10m", "how long a node remembers what was deleted or has expired"),
     Knob(
@@ -340,6 +347,7 @@ class Settings:
     lease: float
     replica_timeout: float
     disk_timeout: float
+    fill_rate: int
     max_disk: int
     tombstone_ttl: float
     scrub_rate: int

@@ -1,6 +1,7 @@
 """The presence of members, as an authority has heard of it."""
 
 from gkv.clock import boot_time
+from gkv.cluster.callin import FillProgress
 from gkv.cluster.document import State
 from gkv.cluster.judge import Judge
 from gkv.cluster.refusals import refused_loss
@@ -64,3 +65,8 @@ class Attendance:
         """Return how many keys with a value a process has said that it holds, None if it says nothing now."""
         call = self._judge.liveness.last(node_id)
         return None if call is None or not self.answers(node_id) else call.records
+
+    def filling_of(self, node_id: str) -> FillProgress | None:
+        """Return how far a member is that is being filled, None if it is not, or does not say so now."""
+        call = self._judge.liveness.last(node_id)
+        return call.filling if call is not None and self._is(node_id, State.FILLING) else None

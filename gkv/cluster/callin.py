@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import ujson
@@ -36,6 +36,7 @@ _MEMBERS = frozenset(
         "orderly",
         "complaints",
         "leaves",
+        "filling",
     ]
 )
 _FLAGS = ("equal", "ready", "orderly", "leaves")
@@ -44,6 +45,32 @@ MAX_COMPLAINTS = 256
 MAX_RAN = 1_024
 """Incarnations of a list in a call."""
 _NO_DOCUMENT = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FillProgress:
+    """How far a member is that is being filled."""
+
+    lists: int
+    """Preference lists that it learns."""
+    equal: int
+    """Those of them that are equal to their primaries'."""
+    share: float
+    """The part of them, from 0 to 1, that has been compared or taken."""
+    taken: int
+    """Records that were taken since its process began."""
+    dropped: int
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Read it from JSON values; raise InvalidMember."""
+        if not isinstance(data, Mapping):
+            raise _wrong("filling", "filling is an object")
+        share: Any = data.get("share")
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise _wrong("filling", "share is a number from 0 to 1")
+        lists, equal, taken, dropped = [_number(data, name, 1 << 62) for name in ("lists", "equal", "taken", "dropped")]
+        return cls(lists, equal, float(share), taken, dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +111,8 @@ class CallIn:
     """Whether the process is about to end, holds all writes, and has settled those that it had begun."""
     complaints: tuple[tuple[str, str], ...] = ()
     """Members of that document that do not do their part, each with its `Fault`."""
+    filling: FillProgress | None = None
+    """How far it is, while it is being filled."""
 
     @property
     def id(self) -> str:
@@ -110,6 +139,8 @@ class CallIn:
             members["reached"] = [f"{one:016x}" for one in self.reached]
         if self.complaints:
             members["complaints"] = [list(one) for one in self.complaints]
+        if self.filling is not None:
+            members["filling"] = asdict(self.filling)
         return members | {name: True for name in _FLAGS if getattr(self, name)}
 
     def has(self, document: Document) -> bool:
@@ -151,6 +182,7 @@ class CallIn:
             orderly=_flag(data, "orderly"),
             leaves=_flag(data, "leaves"),
             complaints=_complaints(data),
+            filling=FillProgress.from_json(data["filling"]) if "filling" in data else None,
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gkv.engine.backlog import Pending
 from gkv.engine.commit import CommitFigures, Commits
-from gkv.engine.engine import NOT_BURIED, Due, Engine, Looked
+from gkv.engine.engine import NOT_BURIED, Due, Engine, Looked, Row
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 from gkv.engine.snapshot import Snapshot
@@ -28,6 +28,7 @@ __all__ = [
     "Looked",
     "MemoryEngine",
     "Pending",
+    "Row",
     "Snapshot",
     "Sums",
     "open_engine",

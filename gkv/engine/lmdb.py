@@ -28,7 +28,7 @@ from gkv.engine.record import VALUE
 from gkv.engine.room import Demand
 from gkv.engine.store import Store, note_era, size_in
 from gkv.engine.sums import TOKEN, Stretch, Summing, Tokens
-from gkv.engine.verify import Verification, stretch
+from gkv.engine.verify import Verification, pieces_between, stretch
 from gkv.errors import EngineFailed
 from gkv.model import Damage, Effect, Record, Value, Write
 
@@ -45,7 +45,9 @@ class LmdbEngine(Engine):
 
     `records`: token (8 bytes, big-endian) + key -> record, so an arc is one range scan. `keys`: key -> expiry (8 bytes, or
     nothing for never) of each record that has a value. `due`: "v" + expiry + address of a value that expires, "t" + time of
-    the commit + address of a tombstone -> nothing. `meta`: format, node, cluster, era, run, size, clean, stop.
+    the commit + address of a tombstone -> nothing. `meta`: format, node, cluster, era, run, dated, size, clean, stop.
+
+    More than 250 lines: every call of an engine is answered here.
     """
 
     durable = True
@@ -256,6 +258,9 @@ class LmdbEngine(Engine):
 
     def _stretch(self, start: bytes, end: bytes, limit: int) -> Stretch:
         return stretch(self._environment, start, end, limit)
+
+    def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes]]:
+        return pieces_between(self._environment, ends)
 
     # --- room and snapshots -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from operator import add
 
 from sortedcontainers import SortedList
 
-from gkv.engine.engine import MAX_KEY, NOT_BURIED, Due, Engine, Row, no_call
+from gkv.engine.engine import LOOKED_AT, MAX_KEY, NOT_BURIED, Due, Engine, Looked, Row, no_call
 from gkv.engine.sums import NO_PIECE, Stretch, Summing, Tokens, piece
 from gkv.errors import EngineError
 from gkv.model import Damage, Effect, Record, Replacement, Value, Version, Write
@@ -24,7 +24,7 @@ _are_short = frozenset(range(1, MAX_KEY // 4 + 1)).issuperset
 
 class MemoryEngine(Engine):
     """About 0.1 us for a key read and 0.5 us for one written while they are in the processor's cache. A record takes its own
-    bytes and about 300 more.
+    bytes and about 300 more. More than 250 lines: every call of an engine is answered here.
     """
 
     durable = False
@@ -248,6 +248,10 @@ class MemoryEngine(Engine):
         reached = min(end, addresses[limit]) if len(keys) > limit else end
         count = bisect_left(addresses, reached)
         return Stretch(addresses[:count], self._pieces_of(keys[:count]), reached)
+
+    def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes]]:
+        order = self._by_token.up_to_date()
+        return [self._pieces_of([key for _, key in order.irange((start, ""), (end, ""), (True, False))]) for start, end in ends]
 
     def begin_snapshot(self) -> None:
         raise EngineError("this engine keeps nothing on disk, so there is nothing to copy")

@@ -14,6 +14,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
 from operator import xor
 from pathlib import Path
 from zlib import crc32
@@ -197,6 +199,11 @@ def _start_of(cell: int) -> bytes:
     return END if cell == CELLS else (cell << SHIFT).to_bytes(TOKEN, "big")
 
 
+def start_of(token: int) -> bytes:
+    """Return an address that no record of a lesser token has, and which is not after any record from that token on."""
+    return END if token >> 64 else token.to_bytes(TOKEN, "big")
+
+
 class Summing:
     """Whether an engine keeps sums, and those that it keeps."""
 
@@ -227,6 +234,12 @@ class Summing:
         for place, fingerprint in zip(live, struct.unpack(f">{len(live)}Q", self._tokens(pieces)), strict=True):
             found[place] = fingerprint
         return found
+
+    def sums_of_each(self, groups: Sequence[Sequence[bytes]]) -> list[int]:
+        """Return the sum of each group of pieces."""
+        pieces = [piece for group in groups for piece in group]
+        hashes = iter(struct.unpack(f">{len(pieces)}Q", self._tokens(pieces)))
+        return [reduce(xor, islice(hashes, len(group)), 0) for group in groups]
 
     def find(self, path: Path, content: bytes) -> None:
         """Go on with the sums that an orderly stop has left, if there are any."""

@@ -60,6 +60,22 @@ def stretch(environment: Environment, start: bytes, end: bytes, limit: int) -> S
     return Stretch(addresses, pieces, end)
 
 
+def pieces_between(environment: Environment, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes]]:
+    """As `Engine._pieces_between`."""
+    found: list[Sequence[bytes]] = []
+    with environment.look() as txn, txn.cursor() as cursor:
+        for start, end in ends:
+            pieces: list[bytes] = []
+            more = cursor.set_range(start)
+            while more and (address := cursor.key()) < end:
+                data = cursor.value()
+                if record.intact(address, data) and not record.is_tombstone(data):
+                    pieces.append(record.piece(address, data))
+                more = cursor.next()
+            found.append(pieces)
+    return found
+
+
 class Verification:
     """One look at all entries; see `gkv.engine.lmdb.LmdbEngine` for what the sub-databases hold."""
 

@@ -61,8 +61,11 @@ class Copies:
         tidings: Tidings,
         on_end: Callable[[GkvError], object],
         timeouts: Timeouts = USUAL,
+        fill_rate: float = 0,
     ) -> None:
-        """`on_end` is told why the process has to end; `timeouts` say when others are complained of."""
+        """`on_end` is told why the process has to end; `timeouts` say when others are complained of; learners are given
+        `fill_rate` records a second, 0 for as many as they ask for.
+        """
         self.me = me
         self._view = view
         self.disk = Disk(stored, self._handle_all, on_end)
@@ -74,7 +77,7 @@ class Copies:
         """Whether a document has asked for copies; then the machines decide about all keys, to the process's end."""
         self.on_active: Callable[[], object] = lambda: None
         """Called when that begins to be so."""
-        self._new_replica = partial(Replica, me, incarnation, stored, due, timeouts=timeouts)
+        self._new_replica = partial(Replica, me, incarnation, stored, due, timeouts=timeouts, fill_rate=fill_rate)
         self.replica = self._new_replica(boot_time(), noted=notes.found)
         self._events: deque[Sequence[events.Event]] = deque()
         """Events that wait, those of one moment together."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from gkv.api.metrics import Figure, figure
 from gkv.clock import boot_time
 from gkv.node.copies import Copies
+from gkv.node.progress import progress_of
 
 
 def copy_figures(copies: Copies) -> Iterator[Figure]:
@@ -32,4 +33,15 @@ def copy_figures(copies: Copies) -> Iterator[Figure]:
         len(desk.questions.slow),
     )
     yield figure("gkv_copies_full", "Nodes that had no room for copies of this primary", len(desk.questions.full))
-    yield figure("gkv_lists_filling", "Preference lists that are being filled from their primaries", fillings.unequal)
+    progress, found = fillings.progress, progress_of(copies)
+    yield figure(
+        "gkv_lists_filling", "Preference lists that are being filled from their primaries", progress.lists - progress.equal
+    )
+    yield figure(
+        "gkv_fill_ratio",
+        "How much of its lists a node that is filled has looked at; 1 if it is not",
+        1.0 if found is None else found.share,
+    )
+    yield figure("gkv_fill_records_taken_total", "Records taken from primaries, since the start", progress.taken)
+    yield figure("gkv_fill_records_dropped_total", "Records dropped because their primaries do not have them", progress.dropped)
+    yield figure("gkv_fill_records_given_total", "Records given to nodes that are filled, since the start", replica.pages.given)

@@ -6,12 +6,7 @@ from typing import Any
 from gkv.api.metrics import Figure, figure
 from gkv.config import Settings
 from gkv.engine import CELLS, Commits, Engine
-from gkv.errors import GkvError
-
-_PAUSE = 0.002
-"""Seconds between two steps of the look: it should cost the requests nothing."""
-_SAID = 10
-"""Problems that are said one by one; of the rest, how many."""
+from gkv.node.scrub import Scrub
 
 
 class Health:
@@ -46,7 +41,12 @@ class Health:
         yield figure(
             "gkv_engine_foreign_reader_seconds", "For how long the oldest of them has read", store.foreign_reader_seconds
         )
-        yield figure("gkv_engine_damaged_records", "Damaged records that the check after an unclean stop found", self._problems)
+        scrub = self._scrub.figures
+        yield figure("gkv_engine_damaged_records", "Damaged records that were found and are not mended", self._scrub.damaged)
+        yield figure("gkv_scrub_records_total", "Records that were looked at in the background", scrub.records)
+        yield figure("gkv_scrub_damaged_total", "Records that were found to be damaged then", scrub.found)
+        yield figure("gkv_scrub_mended_total", "Those of them that have been written anew, or dropped, since", scrub.mended)
+        yield figure("gkv_scrub_rounds_total", "Looks at all records that have come to their end", scrub.rounds)
         built = [] if engine.sums is None else [((), engine.sums.built / CELLS)]
         yield Figure("gkv_sums_built_ratio", "Share of the sums of records that are built, while sums are kept", (), built)
         yield figure("gkv_engine_commits_total", "Commits, each with the writes of one group", done.commits)

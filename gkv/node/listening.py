@@ -11,7 +11,7 @@ from gkv.node.tidings import Tidings
 from gkv.replication.actions import Paused, Send
 from gkv.replication.desk import Desk
 from gkv.replication.events import Event, GoOn, PauseAsked, Received
-from gkv.replication.messages import AskPage, Behind, Copy, HelloBack, Question, Reply, Working
+from gkv.replication.messages import AskPage, AskSums, Behind, Copy, HelloBack, Question, Reply, Working
 from gkv.replication.replica import Replica
 from gkv.wire.ops import GoOnWith, Held, NodeAnswer, PlanMove, Refused, Said, Word
 
@@ -69,7 +69,7 @@ class Listening:
 
     def _patience(self, message: Question) -> float:
         """Return for how long the reply is waited for: whoever asks must not take a slow disk for silence."""
-        if isinstance(message, Copy | AskPage):
+        if isinstance(message, Copy | AskPage | AskSums):
             return min(_REPLY_WITHIN, self._desk.questions.timeouts.silence / 2)
         return _REPLY_SOON
 

@@ -16,6 +16,7 @@ from gkv.log import say
 from gkv.model import Node, NodeRefusal
 from gkv.node.copies import Copies
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, stale
+from gkv.node.progress import progress_of
 from gkv.node.tidings import Tidings
 from gkv.threads import NativeThread
 from gkv.wire.ops import Adopt, Here, NodeAnswer, Refused, Status
@@ -26,9 +27,8 @@ def _ignore(_error: GkvError) -> None:
 
 
 class Membership:
-    """A node's part in a cluster. `incarnation` names this process, `kept` is what its directory has beside the records.
-
-    A document is on the disk before it is in force. `on_end` is told why the process must end: another one acts in its place.
+    """A node's part in a cluster. `incarnation` names this process, `kept` is what its directory has beside the records. A
+    document is on the disk before it is in force. `on_end` is told why the process must end: another one acts in its place.
     """
 
     def __init__(
@@ -270,6 +270,7 @@ class Membership:
             orderly=self.was_orderly,
             complaints=self._tidings.take_complaints(),
             leaves=self._tidings.leaves(era),
+            filling=None if self._copies is None else progress_of(self._copies),
         )
 
     def close(self) -> None:

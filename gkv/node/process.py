@@ -30,6 +30,7 @@ from gkv.node.membership import Membership
 from gkv.node.notes import Notes, OrderlyEnd
 from gkv.node.order import Order
 from gkv.node.outdated import Outdated
+from gkv.node.progress import say_progress
 from gkv.node.scrub import Scrub
 from gkv.node.service import Service
 from gkv.node.stored import Stored
@@ -85,7 +86,9 @@ def _run(runtime: Runtime) -> None:
     transport = Transport(me.id, incarnation, view)
     notes = runtime.opened(Notes(me.id, kept, engine.last_run, runtime.end_with))
     timeouts = Timeouts(settings.replica_timeout, settings.disk_timeout)
-    copies = Copies(me.id, incarnation, view, stored, clock.time, transport, notes, tidings, runtime.end_with, timeouts)
+    copies = Copies(
+        me.id, incarnation, view, stored, clock.time, transport, notes, tidings, runtime.end_with, timeouts, settings.fill_rate
+    )
     Outdated(me.id, view)
     member = runtime.opened(
         Membership(
@@ -175,6 +178,7 @@ def _run(runtime: Runtime) -> None:
 
     runtime.start("the sweep of what is due", tidy)
     runtime.start("the clock of copies", copies.run)
+    runtime.start("the news of fillings", lambda: say_progress(me.id, copies))
     runtime.start("the look at all records", scrub.run)
     if settings.until_stdin_closes:
         runtime.start("the wait for the end of standard input", lambda: end_with_input(runtime.ending))

@@ -8,16 +8,22 @@ a key; with no key they stand before all keys of that token.
 """
 
 import struct
-from bisect import bisect_right, insort
-from collections.abc import Collection, Iterable, Sequence
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
 from math import inf
+from operator import xor
+from typing import overload
 
 from gkv.cluster.arcs import arcs
 from gkv.cluster.placement import Placement
-from gkv.engine import NOT_BURIED, Commits, Engine, Pending
+from gkv.engine import CELL_BITS, CELLS, NOT_BURIED, Commits, Engine, Pending
 from gkv.errors import EngineFull, SnapshotRunning
 from gkv.model import Damage, Record, Replacement, Version, Write
 from gkv.replication.events import Pair
+from gkv.replication.records import Parts, Range, Rows
 from gkv.ring import tokens
 
 _Position = tuple[int, str]
@@ -27,7 +33,7 @@ _LAST = _END[0] - 1
 _TOKEN = 16
 """Digits of a token in a cursor."""
 
-_STEP = 1_500
+_STEP = 4_000
 """About so many us for finding arcs in one step of a walk."""
 _LOOK, _ROW = 14, 10
 """About so many us take a look into an arc of the engine, and a record there."""
@@ -38,6 +44,11 @@ _AT_ONCE = 128
 _BESIDE = 64
 """Bytes that an engine may count for a record beside its value."""
 _NO_VERSION = Version(0, 0)
+_CELL_SHIFT = 64 - CELL_BITS
+_COMPARED = 1 << 16
+"""Live records from which on sums are compared: with less, to name each of them costs less."""
+_CELLS_AT_ONCE, _OF_A_PIECE = 8_192, 16
+"""Cells of one look at sums, and how many of them a look at the records of a cell costs as much as."""
 _MANY = 32
 """Keys from which on to sort all is quicker than to insert each."""
 
@@ -128,13 +139,71 @@ class Stored:
             return False
         return True
 
-    def walk(self, pair: Pair, after: str, limit: int, upto: str | None = None) -> tuple[list[str], str | None]:
+    def look(self, pair: Pair, ranges: Sequence[Range], limit: int) -> Rows:
         """As `Records`."""
-        return self._look(pair, after, upto, limit, _STEP, _BYTES)
+        step = _Step(limit, _STEP, _BYTES)
+        records: dict[str, Record | Damage] = {}
+        for whole, (after, upto) in enumerate(ranges):
+            if whole and step.is_over:
+                return Rows(records, whole)
+            reached = self._look(pair, after, upto, step, records)
+            if reached != upto:
+                return Rows(records, whole, reached)
+        return Rows(records, len(ranges))
 
     def between(self, pair: Pair, after: str, upto: str | None) -> list[str]:
         """As `Records`."""
-        return self._look(pair, after, upto, inf, inf, inf)[0]
+        records: dict[str, Record | Damage] = {}
+        self._look(pair, after, upto, _Step(inf, inf, inf), records)
+        return list(records)
+
+    def fingerprints(self, rows: Sequence[tuple[str, Record]]) -> list[int]:
+        """As `Records`."""
+        return self._engine.fingerprints(rows)
+
+    def known(self, records: Mapping[str, Record | Damage]) -> dict[str, int]:
+        """As `Records`."""
+        under_way = self._by_key()
+        rows = [
+            (key, record)
+            for key, record in records.items()
+            if isinstance(record, Record) and record.value is not None and key not in under_way
+        ]
+        return dict(zip([key for key, _ in rows], self._engine.fingerprints(rows), strict=True))
+
+    @property
+    def compares(self) -> bool:
+        """As `Records`."""
+        return self._engine.sums is not None and self._engine.live >= _COMPARED
+
+    def sums(self, pair: Pair, after: str, without: Collection[str] = ()) -> Parts:
+        """As `Records`: a part is a cell of `gkv.engine.sums`, with those before it that have no token of the list."""
+        if self.placement is None:
+            raise RuntimeError("no document is in force, so there are no lists")
+        kept = self._engine.sums
+        stretches, end = _stretches(self.placement, pair, _position(after)[0] >> _CELL_SHIFT)
+        pieces = iter(self._engine.sums_between([piece for _, _, some in stretches for piece in some]))
+        cells: list[int] = []
+        sums: list[int | None] = []
+        for first, last, some in stretches:
+            cells += range(first, last + 1)
+            if some:
+                sums.append(reduce(xor, islice(pieces, len(some)), 0))
+            elif kept is not None and kept.complete:
+                sums += kept.sums_of(first, last)
+            else:
+                sums += [
+                    kept.sums_of(cell, cell)[0] if kept and kept.is_sure(cell) else None for cell in range(first, last + 1)
+                ]
+        for token, _ in _positions(list({*self._by_key(), *without})):
+            place = bisect_left(cells, token >> _CELL_SHIFT)
+            if place < len(cells) and cells[place] == token >> _CELL_SHIFT:
+                sums[place] = None
+        reached = (CELLS if end is None else end) - 1
+        if not cells or cells[-1] < reached:  # where there are no tokens of the list
+            cells.append(reached)
+            sums.append(0)
+        return Parts(sums, _Ends(cells))
 
     def buried(self, limit: int, after: tuple[int, str] = NOT_BURIED) -> tuple[list[str], tuple[int, str] | None]:
         """Return the keys of tombstones that are old enough to go, but for keys with a commit under way, and where to go on,
@@ -145,42 +214,34 @@ class Stored:
         keys = [key for _, key in found if key not in under_way]
         return keys, found[-1] if len(found) == limit else None
 
-    def _look(
-        self, pair: Pair, after: str, upto: str | None, limit: float, step: float, room: float
-    ) -> tuple[list[str], str | None]:
-        """Return keys of a list between two cursors, and the cursor at their end: `upto`, or less when `limit` keys are found,
-        `step` is used up or values have more than `room` bytes.
-        """
+    def _look(self, pair: Pair, after: str, upto: str | None, step: "_Step", records: dict[str, Record | Damage]) -> str | None:
+        """Add the records of a list between two cursors; return the one at their end: `upto`, or less when the step is over."""
         if self.placement is None:
             raise RuntimeError("no document is in force, so there are no lists")
         at, end = _position(after), _END if upto is None else _position(upto)
         self._by_key()
         self._order.refresh()
-        keys: list[str] = []
         begin: int | None = at[0]
         while begin is not None:
             start, begin = begin, None
             for arc in arcs(self.placement, *pair, start):
                 if (arc.first, "") >= end:
                     break
-                if step <= 0 or room < 0:
-                    return keys, _cursor((arc.first, ""))
-                step -= arc.cost
-                reached, stop, known = max((arc.first, ""), at), min((arc.last + 1, ""), end), len(keys)
+                if step.has_no_time:
+                    return _cursor((arc.first, ""))
+                step.time -= arc.cost
+                reached, stop, known = max((arc.first, ""), at), min((arc.last + 1, ""), end), len(records)
                 while arc.mine and reached < stop:
-                    step -= _LOOK
-                    found, reached, size = self._some(reached, stop, int(min(limit - len(keys), _AT_ONCE)), room)
-                    keys += found
-                    room -= size
-                    step -= _ROW * len(found)
-                    if len(keys) >= limit or room < 0:
-                        return keys, _cursor(reached)
-                if arc.mine and len(keys) == known and arc.last < _LAST:  # records are few: what is empty is not looked at
-                    step -= _LOOK
+                    found, reached, size = self._some(reached, stop, int(min(step.keys, _AT_ONCE)), step.room)
+                    records |= found
+                    step.take(len(found), size)
+                    if step.keys <= 0 or step.room < 0:
+                        return _cursor(reached)
+                if arc.mine and len(records) == known and arc.last < _LAST:  # records are few: what is empty is not looked at
                     begin, size = self._next(arc.last + 1)
-                    room -= size
+                    step.take(0, size)
                     break
-        return keys, upto
+        return upto
 
     def _next(self, token: int) -> tuple[int | None, int]:
         """Return the first token from this one on of which there is a key, None if there is none; and the bytes of values that
@@ -194,30 +255,91 @@ class Stored:
         size = sum([_BESIDE + _size(record) for _, record in rows])
         return min([max(token, at) for at, _ in found], default=None), size
 
-    def _some(self, after: _Position, stop: _Position, most: int, room: float) -> tuple[list[str], _Position, int]:
-        """Return up to `most` keys between two positions of one arc, the position that is reached, and the bytes of values that
-        were looked at.
+    def _some(
+        self, after: _Position, stop: _Position, most: int, room: float
+    ) -> tuple[Mapping[str, Record | Damage], _Position, int]:
+        """Return up to `most` records between two positions of one arc, the position that is reached, and the bytes of values
+        that were looked at.
         """
         last = stop[0] if stop[1] else stop[0] - 1
         rows = self._engine.arc(after[0], last, after[1] or None, most, room)
-        keys = [key for key, _ in rows]
+        records = dict(rows)
         size = sum([_BESIDE + _size(record) for _, record in rows])
         reached = stop
         if rows and (len(rows) == most or size > room):  # there may be more
-            reached = min(reached, _positions(keys[-1:])[0])
+            reached = min(reached, _positions([rows[-1][0]])[0])
         under_way = self._order.between(after, reached)
         if under_way or stop[1]:
-            ours = {key for _, key in under_way}
-            here = [
-                key for (_, key), record in zip(under_way, self.newest([key for _, key in under_way]), strict=True) if record
-            ]
-            found = sorted([*_positions([key for key in keys if key not in ours]), *_positions(here)])
-            found = [one for one in found if one <= reached]
+            ours = [key for _, key in under_way]
+            for key, record in zip(ours, self.newest(ours), strict=True):
+                if record is None:
+                    records.pop(key, None)
+                else:
+                    records[key] = record
+            found = [one for one in sorted(_positions(list(records))) if one <= reached]
             if len(found) > most:
                 found = found[:most]
                 reached = found[-1]
-            keys = [key for _, key in found]
-        return keys, reached, size
+            records = {key: records[key] for _, key in found}
+        return records, reached, size
+
+
+@dataclass(slots=True)
+class _Step:
+    """What is left of one step: keys to be found, about so many us, and bytes of values to be looked at."""
+
+    keys: float
+    time: float
+    room: float
+
+    def take(self, keys: int, size: int) -> None:
+        """Take away what a look into an arc costs."""
+        self.keys -= keys
+        self.time -= _LOOK + _ROW * keys
+        self.room -= size
+
+    @property
+    def has_no_time(self) -> bool:
+        return self.time <= 0 or self.room < 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.has_no_time or self.keys <= 0
+
+
+_Stretch = tuple[int, int, list[tuple[int, int]]]
+"""The first and the last of neighbouring cells; for a single one of which not all tokens are a list's, those that are."""
+
+
+def _stretches(placement: Placement, pair: Pair, first: int) -> tuple[list[_Stretch], int | None]:
+    """Return cells that have tokens of a list, from one on and ascending; and the one after them, None at the end.
+
+    How many depends on the placement alone.
+    """
+    found: list[_Stretch] = []
+    left = _CELLS_AT_ONCE
+    for arc in arcs(placement, *pair, first << _CELL_SHIFT):
+        begin, end = arc.first >> _CELL_SHIFT, arc.last >> _CELL_SHIFT
+        if left <= 0 and (not found or begin > found[-1][1]):
+            return found, begin
+        if not arc.mine:
+            left -= 1
+            continue
+        for cell in sorted({begin, end}):
+            tokens_of = max(arc.first, cell << _CELL_SHIFT), min(arc.last, ((cell + 1) << _CELL_SHIFT) - 1)
+            is_whole = tokens_of == (cell << _CELL_SHIFT, ((cell + 1) << _CELL_SHIFT) - 1)
+            if cell == end and end > begin + 1:
+                inner = min(end - 1, begin + max(1, left))
+                found.append((begin + 1, inner, []))
+                left -= inner - begin
+                if inner < end - 1:
+                    return found, inner + 1
+            if found and found[-1][0] == cell and found[-1][2]:
+                found[-1][2].append(tokens_of)
+            else:
+                found.append((cell, cell, [] if is_whole else [tokens_of]))
+            left -= 1 if is_whole else _OF_A_PIECE
+    return found, None
 
 
 def _size(record: Record | Damage) -> int:
@@ -240,6 +362,25 @@ def _after(found: Record | Damage | None, write: Write, place: int) -> Record | 
     value = write.values[place]
     expires = write.expires[place] if write.expires and value is not None else 0
     return Record(order, value, expires, write.tags[place] if write.tags else None)
+
+
+class _Ends(Sequence[str | None]):
+    """The cursors at the ends of cells, each made when it is asked for."""
+
+    def __init__(self, cells: Sequence[int]) -> None:
+        self._cells = cells
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    @overload
+    def __getitem__(self, place: int) -> str | None: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str | None]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str | None] | None:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        return _cursor(((self._cells[place] + 1) << _CELL_SHIFT, ""))
 
 
 class _Order:

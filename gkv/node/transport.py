@@ -13,7 +13,7 @@ from gkv.cluster.view import View
 from gkv.model import Node, NodeReply, Outcome
 from gkv.net.call import Call, Callee, Lane, ask_all
 from gkv.replication.actions import Send
-from gkv.replication.messages import AskPage, Copy, FoundDamaged, Message, Page
+from gkv.replication.messages import AskPage, AskSums, Copy, FoundDamaged, Message, Page, Sums
 from gkv.wire.ops import Here, Said, Status, Word, understand
 
 _WITHIN = 1.0
@@ -107,4 +107,4 @@ def _lane_of(message: Message) -> Lane:
     """Return the lane of a message: none must wait behind commits but copies, nor behind pages."""
     if isinstance(message, Copy):
         return Lane.REPLICA
-    return Lane.BACKGROUND if isinstance(message, AskPage | Page | FoundDamaged) else Lane.READ
+    return Lane.BACKGROUND if isinstance(message, AskPage | AskSums | Page | Sums | FoundDamaged) else Lane.READ

@@ -1,6 +1,7 @@
 """The proxy's Bottle application: the data API, and the calls about members."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,6 +44,9 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
                 loss_in = attendance.loss_in(member["id"])
                 if loss_in is not None:
                     member["loss_in"] = round(loss_in, 1)
+                filling = attendance.filling_of(member["id"])
+                if filling is not None:
+                    member["filling"] = asdict(filling)
             missing, unanswered = round(found.short, 6), round(found.unanswered, 6)
             summary["copies"] = {"wanted": found.wanted, "least": found.least, "missing": missing, "unanswered": unanswered}
         return json_response(summary)

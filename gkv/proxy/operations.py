@@ -76,6 +76,17 @@ CLUSTER = Operation(
                                                 "description": "with copies, once its loss has been accepted: seconds until "
                                                 "that takes effect, if it answers nobody meanwhile",
                                             },
+                                            "filling": {
+                                                **shape(
+                                                    "lists equal share taken dropped",
+                                                    lists={**_COUNT, "description": "preference lists that it learns"},
+                                                    equal={**_COUNT, "description": "those that are equal to their primaries'"},
+                                                    share={**_SHARE, "description": "the part that is compared or taken"},
+                                                    taken={**_COUNT, "description": "records taken since its start"},
+                                                    dropped={**_COUNT, "description": "records dropped since then"},
+                                                ),
+                                                "description": "while it is being filled: how far it is",
+                                            },
                                         }
                                     },
                                 ]

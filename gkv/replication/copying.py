@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from gkv.model import Effect, Roles, Version
 from gkv.replication.actions import Commit, End, Replace, Report
 from gkv.replication.desk import Desk
-from gkv.replication.filling import Fillings
+from gkv.replication.filling import AskedPage, Fillings, Wanted
 from gkv.replication.granter import Granter
 from gkv.replication.grants import Grants
 from gkv.replication.messages import (
     AskLease,
     AskPage,
     AskRecord,
+    AskSums,
     AskUnsettled,
     Copied,
     Copy,
@@ -22,6 +23,7 @@ from gkv.replication.messages import (
     Granted,
     Page,
     Reply,
+    Sums,
     UnsettledKeys,
     Working,
 )
@@ -44,11 +46,11 @@ class Copying:
         self._looked = False
         """Whether the last report is right still."""
         self.granter = Granter()
-        self.fillings = Fillings()
+        self.fillings = Fillings(lambda: records.compares)
 
     # -- frames and questions of the epoch of now, from the processes that are in its document
 
-    def hear(self, sender: str, message: Copy | AskLease | AskUnsettled | AskRecord | Page) -> None:
+    def hear(self, sender: str, message: Copy | AskLease | AskUnsettled | AskRecord | Page | Sums) -> None:
         """Take in what a primary sends."""
         match message:
             case Copy():
@@ -61,6 +63,8 @@ class Copying:
                 self._ask_record(sender, message)
             case Page():
                 self._page(sender, message)
+            case Sums():
+                self._sums(sender, message)
 
     def _take(self, sender: str, copy: Copy) -> None:
         """Take a frame, if it is from the primary of all its keys."""
@@ -148,7 +152,7 @@ class Copying:
             return True
         if self.fillings.committed(token):
             self._looked = False
-            self.ask_pages()
+            self.fill()
             return True
         return False
 
@@ -168,20 +172,41 @@ class Copying:
 
     # -- filling
 
-    def ask_pages(self) -> None:
-        """Ask for the next page of each list that is not equal."""
+    def fill(self) -> None:
+        """Ask for what is next of each list that is not equal."""
         desk = self._desk
-        for session, after in self.fillings.wanted(desk.now, RESEND):
+        for wanted in self.fillings.wanted(desk.now, RESEND):
+            session = wanted.session
             number = desk.ask(session.primary, owed=False)
-            self.fillings.asked(session, number, desk.now)
-            _, upto = self._records.walk(session.pair, after, PAGE)
-            desk.send(session.primary, AskPage(number, *session.pair, after, upto))
+            if wanted.ranges:
+                page = self._next_page(wanted)
+                self.fillings.asked(session, number, desk.now, page)
+                desk.send(session.primary, AskPage(number, *session.pair, page.ranges, page.fingerprints))
+            else:
+                self.fillings.asked(session, number, desk.now)
+                desk.send(session.primary, AskSums(number, *session.pair, wanted.after))
+
+    def _next_page(self, wanted: Wanted) -> AskedPage:
+        """Return the question for as much of what differs as can be looked at in one step here."""
+        ranges = wanted.ranges
+        rows = self._records.look(wanted.session.pair, ranges, PAGE)
+        known = self._records.known(rows.records)
+        taken = ranges[: rows.whole]
+        if rows.upto is not None:
+            taken += ((ranges[rows.whole][0], rows.upto),)
+        return AskedPage(taken, tuple(known), tuple(known.values()), tuple(rows.records))
+
+    def _sums(self, sender: str, sums: Sums) -> None:
+        """Take sums of records."""
+        if self.fillings.sums(sender, sums.number, sums.sums, self._records.sums):
+            self._looked = False
+            self.fill()
 
     def _page(self, sender: str, page: Page) -> None:
         """Take a page of records."""
         desk = self._desk
         token = desk.token()
-        change = self.fillings.page(sender, page.number, page.records, page.upto, self._records.between, token)
+        change = self.fillings.page(sender, page, self._records.between, token, desk.now)
         if change is None:
             return
         if not (change.records or change.drops or change.leaves):  # as many pages are
@@ -222,12 +247,12 @@ class Copying:
         self._primaries = dict.fromkeys(grants_to) if desk.serves else {}
         self.fillings.adopt(duties, desk.serves)
         self._looked = False
-        self.ask_pages()
+        self.fill()
 
     def tick(self) -> None:
         """Ask again for pages; let the note go when all grants have run out."""
         desk = self._desk
-        self.ask_pages()
+        self.fill()
         note = self._grants.drop_note(desk.now, desk.duties.lease)
         if note is not None:
             desk.actions.append(note)
@@ -239,7 +264,8 @@ class Copying:
         at = self._grants.note_until(lease)
         if not self._looked and self._desk.serves:
             at = min(at, max(self._grants.forgotten_until(lease), self._desk.now))
-        return min(at, self._desk.now + RESEND / 2) if self.fillings.busy else at
+        now = self._desk.now
+        return min(at, now + RESEND / 2, self.fillings.rests_until(now)) if self.fillings.busy else at
 
 
 def has(roles: Roles, member: str) -> bool:

@@ -1,18 +1,26 @@
 """Filling: a learner becomes the exact copy of a primary's content, list by list (L1 to L6).
 
-Whatever was received as a new write since the session began is left alone; all else is replaced or
-dropped, whatever the versions say. So neither an old write that was never acknowledged nor a value
-that was deleted meanwhile comes back (F19).
+Where there are many records, sums of them are compared first, part by part (`Records.sums`), and
+what differs is asked for in pages; else all is. A page says which of the records that the learner
+has named by their fingerprints are the primary's too; all others that it covers are replaced or
+dropped, whatever the versions say. Only keys of which a new write came since the session began are
+left alone. So neither an old write that was never acknowledged nor a value that was deleted
+meanwhile comes back (F19).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 
 from gkv.model import Duties, Record, Roles
 from gkv.replication.events import Pair, pair_of
+from gkv.replication.messages import Page
+from gkv.replication.records import RANGES, Parts, Range
 
 _MOST_TWICE = 4
-"""Doublings of the time after which a page is asked for again."""
+"""Doublings of the time after which a question is asked again."""
+_ALL: Range = ("", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +43,96 @@ def session_of(roles: Roles, duties: Duties) -> Session | None:
     return Session(pair_of(roles), since, roles.primary, incarnation)
 
 
+@dataclass(frozen=True, slots=True)
+class AskedPage:
+    """A question for the records of some ranges."""
+
+    ranges: tuple[Range, ...]
+    keys: tuple[str, ...]
+    fingerprints: tuple[int, ...]
+    """Of the records that are here."""
+    held: tuple[str, ...] = ()
+    """All keys of which there is a record here, or is to be; any that comes until the answer is of a new write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a session needs next: a page of ranges that differ, or else the sums after a cursor."""
+
+    session: Session
+    ranges: tuple[Range, ...]
+    after: str
+
+
 class _Filling:
     """One session."""
 
-    __slots__ = ("after", "asked", "asked_at", "at_end", "committing", "marks", "session")
+    __slots__ = ("after", "asked", "asked_at", "at_end", "committing", "marks", "pages", "session", "todo")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, compares: bool) -> None:
         self.session = session
         self.marks: set[str] = set()
         """Keys of which a new write was received (L2)."""
         self.after = ""
-        """The cursor at the end of what was handed to the commit."""
-        self.asked: set[int] = set()
-        """The numbers of the questions for the next page: whichever is answered first counts."""
+        """The cursor up to which sums were compared."""
+        self.at_end = not compares
+        """Whether none are left to be."""
+        self.todo: list[Range] = [] if compares else [_ALL]
+        """What differs as far as is known, in its order."""
+        self.asked: dict[int, AskedPage | None] = {}
+        """The open questions, by their numbers: whichever is answered first counts. None for one about sums."""
         self.asked_at = 0.0
         self.committing: int | None = None
         """The token of a page on its way to the disk."""
-        self.at_end = False
 
     @property
     def equal(self) -> bool:
         """Whether the disk has all (L5)."""
-        return self.at_end and self.committing is None
+        return self.at_end and not self.todo and self.committing is None
+
+    @property
+    def reached(self) -> str | None:
+        """The cursor up to which the list is equal, None at its end."""
+        if self.todo:
+            return self.todo[0][0]
+        return None if self.at_end else self.after
+
+    def is_due(self, now: float, again_after: float) -> bool:
+        """Return whether it is time to ask, for the first time or again, ever more rarely."""
+        if self.committing is not None or self.equal:
+            return False
+        return not self.asked or now - self.asked_at >= again_after * (1 << min(len(self.asked) - 1, _MOST_TWICE))
+
+    def take_out(self, asked: AskedPage, page: Page) -> list[Range]:
+        """Take what a page covers out of what differs; return that."""
+        covered = list(asked.ranges[: page.whole])
+        left = list(asked.ranges[page.whole :])
+        if page.upto is not None and left:
+            begin, end = left[0]
+            covered.append((begin, page.upto))
+            left[0] = (page.upto, end)
+        self.todo = left + _without(self.todo, asked.ranges)
+        return covered
+
+
+def _without(todo: Sequence[Range], asked: Sequence[Range]) -> list[Range]:
+    """Return what is left of ranges without those that were asked for, which are the first of them, the last one perhaps in
+    part.
+    """
+    left = list(todo[len(asked) :])
+    upto, end = asked[-1][1], todo[len(asked) - 1][1]
+    return left if upto is None or upto == end else [(upto, end), *left]
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of ascending numbers that follow each other."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +147,28 @@ class PageChange:
     """
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far the fillings of a process are."""
+
+    lists: int = 0
+    equal: int = 0
+    """Of these lists."""
+    taken: int = 0
+    """Records that were taken from primaries since the process began."""
+    dropped: int = 0
+
+
 class Fillings:
     """All fillings of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, compares: Callable[[], bool]) -> None:
+        """Begin with none; `compares` tells whether a session that begins now compares sums first."""
+        self._compares = compares
         self._fillings: dict[Pair, _Filling] = {}
+        self._rests: dict[str, float] = {}
+        """By primary, until when it is asked for no page."""
+        self._taken = self._dropped = 0
 
     def adopt(self, duties: Duties, serves: bool) -> None:
         """Go on under another document: sessions that it does not have are over, and begun anew where there is another."""
@@ -84,10 +177,13 @@ class Fillings:
             session = session_of(roles, duties)
             if session is not None:
                 known = self._fillings.get(session.pair)
-                fillings[session.pair] = known if known is not None and known.session == session else _Filling(session)
+                fillings[session.pair] = known if known is not None and known.session == session else self._begun(session)
         self._fillings = fillings
         for filling in fillings.values():
             filling.asked.clear()  # an answer of an older epoch is not taken
+
+    def _begun(self, session: Session) -> _Filling:
+        return _Filling(session, compares=self._compares())
 
     def mark(self, keys: Sequence[str], duties: Duties) -> None:
         """Note that a new write of keys was received."""
@@ -101,67 +197,87 @@ class Fillings:
         filling = self._fillings.get(pair_of(duties.roles_of(key))) if self._fillings else None
         return filling is not None and key in filling.marks
 
-    @property
-    def unequal(self) -> int:
-        """Count of the lists that are not equal to their primaries' yet."""
-        return sum(not filling.equal for filling in self._fillings.values())
+    # -- questions
 
-    # -- pages
-
-    def wanted(self, now: float, again_after: float) -> list[tuple[Session, str]]:
-        """Return the sessions that need a page, with the cursor after which it begins.
-
-        A question is asked again after `again_after`, then after twice that and so on: whoever is slow is not to have more
-        to do for it.
+    def wanted(self, now: float, again_after: float) -> list[Wanted]:
+        """Return what the sessions are to ask for now. A question is asked again after `again_after`, then after twice that
+        and so on: whoever is slow is not to have more to do for it.
         """
         return [
-            (filling.session, filling.after)
+            Wanted(filling.session, tuple(filling.todo[:RANGES]), filling.after)
             for filling in self._fillings.values()
-            if not filling.at_end
-            and filling.committing is None
-            and (not filling.asked or now - filling.asked_at >= again_after * (1 << min(len(filling.asked) - 1, _MOST_TWICE)))
+            if filling.is_due(now, again_after) and not (filling.todo and now < self._rests.get(filling.session.primary, now))
         ]
 
-    def asked(self, session: Session, number: int, now: float) -> None:
-        """Note that a page was asked for."""
+    def asked(self, session: Session, number: int, now: float, page: AskedPage | None = None) -> None:
+        """Note that a page was asked for, or sums."""
         filling = self._fillings[session.pair]
-        filling.asked.add(number)
+        filling.asked[number] = page
         filling.asked_at = now
 
+    def _answered(self, primary: str, number: int) -> _Filling | None:
+        for filling in self._fillings.values():
+            if number in filling.asked and self._is_asked(filling, primary):
+                return filling
+        return None
+
+    def _is_asked(self, filling: _Filling, primary: str) -> bool:
+        """Return whether what a member answers is a session's to take."""
+        return filling.session.primary == primary
+
+    # -- answers
+
+    def sums(self, primary: str, number: int, theirs: Sequence[int | None], own: Callable[[Pair, str], Parts]) -> bool:
+        """Take the sums of the next parts, and note which of them differ; False if they answer no question any more."""
+        filling = self._answered(primary, number)
+        if filling is None or filling.asked[number] is not None:
+            return False
+        filling.asked.clear()
+        parts = own(filling.session.pair, filling.after)
+        count, ends = len(parts.sums), parts.ends
+        if len(theirs) == count:
+            both = zip(parts.sums, theirs, strict=True)
+            differ = [place for place, (one, other) in enumerate(both) if one is None or one != other]
+        else:  # there are other parts than here: nothing can be said of any
+            differ = list(range(count))
+        for first, last in _runs(differ):
+            begin = ends[first - 1] if first else filling.after
+            filling.todo.append((begin or "", ends[last]))
+        upto = ends[count - 1]
+        filling.after, filling.at_end = upto or "", upto is None
+        return True
+
     def page(
-        self,
-        primary: str,
-        number: int,
-        records: Sequence[tuple[str, Record]],
-        upto: str | None,
-        held: Callable[[Pair, str, str | None], list[str]],
-        token: int,
+        self, primary: str, page: Page, held: Callable[[Pair, str, str | None], list[str]], token: int, now: float
     ) -> PageChange | None:
         """Take a page by which a primary answers its question of this number, None if there is no such question any more.
 
         `held` says which keys of a list are here between two cursors. The commit of what is returned has this token.
         """
-        for filling in self._fillings.values():
-            if number in filling.asked and self._is_asked(filling, primary):
-                break
-        else:
+        filling = self._answered(primary, page.number)
+        asked = None if filling is None else filling.asked[page.number]
+        if filling is None or asked is None:
             return None
-        present = held(filling.session.pair, filling.after, upto)
-        taken = tuple([(key, record) for key, record in records if self._takes(filling, key)])
-        named = {key for key, _ in records}
-        missing = [key for key in present if key not in named]
-        drops = tuple([key for key in missing if self._takes(filling, key)])
         filling.asked.clear()
-        if upto is None:
-            filling.at_end = True
-        else:
-            filling.after = upto
+        self._rests[primary] = now + page.rest
+        covered = filling.take_out(asked, page)
+        same = {asked.keys[place] for place in page.same if place < len(asked.keys)}
+        same.update([key for key, _ in page.records])
+        others = [key for key in self._held(asked, page, covered, partial(held, filling.session.pair)) if key not in same]
+        taken = tuple([(key, record) for key, record in page.records if self._takes(filling, key)])
+        drops = tuple([key for key in others if self._takes(filling, key)])
         filling.committing = token
-        return PageChange(taken, drops, leaves=len(taken) + len(drops) < len(records) + len(missing))
+        self._taken += len(taken)
+        self._dropped += len(drops)
+        return PageChange(taken, drops, leaves=len(taken) + len(drops) < len(page.records) + len(others))
 
-    def _is_asked(self, filling: _Filling, primary: str) -> bool:
-        """Return whether a page of a session is this member's to give."""
-        return filling.session.primary == primary
+    def _held(
+        self, asked: AskedPage, page: Page, covered: Sequence[Range], held: Callable[[str, str | None], list[str]]
+    ) -> Sequence[str]:
+        """Return the keys that are here of what a page covers, but perhaps for some of new writes."""
+        if not asked.held or page.whole >= len(asked.ranges):
+            return asked.held
+        return [key for begin, end in covered for key in held(begin, end)]
 
     def _takes(self, filling: _Filling, key: str) -> bool:
         """Return whether the primary's record of a key, or its absence, takes the place of what is here (L4)."""
@@ -179,7 +295,7 @@ class Fillings:
         """Note that there was no room for a page: the session begins anew."""
         for pair, filling in self._fillings.items():
             if filling.committing == token:
-                anew = _Filling(filling.session)
+                anew = self._begun(filling.session)
                 anew.marks = filling.marks
                 self._fillings[pair] = anew
                 return True
@@ -192,14 +308,29 @@ class Fillings:
         for roles in duties.all_roles_of(keys) if self._fillings else ():
             filling = self._fillings.get(pair_of(roles))
             if filling is not None and not filling.equal:
-                self._fillings[pair_of(roles)] = _Filling(filling.session)
+                self._fillings[pair_of(roles)] = self._begun(filling.session)
 
     @property
     def busy(self) -> bool:
         """Whether a list is not equal yet."""
         return any(not filling.equal for filling in self._fillings.values())
 
+    def rests_until(self, now: float) -> float:
+        """Return when the next question is due that a rest keeps from being asked; infinity if there is none."""
+        return min([until for until in self._rests.values() if until > now], default=inf)
+
     # -- reports
+
+    @property
+    def progress(self) -> Progress:
+        """How far all of them are."""
+        equal = sum(filling.equal for filling in self._fillings.values())
+        return Progress(len(self._fillings), equal, self._taken, self._dropped)
+
+    @property
+    def reached(self) -> list[str | None]:
+        """Return for each list up to which cursor it is equal, None at its end."""
+        return [filling.reached for filling in self._fillings.values()]
 
     def filled(self, duties: Duties) -> bool:
         """Return whether every list that this member is in has a primary, and is equal here (F2)."""

@@ -94,26 +94,52 @@ class HelloBack:
 
 
 @dataclass(frozen=True, slots=True)
-class AskPage:
-    """A learner asks for the next records of a list (L3)."""
+class AskSums:
+    """A learner asks for the sums of the next parts of a list, after a cursor (L1)."""
 
     number: int
     preference: tuple[str, ...]
     coming: tuple[str, ...]
     after: str
-    """The cursor of the page before, empty for the first."""
-    upto: str | None = None
-    """The cursor up to which the learner itself can look in one step, None for the end of the list."""
+    """Empty for the first ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The answer: what `gkv.replication.records.Part.sum` is, for each part. A sum is of settled records alone."""
+
+    number: int
+    sums: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskPage:
+    """A learner asks for the records of a list in some ranges (L3)."""
+
+    number: int
+    preference: tuple[str, ...]
+    coming: tuple[str, ...]
+    ranges: tuple[tuple[str, str | None], ...]
+    """Those after one cursor and up to another, ascending; as much as the learner itself can look at in one step."""
+    known: tuple[int, ...] = ()
+    """The fingerprints of records there that the learner has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """All records between two cursors, tombstones too, each settled."""
+    """The records in the ranges, as far as they were looked at: tombstones too, each settled."""
 
     number: int
     records: tuple[tuple[str, Record], ...]
-    upto: str | None
-    """The cursor at its end, None at the end of the list."""
+    """Those that the learner has not named."""
+    same: tuple[int, ...]
+    """Which of those that it has named are the primary's, by their places."""
+    whole: int
+    """How many of the ranges are covered as wholes."""
+    upto: str | None = None
+    """The cursor up to which the next range is covered, None if none of it is."""
+    rest: float = 0.0
+    """Seconds for which the primary is to be asked for no page, so that its rate is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +175,6 @@ class Behind:
     number: int
 
 
-Question = Copy | AskUnsettled | AskLease | Hello | AskPage | AskRecord
-Reply = Copied | Working | Full | UnsettledKeys | Granted | HelloBack | Page | FoundRecord | FoundDamaged | Behind
+Question = Copy | AskUnsettled | AskLease | Hello | AskSums | AskPage | AskRecord
+Reply = Copied | Working | Full | UnsettledKeys | Granted | HelloBack | Sums | Page | FoundRecord | FoundDamaged | Behind
 Message = Question | Reply

@@ -1,10 +1,12 @@
-"""Pages of records for learners, which a primary reads as it does for a client (L3)."""
+"""What a primary gives to its learners: sums of records, and records, which it reads as it does for a client (L3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from math import inf
 
 from gkv.model import Damage, Record
 from gkv.replication.desk import Desk
-from gkv.replication.messages import AskPage, Page
+from gkv.replication.events import Pair
+from gkv.replication.messages import AskPage, AskSums, Page, Sums
 from gkv.replication.reading import Readings
 from gkv.replication.records import PAGE, Records
 from gkv.replication.takeover import Takeovers
@@ -12,6 +14,23 @@ from gkv.replication.writing import Writing
 
 PATIENCE = 1.0
 """Seconds after which a page is given up; the learner asks again."""
+
+
+class Rate:
+    """How many records a source gives in a second, to all learners together."""
+
+    def __init__(self, rate: float) -> None:
+        """`rate` is in records a second, 0 for no bound."""
+        self.rate = rate
+        self._paid_at = -inf
+        """The time at which all that was given is within the rate."""
+
+    def give(self, records: int, now: float) -> float:
+        """Note that so many are given; return for how many seconds no more are to be asked for."""
+        if not self.rate:
+            return 0.0
+        self._paid_at = max(self._paid_at, now) + records / self.rate
+        return self._paid_at - now
 
 
 class Pages:
@@ -25,6 +44,7 @@ class Pages:
         takeovers: Takeovers,
         readings: Readings,
         recover: Callable[[str], None],
+        rate: float,
     ) -> None:
         self._desk = desk
         self._records = records
@@ -32,24 +52,62 @@ class Pages:
         self._takeovers = takeovers
         self._readings = readings
         self._recover = recover
+        self.rate = Rate(rate)
+        self.given = 0
+        """Records that learners were given since the process began."""
+
+    def _learns(self, sender: str, pair: Pair) -> bool:
+        """Return whether this process may tell a member what is in a list."""
+        roles = self._desk.roles.get(pair)
+        return roles is not None and sender in roles.learners and self._takeovers.reign(pair) is not None
+
+    def ask_sums(self, sender: str, asked: AskSums) -> None:
+        """Tell a learner of an open list the sums of its next parts, but for those with a key that is not settled (F9): who has
+        such a record already would not know that it is not.
+        """
+        pair = (asked.preference, asked.coming)
+        if not self._learns(sender, pair):
+            return
+        parts = self._records.sums(pair, asked.after, self._unsettled())
+        answer = Sums(asked.number, tuple(parts.sums))
+
+        def over(may_tell: bool) -> None:
+            if may_tell:
+                self._desk.send(sender, answer)
+
+        self._readings.begin([pair], (), self._desk.now + PATIENCE, over)
+
+    def _unsettled(self) -> Collection[str]:
+        return self._writing.primary.unsettled.newest.keys()
 
     def ask(self, sender: str, asked: AskPage) -> None:
         """Answer a learner of an open list once all of the page is settled (F9); else not at all, and it asks again."""
         pair = (asked.preference, asked.coming)
-        roles = self._desk.roles.get(pair)
-        if roles is None or sender not in roles.learners or self._takeovers.reign(pair) is None:
+        if not self._learns(sender, pair):
             return
-        keys, upto = self._records.walk(pair, asked.after, PAGE, asked.upto)
-        found = self._writing.newest(keys)
-        damaged = [key for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Damage)]
+        rows = self._records.look(pair, asked.ranges, PAGE)
+        unsettled = self._writing.primary.unsettled
+        waits = {key: unsettled.newest[key] for key in rows.records if key in unsettled.newest}
+        found = {**rows.records, **{key: unsettled.record(underway, key) for key, underway in waits.items()}}
+        damaged = [key for key, record in found.items() if isinstance(record, Damage)]
         if damaged:
             for key in damaged:
                 self._recover(key)
             return
-        records = tuple([(key, record) for key, (record, _) in zip(keys, found, strict=True) if isinstance(record, Record)])
+        records = [(key, record) for key, record in found.items() if isinstance(record, Record)]
+        places = {fingerprint: place for place, fingerprint in enumerate(asked.known)}
+        same, others = [], []
+        for row, fingerprint in zip(records, self._records.fingerprints(records), strict=True):
+            place = places.get(fingerprint)
+            if place is None:
+                others.append(row)
+            else:
+                same.append(place)
 
         def over(may_tell: bool) -> None:
             if may_tell:
-                self._desk.send(sender, Page(asked.number, records, upto))
+                rest = self.rate.give(len(others), self._desk.now)
+                self.given += len(others)
+                self._desk.send(sender, Page(asked.number, tuple(others), tuple(same), rows.whole, rows.upto, rest))
 
-        self._readings.begin([pair], [underway for _, underway in found], self._desk.now + PATIENCE, over)
+        self._readings.begin([pair], list(waits.values()), self._desk.now + PATIENCE, over)

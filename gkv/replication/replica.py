@@ -24,6 +24,7 @@ from gkv.replication.messages import (
     AskLease,
     AskPage,
     AskRecord,
+    AskSums,
     AskUnsettled,
     Behind,
     Copied,
@@ -37,6 +38,7 @@ from gkv.replication.messages import (
     Message,
     Page,
     Question,
+    Sums,
     UnsettledKeys,
     Working,
 )
@@ -52,7 +54,7 @@ from gkv.replication.writing import Writing
 
 
 class Replica:
-    """One process of a member."""
+    """One process of a member. More than 250 lines: it binds all machines, and each event and message has its line here."""
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Replica:
         noted: bool = False,
         has_granted: bool = False,
         timeouts: Timeouts = USUAL,
+        fill_rate: float = 0.0,
     ) -> None:
         """Begin; the note `granted` is on the disk if `noted`. Then earlier grants may run, and also if it `has_granted`."""
         self.desk = Desk(me, incarnation, now, timeouts)
@@ -77,7 +80,7 @@ class Replica:
         self.readings = Readings(self.desk, self.takeovers, self.leases)
         self.succession = Succession(self.desk, self.takeovers, self.grants, self.copying.granter, self.writing)
         recover = self.succession.recover
-        self.pages = Pages(self.desk, records, self.writing, self.takeovers, self.readings, recover)
+        self.pages = Pages(self.desk, records, self.writing, self.takeovers, self.readings, recover, fill_rate)
         self.pause = Pause()
         self.stopping = Stopping()
         self._stall = Stall(self.desk, self.writing)
@@ -164,7 +167,7 @@ class Replica:
     def _take(self, sender: str, incarnation: int, message: Message) -> None:
         """Take in a message of the epoch of now, from the process in its document."""
         match message:
-            case Copy() | AskLease() | AskUnsettled() | AskRecord() | Page():
+            case Copy() | AskLease() | AskUnsettled() | AskRecord() | Page() | Sums():
                 self.copying.hear(sender, message)
             case Copied() | Granted() | UnsettledKeys():
                 self._granted(sender, incarnation, message)
@@ -174,6 +177,8 @@ class Replica:
                 self.desk.questions.no_room(message.number, sender)
             case AskPage():
                 self.pages.ask(sender, message)
+            case AskSums():
+                self.pages.ask_sums(sender, message)
             case FoundRecord():
                 self.desk.questions.answered(message.number, sender)
                 self.succession.found(sender, message.number, message.record)

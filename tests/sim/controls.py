@@ -152,6 +152,9 @@ CONTROLS: dict[str, Control] = {
     "pages have what is unsettled": Control(
         "L3 F9", "filling copies settled records", "R7", [(pages.Pages, "ask", instead.page_of_unsettled)]
     ),
+    "sums have what is unsettled": Control(
+        "L1 F9", "sums are of settled records", "R7", [(pages.Pages, "_unsettled", lambda _: ())]
+    ),
     "filling overwrites new writes": Control(
         "L2 L4 F19", "what was received anew is left alone", "R6", [(filling.Fillings, "_takes", instead.takes_all)]
     ),

@@ -3,12 +3,14 @@ another. A crash loses what is under way.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from gkv.model import Damage, Effect, Record, Write
 from gkv.replication import actions, events
 from gkv.replication.expiry import is_due
+from gkv.replication.records import Parts, Range, Rows
 from tests.sim import rules
 from tests.sim.disk import Directory, Disk, merged
 
@@ -172,10 +174,39 @@ class Engine:
         """Return the record of each key as the commits under way will leave it."""
         return [self._newest(key) for key in keys]
 
-    def walk(self, pair: events.Pair, after: str, limit: int, upto: str | None = None) -> tuple[list[str], str | None]:
-        """Return the next keys of a list."""
-        keys = self.between(pair, after, upto)
-        return (keys, upto) if len(keys) <= limit else (keys[:limit], keys[limit - 1])
+    def look(self, pair: events.Pair, ranges: Sequence[Range], _limit: int) -> Rows:
+        """Return the records of a list in some ranges; they are always few."""
+        keys: list[str] = []
+        for after, upto in ranges:
+            keys += self.between(pair, after, upto)
+        newest = zip(keys, self.newest(keys), strict=True)
+        return Rows({key: record for key, record in newest if record is not None}, len(ranges))
+
+    def fingerprints(self, rows: Sequence[tuple[str, Record]]) -> list[int]:
+        """Return the fingerprints of records."""
+        told = [f"{key} {record.version} {record.tag} {record.expires}" for key, record in rows]
+        return [int.from_bytes(blake2b(one.encode(), digest_size=8).digest(), "big") for one in told]
+
+    def known(self, records: Mapping[str, Record | Damage]) -> dict[str, int]:
+        """Return the fingerprints of what is on the disk and stays."""
+        rows = [(key, one) for key, one in records.items() if isinstance(one, Record) and one.value and key not in self._staged]
+        return dict(zip([key for key, _ in rows], self.fingerprints(rows), strict=True))
+
+    @property
+    def compares(self) -> bool:
+        """Whether sums are compared."""
+        return self._world.setup.compares
+
+    def sums(self, pair: events.Pair, after: str, without: Collection[str] = ()) -> Parts:
+        """Return the next two parts of a list; there is one for each key that there can be, and one behind them."""
+        ends = [key for key in sorted(self._world.keys) if key > after and events.pair_of(self._member.roles_of(key)) == pair]
+        sums: list[int | None] = []
+        for key in ends[:2]:
+            record = self._kept(key)
+            is_known = key not in self._staged and key not in without and not isinstance(record, Damage)
+            live = [(key, record)] if isinstance(record, Record) and record.value is not None else []
+            sums.append(sum(self.fingerprints(live)) if is_known else None)
+        return Parts(sums, ends[:2]) if len(ends) > 2 else Parts([*sums, 0], [*ends, None])
 
     def between(self, pair: events.Pair, after: str, upto: str | None) -> list[str]:
         """Return all keys of a list after one and up to another."""

@@ -264,9 +264,9 @@ def page_of_unsettled(self: Any, sender: str, asked: Any) -> None:
     roles = self._desk.roles.get(pair)
     if roles is None or sender not in roles.learners or self._takeovers.reign(pair) is None:
         return
-    keys, upto = self._records.walk(pair, asked.after, pages.PAGE, asked.upto)
-    found = zip(keys, self._records.newest(keys), strict=True)
-    self._desk.send(sender, Page(asked.number, tuple((key, one) for key, one in found if one.value is not None), upto))
+    rows = self._records.look(pair, asked.ranges, pages.PAGE)
+    records = tuple((key, one) for key, one in rows.records.items() if one.value is not None)
+    self._desk.send(sender, Page(asked.number, records, (), rows.whole, rows.upto))
 
 
 _session_of = filling.session_of

@@ -81,7 +81,16 @@ class Member:
         self.due = DueTime(self.clock.wall(), int(boot * 1000))
         timeouts = Timeouts(world.setup.replica_timeout, world.setup.disk_timeout)
         noted = self.directory.granted
-        self.replica = Replica(self.id, self.incarnation, self.engine, self.due, boot, noted=noted, timeouts=timeouts)
+        self.replica = Replica(
+            self.id,
+            self.incarnation,
+            self.engine,
+            self.due,
+            boot,
+            noted=noted,
+            timeouts=timeouts,
+            fill_rate=world.setup.fill_rate,
+        )
         if world.story.told:
             world.story.tell(self.id, f"starts as {self.incarnation}")
         if self.directory.document is not None:

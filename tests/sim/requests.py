@@ -103,7 +103,7 @@ class Requests:
         if fate in (actions.Fate.READ, actions.Fate.NOTHING) and len(request.keys) == 1:
             rules.alone(world, self._member, key)  # of a batch, what was read early may be told late
         if fate is actions.Fate.READ:
-            rules.read(world, key, None if record is None else record.version, since)
+            rules.read(world, key, record, since)
             if record is None or record.value is None:
                 return Reply(Said.MISSING)
             return Reply(Said.DONE, record.value, record.tag)

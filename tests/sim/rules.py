@@ -53,11 +53,11 @@ class Wrong(Exception):
 
 
 def holds(world: "World", member: "Member", key: str, order: Version) -> bool:
-    """Return whether a member's disk has a record of a key that is at least as new, or no record after a tombstone that is. Of
-    a damaged one that counts which it was before.
+    """Return whether a member's disk has a record of a key that is at least as new, or no value after a tombstone that is: an
+    earlier tombstone is as good as that. Of a damaged one that counts which it was before.
     """
     found = member.directory.records.get(key)
-    known = world.facts.buried.get(key) if found is None else found.version
+    known = found.version if found is not None and found.value is not None else world.facts.buried.get(key)
     return known is not None and known >= order
 
 
@@ -90,16 +90,19 @@ def acknowledged(world: "World", member: "Member", key: str, order: Version) -> 
     facts.note(key, order)
 
 
-def read(world: "World", key: str, order: Version | None, since: Version | None) -> None:
+def read(world: "World", key: str, record: Record | None, since: Version | None) -> None:
     """R3: what has been read does not become unread; `since` is what had been read when the call came."""
     facts = world.facts
     facts.answered += 1
-    if order is None:
+    if record is None:
         return
+    order = record.version
+    if record.value is None:
+        order = max(order, facts.buried.get(key, order))  # an earlier tombstone tells the same as the newest
     if since is not None and order < since:
         raise Wrong("R3", f"{key} is read as of {order}, after it was read as of {since}")
-    facts.read[key] = max(order, facts.read.get(key, order))
-    facts.note(key, order)
+    facts.read[key] = max(record.version, facts.read.get(key, record.version))
+    facts.note(key, record.version)
 
 
 def complete(world: "World", document: Document) -> None:

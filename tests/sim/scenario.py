@@ -153,6 +153,10 @@ class Setup:
     turn: float = 0.0
     """Seconds for which admitted writes wait for others to go to the granters with them; 0: each goes alone."""
     disk_timeout: float = 10.0
+    compares: bool = False
+    """Whether learners compare sums before they ask for records."""
+    fill_rate: float = 0.0
+    """Records a second that a primary gives to learners; 0: as many as they ask for."""
     scrub_every: float = 0.0
     """Seconds after which a member has looked at all its records again; 0: it never does."""
 

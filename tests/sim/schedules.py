@@ -157,7 +157,7 @@ SCHEDULES: dict[str, Scenario] = {
     # n0 is back and promoted; n1 is cut off at that moment, and has a lease of n2, but none of n0, which learnt until then.
     "a learner need not grant": Scenario(
         replace(HASTY_THREE, replica_timeout=0.4),
-        (_put(0.3), _get(3.6), _put(4.2), _get(4.59, 1)),
+        (_put(0.3), _put(1.9), _get(3.6), _put(4.2), _get(4.59, 1)),
         (
             Fault(0.6, What.CRASH, "n0", lasts=1.5),
             Fault(2.8, What.CUT, AUTHORITY, "p1"),
@@ -185,9 +185,9 @@ SCHEDULES: dict[str, Scenario] = {
     # A page is late, and overtaken by a new write.
     "filling overwrites new writes": Scenario(
         THREE,
-        (_put(0.2), _put(0.95)),
-        (Fault(0.3, What.CRASH, "n2", lasts=0.1),),
-        (Rule(0.5, 1.2, "Page", "n0", "n2", takes=0.22),),
+        (_put(0.2), _put(1.3)),
+        (Fault(0.3, What.CRASH_EMPTY, "n2", lasts=0.1),),
+        (Rule(1.0, 1.9, "Page", "n0", "n2", takes=0.22),),
         heal_at=4.0,
     ),
     # n0 alone has a write, and dies. n1 comes back, and is evicted again while it is filling: n0 is still the last one.
@@ -238,6 +238,14 @@ SCHEDULES: dict[str, Scenario] = {
         (_put(0.2), _put(0.8)),
         (Fault(0.3, What.CRASH, "n2", lasts=0.1), Fault(1.6, What.CRASH, "n0", lasts=3.0)),
         (Rule(0.79, 2.0, "Copy", "n0", lost=True),),
+        heal_at=6.0,
+    ),
+    # n2 has a write that n1 has not, begins anew, and counts; then n0 dies, and n1 must hear of the write.
+    "sums have what is unsettled": Scenario(
+        replace(THREE, compares=True),
+        (_put(0.2), _put(0.8)),
+        (Fault(0.82, What.CRASH, "n2", lasts=0.05), Fault(2.05, What.CRASH, "n0", lasts=3.0)),
+        (Rule(0.79, 2.1, "Copy", "n0", "n1", lost=True), Rule(0.81, 2.1, "Copy", "n0", "n2", lost=True)),
         heal_at=6.0,
     ),
     # n0 alone has a write, tells somebody of it, and dies.

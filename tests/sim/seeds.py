@@ -27,7 +27,20 @@ _FAULTS = (
     What.WALL,
 )
 _MESSAGES = (
-    *("Copy", "Copied", "Page", "AskPage", "AskUnsettled", "UnsettledKeys", "AskLease", "Granted", "Hello", "HelloBack"),
+    *(
+        "Copy",
+        "Copied",
+        "Page",
+        "AskPage",
+        "Sums",
+        "AskSums",
+        "AskUnsettled",
+        "UnsettledKeys",
+        "AskLease",
+        "Granted",
+        "Hello",
+        "HelloBack",
+    ),
     *("call-in", "document", "Plan", "GoOn", "held", "leave", "complaint", "ask", "answer"),
 )
 _KINDS = (
@@ -79,7 +92,10 @@ def scenario_of(seed: int) -> Scenario:
     turn = random.Random(f"{seed} turn").choice(_TURNS)
     disk_timeout = random.Random(f"{seed} disk").choice(_DISK_TIMEOUTS)
     scrub_every = random.Random(f"{seed} scrub").choice(_SCRUBS)
-    scenario = replace(scenario, setup=replace(setup, turn=turn, disk_timeout=disk_timeout, scrub_every=scrub_every))
+    filling = random.Random(f"{seed} filling")
+    compares, fill_rate = filling.random() < 0.5, filling.choice((0.0, 0.0, 2.0, 20.0))
+    setup = replace(setup, turn=turn, disk_timeout=disk_timeout, scrub_every=scrub_every)
+    scenario = replace(scenario, setup=replace(setup, compares=compares, fill_rate=fill_rate))
     more = random.Random(f"{seed} more")
     return scenario if copies == 1 or more.random() < 0.4 else _with_losses(more, scenario)
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 from gkv.model import Op, Record, split_era
 from gkv.replication.messages import Copy, FoundRecord, Message, Page, Reply
+from gkv.wire.ops.fields import Payload
 from gkv.wire.ops.frame import (
     BadFrame,
     Large,
@@ -28,7 +29,7 @@ from gkv.wire.ops.frame import (
     read_epoch,
     read_era,
 )
-from gkv.wire.ops.messages import Payload, fields_of, read_message
+from gkv.wire.ops.messages import fields_of, read_message
 from gkv.wire.shown import join
 from gkv.wire.strict import Pause, no_pause
 

@@ -16,7 +16,6 @@ from gkv.cluster.document import Document, State
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator, Written
 from gkv.coordinator.failures import INDETERMINATE, NO_PRIMARY, TOO_FEW_COPIES, UNREACHABLE
-from gkv.errors import Unavailable
 from gkv.model import Damage, Effect, KeyFailure, Node, NodeRefusal, Op, Outcome, Record, Version
 from gkv.net.call import Call, Lane
 from gkv.wire.batch import DAMAGED_KEY

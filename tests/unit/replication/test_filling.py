@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from gkv.model import Duties, Record
-from gkv.replication.filling import Fillings, PageChange, Session, session_of
+from gkv.replication.filling import AskedPage, Fillings, PageChange, Session, session_of
+from gkv.replication.messages import Page
+from gkv.replication.records import Parts
 from tests.duties import duties, roles, version
 
 LEARNS = duties("c", 4, roles("ab", "c"), since=3)
@@ -43,13 +45,28 @@ def test_session_is_of_one_list_one_admission_and_one_process_of_the_primary(doc
     assert session_of(document.roles[0], document) == session
 
 
-def begun(document: Duties = LEARNS) -> Fillings:
-    fillings = Fillings()
+ALL = (("", None),)
+
+
+def begun(document: Duties = LEARNS, known: tuple[str, ...] = (), held: tuple[str, ...] = ()) -> Fillings:
+    """Return fillings that have asked for all, and named some of what is here."""
+    fillings = Fillings(lambda: False)
     fillings.adopt(document, True)
-    for session, after in fillings.wanted(0.0, 0.25):
-        assert after == ""
-        fillings.asked(session, 1, 0.0)
+    for wanted in fillings.wanted(0.0, 0.25):
+        assert wanted.ranges == ALL
+        fillings.asked(wanted.session, 1, 0.0, AskedPage(ALL, known, tuple(range(len(known))), held))
     return fillings
+
+
+def page(
+    number: int, *records: tuple[str, Record], same: tuple[int, ...] = (), upto: str | None = None, rest: float = 0
+) -> Page:
+    """Return a page that covers all, or what is up to a cursor."""
+    return Page(number, records, same, 0 if upto else 1, upto, rest)
+
+
+def next_ranges(fillings: Fillings, now: float) -> list[tuple[tuple[str, str | None], ...]]:
+    return [wanted.ranges for wanted in fillings.wanted(now, 0.25)]
 
 
 @pytest.mark.promise("I23")
@@ -63,14 +80,15 @@ def begun(document: Duties = LEARNS) -> Fillings:
         ),
         pytest.param("k", ["k"], [("k", record(1))], PageChange((), (), leaves=True), id="F19, L2: a new write is left alone"),
         pytest.param("k", ["k"], [], PageChange((), (), leaves=True), id="and is not dropped"),
+        pytest.param("", ["s", "t"], [], PageChange((), ("t",), leaves=False), id="what is the same stays"),
     ],
 )
 def test_page_takes_the_place_of_all_but_new_writes(
     marked: str, held: list[str], records: list[tuple[str, Record]], replacement: PageChange
 ) -> None:
-    fillings = begun()
+    fillings = begun(known=("r", "s"), held=tuple(held))
     fillings.mark(marked, LEARNS)
-    assert fillings.page("a", 1, records, None, lambda *_: held, 9) == replacement
+    assert fillings.page("a", page(1, *records, same=(1,)), lambda *_: [], 9, 0.0) == replacement
     assert not fillings.filled(LEARNS)
     assert fillings.committed(9)
     assert fillings.filled(LEARNS)  # L5
@@ -80,26 +98,105 @@ def test_page_takes_the_place_of_all_but_new_writes(
 @pytest.mark.promise("I23")
 def test_page_of_another_member_than_the_primary_is_not_taken() -> None:
     fillings = begun()
-    assert fillings.page("b", 1, [("k", record(1))], None, lambda *_: ["x"], 9) is None
+    assert fillings.page("b", page(1, ("k", record(1))), lambda *_: ["x"], 9, 0.0) is None
     assert not fillings.committed(9)
-    assert fillings.page("a", 1, [], None, lambda *_: [], 9) is not None
+    assert fillings.page("a", page(1), lambda *_: [], 9, 0.0) is not None
 
 
 def test_pages_follow_each_other_and_are_asked_for_again() -> None:
-    fillings = begun()
-    assert fillings.wanted(0.2, 0.25) == []
-    assert fillings.wanted(0.25, 0.25) == [(SESSION, "")]
-    fillings.asked(SESSION, 2, 0.25)
-    assert fillings.wanted(0.7, 0.25) == []  # who is slow is asked ever more rarely
-    assert fillings.wanted(0.75, 0.25) == [(SESSION, "")]
+    fillings = begun(held=("x",))
+    assert next_ranges(fillings, 0.2) == []
+    assert next_ranges(fillings, 0.25) == [ALL]
+    fillings.asked(SESSION, 2, 0.25, AskedPage(ALL, (), ()))
+    assert next_ranges(fillings, 0.7) == []  # who is slow is asked ever more rarely
+    assert next_ranges(fillings, 0.75) == [ALL]
     asked = []
-    fillings.page("a", 1, [], "m", lambda pair, after, upto: asked.append((pair, after, upto)) or [], 9)  # late, and as good
+    late = page(1, upto="m")
+    fillings.page("a", late, lambda pair, after, upto: asked.append((pair, after, upto)) or [], 9, 0.3)  # and as good
     assert asked == [(SESSION.pair, "", "m")]
-    assert fillings.page("a", 2, [], "m", lambda *_: [], 9) is None  # that is behind
-    assert fillings.wanted(0.3, 0.25) == []  # not before it is on the disk
+    assert fillings.page("a", page(2, upto="m"), lambda *_: [], 9, 0.3) is None  # that is behind
+    assert next_ranges(fillings, 0.3) == []  # not before it is on the disk
     fillings.committed(9)
-    assert fillings.wanted(0.3, 0.25) == [(SESSION, "m")]
+    assert next_ranges(fillings, 0.3) == [(("m", None),)]
     assert fillings.busy
+
+
+def test_page_covers_some_ranges_and_the_rest_is_asked_for_next() -> None:
+    fillings = begun()
+    ranges = (("", "c"), ("f", "h"), ("m", "p"))
+    fillings.asked(SESSION, 2, 0.0, AskedPage((("", "c"),), (), (), ("b",)))
+    held: list[tuple[str, str | None]] = []
+    fillings.page("a", Page(2, (), (), 1), lambda _, after, upto: held.append((after, upto)) or [], 9, 0.0)
+    fillings.committed(9)
+    assert next_ranges(fillings, 0.0) == [(("c", None),)]
+    fillings._fillings[SESSION.pair].todo = list(ranges)
+    fillings.asked(SESSION, 3, 0.0, AskedPage((*ranges[:2], ("m", "n")), (), (), ("b", "m")))
+    fillings.page("a", Page(3, (), (), 1, "g"), lambda _, after, upto: held.append((after, upto)) or [], 9, 0.0)
+    assert held == [("", "c"), ("f", "g")]  # only where a page covers less than was asked for
+    fillings.committed(9)
+    assert next_ranges(fillings, 0.0) == [(("g", "h"), ("m", "n"), ("n", "p"))]
+
+
+def test_primary_that_rests_is_asked_for_no_page() -> None:
+    """The rate of a source."""
+    fillings = begun()
+    fillings.page("a", page(1, ("k", record(1)), upto="k", rest=0.4), lambda *_: [], 9, 1.0)
+    fillings.committed(9)
+    assert fillings.rests_until(1.2) == 1.4
+    assert next_ranges(fillings, 1.39) == []
+    assert next_ranges(fillings, 1.4) == [(("k", None),)]
+
+
+def compared(theirs: list[int | None], own: Parts) -> Fillings:
+    """Return fillings that have compared sums."""
+    fillings = Fillings(lambda: True)
+    fillings.adopt(LEARNS, True)
+    (wanted,) = fillings.wanted(0.0, 0.25)
+    assert (wanted.ranges, wanted.after) == ((), "")
+    fillings.asked(SESSION, 1, 0.0)
+    assert not fillings.sums("b", 1, theirs, lambda *_: own)
+    assert fillings.page("a", page(1), lambda *_: [], 9, 0.0) is None  # sums were asked for
+    assert fillings.sums("a", 1, theirs, lambda *_: own)
+    return fillings
+
+
+@pytest.mark.promise("I23")
+@pytest.mark.parametrize(
+    ("theirs", "own", "todo", "after"),
+    [
+        pytest.param([1, 2], Parts([1, 2], ["c", None]), (), None, id="equal"),
+        pytest.param([1, 2], Parts([9, 2], ["c", None]), (("", "c"),), None, id="one differs"),
+        pytest.param([1, 9, 8], Parts([1, 2, 3], ["c", "f", "h"]), (("c", "h"),), "h", id="neighbours are one range"),
+        pytest.param([9, 2, 8], Parts([1, 2, 3], ["c", "f", None]), (("", "c"), ("f", None)), None, id="two ranges"),
+        pytest.param([None], Parts([0], [None]), (("", None),), None, id="a primary that cannot tell"),
+        pytest.param([0], Parts([None], [None]), (("", None),), None, id="a learner that cannot tell"),
+        pytest.param([None], Parts([None], [None]), (("", None),), None, id="both"),
+        pytest.param([1], Parts([1, 2], ["c", "f"]), (("", "f"),), "f", id="other parts than here"),
+    ],
+)
+def test_parts_whose_sums_differ_are_asked_for(
+    theirs: list[int | None], own: Parts, todo: tuple[tuple[str, str | None], ...], after: str | None
+) -> None:
+    fillings = compared(theirs, own)
+    assert [(one.ranges, one.after) for one in fillings.wanted(0.0, 0.25)] == ([(todo, after or "")] if todo or after else [])
+    assert fillings.filled(LEARNS) is (not todo and after is None)
+    assert fillings.reached == [todo[0][0] if todo else after]
+
+
+def test_sums_are_compared_again_once_what_differs_is_here() -> None:
+    fillings = compared([9], Parts([1], ["c"]))
+    fillings.asked(SESSION, 2, 0.0, AskedPage((("", "c"),), (), ()))
+    fillings.page("a", Page(2, (("b", record(1)),), (), 1), lambda *_: [], 9, 0.0)
+    assert fillings.wanted(0.0, 0.25) == []
+    fillings.committed(9)
+    (wanted,) = fillings.wanted(0.0, 0.25)
+    assert (wanted.ranges, wanted.after) == ((), "c")
+    fillings.asked(SESSION, 3, 0.0)
+    assert fillings.sums(
+        "a", 3, [5], lambda pair, after: Parts([5], [None]) if (pair, after) == (SESSION.pair, "c") else Parts([], [])
+    )
+    assert fillings.filled(LEARNS)
+    assert (fillings.progress.lists, fillings.progress.equal, fillings.progress.taken) == (1, 1, 1)
 
 
 @pytest.mark.promise("I23")
@@ -114,22 +211,22 @@ def test_pages_follow_each_other_and_are_asked_for_again() -> None:
 def test_another_session_begins_anew_and_an_answer_of_an_older_epoch_is_not_taken(after: Duties, goes_on: bool) -> None:
     fillings = begun()
     fillings.mark("k", LEARNS)
-    fillings.page("a", 1, [], "m", lambda *_: [], 9)
+    fillings.page("a", page(1, upto="m"), lambda *_: [], 9, 0.0)
     fillings.committed(9)
-    fillings.asked(SESSION, 2, 0.3)
+    fillings.asked(SESSION, 2, 0.3, AskedPage((("m", None),), (), ()))
     fillings.adopt(after, True)
-    assert [after for _, after in fillings.wanted(0.3, 0.25)] == (["m"] if goes_on else [""])
+    assert next_ranges(fillings, 0.3) == [(("m" if goes_on else "", None),)]
     assert fillings.is_marked("k", after) is goes_on
-    assert fillings.page("a", 2, [], None, lambda *_: [], 10) is None
+    assert fillings.page("a", page(2), lambda *_: [], 10, 0.3) is None
 
 
 def test_page_for_which_there_is_no_room_begins_the_session_anew() -> None:
     fillings = begun()
     fillings.mark("k", LEARNS)
-    fillings.page("a", 1, [], None, lambda *_: [], 9)
+    fillings.page("a", page(1), lambda *_: [], 9, 0.0)
     assert fillings.failed(9)
     assert not fillings.filled(LEARNS)
-    assert fillings.wanted(0.0, 0.25) == [(SESSION, "")]
+    assert next_ranges(fillings, 0.0) == [ALL]
     assert fillings.is_marked("k", LEARNS)
 
 
@@ -146,6 +243,6 @@ def test_page_for_which_there_is_no_room_begins_the_session_anew() -> None:
     ],
 )
 def test_report_is_about_every_list(document: Duties, filled: bool, coming: bool) -> None:
-    fillings = Fillings()
+    fillings = Fillings(lambda: False)
     fillings.adopt(document, True)
     assert (fillings.filled(document), fillings.coming(document)) == (filled, coming)

@@ -319,11 +319,11 @@ def test_page_that_changes_nothing_costs_no_commit() -> None:
     bench = Bench("c")
     bench.adopt(duties("c", 1, roles("ab", "c")))
     (asked,) = bench.sent(m.AskPage)
-    bench.hear("a", m.Page(asked.message.number, (), "0000000000000001"))
+    bench.hear("a", m.Page(asked.message.number, (), (), 0, "0000000000000001"))
     assert bench.take(actions.Replace) == []
     (again,) = bench.sent(m.AskPage)
-    assert again.message.after == "0000000000000001"
-    bench.hear("a", m.Page(again.message.number, (), None))
+    assert again.message.ranges == (("0000000000000001", None),)
+    bench.hear("a", m.Page(again.message.number, (), (), 1))
     assert [one.filled for one in bench.take(actions.Report)][-1:] == [True]
 
 
@@ -335,7 +335,7 @@ def test_page_whose_keys_are_left_to_new_writes_waits_for_their_commit() -> None
     (asked,) = bench.sent(m.AskPage)
     bench.hear("a", m.Copy(7, (Write(Version(1, 2), ["k"], [b"2"]),)))
     (new,) = bench.take(Commit)
-    bench.hear("a", m.Page(asked.message.number, (("k", Record(Version(1, 1), b"1")),), None))
+    bench.hear("a", m.Page(asked.message.number, (("k", Record(Version(1, 1), b"1")),), (), 1))
     (behind,) = bench.take(actions.Replace)
     assert (behind.records, behind.drops) == ((), ())
     assert [one.filled for one in bench.take(actions.Report)] in ([], [False])

@@ -1,6 +1,7 @@
 """The machines of one process, bound together: what goes in, and what comes out."""
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pytest
 
@@ -11,6 +12,8 @@ from gkv.replication.actions import Answer, Commit, Complain, End, Fate, Fetch, 
 from gkv.replication.admission import Verdict, judge_write
 from gkv.replication.conditions import Condition
 from gkv.replication.expiry import DueTime
+from gkv.replication.pages import Rate
+from gkv.replication.records import Parts, Range, Rows
 from gkv.replication.replica import Replica
 from tests.duties import INCARNATIONS, duties, roles, version, write
 
@@ -23,7 +26,7 @@ class Shelf:
 
     def __init__(self, records: dict[str, Record | Damage] | None = None) -> None:
         self.records = records or {}
-        self.is_full = False
+        self.is_full = self.compares = False
 
     def has_room(self, _size: int, _keys: int) -> bool:
         return not self.is_full
@@ -31,9 +34,29 @@ class Shelf:
     def newest(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         return [self.records.get(key) for key in keys]
 
-    def walk(self, pair: events.Pair, after: str, limit: int, upto: str | None = None) -> tuple[list[str], str | None]:
-        keys = self.between(pair, after, upto)
-        return keys[:limit], keys[limit - 1] if len(keys) > limit else upto
+    def look(self, pair: events.Pair, ranges: Sequence[Range], limit: int) -> Rows:
+        found: dict[str, Record | Damage] = {}
+        for whole, (after, upto) in enumerate(ranges):
+            for key in self.between(pair, after, upto):
+                if len(found) == limit:
+                    return Rows(found, whole, list(found)[-1])
+                found[key] = self.records[key]
+        return Rows(found, len(ranges))
+
+    def fingerprints(self, rows: Sequence[tuple[str, Record]]) -> list[int]:
+        return [zlib.crc32(repr(row).encode()) for row in rows]
+
+    def known(self, records: Mapping[str, Record | Damage]) -> dict[str, int]:
+        return {key: self.print_of(key) for key in records}
+
+    def print_of(self, key: str) -> int:
+        return self.fingerprints([(key, self.records[key])])[0]
+
+    def sums(self, pair: events.Pair, after: str, without: Collection[str] = ()) -> Parts:
+        """Return a part for each key, and one behind them."""
+        keys = self.between(pair, after, None)
+        sums = [None if key in without else self.print_of(key) for key in keys]
+        return Parts([*sums, 0], [*keys, None])
 
     def between(self, _pair: events.Pair, after: str, upto: str | None) -> list[str]:
         return sorted(key for key in self.records if key > after and (upto is None or key <= upto))
@@ -485,7 +508,15 @@ def test_damaged_record_is_recovered_from_the_other_acting_members(found: Record
 
 
 @pytest.mark.parametrize(
-    "message", [m.Copy(5, (write(1, "k"),)), m.AskUnsettled(5), m.AskLease(5), m.Hello(5), m.AskPage(5, (), (), "")]
+    "message",
+    [
+        m.Copy(5, (write(1, "k"),)),
+        m.AskUnsettled(5),
+        m.AskLease(5),
+        m.Hello(5),
+        m.AskPage(5, (), (), ()),
+        m.AskSums(5, (), (), ""),
+    ],
 )
 def test_call_of_an_older_epoch_is_answered_with_the_epoch_and_nothing_else(message: m.Message) -> None:
     """M1, F4."""
@@ -755,9 +786,11 @@ def test_learner_becomes_the_copy_of_its_primary_and_reports_it() -> None:
     bench = Bench("c", {"k": Record(version(9, 2), b"old"), "x": Record(version(8, 2), b"dropped")})
     assert Report(document.era, False, True) in bench.adopt(document)
     (asked,) = bench.sent(m.AskPage)
-    assert asked == Send("a", document.era, m.AskPage(asked.message.number, ("a", "b", "c"), (), ""))
+    known = tuple(map(bench.shelf.print_of, ["k", "x"]))
+    assert asked == Send("a", document.era, m.AskPage(asked.message.number, ("a", "b", "c"), (), (("", None),), known))
     bench.hear("a", m.Copy(1, (write(1, "new", epoch=3),)))
-    bench.hear("a", m.Page(asked.message.number, (("k", Record(version(1), b"1")), ("new", Record(version(2), b"2"))), None))
+    records = ("k", Record(version(1), b"1")), ("new", Record(version(2), b"2"))
+    bench.hear("a", m.Page(asked.message.number, records, (), 1))
     assert bench.take(Report) == [Report(document.era, False, True)]
     bench.commit()
     assert bench.take(Report) == [Report(document.era, True, True)]
@@ -784,37 +817,101 @@ def test_page_waits_until_its_records_are_settled() -> None:
     bench.on(put("x", "k", value=b"2"))
     bench.commit()
     frames = bench.take(Send)
-    bench.hear("c", m.AskPage(4, ("a", "b", "c"), (), ""))
+    bench.hear("c", m.AskPage(4, ("a", "b", "c"), (), (("", None),)))
     assert bench.take(Send) == []
     for one in frames:
         bench.hear(one.to, m.Copied(one.message.number, (version(1),)))
     assert [one.message for one in bench.sent(m.Page)] == [
-        m.Page(4, (("k", Record(version(1), b"2")), ("t", Record(version(1, 0), None))), None)
+        m.Page(4, (("k", Record(version(1), b"2")), ("t", Record(version(1, 0), None))), (), 1)
     ]
 
 
 def test_page_ends_where_the_learner_can_look_no_further_in_one_step() -> None:
-    stale = {f"s{i:03}": Record(version(1, 0), b"0") for i in range(250)}
+    stale = {f"s{i:03}": Record(version(1, 0), b"0") for i in range(500)}
     learner = Bench("c", dict(stale))
     learner.adopt(duties("c", 3, roles("ab", "c"), since=3))
     bench = Bench(records={"z": Record(version(1, 0), b"1")}).opened(duties("a", 3, roles("ab", "c"), since=3))
     dropped = []
-    for _ in range(3):
+    for _ in range(2):
         (asked,) = learner.sent(m.AskPage)
         bench.hear("c", asked.message)
         (page,) = bench.sent(m.Page)
         learner.hear("a", page.message)
         dropped += [len(one.drops) for one in learner.wanted if isinstance(one, actions.Replace)]
         learner.commit()
-    assert dropped == [100, 100, 50]
+    assert dropped == [256, 244]
     assert learner.shelf.records == bench.shelf.records
 
 
 @pytest.mark.parametrize("sender", ["b", "d"])
 def test_page_is_for_learners_alone(sender: str) -> None:
     bench = Bench(records={"k": Record(version(1, 0), b"1")}).opened(duties("a", 1, roles("ab", "c")))
-    bench.hear(sender, m.AskPage(4, ("a", "b", "c"), (), ""))
+    bench.hear(sender, m.AskPage(4, ("a", "b", "c"), (), (("", None),)))
+    bench.hear(sender, m.AskSums(5, ("a", "b", "c"), (), ""))
     assert bench.take(Send) == []
+
+
+def test_page_names_what_is_the_same_and_has_the_rest() -> None:
+    document = duties("a", 1, roles("ab", "c"))
+    records: dict[str, Record | Damage] = {key: Record(version(1, 0), b"1") for key in "pqr"}
+    bench = Bench(records=records).opened(document)
+    fingerprint = bench.shelf.print_of("q")
+    bench.hear("c", m.AskPage(4, ("a", "b", "c"), (), (("", "q"), ("q", None)), (99, fingerprint)))
+    assert [one.message for one in bench.sent(m.Page)] == [
+        m.Page(4, (("p", Record(version(1, 0), b"1")), ("r", Record(version(1, 0), b"1"))), (1,), 2)
+    ]
+
+
+def test_pages_keep_the_rate_of_their_source() -> None:
+    bench = Bench(records={key: Record(version(1, 0), b"1") for key in "pqr"})
+    bench.replica.pages.rate = Rate(10.0)
+    bench.opened(duties("a", 1, roles("ab", "c")))
+    asked = m.AskPage(4, ("a", "b", "c"), (), (("", None),), (bench.shelf.print_of("q"),))
+    rests = []
+    for bench.now in (0.0, 0.1, 0.9):
+        bench.hear("c", asked)
+        rests += [one.message.rest for one in bench.sent(m.Page)]
+    assert rests == pytest.approx([0.2, 0.3, 0.2])
+
+
+@pytest.mark.promise("I23")
+def test_sums_are_of_settled_records_alone_and_told_under_a_lease() -> None:
+    """F9: a learner that has an unsettled write already would not know that it is one."""
+    document = duties("a", 1, roles("ab", "c"))
+    bench = Bench(records={"k": Record(version(1, 0), b"1"), "x": Record(version(1, 0), b"1")}).opened(document)
+    bench.on(put("x", "k", value=b"2"))
+    bench.commit()
+    frames = bench.take(Send)
+    bench.hear("c", m.AskSums(4, ("a", "b", "c"), (), ""))
+    x = bench.shelf.print_of("x")
+    assert [one.message for one in bench.sent(m.Sums)] == [m.Sums(4, (None, x, 0))]
+    for one in frames:
+        bench.hear(one.to, m.Copied(one.message.number, (version(1),)))
+    bench.now = 2.0  # no lease is left
+    bench.hear("c", m.AskSums(5, ("a", "b", "c"), (), "k"))
+    asked = bench.take(Send)
+    assert {type(one.message) for one in asked} == {m.AskLease}
+    for one in asked:
+        bench.hear(one.to, m.Granted(one.message.number))
+    assert [one.message for one in bench.sent(m.Sums)] == [m.Sums(5, (x, 0))]
+
+
+@pytest.mark.promise("I23")
+def test_learner_asks_for_what_differs_by_its_sums() -> None:
+    document = duties("c", 3, roles("ab", "c"), since=3)
+    bench = Bench("c", {"k": Record(version(9, 2), b"old"), "x": Record(version(8, 2), b"same")})
+    bench.shelf.compares = True
+    bench.adopt(document)
+    (asked,) = bench.sent(m.AskSums)
+    assert asked == Send("a", document.era, m.AskSums(asked.message.number, ("a", "b", "c"), (), ""))
+    x = bench.shelf.print_of("x")
+    bench.hear("a", m.Sums(asked.message.number, (1, x, 0)))
+    (asked,) = bench.sent(m.AskPage)
+    assert asked.message.ranges == (("", "k"),)
+    bench.hear("a", m.Page(asked.message.number, (("k", Record(version(1), b"1")),), (), 1))
+    bench.commit()
+    assert bench.take(Report)[-1:] == [Report(document.era, True, True)]
+    assert bench.shelf.records == {"k": Record(version(1), b"1"), "x": Record(version(8, 2), b"same")}
 
 
 def test_records_of_lists_of_others_may_be_dropped() -> None:

@@ -58,6 +58,7 @@ def writes(draw):
 
 
 _pages = st.dictionaries(_keys, _records, max_size=4).map(lambda records: tuple(records.items()))
+_ranges = st.lists(st.tuples(st.just("") | _cursors, st.none() | _cursors), max_size=3).map(tuple)
 MESSAGES = {
     m.Copy: st.builds(m.Copy, _numbers, st.lists(writes(), max_size=3).map(tuple), st.lists(_versions, max_size=3).map(tuple)),
     m.Copied: st.builds(m.Copied, _numbers, st.lists(_versions, max_size=3).map(tuple)),
@@ -69,8 +70,18 @@ MESSAGES = {
     m.Granted: st.builds(m.Granted, _numbers),
     m.Hello: st.builds(m.Hello, _numbers),
     m.HelloBack: st.builds(m.HelloBack, _numbers),
-    m.AskPage: st.builds(m.AskPage, _numbers, _lists, st.just(()) | _lists, st.just("") | _cursors, st.none() | _cursors),
-    m.Page: st.builds(m.Page, _numbers, _pages, st.none() | _cursors),
+    m.AskSums: st.builds(m.AskSums, _numbers, _lists, st.just(()) | _lists, st.just("") | _cursors),
+    m.Sums: st.builds(m.Sums, _numbers, st.lists(st.none() | _eras, max_size=9).map(tuple)),
+    m.AskPage: st.builds(m.AskPage, _numbers, _lists, st.just(()) | _lists, _ranges, st.lists(_eras, max_size=4).map(tuple)),
+    m.Page: st.builds(
+        m.Page,
+        _numbers,
+        _pages,
+        st.lists(st.integers(0, 9), max_size=4).map(tuple),
+        st.integers(0, 9),
+        st.none() | _cursors,
+        st.floats(0, 1e6),
+    ),
     m.AskRecord: st.builds(m.AskRecord, _numbers, _keys),
     m.FoundRecord: st.builds(m.FoundRecord, _numbers, st.none() | st.just(Damage.DAMAGED) | _records),
     m.FoundDamaged: st.builds(m.FoundDamaged, _numbers, st.lists(_keys, max_size=4, unique=True).map(tuple)),
@@ -98,15 +109,14 @@ def test_answer_to_a_word_written_and_read_is_the_same(era, sender, incarnation,
 
 @pytest.mark.parametrize("kind", [kind for kind in MESSAGES if not issubclass(kind, m.Reply)])
 def test_question_is_no_answer(kind):
-    question = Word(
-        "c", ERA, "a", 1, kind(1, (), (), "") if kind is m.AskPage else kind(1, "k") if kind is m.AskRecord else kind(1)
-    )
+    more = {m.AskPage: ((), (), ()), m.AskSums: ((), (), ""), m.AskRecord: ("k",)}
+    question = Word("c", ERA, "a", 1, kind(1, *more.get(kind, ())))
     with pytest.raises(BadFrame):
         read_answer(question.write(), Said)
 
 
 def test_page_without_room_is_not_written():
-    said = Said(ERA, "a", 1, m.Page(1, (("k", Record(V, b"123")),), None))
+    said = Said(ERA, "a", 1, m.Page(1, (("k", Record(V, b"123")),), (), 1))
     assert read_answer(said.write(3, most=3), Said) == said
     with pytest.raises(NoRoom):
         said.write(2)
@@ -139,7 +149,10 @@ def test_document_is_shown_to_whoever_asks_for_it():
 # --- refusals ----------------------------------------------------------------------------------------------------------------
 
 COPY = m.Copy(5, (Write(V, ["a", "b"], [b"1", None], [0, 9], [None, V], 7),), (V,))
-PAGE = m.Page(5, (("a", Record(V, Blob(b"1", "x/y"), 9, V)), ("b", Record(V, None))), "00000000000000ffb")
+PAGE = m.Page(5, (("a", Record(V, Blob(b"1", "x/y"), 9, V)), ("b", Record(V, None))), (2, 0), 3, "00000000000000ffb", 0.5)
+ASK_PAGE = m.AskPage(1, ("a",), (), (("", "0" * 16),), (7, 1 << 63))
+ASK_SUMS = m.AskSums(1, ("a",), (), "")
+SUMS = m.Sums(1, (7, None, 0))
 
 
 def parts(frame):
@@ -174,7 +187,7 @@ BAD = {
     "say": [edited(COPY, say=one) for one in [*NO_TEXT, "", "Copy", "copy ", "word"]],
     "number": [edited(message, number=one) for one in NO_NUMBER for message in (COPY, m.Hello(1), PAGE)],
     "payload": [edited(COPY) + b"1", edited(COPY)[:-1], edited(PAGE) + b"1", edited(m.Hello(1)) + b"1"]
-    + [edited(one) + b"1" for one in (m.Copied(1), m.Working(1, 1), m.AskRecord(1, "k"), m.AskPage(1, ("a",), (), ""))]
+    + [edited(one) + b"1" for one in (m.Copied(1), m.Working(1, 1), m.AskRecord(1, "k"), ASK_PAGE, ASK_SUMS, SUMS)]
     + [edited(one) + b"1" for one in (m.UnsettledKeys(1), m.FoundDamaged(1, ("k",)))],
     "writes": [edited(COPY, writes=one) for one in [*NO_TEXT[:3], {}, "a", [5], [None], [[]], [{}]]],
     "settled": [edited(COPY, settled=one) for one in [..., None, 5, "a", {}, *[[one] for one in NO_VERSION[1:]]]],
@@ -204,7 +217,8 @@ BAD = {
         for message in (m.UnsettledKeys(1), m.FoundDamaged(1, ()))
     ],
     "list": [
-        edited(m.AskPage(1, ("a",), (), ""), list=one)
+        edited(asked, list=one)
+        for asked in (ASK_PAGE, ASK_SUMS)
         for one in [
             ...,
             None,
@@ -220,15 +234,29 @@ BAD = {
             [[5], []],
         ]
     ],
-    "after": [
-        edited(m.AskPage(1, ("a",), (), ""), after=one)
-        for one in [*NO_TEXT, "0", "0" * 15, "0" * 15 + "G", "0" * 16 + "k" * 481]
+    "after": [edited(ASK_SUMS, after=one) for one in [*NO_TEXT, "0", "0" * 15, "0" * 15 + "G", "0" * 16 + "k" * 481]],
+    "upto": [edited(one, upto=cursor) for one in (PAGE,) for cursor in ["", "0" * 15, 5, [], "0" * 15 + "Gk"]],
+    "ranges": [
+        edited(ASK_PAGE, ranges=one)
+        for one in [
+            ...,
+            None,
+            5,
+            "a",
+            {},
+            [5],
+            [""],
+            [["", None, None]],
+            [[None, None]],
+            [["", ""]],
+            [["", "0"]],
+            [["0", None]],
+        ]
     ],
-    "upto": [
-        edited(one, upto=cursor)
-        for one in (m.AskPage(1, ("a",), (), ""), PAGE)
-        for cursor in ["", "0" * 15, 5, [], "0" * 15 + "Gk"]
-    ],
+    "same": [edited(PAGE, same=one) for one in [..., None, 5, "a", {}, [None], [-1], [1.0], [True], [1 << 20]]],
+    "whole": [edited(PAGE, whole=one) for one in [..., None, "1", -1, 1.0, True]],
+    "rest": [edited(PAGE, rest=one) for one in [..., None, "1", -1, -0.5, float("nan"), float("inf"), True, 1 << 40]],
+    "unknown sums": [edited(SUMS, unknown=one) for one in [..., None, 5, "a", {}, [None], [-1], [3], [1.0], [True]]],
     "key": [edited(m.AskRecord(1, "k"), key=one) for one in [*NO_TEXT, "", "k" * 481, "\ud800"]],
     "keys of a page": [edited(PAGE, keys=one) for one in [..., *NO_ROW, ["a", "a"], ["a", ""], ["a", 5]]],
     "sizes of a page": [
@@ -245,7 +273,7 @@ BAD = {
         for later in [Version(ERA + 1, 0), Version(era_of(2, 0), 1)]
         for message in [
             m.Copy(1, (Write(V, ["a"], [b"1"], at=1), Write(later, ["b"], [None], at=1)), ()),
-            m.Page(1, (("a", Record(V, b"1")), ("b", Record(later, b"1"))), None),
+            m.Page(1, (("a", Record(V, b"1")), ("b", Record(later, b"1"))), (), 1),
             m.FoundRecord(1, Record(later, None)),
         ]
     ],
@@ -260,14 +288,14 @@ def test_word_malformed_raises_bad_frame(frames):
             read_request(frame)
 
 
-@pytest.mark.parametrize("message", [COPY, PAGE, m.FoundRecord(1, Damage.DAMAGED), m.AskPage(1, ("a",), (), "")])
+@pytest.mark.parametrize("message", [COPY, PAGE, m.FoundRecord(1, Damage.DAMAGED), ASK_PAGE, ASK_SUMS, SUMS])
 def test_word_that_is_edited_for_these_tests_can_be_read_without_an_edit(message):
     assert read_request(edited(message)) == Word("c", ERA, "a", 1, message)
 
 
 SAID = Said(ERA, "a", 1)
 BAD_ANSWERS = [
-    (Said(ERA, "a", 1, m.Page(1, (("a", Record(Version(ERA + 1, 0), b"1")),), None)).write(), Said),
+    (Said(ERA, "a", 1, m.Page(1, (("a", Record(Version(ERA + 1, 0), b"1")),), (), 1)).write(), Said),
     (b'{"sender":"a","incarnation":"0000000000000001","generation":1}\n', Said),
     (b'{"sender":"a","incarnation":"0000000000000001","generation":1,"epoch":281474976710656}\n', Said),
     (b'{"sender":"a","generation":1,"epoch":7}\n', Said),
