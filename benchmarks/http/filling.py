@@ -2,10 +2,11 @@
 
     python benchmarks/http/filling.py [--keys 1000000] [--writes 10000] [--rounds 5] [--seconds 5] [--json bench-filling.json]
 
-A proxy and three nodes with three copies, lmdb. One node is away in turn for an orderly stop, a kill -9 and with its directory lost;
-`--writes` keys are set meanwhile, and it is filled without a bound of the rate while nobody asks anything. Then it comes back empty
-at the usual `--fill-rate`, and the latencies of gets and sets that come at their times (as in `openloop.py`), at a third of what the
-cluster can take, are held against those without a filling. The machine should do nothing else.
+A proxy and three nodes with three copies, lmdb. One node is away in turn for an orderly stop, a kill -9 and with its
+directory lost; `--writes` keys are set meanwhile, and it is filled without a bound of the rate while nobody asks anything.
+Then it comes back empty at the usual `--fill-rate`, and the latencies of gets and sets that come at their times (as in
+`openloop.py`), at a third of what the cluster can take, are held against those without a filling. The machine should do
+nothing else.
 """
 
 import argparse
