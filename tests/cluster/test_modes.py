@@ -1,4 +1,4 @@
-"""Copies by durability and engine: what is there after processes are killed and disks destroyed, and what each mode promises."""
+"""Copies by durability and engine: what is there after processes are killed and disks destroyed, and what each promises."""
 
 import shutil
 import signal
