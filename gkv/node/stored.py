@@ -47,6 +47,8 @@ _NO_VERSION = Version(0, 0)
 _CELL_SHIFT = 64 - CELL_BITS
 _COMPARED = 1 << 16
 """Live records from which on sums are compared: with less, to name each of them costs less."""
+_AHEAD = 1 << 16
+"""Cells that are to be built before the next are compared, which are up to so many where there are eight lists."""
 _CELLS_AT_ONCE, _OF_A_PIECE = 8_192, 16
 """Cells of one look at sums, and how many of them a look at the records of a cell costs as much as."""
 _MANY = 32
@@ -175,6 +177,12 @@ class Stored:
     def compares(self) -> bool:
         """As `Records`."""
         return self._engine.sums is not None and self._engine.live >= _COMPARED
+
+    def is_summed_up(self, after: str) -> bool:
+        """As `Records`."""
+        sums = self._engine.sums
+        cell = _position(after)[0] >> _CELL_SHIFT
+        return sums is None or sums.built >= min(cell + _AHEAD, CELLS)
 
     def sums(self, pair: Pair, after: str, without: Collection[str] = ()) -> Parts:
         """As `Records`: a part is a cell of `gkv.engine.sums`, with those before it that have no token of the list."""
