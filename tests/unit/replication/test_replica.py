@@ -878,7 +878,7 @@ def test_pages_keep_the_rate_of_their_source() -> None:
         bench.hear("c", asked)
         rests += [one.message.rest for one in bench.sent(m.Page)]
     assert rests == pytest.approx([0.2, 0.3, 0.2])
-    bench.now = 5.0
+    bench.replica.pages.rate = Rate(10.0)
     bench.hear("c", replace(asked, known=tuple(map(bench.shelf.print_of, "pqr"))))
     assert [one.message.rest for one in bench.sent(m.Page)] == pytest.approx([3 / 16 / 10])  # to compare costs, too
 
