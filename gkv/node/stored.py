@@ -196,7 +196,7 @@ class Stored:
         for first, last, some in stretches:
             cells += range(first, last + 1)
             if some:
-                sums.append(reduce(xor, islice(pieces, len(some)), 0))
+                sums.append(_joined(list(islice(pieces, len(some)))))
             elif kept is not None and kept.complete:
                 sums += kept.sums_of(first, last)
             else:
@@ -370,6 +370,12 @@ def _after(found: Record | Damage | None, write: Write, place: int) -> Record | 
     value = write.values[place]
     expires = write.expires[place] if write.expires and value is not None else 0
     return Record(order, value, expires, write.tags[place] if write.tags else None)
+
+
+def _joined(sums: Sequence[int | None]) -> int | None:
+    """Return the sum of some arcs, None if one of them has none."""
+    known = [one for one in sums if one is not None]
+    return reduce(xor, known, 0) if len(known) == len(sums) else None
 
 
 class _Ends(Sequence[str | None]):

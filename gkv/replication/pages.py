@@ -16,6 +16,8 @@ PATIENCE = 1.0
 """Seconds after which a page is given up; the learner asks again."""
 
 
+_LARGE = 12
+"""Each 4 KiB of a value count as one more record."""
 LOOKS = 16
 """Records that are only looked at as they are the same count as much as one that is given."""
 
@@ -110,7 +112,8 @@ class Pages:
 
         def over(may_tell: bool) -> None:
             if may_tell:
-                rest = self.rate.give(len(others), len(records), self._desk.now)
+                large = sum([len(record.value) >> _LARGE for _, record in others if record.value is not None])
+                rest = self.rate.give(len(others) + large, len(records), self._desk.now)
                 self.given += len(others)
                 self._desk.send(sender, Page(asked.number, tuple(others), tuple(same), rows.whole, rows.upto, rest))
 
