@@ -44,9 +44,15 @@ class FillNews:
         self._before = Progress()
         """The figures when the last filling was over."""
 
-    def look(self, now: float, found: FillProgress | None, figures: Progress) -> str | None:
-        """Return the line that is due now about a filling that goes on, or is over and took more than a moment; else None."""
+    def look(self, now: float, found: FillProgress | None, figures: Progress, *, filled: bool) -> str | None:
+        """Return the line that is due now about a filling that goes on, or is over and took more than a moment; else None.
+
+        `filled` tells whether all lists have a primary and are equal. One that is interrupted, as its node is down or a primary
+        is gone, is not over: what is left of it is counted with what came before.
+        """
         taken, dropped = figures.taken - self._before.taken, figures.dropped - self._before.dropped
+        if found is None and not filled:
+            return None
         if found is None:
             since, self._since, self._before = self._since, None, figures
             if since is None:
@@ -68,7 +74,8 @@ def say_progress(me: str, copies: Copies) -> None:
     news = FillNews(me)
     while True:
         gevent.sleep(_LOOK_EVERY)
-        fillings = copies.replica.copying.fillings
-        line = news.look(monotonic(), progress_of(fillings), fillings.progress)
+        fillings, duties = copies.replica.copying.fillings, copies.replica.desk.duties
+        filled = fillings.filled(duties) and fillings.coming(duties)
+        line = news.look(monotonic(), progress_of(fillings), fillings.progress, filled=filled)
         if line is not None:
             say(line)

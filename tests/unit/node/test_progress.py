@@ -55,37 +55,47 @@ def test_progress_is_the_mean_of_all_lists_and_over_when_all_are_equal() -> None
     assert fillings.progress == Progress(2, 2, 4, 2)
 
 
-def shown(taken: int, dropped: int = 0) -> tuple[FillProgress, Progress]:
-    return FillProgress(6, 2, 0.5, taken, dropped), Progress(6, 2, taken, dropped)
+def going_on(news: FillNews, now: float, taken: int, dropped: int = 0) -> str | None:
+    return news.look(now, FillProgress(6, 2, 0.5, taken, dropped), Progress(6, 2, taken, dropped), filled=False)
 
 
-def over(taken: int, dropped: int = 0) -> tuple[None, Progress]:
-    return None, Progress(6, 6, taken, dropped)
+def over(news: FillNews, now: float, taken: int, dropped: int = 0) -> str | None:
+    return news.look(now, None, Progress(6, 6, taken, dropped), filled=True)
 
 
 def test_line_at_the_end_counts_all_that_came_since_the_last_filling() -> None:
     """Also what came before this one was seen first."""
     news = FillNews("n1")
-    assert news.look(0.0, *over(0)) is None
-    assert news.look(0.25, *shown(40)) is None
-    assert news.look(2.75, *over(100, 7)) == "n1: filled from the others in 2.5 s: 100 records taken, 7 dropped"
-    assert news.look(3.0, *over(100, 7)) is None
-    assert news.look(50.0, *shown(110, 7)) is None
-    assert news.look(51.0, *over(130, 8)) == "n1: filled from the others in 1.0 s: 30 records taken, 1 dropped"
+    assert over(news, 0.0, 0) is None
+    assert going_on(news, 0.25, 40) is None
+    assert over(news, 2.75, 100, 7) == "n1: filled from the others in 2.5 s: 100 records taken, 7 dropped"
+    assert over(news, 3.0, 100, 7) is None
+    assert going_on(news, 50.0, 110, 7) is None
+    assert over(news, 51.0, 130, 8) == "n1: filled from the others in 1.0 s: 30 records taken, 1 dropped"
 
 
 def test_filling_that_was_over_before_anybody_looked_is_not_said_and_not_counted_later() -> None:
     news = FillNews("n1")
-    assert news.look(0.0, *over(0)) is None
-    assert news.look(0.25, *over(500)) is None
-    assert news.look(0.5, *shown(501)) is None
-    assert news.look(1.0, *over(510)) == "n1: filled from the others in 0.5 s: 10 records taken, 0 dropped"
+    assert over(news, 0.0, 0) is None
+    assert over(news, 0.25, 500) is None
+    assert going_on(news, 0.5, 501) is None
+    assert over(news, 1.0, 510) == "n1: filled from the others in 0.5 s: 10 records taken, 0 dropped"
+
+
+def test_filling_that_is_interrupted_is_not_said_to_be_over_and_counted_when_it_is() -> None:
+    """A full disk has its node go down."""
+    news = FillNews("n1")
+    assert over(news, 0.0, 0) is None
+    assert going_on(news, 1.0, 40) is None
+    assert news.look(2.0, None, Progress(0, 0, 60, 0), filled=False) is None
+    assert going_on(news, 3.0, 70) is None
+    assert over(news, 5.0, 100) == "n1: filled from the others in 4.0 s: 100 records taken, 0 dropped"
 
 
 @pytest.mark.parametrize("later", [9.9, 10.0])
 def test_filling_that_takes_long_is_said_every_ten_seconds(later: float) -> None:
     news = FillNews("n1")
     line = "n1: is being filled from the others: 50% looked at, 2 of 6 lists are equal, {} records taken"
-    assert news.look(1.0, *shown(0)) is None
-    assert news.look(11.0, *shown(300)) == line.format(300)
-    assert news.look(11.0 + later, *shown(400)) == (line.format(400) if later == 10.0 else None)
+    assert going_on(news, 1.0, 0) is None
+    assert going_on(news, 11.0, 300) == line.format(300)
+    assert going_on(news, 11.0 + later, 400) == (line.format(400) if later == 10.0 else None)
