@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gkv.model import Record
 from tests.cluster.conftest import wait_for
 from tests.cluster.copies import Copies
 from tests.cluster.test_restore import records
@@ -102,35 +103,37 @@ class Filled:
             there = {row["key"]: row["value"] for row in found.get("existedKey", ())}
             wrong = {key: there.get(key) for key in some if there.get(key) != self.values.get(key)}
             assert not wrong, wrong
-        self.wait_equal()
-        for node in self.cluster.nodes:
-            live = records(self.directory(node))
-            assert not live.keys() & self.deleted, node.name
-            mine = [key for key in self.values if key in live] if self._all_have_all else live.keys() & self.values.keys()
-            assert {key: json.loads(live[key].value or b"") for key in mine} == {key: self.values[key] for key in mine}
-            assert not self._all_have_all or len(mine) == len(self.values), node.name
+        for name, live in self.wait_equal().items():
+            assert not live.keys() & self.deleted, name
+            assert not self._all_have_all or live.keys() >= self.values.keys(), name
+            mine = live.keys() & self.values.keys()
+            assert {key: json.loads(live[key].value or b"") for key in mine} == {key: self.values[key] for key in mine}, name
 
     @property
     def _all_have_all(self) -> bool:
         return self.cluster.copies == len(self.cluster.nodes)
 
-    def wait_equal(self) -> None:
-        """Wait until all copies of every list have equal live records, and nobody has what is not its own."""
-        found: list[str] = []
+    def wait_equal(self) -> dict[str, dict[str, Record]]:
+        """Wait until all copies of every list have equal live records, and nobody has what is not its own; return them, by
+        node.
+        """
+        dumps: dict[str, dict[str, Record]] = {}
+        unequal: list[str] = []
 
         def are_equal() -> bool:
-            found[:] = self._unequal()
-            return not found
+            dumps.update({node.name: records(self.directory(node)) for node in self.cluster.nodes})
+            unequal[:] = self._unequal(dumps)
+            return not unequal
 
         try:
             wait_for("equal copies", are_equal, EQUAL_WITHIN)
         except pytest.fail.Exception as error:
-            error.add_note("\n".join(found[:20]))
+            error.add_note("\n".join(unequal[:20]))
             raise
+        return dumps
 
-    def _unequal(self) -> list[str]:
+    def _unequal(self, dumps: Mapping[str, Mapping[str, Record]]) -> list[str]:
         """Return a line for each key of which a node has another record than another, or which is not its own."""
-        dumps = {node.name: records(self.directory(node)) for node in self.cluster.nodes}
         if self._all_have_all:
             first, *others = dumps.values()
             if all(first == other for other in others):
