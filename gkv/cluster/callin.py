@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import ujson
@@ -45,6 +45,7 @@ MAX_COMPLAINTS = 256
 MAX_RAN = 1_024
 """Incarnations of a list in a call."""
 _NO_DOCUMENT = (0, 0)
+_MOST_COUNTED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,17 @@ class FillProgress:
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """Read it from JSON values; raise InvalidMember."""
-        if not isinstance(data, Mapping):
-            raise _wrong("filling", "filling is an object")
-        share: Any = data.get("share")
+        """Read it from JSON values, of which all must be there; raise InvalidMember."""
+        names = [field.name for field in fields(cls)]
+        if not isinstance(data, Mapping) or data.keys() != set(names):
+            raise _wrong("filling", f"filling has the members {', '.join(names)}")
+        share: Any = data["share"]
         if type(share) not in (int, float) or not 0 <= share <= 1:
             raise _wrong("filling", "share is a number from 0 to 1")
-        lists, equal, taken, dropped = [_number(data, name, 1 << 62) for name in ("lists", "equal", "taken", "dropped")]
+        counts = [data[name] for name in ("lists", "equal", "taken", "dropped")]
+        if not all(type(count) is int and 0 <= count <= _MOST_COUNTED for count in counts):
+            raise _wrong("filling", f"the counts of filling are whole numbers from 0 to {_MOST_COUNTED}")
+        lists, equal, taken, dropped = counts
         return cls(lists, equal, float(share), taken, dropped)
 
 
@@ -170,7 +175,7 @@ class CallIn:
             cluster,
             (_number(data, "generation", MAX_GENERATION), _number(data, "epoch", MAX_EPOCH)),
             digest,
-            _number(data, "records", 1 << 62),
+            _number(data, "records", _MOST_COUNTED),
             _flag(data, "bare", default=True),
             _flag(data, "volatile"),
             _sixteen_digits("era", data.get("era", "0" * 16)),

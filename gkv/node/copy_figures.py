@@ -33,7 +33,7 @@ def copy_figures(copies: Copies) -> Iterator[Figure]:
         len(desk.questions.slow),
     )
     yield figure("gkv_copies_full", "Nodes that had no room for copies of this primary", len(desk.questions.full))
-    progress, found = fillings.progress, progress_of(copies)
+    progress, found = fillings.progress, progress_of(fillings)
     yield figure(
         "gkv_lists_filling", "Preference lists that are being filled from their primaries", progress.lists - progress.equal
     )

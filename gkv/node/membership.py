@@ -270,7 +270,7 @@ class Membership:
             orderly=self.was_orderly,
             complaints=self._tidings.take_complaints(),
             leaves=self._tidings.leaves(era),
-            filling=None if self._copies is None else progress_of(self._copies),
+            filling=None if self._copies is None else progress_of(self._copies.replica.copying.fillings),
         )
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import gevent
 from gkv.cluster.callin import FillProgress
 from gkv.log import say
 from gkv.node.copies import Copies
+from gkv.replication.filling import Fillings, Progress
 
 _LOOK_EVERY = 0.25
 _SAID_EVERY = 10.0
@@ -16,9 +17,8 @@ _TOKEN = 16
 """Digits of a token in a cursor."""
 
 
-def progress_of(copies: Copies) -> FillProgress | None:
+def progress_of(fillings: Fillings) -> FillProgress | None:
     """Return how far the lists are that this node is a learner of; None if it is of none, or all are equal. O(lists)."""
-    fillings = copies.replica.copying.fillings
     if not fillings.busy:
         return None
     reached = fillings.reached
@@ -33,24 +33,49 @@ def _share(cursor: str) -> float:
     return int(cursor[:_TOKEN], 16) / _ALL_TOKENS if cursor else 0.0
 
 
+class FillNews:
+    """The lines about the fillings of one node."""
+
+    def __init__(self, me: str) -> None:
+        self._me = me
+        self._since: float | None = None
+        """The time at which a filling was seen first that goes on."""
+        self._said = 0.0
+        self._before = Progress()
+        """The figures when the last filling was over."""
+
+    def look(self, now: float, found: FillProgress | None, figures: Progress, *, filled: bool) -> str | None:
+        """Return the line that is due now about a filling that goes on, or is over and took more than a moment; else None.
+
+        `filled` tells whether all lists have a primary and are equal. One that is interrupted, as its node is down or a primary
+        is gone, is not over: what is left of it is counted with what came before.
+        """
+        taken, dropped = figures.taken - self._before.taken, figures.dropped - self._before.dropped
+        if found is None and not filled:
+            return None
+        if found is None:
+            since, self._since, self._before = self._since, None, figures
+            if since is None:
+                return None
+            return f"{self._me}: filled from the others in {now - since:.1f} s: {taken} records taken, {dropped} dropped"
+        if self._since is None:
+            self._since = self._said = now
+        if now - self._said < _SAID_EVERY:
+            return None
+        self._said = now
+        return (
+            f"{self._me}: is being filled from the others: {found.share:.0%} looked at, {found.equal} of {found.lists} lists "
+            f"are equal, {taken} records taken"
+        )
+
+
 def say_progress(me: str, copies: Copies) -> None:
     """Say how fillings go on that take more than a moment. Switches greenlets, and does not end."""
-    since: float | None = None
-    said = taken = dropped = 0.0
+    news = FillNews(me)
     while True:
         gevent.sleep(_LOOK_EVERY)
-        now, found, figures = monotonic(), progress_of(copies), copies.replica.copying.fillings.progress
-        if found is None:
-            if since is not None:
-                took, dropped_now = figures.taken - taken, figures.dropped - dropped
-                say(f"{me}: filled from the others in {now - since:.1f} s: {took:.0f} records taken, {dropped_now:.0f} dropped")
-            since = None
-        elif since is None:
-            since = said = now
-            taken, dropped = figures.taken, figures.dropped
-        elif now - said >= _SAID_EVERY:
-            said = now
-            say(
-                f"{me}: is being filled from the others: {found.share:.0%} looked at, {found.equal} of {found.lists} lists are "
-                f"equal, {figures.taken - taken:.0f} records taken"
-            )
+        fillings, duties = copies.replica.copying.fillings, copies.replica.desk.duties
+        filled = fillings.filled(duties) and fillings.coming(duties)
+        line = news.look(monotonic(), progress_of(fillings), fillings.progress, filled=filled)
+        if line is not None:
+            say(line)

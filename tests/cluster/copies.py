@@ -90,16 +90,20 @@ class Copies:
         return {row["id"]: row["state"] for row in self.document["members"]}
 
     def is_whole(self) -> bool:
-        """Return whether each key has all its copies, and a primary."""
+        """Return whether each key has all its copies and a primary, by the ring of all nodes."""
         for one in self.victims:
             assert one.program.process.poll() is None, f"{one.name} has ended: {one.program.stderr}"
         try:
-            states = self.states()
+            document = self.document
+            members = document["members"]
             rows = self.proxy.program.call("POST", "/locate", [{"key": key} for key in KEYS]).json.get("keys", [])
         except OSError:
             return False
-        is_up = len(states) == len(self.nodes) and set(states.values()) == {"up"}
-        return is_up and bool(rows) and all(row["primary"] and len(row["nodes"]) == self.copies for row in rows)
+        # Who is not in the ring yet has no weight, and is up already.
+        if len(members) < len(self.nodes) or not all(one["state"] == "up" and one["weight"] for one in members):
+            return False
+        has_all = bool(rows) and all(row["primary"] and len(row["nodes"]) == self.copies for row in rows)
+        return has_all and document["next"] is None
 
     def wait_whole(self) -> None:
         """Wait until no copies are missing, and every process answers about all keys."""

@@ -55,9 +55,9 @@ def seed() -> int:
 class Load:
     """The clients of a cluster; what they did is judged when they have stopped."""
 
-    def __init__(self, victims: list[Victim], seed: int, patience: Sequence[float] = PATIENCE) -> None:
+    def __init__(self, victims: list[Victim], seed: int, patience: Sequence[float] = PATIENCE, *, alone: bool = True) -> None:
         wait_for("a clean beginning", lambda: victims[0].program.call("POST", "/delete", ASKED).status == 200)
-        self.running = Running(victims, seed, CLIENTS, clocks_jump=False, patience=patience)
+        self.running = Running(victims, seed, CLIENTS, clocks_jump=False, patience=patience, alone=alone)
         self.more()
 
     def more(self, count: int = 200) -> None:

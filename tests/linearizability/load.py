@@ -43,12 +43,14 @@ class Features:
     """Whether /get also tells versions, and bytes may be set in batches."""
     clocks_jump: bool
     """Whether nobody can say when something expires."""
+    alone: bool = True
+    """Whether there are no keys of others, which a listing of all would have too."""
 
     @classmethod
-    def of(cls, offered: Sequence[str], *, clocks_jump: bool) -> "Features":
+    def of(cls, offered: Sequence[str], *, clocks_jump: bool, alone: bool = True) -> "Features":
         """Return those of an answer of `/v1/info`."""
         known = (name in offered for name in ("conditions", "counters", "touch", "meta"))
-        return cls(*known, clocks_jump)
+        return cls(*known, clocks_jump, alone)
 
 
 class Client(Worker):
@@ -204,7 +206,7 @@ class Client(Worker):
     def _list(self) -> Request:
         values = self._flip()
         # That there is some value tells little of a counter, and much has to be tried to explain it.
-        prefix = self._chance.choice(["p/0", "n/", "p/2", ""]) if values else "p/1"
+        prefix = self._chance.choice(["p/0", "n/", "p/2", *[""] * self._features.alone]) if values else "p/1"
         page = self._pages.get("list+values" if values else "list") or Page(prefix)
         return ways.list_page(KEYS, page, self._chance.choice([4, 100]), values=values)
 

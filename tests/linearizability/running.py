@@ -26,12 +26,13 @@ class Running:
         *,
         clocks_jump: bool,
         patience: Sequence[float] = PATIENCE,
+        alone: bool = True,
     ) -> None:
-        """All of these are asked, the first one also for what it offers."""
+        """All of these are asked, the first one also for what it offers; not `alone` where there are keys of others too."""
         targets = {victim.name: victim.program.port for victim in victims}
         hosts = {victim.name: victim.program.host for victim in victims}
         offered = victims[0].program.call("GET", "/v1/info").json["features"]
-        features = Features.of(offered, clocks_jump=clocks_jump)
+        features = Features.of(offered, clocks_jump=clocks_jump, alone=alone)
         self._targets: Mapping[str, int] = targets
         self._seed = seed
         self._clients = [Client(number, seed, targets, features, hosts, patience) for number in range(clients)]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gkv.cluster.attendance import Attendance
+from gkv.cluster.callin import FillProgress
 from gkv.cluster.document import State
 from tests.documents import with_copies
 from tests.unit.cluster.test_judge import World, world
@@ -43,3 +44,32 @@ def test_who_says_nothing_for_a_second_is_absent_and_all_together_leave_the_prox
     one.start("c")
     one.call("c")
     assert not seen.is_alone
+
+
+def test_progress_is_that_of_the_last_call_of_a_member_that_is_being_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = World(with_copies({"b": FILLING}, replicas=3, min_in_sync=1))
+    seen = attendance(one, monkeypatch)
+    assert seen.filling_of("b") is None
+    progress = FillProgress(6, 2, 0.25, 10, 1)
+    for name in "ab":
+        one.call(name, filling=progress)
+    assert (seen.filling_of("b"), seen.filling_of("a"), seen.filling_of("x")) == (progress, None, None)
+    later = FillProgress(6, 3, 0.5, 20, 1)
+    one.call("b", filling=later)
+    assert seen.filling_of("b") == later
+    one.call("b")
+    assert seen.filling_of("b") is None
+
+
+def test_progress_is_not_shown_of_another_process_or_of_one_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = World(with_copies({"b": FILLING}, replicas=3, min_in_sync=1))
+    seen = attendance(one, monkeypatch)
+    progress = FillProgress(6, 2, 0.25, 10, 1)
+    one.call("b", filling=progress)
+    one.now += 1.5
+    assert seen.filling_of("b") is None
+    one.call("b", filling=progress)
+    assert seen.filling_of("b") == progress
+    one.alive["b"] = 99
+    one.call("b", filling=progress)
+    assert seen.filling_of("b") is None

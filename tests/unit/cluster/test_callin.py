@@ -7,12 +7,14 @@ import ujson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkv.cluster.callin import CallIn
+from gkv.cluster.callin import CallIn, FillProgress
 from gkv.errors import InvalidMember
 from gkv.model import Fault, Node
 
 NODE = Node("a", "http://127.0.0.1:9000")
 _incarnations = st.integers(0, 2**64 - 1)
+_counts = st.integers(0, 1 << 62)
+_progress = st.builds(FillProgress, _counts, _counts, st.floats(0, 1).map(lambda share: round(share, 4)), _counts, _counts)
 _calls = st.builds(
     CallIn,
     st.just(NODE),
@@ -28,6 +30,7 @@ _calls = st.builds(
     orderly=st.booleans(),
     leaves=st.booleans(),
     complaints=st.lists(st.tuples(st.sampled_from(["a", "b:1"]), st.sampled_from([*Fault]).map(str)), max_size=3).map(tuple),
+    filling=st.none() | _progress,
 )
 
 
@@ -39,7 +42,7 @@ def test_call_written_as_json_and_read_is_the_same(call: CallIn) -> None:
 
 def test_call_of_a_process_with_one_copy_says_nothing_about_copies() -> None:
     said = CallIn(NODE, 1).to_json()
-    assert said.keys().isdisjoint({"reached", "equal", "ready", "orderly", "leaves", "complaints"})
+    assert said.keys().isdisjoint({"reached", "equal", "ready", "orderly", "leaves", "complaints", "filling"})
     assert CallIn.from_json(said) == CallIn(NODE, 1)
 
 
@@ -75,3 +78,37 @@ def test_incarnations_that_are_none_are_refused(name: str, value: object) -> Non
 def test_complaints_that_are_none_are_refused(value: object) -> None:
     with pytest.raises(InvalidMember, match="complaints"):
         CallIn.from_json(CallIn(NODE, 1).to_json() | {"complaints": value})
+
+
+FILLING = {"lists": 6, "equal": 2, "share": 0.25, "taken": 10, "dropped": 1}
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 1])
+def test_progress_of_a_filling_is_read(share: float) -> None:
+    call = CallIn.from_json(CallIn(NODE, 1).to_json() | {"filling": FILLING | {"share": share}})
+    assert call.filling == FillProgress(6, 2, share, 10, 1)
+    assert isinstance(call.filling.share, float)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        0.5,
+        {},
+        "half",
+        *[{name: value for name, value in FILLING.items() if name != left_out} for left_out in FILLING],
+        *[FILLING | {"share": share} for share in (-0.1, 1.1, True, "0.5", None, float("nan"))],
+        *[
+            FILLING | {name: count}
+            for name in ("lists", "equal", "taken", "dropped")
+            for count in (-1, 0.5, True, "1", 1 << 63)
+        ],
+        FILLING | {"more": 1},
+    ],
+)
+def test_progress_that_is_none_is_refused(value: object) -> None:
+    with pytest.raises(InvalidMember) as caught:
+        CallIn.from_json(CallIn(NODE, 1).to_json() | {"filling": value})
+    assert [pointer for pointer, _ in caught.value.pointers] == ["/filling"]
