@@ -268,7 +268,7 @@ def _change_ring(changed: Document, document: Document, look: Look) -> Document:
         fills = document.most_copies > 1 and document.nodes
         return changed if fills else _end_of_change(changed, document, document.next, look)
     newcomers: list[CallIn] = []
-    wanted = _asked_for(document, look)
+    wanted = _asked_for(changed, document, look)
     if wanted is None:
         if not _all_hold_nothing(changed, look):
             return changed
@@ -281,12 +281,13 @@ def _change_ring(changed: Document, document: Document, look: Look) -> Document:
     return replace(changed, next=wanted, next_since=document.epoch + 1)
 
 
-def _asked_for(document: Document, look: Look) -> Layout | None:
-    """Return the ring that an operator asks for, by name or by removing members of it."""
+def _asked_for(changed: Document, document: Document, look: Look) -> Layout | None:
+    """Return the ring that an operator asks for, by name or by removing members of it; without those that are none any more."""
     layout = look.wanted or document.layout
-    weights = tuple(pair for pair in layout.weights if pair[0] not in look.removed)
+    stay = {member.id for member in changed.members if member.id not in look.removed}
+    weights = tuple(pair for pair in layout.weights if pair[0] in stay)
     if document.most_copies > 1 and weights:
-        layout = replace(layout, weights=weights, zones=tuple(pair for pair in layout.zones if pair[0] not in look.removed))
+        layout = replace(layout, weights=weights, zones=tuple(pair for pair in layout.zones if pair[0] in stay))
     return None if layout == document.layout else layout
 
 

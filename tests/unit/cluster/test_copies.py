@@ -286,6 +286,9 @@ def test_member_that_is_removed_leaves_the_ring_and_then_the_document_and_does_n
     assert switched is not None
     assert [node.id for node in switched.nodes] == ["a", "b", "c"]
     gone = change(switched, look(switched, removed=frozenset("d")))
+    # A ring that somebody asks for at that very moment does not name it any more, nor anybody else who is none.
+    both = change(switched, look(switched, removed=frozenset("d"), wanted=layout("abcdx")))
+    assert both == gone
     assert gone is not None
     assert [one.id for one in gone.members] == ["a", "b", "c"]
     for late in (call("d", gone), other("d", gone)):
