@@ -19,7 +19,7 @@ from tests.linearizability.load import KEYS
 
 everything = test_copies.everything
 
-RATE = 400
+RATE = 250
 """Records a second that a primary gives in a filling that is to take some time."""
 PAGE = 256
 """Records that a primary gives at once at most."""
@@ -120,11 +120,11 @@ def test_progress_is_shown_while_records_come_at_the_rate_of_their_sources(syste
     assert demanded > 1
     assert float(line[1]) >= 0.9 * demanded - 0.3
     assert (int(line[2]), int(line[3])) == (taken(node), 0)
-    assert taken(node) == sum(given) == 2_000
+    assert taken(node) == 2_000 <= sum(given)  # a page that is late is asked for again
     shares = [one["share"] for one in shown]
     assert len(set(shares)) > 3
     assert shares == sorted(shares)
-    assert 0 <= shares[0] < shares[-1] < 1
+    assert 0 <= shares[0] < 0.5 < shares[-1] <= 1
     assert {one["lists"] for one in shown} == {shown[0]["lists"]}
     assert all(one["equal"] < one["lists"] for one in shown)
     assert [one["taken"] for one in shown] == sorted(one["taken"] for one in shown)
