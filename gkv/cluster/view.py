@@ -58,10 +58,12 @@ class View:
         self.admits = self.document.era if may_write and self.document is not None else None
 
     @property
-    def fills(self) -> bool:
-        """Whether this member is being made equal to others."""
+    def is_whole(self) -> bool:
+        """Whether this member certainly has all that it is to have: with copies only while it is up. One that is filling, or
+        was taken out meanwhile, may have a part.
+        """
         copied = self.document is not None and self.document.most_copies > 1
-        return copied and self.line is not None and self.line.state is State.FILLING
+        return not copied or (self.line is not None and self.line.state is State.UP)
 
     def hold_writes(self) -> None:
         """Admit no write until a document is taken over, or `let_write` is called."""

@@ -1,6 +1,7 @@
 """Writes that have been admitted and are not on disk yet, in their order.
 
-Promises: what waits is bounded. Nothing here switches greenlets but the ways to wait for a write.
+Promises: what waits is bounded; replacements stand behind writes, one in a commit, but for those of their own keys. Nothing
+here switches greenlets but the ways to wait for a write.
 """
 
 import time
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from gevent.event import Event
 
 from gkv.errors import EngineFailed, NotOnDisk, Unavailable
-from gkv.model import Effect, Write
+from gkv.model import Effect, Replacement, Write
 
 MAX_WRITES = 4_096
 MAX_BYTES = 64 << 20
@@ -24,6 +25,9 @@ KEY = 256
 GROUP_RECORDS = 2_000
 GROUP_BYTES = 8 << 20
 """What one commit takes. A single write may be larger."""
+
+BEHIND = 0.02
+"""Seconds for which a replacement stands behind all writes: a filling must come to its end beside those that never end."""
 
 UNTOLD: Sequence[Effect] = ()
 """Stands for effects that are not known, of a write that has failed or that nobody counts."""
@@ -126,6 +130,8 @@ class Backlog:
 
     def __init__(self) -> None:
         self._queue: deque[Pending] = deque()
+        self._behind: deque[tuple[Pending, frozenset[str], float]] = deque()
+        """Replacements that stand behind all writes, with their keys and since when."""
         self._open: dict[Pending, None] = {}
         """All that are not over, in their order: a group stays here until each of it is finished,
         in whatever pieces and order that happens."""
@@ -144,7 +150,7 @@ class Backlog:
 
     def __bool__(self) -> bool:
         """Whether anything waits to be taken."""
-        return bool(self._queue)
+        return bool(self._queue or self._behind)
 
     def add(self, pending: Pending) -> None:
         """Admit a write. Raise Unavailable when too much is waiting, but not for a replica's write: its primary has bounded
@@ -153,12 +159,26 @@ class Backlog:
         too_much = self.writes >= MAX_WRITES or (self._open and self.size + pending.size > MAX_BYTES)
         if too_much and not pending.copied:
             raise Unavailable("too many writes are waiting for the disk", retry_after=1)
-        self._queue.append(pending)
+        if isinstance(pending.write, Replacement):
+            self._behind.append((pending, frozenset(pending.write.keys), time.monotonic()))
+        else:
+            self._pass(pending.write.keys)
+            self._queue.append(pending)
         self._open[pending] = None
         self.size += pending.size
 
+    def _pass(self, keys: Sequence[str]) -> None:
+        """Put the replacements of any of these keys, and those before them, into the queue: a write stays behind them."""
+        passed = max([at for at, (_, own, _) in enumerate(self._behind, 1) if not own.isdisjoint(keys)], default=0)
+        for _ in range(passed):
+            self._queue.append(self._behind.popleft()[0])
+
     def take(self) -> list[Pending]:
-        """Take the next group from the queue."""
+        """Take the next group from the queue; the next replacement if that is empty, or at its end if it has waited."""
+        if not self._queue:
+            return [self._behind.popleft()[0]]
+        if self._behind and time.monotonic() - self._behind[0][2] >= BEHIND:
+            self._queue.append(self._behind.popleft()[0])
         group = [self._queue.popleft()]
         records, size = len(group[0].write.keys), group[0].size
         while self._queue:
@@ -193,6 +213,7 @@ class Backlog:
     def finish_all(self, error: BaseException) -> list[Pending]:
         """Strike off everything that is left, and return it."""
         self._queue.clear()
+        self._behind.clear()
         left = self.open
         for pending in left:
             self.finish(pending, UNTOLD, error)

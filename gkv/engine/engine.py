@@ -264,9 +264,10 @@ class Engine(ABC):
         """Return what each of these records adds to the sum of its cell, whether it is here or not; 0 for a tombstone."""
         return self._summing.fingerprints(rows)
 
-    def sums_between(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
-        """Return the sum of the live records of each range of tokens, both ends included; damaged ones are left out. 3 us a
-        range and 2 us a record.
+    def sums_between(self, ranges: Sequence[tuple[int, int]]) -> list[int | None]:
+        """Return the sum of the live records of each range of tokens, both ends included. 3 us a range and 2 us a record.
+
+        None where one of them is damaged, and for all that is left once many have been read.
         """
         ends = [(start_of(first), start_of(last + 1)) for first, last in ranges]
         return self._summing.sums_of_each(self._pieces_between(ends))
@@ -288,8 +289,8 @@ class Engine(ABC):
         """Read up to `limit` records with start <= address < end, in this order; damaged ones are left out."""
 
     @abstractmethod
-    def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes]]:
-        """Return what `_stretch` finds of all records between each of these pairs of addresses."""
+    def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes] | None]:
+        """Return the pieces of the records between each of these pairs of addresses, None as `sums_between` says."""
 
     @property
     def store_figures(self) -> StoreFigures:

@@ -259,7 +259,7 @@ class LmdbEngine(Engine):
     def _stretch(self, start: bytes, end: bytes, limit: int) -> Stretch:
         return stretch(self._environment, start, end, limit)
 
-    def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes]]:
+    def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes] | None]:
         return pieces_between(self._environment, ends)
 
     # --- room and snapshots -----------------------------------------------------------------------------------------------

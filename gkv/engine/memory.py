@@ -249,7 +249,7 @@ class MemoryEngine(Engine):
         count = bisect_left(addresses, reached)
         return Stretch(addresses[:count], self._pieces_of(keys[:count]), reached)
 
-    def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes]]:
+    def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes] | None]:
         order = self._by_token.up_to_date()
         return [self._pieces_of([key for _, key in order.irange((start, ""), (end, ""), (True, False))]) for start, end in ends]
 

@@ -80,8 +80,12 @@ class Chores:
 
     def _sum_up(self) -> bool:
         try:
-            return bool(self._make(lambda _syncing: self._engine.make_sums()))
+            return bool(self._make(self._make_sums))
         except EngineFailed:
             raise
         except GkvError:  # some pages make no sense, which is said where they are asked for
             return False
+
+    def _make_sums(self, syncing: Callable[[], object]) -> bool:
+        syncing()  # pages may have to come from the disk: nobody gives way to that
+        return self._engine.make_sums()

@@ -73,6 +73,8 @@ class Stretch:
     pieces: Sequence[bytes]
     reached: bytes
     """The address up to which all are among them, itself excluded."""
+    damaged: Sequence[bytes] = ()
+    """Addresses there of records that are damaged: nobody knows what they would add."""
 
 
 class Sums:
@@ -88,6 +90,10 @@ class Sums:
         """The address up to which records are summed up, itself excluded."""
         self._unsure: dict[int, bytes] = {}
         """Cells that are built anew, each with the address up to which its records are summed up."""
+        self._damaged: dict[bytes, int] = {}
+        """Addresses that had a damaged record when their cells were built, and the cells: another copy that has nothing there
+        would have the same sum.
+        """
 
     # --- for those who compare --------------------------------------------------------------------------------------------
 
@@ -97,12 +103,12 @@ class Sums:
 
     def is_sure(self, cell: int) -> bool:
         """Return whether the sum of a cell is that of its records."""
-        return cell < self.built and cell not in self._unsure
+        return cell < self.built and cell not in self._unsure and cell not in self._damaged.values()
 
     @property
     def complete(self) -> bool:
         """Whether all cells are sure."""
-        return self.built == CELLS and not self._unsure
+        return self.built == CELLS and not self._unsure and not self._damaged
 
     # --- changes ----------------------------------------------------------------------------------------------------------
 
@@ -138,10 +144,11 @@ class Sums:
             return
         cell = _cell_of(address)
         if cell < self.built:
-            self._unsure[cell] = _start_of(cell)  # first of all: whoever reads the sum looks here afterwards
+            self._unsure[cell] = _start_of(cell)  # its record's commit is not over yet, so nobody trusts the cell meanwhile
         else:
             self._reached = _start_of(cell)
         self._sums[cell] = 0
+        self._damaged = {other: at for other, at in self._damaged.items() if at != cell}  # those that are left are found again
 
     # --- building ---------------------------------------------------------------------------------------------------------
 
@@ -157,6 +164,7 @@ class Sums:
         hashes = struct.unpack(f">{len(found.pieces)}Q", self._tokens(found.pieces))
         for address, fingerprint in zip(found.addresses, hashes, strict=True):
             self._sums[_cell_of(address)] ^= fingerprint
+        self._damaged |= {address: _cell_of(address) for address in found.damaged}
         reached = found.reached
         for cell in self._unsure:
             if reached < _start_of(cell + 1):
@@ -235,11 +243,11 @@ class Summing:
             found[place] = fingerprint
         return found
 
-    def sums_of_each(self, groups: Sequence[Sequence[bytes]]) -> list[int]:
-        """Return the sum of each group of pieces."""
-        pieces = [piece for group in groups for piece in group]
+    def sums_of_each(self, groups: Sequence[Sequence[bytes] | None]) -> list[int | None]:
+        """Return the sum of each group of pieces, None for None."""
+        pieces = [piece for group in groups for piece in group or ()]
         hashes = iter(struct.unpack(f">{len(pieces)}Q", self._tokens(pieces)))
-        return [reduce(xor, islice(hashes, len(group)), 0) for group in groups]
+        return [None if group is None else reduce(xor, islice(hashes, len(group)), 0) for group in groups]
 
     def find(self, path: Path, content: bytes) -> None:
         """Go on with the sums that an orderly stop has left, if there are any."""

@@ -77,7 +77,7 @@ def _run(runtime: Runtime) -> None:
     runtime.opened(orderly)
     commits = runtime.opened(Commits(engine, tombstone_ttl=ttl, durability=settings.durability, on_failure=runtime.end_with))
     view = View()
-    backup = runtime.opened(Backup(commits.snapshot if engine.durable else None, is_whole=lambda: not view.fills))
+    backup = runtime.opened(Backup(commits.snapshot if engine.durable else None, is_whole=lambda: view.is_whole))
     clock = DueClock()
     order = Order(view, engine, commits, clock)
     incarnation = secrets.randbits(64)

@@ -11,17 +11,15 @@ import struct
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import islice
 from math import inf
-from operator import xor
-from typing import overload
 
 from gkv.cluster.arcs import arcs
 from gkv.cluster.placement import Placement
-from gkv.engine import CELL_BITS, CELLS, NOT_BURIED, Commits, Engine, Pending
+from gkv.engine import CELLS, NOT_BURIED, Commits, Engine, Pending
 from gkv.errors import EngineFull, SnapshotRunning
 from gkv.model import Damage, Record, Replacement, Version, Write
+from gkv.node.cells import CELL_SHIFT, Ends, joined, stretches
 from gkv.replication.events import Pair
 from gkv.replication.records import Parts, Range, Rows
 from gkv.ring import tokens
@@ -44,11 +42,10 @@ _AT_ONCE = 128
 _BESIDE = 64
 """Bytes that an engine may count for a record beside its value."""
 _NO_VERSION = Version(0, 0)
-_CELL_SHIFT = 64 - CELL_BITS
+_AHEAD = 1 << 16
+"""Cells that are to be built before the next are compared, which are up to so many where there are eight lists."""
 _COMPARED = 1 << 16
 """Live records from which on sums are compared: with less, to name each of them costs less."""
-_CELLS_AT_ONCE, _OF_A_PIECE = 8_192, 16
-"""Cells of one look at sums, and how many of them a look at the records of a cell costs as much as."""
 _MANY = 32
 """Keys from which on to sort all is quicker than to insert each."""
 
@@ -176,19 +173,25 @@ class Stored:
         """As `Records`."""
         return self._engine.sums is not None and self._engine.live >= _COMPARED
 
+    def is_summed_up(self, after: str) -> bool:
+        """As `Records`."""
+        sums = self._engine.sums
+        cell = _position(after)[0] >> CELL_SHIFT
+        return sums is None or sums.built >= min(cell + _AHEAD, CELLS)
+
     def sums(self, pair: Pair, after: str, without: Collection[str] = ()) -> Parts:
         """As `Records`: a part is a cell of `gkv.engine.sums`, with those before it that have no token of the list."""
         if self.placement is None:
             raise RuntimeError("no document is in force, so there are no lists")
         kept = self._engine.sums
-        stretches, end = _stretches(self.placement, pair, _position(after)[0] >> _CELL_SHIFT)
-        pieces = iter(self._engine.sums_between([piece for _, _, some in stretches for piece in some]))
+        found, end = stretches(self.placement, pair, _position(after)[0] >> CELL_SHIFT)
+        pieces = iter(self._engine.sums_between([piece for _, _, some in found for piece in some]))
         cells: list[int] = []
         sums: list[int | None] = []
-        for first, last, some in stretches:
+        for first, last, some in found:
             cells += range(first, last + 1)
             if some:
-                sums.append(reduce(xor, islice(pieces, len(some)), 0))
+                sums.append(joined(list(islice(pieces, len(some)))))
             elif kept is not None and kept.complete:
                 sums += kept.sums_of(first, last)
             else:
@@ -196,14 +199,14 @@ class Stored:
                     kept.sums_of(cell, cell)[0] if kept and kept.is_sure(cell) else None for cell in range(first, last + 1)
                 ]
         for token, _ in _positions(list({*self._by_key(), *without})):
-            place = bisect_left(cells, token >> _CELL_SHIFT)
-            if place < len(cells) and cells[place] == token >> _CELL_SHIFT:
+            place = bisect_left(cells, token >> CELL_SHIFT)
+            if place < len(cells) and cells[place] == token >> CELL_SHIFT:
                 sums[place] = None
         reached = (CELLS if end is None else end) - 1
         if not cells or cells[-1] < reached:  # where there are no tokens of the list
             cells.append(reached)
             sums.append(0)
-        return Parts(sums, _Ends(cells))
+        return Parts(sums, Ends(cells))
 
     def buried(self, limit: int, after: tuple[int, str] = NOT_BURIED) -> tuple[list[str], tuple[int, str] | None]:
         """Return the keys of tombstones that are old enough to go, but for keys with a commit under way, and where to go on,
@@ -307,41 +310,6 @@ class _Step:
         return self.has_no_time or self.keys <= 0
 
 
-_Stretch = tuple[int, int, list[tuple[int, int]]]
-"""The first and the last of neighbouring cells; for a single one of which not all tokens are a list's, those that are."""
-
-
-def _stretches(placement: Placement, pair: Pair, first: int) -> tuple[list[_Stretch], int | None]:
-    """Return cells that have tokens of a list, from one on and ascending; and the one after them, None at the end.
-
-    How many depends on the placement alone.
-    """
-    found: list[_Stretch] = []
-    left = _CELLS_AT_ONCE
-    for arc in arcs(placement, *pair, first << _CELL_SHIFT):
-        begin, end = arc.first >> _CELL_SHIFT, arc.last >> _CELL_SHIFT
-        if left <= 0 and (not found or begin > found[-1][1]):
-            return found, begin
-        if not arc.mine:
-            left -= 1
-            continue
-        for cell in sorted({begin, end}):
-            tokens_of = max(arc.first, cell << _CELL_SHIFT), min(arc.last, ((cell + 1) << _CELL_SHIFT) - 1)
-            is_whole = tokens_of == (cell << _CELL_SHIFT, ((cell + 1) << _CELL_SHIFT) - 1)
-            if cell == end and end > begin + 1:
-                inner = min(end - 1, begin + max(1, left))
-                found.append((begin + 1, inner, []))
-                left -= inner - begin
-                if inner < end - 1:
-                    return found, inner + 1
-            if found and found[-1][0] == cell and found[-1][2]:
-                found[-1][2].append(tokens_of)
-            else:
-                found.append((cell, cell, [] if is_whole else [tokens_of]))
-            left -= 1 if is_whole else _OF_A_PIECE
-    return found, None
-
-
 def _size(record: Record | Damage) -> int:
     """Return the bytes of a value; as many as are ever looked at of a damaged one, which has as many as it likes."""
     if isinstance(record, Damage):
@@ -362,25 +330,6 @@ def _after(found: Record | Damage | None, write: Write, place: int) -> Record | 
     value = write.values[place]
     expires = write.expires[place] if write.expires and value is not None else 0
     return Record(order, value, expires, write.tags[place] if write.tags else None)
-
-
-class _Ends(Sequence[str | None]):
-    """The cursors at the ends of cells, each made when it is asked for."""
-
-    def __init__(self, cells: Sequence[int]) -> None:
-        self._cells = cells
-
-    def __len__(self) -> int:
-        return len(self._cells)
-
-    @overload
-    def __getitem__(self, place: int) -> str | None: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str | None]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str | None] | None:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        return _cursor(((self._cells[place] + 1) << _CELL_SHIFT, ""))
 
 
 class _Order:

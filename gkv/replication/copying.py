@@ -177,6 +177,8 @@ class Copying:
         desk = self._desk
         for wanted in self.fillings.wanted(desk.now, RESEND):
             session = wanted.session
+            if not wanted.ranges and not self._records.is_summed_up(wanted.after):
+                continue  # to wait for the own sums costs the primary nothing
             number = desk.ask(session.primary, owed=False)
             if wanted.ranges:
                 page = self._next_page(wanted)

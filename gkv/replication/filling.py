@@ -8,7 +8,7 @@ left alone. So neither an old write that was never acknowledged nor a value that
 meanwhile comes back (F19).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -32,6 +32,8 @@ class Session:
     """The epoch at which this member, or the ring that is to come, came to this."""
     primary: str
     incarnation: int
+    ring: tuple[Hashable, Hashable]
+    """The rings, of now and to come, by which the list has its keys."""
 
 
 def session_of(roles: Roles, duties: Duties) -> Session | None:
@@ -40,7 +42,7 @@ def session_of(roles: Roles, duties: Duties) -> Session | None:
     if duties.me not in roles.learners or roles.primary is None or incarnation is None:
         return None
     since = duties.lines[duties.me].since if duties.me in roles.preference else duties.next_since
-    return Session(pair_of(roles), since, roles.primary, incarnation)
+    return Session(pair_of(roles), since, roles.primary, incarnation, (duties.ring, duties.next))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Wanted:
 class _Filling:
     """One session."""
 
-    __slots__ = ("after", "asked", "asked_at", "at_end", "committing", "marks", "pages", "session", "todo")
+    __slots__ = ("after", "asked", "asked_at", "at_end", "changes", "committing", "marks", "pages", "session", "todo")
 
     def __init__(self, session: Session, *, compares: bool) -> None:
         self.session = session
@@ -84,6 +86,8 @@ class _Filling:
         self.asked_at = 0.0
         self.committing: int | None = None
         """The token of a page on its way to the disk."""
+        self.changes = (0, 0)
+        """How many records that takes, and drops."""
 
     @property
     def equal(self) -> bool:
@@ -267,8 +271,7 @@ class Fillings:
         taken = tuple([(key, record) for key, record in page.records if self._takes(filling, key)])
         drops = tuple([key for key in others if self._takes(filling, key)])
         filling.committing = token
-        self._taken += len(taken)
-        self._dropped += len(drops)
+        filling.changes = len(taken), len(drops)
         return PageChange(taken, drops, leaves=len(taken) + len(drops) < len(page.records) + len(others))
 
     def _held(
@@ -288,6 +291,8 @@ class Fillings:
         for filling in self._fillings.values():
             if filling.committing == token:
                 filling.committing = None
+                self._taken += filling.changes[0]
+                self._dropped += filling.changes[1]
                 return True
         return False
 

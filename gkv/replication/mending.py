@@ -3,6 +3,7 @@ tells the primary, which writes its own settled record anew. No copy is made who
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from gkv.model import Damage, Record, Roles
 from gkv.replication.desk import Desk
@@ -15,6 +16,12 @@ MOST_TOLD = 64
 """Keys in one word, and of one word that are heard: a later look finds the others."""
 
 
+class Recover(Protocol):
+    """Asks all other acting members for a record, `but` for one."""
+
+    def __call__(self, key: str, but: str = "") -> None: ...
+
+
 class Mending:
     """The part of one process in this, as a primary and as a granter."""
 
@@ -23,7 +30,7 @@ class Mending:
         desk: Desk,
         writing: Writing,
         takeovers: Takeovers,
-        recover: Callable[[str], None],
+        recover: Recover,
         may_begin: Callable[[Roles, bool], bool],
     ) -> None:
         self._desk = desk
@@ -69,6 +76,8 @@ class Mending:
             record, underway = writing.newest([key])[0]
             if isinstance(record, Damage):
                 self._recover(key)
+            elif record is None and {*roles.acting} - {desk.me, sender}:  # it may be lost here: they are asked first
+                self._recover(key, sender)
             elif underway is None and not (record and record.value is not None and desk.questions.full & set(roles.granters)):
                 anew.append((key, record))
                 size += 0 if record is None or record.value is None else len(record.value)

@@ -106,7 +106,7 @@ class AskSums:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """The answer: what `gkv.replication.records.Part.sum` is, for each part. A sum is of settled records alone."""
+    """The answer: what `gkv.replication.records.Parts.sums` has. A sum is of settled records alone."""
 
     number: int
     sums: tuple[int | None, ...]

@@ -16,6 +16,12 @@ PATIENCE = 1.0
 """Seconds after which a page is given up; the learner asks again."""
 
 
+_LARGE = 12
+"""Each 4 KiB of a value count as one more record."""
+LOOKS = 16
+"""Records that are only looked at as they are the same count as much as one that is given."""
+
+
 class Rate:
     """How many records a source gives in a second, to all learners together."""
 
@@ -25,11 +31,11 @@ class Rate:
         self._paid_at = -inf
         """The time at which all that was given is within the rate."""
 
-    def give(self, records: int, now: float) -> float:
-        """Note that so many are given; return for how many seconds no more are to be asked for."""
+    def give(self, records: int, looked_at: int, now: float) -> float:
+        """Note that so many are given of those that were looked at; return for how many seconds no more are to be asked for."""
         if not self.rate:
             return 0.0
-        self._paid_at = max(self._paid_at, now) + records / self.rate
+        self._paid_at = max(self._paid_at, now) + max(records, looked_at / LOOKS) / self.rate
         return self._paid_at - now
 
 
@@ -106,7 +112,8 @@ class Pages:
 
         def over(may_tell: bool) -> None:
             if may_tell:
-                rest = self.rate.give(len(others), self._desk.now)
+                large = sum([len(record.value) >> _LARGE for _, record in others if record.value is not None])
+                rest = self.rate.give(len(others) + large, len(records), self._desk.now)
                 self.given += len(others)
                 self._desk.send(sender, Page(asked.number, tuple(others), tuple(same), rows.whole, rows.upto, rest))
 

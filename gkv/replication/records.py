@@ -69,6 +69,9 @@ class Records(Protocol):
     def compares(self) -> bool:
         """Whether there are so many records that to compare sums of them is worth it."""
 
+    def is_summed_up(self, after: str) -> bool:
+        """Return whether the sums of the next parts after a cursor are there; not while they are still being made."""
+
     def sums(self, pair: Pair, after: str, without: Collection[str] = ()) -> Parts:
         """Return the next parts of a list after a cursor, the last one of which ends at None at the end.
 

@@ -85,10 +85,12 @@ class Succession:
 
     # -- damaged records
 
-    def recover(self, key: str) -> None:
-        """Ask all other acting members for a record that is damaged here, or lost."""
+    def recover(self, key: str, but: str = "") -> None:
+        """Ask all other acting members for a record that is damaged here, or lost, `but` for one of whom it is known that its
+        own is damaged.
+        """
         desk = self._desk
-        others = tuple([one for one in desk.duties.roles_of(key).acting if one != desk.me])
+        others = tuple([one for one in desk.duties.roles_of(key).acting if one not in (desk.me, but)])
         if not others:
             self._recovered(Recovered(key, None))
         elif self._recoveries.begin(key, others, desk.now):
@@ -112,6 +114,6 @@ class Succession:
         pair = pair_of(self._desk.duties.roles_of(end.key))
         if not end.given_up and self._takeovers.reign(pair) is not None:
             record, _ = self._writing.newest([end.key])[0]
-            if isinstance(record, Damage) or (record is None and end.record is not None):  # a lost one was looked for as well
+            if record is None or isinstance(record, Damage):  # a lost one was looked for as well
                 self._writing.write_anew([(end.key, end.record)])
         self.on_recovered(end.key, end.given_up)

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 DEADLINE = 20.0
 """Seconds within which anything that is waited for must come."""
+BUSY = 3
+"""Times as long as what has a bound may take while other tests run beside it."""
 
 
 NOWHERE = "http://127.0.0.1:1"
@@ -274,3 +276,14 @@ def keys_by_node(proxy: Program, count: int = 60) -> dict[str, list[str]]:
     for row in rows:
         owned.setdefault(row["nodes"][0]["id"], []).append(row["key"])
     return owned
+
+
+@pytest.fixture
+def everything(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--all-faults"))
+
+
+@pytest.fixture
+def busy(everything: bool) -> int:
+    """Return by how much times are stretched."""
+    return 1 if everything else BUSY

@@ -39,8 +39,6 @@ DISK_TIMEOUT = 10.0
 """The ordinary one."""
 AT_ONCE = 100
 """Writes under way at a time."""
-BUSY = 3
-"""Times as long as all that may take while other tests run beside it."""
 ASKED = [{"key": key} for key in KEYS]
 
 pytestmark = pytest.mark.promise("I1", "I2")
@@ -52,17 +50,6 @@ def seed() -> int:
     seed = int(os.environ.get("GKV_SEED") or int.from_bytes(os.urandom(4), "big"))
     print(f"GKV_SEED={seed}")
     return seed
-
-
-@pytest.fixture
-def everything(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--all-faults"))
-
-
-@pytest.fixture
-def busy(everything: bool) -> int:
-    """Return by how much times are stretched."""
-    return 1 if everything else BUSY
 
 
 class Load:

@@ -177,7 +177,7 @@ PARAMETERS = {
     "/v1/kv?prefix=a&prefix=b": 400,
     "/v1/kv?cursor=a&cursor=a": 400,
     "/v1/kv?values=1&values=1": 400,
-    "/v1/kv?delimiter=/": 400,
+    "/v1/kv?delimiter=/&delimiter=/": 400,
     **{
         f"/v1/kv?limit={text}": 422
         for text in (
@@ -187,7 +187,8 @@ PARAMETERS = {
         )
     },
     **{f"/v1/kv?values={text}": 422 for text in ("", "2", "01", "-1", "true", "yes", "1%20", "%D9%A1")},
-    "/v1/kv?values=1&limit=101": 422,
+    "/v1/kv?values=1&limit=10001": 422,
+    **{f"/v1/kv?delimiter={text}": 422 for text in ("", "%00", "a%00", "12345678901234567")},
     **{
         f"/v1/kv/kept?{name}={text}": 422
         for name in ("r", "w")

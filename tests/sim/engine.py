@@ -197,6 +197,10 @@ class Engine:
         """Whether sums are compared."""
         return self._world.setup.compares
 
+    def is_summed_up(self, _after: str) -> bool:
+        """Return whether the sums are there, which they always are."""
+        return True
+
     def sums(self, pair: events.Pair, after: str, without: Collection[str] = ()) -> Parts:
         """Return the next two parts of a list; there is one for each key that there can be, and one behind them."""
         ends = [key for key in sorted(self._world.keys) if key > after and events.pair_of(self._member.roles_of(key)) == pair]

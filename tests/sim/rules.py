@@ -203,7 +203,7 @@ def _unmended(world: "World", document: Document) -> str | None:
             for name in roles.acting
             if not is_damaged(name) and (name == roles.primary or key in world.members[name].directory.records)
         ]
-        for name in roles.preference if intact else ():
+        for name in (*roles.acting, *roles.learners) if intact else ():  # who is down is filled when it is back
             if is_damaged(name):
                 return f"the record of {key} is damaged at {name}, and not at {intact[0]}"
     return None

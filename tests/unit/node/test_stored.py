@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from gkv.cluster.placement import Placement
-from gkv.engine import Commits, LmdbEngine, MemoryEngine
+from gkv.engine import CELLS, Commits, LmdbEngine, MemoryEngine
 from gkv.engine.engine import no_call
 from gkv.errors import EngineFull
 from gkv.model import Blob, Damage, Node, Record, Version, Write
@@ -395,6 +395,22 @@ def test_walk_looks_at_no_more_than_a_step_has(kind, tmp_path, monkeypatch):
             assert engine.size <= (1 << 17) + 200_000
     assert sorted(seen) == sorted(small + large)
     commits.close(10)
+    engine.close()
+
+
+def test_sums_are_there_once_they_are_built_for_some_way_ahead(tmp_path):
+    engine = LmdbEngine(tmp_path / "data", "n1", tokens)
+    stored = Stored(engine, Commits(engine, tombstone_ttl=60_000))
+    assert stored.is_summed_up("")  # none are kept, so none are waited for
+    engine.write([Write(Version(1, 1), KEYS, [b"1"] * len(KEYS))], 0)
+    engine.keep_sums(True)
+    assert not stored.is_summed_up("")
+    assert engine.make_sums(30)
+    assert [stored.is_summed_up(f"{cell << 44:016x}") for cell in (0, engine.sums.built)] == [True, False]
+    while engine.make_sums(30):
+        pass
+    assert stored.is_summed_up(f"{CELLS - 1 << 44:016x}")
+    stored._commits.close()
     engine.close()
 
 

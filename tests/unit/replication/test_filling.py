@@ -11,7 +11,7 @@ from gkv.replication.records import Parts
 from tests.duties import duties, roles, version
 
 LEARNS = duties("c", 4, roles("ab", "c"), since=3)
-SESSION = Session((("a", "b", "c"), ()), 3, "a", 10)
+SESSION = Session((("a", "b", "c"), ()), 3, "a", 10, ("", None))
 
 
 def record(counter: int) -> Record:
@@ -33,8 +33,13 @@ def record(counter: int) -> Record:
         ),
         pytest.param(
             duties("d", 6, roles("abc", "d", coming="abd"), since=3, coming_ring="R"),
-            Session((("a", "b", "c"), ("a", "b", "d")), 6, "a", 10),
+            Session((("a", "b", "c"), ("a", "b", "d")), 6, "a", 10, ("", "R")),
             id="by the ring that is to come",
+        ),
+        pytest.param(
+            duties("c", 5, roles("ab", "c"), since=3, ring="R"),
+            replace(SESSION, ring=("R", None)),
+            id="other keys by another ring",
         ),
         pytest.param(duties("c", 5, roles("", "c"), since=3), None, id="nobody is the primary"),
         pytest.param(duties("c", 5, roles("abc")), None, id="it acts"),

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,8 @@ class Shelf:
     def __init__(self, records: dict[str, Record | Damage] | None = None) -> None:
         self.records = records or {}
         self.is_full = self.compares = False
+        self.summed_up = "~"
+        """The cursor up to which sums are there."""
 
     def has_room(self, _size: int, _keys: int) -> bool:
         return not self.is_full
@@ -51,6 +54,9 @@ class Shelf:
 
     def print_of(self, key: str) -> int:
         return self.fingerprints([(key, self.records[key])])[0]
+
+    def is_summed_up(self, after: str) -> bool:
+        return after < self.summed_up
 
     def sums(self, pair: events.Pair, after: str, without: Collection[str] = ()) -> Parts:
         """Return a part for each key, and one behind them."""
@@ -872,6 +878,9 @@ def test_pages_keep_the_rate_of_their_source() -> None:
         bench.hear("c", asked)
         rests += [one.message.rest for one in bench.sent(m.Page)]
     assert rests == pytest.approx([0.2, 0.3, 0.2])
+    bench.replica.pages.rate = Rate(10.0)
+    bench.hear("c", replace(asked, known=tuple(map(bench.shelf.print_of, "pqr"))))
+    assert [one.message.rest for one in bench.sent(m.Page)] == pytest.approx([3 / 16 / 10])  # to compare costs, too
 
 
 @pytest.mark.promise("I23")
@@ -894,6 +903,16 @@ def test_sums_are_of_settled_records_alone_and_told_under_a_lease() -> None:
     for one in asked:
         bench.hear(one.to, m.Granted(one.message.number))
     assert [one.message for one in bench.sent(m.Sums)] == [m.Sums(5, (x, 0))]
+
+
+def test_learner_waits_for_its_own_sums() -> None:
+    bench = Bench("c", {"k": Record(version(1), b"1")})
+    bench.shelf.compares, bench.shelf.summed_up = True, ""
+    bench.adopt(duties("c", 3, roles("ab", "c"), since=3))
+    assert bench.sent(m.AskSums) == []
+    bench.shelf.summed_up, bench.now = "z", bench.replica.wakes_at
+    bench.on(events.Tick())
+    assert [one.message.after for one in bench.sent(m.AskSums)] == [""]
 
 
 @pytest.mark.promise("I23")
