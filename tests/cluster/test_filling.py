@@ -10,14 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import test_copies
 from tests.cluster.conftest import System, wait_for
 from tests.cluster.copies import Copies
 from tests.cluster.filled import Filled, figure, taken
 from tests.cluster.test_copies import told
 from tests.linearizability.load import KEYS
-
-everything = test_copies.everything
 
 RATE = 250
 """Records a second that a primary gives in a filling that is to take some time."""

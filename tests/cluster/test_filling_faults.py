@@ -22,7 +22,7 @@ from tests.cluster.wires import Wires
 from tests.faults.conftest import Disk
 from tests.linearizability.faults import Victim
 
-seed, everything, loads, disk = test_copies.seed, test_copies.everything, test_copies.loads, test_copies.disk
+seed, loads, disk = test_copies.seed, test_copies.loads, test_copies.disk
 
 RATE = 300
 """Records a second that a primary gives."""
