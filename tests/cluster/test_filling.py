@@ -10,19 +10,18 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import test_copies
 from tests.cluster.conftest import System, wait_for
 from tests.cluster.copies import Copies
 from tests.cluster.filled import Filled, figure, taken
 from tests.cluster.test_copies import told
 from tests.linearizability.load import KEYS
 
-everything = test_copies.everything
-
-RATE = 400
+RATE = 250
 """Records a second that a primary gives in a filling that is to take some time."""
 PAGE = 256
 """Records that a primary gives at once at most."""
+TWO = {"nodes": 2, "copies": 2}
+"""The shape of a cluster in which one node is filled from one other."""
 MANY = 70_000
 """Records with which sums are compared."""
 
@@ -66,7 +65,7 @@ def test_node_that_was_away_takes_what_has_changed(system: System) -> None:
 
 def test_node_with_many_records_takes_what_has_changed_however_it_ended(system: System, everything: bool) -> None:
     """Sums are compared: those that an orderly stop has left, and those that are built anew after any other."""
-    filled = begin(system)
+    filled = begin(system, **TWO)
     count = 10 * MANY if everything else MANY
     keys = [f"key/{number}" for number in range(count)]
     filled.put(keys, 1)
@@ -94,10 +93,10 @@ def test_node_with_many_records_takes_what_has_changed_however_it_ended(system: 
     filled.check()
 
 
-def test_progress_is_shown_while_records_come_at_the_rate_of_their_sources(system: System) -> None:
-    filled = begin(system, rate=RATE)
-    filled.put([f"key/{number}" for number in range(2_000)], 1)
-    node, *sources = filled.cluster.nodes
+def test_progress_is_shown_while_records_come_at_the_rate_of_their_source(system: System) -> None:
+    filled = begin(system, rate=RATE, **TWO)
+    filled.put([f"key/{number}" for number in range(1_000)], 1)
+    node, source = filled.cluster.nodes
     filled.leave(node)
     filled.empty(node)
     assert "filling" not in filled.cluster.document["members"][0]
@@ -111,24 +110,21 @@ def test_progress_is_shown_while_records_come_at_the_rate_of_their_sources(syste
             figures.append((figure(node, "gkv_fill_ratio"), figure(node, "gkv_lists_filling")))
         return bool(row["state"] == "up" and figures)
 
-    before = {source.name: figure(source, "gkv_fill_records_given_total") for source in sources}
     filled.cluster.start_again(node)
     wait_for("the end of the filling", is_up)
     line = node.program.wait_line(r"filled from the others in ([\d.]+) s: (\d+) records taken, (\d+) dropped")
-    given = [figure(source, "gkv_fill_records_given_total") - before[source.name] for source in sources]
-    demanded = max(max(given) - PAGE, 0) / RATE
-    assert demanded > 1
-    assert float(line[1]) >= 0.9 * demanded - 0.3
+    given = figure(source, "gkv_fill_records_given_total")
+    assert float(line[1]) >= 0.9 * (given - PAGE) / RATE - 0.3
     assert (int(line[2]), int(line[3])) == (taken(node), 0)
-    assert taken(node) == sum(given) == 2_000
+    assert taken(node) == 1_000 <= given  # a page that is late is asked for again
     shares = [one["share"] for one in shown]
     assert len(set(shares)) > 3
     assert shares == sorted(shares)
-    assert 0 <= shares[0] < shares[-1] < 1
+    assert 0 <= shares[0] < 0.5 < shares[-1] <= 1
     assert {one["lists"] for one in shown} == {shown[0]["lists"]}
     assert all(one["equal"] < one["lists"] for one in shown)
     assert [one["taken"] for one in shown] == sorted(one["taken"] for one in shown)
-    assert 0 < shown[-1]["taken"] <= 2_000
+    assert 0 < shown[-1]["taken"] <= 1_000
     assert all(0 <= ratio <= 1 and 0 <= lists <= shown[0]["lists"] for ratio, lists in figures)
     assert any(ratio < 1 and lists for ratio, lists in figures)
     assert (figure(node, "gkv_fill_ratio"), figure(node, "gkv_lists_filling")) == (1, 0)
@@ -139,7 +135,7 @@ def test_progress_is_shown_while_records_come_at_the_rate_of_their_sources(syste
 @pytest.mark.promise("I1", "I3", "I23")
 def test_node_that_was_away_through_ten_documents_is_filled(system: System, everything: bool) -> None:
     """Others come and go meanwhile, in an orderly way or not, and write the same keys under many epochs."""
-    filled = begin(system, nodes=4, copies=2)
+    filled = begin(system, copies=2)
     keys = [f"key/{number}" for number in range(400)]
     filled.put(keys, 0)
     away, *others = filled.cluster.nodes
@@ -164,7 +160,7 @@ def test_node_that_was_away_through_ten_documents_is_filled(system: System, ever
 @pytest.mark.promise("I2", "I3", "I23")
 def test_older_copy_of_the_own_directory_is_filled_and_a_copy_of_anothers_is_refused(system: System) -> None:
     """What the older one has was once acknowledged, and it lists runs of its node, but not the last one (F18)."""
-    filled = begin(system)
+    filled = begin(system, **TWO)
     keys = [f"key/{number}" for number in range(300)]
     filled.put(keys, "older")
     node = filled.cluster.nodes[1]
@@ -190,16 +186,15 @@ def test_older_copy_of_the_own_directory_is_filled_and_a_copy_of_anothers_is_ref
 @pytest.mark.promise("I1", "I2")
 def test_older_copy_of_the_directory_of_the_last_one_answers_nothing(system: System) -> None:
     soon = ("--deadline", "500ms")
-    cluster = Copies.start(system, "--min-in-sync", "1", *soon, of_node=lambda _name: soon)
+    cluster = Copies.start(system, *soon, of_node=lambda _name: soon, **TWO)
     filled = Filled(cluster)
     filled.put(KEYS, "older")
-    last, *others = cluster.nodes
+    last, other = cluster.nodes
     directory, older, newer = filled.directory(last), system.directory / "older", system.directory / "newer"
     filled.leave(last)
     shutil.copytree(directory, older)
     filled.come_back(last)
-    for node in others:
-        filled.leave(node)
+    filled.leave(other)
     filled.put(KEYS, "newer")
     cluster.end(last, signal.SIGKILL)
     directory.rename(newer)

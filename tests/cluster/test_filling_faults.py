@@ -22,7 +22,7 @@ from tests.cluster.wires import Wires
 from tests.faults.conftest import Disk
 from tests.linearizability.faults import Victim
 
-seed, everything, loads, disk = test_copies.seed, test_copies.everything, test_copies.loads, test_copies.disk
+seed, loads, disk = test_copies.seed, test_copies.loads, test_copies.disk
 
 RATE = 300
 """Records a second that a primary gives."""
@@ -83,7 +83,7 @@ def test_kill_of_anybody_in_the_middle_of_a_filling_loses_nothing_and_brings_not
         loads.append(load)
         learner, *others = [*filled.cluster.nodes[turn % 3 :], *filled.cluster.nodes[: turn % 3]]
         missed(filled, learner, turn)
-        count = chance.randrange(MISSED)
+        count = chance.randrange(MISSED * 3 // 4)
         fills = wait_taken(filled, learner, count)
         doomed = {"learner": learner, "primary": chance.choice(others), "proxy": filled.cluster.proxy}[what]
         filled.cluster.end(doomed, signal.SIGKILL)
@@ -96,7 +96,7 @@ def test_kill_of_anybody_in_the_middle_of_a_filling_loses_nothing_and_brings_not
         load.more(50)
         load.end()
         filled.check()
-    assert in_the_middle >= turns * 0.7, "too many were over before anybody was killed"
+    assert in_the_middle >= turns // 2, "too many were over before anybody was killed"
 
 
 def test_cut_between_a_learner_and_its_primary_in_the_middle(system: System, seed: int, loads: list[Load]) -> None:
