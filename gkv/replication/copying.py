@@ -191,6 +191,8 @@ class Copying:
     def _next_page(self, wanted: Wanted) -> AskedPage:
         """Return the question for as much of what differs as can be looked at in one step here."""
         ranges = wanted.ranges
+        if wanted.is_clear:
+            return AskedPage(ranges, (), ())
         rows = self._records.look(wanted.session.pair, ranges, PAGE)
         known = self._records.known(rows.records)
         taken = ranges[: rows.whole]

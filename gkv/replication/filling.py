@@ -64,12 +64,14 @@ class Wanted:
     session: Session
     ranges: tuple[Range, ...]
     after: str
+    is_clear: bool = False
+    """Whether nothing is here in these ranges, so that nobody need look."""
 
 
 class _Filling:
     """One session."""
 
-    __slots__ = ("after", "asked", "asked_at", "at_end", "changes", "committing", "marks", "pages", "session", "todo")
+    __slots__ = ("after", "asked", "asked_at", "at_end", "changes", "clear", "committing", "marks", "pages", "session", "todo")
 
     def __init__(self, session: Session, *, compares: bool) -> None:
         self.session = session
@@ -81,6 +83,8 @@ class _Filling:
         """Whether none are left to be."""
         self.todo: list[Range] = [] if compares else [_ALL]
         """What differs as far as is known, in its order."""
+        self.clear: tuple[Range, ...] = ()
+        """The first of that, if nothing was here when it was asked for; what has come since is of new writes."""
         self.asked: dict[int, AskedPage | None] = {}
         """The open questions, by their numbers: whichever is answered first counts. None for one about sums."""
         self.asked_at = 0.0
@@ -116,6 +120,7 @@ class _Filling:
             covered.append((begin, page.upto))
             left[0] = (page.upto, end)
         self.todo = left + _without(self.todo, asked.ranges)
+        self.clear = () if asked.held else tuple(left)
         return covered
 
 
@@ -208,7 +213,7 @@ class Fillings:
         and so on: whoever is slow is not to have more to do for it.
         """
         return [
-            Wanted(filling.session, tuple(filling.todo[:RANGES]), filling.after)
+            Wanted(filling.session, filling.clear or tuple(filling.todo[:RANGES]), filling.after, bool(filling.clear))
             for filling in self._fillings.values()
             if filling.is_due(now, again_after) and not (filling.todo and now < self._rests.get(filling.session.primary, now))
         ]

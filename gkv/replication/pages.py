@@ -18,6 +18,8 @@ PATIENCE = 1.0
 
 _LARGE = 12
 """Each 4 KiB of a value count as one more record."""
+AT_ONCE, LEAST = 0.03, 16
+"""Seconds whose records go together in a page, and the least of them: what a page takes, clients wait for."""
 LOOKS = 16
 """Records that are only looked at as they are the same count as much as one that is given."""
 
@@ -28,6 +30,8 @@ class Rate:
     def __init__(self, rate: float) -> None:
         """`rate` is in records a second, 0 for no bound."""
         self.rate = rate
+        self.page = max(LEAST, min(PAGE, int(rate * AT_ONCE))) if rate else PAGE
+        """Records that are looked at for one page."""
         self._paid_at = -inf
         """The time at which all that was given is within the rate."""
 
@@ -91,7 +95,7 @@ class Pages:
         pair = (asked.preference, asked.coming)
         if not self._learns(sender, pair):
             return
-        rows = self._records.look(pair, asked.ranges, PAGE)
+        rows = self._records.look(pair, asked.ranges, self.rate.page)
         unsettled = self._writing.primary.unsettled
         waits = {key: unsettled.newest[key] for key in rows.records if key in unsettled.newest}
         found = {**rows.records, **{key: unsettled.record(underway, key) for key, underway in waits.items()}}

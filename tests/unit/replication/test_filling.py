@@ -142,6 +142,22 @@ def test_page_covers_some_ranges_and_the_rest_is_asked_for_next() -> None:
     assert next_ranges(fillings, 0.0) == [(("g", "h"), ("m", "n"), ("n", "p"))]
 
 
+def test_rest_of_what_was_empty_here_need_not_be_looked_at_again() -> None:
+    fillings = begun()
+    fillings.asked(SESSION, 2, 0.0, AskedPage((("", "f"), ("h", "p")), (), ()))
+    fillings._fillings[SESSION.pair].todo = [("", "f"), ("h", None)]
+    fillings.page("a", Page(2, (("b", record(1)),), (), 0, "c"), lambda *_: ["never"], 9, 0.0)
+    fillings.committed(9)
+    (wanted,) = fillings.wanted(0.0, 0.25)
+    assert (wanted.ranges, wanted.is_clear) == ((("c", "f"), ("h", "p")), True)
+    fillings.asked(SESSION, 3, 0.0, AskedPage(wanted.ranges, (), ()))
+    fillings.page("a", Page(3, (("d", record(1)),), (), 2), lambda *_: [], 10, 0.0)
+    fillings.committed(10)
+    (wanted,) = fillings.wanted(0.0, 0.25)
+    assert (wanted.ranges, wanted.is_clear) == ((("p", None),), False)
+    assert begun(held=("x",)).wanted(9.0, 0.25)[0].is_clear is False
+
+
 def test_primary_that_rests_is_asked_for_no_page() -> None:
     """The rate of a source."""
     fillings = begun()

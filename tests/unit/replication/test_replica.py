@@ -868,6 +868,11 @@ def test_page_names_what_is_the_same_and_has_the_rest() -> None:
     ]
 
 
+@pytest.mark.parametrize(("rate", "page"), [(0.0, 256), (2_000.0, 60), (100_000.0, 256), (10.0, 16)])
+def test_page_has_as_many_records_as_the_rate_has_in_a_moment(rate: float, page: int) -> None:
+    assert Rate(rate).page == page
+
+
 def test_pages_keep_the_rate_of_their_source() -> None:
     bench = Bench(records={key: Record(version(1, 0), b"1") for key in "pqr"})
     bench.replica.pages.rate = Rate(10.0)
