@@ -139,7 +139,7 @@ def begin(cluster: Copies, seed: int, limit: int, more: str = "") -> Listing:
 @pytest.mark.parametrize("limit", [37, 10_000])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "told to stop"])
 def test_listing_while_a_node_goes_and_comes_back(
-    cluster: Copies, writers: Writers, limit: int, number: int, busy: int
+    cluster: Copies, writers: Writers, limit: int, number: int, everything: bool
 ) -> None:
     cluster.wait_whole()
     seed = limit + number
@@ -152,9 +152,9 @@ def test_listing_while_a_node_goes_and_comes_back(
     check(listing.run())
     cluster.start_again(node)
     count = until_whole(cluster, listing)
-    late = [one for one in listing.failed if one[0] > at + WITHIN * busy]
+    late = [one for one in listing.failed if one[0] > at + WITHIN]
     print(f"{listing.pages} pages, {count} listings after the start; {len(listing.failed)} failed: {listing.failed}")
-    assert not late
+    assert not late or not everything  # where nothing else runs: each change of the document may cost a page else
 
 
 def test_node_that_stood_still_lists_nothing_that_was_deleted_meanwhile(cluster: Copies) -> None:

@@ -84,6 +84,8 @@ def test_node_with_many_records_takes_what_has_changed_however_it_ended(system: 
         assert len(changed) <= taken(node) <= len(changed) + (turn + 1) * len(gone)
         wait_for("sums", lambda: figure(node, "gkv_sums_built_ratio") == 1)
         filled.wait_equal()
+    if not everything:  # a few are given to an empty directory below
+        return
     filled.leave(node)
     filled.empty(node)
     at = time.monotonic()
