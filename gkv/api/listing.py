@@ -95,7 +95,7 @@ def list_keys(request: Request, coordinator: Coordinator) -> Response:
 
 
 class _Columns:
-    """What stands beside the keys of a page."""
+    """The columns that stand beside the keys of a page."""
 
     def __init__(self, *, with_values: bool, with_meta: bool) -> None:
         self._with_values = with_values

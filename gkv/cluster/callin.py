@@ -50,7 +50,7 @@ _MOST_COUNTED = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class FillProgress:
-    """How far a member is that is being filled."""
+    """The progress of a member that is being filled."""
 
     lists: int
     """Preference lists that it learns."""
@@ -117,7 +117,7 @@ class CallIn:
     complaints: tuple[tuple[str, str], ...] = ()
     """Members of that document that do not do their part, each with its `Fault`."""
     filling: FillProgress | None = None
-    """How far it is, while it is being filled."""
+    """Its progress, while it is being filled."""
 
     @property
     def id(self) -> str:

@@ -201,7 +201,7 @@ class Coordinator:
     def _run(self, batch: Batch, request_id: str, expires: float | None = None) -> list[PartResult]:
         """Bring a batch to the owners of its keys; return what became of the parts, which together have each key once."""
         if expires is None:
-            expires = monotonic() + self._deadline
+            expires = self.expires()
         retries = self._channels.retries
         retries.earn()
         if self._is_patient:

@@ -46,7 +46,7 @@ class Names:
 
 
 class _Progress:
-    """What the primaries of one document have of a page."""
+    """The names of a page that the primaries of one document have given."""
 
     def __init__(self, nodes: Sequence[Node], begin: str) -> None:
         self._of: dict[Node, list[str]] = {node: [] for node in nodes}

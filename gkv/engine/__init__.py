@@ -13,11 +13,11 @@ from gkv.engine.engine import NOT_BURIED, Due, Engine, Looked, Row
 from gkv.engine.lmdb import LmdbEngine
 from gkv.engine.memory import MemoryEngine
 from gkv.engine.snapshot import Snapshot
-from gkv.engine.sums import CELL_BITS, CELLS, Sums, Tokens
+from gkv.engine.sums import CELL_SHIFT, CELLS, Sums, Tokens
 
 __all__ = [
     "CELLS",
-    "CELL_BITS",
+    "CELL_SHIFT",
     "ENGINES",
     "NOT_BURIED",
     "CommitFigures",

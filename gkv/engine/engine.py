@@ -70,7 +70,7 @@ class Looked:
     damaged: tuple[str, ...] = ()
     """Keys whose record is damaged, or lost: it is in an index of what has a value."""
     problems: tuple[str, ...] = ()
-    """Whatever else is wrong, a line each."""
+    """Lines about all else that is wrong."""
 
     @property
     def lines(self) -> list[str]:
@@ -286,7 +286,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _stretch(self, start: bytes, end: bytes, limit: int) -> Stretch:
-        """Read up to `limit` records with start <= address < end, in this order; damaged ones are left out."""
+        """Read up to `limit` records with start <= address < end, in this order; damaged ones are named apart."""
 
     @abstractmethod
     def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes] | None]:

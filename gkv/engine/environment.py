@@ -70,7 +70,7 @@ class Environment:
         self.last_run = 0
         self.was_clean = True
         self.content = b""
-        """What tells the content that was found from any other; it has been told to nobody unless the last stop was orderly."""
+        """The name of the content that was found, which no other has; nobody was told it unless the last stop was orderly."""
         self.records: Any = None
         self.listed: Any = None
         self.due: Any = None

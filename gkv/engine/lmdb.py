@@ -24,11 +24,12 @@ from gkv.engine.cache import Cache
 from gkv.engine.engine import LOOKED_AT, MAX_KEY, NOT_BURIED, Due, Engine, Looked, Row, StoreFigures, no_call
 from gkv.engine.environment import STRUCTURAL
 from gkv.engine.merge import DUE, TOMBSTONE_DUE, VALUE_DUE, Merge, due_of
+from gkv.engine.pieces import pieces_between, stretch
 from gkv.engine.record import VALUE
 from gkv.engine.room import Demand
 from gkv.engine.store import Store, note_era, size_in
 from gkv.engine.sums import TOKEN, Stretch, Summing, Tokens
-from gkv.engine.verify import Verification, pieces_between, stretch
+from gkv.engine.verify import Verification
 from gkv.errors import EngineFailed
 from gkv.model import Damage, Effect, Record, Value, Write
 

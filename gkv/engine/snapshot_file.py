@@ -22,7 +22,7 @@ _ANEW = "Put a snapshot, as data.mdb, into a directory with nothing else in it"
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFile:
-    """What a snapshot says of itself."""
+    """The description that a snapshot has of itself."""
 
     node: str
     """The id of the node whose records it has."""

@@ -4,9 +4,9 @@ The space of tokens is cut into 2^20 cells. The sum of a cell is the exclusive o
 record is put in and taken away by the same step, and no order matters. Cells know nothing of a ring: a change of the ring needs
 no new look at the records.
 
-Promises: a cell that `is_sure` has the sum of the changes that are over, those under way in part or not at all. `Sums.apply`,
-`fill` and `gap` are for the thread that changes records, all else for any; nothing switches greenlets. Leaves to others: which
-records there are.
+Promises: a cell of which the sum is `known` has the sum of the changes that are over, those under way in part or not at all.
+`Sums.apply`, `fill` and `gap` are for the thread that changes records, all else for any; nothing switches greenlets. Leaves
+to others: which records there are.
 """
 
 import struct
@@ -26,7 +26,7 @@ from gkv.model import Record, Version
 CELL_BITS = 20
 """Leading bits of a token that are its cell."""
 CELLS = 1 << CELL_BITS
-SHIFT = 64 - CELL_BITS
+CELL_SHIFT = 64 - CELL_BITS
 END = b"\xff" * 9
 """Stands behind every address: the key in one is UTF-8, which never has such a byte."""
 TOKEN = 8
@@ -97,17 +97,24 @@ class Sums:
 
     # --- for those who compare --------------------------------------------------------------------------------------------
 
-    def sums_of(self, first: int, last: int) -> Sequence[int]:
-        """Return the sums of these cells, the last included. Of one that is not sure it means nothing. 0.5 us + 1 ns a cell."""
-        return self._sums[first : last + 1]
-
-    def is_sure(self, cell: int) -> bool:
-        """Return whether the sum of a cell is that of its records."""
-        return cell < self.built and cell not in self._unsure and cell not in self._damaged.values()
+    def known(self, first: int, last: int) -> list[int | None]:
+        """Return the sums of these cells, the last included; None for one that may not be that of its records. 1 us + 10 ns a
+        cell.
+        """
+        found: list[int | None] = [*self._sums[first : last + 1]]
+        built = max(0, self.built - first)
+        found[built:] = [None] * len(found[built:])
+        for cell in (
+            *self._unsure,
+            *self._damaged.values(),
+        ):  # looked at after the sums: a cell is doubted before it is changed
+            if first <= cell <= last:
+                found[cell - first] = None
+        return found
 
     @property
     def complete(self) -> bool:
-        """Whether all cells are sure."""
+        """Whether the sums of all cells are known."""
         return self.built == CELLS and not self._unsure and not self._damaged
 
     # --- changes ----------------------------------------------------------------------------------------------------------
@@ -131,12 +138,12 @@ class Sums:
         sums = self._sums
         if self.complete:
             for token, fingerprint in zip(changes.tokens, changes.prints, strict=True):
-                sums[token >> SHIFT] ^= fingerprint
+                sums[token >> CELL_SHIFT] ^= fingerprint
             return
         reached_in = self._unsure.get
         for address, token, fingerprint in zip(changes.addresses, changes.tokens, changes.prints, strict=True):
-            if address < reached_in(token >> SHIFT, self._reached):
-                sums[token >> SHIFT] ^= fingerprint
+            if address < reached_in(token >> CELL_SHIFT, self._reached):
+                sums[token >> CELL_SHIFT] ^= fingerprint
 
     def _doubt(self, address: bytes) -> None:
         """Have the cell of a record that was damaged built anew, unless it is still to be built."""
@@ -144,7 +151,7 @@ class Sums:
             return
         cell = _cell_of(address)
         if cell < self.built:
-            self._unsure[cell] = _start_of(cell)  # its record's commit is not over yet, so nobody trusts the cell meanwhile
+            self._unsure[cell] = _start_of(cell)  # before the sum changes: whoever reads that looks here afterwards
         else:
             self._reached = _start_of(cell)
         self._sums[cell] = 0
@@ -199,12 +206,11 @@ def load(path: Path, content: bytes, tokens: Tokens) -> Sums | None:
 
 
 def _cell_of(address: bytes) -> int:
-    return int.from_bytes(address[:TOKEN], "big") >> SHIFT
+    return int.from_bytes(address[:TOKEN], "big") >> CELL_SHIFT
 
 
 def _start_of(cell: int) -> bytes:
-    """Return an address that no record of the cells before has, and which is not after any record of the cells from here on."""
-    return END if cell == CELLS else (cell << SHIFT).to_bytes(TOKEN, "big")
+    return start_of(cell << CELL_SHIFT)
 
 
 def start_of(token: int) -> bytes:

@@ -14,7 +14,7 @@ from gkv.engine.engine import LOOKED_AT, Looked
 from gkv.engine.environment import Environment
 from gkv.engine.merge import DUE, due_of, listed_as
 from gkv.engine.store import size_in
-from gkv.engine.sums import TOKEN, Stretch
+from gkv.engine.sums import TOKEN
 from gkv.errors import EngineError
 
 BYTES = 1 << 18
@@ -25,7 +25,7 @@ _PAGE = 1 << 12
 
 @dataclass(slots=True)
 class _Problem:
-    """What is wrong with one entry."""
+    """The fault of one entry."""
 
     line: str = ""
     damaged: str = ""
@@ -33,56 +33,6 @@ class _Problem:
 
 
 _Look = Callable[[lmdb.Transaction, bytes, bytes], _Problem | None]
-
-
-_BYTES = 1 << 20
-"""Bytes of records that are read and checked in one transaction."""
-_BESIDE = 256
-"""Bytes that a record is counted with beside its own, so that no more than 4,096 are read."""
-
-
-def stretch(environment: Environment, start: bytes, end: bytes, limit: int) -> Stretch:
-    """As `Engine._stretch`."""
-    addresses: list[bytes] = []
-    pieces: list[bytes] = []
-    damaged: list[bytes] = []
-    room = _BYTES
-    with environment.look() as txn, txn.cursor() as cursor:
-        if not (cursor.set_range(start) if start else cursor.first()):
-            return Stretch((), (), end)
-        for address, data in cursor.iternext():
-            if address >= end:
-                break
-            if limit <= 0 or room < 0:
-                return Stretch(addresses, pieces, address, damaged)
-            limit -= 1
-            room -= len(data)
-            if not record.intact(address, data):
-                damaged.append(address)
-            elif not record.is_tombstone(data):
-                addresses.append(address)
-                pieces.append(record.piece(address, data))
-    return Stretch(addresses, pieces, end, damaged)
-
-
-def pieces_between(environment: Environment, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes] | None]:
-    """As `Engine._pieces_between`."""
-    found: list[Sequence[bytes] | None] = []
-    room = _BYTES
-    with environment.look() as txn, txn.cursor() as cursor:
-        for start, end in ends:
-            pieces: list[bytes] | None = []
-            more = cursor.set_range(start)
-            while more and pieces is not None and (address := cursor.key()) < end:
-                data = cursor.value()
-                room -= _BESIDE + len(data)
-                if room < 0 or not record.intact(address, data):
-                    pieces = None
-                elif not record.is_tombstone(data):
-                    pieces.append(record.piece(address, data))
-                more = cursor.next()
-            found.append(pieces)
-    return found
 
 
 class Verification:

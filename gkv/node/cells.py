@@ -7,10 +7,10 @@ from typing import overload
 
 from gkv.cluster.arcs import arcs
 from gkv.cluster.placement import Placement
-from gkv.engine import CELL_BITS
+from gkv.engine import CELL_SHIFT
+from gkv.node.cursors import cursor_of
 from gkv.replication.events import Pair
 
-CELL_SHIFT = 64 - CELL_BITS
 _CELLS_AT_ONCE, _OF_A_PIECE = 8_192, 16
 """Cells of one look at sums, and how many of them a look at the records of a cell costs as much as."""
 
@@ -71,9 +71,4 @@ class Ends(Sequence[str | None]):
     def __getitem__(self, place: int | slice) -> str | list[str | None] | None:
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
-        return cursor_before(self._cells[place] + 1)
-
-
-def cursor_before(cell: int) -> str | None:
-    """Return the cursor that stands before all keys of a cell, None behind the last cell."""
-    return None if cell >> CELL_BITS else f"{cell << CELL_SHIFT:016x}"
+        return cursor_of(((self._cells[place] + 1) << CELL_SHIFT, ""))

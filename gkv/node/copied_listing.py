@@ -83,7 +83,7 @@ class _Course:
         """The place that is reached by them, None at the end."""
         self._steps = 0
         self._found: Look | None = None
-        """What the step under way has found."""
+        """The findings of the step under way."""
         self._read: dict[str, str] = {}
         """By key, its name: those of that step which the machines read now."""
 

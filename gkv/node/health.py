@@ -1,4 +1,4 @@
-"""What a node shows of the state of its records."""
+"""The state of a node's records, as it is shown."""
 
 from collections.abc import Iterator
 from typing import Any

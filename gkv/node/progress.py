@@ -7,14 +7,12 @@ import gevent
 from gkv.cluster.callin import FillProgress
 from gkv.log import say
 from gkv.node.copies import Copies
+from gkv.node.cursors import END, position_of
 from gkv.replication.filling import Fillings, Progress
 
 _LOOK_EVERY = 0.25
 _SAID_EVERY = 10.0
 """Seconds between two lines about a filling that takes long."""
-_ALL_TOKENS = 1 << 64
-_TOKEN = 16
-"""Digits of a token in a cursor."""
 
 
 def progress_of(fillings: Fillings) -> FillProgress | None:
@@ -22,15 +20,10 @@ def progress_of(fillings: Fillings) -> FillProgress | None:
     if not fillings.busy:
         return None
     reached = fillings.reached
-    lists = [1.0 if cursor is None else _share(cursor) for cursor in reached]
+    lists = [1.0 if cursor is None else position_of(cursor)[0] / END[0] for cursor in reached]
     figures = fillings.progress
     share = round(sum(lists) / len(lists), 4)
     return FillProgress(figures.lists, figures.equal, share, figures.taken, figures.dropped)
-
-
-def _share(cursor: str) -> float:
-    """Return which share of all tokens lies before a cursor."""
-    return int(cursor[:_TOKEN], 16) / _ALL_TOKENS if cursor else 0.0
 
 
 class FillNews:

@@ -64,7 +64,7 @@ class Scrub:
         self._known: dict[str, bool] = {}
         """Damaged keys, and whether their record is lost: until it is there again the engine says that there is none."""
         self._odd: set[str] = set()
-        """What else the last round, or the one under way, has found, a line each."""
+        """Lines about all else that the last round, or the one under way, has found."""
         self._failure = ""
         """Why the last round has failed, if it has."""
         self._said = 0
@@ -75,7 +75,7 @@ class Scrub:
 
     @property
     def damaged(self) -> int:
-        """How many problems there are, as far as is known."""
+        """The count of problems, as far as they are known."""
         return len(self._known) + len(self._odd)
 
     def run(self) -> None:

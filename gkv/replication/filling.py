@@ -71,7 +71,7 @@ class Wanted:
 class _Filling:
     """One session."""
 
-    __slots__ = ("after", "asked", "asked_at", "at_end", "changes", "clear", "committing", "marks", "pages", "session", "todo")
+    __slots__ = ("after", "asked", "asked_at", "at_end", "changes", "clear", "committing", "marks", "session", "todo")
 
     def __init__(self, session: Session, *, compares: bool) -> None:
         self.session = session
@@ -91,7 +91,7 @@ class _Filling:
         self.committing: int | None = None
         """The token of a page on its way to the disk."""
         self.changes = (0, 0)
-        """How many records that takes, and drops."""
+        """The counts of records that it takes, and drops."""
 
     @property
     def equal(self) -> bool:

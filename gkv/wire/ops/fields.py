@@ -37,6 +37,7 @@ def record_fields(records: Sequence[Record | Damage | None], payload: Payload) -
 
 
 def records_from(header: Mapping[str, Any], count: int, frame: bytes, start: int, pause: Pause) -> list[Record | Damage | None]:
+    """Return the records whose columns stand in the line, and their values behind it; raise BadFrame."""
     parts = cut(frame, start, header.get("sizes"), pause, least=0)
     versions, expires, tags = (
         column(header, "versions", count),
@@ -135,6 +136,7 @@ def keys_from(keys: Any) -> list[str]:
 
 
 def version_from(text: Any) -> Version:
+    """Return the version that a text is; raise BadFrame."""
     if not isinstance(text, str):
         raise BadFrame("a version is a text")
     try:
@@ -144,16 +146,19 @@ def version_from(text: Any) -> Version:
 
 
 def version_or_none(text: Any) -> Version | None:
+    """Return the version that a text is, None for null; raise BadFrame."""
     return None if text is None else version_from(text)
 
 
 def versions_from(texts: Any) -> tuple[Version, ...]:
+    """Return the versions that an array of texts has; raise BadFrame."""
     if not isinstance(texts, list):
         raise BadFrame("versions are an array of texts")
     return tuple([version_from(text) for text in texts])
 
 
 def packed(numbers: Sequence[int]) -> bytes:
+    """Return numbers of 64 bits as they stand behind the line."""
     return struct.pack(f">{len(numbers)}Q", *numbers)
 
 
@@ -174,10 +179,12 @@ def places_from(header: Mapping[str, Any], name: str, count: int) -> tuple[int, 
 
 
 def begin_from(text: Any) -> str:
+    """Return the cursor at which a range begins, which may be empty; raise BadFrame."""
     return "" if text == "" else cursor_from(text)
 
 
 def cursor_from(text: Any) -> str:
+    """Return a cursor that is not the beginning's; raise BadFrame."""
     if not isinstance(text, str) or not _cursor(text):
         raise BadFrame("a cursor begins with a token")
     if len(text) > _CURSOR:

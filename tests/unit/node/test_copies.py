@@ -13,7 +13,7 @@ import pytest
 from gkv.clock import boot_time
 from gkv.cluster.document import Durability, State
 from gkv.cluster.kept import Kept
-from gkv.engine import CELL_BITS, Commits, LmdbEngine, MemoryEngine
+from gkv.engine import CELL_SHIFT, Commits, LmdbEngine, MemoryEngine
 from gkv.errors import EngineFailed, EngineFull
 from gkv.model import Damage, Effect, NodeRefusal, Record, Version, Write
 from gkv.node import postponed
@@ -114,8 +114,8 @@ def test_members_with_copies_keep_sums_which_are_equal_once_their_records_are(to
     for name, key in zip("abc", keys, strict=True):
         assert copied[name].ask(Put(*copied.about, [key], [b"1"])).letters == "c"
     cells = [tokens([key])[:3] for key in keys]
-    for cell in [int.from_bytes(first, "big") >> 24 - CELL_BITS for first in cells]:
-        found = [list(one.sums_of(cell, cell)) for one in sums if one is not None]
+    for cell in [int.from_bytes(first, "big") >> CELL_SHIFT - 40 for first in cells]:
+        found = [one.known(cell, cell) for one in sums if one is not None]
         assert found == [found[0]] * 3
         assert found[0] != [0]
 

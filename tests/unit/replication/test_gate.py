@@ -106,27 +106,29 @@ def test_who_waits_for_the_gate_is_told_when_all_lists_are_open_and_leased() -> 
     assert bench.fates() == [[Fate.READ]]
 
 
-@pytest.mark.promise("I20")
-def test_leases_that_have_run_out_are_asked_for_and_waited_for() -> None:
+def leased_anew_by_b() -> tuple[Bench, m.Granted]:
+    """Return one whose leases had run out when it was asked, and which has b's again; and the answer that c is to give."""
     bench = leased(Bench().opened())
     bench.now = 1.5
     bench.on(ASKED)
     to_b, to_c = bench.sent(m.AskLease)
     bench.hear("b", m.Granted(to_b.message.number))
     assert bench.fates() == []
-    bench.hear("c", m.Granted(to_c.message.number))
+    return bench, m.Granted(to_c.message.number)
+
+
+@pytest.mark.promise("I20")
+def test_leases_that_have_run_out_are_asked_for_and_waited_for() -> None:
+    bench, of_c = leased_anew_by_b()
+    bench.hear("c", of_c)
     assert bench.fates() == [[Fate.READ]]
 
 
 @pytest.mark.promise("I20")
 def test_lease_that_runs_out_before_the_others_come_counts_for_nothing() -> None:
-    bench = leased(Bench().opened())
-    bench.now = 1.5
-    bench.on(ASKED)
-    to_b, to_c = bench.sent(m.AskLease)
-    bench.hear("b", m.Granted(to_b.message.number))
+    bench, of_c = leased_anew_by_b()
     bench.now = 2.6
-    bench.hear("c", m.Granted(to_c.message.number))
+    bench.hear("c", of_c)
     assert bench.fates() == []
     bench.obey()
     assert bench.fates() == [[Fate.READ]]
