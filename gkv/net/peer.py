@@ -54,7 +54,11 @@ class ChannelLimits:
     """Beyond the first frame of a request."""
     answer_bytes: int = 256 << 20
     """Twice what a node answers at most."""
-    connect: float = 1.0
+    connect: float = 0.25
+    """Until TCP has a connection. Where the first packet is lost, the kernel sends another one after a second (RFC 6298); a new
+    attempt is sooner, and a member whose way is whole again is heard before somebody complains of its silence."""
+    handshake: float = 1.0
+    """Of TLS."""
 
     def connections(self, lane: Lane) -> int:
         """Return how many connections a lane may have."""

@@ -250,12 +250,13 @@ class Sender:
         tls = self._peer.tls
         if self._secure != (tls is not None):
             raise _BrokenError(f"members of this cluster do not talk to each other as {self._peer.url} says", unsent=True)
+        limits = self._peer.limits
         started = monotonic()
         try:
-            wait = max(0.001, min(self._peer.limits.connect, self.expires - started))
-            connection = socket.create_connection(self._address, wait)
+            connection = socket.create_connection(self._address, max(0.001, min(limits.connect, self.expires - started)))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket = connection if tls is None else tls.connect(connection, self._address[0], started + wait)
+            by = min(self.expires, monotonic() + limits.handshake)
+            self._socket = connection if tls is None else tls.connect(connection, self._address[0], by)
         except OSError as error:
             why = f"no connection: {explain(error)}"
             self._peer.unreachable(why, monotonic() - started)

@@ -40,6 +40,7 @@ class Socket:
         """When the last that was sent to this end comes, at the earliest."""
         self.held: list[tuple[Callable[..., None], bytes]] = []
         """What the cut of a way keeps from coming."""
+        self.held_since = 0.0
         self._reader: Waiter | None = None
 
     # -- what the code under test calls
@@ -191,6 +192,8 @@ class Network:
         if to is None or to.host.dead:
             return
         if to.held or (_machine(sender), _machine(to)) in self.cut:
+            if not to.held:
+                to.held_since = self._loop.now_true
             to.held.append((how, data))
             return
         self._bring(to, how, data)
@@ -201,9 +204,18 @@ class Network:
         self._loop.post(to.host, to.arrives - now, how, to, data)
 
     def heal(self) -> None:
-        """Make all ways whole again; what they have kept comes now."""
+        """Make all ways whole again. What they have kept comes when it is sent anew: the time between two attempts doubles, so
+        that may take as long again as the way was cut (RFC 6298).
+        """
         self.cut.clear()
         for sock in [*self._open]:
+            if sock.held:
+                late = self._loop.chance.uniform(0.0, self._loop.now_true - sock.held_since)
+                self._loop.post(self._loop.outside, late, self._release, sock)
+
+    def _release(self, sock: Socket) -> None:
+        """Bring what was kept, unless the way is cut again."""
+        if sock.peer is not None and (_machine(sock.peer), _machine(sock)) not in self.cut:
             held, sock.held = sock.held, []
             for how, data in held:
                 self._bring(sock, how, data)

@@ -4,7 +4,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any
 
@@ -20,6 +20,7 @@ from gkv.net.call import Lane, ask_all
 from gkv.net.channel import Channel, ChannelLimits
 from gkv.net.peer import PATHS
 from gkv.net.retries import Retries
+from gkv.replication.questions import USUAL
 
 Handler = Callable[[Any], None]
 
@@ -479,6 +480,23 @@ def test_node_that_is_there_again_is_tried_at_once(peer: Any, channel: Any) -> N
     assert ask(to).outcome is Outcome.UNREACHABLE
     to.reached()
     assert ask(to).outcome is Outcome.ANSWERED
+
+
+def test_first_packet_that_is_lost_is_soon_followed_by_another(channel: Any) -> None:
+    """Both in less than the second after which a member that is silent is complained of."""
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(2):  # as many as it keeps; the packets of others are dropped
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        to = channel(f"http://127.0.0.1:{full.getsockname()[1]}")
+        began = monotonic()
+        reply = ask(to)
+        took = monotonic() - began
+    assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
+    assert took < USUAL.silence / 2
 
 
 def test_closed_channel_stays_closed_whoever_is_there_again(peer: Any, channel: Any) -> None:
