@@ -90,8 +90,8 @@ def of_one_copy(kind, build_node, build_cluster, tmp_path):
 
 
 def put(house, *keys, **members):
-    for start in range(0, len(keys), 10_000):
-        items = [{"key": key, "value": key.upper()} | members for key in keys[start : start + 10_000]]
+    for start in range(0, len(keys), 1_000):
+        items = [{"key": key, "value": key.upper()} | members for key in keys[start : start + 1_000]]
         assert house.client("POST", "/set", json.dumps(items).encode()).status == 200
 
 

@@ -160,7 +160,7 @@ def _fill_the_disk(filled: Filled, path: Path, seed: int, loads: list[Load]) -> 
     states = filled.cluster.states()
     assert (states["n1"], states["n3"]) == ("up", "up")
     assert states["n2"] != "up"
-    assert "filled from the others" not in learner.program.stderr
+    assert "n2: filled from the others" not in learner.program.stderr
     filler.unlink()
     filled.cluster.wait_whole()
     learner.program.wait_line("n2: filled from the others")

@@ -71,7 +71,8 @@ class Cluster:
         return again
 
     def dumped(self) -> list[dict[str, Record | Damage | None]]:
-        """End all nodes; return what each has on its disk."""
+        """End all nodes; return what each has on its disk. What is not known to be settled would be written anew meanwhile."""
+        wait_for("settled keys", lambda: not any(figure(node, "gkv_unsettled_keys_copied") for node in self.nodes))
         for node in self.nodes:
             node.signal(signal.SIGTERM)
         found = []
