@@ -171,11 +171,12 @@ class System:
         """Start a command of gkv's without waiting for it, `under` another one if that is given.
 
         `popen` has what is to be different for `subprocess.Popen`. A program is forked from one
-        that has imported what gkv needs, but for one that starts others or has something special of these.
+        that has imported gkv, but for one that starts others or has something special of these.
         """
         number = len(self.programs)
         out, err = self.directory / f"{number}.out", self.directory / f"{number}.err"
-        special = under or popen or "--spawn" in arguments or any(not name.startswith("GKV_") for name in environment)
+        own = [name for name in environment if name == "GKV_NATIVE" or not name.startswith("GKV_")]
+        special = under or popen or own or "--spawn" in arguments
         if not (forge.afresh or special):
             out.touch()
             err.touch()
