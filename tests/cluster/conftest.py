@@ -44,10 +44,12 @@ compile all of gkv at each of some hundred starts would double their time.
 def wait_for(what: str, condition: Callable[[], T], within: float = DEADLINE) -> T:
     """Return the condition's first true value; fail when it does not come in time."""
     until = time.monotonic() + within
+    pause = 0.005
     while time.monotonic() < until:
         if value := condition():
             return value
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.05)  # who waits for long takes no CPU from those who are waited for
     pytest.fail(f"did not come within {within} s: {what}")
 
 
