@@ -276,7 +276,8 @@ KNOBS = (
         "scrub_rate",
         number(0, 999_999),
         "1000",
-        "records and entries of their indices that a node looks at in a second, to find damage before it is asked for; 0: none",
+        "records and entries of their indices that a node looks at in a second, to find damage before it is asked for; "
+        "0: none but after a stop that was no orderly one",
         "node",
     ),
     Knob("accept_loss", switch, "0", "does nothing any more: POST /v1/cluster/accept-loss", "node"),
