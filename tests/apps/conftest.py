@@ -191,7 +191,16 @@ def build_node():
     built = []
     wall = Wall()
 
-    def build(node_id="n1", url="http://127.0.0.1:9000", *, engine=None, limits=None, max_body=MAX_BODY, channels=None):
+    def build(
+        node_id="n1",
+        url="http://127.0.0.1:9000",
+        *,
+        engine=None,
+        limits=None,
+        max_body=MAX_BODY,
+        channels=None,
+        deadline=DEADLINE,
+    ):
         view = View()
         engine = MemoryEngine(tokens) if engine is None else engine
         commits = Commits(engine, tombstone_ttl=TTL, now=wall)
@@ -205,7 +214,7 @@ def build_node():
         health = Health(engine, Scrub(engine, 0, lambda _keys: None, lambda _line: None))
         running = sources.parse("node", ["9000", "--engine", "lmdb" if engine.durable else "memory"], {})
         # A busy disk takes its time for an fsync; what is tested with one is not how long that may be.
-        coordinator = Coordinator(view, channels, 20.0 if engine.durable else DEADLINE, limits)
+        coordinator = Coordinator(view, channels, 20.0 if engine.durable else deadline, limits)
         data = DataApi(
             view,
             coordinator,

@@ -83,7 +83,7 @@ def of_one_copy(kind, build_node, build_cluster, tmp_path):
 
     def build(node_id, *arguments, **options):
         engine = MemoryEngine(tokens) if kind == "memory" else LmdbEngine(tmp_path / node_id, node_id, tokens)
-        made.append(build_node(node_id, *arguments, engine=engine, **options))
+        made.append(build_node(node_id, *arguments, engine=engine, deadline=DEADLINE, **options))
         return made[-1]
 
     return build_cluster(3, build=build)
