@@ -132,12 +132,14 @@ class LmdbEngine(Engine):
         return [None if data is None else record.unpack(address, data) for address, data in found]
 
     def _stored(self, addresses: list[bytes], room: float = inf) -> list[bytes | None]:
-        """Return the bytes at these addresses, few more than `room`; b"", which is no record, for all if pages are damaged."""
+        """Return the bytes at these addresses, few more than `room`; b"", which is no record, for one that is lost, and for all
+        if pages are damaged.
+        """
         try:
             # `get` is faster than `getmulti`, which makes pairs (0.5 against 0.8 us), and copies than views (0.2 us each).
             with self._environment.begin() as txn:
                 if len(addresses) <= _FEW or room == inf:
-                    return list(map(txn.get, addresses))
+                    return self._but_lost(txn, addresses, list(map(txn.get, addresses)))
                 copied: list[bytes | None] = []
                 for data in map(txn.get, addresses):
                     copied.append(data)
@@ -145,7 +147,7 @@ class LmdbEngine(Engine):
                         room -= len(data)
                         if room < 0:
                             break
-                return copied
+                return self._but_lost(txn, addresses, copied)
         except lmdb.BadValsizeError:  # too long ever to have been written; the others are read as usual
             fits = [address for address in addresses if len(address) <= TOKEN + MAX_KEY]
             found = dict(zip(fits, self._stored(fits), strict=True))
@@ -154,6 +156,17 @@ class LmdbEngine(Engine):
             return [b""] * len(addresses)
         except lmdb.Error as error:
             raise EngineFailed(f"{self.path} cannot be read: {error}") from error
+
+    def _but_lost(self, txn: lmdb.Transaction, addresses: list[bytes], found: list[bytes | None]) -> list[bytes | None]:
+        """Put b"" for records that the index of keys knows and nobody finds, as their address is not what was written, or that
+        of another one in their page. 0.5 us for each that is not there.
+        """
+        if None in found:
+            listed = self._environment.listed
+            for place, data in enumerate(found):
+                if data is None and len(addresses[place]) > TOKEN and txn.get(addresses[place][TOKEN:], db=listed) is not None:
+                    found[place] = b""
+        return found
 
     def arc(self, first: int, last: int, after: str | None, limit: int, room: float = inf) -> list[Row]:
         start = first.to_bytes(TOKEN, "big")

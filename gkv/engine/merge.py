@@ -91,6 +91,12 @@ class Merge:
                     append(KEPT)
                     continue
             if type(value) is not bytes or expires or tag:  # a tombstone, a blob, what expires, or is written anew
+                if old is None and self._is_lost(address):
+                    if not write.repairs:
+                        append(DAMAGED)
+                        continue
+                    self._drop_damaged(address)
+                    effect = DAMAGED
                 if old is not None:
                     if _is_live(old, at):
                         effect = REPLACED
@@ -102,7 +108,13 @@ class Merge:
                 append(effect)
                 continue
             if old is None:
-                put(address[TOKEN:], b"", True, True, False, listed)
+                if not put(address[TOKEN:], b"", True, False, False, listed):  # the index knows it: a record is lost
+                    if not write.repairs:
+                        append(DAMAGED)
+                        continue
+                    self._drop_damaged(address)
+                    effect = DAMAGED
+                    put(address[TOKEN:], b"", True, True, False, listed)
                 self.grown += len(address) - TOKEN + len(value)
             elif is_usual:
                 effect = REPLACED
@@ -132,6 +144,8 @@ class Merge:
                     self._drop_damaged(address, old)
                 if order is None:
                     self._txn.delete(address)
+            elif self._is_lost(address):
+                self._drop_damaged(address)
             if order is not None:
                 time = self._now if value is None else expires
                 self._list(address, record.pack(address, order.to_bytes(), value, time, tag.to_bytes() if tag else b""))
@@ -165,8 +179,12 @@ class Merge:
         if due:
             self._txn.delete(due, db=self._due)
 
-    def _drop_damaged(self, address: bytes, data: bytes) -> None:
-        """Take away what is kept about a record whose bytes cannot be trusted.
+    def _is_lost(self, address: bytes) -> bool:
+        """Return whether the index of keys knows a record that is not found at its address."""
+        return self._txn.get(address[TOKEN:], db=self._listed) is not None
+
+    def _drop_damaged(self, address: bytes, data: bytes = bytes(OVERHEAD)) -> None:
+        """Take away what is kept about a record whose bytes cannot be trusted, or that is lost: nobody knows its length then.
 
         Of a tombstone the entry in `due` stays, as its time is not known; `forget` drops it when
         it comes up.

@@ -61,8 +61,8 @@ class Scrub:
         self._rate = rate
         self._mend = mend
         self._say = say
-        self._known: dict[str, bool] = {}
-        """Damaged keys, and whether their record is lost: until it is there again the engine says that there is none."""
+        self._known: dict[str, None] = {}
+        """Damaged keys, those whose record is lost among them."""
         self._odd: set[str] = set()
         """Lines about all else that the last round, or the one under way, has found."""
         self._failure = ""
@@ -135,9 +135,7 @@ class Scrub:
         """Note what a step has found, and say what is new of it."""
         new = [key for key in step.damaged if key not in self._known]
         self.figures.found += len(new)
-        known = new[: _MOST_KNOWN - len(self._known)]
-        records = self._engine.records_of(known) if known else ()
-        self._known.update([(key, found is None) for key, found in zip(known, records, strict=True)])
+        self._known.update(dict.fromkeys(new[: _MOST_KNOWN - len(self._known)]))
         for line in [*[f"{key!r} is damaged" for key in new], *[line for line in step.problems if line not in self._odd]]:
             self._said += 1
             if self._said <= _SAID:
@@ -147,10 +145,10 @@ class Scrub:
         """See whether some of what was damaged is so no more."""
         size = 0
         for key in list(islice(self._known, _AGAIN_AT_ONCE)):
-            is_lost = self._known.pop(key)
+            del self._known[key]
             [found] = self._engine.records_of([key])
-            if isinstance(found, Damage) or (found is None and is_lost):
-                self._known[key] = is_lost  # at the end: the others have their turn
+            if isinstance(found, Damage):
+                self._known[key] = None  # at the end: the others have their turn
             else:
                 self.figures.mended += 1
                 size += len(found.value) if found is not None and found.value is not None else 0

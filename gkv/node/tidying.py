@@ -20,6 +20,8 @@ _MOST_DUE = 3_200
 """Values that are due among which this process's own are looked for: others' stay until their primary's tombstone comes."""
 _LOOKED_AT = 100
 """Records that are looked at in one step of the search for others'."""
+_BYTES = 1 << 20
+"""Of them, after which that is enough: each is read whole, 1 ms for so many."""
 _PAUSE = 0.05
 _LAST_TOKEN = (1 << 64) - 1
 
@@ -44,15 +46,17 @@ class Tidying:
         while True:
             more = False
             try:
-                self.expire()
-                more = self.forget()
+                more = self.expire()
+                more = self.forget() or more
                 more = self.drop() or more
             except GkvError:  # no room just now, or the store cannot be looked at; the next round is soon
                 pass
             gevent.sleep(_PAUSE if more else _EVERY)
 
-    def expire(self) -> None:
-        """Have the machines write tombstones for values that are due, as far as they are this process's."""
+    def expire(self) -> bool:
+        """Have the machines write tombstones for values that are due, as far as they are this process's; return whether there
+        may be more.
+        """
         now, limit = self._clock.now(), _STEP
         placement = self._stored.placement
         while placement is not None:
@@ -61,8 +65,9 @@ class Tidying:
             if mine or len(due) < limit or limit >= _MOST_DUE:
                 if mine:
                     self._copies.handle(DueFound(mine[:_STEP]))
-                return
+                return len(mine) >= _STEP
             limit *= 4
+        return False
 
     def _is_mine(self, key: str, placement: Placement) -> bool:
         return placement.roles[placement.list_of(key)].primary == self._copies.me
@@ -89,8 +94,8 @@ class Tidying:
             self._looked_for, self._after, self._at_end = lists, None, False
         if self._at_end:
             return False
-        found = self._engine.arc(0, _LAST_TOKEN, self._after, _LOOKED_AT)
-        self._at_end = len(found) < _LOOKED_AT
+        found = self._engine.arc(0, _LAST_TOKEN, self._after, _LOOKED_AT, _BYTES)
+        self._at_end = not found
         if found:
             self._after = found[-1][0]
         others = [key for key, _ in found if self._copies.replica.may_drop(key)]

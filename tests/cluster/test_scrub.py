@@ -166,6 +166,23 @@ def test_records_damaged_under_running_nodes_are_mended_and_reads_are_right_all_
 
 
 @pytest.mark.promise("I14")
+def test_record_whose_key_is_not_what_was_written_is_recovered_before_it_is_answered(cluster: Cluster) -> None:
+    primaries = cluster.primaries()
+    for node in cluster.nodes:
+        node.signal(signal.SIGSTOP)
+    for node in cluster.nodes:
+        mine = [key for key in KEYS if primaries[key] == f"127.0.0.1:{node.port}"][:5]
+        rot(cluster.file(node), *[tokens([key]) + key.encode() for key in mine])
+    for node in cluster.nodes:
+        node.signal(signal.SIGCONT)
+    found = cluster.proxy.call("POST", "/get", [{"key": key} for key in KEYS]).json
+    assert found == {"existedKey": [{"key": key, "value": value_of(key)} for key in KEYS]}
+    # A delete leaves nothing in listings.
+    assert cluster.proxy.call("POST", "/delete", [{"key": key} for key in KEYS]).json == {"deleted": len(KEYS)}
+    assert cluster.proxy.call("GET", "/v1/kv").json["keys"] == [LOST]
+
+
+@pytest.mark.promise("I14")
 def test_records_damaged_while_their_node_is_away_are_mended_when_it_is_back(cluster: Cluster) -> None:
     reader = Reader(cluster.proxy.port)
     for node in list(cluster.nodes):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -511,6 +512,60 @@ def test_damaged_record_gives_way_to_a_replacement(start, path, record, part):
     assert engine.write([replacement], NOW) == [[]]
     assert engine.records_of(["a"]) == [record]
     assert engine.check() == []
+
+
+def lose(start, path):
+    """Have the key of a record be another one than was written; return the engine, whose index of keys alone knows of it."""
+    engine = start()
+    puts(engine, {"a": b"1", "needle-key": b"lost", "z": b"2"}, 5)
+    engine.close()
+    flip(path, tokens(["needle-key"]) + b"needle-key", 17)
+    return start()
+
+
+def test_lost_record_is_damaged_and_not_missing(start, path):
+    engine = lose(start, path)
+    assert engine.read(["a", "needle-key", "z", "x"], NOW) == [b"1", Damage.DAMAGED, b"2", None]
+    assert engine.read(["a", "needle-key", "z", "x", "y", "w"], NOW, 99) == [b"1", Damage.DAMAGED, b"2", None, None, None]
+    assert engine.records_of(["needle-key", "", "x" * 600]) == [Damage.DAMAGED, None, None]
+
+
+def test_record_that_a_page_in_disorder_hides_is_damaged_and_not_missing(start, path):
+    """A token that is not what was written misleads those who look for others in its page."""
+    keys = [f"key/{number}" for number in range(40)]
+    engine = start()
+    puts(engine, dict.fromkeys(keys, b"1"), 5)
+    engine.close()
+    middle = sorted(keys, key=lambda key: tokens([key]))[20]
+    data = bytearray((path / "data.mdb").read_bytes())
+    address = tokens([middle]) + middle.encode()
+    while (at_byte := data.find(address)) >= 0:
+        data[at_byte] ^= 0x80
+    (path / "data.mdb").write_bytes(data)
+    found = start().read(keys, NOW)
+    assert set(found) == {b"1", Damage.DAMAGED}
+
+
+@pytest.mark.parametrize(
+    ("value", "expires", "tag"), [(b"3", 0, None), (b"3", NOW + 5, None), (b"3", 0, at(1)), (None, 0, None)]
+)
+def test_lost_record_gives_way_to_a_write_that_repairs_and_to_no_other(start, path, value, expires, tag):
+    engine = lose(start, path)
+    write = Write(at(6), ["needle-key"], [value], [expires], [tag])
+    assert engine.write([replace(write, repairs=False)], NOW) == [did("d")]
+    assert engine.records_of(["needle-key"]) == [Damage.DAMAGED]
+    assert engine.write([write], NOW) == [did("d")]
+    assert engine.records_of(["needle-key"]) == [Record(at(6), value, expires, tag)]
+    assert [key for key, _ in engine.keys("needle", "", 9)] == ["needle-key"] * (value is not None)
+    assert [line for line in problems(engine) if "not its token" not in line] == []
+
+
+@pytest.mark.parametrize("record", [Record(at(6), b"3"), Record(at(6), None), None])
+def test_lost_record_gives_way_to_a_replacement(start, path, record):
+    engine = lose(start, path)
+    engine.write([Replacement.of([("needle-key", record)]) if record else Replacement.of([], ["needle-key"])], NOW)
+    assert engine.records_of(["needle-key"]) == [record]
+    assert [line for line in problems(engine) if "not its token" not in line] == []
 
 
 def test_value_that_was_replaced_is_not_read_from_the_cache(path):

@@ -107,7 +107,7 @@ def test_record_that_is_lost_is_given_to_be_mended_until_it_is_there_again(start
     engine.close()
     rot(tmp_path / "data.mdb", token + b"k7")
     engine = start()
-    assert engine.records_of(["k7"]) == [None]
+    assert engine.records_of(["k7"]) == [Damage.DAMAGED]
     told = Told(engine)
     told.round()
     assert told.mended == ["k7"]
