@@ -246,24 +246,27 @@ class Replacement(Write):
     `version` is the greatest of theirs.
     """
 
-    orders: Sequence[Version | None] = ()
-    """The version of each record. None for a key that is dropped, and leaves no tombstone."""
+    orders: "Sequence[Version | Damage | None]" = ()
+    """The version of each record. None for a key that is dropped, and leaves no tombstone; damage for one that gets a mark that
+    reads as a damaged record.
+    """
 
     @classmethod
-    def of(cls, records: Sequence[tuple[str, Record]], drops: Sequence[str] = ()) -> Self:
-        """Make it of records, and of keys that are dropped. O(keys)."""
+    def of(cls, records: Sequence[tuple[str, Record]], drops: Sequence[str] = (), damaged: Sequence[str] = ()) -> Self:
+        """Make it of records, of keys that are dropped, and of keys that get a mark. O(keys)."""
         orders = [record.version for _, record in records]
-        nothing = [None] * len(drops)
+        others = [*drops, *damaged]
+        nothing = [None] * len(others)
         return cls(
             max(orders, default=Version(0, 0)),
-            [*[key for key, _ in records], *drops],
+            [*[key for key, _ in records], *others],
             [*[record.value for _, record in records], *nothing],
-            [*[record.expires for _, record in records], *[0] * len(drops)],
+            [*[record.expires for _, record in records], *[0] * len(others)],
             [*[record.client_version for _, record in records], *nothing],
-            orders=[*orders, *nothing],
+            orders=[*orders, *[None] * len(drops), *[Damage.DAMAGED] * len(damaged)],
         )
 
-    def rows(self) -> Iterator[tuple[str, Version | None, Value | None, int, Version | None]]:
+    def rows(self) -> "Iterator[tuple[str, Version | Damage | None, Value | None, int, Version | None]]":
         """Yield the key, version, value, expiry and tag of each."""
         return zip(self.keys, self.orders, self.values, self.expires, self.tags, strict=True)
 

@@ -110,14 +110,14 @@ class Commits:
             self._engine.admit(write, self._backlog.size)
         return self._add(Pending(write, size_of(write), after, early=early, copied=copied))
 
-    def replace(self, records: Sequence[tuple[str, Record]], drops: Sequence[str]) -> Pending:
-        """Have records take the place of what is there whatever the versions say, and keys dropped without a tombstone, in turn
-        with the writes. No key stands twice.
+    def replace(self, records: Sequence[tuple[str, Record]], drops: Sequence[str], damaged: Sequence[str] = ()) -> Pending:
+        """Have records take the place of what is there whatever the versions say, keys dropped without a tombstone, and others
+        read as damaged, in turn with the writes. No key stands twice.
 
         Admitted whatever waits: a learner has one page of each list under way. Raise as `submit`.
         """
         self._refuse_in_the_end()
-        replacement = Replacement.of(records, drops)
+        replacement = Replacement.of(records, drops, damaged)
         if self._writer is None:
             return self._apply_inline(Pending(replacement, 0, copied=True))
         return self._add(Pending(replacement, size_of(replacement), copied=True))

@@ -137,7 +137,8 @@ class Engine(ABC):
         """Merge all of these in this order; return what each did to its keys. On disk when it returns, if `durable`.
 
         Tombstones are as old as `now`. A replacement is not merged, and tells no effects: its records take the place of what
-        is there, damage included.
+        is there, damage included. A key that it marks has a damaged record from then on, and is listed as one with a value that
+        never expires.
 
         `syncing` is called when all that needs the interpreter is done and only the disk is still waited for; not when it
         raises before.

@@ -2,8 +2,9 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
-from itertools import islice, repeat
+from itertools import compress, islice, repeat
 from math import inf
 from operator import add
 
@@ -17,7 +18,14 @@ from gkv.model import Damage, Effect, Record, Replacement, Value, Version, Write
 _HEAP_SLACK = 1_000
 _TAG = 16
 """Bytes of a tag."""
-CREATED, REPLACED, UNCHANGED, KEPT = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED, Effect.KEPT
+CREATED, REPLACED, UNCHANGED, KEPT, DAMAGED = (
+    Effect.CREATED,
+    Effect.REPLACED,
+    Effect.UNCHANGED,
+    Effect.KEPT,
+    Effect.DAMAGED,
+)
+_NO_VERSION = Version(0, 0)
 _are_short = frozenset(range(1, MAX_KEY // 4 + 1)).issuperset
 """Whether keys of so many characters each have 1 to MAX_KEY bytes, whatever they are."""
 
@@ -42,6 +50,8 @@ class MemoryEngine(Engine):
         """When values expire, of those that do, and when tombstones were written."""
         self._tags: dict[str, Version] = {}
         """Of records whose tag is not their version."""
+        self._damaged: set[str] = set()
+        """Keys that a replacement has marked. Beside them they have an empty value, so that they are listed and counted."""
         self._due = _Queue(lambda time, key: key in self._values and self._times.get(key) == time)
         """The values that expire."""
         self._graves = _Queue(lambda time, key: key not in self._values and self._times.get(key) == time)
@@ -70,12 +80,16 @@ class MemoryEngine(Engine):
             due = [key for key in keys if key in self._values and 0 < self._times.get(key, 0) <= now]
             if due:
                 raise Due(due)
+        if self._damaged:
+            return [Damage.DAMAGED if key in self._damaged else self._values.get(key) for key in keys]
         return list(map(self._values.get, keys))
 
     def records_of(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         return [self._record(key) if key in self._versions else None for key in keys]
 
-    def _record(self, key: str) -> Record:
+    def _record(self, key: str) -> Record | Damage:
+        if key in self._damaged:
+            return Damage.DAMAGED
         value = self._values.get(key)
         return Record(self._versions[key], value, 0 if value is None else self._times.get(key, 0), self._tags.get(key))
 
@@ -126,13 +140,17 @@ class MemoryEngine(Engine):
         sums = self._summing.in_force
         keys = [] if sums is None else list(dict.fromkeys([key for write in writes for key in write.keys]))
         before = self._pieces_of(keys) if keys else []
+        doubted = self._damaged.intersection(keys)
         applied = [self._replace(one, now) if isinstance(one, Replacement) else self._merge(one, now) for one in writes]
         if sums is not None:
-            sums.apply(sums.changes(self._addresses(keys), before, self._pieces_of(keys)))
+            doubted |= self._damaged.intersection(keys)
+            sums.apply(sums.changes(self._addresses(keys), before, self._pieces_of(keys), self._addresses(list(doubted))))
         syncing()
         return applied
 
     def _merge(self, write: Write, now: int) -> list[Effect]:
+        if self._damaged and not self._damaged.isdisjoint(write.keys):
+            return self._mend(write, now)
         values, versions, times, tags = self._values, self._versions, self._times, self._tags
         version = write.version
         era, counter = version.era, version.counter  # to compare whole versions takes 1 us
@@ -173,6 +191,25 @@ class MemoryEngine(Engine):
             self._keep_tags(write)
         return effects
 
+    def _mend(self, write: Write, now: int) -> list[Effect]:
+        """Merge a write some of whose keys have damaged records: these it repairs, or leaves as they are."""
+        damaged = [key in self._damaged for key in write.keys]
+        if write.repairs:
+            for key in compress(write.keys, damaged):
+                self._erase(key)
+            effects = iter(self._merge(write, now))
+            return [DAMAGED if was else effect for was, effect in zip(damaged, effects, strict=True)]
+        intact = [not was for was in damaged]
+        rest = replace(
+            write,
+            keys=list(compress(write.keys, intact)),
+            values=list(compress(write.values, intact)),
+            expires=list(compress(write.expires, intact)),
+            tags=list(compress(write.tags, intact)),
+        )
+        effects = iter(self._merge(rest, now))
+        return [DAMAGED if was else next(effects) for was in damaged]
+
     def _keep_tags(self, write: Write) -> None:
         for key, tag in zip(write.keys, write.tags, strict=True):
             if tag is not None and self._versions[key] == write.version and key not in self._tags:
@@ -183,6 +220,11 @@ class MemoryEngine(Engine):
         for key, order, value, expires, tag in replacement.rows():
             self._erase(key)
             if order is None:
+                continue
+            if isinstance(order, Damage):
+                self._versions[key] = _NO_VERSION
+                self._put(key, b"", 0, now)
+                self._damaged.add(key)
                 continue
             self._versions[key] = order
             self._put(key, value, expires, now)
@@ -208,6 +250,7 @@ class MemoryEngine(Engine):
         if self._tags.pop(key, None) is not None and key in self._values:
             self._size -= _TAG
         self._drop(key)
+        self._damaged.discard(key)
         self._versions.pop(key, None)
         self._times.pop(key, None)
         self._by_token.changed.add(key)
@@ -237,8 +280,12 @@ class MemoryEngine(Engine):
 
     def _pieces_of(self, keys: Sequence[str]) -> list[bytes]:
         values, versions, times, tags = self._values, self._versions, self._times, self._tags
+        damaged = self._damaged
         return [
-            piece(key.encode(), versions[key], times.get(key, 0), tags.get(key)) if key in values else NO_PIECE for key in keys
+            piece(key.encode(), versions[key], times.get(key, 0), tags.get(key))
+            if key in values and key not in damaged
+            else NO_PIECE
+            for key in keys
         ]
 
     def _stretch(self, start: bytes, end: bytes, limit: int) -> Stretch:
@@ -247,11 +294,13 @@ class MemoryEngine(Engine):
         addresses = self._addresses(keys)
         reached = min(end, addresses[limit]) if len(keys) > limit else end
         count = bisect_left(addresses, reached)
-        return Stretch(addresses[:count], self._pieces_of(keys[:count]), reached)
+        damaged = self._damaged.intersection(keys[:count])
+        return Stretch(addresses[:count], self._pieces_of(keys[:count]), reached, self._addresses(list(damaged)))
 
     def _pieces_between(self, ends: Sequence[tuple[bytes, bytes]]) -> list[Sequence[bytes] | None]:
         order = self._by_token.up_to_date()
-        return [self._pieces_of([key for _, key in order.irange((start, ""), (end, ""), (True, False))]) for start, end in ends]
+        found = [[key for _, key in order.irange((start, ""), (end, ""), (True, False))] for start, end in ends]
+        return [self._pieces_of(keys) if self._damaged.isdisjoint(keys) else None for keys in found]
 
     def begin_snapshot(self) -> None:
         raise EngineError("this engine keeps nothing on disk, so there is nothing to copy")
@@ -265,13 +314,13 @@ class MemoryEngine(Engine):
     # --- looking after it -------------------------------------------------------------------------------------------------
 
     def verify(self, most: int = LOOKED_AT) -> Iterator[Looked]:  # noqa: ARG002  # it is no disk that could be looked at in steps
-        yield Looked(len(self._versions), len(self._versions), problems=tuple(self.check()))
+        yield Looked(len(self._versions), len(self._versions), tuple(sorted(self._damaged)), tuple(_problems_of(self)))
 
     def check(self) -> list[str]:
-        return _problems_of(self)
+        return [line for step in self.verify() for line in step.lines]
 
     def close(self) -> None:
-        for part in (self._values, self._versions, self._times, self._tags, self._due.heap, self._graves.heap):
+        for part in (self._values, self._versions, self._times, self._tags, self._damaged, self._due.heap, self._graves.heap):
             part.clear()
         self._size = 0
 

@@ -14,13 +14,15 @@ from lmdb import Transaction
 from gkv.engine import record
 from gkv.engine.record import HEADER, INTACT, OVERHEAD, VALUE
 from gkv.engine.sums import NO_PIECE, TOKEN, Changes, Sums
-from gkv.model import Effect, Replacement, Write
+from gkv.model import Damage, Effect, Replacement, Write
 
 VALUE_DUE, TOMBSTONE_DUE = b"v", b"t"
 DUE = 9
 """Bytes in front of the address in an entry of `due`: which queue, and the time."""
 CREATED, REPLACED, UNCHANGED, DAMAGED = Effect.CREATED, Effect.REPLACED, Effect.UNCHANGED, Effect.DAMAGED
 KEPT = Effect.KEPT
+MARK = b"\0"
+"""Stands in the place of a record that is to read as damaged: it is none of any kind."""
 
 
 class Notes:
@@ -32,7 +34,7 @@ class Notes:
         self.rows: list[bytes] = []
         """An address, and the pieces of the record there before and after a change, by turns."""
         self.doubted: list[bytes] = []
-        """Addresses at which damaged records gave way."""
+        """Addresses at which damaged records gave way, or have come."""
 
     def effect_on(self, sums: Sums) -> Changes:
         """Work out their effect."""
@@ -146,10 +148,21 @@ class Merge:
                     self._txn.delete(address)
             elif self._is_lost(address):
                 self._drop_damaged(address)
-            if order is not None:
+            if isinstance(order, Damage):
+                self._mark(address)
+            elif order is not None:
                 time = self._now if value is None else expires
                 self._list(address, record.pack(address, order.to_bytes(), value, time, tag.to_bytes() if tag else b""))
         return []
+
+    def _mark(self, address: bytes) -> None:
+        """Put what reads as a damaged record; it has a value that never expires, as far as anybody knows."""
+        self._txn.delete(address)  # as `_list` does
+        self._txn.put(address, MARK)
+        self._txn.put(address[TOKEN:], b"", db=self._listed)
+        self.grown += len(address) - TOKEN
+        if self._notes is not None:
+            self._notes.doubted.append(address)
 
     def _list(self, address: bytes, data: bytes) -> None:
         """Put a record, with what is kept about it."""

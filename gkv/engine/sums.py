@@ -62,7 +62,7 @@ class Changes:
     prints: Sequence[int]
     """Their fingerprints before, exclusive or those afterwards."""
     doubted: Sequence[bytes]
-    """Addresses at which damaged records gave way, of which nobody knows any more what they were summed up as."""
+    """Addresses at which damaged records gave way, of which nobody knows any more what they were summed up as, or have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Sums:
                 sums[token >> CELL_SHIFT] ^= fingerprint
 
     def _doubt(self, address: bytes) -> None:
-        """Have the cell of a record that was damaged built anew, unless it is still to be built."""
+        """Have the cell of a record that was damaged, or is now, built anew, unless it is still to be built."""
         if address >= self._reached:
             return
         cell = _cell_of(address)

@@ -54,7 +54,7 @@ class Disk:
     def replace(self, action: Replace) -> None:
         """Have records take the place of what is there, in turn."""
         try:
-            self._handed_over(action.token, self.stored.replace(action.records, action.drops))
+            self._handed_over(action.token, self.stored.replace(action.records, action.drops, action.damaged))
         except GkvError as error:
             self._refused(action.token, error)
 

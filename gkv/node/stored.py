@@ -66,9 +66,11 @@ class Stored:
         """Hand a write to the group commit, which merges by order. Raise what `Commits.submit` raises."""
         return self._begun(self._commits.submit(write, copied=True))
 
-    def replace(self, records: Sequence[tuple[str, Record]], drops: Sequence[str]) -> Pending:
-        """Have records take the place of what is there, and keys dropped. Raise what `Commits.replace` raises."""
-        return self._begun(self._commits.replace(records, drops))
+    def replace(self, records: Sequence[tuple[str, Record]], drops: Sequence[str], damaged: Sequence[str] = ()) -> Pending:
+        """Have records take the place of what is there, keys dropped, and others read as damaged. Raise what `Commits.replace`
+        raises.
+        """
+        return self._begun(self._commits.replace(records, drops, damaged))
 
     def _begun(self, pending: Pending) -> Pending:
         if not pending.done:
@@ -311,8 +313,8 @@ def _size(record: Record | Damage) -> int:
 def _after(found: Record | Damage | None, write: Write, place: int) -> Record | Damage | None:
     """Return what a write leaves of a record of the key at this place of it."""
     order = write.orders[place] if isinstance(write, Replacement) else write.version
-    if order is None:
-        return None
+    if order is None or isinstance(order, Damage):
+        return order
     if not isinstance(write, Replacement):
         if isinstance(found, Record) and found.version >= order:
             return found

@@ -85,7 +85,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Records take the place of what is there whatever the versions say, and keys are dropped (L4).
+    """Records take the place of what is there whatever the versions say, keys are dropped, and others read as damaged (L4).
 
     Takes its turn among the commits; `Committed` or `CommitFailed` follows.
     """
@@ -93,6 +93,7 @@ class Replace:
     token: int
     records: tuple[tuple[str, Record], ...]
     drops: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,12 +213,12 @@ class Copying:
         change = self.fillings.page(sender, page, self._records.between, token, desk.now)
         if change is None:
             return
-        if not (change.records or change.drops or change.leaves):  # as many pages are
+        if not (change.records or change.drops or change.damaged or change.leaves):  # as many pages are
             self.committed(token)
             return
         self.granter.forget([key for key, _ in change.records])
-        self.granter.forget(change.drops)
-        desk.actions.append(Replace(token, change.records, change.drops))
+        self.granter.forget([*change.drops, *change.damaged])
+        desk.actions.append(Replace(token, change.records, change.drops, change.damaged))
 
     def report(self) -> Report | None:
         """Return what the authority is to be told now, if that is new; nothing before the grants of the process before have

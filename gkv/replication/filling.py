@@ -5,7 +5,8 @@ what differs is asked for in pages; else all is. A page says which of the record
 has named by their fingerprints are the primary's too; all others that it covers are replaced or
 dropped, whatever the versions say. Only keys of which a new write came since the session began are
 left alone. So neither an old write that was never acknowledged nor a value that was deleted
-meanwhile comes back (F19).
+meanwhile comes back (F19). Of a record that nobody can read any more the learner gets a mark that
+reads as damaged: what it has itself may be older, and to have nothing would be to say that nothing is there.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -154,6 +155,8 @@ class PageChange:
     """Whether keys are left to their new writes, which may be on their way to the disk: the list is
     not equal before a commit behind them has ended (L5).
     """
+    damaged: tuple[str, ...] = ()
+    """Keys that are to read as damaged."""
 
 
 @dataclass(slots=True)
@@ -271,13 +274,15 @@ class Fillings:
         self._rests[primary] = now + page.rest
         covered = filling.take_out(asked, page)
         same = {asked.keys[place] for place in page.same if place < len(asked.keys)}
-        same.update([key for key, _ in page.records])
+        same.update([key for key, _ in page.records], page.damaged)
         others = [key for key in self._held(asked, page, covered, partial(held, filling.session.pair)) if key not in same]
         taken = tuple([(key, record) for key, record in page.records if self._takes(filling, key)])
         drops = tuple([key for key in others if self._takes(filling, key)])
+        damaged = tuple([key for key in page.damaged if self._takes(filling, key)])
         filling.committing = token
-        filling.changes = len(taken), len(drops)
-        return PageChange(taken, drops, leaves=len(taken) + len(drops) < len(page.records) + len(others))
+        filling.changes = len(taken) + len(damaged), len(drops)
+        given = len(page.records) + len(page.damaged) + len(others)
+        return PageChange(taken, drops, sum(filling.changes) < given, damaged)
 
     def _held(
         self, asked: AskedPage, page: Page, covered: Sequence[Range], held: Callable[[str, str | None], list[str]]

@@ -140,6 +140,8 @@ class Page:
     """The cursor up to which the next range is covered, None if none of it is."""
     rest: float = 0.0
     """Seconds for which the primary is to be asked for no page, so that its rate is kept."""
+    damaged: tuple[str, ...] = ()
+    """Keys there whose record nobody who acts can read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a primary gives to its learners: sums of records, and records, which it reads as it does for a client (L3)."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 
 from gkv.model import Damage, Record
@@ -91,7 +91,10 @@ class Pages:
         return self._writing.primary.unsettled.newest.keys()
 
     def ask(self, sender: str, asked: AskPage) -> None:
-        """Answer a learner of an open list once all of the page is settled (F9); else not at all, and it asks again."""
+        """Answer a learner of an open list once all of the page is settled (F9); else not at all, and it asks again.
+
+        What is damaged is recovered first; of what is lost the page has the key alone.
+        """
         pair = (asked.preference, asked.coming)
         if not self._learns(sender, pair):
             return
@@ -100,9 +103,7 @@ class Pages:
         waits = {key: unsettled.newest[key] for key in rows.records if key in unsettled.newest}
         found = {**rows.records, **{key: unsettled.record(underway, key) for key, underway in waits.items()}}
         damaged = [key for key, record in found.items() if isinstance(record, Damage)]
-        if damaged:
-            for key in damaged:
-                self._recover(key)
+        if not self._may_name(damaged):
             return
         records = [(key, record) for key, record in found.items() if isinstance(record, Record)]
         places = {fingerprint: place for place, fingerprint in enumerate(asked.known)}
@@ -117,8 +118,17 @@ class Pages:
         def over(may_tell: bool) -> None:
             if may_tell:
                 large = sum([len(record.value) >> _LARGE for _, record in others if record.value is not None])
-                rest = self.rate.give(len(others) + large, len(records), self._desk.now)
+                rest = self.rate.give(len(others) + large, len(found), self._desk.now)
                 self.given += len(others)
-                self._desk.send(sender, Page(asked.number, tuple(others), tuple(same), rows.whole, rows.upto, rest))
+                page = Page(asked.number, tuple(others), tuple(same), rows.whole, rows.upto, rest, tuple(damaged))
+                self._desk.send(sender, page)
 
         self._readings.begin([pair], list(waits.values()), self._desk.now + PATIENCE, over)
+
+    def _may_name(self, damaged: Sequence[str]) -> bool:
+        """Return whether all of these keys are lost; have the records of the others recovered."""
+        lost = self._writing.lost
+        for key in damaged:
+            if key not in lost:
+                self._recover(key)
+        return lost.issuperset(damaged)

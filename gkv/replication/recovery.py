@@ -1,5 +1,6 @@
 """A record that is damaged at its primary: the greatest intact copy that another acting member has is written anew, as a
-takeover does. Where none of the others has any record, there is none: an acting member has all that is settled.
+takeover does. Where none of the others has any record, there is none: an acting member has all that is settled. A key whose
+record nobody could give is lost until it is written, or another document is in force.
 """
 
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class Recovered:
 class Recoveries:
     """All keys whose record is being recovered, under the document of now."""
 
+    lost: set[str] = field(default_factory=set)
+    """Keys of recoveries that were given up. Whoever admits a write of one takes it out."""
     _keys: dict[str, _Recovering] = field(default_factory=dict)
     _numbers: dict[int, tuple[str, str]] = field(default_factory=dict)
     """By number of a question, who was asked, and for which key."""
@@ -79,11 +82,21 @@ class Recoveries:
     def _end(self, key: str, record: Record | None, *, absent: bool = False) -> Recovered:
         del self._keys[key]
         self._numbers = {number: of for number, of in self._numbers.items() if of[1] != key}
-        return Recovered(key, record, absent)
+        return self._noted(Recovered(key, record, absent))
+
+    def alone(self, key: str) -> Recovered:
+        """Return the end for a key that nobody else could have."""
+        return self._noted(Recovered(key, None))
+
+    def _noted(self, end: Recovered) -> Recovered:
+        if end.given_up:
+            self.lost.add(end.key)
+        return end
 
     def begin_anew(self) -> None:
         """Forget all, as a new document is in force: who needs a record asks again."""
         self._keys, self._numbers = {}, {}
+        self.lost.clear()
 
     @property
     def wakes_at(self) -> float:

@@ -27,7 +27,7 @@ class Succession:
         self._writing = writing
         self._asked_at: dict[str, float] = {}
         """By member, when it was asked for what keeps a takeover waiting."""
-        self._recoveries = Recoveries()
+        self._recoveries = Recoveries(writing.lost)
         self.on_recovered: Callable[[str, bool], None] = lambda _key, _given_up: None
         """Told of the end of each recovery: whether it was given up."""
 
@@ -92,7 +92,7 @@ class Succession:
         desk = self._desk
         others = tuple([one for one in desk.duties.roles_of(key).acting if one not in (desk.me, but)])
         if not others:
-            self._recovered(Recovered(key, None))
+            self._recovered(self._recoveries.alone(key))
         elif self._recoveries.begin(key, others, desk.now):
             for other in others:
                 number = desk.ask(other)

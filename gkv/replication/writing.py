@@ -43,6 +43,8 @@ class Writing:
         self._uncommitted: dict[int, float] = {}
         """By token, writes for which the own disk had no room, and since when."""
         self.primary = Primary()
+        self.lost: set[str] = set()
+        """Keys whose record is damaged here and could be had from nobody (`Recoveries`), until they are written."""
 
     def time_of_day(self) -> int:
         """Return the time in ms by which values are due now."""
@@ -71,6 +73,8 @@ class Writing:
     ) -> Underway:
         """Admit a plain write; `hand_over` is to follow."""
         desk = self._desk
+        if self.lost:
+            self.lost.difference_update(keys)
         version = self._versions.next(desk.duties.era)
         write = Write(version, keys, values, expires, tags, self.time_of_day())
         return self.primary.admit(write, desk.duties, desk.token(), on_over)

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from gkv.engine import ENGINES, NOT_BURIED, Due, Engine, open_engine
 from gkv.errors import EngineError
-from gkv.model import Blob, Effect, Record, Replacement, Version, Write
+from gkv.model import Blob, Damage, Effect, Record, Replacement, Version, Write
 from gkv.ring import token, tokens
 
 NOW = 1_000_000
@@ -492,8 +492,8 @@ def test_arc_with_little_room_returns_the_first_records_and_one_at_least(engine)
 # --- replacements -----------------------------------------------------------------------------------------------------------
 
 
-def replaces(engine, records=(), drops=(), now=NOW):
-    return engine.write([Replacement.of(list(dict(records).items()), drops)], now)
+def replaces(engine, records=(), drops=(), now=NOW, damaged=()):
+    return engine.write([Replacement.of(list(dict(records).items()), drops, damaged)], now)
 
 
 def test_replacement_takes_the_place_of_later_records_of_all_kinds(engine):
@@ -543,6 +543,67 @@ def test_tombstone_that_was_overwritten_or_dropped_is_not_buried(engine):
     replaces(engine, drops=["b"])
     assert engine.buried(NOW, 9) == [(NOW, "c")]
     assert engine.buried(NOW - 1, 9) == engine.buried(-1, 9) == []
+
+
+OF_ALL_KINDS = {
+    "blob": Record(at(1), Blob(b"x", "a/b"), NOW + 9, at(1, 7)),
+    "tombstone": Record(at(1), None),
+    "plain": Record(at(2), b"plain" * 900),
+    "tagged": Record(at(2), b"tagged", 0, at(2, 1)),
+}
+
+
+def test_key_that_is_marked_reads_as_damaged_and_is_listed_whatever_was_there(engine):
+    replaces(engine, {**OF_ALL_KINDS, "other": Record(at(1), b"1")})
+    marked = [*OF_ALL_KINDS, "new"]
+    assert replaces(engine, damaged=marked) == [[]]
+    assert engine.read([*marked, "other", "none"], NOW) == [*[Damage.DAMAGED] * 5, b"1", None]
+    assert engine.records_of([*marked, "other"]) == [*[Damage.DAMAGED] * 5, Record(at(1), b"1")]
+    assert dict(everything(engine)) == {**dict.fromkeys(marked, Damage.DAMAGED), "other": Record(at(1), b"1")}
+    assert engine.keys("", "", 10) == [(key, 0) for key in sorted([*marked, "other"])]
+    assert (engine.live, engine.tombstones, engine.size) == (6, 0, sum(map(len, marked)) + len("other1"))
+    assert engine.due(NOW + 99, 10) == engine.buried(NOW + 99, 10) == []
+    assert sorted(engine.check()) == sorted(f"{key!r} is damaged" for key in marked)
+    assert sorted(key for step in engine.verify() for key in step.damaged) == sorted(marked)
+    replaces(engine, damaged=marked)
+    assert (engine.live, engine.size) == (6, sum(map(len, marked)) + len("other1"))
+    replaces(engine, {"new": Record(at(1), b"2"), "blob": Record(at(1), None)}, ["tombstone", "plain", "tagged"])
+    assert engine.records_of([*marked, "other"]) == [
+        Record(at(1), None),
+        None,
+        None,
+        None,
+        Record(at(1), b"2"),
+        Record(at(1), b"1"),
+    ]
+    assert (engine.live, engine.tombstones, engine.size) == (2, 1, len("new2other1"))
+
+
+def test_write_of_any_version_repairs_a_key_that_is_marked(engine):
+    puts(engine, {"a": b"1", "b": b"1", "c": b"1", "d": b"1"}, at(9))
+    replaces(engine, damaged=["a", "b", "d"])
+    values = [b"2", None, b"2", b"2", b"2"]
+    tags = [at(1), None, None, at(1), None]
+    write = Write(at(3), ["a", "b", "c", "d", "e"], values, [0, 0, 0, NOW + 9, 0], tags, NOW)
+    assert engine.write([write], NOW) == [did("ddkdc")]
+    assert engine.records_of(["a", "b", "c", "d", "e"]) == [
+        Record(at(3), b"2", 0, at(1)),
+        Record(at(3), None),
+        Record(at(9), b"1"),
+        Record(at(3), b"2", NOW + 9, at(1)),
+        Record(at(3), b"2"),
+    ]
+    assert (engine.live, engine.tombstones) == (4, 1)
+
+
+def test_write_that_does_not_repair_leaves_a_mark_and_writes_all_else(engine):
+    replaces(engine, damaged=["b"])
+    write = Write(at(3), ["a", "b", "c"], [b"1", b"2", b"3"], [0, 0, NOW + 9], [at(1), None, None], NOW, repairs=False)
+    assert engine.write([write], NOW) == [did("cdc")]
+    found = engine.records_of(["a", "b", "c"])
+    assert found == [Record(at(3), b"1", 0, at(1)), Damage.DAMAGED, Record(at(3), b"3", NOW + 9)]
+    replaces(engine, drops=["b"])
+    assert (engine.live, engine.size) == (2, len("a1c3") + 16)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 481])

@@ -233,6 +233,41 @@ def test_sums_are_built_while_writes_go_on(name: str, seed: int) -> None:
         assert sums_of(engine) == reference(engine)
 
 
+def test_cell_with_a_mark_is_known_to_nobody_until_that_is_mended(engine: Engine) -> None:
+    keys = [f"k{i}" for i in range(40)]
+    engine.write([Write(Version(1, 1), keys, [b"1"] * 40)], NOW)
+    engine.keep_sums(True)
+    build(engine)
+    assert engine.sums is not None
+    before = crowded_sums(engine)
+    marked = [key for key in [*keys, "new"] if int.from_bytes(crowded([key]), "big") >> CELL_SHIFT == WHERE[1]][:3]
+    engine.write([Replacement.of([], [], marked)], NOW)
+    unknown = [before[0], None, *before[2:]]
+    assert crowded_sums(engine) == unknown
+    build(engine)
+    assert crowded_sums(engine) == unknown
+    assert not engine.sums.complete
+    ends = [(cell << CELL_SHIFT, ((cell + 1) << CELL_SHIFT) - 1) for cell in WHERE]
+    assert engine.sums_between(ends) == unknown
+    engine.write([Replacement.of([("k1", Record(Version(1, 9), b"2"))], ["k2"])], NOW)
+    assert crowded_sums(engine)[1] is None
+    engine.write([Write(Version(2, 1), marked, [b"2", None, b"2"])], NOW)
+    build(engine)
+    assert sums_of(engine) == reference(engine)
+
+
+def test_sums_are_built_over_a_mark_that_was_there_before(engine: Engine) -> None:
+    engine.write([Write(Version(1, 1), ["a", "b"], [b"1", b"1"]), Replacement.of([], [], ["c"])], NOW)
+    engine.keep_sums(True)
+    build(engine, 1)
+    cell = int.from_bytes(crowded(["c"]), "big") >> CELL_SHIFT
+    assert engine.sums is not None
+    assert engine.sums.known(cell, cell) == [None]
+    engine.write([Replacement.of([], ["c"])], NOW)
+    build(engine, 1)
+    assert sums_of(engine) == reference(engine)
+
+
 def test_building_reads_so_many_records_in_a_step_and_one_cell_in_several(engine: Engine) -> None:
     keys = [f"k{i}" for i in range(100)]
     engine.write([Write(Version(1, 1), keys, [b"1"] * 100)], NOW)

@@ -248,6 +248,12 @@ CONTROLS: dict[str, Control] = {
     "damage is absence": Control(
         "reads", "a damaged copy is a copy", "linearizable", [(_RECOVERIES, "_end", instead.absent_if_none)]
     ),
+    "no page has what is lost": Control(
+        "L3", "a page names what nobody can read", "live", [(pages.Pages, "_may_name", instead.none_at_all)]
+    ),
+    "what is lost is left": Control(
+        "L4", "who is filled gets a mark for what nobody can read", "R6", [(filling.Fillings, "page", instead.marks_nothing)]
+    ),
     "a failed commit keeps its mark": Control(
         "L2 L5",
         "pages do not leave a key to a write that the disk has not taken",

@@ -7,12 +7,18 @@ from gkv.cluster.document import Document
 from gkv.model import Record
 
 
+class Mark(Record):
+    """Stands in the place of a record that is to read as damaged; its version is that of what it stands for."""
+
+    __slots__ = ()
+
+
 class Directory:
     """All that a process finds when it starts."""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
-        """Live ones and tombstones, by key."""
+        """Live ones and tombstones, by key; also what reads as damaged."""
         self.damaged: set[str] = set()
         """Keys of those whose bytes are not what was written."""
         self.document: Document | None = None

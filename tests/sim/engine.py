@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from gkv.model import Damage, Effect, Record, Write
+from gkv.model import Damage, Effect, Record, Version, Write
 from gkv.replication import actions, events
 from gkv.replication.expiry import is_due
 from gkv.replication.records import Parts, Range, Rows
 from tests.sim import rules
-from tests.sim.disk import Directory, Disk, merged
+from tests.sim.disk import Directory, Disk, Mark, merged
 
 if TYPE_CHECKING:
     from tests.sim.member import Member
@@ -44,7 +44,7 @@ class Engine:
         self._disk = Disk(directory)
         self._files = Disk(directory)
         self._disk_free = self._files_free = 0.0
-        self._staged: dict[str, list[Record | None]] = {}
+        self._staged: dict[str, list[Record | Damage | None]] = {}
         """By key, what the commits under way make of it."""
         self._buried: dict[str, float] = {}
         """By key, since when this process has had a tombstone on its disk."""
@@ -69,6 +69,7 @@ class Engine:
         if self._world.setup.is_async:
             for _ in range(chance.below(f"{name} memory", len(self._in_memory) + 1)):
                 self.directory.records = self._in_memory.pop()
+                self.directory.damaged |= {key for key, one in self.directory.records.items() if isinstance(one, Mark)}
 
     def close(self) -> None:
         """End what is under way."""
@@ -82,8 +83,10 @@ class Engine:
         self.change(action.token, _by_order(action.write))
 
     def replace(self, action: actions.Replace) -> None:
-        """Put records in the place of others."""
+        """Put records in the place of others. A mark stands for all that is settled."""
+        settled = self._world.facts.settled
         found: list[tuple[str, Record | None]] = [*action.records, *[(key, None) for key in action.drops]]
+        found += [(key, Mark(settled.get(key, Version(0, 0)), b"")) for key in action.damaged]
         self.change(action.token, [(key, record, self.forced, True) for key, record in found])
 
     def change(self, token: int, changes: Changes) -> None:
@@ -117,7 +120,9 @@ class Engine:
 
     def _needs_room(self, changes: Changes) -> bool:
         """Return whether there is a value among what comes."""
-        return any(record is not None and record.value is not None for _, record, _, _ in changes)
+        return any(
+            record is not None and record.value is not None and not isinstance(record, Mark) for _, record, _, _ in changes
+        )
 
     def _stage(self, changes: Changes) -> list[str]:
         """Note what a commit is going to leave; return its keys."""
@@ -130,7 +135,7 @@ class Engine:
             else:
                 takes = forced or newest is None or record is None or newest.version <= record.version
             if takes:
-                self._staged.setdefault(key, []).append(record)
+                self._staged.setdefault(key, []).append(Damage.DAMAGED if isinstance(record, Mark) else record)
                 staged.append(key)
             if record is not None and record.value is None:
                 buried[key] = max(record.version, buried.get(key, record.version))
@@ -250,7 +255,7 @@ def _apply(directory: Directory, changes: Changes) -> list[Effect]:
             records[key] = record
         else:
             continue
-        directory.damaged.discard(key)
+        (directory.damaged.add if isinstance(record, Mark) else directory.damaged.discard)(key)
     return effects
 
 

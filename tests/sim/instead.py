@@ -284,6 +284,17 @@ def takes_all(self: Any, one: Any, key: str) -> bool:
 _page = filling.Fillings.page
 
 
+def marks_nothing(self: Any, *args: Any) -> Any:
+    found = _page(self, *args)
+    return found and replace(found, damaged=())
+
+
+def none_at_all(self: Any, damaged: Any) -> bool:
+    for key in damaged:
+        self._recover(key)
+    return not damaged
+
+
 def drops_nothing(self: Any, *args: Any) -> Any:
     found = _page(self, *args)
     return found and replace(found, drops=())

@@ -54,7 +54,7 @@ class Wrong(Exception):
 
 def holds(world: "World", member: "Member", key: str, order: Version) -> bool:
     """Return whether a member's disk has a record of a key that is at least as new, or no value after a tombstone that is: an
-    earlier tombstone is as good as that. Of a damaged one that counts which it was before.
+    earlier tombstone is as good as that. Of a damaged one that counts which it was before, or what it stands for.
     """
     found = member.directory.records.get(key)
     known = found.version if found is not None and found.value is not None else world.facts.buried.get(key)
@@ -161,16 +161,11 @@ def unrest(world: "World") -> str | None:
     document = world.authority.document
     lists = stuck(world)
     waiting = {name for one in lists for name in one}
-    if document.next is not None and not lists and not any(_waits_for_damaged(world, document, one) for one in world.members):
+    if document.next is not None and not lists:
         return "the ring that is to come does not come"
     for line in document.members:
         is_out = line.incarnation in document.removed and document.next is not None  # which has been waited for
-        if (
-            line.state is not State.UP
-            and line.id not in waiting
-            and not is_out
-            and not _waits_for_damaged(world, document, line.id)
-        ):
+        if line.state is not State.UP and line.id not in waiting and not is_out:
             return f"{line.id} is {line.state}"
     for roles in world.placement(document).roles:
         if roles.preference in lists:
@@ -207,17 +202,6 @@ def _unmended(world: "World", document: Document) -> str | None:
             if is_damaged(name):
                 return f"the record of {key} is damaged at {name}, and not at {intact[0]}"
     return None
-
-
-def _waits_for_damaged(world: "World", document: Document, name: str) -> bool:
-    """Return whether a learner cannot be filled because nobody who acts has an intact copy of some record."""
-    found = [(key, world.roles_of(key, document)) for key in world.keys]
-    return any(
-        name in (*roles.preference, *roles.coming)
-        and roles.acting
-        and all(key in world.members[one].directory.damaged for one in roles.acting)
-        for key, roles in found
-    )
 
 
 def strays(world: "World") -> str | None:

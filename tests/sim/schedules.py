@@ -328,6 +328,21 @@ SCHEDULES: dict[str, Scenario] = {
         (Fault(1.0, What.DAMAGE, "n0"), Fault(1.0, What.DAMAGE, "n1")),
         heal_at=3.0,
     ),
+    # n1 is away while the record is damaged at n0, which acts alone.
+    "no page has what is lost": Scenario(
+        TWO, (_put(0.5),), (Fault(1.0, What.CRASH, "n1", lasts=2.0), Fault(2.5, What.DAMAGE, "n0")), heal_at=4.0
+    ),
+    # n1 has the first put, and is away for the second one. Then n0 goes.
+    "what is lost is left": Scenario(
+        TWO,
+        (_put(0.5), _put(2.5), _get(7.0)),
+        (
+            Fault(1.0, What.CRASH, "n1", lasts=2.5),
+            Fault(3.0, What.DAMAGE, "n0"),
+            Fault(6.0, What.CRASH, "n0", lasts=3.0),
+        ),
+        heal_at=10.0,
+    ),
     # n1 is filled while its disk is full for a moment: a page that was read before the second put leaves the key to that put,
     # which the disk has not taken. Then n0 is away.
     "a failed commit keeps its mark": Scenario(

@@ -216,6 +216,7 @@ def _page_fields(message: Page, payload: Payload) -> Fields:
         "whole": message.whole,
         "upto": message.upto,
         "rest": message.rest,
+        "damaged": message.damaged,
     }
 
 
@@ -232,7 +233,8 @@ def _read_page(number: int, header: Mapping[str, Any], frame: bytes, start: int,
     if type(rest) not in (int, float) or not 0 <= rest < 1 << 32:  # which no NaN is
         raise BadFrame("a primary rests for some seconds")
     same = places_from(header, "same", _MOST_PLACES)
-    return Page(number, records, same, whole, None if upto is None else cursor_from(upto), float(rest))
+    damaged = tuple(keys_from(header.get("damaged")))
+    return Page(number, records, same, whole, None if upto is None else cursor_from(upto), float(rest), damaged)
 
 
 def _ask_record_fields(message: AskRecord, _: Payload) -> Fields:

@@ -455,6 +455,14 @@ def test_record_that_is_damaged_is_looked_at_as_such_until_a_write_repairs_it(tm
     engine.close()
 
 
+def test_mark_is_looked_at_as_damage_also_while_it_is_on_its_way(stored):
+    stored.write(put("k", 9))
+    stored.replace([], [], ["k", "x"])
+    assert stored.newest(["k", "x"]) == [Damage.DAMAGED] * 2
+    stored.write(put("k", 3))
+    assert stored.newest(["k", "x"]) == [Record(Version(2, 3), b"1"), Damage.DAMAGED]
+
+
 def test_positions_are_in_the_order_of_the_engine():
     keys = sorted(KEYS, key=lambda key: (token(key), key))
     assert [bisect_left([cursor_of(key) for key in keys], cursor_of(key)) for key in keys] == list(range(len(keys)))

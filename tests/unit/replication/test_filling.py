@@ -64,10 +64,15 @@ def begun(document: Duties = LEARNS, known: tuple[str, ...] = (), held: tuple[st
 
 
 def page(
-    number: int, *records: tuple[str, Record], same: tuple[int, ...] = (), upto: str | None = None, rest: float = 0
+    number: int,
+    *records: tuple[str, Record],
+    same: tuple[int, ...] = (),
+    upto: str | None = None,
+    rest: float = 0,
+    damaged: tuple[str, ...] = (),
 ) -> Page:
     """Return a page that covers all, or what is up to a cursor."""
-    return Page(number, records, same, 0 if upto else 1, upto, rest)
+    return Page(number, records, same, 0 if upto else 1, upto, rest, damaged)
 
 
 def next_ranges(fillings: Fillings, now: float) -> list[tuple[tuple[str, str | None], ...]]:
@@ -98,6 +103,23 @@ def test_page_takes_the_place_of_all_but_new_writes(
     assert fillings.committed(9)
     assert fillings.filled(LEARNS)  # L5
     assert fillings.is_marked("k", LEARNS) is bool(marked)
+
+
+@pytest.mark.promise("I23")
+@pytest.mark.parametrize("held", [("k",), ()])
+@pytest.mark.parametrize(
+    ("marked", "change"),
+    [
+        pytest.param("", PageChange((), (), leaves=False, damaged=("k",)), id="whatever is here"),
+        pytest.param("k", PageChange((), (), leaves=True), id="but a new write"),
+    ],
+)
+def test_key_that_a_page_names_as_damaged_is_to_read_so(marked: str, change: PageChange, held: tuple[str, ...]) -> None:
+    fillings = begun(held=held)
+    fillings.mark(marked, LEARNS)
+    assert fillings.page("a", page(1, damaged=("k",)), lambda *_: [], 9, 0.0) == change
+    assert fillings.committed(9)
+    assert fillings.filled(LEARNS)
 
 
 @pytest.mark.promise("I23")

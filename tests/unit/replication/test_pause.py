@@ -176,6 +176,7 @@ def test_recovery_takes_the_greatest_intact_record(
     assert recoveries.found("c", 1, Record(version(9), b"of nobody who was asked this")) is None
     ends = [recoveries.found(member, number, found) for number, (member, found) in enumerate(answers, 1)]
     assert ends == [None, end if isinstance(end, Recovered) else Recovered("k", end)]
+    assert recoveries.lost == (set() if end else {"k"})
 
 
 def test_recovery_is_given_up_when_somebody_does_not_answer() -> None:
@@ -186,6 +187,9 @@ def test_recovery_is_given_up_when_somebody_does_not_answer() -> None:
     assert recoveries.tick(0.9) == []
     assert recoveries.tick(1.0) == [Recovered("k", None)]
     assert recoveries.wakes_at == float("inf")
+    assert recoveries.lost == {"k"}
+    recoveries.begin_anew()
+    assert recoveries.lost == set()
 
 
 def test_stop_wants_a_tick_only_when_time_alone_can_change_anything() -> None:

@@ -112,8 +112,10 @@ class Bench:
                 old = self.shelf.records.get(key)
                 if isinstance(one, actions.Replace) or not isinstance(old, Record) or old.version < record.version:
                     self.shelf.records[key] = record
-            for key in one.drops if isinstance(one, actions.Replace) else ():
-                self.shelf.records.pop(key, None)
+            if isinstance(one, actions.Replace):
+                self.shelf.records |= dict.fromkeys(one.damaged, Damage.DAMAGED)
+                for key in one.drops:
+                    self.shelf.records.pop(key, None)
             self.on(events.Committed(one.token))
 
     def obey(self) -> None:
@@ -866,6 +868,64 @@ def test_page_names_what_is_the_same_and_has_the_rest() -> None:
     assert [one.message for one in bench.sent(m.Page)] == [
         m.Page(4, (("p", Record(version(1, 0), b"1")), ("r", Record(version(1, 0), b"1"))), (1,), 2)
     ]
+
+
+def asked_for_a_page(bench: Bench) -> list[m.Message]:
+    """Return the page that the learner `c` is given, and the questions about damaged records."""
+    bench.hear("c", m.AskPage(4, ("a", "b", "c"), (), (("", None),)))
+    said = bench.take(Send)
+    for one in said:
+        if isinstance(one.message, m.AskLease):
+            bench.hear(one.to, m.Granted(one.message.number))
+    return [one.message for one in [*said, *bench.take(Send)] if isinstance(one.message, m.Page | m.AskRecord)]
+
+
+LOST = m.Page(4, (), (), 1, damaged=("k",))
+
+
+def test_page_names_what_is_damaged_where_nobody_else_acts() -> None:
+    records: dict[str, Record | Damage] = {"k": Damage.DAMAGED, "x": Record(version(1, 0), b"1")}
+    bench = Bench(records=records).opened(duties("a", 1, roles("a", "c", preference="ac")))
+    bench.hear("c", m.AskPage(4, ("a", "c"), (), (("", None),)))
+    [page] = bench.sent(m.Page)
+    assert page.message == replace(LOST, records=(("x", Record(version(1, 0), b"1")),))
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_page_names_what_is_damaged_once_nobody_has_it_under_the_document_of_now(answers: bool) -> None:
+    bench = Bench(records={"k": Damage.DAMAGED}).opened(duties("a", 1, roles("ab", "c")))
+    [asked] = asked_for_a_page(bench)
+    assert asked_for_a_page(bench) == []
+    if answers:
+        bench.hear("b", m.FoundRecord(asked.number, Damage.DAMAGED))
+    else:
+        bench.now = 1.0
+        bench.on(events.Tick())
+    assert asked_for_a_page(bench) == [LOST]
+    bench.opened(duties("a", 2, roles("ab", "c")))
+    assert [type(one) for one in asked_for_a_page(bench)] == [m.AskRecord]
+
+
+def test_record_that_was_lost_is_looked_for_anew_once_its_key_was_written() -> None:
+    bench = Bench(records={"k": Damage.DAMAGED}).opened(duties("a", 1, roles("ab", "c")))
+    [asked] = asked_for_a_page(bench)
+    bench.hear("b", m.FoundRecord(asked.number, Damage.DAMAGED))
+    bench.on(put("x", "k"))
+    bench.commit()
+    bench.obey()
+    bench.shelf.records["k"] = Damage.DAMAGED
+    assert [type(one) for one in asked_for_a_page(bench)] == [m.AskRecord]
+
+
+@pytest.mark.promise("I23")
+def test_learner_has_what_a_page_names_as_damaged_read_as_that() -> None:
+    document = duties("c", 1, roles("ab", "c"))
+    bench = Bench("c", records={"k": Record(version(1, 0), b"older")})
+    bench.adopt(document)
+    [asked] = bench.sent(m.AskPage)
+    bench.hear("a", m.Page(asked.message.number, (), (), 1, damaged=("k", "x")))
+    [change] = bench.take(actions.Replace)
+    assert (change.records, change.drops, change.damaged) == ((), (), ("k", "x"))
 
 
 @pytest.mark.parametrize(("rate", "page"), [(0.0, 256), (2_000.0, 60), (100_000.0, 256), (10.0, 16)])
