@@ -183,7 +183,7 @@ class Copying:
             if wanted.ranges:
                 page = self._next_page(wanted)
                 self.fillings.asked(session, number, desk.now, page)
-                desk.send(session.primary, AskPage(number, *session.pair, page.ranges, page.fingerprints))
+                desk.send(session.primary, AskPage(number, *session.pair, page.ranges, page.fingerprints, page.named))
             else:
                 self.fillings.asked(session, number, desk.now)
                 desk.send(session.primary, AskSums(number, *session.pair, wanted.after))
@@ -198,7 +198,7 @@ class Copying:
         taken = ranges[: rows.whole]
         if rows.upto is not None:
             taken += ((ranges[rows.whole][0], rows.upto),)
-        return AskedPage(taken, tuple(known), tuple(known.values()), tuple(rows.records))
+        return AskedPage(taken, tuple(known), tuple(known.values()), tuple(rows.records), wanted.named)
 
     def _sums(self, sender: str, sums: Sums) -> None:
         """Take sums of records."""
@@ -212,6 +212,7 @@ class Copying:
         token = desk.token()
         change = self.fillings.page(sender, page, self._records.between, token, desk.now)
         if change is None:
+            self.fill()
             return
         if not (change.records or change.drops or change.damaged or change.leaves):  # as many pages are
             self.committed(token)

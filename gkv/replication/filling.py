@@ -7,6 +7,8 @@ dropped, whatever the versions say. Only keys of which a new write came since th
 left alone. So neither an old write that was never acknowledged nor a value that was deleted
 meanwhile comes back (F19). Of a record that nobody can read any more the learner gets a mark that
 reads as damaged: what it has itself may be older, and to have nothing would be to say that nothing is there.
+And nothing is dropped that the primary was not asked for by its name: where a disk has lost a
+record, the order of all records does not tell that, and the index of keys does.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -56,6 +58,8 @@ class AskedPage:
     """Of the records that are here."""
     held: tuple[str, ...] = ()
     """All keys of which there is a record here, or is to be; any that comes until the answer is of a new write."""
+    named: tuple[str, ...] = ()
+    """Keys that are asked for by their names: they are dropped if the page has nothing of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,14 @@ class Wanted:
     after: str
     is_clear: bool = False
     """Whether nothing is here in these ranges, so that nobody need look."""
+    named: tuple[str, ...] = ()
+    """Keys there that are to be dropped, if the primary has nothing of them still."""
 
 
 class _Filling:
     """One session."""
 
-    __slots__ = ("after", "asked", "asked_at", "at_end", "changes", "clear", "committing", "marks", "session", "todo")
+    __slots__ = ("after", "asked", "asked_at", "at_end", "changes", "clear", "committing", "marks", "named", "session", "todo")
 
     def __init__(self, session: Session, *, compares: bool) -> None:
         self.session = session
@@ -86,6 +92,8 @@ class _Filling:
         """What differs as far as is known, in its order."""
         self.clear: tuple[Range, ...] = ()
         """The first of that, if nothing was here when it was asked for; what has come since is of new writes."""
+        self.named: tuple[str, ...] = ()
+        """Keys there that a page has made nothing of."""
         self.asked: dict[int, AskedPage | None] = {}
         """The open questions, by their numbers: whichever is answered first counts. None for one about sums."""
         self.asked_at = 0.0
@@ -112,17 +120,21 @@ class _Filling:
             return False
         return not self.asked or now - self.asked_at >= again_after * (1 << min(len(self.asked) - 1, _MOST_TWICE))
 
-    def take_out(self, asked: AskedPage, page: Page) -> list[Range]:
-        """Take what a page covers out of what differs; return that."""
-        covered = list(asked.ranges[: page.whole])
-        left = list(asked.ranges[page.whole :])
-        if page.upto is not None and left:
-            begin, end = left[0]
-            covered.append((begin, page.upto))
-            left[0] = (page.upto, end)
+    def take_out(self, asked: AskedPage, left: list[Range]) -> None:
+        """Take what a page covers out of what differs, all that was asked for but for what is `left`."""
         self.todo = left + _without(self.todo, asked.ranges)
         self.clear = () if asked.held else tuple(left)
-        return covered
+        self.named = ()
+
+
+def _split(asked: AskedPage, page: Page) -> tuple[list[Range], list[Range]]:
+    """Return what a page covers of the ranges that were asked for, and what is left of them."""
+    covered, left = list(asked.ranges[: page.whole]), list(asked.ranges[page.whole :])
+    if page.upto is not None and left:
+        begin, end = left[0]
+        covered.append((begin, page.upto))
+        left[0] = (page.upto, end)
+    return covered, left
 
 
 def _without(todo: Sequence[Range], asked: Sequence[Range]) -> list[Range]:
@@ -216,7 +228,13 @@ class Fillings:
         and so on: whoever is slow is not to have more to do for it.
         """
         return [
-            Wanted(filling.session, filling.clear or tuple(filling.todo[:RANGES]), filling.after, bool(filling.clear))
+            Wanted(
+                filling.session,
+                filling.clear or tuple(filling.todo[:RANGES]),
+                filling.after,
+                bool(filling.clear),
+                filling.named,
+            )
             for filling in self._fillings.values()
             if filling.is_due(now, again_after) and not (filling.todo and now < self._rests.get(filling.session.primary, now))
         ]
@@ -262,7 +280,8 @@ class Fillings:
     def page(
         self, primary: str, page: Page, held: Callable[[Pair, str, str | None], list[str]], token: int, now: float
     ) -> PageChange | None:
-        """Take a page by which a primary answers its question of this number, None if there is no such question any more.
+        """Take a page by which a primary answers its question of this number. None if there is no such question any more, or
+        if there are keys of which the page has nothing and the question did not name: it is asked anew.
 
         `held` says which keys of a list are here between two cursors. The commit of what is returned has this token.
         """
@@ -272,13 +291,17 @@ class Fillings:
             return None
         filling.asked.clear()
         self._rests[primary] = now + page.rest
-        covered = filling.take_out(asked, page)
+        covered, left = _split(asked, page)
         same = {asked.keys[place] for place in page.same if place < len(asked.keys)}
         same.update([key for key, _ in page.records], page.damaged)
         others = [key for key in self._held(asked, page, covered, partial(held, filling.session.pair)) if key not in same]
         taken = tuple([(key, record) for key, record in page.records if self._takes(filling, key)])
         drops = tuple([key for key in others if self._takes(filling, key)])
         damaged = tuple([key for key in page.damaged if self._takes(filling, key)])
+        if not set(asked.named).issuperset(drops):
+            filling.named = tuple(dict.fromkeys([*asked.named, *drops]))
+            return None
+        filling.take_out(asked, left)
         filling.committing = token
         filling.changes = len(taken) + len(damaged), len(drops)
         given = len(page.records) + len(page.damaged) + len(others)

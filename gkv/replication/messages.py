@@ -123,6 +123,8 @@ class AskPage:
     """Those after one cursor and up to another, ascending; as much as the learner itself can look at in one step."""
     known: tuple[int, ...] = ()
     """The fingerprints of records there that the learner has."""
+    named: tuple[str, ...] = ()
+    """Keys there that the learner would drop, as the page before had nothing of them."""
 
 
 @dataclass(frozen=True, slots=True)

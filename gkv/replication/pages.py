@@ -5,7 +5,7 @@ from math import inf
 
 from gkv.model import Damage, Record
 from gkv.replication.desk import Desk
-from gkv.replication.events import Pair
+from gkv.replication.events import Pair, pair_of
 from gkv.replication.messages import AskPage, AskSums, Page, Sums
 from gkv.replication.reading import Readings
 from gkv.replication.records import PAGE, Records
@@ -103,6 +103,7 @@ class Pages:
         waits = {key: unsettled.newest[key] for key in rows.records if key in unsettled.newest}
         found = {**rows.records, **{key: unsettled.record(underway, key) for key, underway in waits.items()}}
         damaged = [key for key, record in found.items() if isinstance(record, Damage)]
+        damaged += self._lost_of(asked.named, pair, found)
         if not self._may_name(damaged):
             return
         records = [(key, record) for key, record in found.items() if isinstance(record, Record)]
@@ -124,6 +125,11 @@ class Pages:
                 self._desk.send(sender, page)
 
         self._readings.begin([pair], list(waits.values()), self._desk.now + PATIENCE, over)
+
+    def _lost_of(self, named: Sequence[str], pair: Pair, found: Collection[str]) -> list[str]:
+        """Return which of these keys have a record here that a look does not find."""
+        asked = [key for key in named if key not in found and pair_of(self._desk.duties.roles_of(key)) == pair]
+        return [key for key, record in zip(asked, self._records.newest(asked), strict=True) if isinstance(record, Damage)]
 
     def _may_name(self, damaged: Sequence[str]) -> bool:
         """Return whether all of these keys are lost; have the records of the others recovered."""

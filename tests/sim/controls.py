@@ -251,6 +251,12 @@ CONTROLS: dict[str, Control] = {
     "no page has what is lost": Control(
         "L3", "a page names what nobody can read", "live", [(pages.Pages, "_may_name", instead.none_at_all)]
     ),
+    "what a look does not find is dropped": Control(
+        "L4",
+        "a learner drops nothing that the primary's index of keys knows",
+        "R6",
+        [(pages.Pages, "_lost_of", instead.nothing_of)],
+    ),
     "what is lost is left": Control(
         "L4", "who is filled gets a mark for what nobody can read", "R6", [(filling.Fillings, "page", instead.marks_nothing)]
     ),

@@ -21,6 +21,8 @@ class Directory:
         """Live ones and tombstones, by key; also what reads as damaged."""
         self.damaged: set[str] = set()
         """Keys of those whose bytes are not what was written."""
+        self.lost: set[str] = set()
+        """Of these, keys of those that a look at all records does not find."""
         self.document: Document | None = None
         self.granted = True
         """The note of grants that may run. A directory that nobody has written says nothing, which counts as noted."""
@@ -32,7 +34,8 @@ class Directory:
     def snapshot(self) -> "Directory":
         """Return a copy of it, which lists no incarnation."""
         taken = copy(self)
-        taken.records, taken.damaged, taken.ran, taken.granted = dict(self.records), set(self.damaged), (), True
+        taken.records, taken.damaged, taken.lost = dict(self.records), set(self.damaged), set(self.lost)
+        taken.ran, taken.granted = (), True
         return taken
 
 

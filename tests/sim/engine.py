@@ -223,7 +223,8 @@ class Engine:
             key for key in sorted({*self.directory.records, *self._staged}) if key > after and (upto is None or key <= upto)
         ]
         pair_of, roles_of = events.pair_of, self._member.roles_of
-        return [key for key in keys if self._newest(key) and pair_of(roles_of(key)) == pair]
+        hidden = self.directory.lost.difference(self._staged)
+        return [key for key in keys if key not in hidden and self._newest(key) and pair_of(roles_of(key)) == pair]
 
     # -- tidiness
 
@@ -256,6 +257,7 @@ def _apply(directory: Directory, changes: Changes) -> list[Effect]:
         else:
             continue
         (directory.damaged.add if isinstance(record, Mark) else directory.damaged.discard)(key)
+        directory.lost.discard(key)
     return effects
 
 

@@ -72,6 +72,8 @@ def _damage(world: "World", member: "Member", fault: Fault) -> None:
     intact = [one for one in world.members.values() if key in one.directory.records and key not in one.directory.damaged]
     if member in intact:
         member.directory.damaged.add(key)
+        if fault.what is What.LOSE:
+            member.directory.lost.add(key)
 
 
 _OF_MEMBERS: dict[What, Callable[["World", "Member", Fault], None]] = {
@@ -87,8 +89,9 @@ _OF_MEMBERS: dict[What, Callable[["World", "Member", Fault], None]] = {
     What.SNAPSHOT: _snapshot,
     What.COMPLAIN: _complain,
     What.DAMAGE: _damage,
+    What.LOSE: _damage,
 }
-_OF_A_MACHINE = (What.SLOW_DISK, What.FULL_DISK, What.WALL, What.SNAPSHOT, What.DAMAGE)
+_OF_A_MACHINE = (What.SLOW_DISK, What.FULL_DISK, What.WALL, What.SNAPSHOT, What.DAMAGE, What.LOSE)
 """Those that do not need a process."""
 
 

@@ -295,6 +295,10 @@ def none_at_all(self: Any, damaged: Any) -> bool:
     return not damaged
 
 
+def nothing_of(*_: Any) -> list[str]:
+    return []
+
+
 def drops_nothing(self: Any, *args: Any) -> Any:
     found = _page(self, *args)
     return found and replace(found, drops=())

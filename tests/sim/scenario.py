@@ -53,6 +53,8 @@ class What(StrEnum):
     """An operator's word about a member that is down."""
     DAMAGE = "damage"
     """The bytes of a member's record of the key of place `much` are not what was written."""
+    LOSE = "lost record"
+    """Nor are those of its key, so that a look at all records does not find it."""
     UNDO = "the change of the ring is taken back"
     HEAL = "all is healed"
 

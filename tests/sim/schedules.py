@@ -332,6 +332,17 @@ SCHEDULES: dict[str, Scenario] = {
     "no page has what is lost": Scenario(
         TWO, (_put(0.5),), (Fault(1.0, What.CRASH, "n1", lasts=2.0), Fault(2.5, What.DAMAGE, "n0")), heal_at=4.0
     ),
+    # n1 has the put, and is away while n0 loses the record. Then n0 goes.
+    "what a look does not find is dropped": Scenario(
+        TWO,
+        (_put(0.5), _get(7.0)),
+        (
+            Fault(1.0, What.CRASH, "n1", lasts=2.0),
+            Fault(2.5, What.LOSE, "n0"),
+            Fault(6.0, What.CRASH, "n0", lasts=3.0),
+        ),
+        heal_at=10.0,
+    ),
     # n1 has the first put, and is away for the second one. Then n0 goes.
     "what is lost is left": Scenario(
         TWO,

@@ -196,7 +196,7 @@ def _read_sums(number: int, header: Mapping[str, Any], frame: bytes, start: int,
 
 def _ask_page_fields(message: AskPage, payload: Payload) -> Fields:
     payload.append(packed(message.known))
-    return {"list": [message.preference, message.coming], "ranges": message.ranges}
+    return {"list": [message.preference, message.coming], "ranges": message.ranges, "named": message.named}
 
 
 def _read_ask_page(number: int, header: Mapping[str, Any], frame: bytes, start: int, _: Pause) -> AskPage:
@@ -204,7 +204,8 @@ def _read_ask_page(number: int, header: Mapping[str, Any], frame: bytes, start: 
     if not isinstance(ranges, list) or not all(isinstance(one, list) and len(one) == 2 for one in ranges):
         raise BadFrame("a range has two ends")
     ends = tuple([(begin_from(begin), None if end is None else cursor_from(end)) for begin, end in ranges])
-    return AskPage(number, *pair_from(header.get("list")), ends, unpacked(frame, start))
+    named = tuple(keys_from(header.get("named")))
+    return AskPage(number, *pair_from(header.get("list")), ends, unpacked(frame, start), named)
 
 
 def _page_fields(message: Page, payload: Payload) -> Fields:

@@ -19,7 +19,7 @@ def begun() -> Fillings:
     fillings = Fillings(lambda: False)
     fillings.adopt(LISTS, True)
     for number, wanted in enumerate(fillings.wanted(0.0, 0.25), 1):
-        fillings.asked(wanted.session, number, 0.0, AskedPage(ALL, ("gone",), (1,), ("gone",)))
+        fillings.asked(wanted.session, number, 0.0, AskedPage(ALL, ("gone",), (1,), ("gone",), ("gone",)))
     return fillings
 
 

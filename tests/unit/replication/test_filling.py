@@ -54,12 +54,12 @@ ALL = (("", None),)
 
 
 def begun(document: Duties = LEARNS, known: tuple[str, ...] = (), held: tuple[str, ...] = ()) -> Fillings:
-    """Return fillings that have asked for all, and named some of what is here."""
+    """Return fillings that have asked for all: some of what is here by fingerprint, and by name what may be dropped."""
     fillings = Fillings(lambda: False)
     fillings.adopt(document, True)
     for wanted in fillings.wanted(0.0, 0.25):
         assert wanted.ranges == ALL
-        fillings.asked(wanted.session, 1, 0.0, AskedPage(ALL, known, tuple(range(len(known))), held))
+        fillings.asked(wanted.session, 1, 0.0, AskedPage(ALL, known, tuple(range(len(known))), held, held))
     return fillings
 
 
@@ -122,6 +122,26 @@ def test_key_that_a_page_names_as_damaged_is_to_read_so(marked: str, change: Pag
     assert fillings.filled(LEARNS)
 
 
+@pytest.mark.promise("I23", "I14")
+def test_nothing_is_dropped_that_was_not_asked_for_by_its_name() -> None:
+    """A look at all records does not find what the primary's disk has lost."""
+    fillings = begun()
+    fillings.asked(SESSION, 2, 0.0, AskedPage(ALL, (), (), ("k", "x", "y")))
+    assert fillings.page("a", page(2, ("y", record(1))), lambda *_: [], 9, 0.0) is None
+    [wanted] = fillings.wanted(0.0, 0.25)
+    assert (wanted.ranges, wanted.named) == (ALL, ("k", "x"))
+    fillings.asked(SESSION, 3, 0.0, AskedPage(ALL, (), (), ("k", "x", "y", "z"), wanted.named))
+    assert fillings.page("a", page(3, ("y", record(1)), damaged=("x",)), lambda *_: [], 9, 0.0) is None
+    [wanted] = fillings.wanted(0.0, 0.25)
+    assert wanted.named == ("k", "x", "z")
+    fillings.asked(SESSION, 4, 0.0, AskedPage(ALL, (), (), ("k", "x", "y", "z"), wanted.named))
+    change = fillings.page("a", page(4, ("y", record(1)), damaged=("x",)), lambda *_: [], 9, 0.0)
+    assert change == PageChange((("y", record(1)),), ("k", "z"), leaves=False, damaged=("x",))
+    fillings.committed(9)
+    assert fillings.wanted(0.0, 0.25) == []
+    assert fillings.filled(LEARNS)
+
+
 @pytest.mark.promise("I23")
 def test_page_of_another_member_than_the_primary_is_not_taken() -> None:
     fillings = begun()
@@ -151,7 +171,7 @@ def test_pages_follow_each_other_and_are_asked_for_again() -> None:
 def test_page_covers_some_ranges_and_the_rest_is_asked_for_next() -> None:
     fillings = begun()
     ranges = (("", "c"), ("f", "h"), ("m", "p"))
-    fillings.asked(SESSION, 2, 0.0, AskedPage((("", "c"),), (), (), ("b",)))
+    fillings.asked(SESSION, 2, 0.0, AskedPage((("", "c"),), (), (), ("b",), ("b",)))
     held: list[tuple[str, str | None]] = []
     fillings.page("a", Page(2, (), (), 1), lambda _, after, upto: held.append((after, upto)) or [], 9, 0.0)
     fillings.committed(9)

@@ -30,12 +30,14 @@ class Shelf:
         self.is_full = self.compares = False
         self.summed_up = "~"
         """The cursor up to which sums are there."""
+        self.lost: set[str] = set()
+        """Keys whose records are not where they are looked for."""
 
     def has_room(self, _size: int, _keys: int) -> bool:
         return not self.is_full
 
     def newest(self, keys: Sequence[str]) -> list[Record | Damage | None]:
-        return [self.records.get(key) for key in keys]
+        return [Damage.DAMAGED if key in self.lost else self.records.get(key) for key in keys]
 
     def look(self, pair: events.Pair, ranges: Sequence[Range], limit: int) -> Rows:
         found: dict[str, Record | Damage] = {}
@@ -65,7 +67,7 @@ class Shelf:
         return Parts([*sums, 0], [*keys, None])
 
     def between(self, _pair: events.Pair, after: str, upto: str | None) -> list[str]:
-        return sorted(key for key in self.records if key > after and (upto is None or key <= upto))
+        return sorted(key for key in self.records if key > after and (upto is None or key <= upto) and key not in self.lost)
 
 
 class Bench:
@@ -799,6 +801,9 @@ def test_learner_becomes_the_copy_of_its_primary_and_reports_it() -> None:
     bench.hear("a", m.Copy(1, (write(1, "new", epoch=3),)))
     records = ("k", Record(version(1), b"1")), ("new", Record(version(2), b"2"))
     bench.hear("a", m.Page(asked.message.number, records, (), 1))
+    [again] = bench.sent(m.AskPage)
+    assert again.message == replace(asked.message, number=again.message.number, named=("x",))
+    bench.hear("a", m.Page(again.message.number, records, (), 1))
     assert bench.take(Report) == [Report(document.era, False, True)]
     bench.commit()
     assert bench.take(Report) == [Report(document.era, True, True)]
@@ -840,7 +845,7 @@ def test_page_ends_where_the_learner_can_look_no_further_in_one_step() -> None:
     learner.adopt(duties("c", 3, roles("ab", "c"), since=3))
     bench = Bench(records={"z": Record(version(1, 0), b"1")}).opened(duties("a", 3, roles("ab", "c"), since=3))
     dropped = []
-    for _ in range(2):
+    for _ in range(4):  # each page twice: what may be dropped is asked for by name
         (asked,) = learner.sent(m.AskPage)
         bench.hear("c", asked.message)
         (page,) = bench.sent(m.Page)
@@ -881,6 +886,16 @@ def asked_for_a_page(bench: Bench) -> list[m.Message]:
 
 
 LOST = m.Page(4, (), (), 1, damaged=("k",))
+
+
+@pytest.mark.promise("I14")
+def test_page_names_what_is_lost_of_the_keys_that_it_is_asked_for() -> None:
+    bench = Bench(records={"k": Record(version(1, 0), b"1")}).opened(duties("a", 1, roles("a", "c", preference="ac")))
+    bench.shelf.lost.add("k")
+    asked = m.AskPage(4, ("a", "c"), (), (("", None),))
+    bench.hear("c", asked)
+    bench.hear("c", replace(asked, named=("k", "nothing")))
+    assert [one.message for one in bench.sent(m.Page)] == [replace(LOST, damaged=()), LOST]
 
 
 def test_page_names_what_is_damaged_where_nobody_else_acts() -> None:

@@ -151,7 +151,7 @@ def test_document_is_shown_to_whoever_asks_for_it():
 
 COPY = m.Copy(5, (Write(V, ["a", "b"], [b"1", None], [0, 9], [None, V], 7),), (V,))
 PAGE = m.Page(5, (("a", Record(V, Blob(b"1", "x/y"), 9, V)), ("b", Record(V, None))), (2, 0), 3, "00000000000000ffb", 0.5)
-ASK_PAGE = m.AskPage(1, ("a",), (), (("", "0" * 16),), (7, 1 << 63))
+ASK_PAGE = m.AskPage(1, ("a",), (), (("", "0" * 16),), (7, 1 << 63), ("k", "ключ"))
 ASK_SUMS = m.AskSums(1, ("a",), (), "")
 SUMS = m.Sums(1, (7, None, 0))
 
@@ -254,6 +254,7 @@ BAD = {
             [["0", None]],
         ]
     ],
+    "named": [edited(ASK_PAGE, named=one) for one in [..., *NO_ROW[:3], ["a", "a"], [""], [5]]],
     "same": [edited(PAGE, same=one) for one in [..., None, 5, "a", {}, [None], [-1], [1.0], [True], [1 << 20]]],
     "whole": [edited(PAGE, whole=one) for one in [..., None, "1", -1, 1.0, True]],
     "rest": [edited(PAGE, rest=one) for one in [..., None, "1", -1, -0.5, float("nan"), float("inf"), True, 1 << 40]],
