@@ -54,7 +54,7 @@ def _main(command: str, arguments: Sequence[str]) -> None:
             reading.settings.check()
             if reading.check_config:
                 Tls.of(reading.settings)
-        elif reading.settings.restore:
+        elif "restore" in reading.found and reading.found["restore"].origin != "default":  # an empty one is named as such
             from gkv.restoring import restore
 
             restore(reading.settings)

@@ -25,7 +25,7 @@ def restore(settings: Settings) -> None:
 
     A signal waits for the end.
     """
-    paths = [Path(part.strip()) for part in settings.restore.split(",")]
+    paths = _paths(settings.restore)
     with ExitStack() as opened:
         store = FileStore(Path(settings.data or "gkv-data/proxy"))
         opened.callback(store.close)
@@ -39,6 +39,18 @@ def restore(settings: Settings) -> None:
             _count_as_the_directory(one, document.cluster, incarnations[one.content.node])
         store.replace_if(before, document)
     _say(document, found)
+
+
+def _paths(text: str) -> list[Path]:
+    paths = []
+    for part in text.split(","):
+        path = Path(part.strip())
+        if not part.strip():
+            raise ConfigError(f"--restore {text!r} names no directory in one of its places")
+        if path.resolve() in [one.resolve() for one in paths]:
+            raise ConfigError(f"--restore names {path} twice")
+        paths.append(path)
+    return paths
 
 
 def _open(path: Path, opened: ExitStack) -> SnapshotDirectory:

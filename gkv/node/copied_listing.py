@@ -135,7 +135,8 @@ class _Course:
 
         if asked.is_over_by(monotonic() + READ_WITHIN):
             return told(asked.value)
-        return self._page() if self._names else Asked(asked, READ_WITHIN, lambda answer: told(answer) or self)
+        has_moved = self._names or self._place != self._request.begin
+        return self._page() if has_moved else Asked(asked, READ_WITHIN, lambda answer: told(answer) or self)
 
     def _take(self, records: Sequence[Found]) -> None:
         """Note which of the keys that were read have a value."""

@@ -11,7 +11,7 @@ from gkv import restoring
 from gkv.cluster.document import Document, Member
 from gkv.cluster.kept import Kept
 from gkv.engine import LmdbEngine
-from gkv.errors import EngineError
+from gkv.errors import ConfigError, EngineError
 from gkv.ring import tokens
 from gkv.sources import parse
 
@@ -47,4 +47,13 @@ def test_restore_that_cannot_write_the_member_list_leaves_the_old_one_and_is_not
     store.close()
     with pytest.raises(EngineError, match="it was restored before"):
         restoring.restore(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("", "names no directory"), ("a,", "names no directory"), ("a,,b", "names no directory"), ("a,b,./a", "names a twice")],
+)
+def test_directories_that_are_not_named_or_named_twice_are_refused(text: str, error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        restoring.restore(parse("proxy", ["--restore", text], {}))
     assert (tmp_path / "proxy" / "cluster.json").read_text() == listed
