@@ -42,7 +42,7 @@ def restore(settings: Settings) -> None:
 
 
 def _paths(text: str) -> list[Path]:
-    paths = []
+    paths: list[Path] = []
     for part in text.split(","):
         path = Path(part.strip())
         if not part.strip():

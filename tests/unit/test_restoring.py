@@ -47,6 +47,7 @@ def test_restore_that_cannot_write_the_member_list_leaves_the_old_one_and_is_not
     store.close()
     with pytest.raises(EngineError, match="it was restored before"):
         restoring.restore(settings)
+    assert (tmp_path / "proxy" / "cluster.json").read_text() == listed
 
 
 @pytest.mark.parametrize(
@@ -56,4 +57,3 @@ def test_restore_that_cannot_write_the_member_list_leaves_the_old_one_and_is_not
 def test_directories_that_are_not_named_or_named_twice_are_refused(text: str, error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         restoring.restore(parse("proxy", ["--restore", text], {}))
-    assert (tmp_path / "proxy" / "cluster.json").read_text() == listed
