@@ -64,9 +64,9 @@ class Cluster:
         node.signal(signal.SIGTERM)
         assert node.ended() == 0
 
-    def start_again(self, node: Program) -> Program:
+    def start_again(self, node: Program, *arguments: str) -> Program:
         """Start a node that has been stopped; return its process."""
-        again = self._system.node(self.proxy, *SCRUB, port=node.port)
+        again = self._system.node(self.proxy, *SCRUB, *arguments, port=node.port)
         self.nodes[self.nodes.index(node)] = again
         return again
 
@@ -195,7 +195,7 @@ def test_damaged_key_is_served_again_once_it_is_set(cluster: Cluster) -> None:
 class Two:
     """Two nodes with two copies, of which the first one's is damaged while the second one is away."""
 
-    def __init__(self, system: System, *, emptied: bool) -> None:
+    def __init__(self, system: System, *, emptied: bool, second_with: Sequence[str] = ()) -> None:
         self.cluster = Cluster(system, copies=2)
         self.first, second = self.cluster.nodes
         self.cluster.stop(second)
@@ -204,8 +204,13 @@ class Two:
         rot(self.cluster.file(self.first), newest.encode())
         if emptied:
             shutil.rmtree(self.cluster.file(second).parent)
-        self.second = self.cluster.start_again(second)
+        self.second = self.cluster.start_again(second, *second_with)
         self.cluster.wait_whole()
+
+    def kill_first(self) -> None:
+        self.first.signal(signal.SIGKILL)
+        self.first.ended()
+        wait_for("the second node alone", lambda: sorted(self.cluster.states()) == ["down", "up"])
 
     def set_lost(self, value: str) -> int:
         return self.cluster.proxy.call("POST", "/set", [{"key": LOST, "value": value}]).status
@@ -228,9 +233,7 @@ def test_record_that_nobody_can_read_keeps_no_node_away_and_is_damaged_everywher
     assert two.told() == (500, True)
     for node in cluster.nodes:
         wait_for("the damage", lambda node=node: figure(node, "gkv_engine_damaged_records") == 1, 60)
-    two.first.signal(signal.SIGKILL)
-    two.first.ended()
-    wait_for("the second node alone", lambda: sorted(cluster.states()) == ["down", "up"])
+    two.kill_first()
     assert two.told() == (500, True)
     assert two.second.call("GET", f"/v1/kv/{LOST}").status == 500
     cluster.start_again(two.first)
@@ -244,6 +247,18 @@ def test_record_that_nobody_can_read_keeps_no_node_away_and_is_damaged_everywher
     assert_same(dumps)
     assert {dump[LOST].value for dump in dumps} == {b'"new"'}
     assert all("internal error" not in program.stderr for program in (cluster.proxy, *cluster.nodes))
+
+
+def test_record_that_nobody_can_read_is_damaged_at_a_node_that_keeps_its_records_in_memory(system: System) -> None:
+    two = Two(system, emptied=True, second_with=("--engine", "memory"))
+    assert two.told() == (500, True)
+    two.kill_first()
+    assert two.told() == (500, True)
+    two.cluster.start_again(two.first)
+    two.cluster.wait_whole()
+    assert two.told() == (500, True)
+    assert two.set_lost("new") == 200
+    assert two.told() == (200, True)
 
 
 def test_with_one_copy_damage_is_counted_and_named_and_other_keys_are_served(system: System) -> None:
