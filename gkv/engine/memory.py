@@ -140,10 +140,10 @@ class MemoryEngine(Engine):
         sums = self._summing.in_force
         keys = [] if sums is None else list(dict.fromkeys([key for write in writes for key in write.keys]))
         before = self._pieces_of(keys) if keys else []
-        doubted = self._damaged.intersection(keys)
+        doubted = self._damaged.intersection(keys) if self._damaged else set()
         applied = [self._replace(one, now) if isinstance(one, Replacement) else self._merge(one, now) for one in writes]
         if sums is not None:
-            doubted |= self._damaged.intersection(keys)
+            doubted |= self._damaged.intersection(keys) if self._damaged else set()
             sums.apply(sums.changes(self._addresses(keys), before, self._pieces_of(keys), self._addresses(list(doubted))))
         syncing()
         return applied
@@ -280,13 +280,12 @@ class MemoryEngine(Engine):
 
     def _pieces_of(self, keys: Sequence[str]) -> list[bytes]:
         values, versions, times, tags = self._values, self._versions, self._times, self._tags
-        damaged = self._damaged
-        return [
-            piece(key.encode(), versions[key], times.get(key, 0), tags.get(key))
-            if key in values and key not in damaged
-            else NO_PIECE
-            for key in keys
+        pieces = [
+            piece(key.encode(), versions[key], times.get(key, 0), tags.get(key)) if key in values else NO_PIECE for key in keys
         ]
+        if self._damaged:
+            return [NO_PIECE if key in self._damaged else found for key, found in zip(keys, pieces, strict=True)]
+        return pieces
 
     def _stretch(self, start: bytes, end: bytes, limit: int) -> Stretch:
         order = self._by_token.up_to_date()

@@ -1,6 +1,7 @@
 """Records whose bytes change on the disks of three copies, or of one: found by the look at all of them, and mended."""
 
 import re
+import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,11 +36,10 @@ class Cluster:
         assert answer.status == 200, answer
 
     def wait_whole(self) -> None:
-        def whole() -> bool:
-            states = [one["state"] for one in self.proxy.call("GET", "/v1/cluster").json["members"]]
-            return states == ["up"] * len(self.nodes)
+        wait_for("members that are all up", lambda: self.states() == ["up"] * len(self.nodes))
 
-        wait_for("members that are all up", whole)
+    def states(self) -> list[str]:
+        return [one["state"] for one in self.proxy.call("GET", "/v1/cluster").json["members"]]
 
     def file(self, node: Program) -> Path:
         return self._system.directory / "gkv-data" / str(node.port) / "data.mdb"
@@ -64,9 +64,9 @@ class Cluster:
         node.signal(signal.SIGTERM)
         assert node.ended() == 0
 
-    def start_again(self, node: Program) -> Program:
+    def start_again(self, node: Program, *arguments: str) -> Program:
         """Start a node that has been stopped; return its process."""
-        again = self._system.node(self.proxy, *SCRUB, port=node.port)
+        again = self._system.node(self.proxy, *SCRUB, *arguments, port=node.port)
         self.nodes[self.nodes.index(node)] = again
         return again
 
@@ -207,6 +207,75 @@ def test_damaged_key_is_served_again_once_it_is_set(cluster: Cluster) -> None:
     for node in cluster.nodes:
         wait_mended(node, 1)
     assert {dump[LOST].value for dump in cluster.dumped()} == {b'"new"'}
+
+
+class Two:
+    """Two nodes with two copies, of which the first one's is damaged while the second one is away."""
+
+    def __init__(self, system: System, *, emptied: bool, second_with: Sequence[str] = ()) -> None:
+        self.cluster = Cluster(system, copies=2)
+        self.first, second = self.cluster.nodes
+        self.cluster.stop(second)
+        newest = f"newest {value_of(LOST)}"
+        wait_for("a write that one node takes", lambda: self.set_lost(newest) == 200)
+        rot(self.cluster.file(self.first), newest.encode())
+        if emptied:
+            shutil.rmtree(self.cluster.file(second).parent)
+        self.second = self.cluster.start_again(second, *second_with)
+        self.cluster.wait_whole()
+
+    def kill_first(self) -> None:
+        self.first.signal(signal.SIGKILL)
+        self.first.ended()
+        wait_for("the second node alone", lambda: sorted(self.cluster.states()) == ["down", "up"])
+
+    def set_lost(self, value: str) -> int:
+        return self.cluster.proxy.call("POST", "/set", [{"key": LOST, "value": value}]).status
+
+    def told(self) -> tuple[int, bool]:
+        """Return how the damaged key is answered, and whether all others are right and all are listed."""
+        proxy = self.cluster.proxy
+        answer = proxy.call("GET", f"/v1/kv/{LOST}")
+        found = proxy.call("POST", "/get", [{"key": key} for key in KEYS]).json
+        right = found == {"existedKey": [{"key": key, "value": value_of(key)} for key in KEYS]}
+        listed = proxy.call("GET", "/v1/kv?limit=1000").json["keys"] == sorted([*KEYS, LOST])
+        return answer.status if answer.status != 500 or b"damaged" in answer.body else 0, right and listed
+
+
+@pytest.mark.promise("I14", "I2", "I3")
+@pytest.mark.parametrize("emptied", [True, False], ids=["empty", "with an older value"])
+def test_record_that_nobody_can_read_keeps_no_node_away_and_is_damaged_everywhere(system: System, emptied: bool) -> None:
+    two = Two(system, emptied=emptied)
+    cluster = two.cluster
+    assert two.told() == (500, True)
+    for node in cluster.nodes:
+        wait_for("the damage", lambda node=node: figure(node, "gkv_engine_damaged_records") == 1, 60)
+    two.kill_first()
+    assert two.told() == (500, True)
+    assert two.second.call("GET", f"/v1/kv/{LOST}").status == 500
+    cluster.start_again(two.first)
+    cluster.wait_whole()
+    assert two.told() == (500, True)
+    assert two.set_lost("new") == 200
+    assert two.told() == (200, True)
+    for node in cluster.nodes:
+        wait_for("no damage", lambda node=node: figure(node, "gkv_engine_damaged_records") == 0, 60)
+    dumps = cluster.dumped()
+    assert_same(dumps)
+    assert {dump[LOST].value for dump in dumps} == {b'"new"'}
+    assert all("internal error" not in program.stderr for program in (cluster.proxy, *cluster.nodes))
+
+
+def test_record_that_nobody_can_read_is_damaged_at_a_node_that_keeps_its_records_in_memory(system: System) -> None:
+    two = Two(system, emptied=True, second_with=("--engine", "memory"))
+    assert two.told() == (500, True)
+    two.kill_first()
+    assert two.told() == (500, True)
+    two.cluster.start_again(two.first)
+    two.cluster.wait_whole()
+    assert two.told() == (500, True)
+    assert two.set_lost("new") == 200
+    assert two.told() == (200, True)
 
 
 def test_with_one_copy_damage_is_counted_and_named_and_other_keys_are_served(system: System) -> None:
