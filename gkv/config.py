@@ -74,7 +74,7 @@ def number(least: int, most: int) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or len(text) > len(str(most)) or not least <= int(text) <= most:
-            raise ValueError(f"a number from {least} to {most}")
+            raise ValueError(f"a whole number from {least} to {most}")
         return int(text)
 
     return read
