@@ -156,7 +156,15 @@ def _run(runtime: Runtime) -> None:
             clock.difference / 1000,
         )
 
+    def follow_rates(settings: Settings) -> Callable[[], None]:
+        def take() -> None:
+            copies.give_at(settings.fill_rate)
+            scrub.go_on_at(settings.scrub_rate)
+
+        return take
+
     runtime.follow(lambda _settings: clock.take_over)
+    runtime.follow(follow_rates)
     runtime.serve(app, channels, figures, max_body)
     announce(f"Listening on port ...{port}")
     runtime.say_ready()

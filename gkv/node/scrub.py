@@ -9,9 +9,9 @@ the disk for that or has them in memory is its own affair.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import inf
 
 import gevent
+from gevent.event import Event
 
 from gkv.engine import Engine, Looked
 from gkv.errors import GkvError
@@ -59,6 +59,8 @@ class Scrub:
         """
         self._engine = engine
         self._rate = rate
+        self._changed = Event()
+        """Set when the rate has changed: nobody goes on waiting as the one before says."""
         self._mend = mend
         self._say = say
         self._known: dict[str, bool] = {}
@@ -78,28 +80,39 @@ class Scrub:
         """The count of problems, as far as they are known."""
         return len(self._known) + len(self._odd)
 
+    def go_on_at(self, rate: int) -> None:
+        """Look at so many entries a second from now on; with 0 a round that is under way at a rate is broken off."""
+        if rate != self._rate:
+            self._rate = rate
+            self._changed.set()
+
     def run(self) -> None:
         """Look at all records again and again. Switches greenlets; does not end but with an engine that keeps nothing on a
-        disk, or with nothing to do.
+        disk.
         """
         if not self._engine.durable:
             return
         if not self._engine.was_clean:
             self._say("the last stop was not an orderly one: every record is being checked")
-            self.round(inf)
-        while self._rate or self._known:
+            self.round(at_once=True)
+        while True:
             if self._rate:
-                self.round(self._rate)
+                self.round()
             for _ in range(round(BETWEEN / _LOOK_AGAIN)):
-                gevent.sleep(_LOOK_AGAIN)
+                self._pause(_LOOK_AGAIN)
                 self.look_again()
 
-    def round(self, rate: float) -> None:
-        """Look at all records once, at so many entries a second. Switches greenlets."""
+    def _pause(self, seconds: float) -> None:
+        """Let others have their turn for so long, or until the rate changes. Switches greenlets."""
+        self._changed.clear()
+        self._changed.wait(max(_PAUSE, seconds))
+
+    def round(self, *, at_once: bool = False) -> None:
+        """Look at all records once, at the rate of the moment, or as fast as requests let it be. Switches greenlets."""
         is_first = not self._engine.was_clean
         known = len(self._known)
         try:
-            self._look_at_all(rate)
+            is_whole = self._look_at_all(at_once=at_once)
         except GkvError as error:
             if is_first:
                 self.state = "failed"
@@ -108,6 +121,8 @@ class Scrub:
             self._failure = str(error)
             return
         self._failure = ""
+        if not is_whole:
+            return
         self.figures.rounds += 1
         if is_first:
             self.state = "done"
@@ -116,10 +131,11 @@ class Scrub:
         elif len(self._known) > known:
             self._say(f"every record has been looked at, {self.damaged} are damaged")
 
-    def _look_at_all(self, rate: float) -> None:
+    def _look_at_all(self, *, at_once: bool) -> bool:
+        """Return whether all were looked at, as the rate has not become 0 meanwhile."""
         self._said = 0
         odd: set[str] = set()
-        for step in self._engine.verify(_STEP) if rate < inf else self._engine.verify():
+        for step in self._engine.verify() if at_once else self._engine.verify(_STEP):
             self.figures.records += step.records
             self._note(step)
             odd.update(islice(step.problems, _MOST_KNOWN - len(odd)))
@@ -128,8 +144,11 @@ class Scrub:
                 self._mend(step.damaged[at : at + _MENDED_AT_ONCE])
                 gevent.sleep(_MENDED_EVERY)
             self.look_again()
-            gevent.sleep(max(_PAUSE, step.cost / rate))
+            self._pause(step.cost / self._rate if self._rate and not at_once else _PAUSE)
+            if not (at_once or self._rate):
+                return False
         self._odd = odd
+        return True
 
     def _note(self, step: Looked) -> None:
         """Note what a step has found, and say what is new of it."""

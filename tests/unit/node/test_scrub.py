@@ -62,7 +62,7 @@ class Told:
         self.engine = engine
 
     def round(self) -> None:
-        self.scrub.round(RATE)
+        self.scrub.round()
 
     @property
     def verification(self) -> dict[str, object]:
@@ -140,15 +140,49 @@ def test_first_look_after_a_kill_says_so_and_what_it_found(start, tmp_path, monk
     assert engine.was_clean
     put(engine, 2, "k7")  # which is still looked for without a rate
     with gevent.Timeout(20):
-        running.get()
-    assert told.scrub.figures.mended == 1
+        while not told.scrub.figures.mended:
+            gevent.sleep(0.01)
+    running.kill()
+    assert told.scrub.figures.rounds == 1
 
 
-def test_orderly_stop_and_no_rate_need_no_look(start, tmp_path):
+def test_orderly_stop_and_no_rate_need_no_look(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BETWEEN", 0.5)
     told = Told(damaged(start, tmp_path, "k7"), 0)
-    told.scrub.run()
+    with gevent.Timeout(1.2, False):
+        told.scrub.run()
     assert (told.said, told.scrub.figures.records) == ([], 0)
     assert told.verification == {"state": "not needed", "damaged": 0}
+
+
+def test_rate_that_changes_while_a_round_is_under_way_counts_at_once(start, tmp_path):
+    told = Told(damaged(start, tmp_path), 1)
+    running = gevent.spawn(told.round)
+    gevent.sleep(0.01)
+    assert told.scrub.figures.records == 64  # and the next step is in a minute
+    told.scrub.go_on_at(RATE)
+    with gevent.Timeout(20):
+        running.get()
+    assert (told.scrub.figures.records, told.scrub.figures.rounds) == (300, 1)
+    told.scrub.go_on_at(1)
+    running = gevent.spawn(told.round)
+    gevent.sleep(0.01)
+    told.scrub.go_on_at(0)
+    with gevent.Timeout(20):
+        running.get()
+    assert (told.scrub.figures.records, told.scrub.figures.rounds) == (364, 1)
+
+
+def test_rounds_begin_when_a_rate_is_given(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BETWEEN", 0.5)
+    told = Told(damaged(start, tmp_path), 0)
+    running = gevent.spawn(told.scrub.run)
+    gevent.sleep(0.01)
+    told.scrub.go_on_at(RATE)
+    with gevent.Timeout(20):
+        while not told.scrub.figures.rounds:
+            gevent.sleep(0.01)
+    running.kill()
 
 
 def test_engine_in_memory_is_not_looked_at():
@@ -223,7 +257,7 @@ def test_many_damaged_records_are_mended_a_few_at_a_time_and_ten_are_named():
     parts: list[int] = []
     said: list[str] = []
     scrub = Scrub(Rotten(tokens), RATE, lambda keys: parts.append(len(keys)), said.append)
-    scrub.round(RATE)
+    scrub.round()
     assert parts == [64, 64, 22]
     assert len(said) == 11
     assert said[-1] == "every record has been looked at, 150 are damaged"
