@@ -115,6 +115,7 @@ def _run(runtime: Runtime) -> None:
             copies.handle(DamageFound(keys))
 
     scrub = Scrub(engine, settings.scrub_rate, mend, say)
+    engine.on_damage = scrub.met
     health = Health(engine, scrub)
     coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(

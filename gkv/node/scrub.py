@@ -1,5 +1,5 @@
 """The look at all records in the background, round after round: what is damaged is found before anybody asks for it, and
-mended where there are copies.
+mended where there are copies. A damaged record that a read meets first is noted and mended as one that a round has found.
 
 After a stop that was no orderly one the first round is as fast as requests let it be; all others go at a rate. Each step takes
 2 ms at most. The records are read from the pages of the data file, past the cache of values; whether the system reads them from
@@ -15,7 +15,7 @@ from gevent.event import Event
 
 from gkv.engine import Engine, Looked
 from gkv.errors import GkvError
-from gkv.model import Damage
+from gkv.model import Damage, Record
 
 BETWEEN = 10.0
 """Seconds between two rounds."""
@@ -30,7 +30,7 @@ _LOOK_AGAIN = 0.5
 _AGAIN_AT_ONCE, _BYTES_AGAIN = 8, 1 << 18
 """Keys that are looked at then, and bytes of values after which that is enough."""
 _SAID = 10
-"""Problems that are said one by one in a round; of the rest, how many."""
+"""Problems that are said one by one in a round, and records that have been mended; of the rest, how many."""
 _MOST_KNOWN = 10_000
 """Damaged records that are known by their key, and other problems; of more, it is not counted when they are mended."""
 
@@ -65,12 +65,14 @@ class Scrub:
         self._say = say
         self._known: dict[str, bool] = {}
         """Damaged keys, and whether their record is lost: until it is there again the engine says that there is none."""
+        self._met: dict[str, None] = {}
+        """Damaged keys that reads have met and that are not noted yet."""
         self._odd: set[str] = set()
         """Lines about all else that the last round, or the one under way, has found."""
         self._failure = ""
         """Why the last round has failed, if it has."""
-        self._said = 0
-        """Lines that the round under way has said."""
+        self._said = self._said_mended = 0
+        """Lines that the round under way has said, or since the last one."""
         self.state = "not needed" if engine.was_clean or not engine.durable else "running"
         """The state of the look after an unclean stop."""
         self.figures = ScrubFigures()
@@ -96,6 +98,7 @@ class Scrub:
             self._say("the last stop was not an orderly one: every record is being checked")
             self.round(at_once=True)
         while True:
+            self._said = self._said_mended = 0
             if self._rate:
                 self.round()
             for _ in range(round(BETWEEN / _LOOK_AGAIN)):
@@ -133,7 +136,7 @@ class Scrub:
 
     def _look_at_all(self, *, at_once: bool) -> bool:
         """Return whether all were looked at, as the rate has not become 0 meanwhile."""
-        self._said = 0
+        self._said = self._said_mended = 0
         odd: set[str] = set()
         for step in self._engine.verify() if at_once else self._engine.verify(_STEP):
             self.figures.records += step.records
@@ -157,21 +160,50 @@ class Scrub:
         known = new[: _MOST_KNOWN - len(self._known)]
         records = self._engine.records_of(known) if known else ()
         self._known.update([(key, found is None) for key, found in zip(known, records, strict=True)])
-        for line in [*[f"{key!r} is damaged" for key in new], *[line for line in step.problems if line not in self._odd]]:
+        self._say_damaged([*[f"{key!r} is damaged" for key in new], *[line for line in step.problems if line not in self._odd]])
+
+    def _say_damaged(self, lines: Sequence[str]) -> None:
+        for line in lines:
             self._said += 1
             if self._said <= _SAID:
                 self._say(f"damaged: {line}")
 
+    def met(self, key: str) -> None:
+        """Note that a read has found a record to be damaged. Does not switch greenlets."""
+        if key not in self._known and len(self._known) + len(self._met) < _MOST_KNOWN:
+            self._met[key] = None
+
+    def _note_met(self) -> None:
+        """Note some of what reads have met, whatever it is by now, and give it to be mended."""
+        some = list(islice(self._met, _MENDED_AT_ONCE))
+        for key in some:
+            del self._met[key]
+        new = [key for key in some if key not in self._known]
+        if new:
+            self.figures.found += len(new)
+            self._known.update(dict.fromkeys(new, False))
+            self._say_damaged([f"{key!r} is damaged" for key in new])
+            self._mend(new)
+
     def look_again(self) -> None:
-        """See whether some of what was damaged is so no more."""
+        """Note what reads have met, and see whether some of what was damaged is so no more."""
+        self._note_met()
         size = 0
         for key in list(islice(self._known, _AGAIN_AT_ONCE)):
-            is_lost = self._known.pop(key)
             [found] = self._engine.records_of([key])
+            is_lost = self._known.pop(key)
             if isinstance(found, Damage) or (found is None and is_lost):
                 self._known[key] = is_lost  # at the end: the others have their turn
             else:
                 self.figures.mended += 1
+                self._said_mended += 1
+                if self._said_mended <= _SAID:
+                    self._say(f"mended: {key!r} was {_fate(found)}")
                 size += len(found.value) if found is not None and found.value is not None else 0
             if size > _BYTES_AGAIN:
                 return
+
+
+def _fate(found: Record | None) -> str:
+    """Return what has become of a damaged record."""
+    return "dropped" if found is None else "deleted" if found.value is None else "written anew"
