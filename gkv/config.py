@@ -74,7 +74,7 @@ def number(least: int, most: int) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or len(text) > len(str(most)) or not least <= int(text) <= most:
-            raise ValueError(f"a number from {least} to {most}")
+            raise ValueError(f"a whole number from {least} to {most}")
         return int(text)
 
     return read
@@ -256,11 +256,7 @@ KNOBS = (
         "proxy",
     ),
     Knob(
-        "replica_timeout",
-        time_of("300ms", "60s"),
-        "1s",
-        "how long a node may not answer another, before it is taken out",
-        "node",
+        "replica_timeout", time_of("300ms", "60s"), "1s", "time that a node has to answer another, or it is taken out", "node"
     ),
     Knob("disk_timeout", time_of("1s", "10m"), "10s", "how long a node's disk may take for one commit, likewise", "node"),
     Knob(
@@ -269,6 +265,7 @@ KNOBS = (
         "2000",
         "records a second that a node gives to others that are made equal to it, beside its clients; 0 for no bound",
         "node",
+        reload=True,
     ),
     Knob("max_disk", disk, "0", "most bytes of a node's data file; beyond it values are refused (507); 0 for no bound"),
     Knob("tombstone_ttl", tombstone_ttl, "10m", "how long a node remembers what was deleted or has expired"),
@@ -279,6 +276,7 @@ KNOBS = (
         "records and entries of their indices that a node looks at in a second, to find damage before it is asked for; "
         "0: none but after a stop that was no orderly one",
         "node",
+        reload=True,
     ),
     Knob("accept_loss", switch, "0", "does nothing any more: POST /v1/cluster/accept-loss", "node"),
     Knob(

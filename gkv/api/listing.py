@@ -19,10 +19,11 @@ from time import monotonic
 from gkv.api.http import Request, Response
 from gkv.api.operations import listing
 from gkv.coordinator import Coordinator
-from gkv.errors import TooLarge, Unavailable, WrongParameter
+from gkv.errors import NoCompletePage, TooLarge, WrongParameter
 from gkv.model import Blob, KeyFailure, Op
 from gkv.net.turn import Turn
 from gkv.replication.names import Scope
+from gkv.wire.batch import DAMAGED_KEY
 from gkv.wire.meta import Found
 from gkv.wire.shown import KeyAnswer, join, shown
 
@@ -110,7 +111,7 @@ class _Columns:
 
     def fill(self, keys: Sequence[str], coordinator: Coordinator, trace: str, expires: float, pause: Callable[[], None]) -> int:
         """Read keys piece by piece until they have enough bytes, or half of the time is over; return how many were read, one at
-        least. Raise Unavailable when one of them has no definite answer. Switches greenlets.
+        least. Raise NoCompletePage when one of them has no definite answer. Switches greenlets.
         """
         enough = coordinator.max_answer // _PARTS
         until = (monotonic() + expires) / 2
@@ -139,7 +140,7 @@ class _Columns:
     def _take(self, key: str, answer: Found | KeyAnswer) -> int:
         """Take in what was read of a key; return its bytes."""
         if isinstance(answer, KeyFailure):
-            raise Unavailable(f"the value of {quote(key)} cannot be read now ({answer.code})", retry_after=1)
+            raise _no_page(key, answer)
         if answer is None:
             return 0
         self.keys.append(key)
@@ -165,6 +166,17 @@ class _Columns:
         if self._with_values:
             pieces += [b'],"values":[', *_separated(self._values), *_column("encodings", self._encodings)]
         return pieces
+
+
+def _no_page(key: str, failure: KeyFailure) -> NoCompletePage:
+    """Return why a page with a key cannot be had: with the code and status that a read of that key alone would have."""
+    if failure.code == DAMAGED_KEY.code:
+        detail = (
+            f"the record of {quote(key)} is not what was written; set it again or delete it, or list without values and meta"
+        )
+    else:
+        detail = f"the value of {quote(key)} cannot be read now ({failure.code})"
+    return NoCompletePage(detail, failure.code, status=failure.status, retryable=failure.retryable)
 
 
 def _scope(given: Mapping[str, str], max_key: int) -> Scope:

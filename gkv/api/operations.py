@@ -227,7 +227,7 @@ RING = Operation("Get what a client needs to find owners itself", {200: Response
 INFO = Operation(
     "Get version, limits, twins in use and features", {200: ResponseDoc("The facts", {JSON: Content(ref("Info"))})}
 )
-_LINES = {"type": "string", "pattern": "^(\\[[+-]\\][a-z]+ (ok|failed)\n|\\[!\\][a-z]+ [^\n]+\n)*(ok|not ready)\n$"}
+_LINES = {"type": "string", "pattern": "^(\\[[+-]\\][a-z]+ (ok|failed(: [^\n]+)?)\n|\\[!\\][a-z]+ [^\n]+\n)*(ok|not ready)\n$"}
 LIVEZ = Operation("Tell whether the process works", {200: ResponseDoc("It does", {TEXT: Content({"const": "ok\n"}, "ok\n")})})
 READYZ = Operation(
     "Tell whether it can serve",

@@ -15,7 +15,7 @@ def of_changes(before: Document, after: Document, coverage: Coverage | None) -> 
         was = before.member(member.id)
         if member.empty and (was is None or not was.empty):
             why = why_empty(after, member)
-            yield f"member {member.id} has come back empty: {why}; {_fate_of_empty(member, coverage)}"
+            yield f"member {member.id} has come back empty: {why}; {_fate_of_empty(after, member, coverage)}"
         elif was is not None and was.state is not member.state and (coverage is not None or member.state is State.DOWN):
             yield f"member {member.id} is {member.state}{_fate(member, coverage)}"
 
@@ -42,12 +42,44 @@ def why_empty(document: Document, line: Member) -> str:
     return "its directory is not the one that it had"
 
 
-def cure(awaited: Sequence[str], proxy: str = "") -> str:
+def cure(document: Document, awaited: Sequence[str], proxy: str = "") -> str:
     """Return what an operator can do about keys that wait for one of these members."""
-    call = f'POST /v1/cluster/accept-loss with {{"node": "{awaited[0]}"}}{proxy and " at "}{proxy}'
+    lines = [line for one in awaited if (line := document.member(one)) is not None]
+    order = _oldest_first(lines)
+    at = f" at {proxy}" if proxy else ""
+    call = f'POST /v1/cluster/accept-loss with {{"node": "{order[0][0] if order else awaited[0]}"}}{at}'
+    kept = [line.id for line in lines if not _is_gone(line)]
+    if not kept:
+        if len(awaited) == 1:
+            return f"The records of {awaited[0]} were in memory and are gone with its process; accept the loss: {call}"
+        return f"Their records were in memory and are gone with their processes; accept the loss of each, in any order: {call}"
+    start = f"Start {'one of them' if 1 < len(kept) == len(awaited) else named(kept)} with its data"
+    if document.durability is Durability.ASYNC and all(line.empty for line in lines):
+        start += " if that is elsewhere"  # else it has come back with all that it has
     if len(awaited) == 1:
-        return f"Start {awaited[0]} with its data, or accept the loss: {call}"
-    return f"Start one of them with its data, or accept the loss of each, of the one with the newest records last: {call}"
+        return f"{start}, or accept the loss: {call}"
+    return f"{start}, or accept the loss of each, {_in_order(order)}: {call}"
+
+
+def _is_gone(line: Member) -> bool:
+    """Return whether what a member had was in the memory of a process that does not act any more."""
+    return line.volatile and not line.acts
+
+
+def _oldest_first(lines: Sequence[Member]) -> list[list[str]]:
+    """Return members in the order in which their losses are to be accepted, those together that left together."""
+    groups: dict[tuple[bool, int, int], list[str]] = {}
+    for line in lines:
+        groups.setdefault((not _is_gone(line), line.left, line.rank), []).append(line.id)
+    return [groups[one] for one in sorted(groups)]
+
+
+def _in_order(order: Sequence[Sequence[str]]) -> str:
+    """Return in which order the losses of several members are to be accepted, as far as that is known."""
+    if len(order) == 1:
+        return "in any order, as it is not known who has the newest records: the last one acts with what it has"
+    known = f"the newest records last: {', then '.join([' and '.join(together) for together in order])}"
+    return known if all(len(one) == 1 for one in order) else f"{known} (in which order those that left together is not known)"
 
 
 def of_loss(node_id: str, follows: Outlook, keys: Mapping[str, int | None], seconds: float) -> str:
@@ -73,16 +105,16 @@ def of_this_node(document: Document, line: Member, awaited: Sequence[str], proxy
         )
     beginning = f"the member {line.id} has come back empty: {why_empty(document, line)}"
     if awaited:
-        return f"{beginning}; keys of its wait for {named(awaited)}. {cure(awaited, proxy)}"
+        return f"{beginning}; keys of its wait for {named(awaited)}. {cure(document, awaited, proxy)}"
     return f"{beginning}; it is filled from the others that have its keys"
 
 
-def _fate_of_empty(member: Member, coverage: Coverage | None) -> str:
+def _fate_of_empty(document: Document, member: Member, coverage: Coverage | None) -> str:
     if coverage is None:
         return (
             f"its keys cannot be answered. Start it where its data is, or POST /v1/cluster/accept-loss with "
             f'{{"node": "{member.id}"}}'
         )
     if coverage.awaited:
-        return f"{coverage.waiting}. {cure(coverage.awaited)}"
+        return f"{coverage.waiting}. {cure(document, coverage.awaited)}"
     return "it is filled from the others that have its keys"

@@ -33,6 +33,10 @@ class Due(Exception):
         self.keys = keys
 
 
+def _nobody(_key: str) -> None:
+    """Take note of nothing."""
+
+
 def no_call() -> None:
     """Do nothing: for callers of `Engine.write` whom it is all the same when the disk is waited for."""
 
@@ -108,6 +112,9 @@ class Engine(ABC):
 
     def note_run(self, incarnation: int) -> None:  # noqa: B027  # nothing to do for what does not outlive its process
         """Keep which process runs on the records, if they outlive it."""
+
+    on_damage: Callable[[str], object] = staticmethod(_nobody)
+    """Told the key when `read` or `records_of` finds its record to be damaged; it does not switch greenlets or raise."""
 
     _summing: Summing
 

@@ -107,7 +107,7 @@ class LmdbEngine(Engine):
             found = found[: absent[count]]
             absent, wanted, addresses = absent[:count], wanted[:count], addresses[:count]
         try:
-            values = record.values(addresses, stored, now)
+            values = record.values(addresses, stored, now, self._tell_damage)
         except record.DueRecords as due:
             raise Due([wanted[at] for at in due.positions]) from None
         for at, value in zip(absent, values, strict=True):
@@ -129,7 +129,11 @@ class LmdbEngine(Engine):
     def records_of(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         addresses = self._addresses(keys)
         found = zip(addresses, self._stored(addresses), strict=True)
-        return [None if data is None else record.unpack(address, data) for address, data in found]
+        return [None if data is None else record.unpack(address, data, self._tell_damage) for address, data in found]
+
+    def _tell_damage(self, address: bytes, data: bytes) -> None:
+        if data:  # else it is a page, and all that was asked for together has no answer: a look at all records names it
+            self.on_damage(address[TOKEN:].decode(errors="replace"))
 
     def _stored(self, addresses: list[bytes], room: float = inf) -> list[bytes | None]:
         """Return the bytes at these addresses, few more than `room`; b"", which is no record, for one that is lost, and for all

@@ -12,7 +12,7 @@ order in which CRC-32 shifts its bits, the checksum of a whole record is one con
 one call and no slice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from zlib import crc32
 
 from gkv.engine.sums import TOKEN
@@ -101,9 +101,14 @@ def value_size(data: bytes) -> int:
     return max(0, len(data) - OVERHEAD)
 
 
-def unpack(address: bytes, data: bytes) -> Record | Damage:
-    """Read a record."""
+def _nobody(_address: bytes, _data: bytes) -> None:
+    """Take note of nothing."""
+
+
+def unpack(address: bytes, data: bytes, damaged: Callable[[bytes, bytes], object] = _nobody) -> Record | Damage:
+    """Read a record; tell `damaged` of one that is."""
     if not intact(address, data):
+        damaged(address, data)
         return Damage.DAMAGED
     order = Version.from_bytes(data[1:17])
     tag = Version.from_bytes(data[HEADER : HEADER + _TAG]) if data[0] & TAGGED else None
@@ -130,8 +135,15 @@ class DueRecords(Exception):
         self.positions = positions
 
 
-def values(addresses: Sequence[bytes], stored: Iterable[bytes | None], now: int) -> list[Value | Damage | None]:
-    """Return the values of a batch; raise DueRecords when some are due. About 0.4 us a record of 100 bytes."""
+def values(
+    addresses: Sequence[bytes],
+    stored: Iterable[bytes | None],
+    now: int,
+    damaged: Callable[[bytes, bytes], object] = _nobody,
+) -> list[Value | Damage | None]:
+    """Return the values of a batch, and tell `damaged` of the damaged ones; raise DueRecords when some are due. About 0.4 us a
+    record of 100 bytes.
+    """
     # Written out for speed: a call for each record would take as long as all that is done here.
     found: list[Value | Damage | None] = []
     append = found.append
@@ -140,6 +152,7 @@ def values(addresses: Sequence[bytes], stored: Iterable[bytes | None], now: int)
         if data is None:
             append(None)
         elif crc32(data, crc32(address)) != INTACT:
+            damaged(address, data)
             append(Damage.DAMAGED)
         elif data[0] == VALUE:
             append(data[25:-4])
@@ -150,7 +163,7 @@ def values(addresses: Sequence[bytes], stored: Iterable[bytes | None], now: int)
         elif data[0] == TOMBSTONE:
             append(None)
         else:
-            whole = unpack(address, data)
+            whole = unpack(address, data, damaged)
             if isinstance(whole, Record) and 0 < whole.expires <= now:
                 due.append(len(found))
             append(whole if isinstance(whole, Damage) else whole.value)

@@ -159,6 +159,11 @@ class Copies:
             self._alarm.clear()
             self._alarm.wait(min(wait, _LONGEST))
 
+    def give_at(self, fill_rate: float) -> None:
+        """Give learners so many records a second from now on."""
+        self._new_replica = partial(self._new_replica, fill_rate=fill_rate)
+        self.replica.pages.rate.change(fill_rate)
+
     # -- documents
 
     def begin_with(self, document: Document) -> bool:

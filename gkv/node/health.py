@@ -44,7 +44,7 @@ class Health:
         scrub = self._scrub.figures
         yield figure("gkv_engine_damaged_records", "Damaged records that were found and are not mended", self._scrub.damaged)
         yield figure("gkv_scrub_records_total", "Records that were looked at in the background", scrub.records)
-        yield figure("gkv_scrub_damaged_total", "Records that were found to be damaged then", scrub.found)
+        yield figure("gkv_scrub_damaged_total", "Records that were found to be damaged, then or by a read", scrub.found)
         yield figure("gkv_scrub_mended_total", "Those of them that have been written anew, or dropped, since", scrub.mended)
         yield figure("gkv_scrub_rounds_total", "Looks at all records that have come to their end", scrub.rounds)
         built = [] if engine.sums is None else [((), engine.sums.built / CELLS)]

@@ -6,9 +6,11 @@ from time import monotonic
 
 from gevent.lock import BoundedSemaphore
 
-from gkv.cluster.callin import CallIn
-from gkv.cluster.document import Document, Durability, Member
+from gkv.cluster.callin import CallIn, FillProgress
+from gkv.cluster.coverage import named
+from gkv.cluster.document import Document, Durability, Member, State
 from gkv.cluster.kept import Kept
+from gkv.cluster.news import why_empty
 from gkv.cluster.view import View
 from gkv.engine import Commits, Engine
 from gkv.errors import ConfigError, GkvError, MemberConflict, Unavailable
@@ -276,3 +278,21 @@ class Membership:
     def close(self) -> None:
         """End the thread for the disk."""
         self._thread.close()
+
+
+def why_idle(view: View, filling: FillProgress | None) -> str:
+    """Return why a process answers for no keys, "" if it does; `filling` is how far it is filled. O(lists) then."""
+    if view.acts:
+        return ""
+    document, line = view.document, view.line
+    if document is None or line is None:
+        return "it has not joined yet"
+    if view.outdated:
+        return "the document in force is not later than its records"
+    if line.state is State.DOWN:
+        return "it is down by the document"
+    if document.most_copies == 1:
+        return f"it waits for accept-loss: {why_empty(document, line)}"
+    if view.awaited:
+        return f"it has come back empty, and keys of its wait for {named(view.awaited)}"
+    return "it is being filled" if filling is None else f"it is being filled ({int(100 * filling.share)} %)"

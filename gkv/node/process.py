@@ -26,11 +26,11 @@ from gkv.node.copies import Copies
 from gkv.node.copy_figures import copy_figures
 from gkv.node.due_clock import DueClock
 from gkv.node.health import Health
-from gkv.node.membership import Membership
+from gkv.node.membership import Membership, why_idle
 from gkv.node.notes import Notes, OrderlyEnd
 from gkv.node.order import Order
 from gkv.node.outdated import Outdated
-from gkv.node.progress import say_progress
+from gkv.node.progress import progress_of, say_progress
 from gkv.node.scrub import Scrub
 from gkv.node.service import Service
 from gkv.node.stored import Stored
@@ -115,6 +115,7 @@ def _run(runtime: Runtime) -> None:
             copies.handle(DamageFound(keys))
 
     scrub = Scrub(engine, settings.scrub_rate, mend, say)
+    engine.on_damage = scrub.met
     health = Health(engine, scrub)
     coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer)
     data = DataApi(
@@ -124,7 +125,7 @@ def _run(runtime: Runtime) -> None:
         info=lambda: {"role": "node", "id": me.id, "engine": health.describe(settings, commits)},
         checks=lambda: [
             Check("serving", not runtime.ending.is_set()),
-            Check("member", view.acts),
+            Check("member", view.acts, why_idle(view, progress_of(copies.replica.copying.fillings))),
             Check("document", not view.outdated),
             Check("disk", not isinstance(runtime.error, EngineError)),
             Check("proxy", holds=True, warning=caller.silence),
@@ -156,7 +157,15 @@ def _run(runtime: Runtime) -> None:
             clock.difference / 1000,
         )
 
+    def follow_rates(settings: Settings) -> Callable[[], None]:
+        def take() -> None:
+            copies.give_at(settings.fill_rate)
+            scrub.go_on_at(settings.scrub_rate)
+
+        return take
+
     runtime.follow(lambda _settings: clock.take_over)
+    runtime.follow(follow_rates)
     runtime.serve(app, channels, figures, max_body)
     announce(f"Listening on port ...{port}")
     runtime.say_ready()

@@ -1,6 +1,6 @@
 """A proxy's own checks at `/readyz`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gkv.api.data import Check
 from gkv.cluster.authority import Authority
@@ -37,3 +37,13 @@ def copies(authority: Authority) -> Iterator[Check]:
     found = authority.coverage
     if found is not None:
         yield Check("copies", found.unanswered < 1, found.troubles)
+
+
+def but(found: Sequence[Check]) -> str:
+    """Return the end of a line that says that all is ready: "", or why `/readyz` is not ok all the same.
+
+    >>> but([Check("serving", True), Check("copies", False, "100 % of the keys wait for a")])
+    '; but /readyz is not ok: copies failed: 100 % of the keys wait for a'
+    """
+    failed = [check.line.removeprefix("[-]").rstrip() for check in found if not check.holds]
+    return f"; but /readyz is not ok: {', '.join(failed)}" if failed else ""

@@ -40,17 +40,13 @@ def _run(runtime: Runtime) -> None:
     authority = runtime.opened(Authority(FileStore(directory), view, channels, _terms(runtime.reading), settings.deadline))
     half = settings.max_inflight // 2  # the others have work for nodes that are there
     coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer, most_waiting=half)
-    data = DataApi(
-        view,
-        coordinator,
-        max_body=settings.max_body,
-        info=lambda: {"role": "proxy"},
-        checks=lambda: [
-            Check("serving", not runtime.ending.is_set()),
-            checks.members(authority, usable=view.placement is not None and not coordinator.writes_wait_for),
-            *checks.copies(authority),
-        ],
-    )
+
+    def look() -> list[Check]:
+        usable = view.placement is not None and not coordinator.writes_wait_for
+        serving = Check("serving", not runtime.ending.is_set())
+        return [serving, checks.members(authority, usable=usable), *checks.copies(authority)]
+
+    data = DataApi(view, coordinator, max_body=settings.max_body, info=lambda: {"role": "proxy"}, checks=look)
     app = build_app(data, authority)
 
     def figures(server: Server) -> Iterator[Figure]:
@@ -69,7 +65,9 @@ def _run(runtime: Runtime) -> None:
     runtime.start("the authority", authority.run)
     if settings.spawn and children.start(runtime.ending):
         coordinator.writes_wait_for = ""
-        announce(f"Ready: {settings.spawn} nodes have joined, on ports {', '.join(map(str, children.ports))}")
+        announce(
+            f"Ready: {settings.spawn} nodes have joined, on ports {', '.join(map(str, children.ports))}{checks.but(look())}"
+        )
         children.say_who_is_missing()
         runtime.start("the look at the nodes", children.supervise)
     runtime.wait()

@@ -29,6 +29,10 @@ class Rate:
 
     def __init__(self, rate: float) -> None:
         """`rate` is in records a second, 0 for no bound."""
+        self.change(rate)
+
+    def change(self, rate: float) -> None:
+        """Go on at another rate: what was given by the one before is over with."""
         self.rate = rate
         self.page = max(LEAST, min(PAGE, int(rate * AT_ONCE))) if rate else PAGE
         """Records that are looked at for one page."""

@@ -373,16 +373,28 @@ def test_node_that_is_down_makes_a_listing_503_and_never_shorter(singles):
     assert listed(singles[0])["keys"] == IN_ORDER
 
 
-def test_value_that_is_damaged_makes_its_page_503_and_the_keys_alone_are_still_listed(singles):
+@pytest.mark.parametrize("query", ["values=1", "meta=1", "values=1&meta=1"])
+def test_damaged_record_makes_its_page_what_a_read_of_it_is_and_the_keys_alone_are_still_listed(singles, query):
     put(singles[0], "a", "b", "c")
     owner = next(house for house in singles if house.read(["b"]) == [b'"B"'])
-    read = owner.engine.read
+    read, records_of = owner.engine.read, owner.engine.records_of
     owner.engine.read = lambda keys, now, _room: [
         Damage.DAMAGED if key == "b" else value for key, value in zip(keys, read(keys, now), strict=True)
     ]
-    answer = singles[0].client("GET", "/v1/kv?values=1")
-    assert answer.status == 503
-    assert 'the value of "b" cannot be read now (damaged)' in answer.json()["detail"]
+    owner.engine.records_of = lambda keys: [
+        Damage.DAMAGED if key == "b" else one for key, one in zip(keys, records_of(keys), strict=True)
+    ]
+    answer, alone = singles[0].client("GET", f"/v1/kv?{query}"), singles[0].client("GET", "/v1/kv/b")
+    assert answer.status == alone.status == 500
+    assert "retry-after" not in answer.headers
+    problem = answer.json()
+    assert (problem["type"], problem["retryable"]) == ("urn:gkv:problem:damaged", False)
+    assert {name: problem[name] for name in ("type", "retryable")} == {
+        name: alone.json()[name] for name in ("type", "retryable")
+    }
+    assert problem["detail"] == (
+        'the record of "b" is not what was written; set it again or delete it, or list without values and meta'
+    )
     assert listed(singles[0])["keys"] == ["a", "b", "c"]
 
 

@@ -376,6 +376,16 @@ def test_sighup_with_wrong_settings_keeps_the_old_ones_and_says_so(system: Syste
     assert node.ended() == 0
 
 
+def test_sighup_changes_the_rates_of_a_node_that_runs(system: System) -> None:
+    path = system.directory / "gkv.toml"
+    path.write_text("scrub_rate = 0\nfill_rate = 10\n")
+    node = system.node(system.proxy(), "--config", "gkv.toml")
+    path.write_text("scrub_rate = 5000\nfill_rate = 0\n")
+    node.signal(signal.SIGHUP)
+    node.wait_line("the settings were read again; changed: fill_rate, scrub_rate$")
+    wait_for("a look at all records", lambda: samples(node)["gkv_scrub_rounds_total",])
+
+
 # -- systemd
 
 

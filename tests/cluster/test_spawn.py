@@ -284,3 +284,17 @@ def test_sigterm_while_nodes_start_ends_all(system: System) -> None:
     children = [child(proxy, port), child(proxy, port + 1)]
     end(proxy)
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def test_copies_in_memory_that_all_ended_are_said_to_be_gone_and_ready_says_that_nobody_answers(system: System) -> None:
+    ports = free_ports(4)
+    settings = ("--port", str(ports), "--replicas", "3", "--engine", "memory", "--data", "here", "--drain", "500ms")
+    proxy = spawn(system, 3, ports + 1, *settings)
+    assert not re.search("^Ready: .*readyz", proxy.stdout, re.MULTILINE)
+    store(proxy)
+    end(proxy)
+    again = spawn(system, 3, ports + 1, *settings)
+    again.wait_line("Ready: 3 nodes have joined, .*; but /readyz is not ok: copies failed: 100 % of the keys wait for ")
+    again.wait_line("were in memory and are gone with (its process|their processes); accept the loss")
+    assert "with its data" not in again.stderr
+    end(again)

@@ -17,7 +17,8 @@ FILLING: dict[str, Any] = {"state": State.FILLING, "left": 6}
 WITHOUT = FILLING | {"empty": True}
 EMPTY = "has come back empty: its directory is not the one that it had"
 CALL = 'POST /v1/cluster/accept-loss with {"node": "a"}'
-LAST = "of each, of the one with the newest records last"
+CALL_OF_B = 'POST /v1/cluster/accept-loss with {"node": "b"}'
+ANY = "of each, in any order, as it is not known who has the newest records: the last one acts with what it has"
 LOSS = "the loss of what a held has been accepted"
 Changes = Mapping[str, Mapping[str, Any]]
 
@@ -116,7 +117,7 @@ def test_line_about_a_loss_names_who_acts_and_who_is_filled(follows: Outlook, se
         ),
         (
             dict.fromkeys("abc", WITHOUT),
-            f"keys of its wait for a, b or c. Start one of them with its data, or accept the loss {LAST}: {CALL} at URL",
+            f"keys of its wait for a, b or c. Start one of them with its data, or accept the loss {ANY}: {CALL} at URL",
         ),
     ],
 )
@@ -126,3 +127,57 @@ def test_node_that_has_come_back_empty_says_what_becomes_of_its_keys(changes: Ch
     assert line is not None
     said = news.of_this_node(document, line, Placement.of(document).awaited("a"), "URL")
     assert said == f"the member a {EMPTY}; {fate}"
+
+
+MEMORY = WITHOUT | {"volatile": True}
+TOGETHER = "(in which order those that left together is not known)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "awaited", "advice"),
+    [
+        (
+            {"a": MEMORY | {"left": 7}},
+            "a",
+            f"The records of a were in memory and are gone with its process; accept the loss: {CALL}",
+        ),
+        (
+            {"a": MEMORY, "b": DOWN | {"volatile": True}, "c": MEMORY},
+            "abc",
+            f"Their records were in memory and are gone with their processes; accept the loss of each, in any order: {CALL}",
+        ),
+        (
+            {"a": MEMORY, "b": DOWN, "c": WITHOUT},
+            "abc",
+            (
+                "Start b or c with its data, or accept the loss of each, the newest records last: a, then b and c "
+                f"{TOGETHER}: {CALL}"
+            ),
+        ),
+        ({"a": {"volatile": True}}, "a", f"Start a with its data, or accept the loss: {CALL}"),  # it is up, and only silent
+        (
+            {"a": WITHOUT | {"left": 5}, "b": WITHOUT | {"left": 5, "rank": 1}, "c": WITHOUT | {"left": 7}},
+            "abc",
+            f"Start one of them with its data, or accept the loss of each, the newest records last: a, then b, then c: {CALL}",
+        ),
+        (
+            {"a": WITHOUT | {"left": 7}, "b": WITHOUT},
+            "ab",
+            f"Start one of them with its data, or accept the loss of each, the newest records last: b, then a: {CALL_OF_B}",
+        ),
+    ],
+)
+def test_advice_can_be_followed_and_names_the_order_of_losses_as_far_as_it_is_known(
+    changes: Changes, awaited: str, advice: str
+) -> None:
+    assert news.cure(with_copies(changes), list(awaited)) == advice
+
+
+def test_where_writes_are_acknowledged_early_only_a_directory_that_is_elsewhere_helps() -> None:
+    document = with_copies(dict.fromkeys("abc", WITHOUT), durability=Durability.ASYNC)
+    assert (
+        news.cure(document, list("abc"))
+        == f"Start one of them with its data if that is elsewhere, or accept the loss {ANY}: {CALL}"
+    )
+    document = with_copies(dict.fromkeys("abc", DOWN), durability=Durability.ASYNC)
+    assert news.cure(document, list("abc")) == f"Start one of them with its data, or accept the loss {ANY}: {CALL}"

@@ -120,6 +120,16 @@ def test_members_with_copies_keep_sums_which_are_equal_once_their_records_are(to
         assert found[0] != [0]
 
 
+def test_rate_of_fillings_can_be_changed_and_stays_for_machines_that_begin_anew(town: Make) -> None:
+    copies = town()["a"].copies
+    copies.give_at(5.0)
+    assert copies.replica.pages.rate.rate == 5.0
+    before = copies.replica
+    copies.follow(with_copies(), None, foreign=True)
+    assert copies.replica is not before
+    assert copies.replica.pages.rate.rate == 5.0
+
+
 @pytest.mark.promise("I21")
 def test_write_is_not_acknowledged_before_the_last_disk_has_it(town: Make) -> None:
     copied = town()

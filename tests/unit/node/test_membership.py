@@ -1,26 +1,33 @@
 """A node's part in its cluster: going over to another cluster's document, with a real store."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 
-from gkv.cluster.document import Document, Member
+from gkv.api.data import Check
+from gkv.api.http import TEXT
+from gkv.api.operations import READYZ
+from gkv.cluster.callin import FillProgress
+from gkv.cluster.document import Document, Member, State
 from gkv.cluster.kept import Kept
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.errors import EngineFull, Unavailable
 from gkv.model import Node, NodeRefusal, Version, Write, era_of
 from gkv.node.due_clock import DueClock
-from gkv.node.membership import Membership
+from gkv.node.membership import Membership, why_idle
 from gkv.node.order import Order
 from gkv.node.outdated import Outdated
 from gkv.node.service import Service
 from gkv.ring import tokens
 from gkv.wire.ops import Effects, Get, NodeAnswer, NodeRequest, Refused, Set, Values
+from tests.documents import with_copies
 from tests.frames import answer_to
 
 ME = Node("n1", "http://127.0.0.1:9000")
@@ -177,3 +184,42 @@ def test_records_that_cannot_be_given_another_cluster_leave_the_document_as_it_w
         home.member.adopt(OTHERS)
     assert Kept(home.directory).document == MINE
     assert isinstance(home.put(MINE), Effects)
+
+
+WITHOUT: dict[str, Any] = {"state": State.FILLING, "left": 6, "empty": True}
+
+
+@pytest.mark.parametrize(
+    ("document", "era", "share", "why"),
+    [
+        (None, 0, None, "it has not joined yet"),
+        (with_copies(ids="bcd"), 0, None, "it has not joined yet"),
+        (with_copies({"a": {"incarnation": 1}}), 0, None, "it has not joined yet"),
+        (with_copies(), 0, None, ""),
+        (with_copies(), era_of(1, 7), None, "the document in force is not later than its records"),
+        (with_copies({"a": {"state": State.DOWN, "left": 6}}), 0, None, "it is down by the document"),
+        (with_copies({"a": WITHOUT}), 0, 0.419, "it is being filled (41 %)"),
+        (with_copies({"a": WITHOUT}), 0, 0.9999, "it is being filled (99 %)"),
+        (with_copies({"a": WITHOUT}), 0, None, "it is being filled"),
+        (
+            with_copies({"a": WITHOUT, "b": WITHOUT, "c": {"state": State.DOWN, "left": 7}}),
+            0,
+            None,
+            "it has come back empty, and keys of its wait for c",
+        ),
+        (
+            with_copies({"a": WITHOUT}, replicas=1, min_in_sync=1),
+            0,
+            None,
+            "it waits for accept-loss: its directory is not the one that it had",
+        ),
+    ],
+)
+def test_member_that_answers_for_no_keys_says_why(document: Document | None, era: int, share: float | None, why: str) -> None:
+    view = View()
+    view.act_as("a", ord("a"), era)
+    if document is not None:
+        view.adopt(document)
+    assert why_idle(view, None if share is None else FillProgress(8, 3, share, 10, 0)) == why
+    shown = Check("member", view.acts, why).line
+    assert re.fullmatch(READYZ.answers[503].content[TEXT].schema["pattern"], f"{shown}not ready\n")

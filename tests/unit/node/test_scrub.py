@@ -62,7 +62,7 @@ class Told:
         self.engine = engine
 
     def round(self) -> None:
-        self.scrub.round(RATE)
+        self.scrub.round()
 
     @property
     def verification(self) -> dict[str, object]:
@@ -90,7 +90,53 @@ def test_damaged_records_are_given_to_be_mended_named_once_and_counted_until_the
     figures = told.scrub.figures
     assert (told.scrub.damaged, figures.found, figures.mended, figures.rounds) == (0, 2, 2, 2)
     told.round()
-    assert (told.scrub.damaged, len(told.said), figures.rounds) == (0, 3, 3)
+    assert (told.scrub.damaged, len(told.said), figures.rounds) == (0, 5, 3)
+    assert told.said[3:] == ["mended: 'k7' was written anew", "mended: 'k200' was dropped"]
+
+
+@pytest.mark.parametrize("read", [lambda engine: engine.read(["k1", "k7"], 0), lambda engine: engine.records_of(["k1", "k7"])])
+def test_damage_that_a_read_meets_is_named_once_counted_and_given_to_be_mended(start, tmp_path, read):
+    engine = damaged(start, tmp_path, "k7")
+    told = Told(engine, 0)
+    engine.on_damage = told.scrub.met
+    for _ in range(3):
+        read(engine)
+        told.scrub.look_again()
+    figures = told.scrub.figures
+    assert (told.said, told.mended) == (["damaged: 'k7' is damaged"], ["k7"])
+    assert (told.scrub.damaged, figures.found, figures.mended) == (1, 1, 0)
+    told.round()
+    assert (told.scrub.damaged, figures.found, len(told.said)) == (1, 1, 1)
+    put(engine, 2, "k7")
+    read(engine)
+    told.scrub.look_again()
+    assert told.said[1:] == ["mended: 'k7' was written anew"]
+    assert (told.scrub.damaged, figures.found, figures.mended) == (0, 1, 1)
+
+
+def test_damage_that_a_read_meets_and_has_mended_at_once_is_named_and_counted_all_the_same(start, tmp_path):
+    engine = damaged(start, tmp_path, "k7")
+    told = Told(engine, 0)
+    engine.on_damage = told.scrub.met
+    engine.read(["k7"], 0)
+    engine.write([Write(Version(1, 2), ["k7"], [None], repairs=True)], 1)
+    told.scrub.look_again()
+    assert told.said == ["damaged: 'k7' is damaged", "mended: 'k7' was deleted"]
+    assert (told.scrub.damaged, told.scrub.figures.found, told.scrub.figures.mended) == (0, 1, 1)
+
+
+def test_damage_that_reads_meet_is_noted_without_a_rate_too(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK_AGAIN", 0.02)
+    engine = damaged(start, tmp_path, "k7")
+    told = Told(engine, 0)
+    engine.on_damage = told.scrub.met
+    running = gevent.spawn(told.scrub.run)
+    gevent.sleep(0.05)
+    engine.read(["k7"], 0)
+    with gevent.Timeout(20):
+        while not told.mended:
+            gevent.sleep(0.01)
+    running.kill()
 
 
 def test_values_of_damaged_records_are_never_said(start, tmp_path):
@@ -140,15 +186,49 @@ def test_first_look_after_a_kill_says_so_and_what_it_found(start, tmp_path, monk
     assert engine.was_clean
     put(engine, 2, "k7")  # which is still looked for without a rate
     with gevent.Timeout(20):
-        running.get()
-    assert told.scrub.figures.mended == 1
+        while not told.scrub.figures.mended:
+            gevent.sleep(0.01)
+    running.kill()
+    assert told.scrub.figures.rounds == 1
 
 
-def test_orderly_stop_and_no_rate_need_no_look(start, tmp_path):
+def test_orderly_stop_and_no_rate_need_no_look(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BETWEEN", 0.5)
     told = Told(damaged(start, tmp_path, "k7"), 0)
-    told.scrub.run()
+    with gevent.Timeout(1.2, False):
+        told.scrub.run()
     assert (told.said, told.scrub.figures.records) == ([], 0)
     assert told.verification == {"state": "not needed", "damaged": 0}
+
+
+def test_rate_that_changes_while_a_round_is_under_way_counts_at_once(start, tmp_path):
+    told = Told(damaged(start, tmp_path), 1)
+    running = gevent.spawn(told.round)
+    gevent.sleep(0.01)
+    assert told.scrub.figures.records == 64  # and the next step is in a minute
+    told.scrub.go_on_at(RATE)
+    with gevent.Timeout(20):
+        running.get()
+    assert (told.scrub.figures.records, told.scrub.figures.rounds) == (300, 1)
+    told.scrub.go_on_at(1)
+    running = gevent.spawn(told.round)
+    gevent.sleep(0.01)
+    told.scrub.go_on_at(0)
+    with gevent.Timeout(20):
+        running.get()
+    assert (told.scrub.figures.records, told.scrub.figures.rounds) == (364, 1)
+
+
+def test_rounds_begin_when_a_rate_is_given(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BETWEEN", 0.5)
+    told = Told(damaged(start, tmp_path), 0)
+    running = gevent.spawn(told.scrub.run)
+    gevent.sleep(0.01)
+    told.scrub.go_on_at(RATE)
+    with gevent.Timeout(20):
+        while not told.scrub.figures.rounds:
+            gevent.sleep(0.01)
+    running.kill()
 
 
 def test_engine_in_memory_is_not_looked_at():
@@ -223,7 +303,22 @@ def test_many_damaged_records_are_mended_a_few_at_a_time_and_ten_are_named():
     parts: list[int] = []
     said: list[str] = []
     scrub = Scrub(Rotten(tokens), RATE, lambda keys: parts.append(len(keys)), said.append)
-    scrub.round(RATE)
+    scrub.round()
     assert parts == [64, 64, 22]
     assert len(said) == 11
     assert said[-1] == "every record has been looked at, 150 are damaged"
+
+
+def test_of_many_records_that_reads_meet_and_that_are_mended_ten_are_named_each_time():
+    engine = Rotten(tokens)
+    told = Told(engine)
+    for number in range(150):
+        told.scrub.met(f"k{number}")
+    for _ in range(3):
+        told.scrub.look_again()
+    assert (len(told.mended), told.scrub.damaged, len(told.said)) == (150, 150, 10)
+    engine.records_of = lambda keys: [None] * len(keys)  # type: ignore[method-assign]
+    while told.scrub.damaged:
+        told.scrub.look_again()
+    assert (told.scrub.figures.mended, len(told.said)) == (150, 20)
+    assert all(line.startswith("mended: ") for line in told.said[10:])

@@ -963,6 +963,15 @@ def test_pages_keep_the_rate_of_their_source() -> None:
     assert [one.message.rest for one in bench.sent(m.Page)] == pytest.approx([3 / 16 / 10])  # to compare costs, too
 
 
+def test_rate_that_is_changed_counts_at_once() -> None:
+    rate = Rate(1.0)
+    assert rate.give(100, 100, 5.0) == 100.0
+    rate.change(2_000.0)
+    assert (rate.page, rate.give(100, 100, 6.0)) == (60, pytest.approx(0.05))
+    rate.change(0.0)
+    assert (rate.page, rate.give(100, 100, 7.0)) == (256, 0.0)
+
+
 @pytest.mark.promise("I23")
 def test_sums_are_of_settled_records_alone_and_told_under_a_lease() -> None:
     """F9: a learner that has an unsettled write already would not know that it is one."""
