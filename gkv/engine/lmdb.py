@@ -129,7 +129,8 @@ class LmdbEngine(Engine):
     def records_of(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         addresses = self._addresses(keys)
         found = zip(addresses, self._stored(addresses), strict=True)
-        return [None if data is None else record.unpack(address, data, self._tell_damage) for address, data in found]
+        tell, unpack = self._tell_damage, record.unpack
+        return [None if data is None else unpack(address, data, tell) for address, data in found]
 
     def _tell_damage(self, address: bytes, data: bytes) -> None:
         if data:  # else it is a page, and all that was asked for together has no answer: a look at all records names it
