@@ -183,18 +183,25 @@ class LmdbEngine(Engine):
         found: list[Row] = []
         with self._environment.look() as txn, txn.cursor() as cursor:
             more = cursor.set_range(start)
-            while more and len(found) < limit and (room >= 0 or not found) and (address := cursor.key())[:TOKEN] <= end:
-                if address != passed:
+            while more and len(found) < limit and (room >= 0 or not found):
+                address = cursor.key()
+                if address[:TOKEN] > end:
+                    if self._is_own(address):
+                        break
+                elif address != passed:
                     data = cursor.value()
                     room -= len(data)
                     item = record.unpack(address, data)
-                    key = address[TOKEN:].decode(errors="replace")
-                    # An address whose token is not its key's is damaged itself: nobody can ask for it, and a page must not end
-                    # with it, as the next one would start elsewhere. `verify` finds it.
-                    if isinstance(item, Record) or self._addresses([key])[0] == address:
-                        found.append((key, item))
+                    if isinstance(item, Record) or self._is_own(address):
+                        found.append((address[TOKEN:].decode(errors="replace"), item))
                 more = cursor.next()
         return found
+
+    def _is_own(self, address: bytes) -> bool:
+        """Return whether an address has the token of its key. Else it is damaged itself: nobody can ask for what is there, and
+        nothing may end with it, as what follows is not in its order. `verify` finds it.
+        """
+        return self._addresses([address[TOKEN:].decode(errors="replace")])[0] == address
 
     def keys(self, prefix: str, begin: str, limit: int) -> list[tuple[str, int]]:
         wanted = prefix.encode()

@@ -103,11 +103,11 @@ class Pages:
         if not self._learns(sender, pair):
             return
         rows = self._records.look(pair, asked.ranges, self.rate.page)
+        there = {**self._named(asked.named, pair), **rows.records}
         unsettled = self._writing.primary.unsettled
-        waits = {key: unsettled.newest[key] for key in rows.records if key in unsettled.newest}
-        found = {**rows.records, **{key: unsettled.record(underway, key) for key, underway in waits.items()}}
+        waits = {key: unsettled.newest[key] for key in there if key in unsettled.newest}
+        found = {**there, **{key: unsettled.record(underway, key) for key, underway in waits.items()}}
         damaged = [key for key, record in found.items() if isinstance(record, Damage)]
-        damaged += self._lost_of(asked.named, pair, found)
         if not self._may_name(damaged):
             return
         records = [(key, record) for key, record in found.items() if isinstance(record, Record)]
@@ -130,10 +130,11 @@ class Pages:
 
         self._readings.begin([pair], list(waits.values()), self._desk.now + PATIENCE, over)
 
-    def _lost_of(self, named: Sequence[str], pair: Pair, found: Collection[str]) -> list[str]:
-        """Return which of these keys have a record here that a look does not find."""
-        asked = [key for key in named if key not in found and pair_of(self._desk.duties.roles_of(key)) == pair]
-        return [key for key, record in zip(asked, self._records.newest(asked), strict=True) if isinstance(record, Damage)]
+    def _named(self, keys: Sequence[str], pair: Pair) -> dict[str, Record | Damage]:
+        """Return what there is of these keys of a list, be it where a look finds it or not."""
+        mine = [key for key in keys if pair_of(self._desk.duties.roles_of(key)) == pair]
+        found = zip(mine, self._records.newest(mine), strict=True)
+        return {key: record for key, record in found if record is not None}
 
     def _may_name(self, damaged: Sequence[str]) -> bool:
         """Return whether all of these keys are lost; have the records of the others recovered."""

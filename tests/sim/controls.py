@@ -255,7 +255,7 @@ CONTROLS: dict[str, Control] = {
         "L4",
         "a learner drops nothing that the primary's index of keys knows",
         "R6",
-        [(pages.Pages, "_lost_of", instead.nothing_of)],
+        [(pages.Pages, "_named", instead.nothing_of)],
     ),
     "what is lost is left": Control(
         "L4", "who is filled gets a mark for what nobody can read", "R6", [(filling.Fillings, "page", instead.marks_nothing)]

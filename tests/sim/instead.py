@@ -295,8 +295,8 @@ def none_at_all(self: Any, damaged: Any) -> bool:
     return not damaged
 
 
-def nothing_of(*_: Any) -> list[str]:
-    return []
+def nothing_of(*_: Any) -> dict[str, Any]:
+    return {}
 
 
 def drops_nothing(self: Any, *args: Any) -> Any:

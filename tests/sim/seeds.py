@@ -111,12 +111,7 @@ def _with_losses(lot: random.Random, scenario: Scenario) -> Scenario:
 
     if lot.random() < 0.5:
         faults += [
-            Fault(
-                at(),
-                lot.choice([What.DAMAGE, What.LOSE]),
-                lot.choice([*names, PRIMARY]),
-                much=float(lot.randrange(len(setup.lists))),
-            )
+            Fault(at(), What.DAMAGE, lot.choice([*names, PRIMARY]), much=float(lot.randrange(len(setup.lists))))
             for _ in range(lot.choice((1, 1, 2, 3)))
         ]
     if lot.random() < 0.3:
