@@ -54,8 +54,8 @@ class What(StrEnum):
     DAMAGE = "damage"
     """The bytes of a member's record of the key of place `much` are not what was written."""
     LOSE = "lost record"
-    """Nor are those of its key, so that a look at all records does not find it. By a written schedule alone: a learner without the
-    key cannot ask for it, and is promoted without.
+    """Nor are those of its key, so that a look at all records does not find it. By a written schedule alone: who learns
+    without the key cannot ask for it, and is promoted.
     """
     UNDO = "the change of the ring is taken back"
     HEAL = "all is healed"
