@@ -83,11 +83,17 @@ class Engine:
         self.change(action.token, _by_order(action.write))
 
     def replace(self, action: actions.Replace) -> None:
-        """Put records in the place of others. A mark stands for all that is settled."""
-        settled = self._world.facts.settled
+        """Put records in the place of others. A mark stands for all that is settled, and for the primary's damaged record."""
         found: list[tuple[str, Record | None]] = [*action.records, *[(key, None) for key in action.drops]]
-        found += [(key, Mark(settled.get(key, Version(0, 0)), b"")) for key in action.damaged]
+        found += [(key, Mark(max(self._marked(key)), b"")) for key in action.damaged]
         self.change(action.token, [(key, record, self.forced, True) for key, record in found])
+
+    def _marked(self, key: str) -> Iterable[Version]:
+        yield self._world.facts.settled.get(key, Version(0, 0))
+        primary = self._member.roles_of(key).primary
+        record = None if primary is None else self._world.members[primary].directory.records.get(key)
+        if record is not None:
+            yield record.version
 
     def change(self, token: int, changes: Changes) -> None:
         """Begin a commit; the machine is told of its end."""
