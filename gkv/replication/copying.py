@@ -181,7 +181,7 @@ class Copying:
                 continue  # to wait for the own sums costs the primary nothing
             number = desk.ask(session.primary, owed=False)
             if wanted.ranges:
-                page = self._next_page(wanted)
+                page = wanted.again or self._next_page(wanted)
                 self.fillings.asked(session, number, desk.now, page)
                 desk.send(session.primary, AskPage(number, *session.pair, page.ranges, page.fingerprints, page.named))
             else:

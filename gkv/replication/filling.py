@@ -11,6 +11,7 @@ And nothing is dropped that the primary was not asked for by its name: where a d
 record, the order of all records does not tell that, and the index of keys does.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,10 @@ from gkv.replication.events import Pair, pair_of
 from gkv.replication.messages import Page
 from gkv.replication.records import RANGES, Parts, Range
 
+AT_ONCE = 3
+"""Lists for which one primary is asked at a time. To look at what is here takes some milliseconds for each, however little that
+is: a member of many lists that began with all of them together would be silent meanwhile.
+"""
 _MOST_TWICE = 4
 """Doublings of the time after which a question is asked again."""
 _ALL: Range = ("", None)
@@ -73,6 +78,8 @@ class Wanted:
     """Whether nothing is here in these ranges, so that nobody need look."""
     named: tuple[str, ...] = ()
     """Keys there that are to be dropped, if the primary has nothing of them still."""
+    again: AskedPage | None = None
+    """The question that is asked once more, as there was no answer: it is right still."""
 
 
 class _Filling:
@@ -227,17 +234,23 @@ class Fillings:
         """Return what the sessions are to ask for now. A question is asked again after `again_after`, then after twice that
         and so on: whoever is slow is not to have more to do for it.
         """
-        return [
-            Wanted(
-                filling.session,
-                filling.clear or tuple(filling.todo[:RANGES]),
-                filling.after,
-                bool(filling.clear),
-                filling.named,
-            )
-            for filling in self._fillings.values()
-            if filling.is_due(now, again_after) and not (filling.todo and now < self._rests.get(filling.session.primary, now))
-        ]
+        fillings = self._fillings.values()
+        open_at = Counter([one.session.primary for one in fillings if one.asked or one.committing is not None])
+        found = []
+        for filling in fillings:
+            primary = filling.session.primary
+            if not filling.is_due(now, again_after) or (filling.todo and now < self._rests.get(primary, now)):
+                continue
+            again = None
+            if filling.asked:
+                again = next(reversed(filling.asked.values()))
+            elif open_at[primary] >= AT_ONCE:
+                continue
+            else:
+                open_at[primary] += 1
+            ranges = filling.clear or tuple(filling.todo[:RANGES])
+            found.append(Wanted(filling.session, ranges, filling.after, bool(filling.clear), filling.named, again))
+        return found
 
     def asked(self, session: Session, number: int, now: float, page: AskedPage | None = None) -> None:
         """Note that a page was asked for, or sums."""

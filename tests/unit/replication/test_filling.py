@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gkv.model import Duties, Record
-from gkv.replication.filling import AskedPage, Fillings, PageChange, Session, session_of
+from gkv.replication.filling import AT_ONCE, AskedPage, Fillings, PageChange, Session, session_of
 from gkv.replication.messages import Page
 from gkv.replication.records import Parts
 from tests.duties import duties, roles, version
@@ -166,6 +166,31 @@ def test_pages_follow_each_other_and_are_asked_for_again() -> None:
     fillings.committed(9)
     assert next_ranges(fillings, 0.3) == [(("m", None),)]
     assert fillings.busy
+
+
+def test_few_lists_are_asked_for_at_a_time_and_a_question_without_an_answer_is_asked_as_it_was() -> None:
+    """Who looked for all lists at once, and again for each question, would be silent for as long as that takes."""
+    lists = [*[roles("a", "c", preference=f"{name}c") for name in "pqrstuv"], roles("b", "c", preference="wc")]
+    fillings = Fillings(lambda: False)
+    fillings.adopt(duties("c", 5, *lists, since=3), True)
+    first = fillings.wanted(0.0, 0.25)
+    assert [one.session.primary for one in first] == ["a"] * AT_ONCE + ["b"]
+    asked = AskedPage(ALL, (), (), ("x",))
+    for number, one in enumerate(first):
+        assert one.again is None
+        fillings.asked(one.session, number, 0.0, asked)
+    assert fillings.wanted(0.2, 0.25) == []
+    again = fillings.wanted(0.25, 0.25)
+    assert [one.session for one in again] == [one.session for one in first]
+    assert all(one.again is asked for one in again)
+    for one in again:
+        fillings.asked(one.session, 9, 0.25, asked)
+    fillings.page("a", page(0, ("x", record(1))), lambda *_: [], 7, 0.3)
+    assert fillings.wanted(0.3, 0.25) == []  # before that is on the disk
+    fillings.committed(7)
+    [following] = fillings.wanted(0.3, 0.25)
+    assert following.session.pair == (("s", "c"), ())
+    assert following.again is None
 
 
 def test_page_covers_some_ranges_and_the_rest_is_asked_for_next() -> None:
