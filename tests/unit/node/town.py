@@ -33,7 +33,7 @@ from tests.documents import with_copies
 from tests.frames import answer_to
 
 LEASE_MS = 200
-WITHIN = 2.0
+WITHIN = 4.0
 
 
 def until(holds: Callable[[], object], seconds: float = 10) -> None:
