@@ -149,6 +149,12 @@ class Duties:
     """The epoch since which that is so."""
     ended: frozenset[int] = frozenset()
     """Incarnations of processes that have certainly ended."""
+    own: tuple[Roles, ...] = field(init=False, compare=False, repr=False)
+    """The roles of those lists that this member is in, or will be: of 1,000 members each has one in 300."""
+
+    def __post_init__(self) -> None:
+        own = tuple([one for one in self.roles if self.me in one.preference or self.me in one.coming])
+        object.__setattr__(self, "own", own)  # the one way in a frozen dataclass
 
     @property
     def era(self) -> int:
