@@ -105,7 +105,9 @@ def _apart(ids: Sequence[str], kinds: Sequence[Hashable], owners: Sequence[int],
     for place in dict.fromkeys(owners):
         first.setdefault(kinds[place], ids[place])
     lists[0] = tuple(first.values())[:copies]
-    of_kinds = zip(*[map(kinds.__getitem__, row) for row in rows], strict=True)
+    of_kinds: Iterable[Iterable[Hashable]] = lists
+    if len(set(kinds)) < len(kinds):
+        of_kinds = zip(*[map(kinds.__getitem__, row) for row in rows], strict=True)
     for at in reversed([at for at, many in enumerate(map(len, map(set, of_kinds))) if many < copies]):
         owner = ids[owners[at]]
         kind = by_id[owner]

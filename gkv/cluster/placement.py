@@ -4,7 +4,7 @@ A `Placement` is a pure function of the document, so all processes that know one
 never changes. No call switches greenlets or waits.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Self
@@ -162,8 +162,10 @@ def _pairs(lists: Lists, coming: Lists) -> dict[tuple[int, int], int]:
             i += many
             j += many
             many *= 2
-    pairs = dict.fromkeys(found)
-    return dict(zip(pairs, range(len(pairs)), strict=True))
+    pairs: dict[tuple[int, int], int] = {}
+    for pair in found:
+        pairs.setdefault(pair, len(pairs))
+    return pairs
 
 
 def _roles(
@@ -187,7 +189,7 @@ def _roles(
             ]
         )
     are_up = frozenset([one for one, (state, *_) in standings.items() if state is State.UP]).issuperset
-    names = zip(lists.lists, repeat(())) if coming is None else _named(lists, coming, pairs)
+    names = _named(lists, coming, pairs)
     return tuple(
         [
             Roles(one, other, one[0], one) if are_up(one) and (not other or other == one) else roles_of(one, other, standings)
@@ -196,9 +198,11 @@ def _roles(
     )
 
 
-def _named(lists: Lists, coming: Lists, pairs: _Pairs) -> Iterable[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _named(lists: Lists, coming: Lists | None, pairs: _Pairs) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    if coming is None:
+        return zip(lists.lists, repeat(()))
     now, then = lists.lists, coming.lists
-    return [(now[one], then[other]) for one, other in pairs]
+    return ((now[one], then[other]) for one, other in pairs)
 
 
 def _primaries(lists: Lists, pairs: _Pairs, roles: tuple[Roles, ...], before: Placement | None) -> Places:
