@@ -48,7 +48,9 @@ class Placement:
         whose members' lines are the same. For 5 and 16 nodes with 3 copies, on the native twin: all
         anew 6 and 110 ms (60 and 3,360 lists), a member that goes 2 and 16 ms, one that comes back
         0.3 and 7 ms; the beginning of a join 35 and 250 ms, its end 0.7 and 30 ms. With one copy: a
-        new ring 1 and 3 ms, a member that goes 2 and 8 ms.
+        new ring 1 and 3 ms, a member that goes 2 and 8 ms. A ring of 65,536 tokens whose lists all
+        differ takes 65 ms, a member that goes 20 ms, the beginning of a change by one member 100 ms
+        (`benchmarks/scale.py`).
         """
         known = () if before is None else (before.lists, before.coming)
         lists = Lists.of(document.nodes, document.vnodes, document.replicas, document.zones, known)
@@ -190,9 +192,12 @@ def _roles(
         )
     are_up = frozenset([one for one, (state, *_) in standings.items() if state is State.UP]).issuperset
     names = _named(lists, coming, pairs)
+    made = tuple.__new__  # of 65,000: `Roles()` takes about twice as long
     return tuple(
         [
-            Roles(one, other, one[0], one) if are_up(one) and (not other or other == one) else roles_of(one, other, standings)
+            made(Roles, (one, other, one[0], one, ()))
+            if are_up(one) and (not other or other == one)
+            else roles_of(one, other, standings)
             for one, other in names
         ]
     )
