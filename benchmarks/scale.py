@@ -428,8 +428,9 @@ def draw(rows: Sequence[Figures], line: str, path: Path) -> list[Path]:
             x_labels=sorted({math.log10(row["nodes"]) for row in rows}),
             x_value_formatter=lambda place: f"{10**place:.0f}",
         )
-        for rule in dict.fromkeys(row["rule"] for row in rows):
-            found = [row for row in rows if row["rule"] == rule and row.get(figure)]
+        shown = [row for row in rows if row["rule"] != "slots" or name in ("spread", "lost")]
+        for rule in dict.fromkeys(row["rule"] for row in shown):
+            found = [row for row in shown if row["rule"] == rule and row.get(figure)]
             title_of = {"budget": f"{TOKENS:,} tokens in all", "slots": "slots (not in gkv)"}.get(rule, f"{rule} vnodes a node")
             if found:
                 chart.add(title_of, [(math.log10(row["nodes"]), row[figure]) for row in found])
