@@ -4,8 +4,9 @@ A `Placement` is a pure function of the document, so all processes that know one
 never changes. No call switches greenlets or waits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Self
 
 from gkv.cluster.document import Document, Member, State
@@ -14,6 +15,10 @@ from gkv.model import Node, Roles
 from gkv.ring import NO_PLACE, NOBODY, Places, Ring, Share
 
 _Pairs = Mapping[tuple[int, int], int]
+_BEHIND = 1 << 64
+"""Behind all tokens, where the arc of the first one goes on."""
+_IN_A_ROW = 16
+"""Tokens that are looked at together at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,9 @@ class Placement:
         whose members' lines are the same. For 5 and 16 nodes with 3 copies, on the native twin: all
         anew 6 and 110 ms (60 and 3,360 lists), a member that goes 2 and 16 ms, one that comes back
         0.3 and 7 ms; the beginning of a join 35 and 250 ms, its end 0.7 and 30 ms. With one copy: a
-        new ring 1 and 3 ms, a member that goes 2 and 8 ms.
+        new ring 1 and 3 ms, a member that goes 2 and 8 ms. A ring of 65,536 tokens whose lists all
+        differ takes 65 ms, a member that goes 20 ms, the beginning of a change by one member 100 ms
+        (`benchmarks/scale.py`).
         """
         known = () if before is None else (before.lists, before.coming)
         lists = Lists.of(document.nodes, document.vnodes, document.replicas, document.zones, known)
@@ -57,7 +64,7 @@ class Placement:
             pairs = before.pairs if before is not None and same else _pairs(lists, coming)
         standings = {member.id: _standing(member) for member in document.members}
         roles = _roles(lists, coming, pairs, standings, before)
-        primaries = _primaries(lists, roles, before)
+        primaries = _primaries(lists, pairs, roles, before)
         return cls(lists.ring, document.replicas, primaries, roles, lists, coming, pairs, standings)
 
     def list_of(self, key: str) -> int:
@@ -137,22 +144,29 @@ def _standing(member: Member) -> tuple[State, int, int, bool]:
 
 def _pairs(lists: Lists, coming: Lists) -> dict[tuple[int, int], int]:
     """Return the pairs of a list and the next one that keys have: one for each arc of both rings together."""
-    now, then = list(lists.ring.tokens), list(coming.ring.tokens)
-    mine, next_ones = list(lists.by_token), list(coming.by_token)
-    pairs: dict[tuple[int, int], int] = {}
+    now, then = [*lists.ring.tokens, _BEHIND], [*coming.ring.tokens, _BEHIND]
+    mine, others = [*lists.by_token, lists.by_token[0]], [*coming.by_token, coming.by_token[0]]
+    found: list[tuple[int, int]] = []
     i = j = 0
-    while i < len(now) and j < len(then):
-        pairs.setdefault((mine[i], next_ones[j]), len(pairs))
-        if now[i] <= then[j]:
-            j += now[i] == then[j]
-            i += 1
-        else:
-            j += 1
-    for place in range(i, len(now)):
-        pairs.setdefault((mine[place], next_ones[0]), len(pairs))
-    for place in range(j, len(then)):
-        pairs.setdefault((mine[0], next_ones[place]), len(pairs))
-    pairs.setdefault((mine[0], next_ones[0]), len(pairs))
+    while i < len(now):
+        found.append((mine[i], others[j]))
+        if now[i] != then[j]:
+            if now[i] < then[j]:
+                i += 1
+            else:
+                j += 1
+            continue
+        i += 1
+        j += 1
+        many = _IN_A_ROW
+        while i < len(now) and now[i : i + many] == then[j : j + many]:  # a change of few members leaves long parts alone
+            found += zip(mine[i : i + many], others[j : j + many], strict=True)
+            i += many
+            j += many
+            many *= 2
+    pairs: dict[tuple[int, int], int] = {}
+    for pair in found:
+        pairs.setdefault(pair, len(pairs))
     return pairs
 
 
@@ -176,20 +190,45 @@ def _roles(
                 for known in before.roles
             ]
         )
+    are_up = frozenset([one for one, (state, *_) in standings.items() if state is State.UP]).issuperset
+    names = _named(lists, coming, pairs)
+    made = tuple.__new__  # of 65,000: `Roles()` takes about twice as long
+    return tuple(
+        [
+            made(Roles, (one, other, one[0], one, ()))
+            if are_up(one) and (not other or other == one)
+            else roles_of(one, other, standings)
+            for one, other in names
+        ]
+    )
+
+
+def _named(lists: Lists, coming: Lists | None, pairs: _Pairs) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
     if coming is None:
-        return tuple([roles_of(one, (), standings) for one in lists.lists])
-    return tuple([roles_of(lists.lists[one], coming.lists[other], standings) for one, other in pairs])
+        return zip(lists.lists, repeat(()))
+    now, then = lists.lists, coming.lists
+    return ((now[one], then[other]) for one, other in pairs)
 
 
-def _primaries(lists: Lists, roles: tuple[Roles, ...], before: Placement | None) -> Places:
+def _primaries(lists: Lists, pairs: _Pairs, roles: tuple[Roles, ...], before: Placement | None) -> Places:
     """Return who answers for each token: the ring's owners if the first of every list does."""
     ring = lists.ring
     if all(one.primary == one.preference[0] for one in roles):
         return ring.own
-    by_list = {one.preference: one.primary for one in roles}
-    if before is not None and before.lists is lists and by_list == {one.preference: one.primary for one in before.roles}:
+    by_list = _by_list(lists, pairs, roles)
+    if before is not None and before.lists is lists and by_list == _by_list(lists, before.pairs, before.roles):
         return before.primaries
     places: dict[str | None, int] = {node.id: place for place, node in enumerate(ring.nodes)}
     places[None] = NO_PLACE
-    primaries = [places[by_list[one]] for one in lists.lists]
+    primaries = [places[one] for one in by_list]
     return ring.places([primaries[one] for one in lists.by_token])
+
+
+def _by_list(lists: Lists, pairs: _Pairs, roles: tuple[Roles, ...]) -> list[str | None]:
+    """Return for each list who answers for its keys, whatever the next one is."""
+    if not pairs:
+        return [one.primary for one in roles]
+    primaries: list[str | None] = [None] * len(lists.lists)
+    for (place, _), one in zip(pairs, roles, strict=True):
+        primaries[place] = one.primary
+    return primaries

@@ -112,8 +112,8 @@ def moved(before: Placement, after: Placement) -> dict[str, tuple[Roles, ...]]:
     """Return by primary the lists that it gives away, with their roles before."""
     switches = before.coming is not None and after.lists is before.coming
     primaries = {one.preference: one.primary for one in after.roles}
-    lists: dict[str, tuple[Roles, ...]] = {}
+    lists: dict[str, list[Roles]] = {}
     for one in before.roles:
         if one.primary is not None and primaries[one.coming if switches else one.preference] != one.primary:
-            lists[one.primary] = (*lists.get(one.primary, ()), one)
-    return lists
+            lists.setdefault(one.primary, []).append(one)
+    return {node_id: tuple(ones) for node_id, ones in lists.items()}

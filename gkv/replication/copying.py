@@ -248,7 +248,7 @@ class Copying:
             self.granter.note([key], version)
         self._held = []
         self.granter.adopt(lambda key: not desk.serves or has(duties.roles_of(key), desk.me))
-        grants_to = [roles.primary for roles in duties.roles if roles.primary is not None and desk.me in roles.granters]
+        grants_to = [roles.primary for roles in duties.own if roles.primary is not None and desk.me in roles.granters]
         self._primaries = dict.fromkeys(grants_to) if desk.serves else {}
         self.fillings.adopt(duties, desk.serves)
         self._looked = False

@@ -19,7 +19,7 @@ class Desk:
         self.duties: Duties = Duties(me, (0, 0), {}, (), lambda keys: [0] * len(keys))
         """Without a member until the first document is adopted."""
         self.roles: dict[Pair, Roles] = {}
-        """By the identities of lists, the roles of now."""
+        """By the identities of lists that this member is in, or will be, the roles of now."""
         self.is_short = False
         """Whether fewer members act for a list of this process's than a write has to be on."""
         self.actions: list[Action] = []
@@ -29,8 +29,8 @@ class Desk:
     def adopt(self, duties: Duties) -> None:
         """Go on under another document."""
         self.duties = duties
-        self.roles = {pair_of(roles): roles for roles in duties.roles}
-        self.is_short = any(roles.primary == self.me and not self.is_enough(roles) for roles in duties.roles)
+        self.roles = {pair_of(roles): roles for roles in duties.own}
+        self.is_short = any(roles.primary == self.me and not self.is_enough(roles) for roles in duties.own)
 
     def token(self) -> int:
         """Return a number that no commit has had."""

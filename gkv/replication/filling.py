@@ -204,7 +204,7 @@ class Fillings:
     def adopt(self, duties: Duties, serves: bool) -> None:
         """Go on under another document: sessions that it does not have are over, and begun anew where there is another."""
         fillings = {}
-        for roles in duties.roles if serves else ():
+        for roles in duties.own if serves else ():
             session = session_of(roles, duties)
             if session is not None:
                 known = self._fillings.get(session.pair)
@@ -385,11 +385,11 @@ class Fillings:
 
     def filled(self, duties: Duties) -> bool:
         """Return whether every list that this member is in has a primary, and is equal here (F2)."""
-        return all(self._is_equal(roles, duties) for roles in duties.roles if duties.me in roles.preference)
+        return all(self._is_equal(roles, duties) for roles in duties.own if duties.me in roles.preference)
 
     def coming(self, duties: Duties) -> bool:
         """Return the same for the lists that it is in by the ring that is to come."""
-        return all(self._is_equal(roles, duties) for roles in duties.roles if duties.me in roles.coming)
+        return all(self._is_equal(roles, duties) for roles in duties.own if duties.me in roles.coming)
 
     def _is_equal(self, roles: Roles, duties: Duties) -> bool:
         if roles.primary is None or duties.me in roles.acting:

@@ -241,7 +241,7 @@ class Primary:
         Returns the writes that have lost a key, which are indeterminate (W8), and those keys, with the newest of
         their versions: a backup's, from now on.
         """
-        granters = {granter for roles in duties.roles if roles.primary == duties.me for granter in roles.granters}
+        granters = {granter for roles in duties.own if roles.primary == duties.me for granter in roles.granters}
         self._untold = {granter: told for granter, told in self._untold.items() if granter in granters}
         lost: list[Underway] = []
         left: dict[str, Version] = {}

@@ -42,11 +42,12 @@ class Takeovers:
         `serves` says whether this process may be a primary by the new one.
         """
         was_open, self._open, self._taking = self._open, {}, {}
-        for roles in after.roles:
+        known = self._sources(before, after)
+        for roles in after.own:
             if not serves or roles.primary != after.me or self._is_unlearned(roles, after):
                 continue
             pair = pair_of(roles)
-            sources = self._sources(roles, before, after)
+            sources = known.get(roles.preference)
             if self._goes_on(before, after) and sources and all(source in was_open for source in sources):
                 self._open[pair] = max(was_open[source] for source in sources)
             else:
@@ -63,14 +64,16 @@ class Takeovers:
         """Return whether a list that was open may stay so: not after a gap in the epochs (M3, F20)."""
         return after.order == (before.order[0], before.order[1] + 1)
 
-    def _sources(self, roles: Roles, before: Duties, after: Duties) -> list[Pair]:
-        """Return the lists in which the keys of a list were before."""
-        pairs = [pair_of(one) for one in before.roles]
-        if after.ring == before.ring:
-            return [pair for pair in pairs if pair[0] == roles.preference]
-        if after.ring == before.next:
-            return [pair for pair in pairs if pair[1] == roles.preference]
-        return []
+    def _sources(self, before: Duties, after: Duties) -> dict[tuple[str, ...], list[Pair]]:
+        """Return by preference the lists in which the keys of a list were before. This process is in all of them, or was to
+        be. One look for all lists: a look for each took 13 s for a node of 100 with 655 vnodes.
+        """
+        sources: dict[tuple[str, ...], list[Pair]] = {}
+        if after.ring in (before.ring, before.next):
+            for one in before.own:
+                preference = one.preference if after.ring == before.ring else one.coming
+                sources.setdefault(preference, []).append(pair_of(one))
+        return sources
 
     def unheard(self) -> set[str]:
         """Return the granters that have not said which keys are unsettled."""

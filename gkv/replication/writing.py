@@ -165,10 +165,10 @@ class Writing:
 
     def adopt(self, keeps: Callable[[str], bool]) -> dict[str, Version]:
         """Go on under the document of now; return the keys that this process stops being the primary of, unsettled (W8)."""
-        questions, roles = self._desk.questions, self._desk.duties.roles
+        questions, own = self._desk.questions, self._desk.duties.own
         for asked in questions.begin_anew():
             self.primary.tell_again(asked.member, asked.settled)
-        questions.full &= {granter for one in roles if one.primary == self._desk.me for granter in one.granters}
+        questions.full &= {granter for one in own if one.primary == self._desk.me for granter in one.granters}
         lost, left = self.primary.adopt(self._desk.duties, keeps)
         for underway in lost:
             _tell(underway, False)

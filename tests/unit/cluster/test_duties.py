@@ -1,5 +1,7 @@
 """The part of a document that a member's machines know."""
 
+from dataclasses import replace
+
 from gkv.cluster.duties import duties
 from gkv.cluster.placement import Placement
 from tests.documents import with_copies
@@ -13,3 +15,15 @@ def test_lists_of_keys_are_those_of_the_placement_however_many_and_often_asked_f
     wanted = [placement.roles[placement.list_of(key)] for key in keys]
     assert [known.roles_of(key) for key in keys] == wanted
     assert [known.roles_of(key) for key in reversed(keys)] == wanted[::-1]
+
+
+def test_own_lists_are_those_that_the_member_is_in_or_will_be() -> None:
+    document = with_copies({"e": {"weight": 0.0}}, "abcde")
+    weights = tuple((one, 1.0) for one in "abcde")
+    changing = replace(document, epoch=8, next=replace(document.layout, weights=weights), next_since=8)
+    for each in (document, changing):
+        placement = Placement.of(each)
+        for me in "ae":
+            known = duties(each, placement, me)
+            assert list(known.own) == [one for one in placement.roles if me in one.preference or me in one.coming]
+            assert 0 <= len(known.own) < len(known.roles)

@@ -60,6 +60,21 @@ def test_node_that_joins_changes_only_lists_that_it_is_in(cluster, weight, zone,
         assert [one for one in now if one != "new"] == [one for one in before_it if one in now]
 
 
+@pytest.mark.parametrize(
+    "zones", [[""], ["x", "y", "z"], ["x", "y", "z", "w", ""], ["x", "y"]], ids=["none", "three", "some", "two"]
+)
+@pytest.mark.parametrize("copies", [2, 3])
+def test_lists_of_many_nodes_are_those_of_the_plain_definition(zones, copies):
+    weights = [1.0, 0.5, 2.0]
+    nodes, zoned = nodes_of([(weights[i % 3], zones[i % len(zones)]) for i in range(60)])
+    nodes = tuple(sorted(nodes, key=lambda node: node.id))
+    lists = Lists.of(nodes, 8, copies, zoned)
+    assert len(set(lists.lists)) == len(lists.lists)
+    assert set(lists.by_token) == set(range(len(lists.lists)))
+    for key in [f"key{i}" for i in range(1_000)]:
+        assert lists.lists[lists.place(key)] == by_definition(nodes, 8, copies, zoned, key)
+
+
 def test_each_zone_is_in_a_list_once_while_there_are_enough_and_all_are_in_it_when_there_are_too_few():
     nodes, zones = nodes_of([(1.0, zone) for zone in "aabbcc"])
     for copies, distinct in ((2, 2), (3, 3), (5, 3)):

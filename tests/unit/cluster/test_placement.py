@@ -1,5 +1,6 @@
 """Where keys live is a pure function of the document."""
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any
 
@@ -219,6 +220,34 @@ def test_epoch_makes_anew_only_the_roles_of_lists_that_have_the_changed_member()
     for before, after in zip(first.roles, second.roles, strict=True):
         assert (before is after) is ("a" not in before.preference)
     assert Placement.of(document_of({"a": {"state": DOWN, "left": 9}}, "abcd", replicas=2), second).roles is second.roles
+
+
+@pytest.mark.parametrize("other", ["fewer", "heavier", "new", "all others"])
+def test_pairs_are_those_of_a_list_and_the_next_one_that_keys_have(other: str) -> None:
+    ids = [f"n{i:02}" for i in range(30)]
+    weights = {
+        "fewer": dict.fromkeys(ids[1:], 1.0),
+        "heavier": dict.fromkeys(ids, 1.0) | {"n07": 3.0},
+        "new": dict.fromkeys([*ids, "new"], 1.0),
+        "all others": dict.fromkeys(["x", "y", "z"], 1.0),
+    }[other]
+    members = [Member(one, f"http://{one}:1") for one in ids] + [
+        Member(one, f"http://{one}:1", 0.0) for one in sorted(weights.keys() - set(ids))
+    ]
+    before = Document(DOCUMENT.cluster, 9, tuple(members), 16, replicas=3)
+    coming = Layout(tuple(sorted(weights.items())), 16, 3)
+    placement = Placement.of(replace(before, next=coming, next_since=9))
+    assert placement.coming is not None
+    edges = sorted({*placement.ring.tokens, *placement.coming.ring.tokens, (1 << 64) - 1})
+    places = [
+        tuple(lists.by_token[bisect_left(lists.ring.tokens, edge) % len(lists.by_token)] for edge in edges)
+        for lists in (placement.lists, placement.coming)
+    ]
+    assert set(placement.pairs) == set(zip(*places, strict=True))
+    assert sorted(placement.pairs.values()) == list(range(len(placement.roles)))
+    for (place, then), at in placement.pairs.items():
+        roles = placement.roles[at]
+        assert (roles.preference, roles.coming) == (placement.lists.lists[place], placement.coming.lists[then])
 
 
 def test_lists_of_a_ring_that_was_to_come_are_those_of_the_ring_that_it_is() -> None:
