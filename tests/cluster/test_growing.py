@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import System, wait_for
-from tests.cluster.copies import Copies
+from tests.cluster.copies import Copies, is_served
 from tests.cluster.filled import Filled
 from tests.cluster.test_copies import BACK, Load, loads, seed, shown
-from tests.linearizability.faults import Victim
+from tests.cluster.test_restore import records
 
 __all__ = ["loads", "seed"]  # fixtures
 
@@ -99,7 +99,7 @@ def test_cluster_grows_and_shrinks_and_no_request_at_the_proxy_fails(
     n1.program.wait_line("n1 is no member any more, as it has left or was removed")
     wait_for("its line", lambda: all(one["id"] != "n1" for one in grown.document()["members"]))
     cluster.nodes.remove(n1)
-    filled_has_nothing(filled, n1)
+    assert records(filled.directory(n1)) == {}
     cluster.end(n1, signal.SIGTERM)
     load.more()
 
@@ -125,21 +125,8 @@ def test_cluster_grows_and_shrinks_and_no_request_at_the_proxy_fails(
     load.more()
 
     history = load.end()
-    failed = [one for one in history if one.code and not (one.seen >= at and one.call < back) and one in unserved(history)]
+    failed = [one for one in history if not is_served(one) and not (one.seen >= at and one.call < back)]
     print(f"longest answer {max(one.seen - one.call for one in history):.2f} s")
     assert not failed, f"{len(failed)} of {len(history)} requests failed, after {at:.3f}:\n{shown(failed)}"
     assert [node.name for node in (n2, n3, n4)] == [node.name for node in cluster.nodes]
     filled.check()
-
-
-def unserved(history: list[Any]) -> list[Any]:
-    from tests.cluster.copies import is_served
-
-    return [one for one in history if not is_served(one)]
-
-
-def filled_has_nothing(filled: Filled, node: Victim) -> None:
-    """Wait until a node that has left holds nothing."""
-    from tests.cluster.test_restore import records
-
-    assert records(filled.directory(node)) == {}
