@@ -3,7 +3,7 @@
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, ref, shape
 from gkv.errors import InvalidItem, InvalidMember, MemberConflict, WrongContentType, WrongParameter
 from gkv.proxy.described_changes import RUNNING
-from gkv.proxy.words import MAX_BODY as MAX_JOIN
+from gkv.proxy.words import MAX_BODY
 from gkv.wire.blob import JSON
 
 _CLUSTER_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
@@ -165,7 +165,7 @@ JOIN = Operation(
             {"id": "n1", "url": "http://10.0.0.5:9000", "incarnation": "00c5a1f2b0d4e687"},
         )
     },
-    body_limit=MAX_JOIN,
+    body_limit=MAX_BODY,
     problems=(WrongContentType, InvalidItem, InvalidMember, MemberConflict),
 )
 _LOSS = shape(
