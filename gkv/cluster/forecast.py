@@ -143,13 +143,16 @@ def _held(shares: _Shares, side: int) -> dict[str, float]:
 
 
 def _totals(document: Document, shares: _Shares, calls: Mapping[str, CallIn]) -> tuple[float | None, float | None]:
-    """Return the keys and bytes that there are, once each, by what members say that are up; None if none of them does."""
+    """Return the keys and bytes that there are, once each, by what members say that are up; None if none of them does.
+
+    By the one that has least for its share: after a change others have more for a while, until they have dropped it.
+    """
     held = _held(shares, 0)
     up = [one.id for one in document.members if one.state is State.UP and one.id in calls and held.get(one.id)]
-    share = sum(held[one] for one in up)
-    if not share:
+    if not up:
         return None, None
-    return sum(calls[one].records for one in up) / share, sum(calls[one].size for one in up) / share
+    least = min(up, key=lambda one: calls[one].records / held[one])
+    return calls[least].records / held[least], calls[least].size / held[least]
 
 
 def _seconds(flows: Sequence[Flow], calls: Mapping[str, CallIn]) -> float | None:

@@ -80,7 +80,7 @@ def test_cluster_grows_and_shrinks_and_no_request_at_the_proxy_fails(
     grown = Grown(cluster)
     keys = [f"{WORDS[number % len(WORDS)]}/{number}" for number in range(COUNT)]
     filled.put(keys, "here")
-    load = Load([cluster.proxy], seed, (5.0,))
+    load = Load([cluster.proxy], seed, (5.0,), alone=False)
     loads.append(load)
     n1, n2, n3 = cluster.nodes
 

@@ -45,8 +45,9 @@ checks.positive_data_acceptance.expected-statuses = [200, 409, 422, 503]
 
 # Nor what the ring can become.
 [[operations]]
-include-method = ["PATCH", "DELETE"]
-include-path-regex = "^/v1/cluster"
+include-name = [
+    "DELETE /v1/cluster/nodes/{id}", "PATCH /v1/cluster/nodes/{id}", "PATCH /v1/cluster", "DELETE /v1/cluster/change",
+]
 checks.positive_data_acceptance.expected-statuses = [200, 202, 404, 409, 422]
 
 # Nor whether there is a loss to accept.
