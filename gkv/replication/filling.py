@@ -8,6 +8,7 @@ left alone. So neither an old write that was never acknowledged nor a value that
 meanwhile comes back (F19).
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,12 @@ from gkv.replication.records import RANGES, Parts, Range
 
 _MOST_TWICE = 4
 """Doublings of the time after which a question is asked again."""
+_AT_ONCE = 8
+"""Sessions that ask in one step: each looks at its records first, which takes up to 4 ms. In a change of the ring there are
+hundreds, and who asked for all of them in one step said nothing meanwhile, and was taken for dead.
+"""
+_OF_ONE = 2
+"""Questions that a primary has to answer at a time, but for those that it has had for long."""
 _ALL: Range = ("", None)
 
 
@@ -208,15 +215,29 @@ class Fillings:
 
     # -- questions
 
-    def wanted(self, now: float, again_after: float) -> list[Wanted]:
-        """Return what the sessions are to ask for now. A question is asked again after `again_after`, then after twice that
-        and so on: whoever is slow is not to have more to do for it.
+    def wanted(self, now: float, again_after: float, is_summed_up: Callable[[str], bool] = lambda _after: True) -> list[Wanted]:
+        """Return what sessions are to ask for now, those first that have asked longest ago. A question is asked again after
+        `again_after`, then after twice that and so on: whoever is slow is not to have more to do for it. `is_summed_up` tells
+        whether the own sums after a cursor are there; to wait for them costs the primary nothing.
         """
-        return [
-            Wanted(filling.session, filling.clear or tuple(filling.todo[:RANGES]), filling.after, bool(filling.clear))
-            for filling in self._fillings.values()
-            if filling.is_due(now, again_after) and not (filling.todo and now < self._rests.get(filling.session.primary, now))
-        ]
+        due, under_way = [], Counter[str]()
+        for filling in self._fillings.values():
+            primary = filling.session.primary
+            if filling.asked and now - filling.asked_at < again_after:
+                under_way[primary] += 1
+            elif filling.is_due(now, again_after) and (
+                now >= self._rests.get(primary, now) if filling.todo else is_summed_up(filling.after)
+            ):
+                due.append(filling)
+        found: list[Wanted] = []
+        for filling in sorted(due, key=lambda one: one.asked_at):
+            if len(found) == _AT_ONCE:
+                break
+            if under_way[filling.session.primary] < _OF_ONE:
+                under_way[filling.session.primary] += 1
+                ranges = filling.clear or tuple(filling.todo[:RANGES])
+                found.append(Wanted(filling.session, ranges, filling.after, bool(filling.clear)))
+        return found
 
     def asked(self, session: Session, number: int, now: float, page: AskedPage | None = None) -> None:
         """Note that a page was asked for, or sums."""

@@ -1,10 +1,11 @@
 """Filling: sessions, marks, pages, and what is reported."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from gkv.model import Duties, Record
+from gkv.model import Duties, Line, Record, Roles
 from gkv.replication.filling import AskedPage, Fillings, PageChange, Session, session_of
 from gkv.replication.messages import Page
 from gkv.replication.records import Parts
@@ -267,3 +268,24 @@ def test_report_is_about_every_list(document: Duties, filled: bool, coming: bool
     fillings = Fillings(lambda: False)
     fillings.adopt(document, True)
     assert (fillings.filled(document), fillings.coming(document)) == (filled, coming)
+
+
+def test_of_many_lists_few_ask_at_once_and_each_has_its_turn() -> None:
+    """Who looked at all of them in one step said nothing for seconds, and was taken for dead."""
+    fillings = Fillings(lambda: False)
+    primaries = [f"p{number % 6}" for number in range(60)]
+    lists = tuple(Roles((one, f"x{place}"), ("me",), one, (one,), ("me",)) for place, one in enumerate(primaries))
+    lines = {name: Line(7) for name in ("me", *(f"p{number}" for number in range(6)))}
+    fillings.adopt(Duties("me", (1, 1), lines, lists, lambda keys: [0] * len(keys)), serves=True)
+    seen: dict[Session, None] = {}
+    now, number = 100.0, 0
+    for _ in range(200):
+        found = fillings.wanted(now, 0.25, lambda _after: True)
+        assert len(found) <= 8
+        assert all(count <= 2 for count in Counter(one.session.primary for one in found).values())
+        for one in found:
+            number += 1
+            seen[one.session] = None
+            fillings.asked(one.session, number, now, AskedPage(one.ranges, (), ()))
+        now += 0.02  # and nobody answers
+    assert len(seen) == 60
