@@ -177,11 +177,7 @@ def refused_layout(document: Document, layout: Layout) -> GkvError | None:
     if max(document.replicas, layout.replicas) == 1:
         return MemberConflict(_ONE_COPY)
     try:
-        for node_id, weight in layout.weights:
-            check_weight(Node(node_id, "", weight), layout.vnodes)
         replace(document, next=layout, next_since=document.epoch + 1)
-    except InvalidMember as error:
-        return error
     except ValueError as error:
         return InvalidMember(str(error))
     return None
@@ -195,6 +191,11 @@ def refused_wish(document: Document, layout: Layout, *, force: bool) -> GkvError
         return MemberConflict("the last node cannot leave: nobody would have its keys")
     if 1 in (document.replicas, layout.replicas):
         return MemberConflict(_ONE_COPY)
+    try:
+        for node_id, weight in set(layout.weights) - set(document.layout.weights):
+            check_weight(Node(node_id, "", weight), layout.vnodes)
+    except InvalidMember as error:
+        return error
     count, before = len(layout.weights), min(document.replicas, len(document.nodes))
     if not force and count < layout.replicas and (count < len(document.nodes) or layout.replicas > document.replicas):
         return MemberConflict(

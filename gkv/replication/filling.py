@@ -21,7 +21,7 @@ from gkv.replication.records import RANGES, Parts, Range
 
 _MOST_TWICE = 4
 """Doublings of the time after which a question is asked again."""
-_AT_ONCE = 8
+_AT_ONCE = 4
 """Sessions that ask in one step: each looks at its records first, which takes up to 4 ms. In a change of the ring there are
 hundreds, and who asked for all of them in one step said nothing meanwhile, and was taken for dead.
 """
