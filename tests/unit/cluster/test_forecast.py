@@ -60,7 +60,7 @@ def test_change_moves_what_it_has_to_and_to_those_that_gain_only(
     assert share is None or found.moved == pytest.approx(share, rel=0.1)
     assert {flow.to for flow in found.flows} == gainers
     assert all(flow.source != flow.to for flow in found.flows)
-    assert found.keys == pytest.approx(found.moved * TOTAL * min(layout.replicas, 5), rel=0.01, abs=2)
+    assert found.keys == pytest.approx(found.moved * TOTAL * layout.replicas, rel=0.06, abs=2)
     assert found.size == pytest.approx(100 * (found.keys or 0), abs=100)
 
 
