@@ -226,7 +226,8 @@ KNOBS = (
     Knob("port", port, "8080", "port to listen on; 0 lets the system choose", "proxy"),
     Knob("proxy", url, DEFAULT_PROXY, "where to join", "node"),
     Knob("name", name, "", "the node's id; it decides which keys the node owns (default: its HOST:PORT)", "node"),
-    Knob("weight", weight, "1", "share of the keys, against 1 for an ordinary node", "node"),
+    Knob("weight", weight, "1", "of a new member: share of the keys, against 1 for an ordinary node", "node"),
+    Knob("zone", name, "", "of a new member: copies of a key lie in different zones, while there are enough", "node"),
     Knob("engine", one_of("lmdb", "memory"), "lmdb", "where records lie: lmdb, on disk, or memory"),
     Knob(
         "data",
@@ -255,9 +256,7 @@ KNOBS = (
         "of a new cluster: how long a node may answer reads of what others keep too without hearing from them",
         "proxy",
     ),
-    Knob(
-        "replica_timeout", time_of("300ms", "60s"), "1s", "time that a node has to answer another, or it is taken out", "node"
-    ),
+    Knob("replica_timeout", time_of("300ms", "60s"), "1s", "how long a node may not answer another, until it is out", "node"),
     Knob("disk_timeout", time_of("1s", "10m"), "10s", "how long a node's disk may take for one commit, likewise", "node"),
     Knob(
         "fill_rate",
@@ -338,6 +337,7 @@ class Settings:
     proxy: str
     name: str
     weight: float
+    zone: str
     engine: str
     data: str
     durability: str

@@ -208,6 +208,23 @@ class MemberConflict(GkvError):
     title = "The members do not allow this"
 
 
+class NoSuchMember(GkvError):
+    """An operator names a node that is no member."""
+
+    status = 404
+    code = "no-such-member"
+    title = "There is no such member"
+
+
+class ChangeUnderWay(GkvError):
+    """The ring changes already, which has to end or be taken back first. Nothing has been begun."""
+
+    status = 409
+    code = "change-under-way"
+    title = "Another change of the ring is under way"
+    retryable = True
+
+
 class NotSupported(GkvError):
     """Part of the interface, but not of this version. Refused, never ignored."""
 

@@ -225,6 +225,13 @@ class Route:
     doc: Description
     role: Role
     lane: str
+    dry_role: Role | None = None
+    """The role for a call with `dryRun=1`, which changes nothing, if it is another one."""
+
+    def needs(self, environ: Mapping[str, Any]) -> Role:
+        """Return the role that a request needs. A query that has the parameter twice is refused by whoever reads it."""
+        dry = self.dry_role is not None and "dryRun=1" in environ.get("QUERY_STRING", "").split("&")
+        return self.dry_role if dry and self.dry_role is not None else self.role
 
 
 class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
@@ -241,13 +248,25 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         self._fixed: dict[str, dict[str, Route]] = {}
         self._below: dict[str, dict[str, Route]] = {}
 
-    def add(self, methods: str, path: str, handler: Handler, *, doc: Description, role: Role, lane: str = CLIENTS) -> None:
+    def add(
+        self,
+        methods: str,
+        path: str,
+        handler: Handler,
+        *,
+        doc: Description,
+        role: Role,
+        lane: str = CLIENTS,
+        dry_role: Role | None = None,
+    ) -> None:
         """Declare a route; `methods` are separated by spaces, and the path is fixed."""
         self.route(path, methods.split(), _callback(handler, doc))
         for method in methods.split():
-            self._fixed.setdefault(path, {})[method] = Route(partial(_respond, handler, doc), doc, role, lane)
+            self._fixed.setdefault(path, {})[method] = Route(partial(_respond, handler, doc), doc, role, lane, dry_role)
 
-    def add_below(self, methods: str, prefix: str, handler: HandlerBelow, *, doc: Description, role: Role) -> None:
+    def add_below(
+        self, methods: str, prefix: str, handler: HandlerBelow, *, doc: Description, role: Role, dry_role: Role | None = None
+    ) -> None:
         """Declare a route for all paths that start with `prefix`, which ends with a slash; fixed paths go first.
 
         The handler is given the rest of the path as it was sent, percent-encoded: Bottle decodes a path so that two become one.
@@ -258,7 +277,7 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
 
         self.route(f"{prefix}<:re:(?s:.*)>", methods.split(), _callback(handle, doc))
         for method in methods.split():
-            self._below.setdefault(prefix, {})[method] = Route(partial(_respond, handle, doc), doc, role, CLIENTS)
+            self._below.setdefault(prefix, {})[method] = Route(partial(_respond, handle, doc), doc, role, CLIENTS, dry_role)
 
     def declared(self) -> Iterator[tuple[str, str, Route]]:
         """Yield methods, paths and their routes; a path ends with a slash when it stands for all that start with it."""
@@ -270,7 +289,11 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         """Return the route that a path belongs to, as it was declared; "other" for paths that are nothing's. Never a key."""
         if path in self._fixed:
             return path
-        return next((f"{prefix}<key>" for prefix in self._below if path.startswith(prefix)), "other")
+        for prefix, methods in self._below.items():
+            if path.startswith(prefix):
+                below = getattr(next(iter(methods.values())).doc, "below", None)
+                return f"{prefix}<{'key' if below is None else below.name}>"
+        return "other"
 
     def _methods_of(self, environ: Mapping[str, Any]) -> dict[str, Route]:
         """Return what a path answers, by method. A fixed path has one spelling, without escapes."""
@@ -288,7 +311,7 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         method = environ["REQUEST_METHOD"]
         route = methods.get("GET" if method == "HEAD" else method)
         if route is not None:
-            return self.access.judge(environ, route.role)
+            return self.access.judge(environ, route.needs(environ))
         open_path = any(route.role is Role.OPEN for route in methods.values())
         return self.access.judge(environ, Role.OPEN if open_path else Role.ANY)
 

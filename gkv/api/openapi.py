@@ -133,7 +133,8 @@ def render(routes: Routes, limits: Limits, max_body: int) -> dict[str, Any]:
         if not isinstance(doc, Operation):
             continue
         below = path.endswith("/")
-        item = paths.setdefault(f"{path}{{key}}" if below else path, {"parameters": [_KEY_IN_PATH]} if below else {})
+        part = _KEY_IN_PATH if doc.below is None else _parameter(doc.below)
+        item = paths.setdefault(f"{path}{{{part['name']}}}" if below else path, {"parameters": [part]} if below else {})
         item[method.lower()] = _operation(method, path, route, doc, shared, sizes)
         if method == "GET":
             item["head"] = _operation("HEAD", path, route, doc, shared, sizes)
@@ -165,7 +166,8 @@ def render(routes: Routes, limits: Limits, max_body: int) -> dict[str, Any]:
 def _operation(
     method: str, path: str, route: Route, doc: Operation, shared: dict[str, Any], sizes: Mapping[str, int]
 ) -> dict[str, Any]:
-    name = re.sub(r"[^A-Za-z0-9]+", "_", f"{method.lower()}{path}key" if path.endswith("/") else f"{method.lower()}{path}")
+    part = ("key" if doc.below is None else doc.below.name) if path.endswith("/") else ""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", f"{method.lower()}{path}{part}")
     rendered: dict[str, Any] = {"operationId": name, "summary": doc.summary}
     if doc.what:
         rendered["description"] = doc.what

@@ -85,6 +85,8 @@ class Operation:
     """Bytes, or the limit in force that says it, by its name in /v1/info."""
     problems: tuple[type[GkvError], ...] = ()
     failures: tuple[KeyFailure, ...] = ()
+    below: Parameter | None = None
+    """What follows in the path, of a route for all that starts with one; None for a key."""
 
     @cached_property
     def query(self) -> Mapping[str, bool]:

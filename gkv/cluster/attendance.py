@@ -6,12 +6,16 @@ from gkv.cluster.document import State
 from gkv.cluster.judge import Judge
 from gkv.cluster.refusals import refused_loss
 
+_SAY_AFTER = 3.0
+"""Seconds without an answer of any member, after which that is said."""
+
 
 class Attendance:
     """The knowledge of a judge about processes, for those who ask. Nothing here waits."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
+        self._alone_since: float | None = None
 
     def answers(self, node_id: str) -> bool:
         """Return whether a process under this name was heard lately."""
@@ -29,6 +33,17 @@ class Attendance:
         return bool(members) and all(
             one.id in absent or (one.state is State.DOWN and not self.answers(one.id)) for one in members
         )
+
+    def alone_is_news(self, now: float) -> bool:
+        """Return whether no member has answered for a while: once each time that this is so. No document would tell."""
+        since, self._alone_since = self._alone_since, None
+        if not self.is_alone:
+            return False
+        self._alone_since = now if since is None else since
+        if since is None or since >= now - _SAY_AFTER:
+            return False
+        self._alone_since = float("inf")
+        return True
 
     def is_up(self, node_id: str) -> bool:
         """Return whether a member serves, and was heard lately."""
@@ -60,6 +75,10 @@ class Attendance:
     def loss_in(self, node_id: str) -> float | None:
         """Return the seconds after which the loss of a member that was accepted takes effect, None if none is to come."""
         return self._judge.loss_in(node_id, boot_time())
+
+    def removal_in(self, node_id: str) -> float | None:
+        """Return the seconds after which the removal of a member begins, None if none is to."""
+        return self._judge.removals(boot_time()).get(node_id)
 
     def keys_of(self, node_id: str) -> int | None:
         """Return how many keys with a value a process has said that it holds, None if it says nothing now."""

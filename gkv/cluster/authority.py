@@ -18,17 +18,19 @@ from gkv.clock import boot_time
 from gkv.cluster import news
 from gkv.cluster.attendance import Attendance
 from gkv.cluster.callin import CallIn
+from gkv.cluster.change_watch import ChangeWatch
 from gkv.cluster.coverage import Coverage
 from gkv.cluster.document import MAX_EPOCH, Document, Member, State
 from gkv.cluster.judge import Action, Ask, Enact, Judge
 from gkv.cluster.losses import Outlook
 from gkv.cluster.moves import Moves
+from gkv.cluster.operator import Operator
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan
 from gkv.cluster.question import ANSWERED_WITHIN
 from gkv.cluster.reach import Peers, Reach
 from gkv.cluster.rebuilding import Rebuilding, Told
-from gkv.cluster.refusals import refused
+from gkv.cluster.refusals import refused, taken_back
 from gkv.cluster.restored import awaits_its_first_process
 from gkv.cluster.store import Store
 from gkv.cluster.terms import Terms
@@ -42,7 +44,7 @@ _LOOK_EVERY = 0.1
 _APART = 0.03
 """Seconds between two looks at least, so that what comes together is one epoch."""
 _SAY_AFTER = 3.0
-"""Seconds of waiting, for documents or for any member, after which that is said."""
+"""Seconds of waiting for documents, after which that is said."""
 _USUAL = Terms()
 _DEADLINE = 10.0
 """Seconds for which a request may wait at a member, if nobody says."""
@@ -74,7 +76,6 @@ class Authority:
         self._reach = Reach(peers, self._found)
         self._moves = Moves(peers, self._holds)
         self._said = ""
-        self._alone_since: float | None = None
         try:
             document = store.load()
             if document is None:
@@ -87,6 +88,8 @@ class Authority:
             raise
         self._judge = Judge(document, secrets.randbits(64), now, max(deadline, _DEADLINE))
         self.attendance = Attendance(self._judge)
+        self.operator = Operator(self._judge, self._thread.call, self._news.set)
+        self.ring_change = ChangeWatch(self._thread.call)
         self._told = Told((one.id for one in document.members if not awaits_its_first_process(one)), now)
         view.adopt(document)
 
@@ -120,8 +123,7 @@ class Authority:
             raise Unavailable(f"nobody answers at {call.node.url} as this process of {call.id}", retry_after=1)
         pause = self._judge.put_off(call.incarnation, now)
         if pause and self.document.member(call.id) is None:
-            why = "it did not report the ring that was to come in time, or somebody else did not"
-            raise Unavailable(f"the join of {call.id} was taken back: {why}. It is tried again in {pause:.0f} s", retry_after=1)
+            raise taken_back(call.id, pause)
         return self.document
 
     def _hear(self, call: CallIn, now: float) -> None:
@@ -194,7 +196,8 @@ class Authority:
 
     def look(self, now: float) -> None:
         """Bring into force all that is due now. Switches greenlets."""
-        self._look_around(now)
+        if self.attendance.alone_is_news(now):
+            say(news.ALONE)
         if self._told.rebuilding is not None:
             self._rebuild(self._told.rebuilding, now)
             return
@@ -211,15 +214,8 @@ class Authority:
                 self._moves.send(action, self.document)
             elif isinstance(action, Enact) and not self._commit(action.document):
                 self._judge.not_enacted()
-
-    def _look_around(self, now: float) -> None:
-        """Say once that no member answers, when that has been so for a while: no document would tell."""
-        since, self._alone_since = self._alone_since, None
-        if self.attendance.is_alone:
-            self._alone_since = now if since is None else since
-            if since is not None and since < now - _SAY_AFTER:
-                self._alone_since = float("inf")  # it has been said
-                say(news.ALONE)
+        if line := self.ring_change.look(self.document, self._judge.placement, self._judge.liveness.recent(now), now):
+            say(line)
 
     def _due(self, now: float) -> list[Action]:
         """Return what the judge wants done: nothing before it is known that no member has a later document."""
@@ -257,7 +253,8 @@ class Authority:
             self._judge.enacted(document, boot_time(), placement)
             self._told.enacted(document)
             self._view.adopt(document, replace=True, placement=placement)
-            for line in [*self._judge.departures, *news.of_changes(before, document, self.coverage)]:
+            lines = [*news.of_changes(before, document, self.coverage), *news.of_ring(before, document)]
+            for line in [*self._judge.departures, *lines]:
                 say(line)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
         gevent.spawn(self._peers.push, document, nodes)

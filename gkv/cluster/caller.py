@@ -130,8 +130,11 @@ class Caller:
         if line.empty and not self._joined:
             self._say_once(news.of_this_node(document, line, self._awaited(), self._proxy))
         elif line.state is State.UP and line.weight and not foreign:
-            self._joined = True
+            first, self._joined = not self._joined, True
             self._say_once(f"member of cluster {document.cluster} at {self._proxy}")
+            others = news.of_settings(line, call.node.weight, call.zone, self._proxy) if document.replicas > 1 else ""
+            if first and others:
+                self._say(others)
 
     def _say_once(self, line: str) -> None:
         """Say a line unless it was the last one said: a proxy that stays away is news once."""

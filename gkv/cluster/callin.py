@@ -37,9 +37,12 @@ _MEMBERS = frozenset(
         "complaints",
         "leaves",
         "filling",
+        "size",
+        "fill_rate",
+        "spare",
     ]
 )
-_FLAGS = ("equal", "ready", "orderly", "leaves")
+_FLAGS = ("equal", "ready", "orderly", "leaves", "spare")
 _FAULTS = frozenset(fault.value for fault in Fault)
 MAX_COMPLAINTS = 256
 MAX_RAN = 1_024
@@ -118,6 +121,12 @@ class CallIn:
     """Members of that document that do not do their part, each with its `Fault`."""
     filling: FillProgress | None = None
     """Its progress, while it is being filled."""
+    size: int = 0
+    """Bytes of the keys and values that it holds."""
+    fill_rate: int = 0
+    """Records a second that it gives to those that are filled from it, 0 for as many as they ask for."""
+    spare: bool = False
+    """Whether no ring has it by that document, and it holds no record any more."""
 
     @property
     def id(self) -> str:
@@ -146,6 +155,10 @@ class CallIn:
             members["complaints"] = [list(one) for one in self.complaints]
         if self.filling is not None:
             members["filling"] = asdict(self.filling)
+        if self.size:
+            members["size"] = self.size
+        if self.fill_rate:
+            members["fill_rate"] = self.fill_rate
         return members | {name: True for name in _FLAGS if getattr(self, name)}
 
     def has(self, document: Document) -> bool:
@@ -188,6 +201,9 @@ class CallIn:
             leaves=_flag(data, "leaves"),
             complaints=_complaints(data),
             filling=FillProgress.from_json(data["filling"]) if "filling" in data else None,
+            size=_number(data, "size", _MOST_COUNTED),
+            fill_rate=_number(data, "fill_rate", _MOST_COUNTED),
+            spare=_flag(data, "spare"),
         )
 
 

@@ -12,7 +12,8 @@ The rules, by the letters of the design:
   those that left together, the first that is back is ranked before the others.
 - A4: a member that is filling is promoted when it reports the document in force. With one copy at
   once, but for an empty one; with copies when each of its lists has a primary, and it is equal to that.
-- A5: a change of the ring begins while all members hold nothing, or by an operator's word. With copies
+- A5: a change of the ring begins by an operator's word, or when a newcomer calls in: with one copy
+  while all members hold nothing, with copies at any time. With copies
   it ends when all that learn by it have reported that they are equal by the document in force. With
   one copy members accept no write from the moment at which they have it; when all have reported it,
   and hold nothing still, it becomes the ring, and is taken back otherwise, and not begun again at
@@ -105,6 +106,7 @@ def change(document: Document, look: Look, placement: Placement | None = None) -
     if document.most_copies > 1:
         changed = _with_ended(changed, document, look)
         changed = _removed(changed, look)
+        changed = _let_go(changed, document, calls)
     changed = _change_ring(changed, document, look)
     if look.min_in_sync is not None:
         changed = replace(changed, min_in_sync=min(look.min_in_sync, document.replicas))
@@ -239,6 +241,18 @@ def _removed(changed: Document, look: Look) -> Document:
     return changed
 
 
+def _let_go(changed: Document, document: Document, calls: Mapping[str, CallIn]) -> Document:
+    """Let go of the lines that no ring has, once their processes hold nothing; these do not come back by themselves."""
+    for member in document.members:
+        call = calls.get(member.id)
+        if call is None or not (call.spare and _has(call, member, document) and document.has_left(member.id)):
+            continue
+        members = tuple(one for one in changed.members if one.id != member.id)
+        removed = (*changed.removed, member.incarnation)[-KEPT_REMOVED:]
+        changed = replace(changed, members=members, removed=removed)
+    return changed
+
+
 def _ranked(before: Document, members: Sequence[Member]) -> list[Member]:
     """Rank those that left together in the order in which they are back with their directories (F3).
 
@@ -268,12 +282,11 @@ def _change_ring(changed: Document, document: Document, look: Look) -> Document:
     if document.next is not None:
         if look.take_back:
             return _taken_back(changed, document.next)
-        fills = document.most_copies > 1 and document.nodes
-        return changed if fills else _end_of_change(changed, document, document.next, look)
+        return changed if document.is_filled else _end_of_change(changed, document, document.next, look)
     newcomers: list[CallIn] = []
     wanted = _asked_for(changed, document, look)
     if wanted is None:
-        if not _all_hold_nothing(changed, look):
+        if not (document.is_filled or _all_hold_nothing(changed, look)):
             return changed
         wanted, newcomers = _wanted(changed, document, look)
     if wanted == document.layout:
@@ -295,7 +308,9 @@ def _asked_for(changed: Document, document: Document, look: Look) -> Layout | No
 
 
 def _wanted(changed: Document, document: Document, look: Look) -> tuple[Layout, list[CallIn]]:
-    """Return the ring that members and newcomers ask for together, and the newcomers."""
+    """Return the ring that members and newcomers ask for together, and the newcomers. With copies a member asks for nothing:
+    its weight and zone are the document's.
+    """
     weights = dict(document.layout.weights)
     zones = document.zones
     newcomers = []
@@ -306,7 +321,7 @@ def _wanted(changed: Document, document: Document, look: Look) -> tuple[Layout, 
             continue
         if document.member(call.id) is None:
             newcomers.append(call)
-        elif changed.member(call.id) != document.member(call.id):
+        elif document.is_filled or changed.member(call.id) != document.member(call.id):
             continue
         weights[call.id] = call.node.weight
         zones[call.id] = call.zone

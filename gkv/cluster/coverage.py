@@ -27,6 +27,10 @@ class Coverage:
     """By id, the share of keys for which a member of the ring answers."""
     awaited: tuple[str, ...]
     """Ids of the members for one of which such keys wait that nobody answers for, ascending."""
+    zones: int = 0
+    """Zones that there are, 0 where no node has one; a node without is one of its own."""
+    zoned_together: float = 0.0
+    """The share of keys of which two copies are in one zone."""
 
     @property
     def waiting(self) -> str:
@@ -43,6 +47,13 @@ class Coverage:
         if self.least >= self.wanted:
             return ""
         return f"{self.least}/{self.wanted} for {_percent(self.short)} of the keys"
+
+    @property
+    def zone_troubles(self) -> str:
+        """A few words about copies that share a zone, "" when none do."""
+        if not self.zoned_together:
+            return ""
+        return f"{self.zones} for {self.wanted} copies: two are in one zone for {_percent(self.zoned_together)} of the keys"
 
 
 def named(ids: Sequence[str]) -> str:
@@ -108,7 +119,20 @@ def _coverage(placement: Placement, arcs: list[int], absent: frozenset[str]) -> 
             unanswered += arc
             awaited.update(absent.intersection(act) or last_ones(preference, placement.standings))
     answers = {node_id: arc / _RING for node_id, arc in primaries.items()}
-    return Coverage(wanted, min(counts), short / _RING, unanswered / _RING, answers, tuple(sorted(awaited)))
+    zones, together = _zones(placement.lists, arcs)
+    return Coverage(wanted, min(counts), short / _RING, unanswered / _RING, answers, tuple(sorted(awaited)), zones, together)
+
+
+def _zones(lists: Lists, arcs: Sequence[int]) -> tuple[int, float]:
+    """Return how many zones there are, and the share of keys of which two copies are in one."""
+    zones = {node.id: zone for node, zone in zip(lists.ring.nodes, lists.zones, strict=True) if zone}
+    if not zones:
+        return 0, 0.0
+    together = 0
+    for preference, arc in zip(lists.lists, arcs, strict=True):
+        zoned = [zones[node_id] for node_id in preference if node_id in zones]
+        together += arc * (len(set(zoned)) < len(zoned))
+    return len(set(zones.values())) + len(lists.ring.nodes) - len(zones), together / _RING
 
 
 def _percent(share: float) -> str:

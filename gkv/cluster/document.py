@@ -203,9 +203,20 @@ class Document:
         return min(self.min_in_sync, len(self.nodes))
 
     @property
+    def is_filled(self) -> bool:
+        """Whether a ring that is to come is filled beside the one in force, as there are copies."""
+        return self.most_copies > 1 and bool(self.nodes)
+
+    @property
     def stops_writes(self) -> bool:
-        """Whether no write is accepted anywhere, as a ring is to come. With copies it is filled meanwhile."""
-        return self.next is not None and (self.most_copies == 1 or not self.nodes)
+        """Whether no write is accepted anywhere, as a ring is to come that is not filled meanwhile."""
+        return self.next is not None and not self.is_filled
+
+    def has_left(self, node_id: str) -> bool:
+        """Return whether a node is in no ring of which keys have copies: a line that it has may go when it holds nothing."""
+        line = self.member(node_id)
+        coming = () if self.next is None else self.next.weights
+        return self.is_filled and (line is None or not line.weight) and all(one != node_id for one, _ in coming)
 
     def member(self, node_id: str) -> Member | None:
         """Return the member with this id."""

@@ -6,7 +6,6 @@ forward. One document is on its way to the disk at a time: until it is told what
 nothing else is decided.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gkv.cluster.admission_pauses import AdmissionPauses
@@ -15,10 +14,11 @@ from gkv.cluster.changes import Look, change, leaving, move
 from gkv.cluster.complaints import Complaint, Complaints
 from gkv.cluster.departures import departures
 from gkv.cluster.document import Document, Layout, Member, State
-from gkv.cluster.liveness import SILENT_AFTER, Liveness
+from gkv.cluster.liveness import Liveness
 from gkv.cluster.losses import Outlook, begun_removals, outlook
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan, Plans
+from gkv.cluster.promises import Promises
 from gkv.cluster.question import Question
 from gkv.cluster.refusals import refused_layout, refused_loss, refused_removal
 from gkv.cluster.ring_pauses import RingPauses
@@ -27,8 +27,6 @@ from gkv.model import Fault
 
 CHANGE_WITHIN = 5.0
 """With one copy, seconds after which a ring that is still to come is taken back."""
-DRIFT = 1.05
-"""Two clocks run apart by less than this."""
 _KEPT = 256
 """Processes that are remembered as ended, or as about to."""
 
@@ -60,8 +58,7 @@ class Judge:
         self.placement = _placement(document, None)
         """Its placement with copies; None with one, and while the ring has no member."""
         self.liveness = Liveness(now)
-        self._started = now
-        self._deadline = deadline
+        self._promises = Promises(now, deadline)
         self._complaints = Complaints()
         self._pauses = AdmissionPauses(document, now)
         self._ring_pauses = RingPauses()
@@ -73,13 +70,13 @@ class Judge:
         self._accused: set[str] = set()
         self._ended: dict[int, None] = {}
         self._leaving: dict[int, None] = {}
-        self._answered: dict[int, float] = {}
-        """By incarnation, the last time at which a process of a member answered anybody."""
         self._change_since: float | None = None
         self._accepted: dict[str, None] = {}
         """In the order of these words."""
         self._removed: set[str] = set()
         self._wanted: Layout | None = None
+        self._parting: set[str] = set()
+        """Members that are to leave, or have left the ring, by an operator's word."""
         self.departures: list[str] = []  # why members have gone down by the document in force
         self._take_back = False
         self._min_in_sync: int | None = None
@@ -92,7 +89,7 @@ class Judge:
         mine = line is not None and line.incarnation == call.incarnation
         if mine:
             self._question.heard(call.id)
-        self._note_answers((call.incarnation, *call.reached), now)
+        self._promises.note(self.document, (call.incarnation, *call.reached), now)
         news = self.liveness.heard(call, now)
         if mine and call.has(self.document):
             news |= call.leaves and self.leaves(call.id, call.incarnation, call.order)
@@ -111,12 +108,7 @@ class Judge:
             return
         self.liveness.answered(node_id, incarnation, now)
         self._question.heard(node_id)
-        self._note_answers((incarnation,), now)
-
-    def _note_answers(self, incarnations: Iterable[int], now: float) -> None:
-        if self.placement is not None:
-            known = {member.incarnation for member in self.document.members}
-            self._answered.update(dict.fromkeys(known.intersection(incarnations), now))
+        self._promises.note(self.document, (incarnation,), now)
 
     def complained(self, complaint: Complaint, now: float) -> bool:
         """Note the complaint of a member; return whether it counts. With one copy none does."""
@@ -154,21 +146,37 @@ class Judge:
 
     def loss_in(self, node_id: str, now: float) -> float | None:
         """Return the seconds after which the accepted loss of a member takes effect, None if there is none to come."""
-        return self._promised(node_id, now) if node_id in self._accepted else None
+        return self.promised(node_id, now) if node_id in self._accepted else None
 
-    def remove(self, node_id: str, now: float) -> None:
+    def remove(self, node_id: str, now: float, *, dry_run: bool = False) -> None:
         """Remove a member that is down, likewise. Raise MemberConflict."""
         error = refused_removal(self.document, node_id, self.placement) or self._answers(node_id, now)
         if error is not None:
             raise error
-        self._removed.add(node_id)
+        if not dry_run:
+            self._removed.add(node_id)
 
-    def change_ring(self, layout: Layout) -> None:
-        """Begin to change the ring (A5). Raise MemberConflict."""
+    def removals(self, now: float) -> dict[str, float]:
+        """Return the members that are to be removed and are in the ring still, each with the seconds until that is begun."""
+        begun = begun_removals(self.document)
+        lines = [self.document.member(one) for one in sorted(self._removed - begun)]
+        return {line.id: self.promised(line.id, now) for line in lines if line is not None and line.weight}
+
+    def change_ring(self, layout: Layout, leaves: str = "", *, dry_run: bool = False) -> None:
+        """Begin to change the ring (A5). The line of a member that `leaves` by that goes at the end, when it holds nothing any
+        more, or is down. Raise MemberConflict.
+        """
         error = refused_layout(self.document, layout)
         if error is not None:
             raise error
-        self._wanted = layout
+        if not dry_run:
+            self._wanted = layout
+            self._parting.add(leaves)
+
+    @property
+    def wanted(self) -> Layout | None:
+        """The ring that an operator has asked for and that is not to come yet."""
+        return self._wanted
 
     def take_back(self) -> None:
         """Give up the ring that is to come, and what was asked for with it. Raise MemberConflict when there is none."""
@@ -176,28 +184,23 @@ class Judge:
             raise MemberConflict("no other ring is to come")
         self._take_back = True
         self._removed.clear()
+        self._parting.clear()
 
-    def set_min_in_sync(self, number: int) -> None:
+    def set_min_in_sync(self, number: int, *, dry_run: bool = False) -> None:
         """Set how many members of a list must act. Raise MemberConflict."""
         if not 1 <= number <= self.document.replicas:
             raise MemberConflict(f"min_in_sync is 1 to {self.document.replicas}, the number of copies")
-        self._min_in_sync = number
+        if not dry_run:
+            self._min_in_sync = number
 
     def _answers(self, node_id: str, now: float) -> MemberConflict | None:
-        line = self.document.member(node_id)
-        if self.placement is None or line is None or line.state is not State.DOWN:
-            return None
-        if now - self._answered.get(line.incarnation, float("-inf")) < SILENT_AFTER:
+        if self._promises.answers(self.document, node_id, now):
             return MemberConflict(f"{node_id} still answers: its machine must be off, or its process at an end")
         return None
 
-    def _promised(self, node_id: str, now: float) -> float:
+    def promised(self, node_id: str, now: float) -> float:
         """Return the seconds after which all that a member may have promised has run out, if it answers nobody until then."""
-        line = self.document.member(node_id)
-        if self.placement is None or line is None or line.state is not State.DOWN:
-            return 0.0
-        last = self._answered.get(line.incarnation, self._started)
-        return max(0.0, last + DRIFT * self.document.lease_ms / 1_000 + self._deadline - now)
+        return self._promises.left(self.document, node_id, now)
 
     # -- the judgement
 
@@ -246,7 +249,7 @@ class Judge:
             self._change_since = now
         overdue = self._change_since is not None and now - self._change_since > CHANGE_WITHIN
         calls, silent = self.liveness.recent(now), self.liveness.silent(self.document, now)
-        accepted = tuple(one for one in self._accepted if not self._promised(one, now))
+        accepted = tuple(one for one in self._accepted if not self.promised(one, now))
         # The word was about a member that is gone: one that is back in time stays.
         self._removed = {one for one in self._removed if self._answers(one, now) is None}
         roles = () if self.placement is None else self.placement.roles
@@ -261,7 +264,7 @@ class Judge:
             frozenset(self._leaving),
             (self._pauses.running(self.document, now) - alone) | self._removed,
             self._wanted,
-            begun_removals(self.document) | {one for one in self._removed if not self._promised(one, now)},
+            begun_removals(self.document) | {one for one in self._removed if not self.promised(one, now)},
             self._take_back,
             self._min_in_sync,
             self._ring_pauses.at(now),
@@ -279,19 +282,17 @@ class Judge:
             self._take_back = self._take_back and not self._seen.take_back
             self._min_in_sync = None if self._seen.min_in_sync is not None else self._min_in_sync
             self._ring_pauses.note(self.document, document, self._seen, now)
-        before = {member.incarnation for member in self.document.members}
-        known = {member.incarnation for member in document.members}
-        # A process that is named now for the first time has just called in, though it had no line then.
-        self._answered = dict.fromkeys(known - before, now) | {
-            one: when for one, when in self._answered.items() if one in known
-        }
+        self._promises.follow(self.document, document, now)
         self._enacting = None
         self.document = document
         self.placement = _placement(document, self.placement, placement)
         lines = {member.id: member for member in document.members}
         self._accused = {one for one in self._accused if one in lines and lines[one].state is not State.DOWN}
-        self._removed &= lines.keys()
-        if self._wanted in (document.layout, document.next):
+        self._parting &= lines.keys()
+        self._removed = (self._removed & lines.keys()) | {
+            one for one in self._parting if not lines[one].weight and lines[one].state is State.DOWN
+        }
+        if document.next is not None or self._wanted == document.layout:
             self._wanted = None
 
     def not_enacted(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from gkv.cluster.coverage import Coverage, named
 from gkv.cluster.document import Document, Durability, Member, State
 from gkv.cluster.losses import Outlook
+from gkv.cluster.ring_change import ring_change
 
 ALONE = "no member answers: keys have no answer until one does, and nobody is taken for down meanwhile"
 
@@ -18,6 +19,40 @@ def of_changes(before: Document, after: Document, coverage: Coverage | None) -> 
             yield f"member {member.id} has come back empty: {why}; {_fate_of_empty(after, member, coverage)}"
         elif was is not None and was.state is not member.state and (coverage is not None or member.state is State.DOWN):
             yield f"member {member.id} is {member.state}{_fate(member, coverage)}"
+
+
+def of_ring(before: Document, after: Document) -> Iterator[str]:
+    """Yield what is said about a change of the ring that is filled, at its begin and at its end, and about members that are
+    none any more.
+    """
+    if before.next is None and after.next is not None and after.is_filled:
+        yield f"the ring is changing: {ring_change(after, after.next).what}; DELETE /v1/cluster/change takes that back"
+    elif before.next is not None and before.is_filled and after.next is None:
+        change = ring_change(before, before.next)
+        if after.layout == before.next:
+            yield f"the ring has changed: {change.what}"
+        else:
+            yield f"the change of the ring is taken back: {change.what}"
+    if before.most_copies > 1:
+        for member in before.members:
+            if after.member(member.id) is None:
+                yield f"{member.id} is no member any more"
+    if (before.replicas, before.min_in_sync) != (after.replicas, after.min_in_sync):
+        yield f"a write needs {after.min_in_sync} of {after.replicas} copies (min_in_sync)"
+
+
+def of_settings(line: Member, weight: float, zone: str, proxy: str) -> str:
+    """Return the line of a node whose weight or zone is another one than it was started with, "" if neither is."""
+    asked = {"weight": (f"{weight:g}", f"{line.weight:g}"), "zone": (zone or "none", line.zone or "none")}
+    differ = {name: found for name, (given, found) in asked.items() if given != found}
+    if not differ:
+        return ""
+    found = " and ".join(f"the {name} is {value}" for name, value in differ.items())
+    flags = " and ".join(f"--{name}" for name in differ)
+    return (
+        f"{found}, as the cluster has it; {flags} {'counts' if len(differ) == 1 else 'count'} for a new member only: "
+        f"PATCH /v1/cluster/nodes/{line.id} at {proxy} gives another one"
+    )
 
 
 def _fate(member: Member, coverage: Coverage | None) -> str:

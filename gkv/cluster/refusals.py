@@ -5,14 +5,18 @@ What `gkv.cluster.changes` would never grant is refused here, so that whoever as
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.node import check_weight
 from gkv.cluster.placement import Placement
 from gkv.cluster.restored import awaits_its_first_process
+from gkv.cluster.ring_change import ring_change
 from gkv.errors import GkvError, InvalidMember, MemberConflict, Unavailable
 from gkv.model import Node
+
+_ONE_COPY = "with one copy keys would have to move, and moving keys is not available in this version"
 
 
 def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
@@ -24,7 +28,10 @@ def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> Gk
             f"with nothing in it"
         )
     if not {call.incarnation, *call.ran}.isdisjoint(document.removed):
-        return MemberConflict(f"node {call.id} was removed from the cluster; begin with an empty directory to join again")
+        return MemberConflict(
+            f"{call.id} is no member any more, as it has left or was removed: its process can be stopped; begin with an empty "
+            f"directory to join again"
+        )
     moves = known is not None and known.url != call.node.url
     if known is not None and moves and not _now_with_tls(known, call.node) and not _may_be_elsewhere(known, call):
         return MemberConflict(f"there is a member {call.id} already, at {known.url}; choose another --name")
@@ -37,9 +44,22 @@ def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> Gk
             f"node {call.id} holds {call.records} keys of this cluster, which has no such member; it can join with "
             f"nothing in it: begin with an empty directory (--data)"
         )
+    if document.is_filled:  # a member's weight is the document's
+        return _refused_newcomer(document, call) if known is None else None
     if known is None or (known.weight and known.weight != call.node.weight):
         return _refused_ring(document, call, calls)
     return None
+
+
+def _refused_newcomer(document: Document, call: CallIn) -> GkvError | None:
+    """Return why a process may not become a member now, where there are copies."""
+    error: GkvError | None = _too_large(document, call)
+    if error is None and document.next is not None:
+        error = Unavailable(
+            f"{call.id} cannot join while another change of the ring is under way: {ring_change(document, document.next).what}",
+            retry_after=1,
+        )
+    return error
 
 
 def _refused_address(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
@@ -52,8 +72,8 @@ def _refused_address(document: Document, call: CallIn, calls: Mapping[str, CallI
     return None
 
 
-def _refused_ring(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
-    """Return why the ring cannot change as a process asks for."""
+def _too_large(document: Document, call: CallIn) -> InvalidMember | None:
+    """Return why there is no ring with a process of that weight."""
     weights = dict(document.layout.weights) | {call.id: call.node.weight}
     try:
         check_weight(call.node, document.vnodes)
@@ -62,6 +82,13 @@ def _refused_ring(document: Document, call: CallIn, calls: Mapping[str, CallIn])
         return error
     except ValueError as error:
         return InvalidMember(f"with {call.id} the ring would be too large: {error}")
+    return None
+
+
+def _refused_ring(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
+    """Return why the ring cannot change as a process asks for."""
+    if error := _too_large(document, call):
+        return error
     for member in document.members:
         other = calls.get(member.id)
         if other is not None and other.records:
@@ -77,6 +104,14 @@ def _refused_ring(document: Document, call: CallIn, calls: Mapping[str, CallIn])
                 retry_after=1,
             )
     return None
+
+
+def taken_back(node_id: str, pause: float) -> GkvError:
+    """Return why a process does not become a member now whose join was taken back; `pause` is in seconds, infinity for ever."""
+    if pause == inf:
+        return MemberConflict(f"the join of {node_id} was taken back by an operator; start it anew to have it join")
+    why = "it did not report the ring that was to come in time, or somebody else did not"
+    return Unavailable(f"the join of {node_id} was taken back: {why}. It is tried again in {pause:.0f} s", retry_after=1)
 
 
 def refused_loss(document: Document, node_id: str, placement: Placement | None = None) -> GkvError | None:
@@ -140,9 +175,31 @@ def refused_layout(document: Document, layout: Layout) -> GkvError | None:
     if document.next is not None:
         return MemberConflict("another ring is to come already; it can be taken back")
     if max(document.replicas, layout.replicas) == 1:
-        return MemberConflict("with one copy keys would have to move, and moving keys is not available in this version")
+        return MemberConflict(_ONE_COPY)
     try:
         replace(document, next=layout, next_since=document.epoch + 1)
     except ValueError as error:
         return InvalidMember(str(error))
+    return None
+
+
+def refused_wish(document: Document, layout: Layout, *, force: bool) -> GkvError | None:
+    """Return why an operator is not to have a ring that could be: nobody would have the keys, or there would be too few copies
+    of them, which is granted by `force`.
+    """
+    if not layout.weights:
+        return MemberConflict("the last node cannot leave: nobody would have its keys")
+    if 1 in (document.replicas, layout.replicas):
+        return MemberConflict(_ONE_COPY)
+    try:
+        for node_id, weight in set(layout.weights) - set(document.layout.weights):
+            check_weight(Node(node_id, "", weight), layout.vnodes)
+    except InvalidMember as error:
+        return error
+    count, before = len(layout.weights), min(document.replicas, len(document.nodes))
+    if not force and count < layout.replicas and (count < len(document.nodes) or layout.replicas > document.replicas):
+        return MemberConflict(
+            f"with {count} nodes there would be {count} copies of each key (now {before}) instead of {layout.replicas}; "
+            f"force=1 grants that"
+        )
     return None

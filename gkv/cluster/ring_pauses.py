@@ -1,8 +1,11 @@
 """The pauses before a change of the ring that was taken back is begun again. Pure: the time is an argument, in seconds.
 
-While a ring is to come no write is accepted anywhere. So a process that has it taken back again and again must not have it
+What an operator takes back is not begun again for the same processes. With one copy a change is also taken back by itself:
+while a ring is to come no write is accepted anywhere then, so a process that has it taken back again and again must not have it
 begun each time.
 """
+
+from math import inf
 
 from gkv.cluster.changes import Look
 from gkv.cluster.document import Document
@@ -24,6 +27,10 @@ class RingPauses:
         """Note what a document has become: whoever had the ring that was to come taken back has a pause, or a longer one."""
         self._until = {one: pause for one, pause in self._until.items() if now - pause[0] < _FORGOTTEN_AFTER}
         if before.next is None or after.next is not None or after.layout == before.next:
+            return
+        if look.take_back:
+            joining = {one.incarnation for one in before.members if not one.weight and one.id in dict(before.next.weights)}
+            self._until |= dict.fromkeys(joining, (inf, inf))
             return
         for incarnation in _to_blame(before, look):
             length = min(2 * self._until[incarnation][1], LONGEST) if incarnation in self._until else FIRST

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from gkv.cluster.document import LEASE_MS, Document, Durability
 
 _ANEW = "; begin one on other ports and with other directories (--data), and set the keys there"
-_INSTEAD = {"replicas": _ANEW, "min-in-sync": _ANEW}
-"""Ways to another value of a term."""
+_PATCH = "; PATCH /v1/cluster gives another one"
+_CHANGES = ("replicas", "min-in-sync")
+"""The terms that can be others later, with two copies or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Terms:
     def ignored(self, document: Document) -> list[str]:
         """Return a line for each term that is not the one of a document that is there already."""
         lease = document.lease_ms / 1_000
+        copies = document.replicas if self.replicas is None else min(document.replicas, self.replicas)
+        instead = dict.fromkeys(_CHANGES, _PATCH if copies > 1 else _ANEW)
         usual = replace(document, min_in_sync=0).min_in_sync
         asked = {
             "durability": (self.durability, document.durability, document.durability.value),
@@ -46,7 +49,7 @@ class Terms:
             "lease": (self.lease, lease, f"{lease:g}s"),
         }
         return [
-            f"{name} is {shown}, as the cluster was made; --{name} counts for a new one only{_INSTEAD.get(name, '')}"
+            f"{name} is {shown}, as the cluster was made; --{name} counts for a new one only{instead.get(name, '')}"
             for name, (wanted, found, shown) in asked.items()
             if wanted not in (None, found)
         ]

@@ -18,6 +18,7 @@ from gkv.log import say
 from gkv.model import Node, NodeRefusal
 from gkv.node.copies import Copies
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, stale
+from gkv.node.holdings import Holdings
 from gkv.node.progress import progress_of
 from gkv.node.tidings import Tidings
 from gkv.threads import NativeThread
@@ -45,9 +46,10 @@ class Membership:
         copies: Copies | None = None,
         tidings: Tidings | None = None,
         on_end: Callable[[GkvError], object] = _ignore,
+        zone: str = "",
     ) -> None:
         """Take over the document that the directory has, and list this process there. `copies` follows each document, and has
-        put into `tidings` what the authority is to hear besides.
+        put into `tidings` what the authority is to hear besides; `zone` counts for a new member.
 
         Raise ConfigError when the directory is of two clusters, OSError when it cannot be written.
         """
@@ -58,8 +60,10 @@ class Membership:
         """Set when a document has come into force, or the authority is to hear something else now."""
         self.was_orderly = kept is not None and kept.orderly  # before this process is listed there
         self._node = node
+        self._zone = zone
         self._view = view
         self._engine = engine
+        self._holdings = Holdings(engine)
         self._commits = commits
         self._kept = kept
         self._on_end = on_end
@@ -76,7 +80,7 @@ class Membership:
         document = kept.document
         line = None if document is None else document.member(self._node.id)
         if document is not None and self._engine.cluster not in (None, document.cluster):
-            if not self.is_bare:
+            if not self._holdings.is_bare:
                 raise ConfigError(
                     f"the records of this directory are of cluster {self._engine.cluster}, its document of {document.cluster}"
                 )
@@ -109,25 +113,6 @@ class Membership:
             say(f"{made}: what is acknowledged can be lost until it is on disk, some milliseconds later")
         elif wanted != document.durability:
             say(f"{made}; --durability counts for a new one only")
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether this node holds neither a record nor a tombstone.
-
-        A store that cannot be looked at now, as when others have all slots for readers, may hold some.
-        """
-        try:
-            return not self._engine.live and not self._engine.tombstones
-        except GkvError:
-            return False
-
-    @property
-    def _records(self) -> int:
-        """Keys with a value, one for a store that cannot be looked at now."""
-        try:
-            return self._engine.live
-        except GkvError:
-            return 1
 
     @property
     def line(self) -> Member | None:
@@ -175,7 +160,7 @@ class Membership:
             foreign = mine is not None and mine.cluster != document.cluster
             moves = foreign or self._engine.cluster not in (None, document.cluster)
             if moves:
-                if line is None or not self.is_bare:
+                if line is None or not self._holdings.is_bare:
                     return False
             elif (line is None) if mine is None else not document.follows(mine):
                 return False
@@ -213,7 +198,7 @@ class Membership:
         bare = False
         try:
             self._commits.flush(monotonic() + COMMIT_WITHIN)
-            bare = self.is_bare
+            bare = self._holdings.is_bare
         finally:
             if not bare:
                 self._view.let_write()
@@ -256,12 +241,13 @@ class Membership:
         return CallIn(
             self._node,
             self.incarnation,
+            self._zone,
             pid=os.getpid(),
             cluster=self._engine.cluster if document is None else document.cluster,
             order=(0, 0) if document is None else document.order,
             digest="" if document is None else document.digest,
-            records=self._records,
-            bare=self.is_bare,
+            records=self._holdings.records,
+            bare=self._holdings.is_bare,
             volatile=not self._engine.durable,
             era=self._era,
             ran=() if named or self._kept is None else self._kept.ran[-1_000:],
@@ -273,6 +259,9 @@ class Membership:
             complaints=self._tidings.take_complaints(),
             leaves=self._tidings.leaves(era),
             filling=None if self._copies is None else progress_of(self._copies.replica.copying.fillings),
+            size=self._holdings.size,
+            fill_rate=0 if self._copies is None else round(self._copies.fill_rate),
+            spare=named and document is not None and document.has_left(self._node.id) and not self._holdings.records,
         )
 
     def close(self) -> None:

@@ -101,6 +101,7 @@ def _run(runtime: Runtime) -> None:
             copies=copies,
             tidings=tidings,
             on_end=runtime.end_with,
+            zone=settings.zone,
         )
     )
     orderly.says(commits, lambda: copies.vouches(member.was_orderly))

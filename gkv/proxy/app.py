@@ -11,18 +11,19 @@ from gkv.api.http import Request, Response, Routes, json_response
 from gkv.cluster.authority import Authority
 from gkv.cluster.callin import CallIn
 from gkv.cluster.node import id_is_good
-from gkv.errors import InvalidMember, WrongParameter
+from gkv.errors import InvalidMember
 from gkv.net.admission import MEMBERS
-from gkv.proxy.operations import ACCEPT_LOSS, CLUSTER, JOIN, MAX_JOIN
-from gkv.wire.strict import Reader
+from gkv.proxy.changes import Changes
+from gkv.proxy.operations import ACCEPT_LOSS, CLUSTER, JOIN
+from gkv.proxy.words import body_of, flags_of
 
 
-def build_app(data: DataApi, authority: Authority) -> Routes:
+def build_app(data: DataApi, authority: Authority, changes: Changes) -> Routes:
     """Build the application."""
 
     def join(request: Request) -> Response:
         request.query()
-        call = CallIn.from_json(_body(request))
+        call = CallIn.from_json(body_of(request))
         host = urlsplit(call.node.url).hostname
         if host != request.remote_host:
             raise InvalidMember(
@@ -44,19 +45,20 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
                 loss_in = attendance.loss_in(member["id"])
                 if loss_in is not None:
                     member["loss_in"] = round(loss_in, 1)
+                removal_in = attendance.removal_in(member["id"])
+                if removal_in is not None:
+                    member["removal_in"] = round(removal_in, 1)
                 filling = attendance.filling_of(member["id"])
                 if filling is not None:
                     member["filling"] = asdict(filling)
             missing, unanswered = round(found.short, 6), round(found.unanswered, 6)
             summary["copies"] = {"wanted": found.wanted, "least": found.least, "missing": missing, "unanswered": unanswered}
+            summary["change"] = changes.shown
         return json_response(summary)
 
     def accept_loss(request: Request) -> Response:
-        asked = request.query().get("dryRun", ["0"])[0]
-        if asked not in ("0", "1"):
-            raise WrongParameter("dryRun is 0 or 1")
-        dry_run = asked == "1"
-        value = _body(request)
+        [dry_run] = flags_of(request, "dryRun")
+        value = body_of(request)
         unknown = sorted(set(value) - {"node"}) if isinstance(value, dict) else []
         if unknown:
             raise InvalidMember(f"unknown member {json.dumps(unknown[0][:64])}; the body is an object with the id of a node")
@@ -81,13 +83,5 @@ def build_app(data: DataApi, authority: Authority) -> Routes:
     routes.add("GET", "/v1/cluster", show, doc=CLUSTER, role=Role.READER)
     routes.add("POST", "/v1/cluster/nodes", join, doc=JOIN, role=Role.PEER, lane=MEMBERS)
     routes.add("POST", "/v1/cluster/accept-loss", accept_loss, doc=ACCEPT_LOSS, role=Role.ADMIN)
+    changes.mount(routes)
     return routes
-
-
-def _body(request: Request) -> Any:
-    """Return the JSON value in the body of a call that changes the cluster."""
-    request.require_json()
-    reader = Reader(request.body(MAX_JOIN))
-    value = json.loads(reader.text())
-    reader.end()
-    return value

@@ -37,6 +37,8 @@ def copies(authority: Authority) -> Iterator[Check]:
     found = authority.coverage
     if found is not None:
         yield Check("copies", found.unanswered < 1, found.troubles)
+        if found.zones:
+            yield Check("zones", holds=True, warning=found.zone_troubles)
 
 
 def but(found: Sequence[Check]) -> str:

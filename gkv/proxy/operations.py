@@ -2,11 +2,11 @@
 
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, ref, shape
 from gkv.errors import InvalidItem, InvalidMember, MemberConflict, WrongContentType, WrongParameter
+from gkv.proxy.described_changes import RUNNING
+from gkv.proxy.words import MAX_BODY
 from gkv.wire.blob import JSON
 
 _CLUSTER_ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
-MAX_JOIN = 1 << 20
-"""Bytes of a body, which may have a whole document."""
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 _INCARNATION: Schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
@@ -36,7 +36,7 @@ _PARTS: dict[str, Schema] = {
                 placement=_COUNT,
             ),
         ],
-        "description": "what the ring is to be; no write is accepted until it is",
+        "description": "what the ring is to be; with one copy no write is accepted until it is",
     },
     "next_since": _COUNT,
     "rebuilt_from": array(array(_COUNT), description="generation and epoch of what was rebuilt"),
@@ -56,7 +56,7 @@ CLUSTER = Operation(
                 JSON: Content(
                     shape(
                         _NAMES + " waits_for",
-                        "copies ended",
+                        "copies change ended",
                         members=array(
                             {
                                 "allOf": [
@@ -75,6 +75,12 @@ CLUSTER = Operation(
                                                 "minimum": 0,
                                                 "description": "with copies, once its loss has been accepted: seconds until "
                                                 "that takes effect, if it answers nobody meanwhile",
+                                            },
+                                            "removal_in": {
+                                                "type": "number",
+                                                "minimum": 0,
+                                                "description": "once it is to be removed: seconds until that begins, if it "
+                                                "answers nobody meanwhile",
                                             },
                                             "filling": {
                                                 **shape(
@@ -104,6 +110,10 @@ CLUSTER = Operation(
                             missing={**_SHARE, "description": "the share of keys that have fewer"},
                             unanswered={**_SHARE, "description": "the share of keys for which no node answers"},
                         ),
+                        change={
+                            "oneOf": [{"type": "null"}, RUNNING],
+                            "description": "with copies: the change of the ring that is under way",
+                        },
                         **_PARTS,
                     )
                 )
@@ -125,7 +135,7 @@ JOIN = Operation(
             shape(
                 "id url incarnation",
                 "weight zone pid cluster generation epoch digest records bare volatile era ran document reached equal ready "
-                "orderly leaves complaints",
+                "orderly leaves complaints size fill_rate spare",
                 id=_ID,
                 url={"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9][0-9]{0,4}$"},
                 incarnation={**_INCARNATION, "description": "of this process, new at every start"},
@@ -148,11 +158,14 @@ JOIN = Operation(
                 orderly={"type": "boolean", "default": False, "description": "the process before it ended in an orderly way"},
                 leaves={"type": "boolean", "default": False, "description": "it is about to end, and holds all writes"},
                 complaints=array(array({"type": "string"}), description="members that do not do their part, and how"),
+                size={**_COUNT, "description": "bytes of its keys and values"},
+                fill_rate={**_COUNT, "description": "records a second that it gives to nodes that are filled, 0 for no bound"},
+                spare={"type": "boolean", "default": False, "description": "no ring has it, and it holds nothing any more"},
             ),
             {"id": "n1", "url": "http://10.0.0.5:9000", "incarnation": "00c5a1f2b0d4e687"},
         )
     },
-    body_limit=MAX_JOIN,
+    body_limit=MAX_BODY,
     problems=(WrongContentType, InvalidItem, InvalidMember, MemberConflict),
 )
 _LOSS = shape(

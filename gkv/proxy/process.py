@@ -18,6 +18,7 @@ from gkv.process.runtime import Runtime
 from gkv.process.standard import announce
 from gkv.proxy import checks
 from gkv.proxy.app import build_app
+from gkv.proxy.changes import Changes
 from gkv.proxy.spawn import Children
 from gkv.sources import Reading
 
@@ -47,16 +48,18 @@ def _run(runtime: Runtime) -> None:
         return [serving, checks.members(authority, usable=usable), *checks.copies(authority)]
 
     data = DataApi(view, coordinator, max_body=settings.max_body, info=lambda: {"role": "proxy"}, checks=look)
-    app = build_app(data, authority)
+    changes = Changes(authority)
+    app = build_app(data, authority, changes)
 
     def figures(server: Server) -> Iterator[Figure]:
         yield from shared_figures("proxy", view, server, app.access, coordinator, channels, authority.attendance.absent)
         up = sum(authority.attendance.is_up(member.id) for member in authority.document.members)
         yield figure("gkv_ring_members_up", "Members that serve, and have called in within the last second", up)
+        yield from changes.figures()
 
     # Before the server, so that they end after it: requests that still run ask them.
     children = runtime.opened(Children(f"{settings.scheme}://{settings.host}:{port}", runtime.reading, authority))
-    if not children.are_members:  # a key that is set before would keep the others from joining
+    if not (children.are_members or authority.document.is_filled):  # a key that is set now would keep others from joining
         coordinator.writes_wait_for = "the nodes that this proxy starts have joined"
     runtime.serve(app, channels, figures, settings.max_body)
     announce("*** Welcome ***")

@@ -100,7 +100,8 @@ class Children:
             for child in self._children:
                 if child.exit_code is not None:
                     self._raise_early_end(child, before)
-            if self._authority.waits_for:  # an operator's word may be needed, which takes its time
+            # An operator's word may be needed, or nodes that join are filled, which takes its time.
+            if self._authority.waits_for or self._authority.document.next is not None:
                 until = monotonic() + _JOIN_WITHIN
             if monotonic() > until:
                 raise Unavailable(f"{', '.join(waiting)} did not join within {_JOIN_WITHIN:.0f} s")
@@ -153,8 +154,8 @@ class Children:
         members = {node.id for node in document.nodes}
         if document.replicas > len(members):
             say(
-                f"each key is to have {document.replicas} copies, and there are {len(members)} nodes: copies are missing, and "
-                f"once there are keys no further node can join"
+                f"each key is to have {document.replicas} copies, and there are {len(members)} nodes: copies are missing until "
+                f"further nodes join"
             )
         for node in sorted(members):
             if not self._authority.attendance.answers(node):

@@ -175,10 +175,8 @@ class Copying:
     def fill(self) -> None:
         """Ask for what is next of each list that is not equal."""
         desk = self._desk
-        for wanted in self.fillings.wanted(desk.now, RESEND):
+        for wanted in self.fillings.wanted(desk.now, RESEND, self._records.is_summed_up):
             session = wanted.session
-            if not wanted.ranges and not self._records.is_summed_up(wanted.after):
-                continue  # to wait for the own sums costs the primary nothing
             number = desk.ask(session.primary, owed=False)
             if wanted.ranges:
                 page = wanted.again or self._next_page(wanted)

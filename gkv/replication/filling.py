@@ -22,12 +22,14 @@ from gkv.replication.events import Pair, pair_of
 from gkv.replication.messages import Page
 from gkv.replication.records import RANGES, Parts, Range
 
-AT_ONCE = 3
-"""Lists for which one primary is asked at a time. To look at what is here takes some milliseconds for each, however little that
-is: a member of many lists that began with all of them together would be silent meanwhile.
-"""
 _MOST_TWICE = 4
 """Doublings of the time after which a question is asked again."""
+AT_ONCE = 6
+"""Sessions that ask in one step: each looks at its records first, which takes up to 4 ms however few these are. A member
+has dozens of lists, hundreds in a change of the ring: who asked for all in one step was silent meanwhile, and taken for dead.
+"""
+OF_ONE = 3
+"""Questions that a primary has to answer at a time, but for those that it has had for long."""
 _ALL: Range = ("", None)
 
 
@@ -230,26 +232,29 @@ class Fillings:
 
     # -- questions
 
-    def wanted(self, now: float, again_after: float) -> list[Wanted]:
-        """Return what the sessions are to ask for now. A question is asked again after `again_after`, then after twice that
-        and so on: whoever is slow is not to have more to do for it.
+    def wanted(self, now: float, again_after: float, is_summed_up: Callable[[str], bool] = lambda _after: True) -> list[Wanted]:
+        """Return what sessions are to ask for now, those first that have asked longest ago. A question is asked again after
+        `again_after`, then after twice that and so on: whoever is slow is not to have more to do for it. `is_summed_up` tells
+        whether the own sums after a cursor are there; to wait for them costs the primary nothing.
         """
-        fillings = self._fillings.values()
-        open_at = Counter([one.session.primary for one in fillings if one.asked or one.committing is not None])
-        found = []
-        for filling in fillings:
+        due, under_way = [], Counter[str]()
+        for filling in self._fillings.values():
             primary = filling.session.primary
-            if not filling.is_due(now, again_after) or (filling.todo and now < self._rests.get(primary, now)):
-                continue
-            again = None
-            if filling.asked:
-                again = next(reversed(filling.asked.values()))
-            elif open_at[primary] >= AT_ONCE:
-                continue
-            else:
-                open_at[primary] += 1
-            ranges = filling.clear or tuple(filling.todo[:RANGES])
-            found.append(Wanted(filling.session, ranges, filling.after, bool(filling.clear), filling.named, again))
+            if filling.committing is not None or (filling.asked and now - filling.asked_at < again_after):
+                under_way[primary] += 1
+            elif filling.is_due(now, again_after) and (
+                now >= self._rests.get(primary, now) if filling.todo else is_summed_up(filling.after)
+            ):
+                due.append(filling)
+        found: list[Wanted] = []
+        for filling in sorted(due, key=lambda one: one.asked_at):
+            if len(found) == AT_ONCE:
+                break
+            if under_way[filling.session.primary] < OF_ONE:
+                under_way[filling.session.primary] += 1
+                again = next(reversed(filling.asked.values())) if filling.asked else None
+                ranges = filling.clear or tuple(filling.todo[:RANGES])
+                found.append(Wanted(filling.session, ranges, filling.after, bool(filling.clear), filling.named, again))
         return found
 
     def asked(self, session: Session, number: int, now: float, page: AskedPage | None = None) -> None:

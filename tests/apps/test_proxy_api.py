@@ -29,7 +29,8 @@ from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.proxy import checks
 from gkv.proxy.app import build_app
-from gkv.proxy.operations import MAX_JOIN
+from gkv.proxy.changes import Changes
+from gkv.proxy.words import MAX_BODY as MAX_JOIN
 from gkv.ring import tokens
 from gkv.ring.ring import MAX_VNODES
 from gkv.wire.ops import Here
@@ -105,7 +106,7 @@ class Cluster:
             info=lambda: {"role": "proxy"},
             checks=lambda: [Check("serving", True), checks.members(self.authority, usable=view.placement is not None)],
         )
-        self.app = build_app(data, self.authority)
+        self.app = build_app(data, self.authority, Changes(self.authority))
         self.client = self._wsgi(self.app)
 
     def start(self, node, keep=False):

@@ -129,6 +129,15 @@ class Copies:
 
     # -- what happens to it
 
+    def add(self, name: str, *arguments: str) -> Victim:
+        """Start a node that is to join."""
+        port = free_ports(1)
+        url = f"http://127.0.0.1:{self.proxy.program.port}"
+        words = ("node", str(port), "--name", name, "--proxy", url, *arguments)
+        node = victim(self.system, name, port, None, *words)
+        self.nodes.append(node)
+        return node
+
     def end(self, node: Victim, number: int) -> float:
         """Send a signal by which a process ends; return when. Wait for the end."""
         at = time.monotonic()

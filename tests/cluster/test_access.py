@@ -203,7 +203,15 @@ DATA = [
 ]  # fmt: skip
 WRITES = [("POST", "/set"), ("PUT", "/set"), ("POST", "/delete"), ("PUT", "/v1/kv/gone"), ("DELETE", "/v1/kv/gone")]
 BOTH = {"reader": DATA, "client": WRITES}
-PROXY = {"reader": [("GET", "/v1/cluster")], "peer": [("POST", JOIN)]}
+CHANGES = [
+    ("DELETE", "/v1/cluster/nodes/x"), ("PATCH", "/v1/cluster/nodes/x"), ("PATCH", "/v1/cluster"),
+    ("DELETE", "/v1/cluster/change"),
+]  # fmt: skip
+PROXY = {
+    "reader": [("GET", "/v1/cluster"), *((method, f"{target}?dryRun=1") for method, target in CHANGES)],
+    "peer": [("POST", JOIN)],
+    "admin": [*CHANGES, *((method, f"{target}?dryRun=0") for method, target in CHANGES)],
+}
 NODE = {"admin": [("GET", "/v1/snapshot")], "peer": [("POST", FRAMES)]}
 GRANTS = {"reader": {"reader"}, "client": {"reader", "client"}, "admin": {"reader", "client", "admin"}, "peer": {"peer"}}
 
@@ -295,6 +303,7 @@ FOREIGN: list[list[bytes]] = [
 @pytest.mark.parametrize("headers", FOREIGN, ids=lambda headers: b" ".join(headers).decode())
 @pytest.mark.parametrize(("method", "target", "role"), [
     *((method, target, "client") for method, target in WRITES), ("GET", "/v1/snapshot", "admin"), ("POST", JOIN, "peer"),
+    *((method, target, "admin") for method, target in CHANGES),
     ("POST", FRAMES, "peer"),
 ])  # fmt: skip
 def test_call_from_a_page_of_another_site_is_answered_403_and_changes_nothing(

@@ -11,7 +11,7 @@
 | r and w beyond the copies there are (422), conditions that nobody looks at (501) | test_single_keys.py, test_paths.py |
 | GET /v1/kv: prefix, limit, cursor, values | here; cursors in test_paths.py, while writing goes on in test_durable.py |
 | POST /v1/cluster/nodes: 200, 400, 409, 413, 415, 422, 503 | here |
-| DELETE /v1/cluster/nodes/ID, dryRun: not there yet, and refused | test_paths.py |
+| DELETE and PATCH of /v1/cluster and what is below it, dryRun | tests/apps/test_cluster_changes.py; test_paths.py |
 | /livez, /readyz, /metrics, /openapi.json | here; test_operations.py, test_openapi.py |
 | GET /v1/snapshot | test_durable.py; 503 and 501 in tests/apps/test_snapshot.py, 501 here as well |
 | 405 with Allow for every path and method, HEAD of everything | test_paths.py |
@@ -31,7 +31,7 @@ from pathlib import Path
 
 import pytest
 
-from gkv.proxy.operations import MAX_JOIN
+from gkv.proxy.words import MAX_BODY as MAX_JOIN
 from tests.cluster.conftest import Program, System, keys_by_node, wait_for
 from tests.cluster.raw import ask, keeps_to, problem, refused, request
 

@@ -43,6 +43,13 @@ checks.positive_data_acceptance.expected-statuses = [200, 204, 400, 404, 409]
 include-path = "/v1/cluster/nodes"
 checks.positive_data_acceptance.expected-statuses = [200, 409, 422, 503]
 
+# Nor what the ring can become.
+[[operations]]
+include-name = [
+    "DELETE /v1/cluster/nodes/{id}", "PATCH /v1/cluster/nodes/{id}", "PATCH /v1/cluster", "DELETE /v1/cluster/change",
+]
+checks.positive_data_acceptance.expected-statuses = [200, 202, 404, 409, 422]
+
 # Nor whether there is a loss to accept.
 [[operations]]
 include-path = "/v1/cluster/accept-loss"

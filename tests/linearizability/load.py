@@ -91,7 +91,7 @@ class Client(Worker):
         while not self._stop.is_set():
             target = self._home if self._chance.random() < AT_HOME else self._chance.choice(list(self._targets))
             if target == refused:  # somebody else, as clients do: one that only waits shows nothing
-                target = self._chance.choice([other for other in self._targets if other != refused])
+                target = self._chance.choice([other for other in self._targets if other != refused] or [target])
             try:
                 refused = "" if self.ask(target, self._pick()) else target
             except BrokenContract as error:

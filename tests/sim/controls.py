@@ -201,7 +201,7 @@ CONTROLS: dict[str, Control] = {
         "A6",
         "an accepted loss waits for what its member may have promised",
         "R1",
-        [(judge.Judge, "_promised", instead.promised_nothing)],
+        [(judge.Judge, "promised", instead.promised_nothing)],
     ),
     "left at every eviction": Control(
         "A1 F1", "an eviction out of filling leaves `left` alone", "R6", [(changes, "_evicted", instead.left_always)]

@@ -318,3 +318,75 @@ def test_word_that_cannot_be_granted_is_refused() -> None:
     for no in (refused_layout(COMING, layout("abc")), refused_layout(ALL, layout("abx")), refused_layout(ALL, layout(""))):
         assert no is not None
     assert refused_layout(document(replicas=1, min_in_sync=1), layout("ab", replicas=1)) is not None
+
+
+# -- newcomers
+
+
+def newcomer(name: str, before: Document, **changes: Any) -> CallIn:
+    fresh = {"records": 0, "bare": True, "order": (0, 0), "digest": "", "cluster": None, "reached": ()}
+    return call(name, before, **fresh | changes)
+
+
+def test_newcomer_begins_a_change_of_the_ring_while_members_hold_keys_and_some_are_down() -> None:
+    for before in (ALL, B_DOWN):
+        after = change(before, look(before, newcomer("d", before, zone="x"), silent=frozenset()))
+        assert after is not None
+        assert after.next == layout("abcd", zones=(("d", "x"),))
+        assert after.member("d") == line("d", weight=0.0, zone="x", since=8)
+
+
+def test_newcomer_waits_while_another_change_is_under_way() -> None:
+    late = newcomer("e", COMING)
+    assert change(COMING, look(COMING, late, only="abcd")) is None
+    error = refused(COMING, late, {"e": late})
+    assert error is not None
+    assert error.retryable
+    assert str(error) == "e cannot join while another change of the ring is under way: d joins"
+
+
+def test_newcomer_that_holds_keys_or_was_removed_or_is_too_heavy_is_refused() -> None:
+    for late in (
+        newcomer("d", ALL, records=1, bare=False, cluster=CLUSTER),
+        newcomer("d", ALL, node=Node("d", "http://d:1", 100_000.0)),
+    ):
+        error = refused(ALL, late, {"d": late})
+        assert error is not None
+        assert not error.retryable
+        assert change(ALL, look(ALL, late)) is None
+
+
+def test_weight_and_zone_that_a_member_is_started_with_are_not_asked_for() -> None:
+    other_weight = call("b", ALL, node=Node("b", "http://b:1", 2.0), zone="x", records=0)
+    assert refused(ALL, other_weight, {}) is None
+    assert change(ALL, look(ALL, other_weight)) is None
+    nothing = [call(one, ALL, records=0) for one in "ac"]
+    assert change(ALL, look(ALL, other_weight, *nothing)) is None
+
+
+LEFT = document({"d": {"weight": 0.0}}, "abcd")
+GOES: dict[str, tuple[Document, dict[str, Any], bool]] = {
+    "it holds nothing": (LEFT, {"spare": True}, True),
+    "it holds keys": (LEFT, {}, False),
+    "it does not know that it has left": (LEFT, {"spare": True, "order": (1, 6)}, False),
+    "it is another process": (LEFT, {"spare": True, "incarnation": 9, "ran": (ord("d"), 9)}, False),
+    "the ring is to have it": (COMING, {"spare": True}, False),
+    "the ring has it": (document(ids="abcd"), {"spare": True}, False),
+}
+
+
+@pytest.mark.parametrize(("before", "said", "goes"), GOES.values(), ids=GOES.keys())
+def test_line_of_a_member_that_no_ring_has_goes_when_it_holds_nothing(
+    before: Document, said: dict[str, Any], goes: bool
+) -> None:
+    after = change(before, look(before, call("d", before, **said), only="abcd"))
+    if not goes:
+        assert after is None or after.member("d") is not None
+        return
+    assert after == replace(before, epoch=8, members=before.members[:3], removed=(ord("d"),))
+    again = newcomer("d", after, incarnation=9, ran=(ord("d"), 9))
+    assert change(after, look(after, again)) is None
+    empty = newcomer("d", after, incarnation=9, ran=(9,))
+    joins = change(after, look(after, empty))
+    assert joins is not None
+    assert joins.next == layout("abcd")

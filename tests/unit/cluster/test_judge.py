@@ -378,7 +378,7 @@ def test_loss_is_accepted_when_all_that_was_promised_has_run_out() -> None:
     one.run(3.0)
     assert one.document.member("b").left == 8  # type: ignore[union-attr]
     heard = one.now
-    one.judge._note_answers((ord("b"),), heard)  # as another member may say that it was answered
+    one.judge._promises.note(one.document, (ord("b"),), heard)  # as another member may say that it was answered
     one.run(1.1)
     one.judge.accept_loss("b", one.now)
     while one.document.member("b").left:  # type: ignore[union-attr]

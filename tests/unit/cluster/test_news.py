@@ -1,6 +1,7 @@
 """The lines about members in the log: what they say is so."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -181,3 +182,33 @@ def test_where_writes_are_acknowledged_early_only_a_directory_that_is_elsewhere_
     )
     document = with_copies(dict.fromkeys("abc", DOWN), durability=Durability.ASYNC)
     assert news.cure(document, list("abc")) == f"Start one of them with its data, or accept the loss {ANY}: {CALL}"
+
+
+FOUR = with_copies({"d": {"weight": 0.0}}, "abcd")
+COMING = replace(FOUR, next=replace(with_copies().layout, weights=tuple((one, 1.0) for one in "abcd")), next_since=7)
+RINGS = [
+    (FOUR, COMING, ["the ring is changing: d joins; DELETE /v1/cluster/change takes that back"]),
+    (COMING, with_copies(ids="abcd"), ["the ring has changed: d joins"]),
+    (COMING, with_copies(), ["the change of the ring is taken back: d joins", "d is no member any more"]),
+    (COMING, replace(COMING, epoch=8), []),
+    (FOUR, with_copies(), ["d is no member any more"]),
+    (with_copies(), with_copies(min_in_sync=1), ["a write needs 1 of 3 copies (min_in_sync)"]),
+    (with_copies(replicas=1, min_in_sync=1), replace(with_copies(replicas=1, min_in_sync=1), epoch=9), []),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "lines"), RINGS)
+def test_what_is_said_of_a_change_of_the_ring(before: Document, after: Document, lines: list[str]) -> None:
+    assert list(news.of_ring(before, after)) == lines
+
+
+def test_settings_that_do_not_count_are_told_with_the_call_that_does() -> None:
+    [line, *_] = with_copies({"a": {"weight": 2.0, "zone": "x"}}).members
+    call = "PATCH /v1/cluster/nodes/a at http://p:1 gives another one"
+    assert news.of_settings(line, 2.0, "x", "http://p:1") == ""
+    assert news.of_settings(line, 1.0, "x", "http://p:1") == (
+        f"the weight is 2, as the cluster has it; --weight counts for a new member only: {call}"
+    )
+    assert news.of_settings(line, 1.0, "", "http://p:1") == (
+        f"the weight is 2 and the zone is x, as the cluster has it; --weight and --zone count for a new member only: {call}"
+    )

@@ -89,3 +89,10 @@ def test_pause_grows_up_to_the_longest_ends_and_is_forgotten() -> None:
     pauses.note(BOTH, BOTH, look(A, B), now)
     pauses.note(JOINING, BOTH, look(A, B), now)
     assert pauses.left(ord("c"), now) == FIRST
+
+
+def test_join_that_an_operator_has_taken_back_is_not_begun_again_for_that_process() -> None:
+    pauses = RingPauses()
+    pauses.note(JOINING, BOTH, look(A, B, C, take_back=True), 100.0)
+    assert pauses.at(1e9) == {C.incarnation}
+    assert pauses.left(C.incarnation, 1e9) == float("inf")

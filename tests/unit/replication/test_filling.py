@@ -1,11 +1,12 @@
 """Filling: sessions, marks, pages, and what is reported."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from gkv.model import Duties, Record
-from gkv.replication.filling import AT_ONCE, AskedPage, Fillings, PageChange, Session, session_of
+from gkv.model import Duties, Line, Record, Roles
+from gkv.replication.filling import AT_ONCE, OF_ONE, AskedPage, Fillings, PageChange, Session, session_of
 from gkv.replication.messages import Page
 from gkv.replication.records import Parts
 from tests.duties import duties, roles, version
@@ -174,7 +175,7 @@ def test_few_lists_are_asked_for_at_a_time_and_a_question_without_an_answer_is_a
     fillings = Fillings(lambda: False)
     fillings.adopt(duties("c", 5, *lists, since=3), True)
     first = fillings.wanted(0.0, 0.25)
-    assert [one.session.primary for one in first] == ["a"] * AT_ONCE + ["b"]
+    assert [one.session.primary for one in first] == ["a"] * OF_ONE + ["b"]
     asked = AskedPage(ALL, (), (), ("x",))
     for number, one in enumerate(first):
         assert one.again is None
@@ -334,3 +335,24 @@ def test_report_is_about_every_list(document: Duties, filled: bool, coming: bool
     fillings = Fillings(lambda: False)
     fillings.adopt(document, True)
     assert (fillings.filled(document), fillings.coming(document)) == (filled, coming)
+
+
+def test_of_many_lists_few_ask_at_once_and_each_has_its_turn() -> None:
+    """Who looked at all of them in one step said nothing for seconds, and was taken for dead."""
+    fillings = Fillings(lambda: False)
+    primaries = [f"p{number % 6}" for number in range(60)]
+    lists = tuple(Roles((one, f"x{place}"), ("me",), one, (one,), ("me",)) for place, one in enumerate(primaries))
+    lines = {name: Line(7) for name in ("me", *(f"p{number}" for number in range(6)))}
+    fillings.adopt(Duties("me", (1, 1), lines, lists, lambda keys: [0] * len(keys)), serves=True)
+    seen: dict[Session, None] = {}
+    now, number = 100.0, 0
+    for _ in range(200):
+        found = fillings.wanted(now, 0.25, lambda _after: True)
+        assert len(found) <= AT_ONCE
+        assert all(count <= OF_ONE for count in Counter(one.session.primary for one in found).values())
+        for one in found:
+            number += 1
+            seen[one.session] = None
+            fillings.asked(one.session, number, now, AskedPage(one.ranges, (), ()))
+        now += 0.02  # and nobody answers
+    assert len(seen) == 60

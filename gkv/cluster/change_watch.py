@@ -1,0 +1,147 @@
+"""The change of the ring that is under way, watched: how far it is, how fast, and what is left."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from gkv.cluster.callin import CallIn
+from gkv.cluster.document import Document
+from gkv.cluster.forecast import Forecast, forecast
+from gkv.cluster.placement import Placement
+from gkv.cluster.ring_change import RingChange, ring_change
+
+T = TypeVar("T")
+
+_EVERY = 0.5
+"""Seconds between two looks."""
+_SAID_EVERY = 10.0
+"""Seconds between two lines about a change that takes long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The progress of a change."""
+
+    change: RingChange
+    since: int
+    """The epoch at which it began."""
+    nodes: Mapping[str, float]
+    """By id, of each member that is filled by it, the share that is done."""
+    share: float
+    """That is done in all."""
+    taken: int
+    """Records that were taken, as far as they were watched."""
+    rate: float
+    """Records taken a second."""
+    left: float | None
+    """Seconds until it ends, about; None while that is not known."""
+
+    @property
+    def line(self) -> str:
+        """The line about it in the log."""
+        left = "" if self.left is None else f", about {self.left:.0f} s are left"
+        return (
+            f"the ring is changing ({self.change.what}): {self.share:.0%} done, {self.taken} records taken, "
+            f"{self.rate:.0f} a second{left}"
+        )
+
+
+@dataclass(slots=True)
+class _Node:
+    """A member that is filled."""
+
+    share: float = 0.0
+    taken: int = 0
+    """Since it was watched first."""
+    counted: int | None = None
+    """What its process said last."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One change."""
+
+    change: RingChange
+    order: tuple[int, int]
+    """Generation, and the epoch at which it began."""
+    expected: Forecast
+    since: float
+    """When it was looked at first."""
+    nodes: dict[str, _Node] = field(default_factory=dict)
+    began_with: float = 0.0
+    """The share that was done then."""
+
+
+class ChangeWatch:
+    """The watch over changes. `thread` calls a function that takes long in another thread."""
+
+    def __init__(self, thread: Callable[[Callable[[], Forecast]], Forecast]) -> None:
+        self._thread = thread
+        self._watched: _Watched | None = None
+        self._looked = self._said = float("-inf")
+        self._now = 0.0
+
+    def look(self, document: Document, placement: Placement | None, calls: Mapping[str, CallIn], now: float) -> str | None:
+        """Take in what members say of themselves; return the line that is due about that. Switches greenlets when a change has
+        begun.
+        """
+        layout = document.next
+        if layout is None or placement is None:
+            self._watched = None
+            return None
+        order = document.generation, document.next_since
+        if self._watched is None or self._watched.order != order:
+            expected = self._thread(lambda: forecast(document, layout, placement, calls))
+            self._watched = _Watched(ring_change(document, layout), order, expected, now)
+            self._note(self._watched, document, calls)
+            self._watched.began_with = self._share(self._watched)
+            self._looked = self._said = self._now = now
+        elif now - self._looked >= _EVERY:
+            self._note(self._watched, document, calls)
+            self._looked = self._now = now
+        if now - self._said < _SAID_EVERY:
+            return None
+        self._said = now
+        progress = self.progress
+        return None if progress is None else progress.line
+
+    @property
+    def expected(self) -> Forecast | None:
+        """What the change that is under way moves in all, None if there is none."""
+        return None if self._watched is None else self._watched.expected
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the change is that is under way, None if there is none."""
+        watched = self._watched
+        if watched is None:
+            return None
+        share, spent = self._share(watched), self._now - watched.since
+        taken = sum(node.taken for node in watched.nodes.values())
+        left = watched.expected.seconds
+        if left is not None:
+            left *= 1 - share
+        if spent >= 1 and share > watched.began_with:
+            left = spent * (1 - share) / (share - watched.began_with)
+        nodes = {node_id: round(node.share, 4) for node_id, node in sorted(watched.nodes.items())}
+        return Progress(watched.change, watched.order[1], nodes, share, taken, taken / spent if spent else 0.0, left)
+
+    def _share(self, watched: _Watched) -> float:
+        gains = watched.expected.gains
+        total = sum(gains.values())
+        return sum(gain * watched.nodes[one].share for one, gain in gains.items()) / total if total else 1.0
+
+    def _note(self, watched: _Watched, document: Document, calls: Mapping[str, CallIn]) -> None:
+        for node_id in watched.expected.gains:
+            node = watched.nodes.setdefault(node_id, _Node())
+            call = calls.get(node_id)
+            if call is None:
+                continue
+            if call.filling is not None:
+                node.share = call.filling.share
+                if node.counted is None or call.filling.taken < node.counted:  # another process counts from 0 on
+                    node.counted = call.filling.taken if node.counted is None else 0
+                node.taken += call.filling.taken - node.counted
+                node.counted = call.filling.taken
+            elif call.ready and call.has(document):
+                node.share = 1.0

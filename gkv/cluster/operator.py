@@ -1,0 +1,185 @@
+"""The words of an operator about the ring: what is refused, what would follow, and what the judge is told.
+
+A word that has not had its effect yet is forgotten at a restart of the authority; a change that has begun is in the document.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gkv.clock import boot_time
+from gkv.cluster.document import Document, Layout, Member, State, default_min_in_sync
+from gkv.cluster.forecast import Forecast, forecast
+from gkv.cluster.judge import Judge
+from gkv.cluster.refusals import refused_wish
+from gkv.cluster.ring_change import Kind, RingChange, ring_change
+from gkv.errors import ChangeUnderWay, MemberConflict, NoSuchMember
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A word that is granted, or would be."""
+
+    epoch: int
+    """Of the document to which it was said."""
+    change: RingChange
+    expected: Forecast | None
+    """None where nothing moves."""
+    begins_in: float = 0.0
+    """Seconds: until a process that is removed can have promised nothing any more."""
+
+
+class Operator:
+    """The operator's side of a judge. `thread` calls a function that takes long in another thread, `news` has a look made soon.
+
+    Each call with `dry_run` only says what would follow. All raise NoSuchMember, ChangeUnderWay, MemberConflict or
+    InvalidMember, and switch greenlets.
+    """
+
+    def __init__(self, judge: Judge, thread: Callable[[Callable[[], Forecast]], Forecast], news: Callable[[], object]) -> None:
+        self._judge = judge
+        self._thread = thread
+        self._news = news
+
+    def remove(self, node_id: str, *, force: bool, dry_run: bool) -> Granted:
+        """Have a member leave the ring, or one that is down removed."""
+        document, now = self._judge.document, boot_time()
+        member = self._member(node_id)
+        pending = self._judge.removals(now)
+        if node_id in pending:  # the same word once more
+            return self._granted(document, _without(document, node_id), pending[node_id])
+        if not member.weight:
+            return self._remove_rest(document, member, dry_run=dry_run)
+        layout = _without(document, node_id)
+        self._check(document, layout, force=force)
+        if member.state is not State.DOWN:
+            self._judge.change_ring(layout, dry_run=True)
+            granted = self._granted(document, layout)
+            if not dry_run:
+                self._still(document)
+                self._judge.change_ring(layout, node_id)
+        else:
+            self._judge.remove(node_id, now, dry_run=True)
+            granted = self._granted(document, layout, self._judge.promised(node_id, now))
+            if not dry_run:
+                self._still(document)
+                self._judge.remove(node_id, boot_time())
+        return self._told(granted, dry_run=dry_run)
+
+    def _remove_rest(self, document: Document, member: Member, *, dry_run: bool) -> Granted:
+        """Let go of the line of a member that the ring does not have, if it is down."""
+        if document.next is not None and member.id in dict(document.next.weights):
+            self._free(document)
+        if member.state is not State.DOWN:
+            raise MemberConflict(f"{member.id} has left the ring already; its line goes when it holds nothing any more")
+        self._judge.remove(member.id, boot_time(), dry_run=dry_run)
+        change = RingChange(Kind.REMOVAL, (member.id,), f"{member.id} is removed")
+        return self._told(Granted(document.epoch, change, None), dry_run=dry_run)
+
+    def change_member(self, node_id: str, *, weight: float | None, zone: str | None, dry_run: bool) -> Granted:
+        """Give a member another weight or zone, or both; what is None stays."""
+        member = self._member(node_id)
+        document = self._judge.document
+        if not member.weight:
+            self._free(document)
+            raise MemberConflict(f"{node_id} has left the ring")
+        layout = document.layout
+        weights, zones = dict(layout.weights), dict(layout.zones)
+        if weight is not None:
+            weights[node_id] = weight
+        if zone is not None:
+            zones[node_id] = zone
+        zoned = tuple(sorted((one, name) for one, name in zones.items() if name))
+        return self._change(document, replace(layout, weights=tuple(sorted(weights.items())), zones=zoned), dry_run=dry_run)
+
+    def change_cluster(self, *, replicas: int | None, min_in_sync: int | None, force: bool, dry_run: bool) -> Granted:
+        """Have another number of copies, or of members without which a list takes no write, or both."""
+        document = self._judge.document
+        if min_in_sync is not None:
+            self._check_min_in_sync(document, document.replicas if replicas is None else replicas, min_in_sync)
+        granted = Granted(document.epoch, ring_change(document, document.layout), None)
+        if replicas is not None:
+            layout = replace(document.layout, replicas=replicas, zones=tuple(document.zones.items()))
+            granted = self._change(document, layout, force=force, dry_run=dry_run)
+        if min_in_sync is not None:
+            self._judge.set_min_in_sync(min_in_sync, dry_run=dry_run)
+        return self._told(granted, dry_run=dry_run)
+
+    def _check_min_in_sync(self, document: Document, replicas: int, number: int) -> None:
+        """Raise MemberConflict unless a number may be set now, and is what it is to be when there are so many copies."""
+        self._judge.set_min_in_sync(number, dry_run=True)
+        then = min(number, replicas)
+        if replicas != document.replicas and number == default_min_in_sync(document.replicas):
+            then = default_min_in_sync(replicas)
+        if then != number:
+            raise MemberConflict(f"with {replicas} copies min_in_sync would become {then}; set it when there are {replicas}")
+
+    def take_back(self, *, dry_run: bool) -> Granted:
+        """Give up the change that is under way: the ring stays as it is."""
+        document = self._judge.document
+        if document.next is None:
+            raise MemberConflict("no change of the ring is under way")
+        granted = Granted(document.epoch, ring_change(document, document.next), None)
+        if not dry_run:
+            self._judge.take_back()
+        return self._told(granted, dry_run=dry_run)
+
+    # -- what they have in common
+
+    def _member(self, node_id: str) -> Member:
+        member = self._judge.document.member(node_id)
+        if member is None:
+            raise NoSuchMember(f"there is no member {node_id}")
+        return member
+
+    def _change(self, document: Document, layout: Layout, *, force: bool = False, dry_run: bool) -> Granted:
+        self._check(document, layout, force=force)
+        self._judge.change_ring(layout, dry_run=True)
+        granted = self._granted(document, layout)
+        if not dry_run and layout != document.layout:
+            self._still(document)
+            self._judge.change_ring(layout)
+        return self._told(granted, dry_run=dry_run)
+
+    def _check(self, document: Document, layout: Layout, *, force: bool) -> None:
+        self._free(document)
+        error = refused_wish(document, layout, force=force)
+        if error is not None:
+            raise error
+
+    def _free(self, document: Document) -> None:
+        """Raise ChangeUnderWay while the ring changes, or is about to."""
+        if document.next is not None:
+            what = ring_change(document, document.next).what
+            raise ChangeUnderWay(
+                f"the ring is changing since epoch {document.next_since}: {what}. DELETE /v1/cluster/change takes that back"
+            )
+        if self._judge.wanted is not None:
+            raise ChangeUnderWay(f"the ring is about to change: {ring_change(document, self._judge.wanted).what}")
+        for node_id, seconds in self._judge.removals(boot_time()).items():
+            raise ChangeUnderWay(f"{node_id} is about to be removed, in {seconds:.0f} s")
+
+    def _still(self, document: Document) -> None:
+        """Raise ChangeUnderWay where the ring has become another one while the effect of a word was looked up."""
+        now = self._judge.document
+        self._free(now)
+        if now.layout != document.layout:
+            raise ChangeUnderWay("the ring has changed just now; nothing was begun")
+
+    def _granted(self, document: Document, layout: Layout, begins_in: float = 0.0) -> Granted:
+        placement, calls = self._judge.placement, self._judge.liveness.recent(boot_time())
+        expected = None
+        if layout != document.layout and placement is not None:
+            expected = self._thread(lambda: forecast(document, layout, placement, calls))
+        return Granted(document.epoch, ring_change(document, layout), expected, begins_in)
+
+    def _told(self, granted: Granted, *, dry_run: bool) -> Granted:
+        if not dry_run:
+            self._news()
+        return granted
+
+
+def _without(document: Document, node_id: str) -> Layout:
+    """Return the ring of a document without a member."""
+    layout = document.layout
+    weights = tuple(pair for pair in layout.weights if pair[0] != node_id)
+    return replace(layout, weights=weights, zones=tuple(pair for pair in layout.zones if pair[0] != node_id))

@@ -1,0 +1,161 @@
+"""The descriptions of the calls by which an operator changes the cluster."""
+
+from typing import Any
+
+from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, shape
+from gkv.cluster.document import MAX_COPIES
+from gkv.cluster.node import MAX_WEIGHT
+from gkv.cluster.ring_change import Kind
+from gkv.errors import (
+    ChangeUnderWay,
+    InvalidItem,
+    InvalidMember,
+    MemberConflict,
+    NoSuchMember,
+    WrongContentType,
+    WrongParameter,
+)
+from gkv.proxy.words import MAX_BODY
+from gkv.wire.blob import JSON
+
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_COUNT_IF_KNOWN: Schema = {"type": ["integer", "null"], "minimum": 0}
+_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+_SECONDS: Schema = {"type": ["number", "null"], "minimum": 0}
+_ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"}
+_FLAG: Schema = {"type": "integer", "enum": [0, 1], "default": 0}
+
+_CHANGE: dict[str, Any] = {
+    "kind": {"enum": [kind.value for kind in Kind], "description": "the first of its kinds, where it has several"},
+    "nodes": array(_ID, description="members whose place in the ring changes"),
+    "what": {"type": "string", "description": "the same for people"},
+}
+_FROM: dict[str, Any] = {"from": {**_ID, "description": "who gives"}}
+_MOVES: dict[str, Any] = {
+    "moved": {**_SHARE, "description": "the share of all copies that moves"},
+    "ideal": {**_SHARE, "description": "the share that has to move for each member to have as much as it will"},
+    "keys": {**_COUNT_IF_KNOWN, "description": "copies of keys that move, about; null while no member says how many it has"},
+    "bytes": {**_COUNT_IF_KNOWN, "description": "of these keys and their values, about"},
+}
+RUNNING = shape(
+    "kind nodes what since done share taken rate left moved ideal keys bytes",
+    since={**_COUNT, "description": "the epoch at which it began"},
+    done={
+        "type": "object",
+        "additionalProperties": _SHARE,
+        "description": "of each member that is filled by it, the share that has come",
+    },
+    share={**_SHARE, "description": "that has come in all"},
+    taken={**_COUNT, "description": "records that were taken since the proxy began to watch it"},
+    rate={"type": "number", "minimum": 0, "description": "of them in a second"},
+    left={**_SECONDS, "description": "seconds until its end, about; null if that is not known"},
+    **_CHANGE,
+    **_MOVES,
+)
+_GRANTED = shape(
+    "epoch change dryRun begins_in moves moved ideal keys bytes seconds progress",
+    epoch={**_COUNT, "description": "of the document to which that was said"},
+    change=shape("kind nodes what", **_CHANGE),
+    dryRun={"type": "boolean"},
+    begins_in={
+        "type": "number",
+        "minimum": 0,
+        "description": "seconds: a member that is down is removed when all that it may have promised has run out",
+    },
+    moves=array(
+        shape(
+            "from to share keys bytes",
+            **_FROM,
+            to={**_ID, "description": "who gets"},
+            share={**_SHARE, "description": "the share of all keys"},
+            keys=_COUNT_IF_KNOWN,
+            bytes=_COUNT_IF_KNOWN,
+        )
+    ),
+    seconds={
+        **_SECONDS,
+        "description": "about how long it takes at the nodes' --fill-rate; null if unknown or without a bound",
+    },
+    progress={"type": "string"},
+    **_MOVES,
+)
+_ANSWERS = {
+    202: ResponseDoc("It will, by one of the next documents", {JSON: Content(_GRANTED)}),
+    200: ResponseDoc("It would; dryRun=1", {JSON: Content(_GRANTED)}),
+}
+_DRY_RUN = Parameter("dryRun", "1: only say what would move between whom; for readers", _FLAG)
+_FORCE = Parameter("force", "1: also where there will be fewer nodes than copies of each key", _FLAG)
+_NODE = Parameter("id", "of a member", _ID, "path", required=True)
+_ONE_AT_A_TIME = (
+    "One change of the ring at a time: another one is refused (409 `change-under-way`) until it has ended, or is taken back by "
+    "DELETE /v1/cluster/change. Clients notice nothing: the ring in force goes on until whoever gets keys has them. With one "
+    "copy of each key it is refused."
+)
+_PROBLEMS = (MemberConflict, ChangeUnderWay, WrongParameter)
+
+REMOVE = Operation(
+    "Have a member leave: it gives its keys away, and is no member at the end; or remove one that is down",
+    _ANSWERS,
+    "A member that is down is removed once all that it may have promised has run out; its machine must be off. "
+    + _ONE_AT_A_TIME,
+    (_DRY_RUN, _FORCE),
+    problems=(*_PROBLEMS, NoSuchMember),
+    below=_NODE,
+)
+CHANGE_MEMBER = Operation(
+    "Give a member another weight or zone",
+    _ANSWERS,
+    _ONE_AT_A_TIME,
+    (_DRY_RUN,),
+    {
+        JSON: Content(
+            {
+                **shape(
+                    "",
+                    "weight zone",
+                    weight={
+                        "type": "number",
+                        "exclusiveMinimum": 0,
+                        "maximum": MAX_WEIGHT,
+                        "description": "share of the keys, against 1 for an ordinary node",
+                    },
+                    zone={"type": "string", "description": "copies of a key lie in different zones, if there are enough"},
+                ),
+                "minProperties": 1,
+            },
+            {"weight": 2},
+        )
+    },
+    body_limit=MAX_BODY,
+    problems=(*_PROBLEMS, NoSuchMember, WrongContentType, InvalidItem, InvalidMember),
+    below=_NODE,
+)
+CHANGE_CLUSTER = Operation(
+    "Have another number of copies of each key, or of copies that a write needs",
+    _ANSWERS,
+    f"`min_in_sync` counts at once, and follows `replicas` where it is the usual one. {_ONE_AT_A_TIME}",
+    (_DRY_RUN, _FORCE),
+    {
+        JSON: Content(
+            {
+                **shape(
+                    "",
+                    "replicas min_in_sync",
+                    replicas={"type": "integer", "minimum": 1, "maximum": MAX_COPIES},
+                    min_in_sync={"type": "integer", "minimum": 1, "maximum": MAX_COPIES},
+                ),
+                "minProperties": 1,
+            },
+            {"replicas": 2},
+        )
+    },
+    body_limit=MAX_BODY,
+    problems=(*_PROBLEMS, WrongContentType, InvalidItem, InvalidMember),
+)
+TAKE_BACK = Operation(
+    "Take the change of the ring back that is under way",
+    _ANSWERS,
+    "The ring in force stays; a node that was about to join is refused until it is started anew.",
+    (_DRY_RUN,),
+    problems=(MemberConflict, WrongParameter),
+)
