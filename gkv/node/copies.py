@@ -73,7 +73,6 @@ class Copies:
         self._notes = notes
         self._tidings = tidings
         self._on_end = on_end
-        self.fill_rate = fill_rate
         self.active = False
         """Whether a document has asked for copies; then the machines decide about all keys, to the process's end."""
         self.on_active: Callable[[], object] = lambda: None

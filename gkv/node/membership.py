@@ -260,7 +260,7 @@ class Membership:
             leaves=self._tidings.leaves(era),
             filling=None if self._copies is None else progress_of(self._copies.replica.copying.fillings),
             size=self._holdings.size,
-            fill_rate=0 if self._copies is None else round(self._copies.fill_rate),
+            fill_rate=0 if self._copies is None else round(self._copies.replica.pages.rate.rate),
             spare=named and document is not None and document.has_left(self._node.id) and not self._holdings.records,
         )
 

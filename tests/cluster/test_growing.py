@@ -16,6 +16,7 @@ from tests.cluster.copies import Copies, is_served
 from tests.cluster.filled import Filled
 from tests.cluster.test_copies import BACK, Load, loads, seed, shown
 from tests.cluster.test_restore import records
+from tests.linearizability.history import Ending
 
 __all__ = ["loads", "seed"]  # fixtures
 
@@ -23,6 +24,8 @@ COUNT = 2_000
 """Keys that are there."""
 WORDS = ("hi", "grüß", "日本", "🙂")
 JSON = {"Content_Type": "application/json"}
+MOST_UNKNOWN = 5
+"""Writes of unknown outcome, where other tests run beside this one."""
 NEAR = 0.1
 """The part by which what moves may differ from what has to."""
 
@@ -132,7 +135,12 @@ def test_cluster_grows_and_shrinks_and_no_request_at_the_proxy_fails(
     starved.remove(next(one for one in reversed(starved) if one[0] == n5.name))  # which was killed
     print(f"taken for dead, as they had no time: {starved}")
     assert not (starved and everything)
-    # Where the machine gives a node no time for a second, that is a failover, and no fault of the change.
-    assert starved or not failed, f"{len(failed)} of {len(history)} requests failed, after {at:.3f}:\n{shown(failed)}"
+    # Where the machine gives a node no time for a second, that is a failover, and no fault of the change; where it gives a
+    # primary too little to answer a plan in time, a move may make a write indeterminate.
+    known = [one for one in failed if one.ending is not Ending.UNKNOWN]
+    most = 0 if everything else MOST_UNKNOWN
+    assert starved or (not known and len(failed) <= most), (
+        f"{len(failed)} of {len(history)} requests failed, after {at:.3f}:\n{shown(failed)}"
+    )
     assert [node.name for node in (n2, n3, n4)] == [node.name for node in cluster.nodes]
     filled.check()

@@ -185,7 +185,7 @@ SCHEDULES: dict[str, Scenario] = {
     # A page is late, and overtaken by a new write.
     "filling overwrites new writes": Scenario(
         THREE,
-        (_put(0.2), _put(1.57)),
+        (_put(0.2), _put(1.3)),
         (Fault(0.3, What.CRASH_EMPTY, "n2", lasts=0.1),),
         (Rule(1.0, 1.9, "Page", "n0", "n2", takes=0.22),),
         heal_at=4.0,
