@@ -167,9 +167,9 @@ def test_process_that_finds_another_in_its_line_ends_and_says_so(system: System)
         arguments = ["node", port, "--proxy", f"http://127.0.0.1:{proxy.port}"]
         node = start_at(system, listener, *arguments)
         node.wait_line(": member of cluster ")
+        [line] = cluster_of(proxy)["members"]
         node.signal(signal.SIGSTOP)
         start_at(system, listener, *arguments, "--data", str(system.directory / "other"))
-        [line] = cluster_of(proxy)["members"]
         wait_for("the other one", lambda: cluster_of(proxy)["members"][0]["incarnation"] != line["incarnation"])
         node.signal(signal.SIGCONT)
         assert node.ended() == 1

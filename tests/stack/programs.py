@@ -44,6 +44,7 @@ from gkv.node.tidings import Tidings
 from gkv.node.tidying import Tidying
 from gkv.node.transport import Transport
 from gkv.proxy import app as proxy_app
+from gkv.proxy.changes import Changes
 from tests.stack.disks import Disk, Records
 from tests.stack.install import InOrder, tell
 from tests.stack.loop import Host
@@ -230,7 +231,7 @@ class ProxyProgram(Program):
         self.authority = authority = Authority(store, view, channels, self._terms, DEADLINE)
         coordinator = Coordinator(view, channels, DEADLINE)
         data = DataApi(view, coordinator, max_body=_MAX_BODY, info=dict, checks=lambda: [Check("serving", holds=True)])
-        self.listen(proxy_app.build_app(data, authority))
+        self.listen(proxy_app.build_app(data, authority, Changes(authority)))
         background.start("the authority", authority.run)
 
 
