@@ -35,16 +35,23 @@ class Wanted:
     def allows(self, one: Operation, state: State) -> bool:
         """Return whether a write of unknown outcome may be of use now."""
         ends = one.expiry is not None and self.missing
+        lasts = state.expiry is not None  # what takes its place may be there for longer
         if one.kind is Kind.DELETE:
             return self.missing
         if one.kind is Kind.TOUCH:
-            return self.version or ends or state.expiry is not None
+            return self.version or ends or lasts
         if state.value is None:
             return True
         if one.kind is Kind.PUT:
-            return self.any_value or ends or one.value in self.values or (self.adds and integer(one.value) is not None)
+            sums = self.adds and integer(one.value) is not None
+            return self.any_value or ends or lasts or one.value in self.values or sums
         number = integer(state.value)
-        return ends or one.condition is not None or (number is not None and number + one.delta <= self.ceiling)
+        return (
+            ends
+            or (lasts and one.expiry is not None)
+            or one.condition is not None
+            or (number is not None and number + one.delta <= self.ceiling)
+        )
 
 
 class Needs:

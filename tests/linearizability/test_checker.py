@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.linearizability.checker import check
@@ -297,6 +297,7 @@ def test_what_one_key_did_in_order_is_accepted(seed: int, count: int, spread: fl
 
 
 @settings(deadline=None, max_examples=300)
+@example(210, 3, 0.0)  # a put of unknown outcome has taken the place of a value that was to expire
 @given(seeds, st.integers(1, 7), st.floats(0, 40))
 def test_mutations_are_judged_as_by_brute_force(seed: int, count: int, spread: float) -> None:
     chance = random.Random(seed)
