@@ -1,4 +1,4 @@
-"""How large a cluster can be: the document, the tables that are made of it, and chance, for 3 to 1,000 nodes, without sockets.
+"""The size of clusters: the document, the tables that are made of it, and chance, for 3 to 1,000 nodes, without sockets.
 
     python benchmarks/scale.py [--nodes 3,10,100,1000] [--vnodes 4096,budget,64,16,slots] [--repeats 5] [--draws 20000]
                                [--json bench-scale.json] [--svg docs/scale.svg]

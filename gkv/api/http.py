@@ -230,8 +230,9 @@ class Route:
 
     def needs(self, environ: Mapping[str, Any]) -> Role:
         """Return the role that a request needs. A query that has the parameter twice is refused by whoever reads it."""
-        dry = self.dry_role is not None and "dryRun=1" in environ.get("QUERY_STRING", "").split("&")
-        return self.dry_role if dry and self.dry_role is not None else self.role
+        if self.dry_role is not None and "dryRun=1" in environ.get("QUERY_STRING", "").split("&"):
+            return self.dry_role
+        return self.role
 
 
 class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types

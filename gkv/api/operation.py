@@ -86,7 +86,7 @@ class Operation:
     problems: tuple[type[GkvError], ...] = ()
     failures: tuple[KeyFailure, ...] = ()
     below: Parameter | None = None
-    """What follows in the path, of a route for all that starts with one; None for a key."""
+    """The rest of the path, of a route for all paths that begin in one way; None for a key."""
 
     @cached_property
     def query(self) -> Mapping[str, bool]:

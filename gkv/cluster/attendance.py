@@ -76,9 +76,10 @@ class Attendance:
         """Return the seconds after which the loss of a member that was accepted takes effect, None if none is to come."""
         return self._judge.loss_in(node_id, boot_time())
 
-    def removal_in(self, node_id: str) -> float | None:
-        """Return the seconds after which the removal of a member begins, None if none is to."""
-        return self._judge.removals(boot_time()).get(node_id)
+    @property
+    def removals(self) -> dict[str, float]:
+        """The members that are to be removed, each with the seconds until that begins."""
+        return self._judge.removals(boot_time())
 
     def keys_of(self, node_id: str) -> int | None:
         """Return how many keys with a value a process has said that it holds, None if it says nothing now."""

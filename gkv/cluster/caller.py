@@ -132,8 +132,7 @@ class Caller:
         elif line.state is State.UP and line.weight and not foreign:
             first, self._joined = not self._joined, True
             self._say_once(f"member of cluster {document.cluster} at {self._proxy}")
-            others = news.of_settings(line, call.node.weight, call.zone, self._proxy) if document.replicas > 1 else ""
-            if first and others:
+            if first and document.replicas > 1 and (others := news.of_settings(line, call.node.weight, call.zone, self._proxy)):
                 self._say(others)
 
     def _say_once(self, line: str) -> None:

@@ -54,7 +54,7 @@ class _Node:
     taken: int = 0
     """Since it was watched first."""
     counted: int | None = None
-    """What its process said last."""
+    """The count that its process said last."""
 
 
 @dataclass(slots=True)
@@ -107,12 +107,12 @@ class ChangeWatch:
 
     @property
     def expected(self) -> Forecast | None:
-        """What the change that is under way moves in all, None if there is none."""
+        """The forecast of the change that is under way, None if there is none."""
         return None if self._watched is None else self._watched.expected
 
     @property
     def progress(self) -> Progress | None:
-        """How far the change is that is under way, None if there is none."""
+        """The progress of the change that is under way, None if there is none."""
         watched = self._watched
         if watched is None:
             return None

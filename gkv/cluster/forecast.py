@@ -1,4 +1,4 @@
-"""What a change of the ring will move: who gets how much from whom, before a byte moves. Pure.
+"""The forecast of a change of the ring: who gets how much from whom, before a byte moves. Pure.
 
 Keys, bytes and time are estimates: of each arc of the ring so many keys as its length has of all. Whoever
 gets a list that it does not have is filled from the list's primary, and nobody else moves anything.

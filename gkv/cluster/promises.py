@@ -1,4 +1,4 @@
-"""What members may have promised to others, by when they answered last. Pure: the time is an argument, in seconds.
+"""The promises that members may have given to others, by when they answered last. Pure: the time is an argument, in seconds.
 
 With one copy nobody promises anything to anybody.
 """

@@ -104,10 +104,8 @@ class Sums:
         found: list[int | None] = [*self._sums[first : last + 1]]
         built = max(0, self.built - first)
         found[built:] = [None] * len(found[built:])
-        for cell in (
-            *self._unsure,
-            *self._damaged.values(),
-        ):  # looked at after the sums: a cell is doubted before it is changed
+        doubtful = [*self._unsure, *self._damaged.values()]  # read after the sums: a cell is doubted before it is changed
+        for cell in doubtful:
             if first <= cell <= last:
                 found[cell - first] = None
         return found

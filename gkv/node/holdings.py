@@ -1,4 +1,4 @@
-"""What a node holds, in the figures that its cluster is told."""
+"""The holdings of a node, in the figures that its cluster is told."""
 
 from gkv.engine import Engine
 from gkv.errors import GkvError

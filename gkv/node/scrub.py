@@ -155,10 +155,16 @@ class Scrub:
 
     def _note(self, step: Looked) -> None:
         """Note what a step has found, and say what is new of it."""
-        new = [key for key in step.damaged if key not in self._known]
+        self._note_damaged(step.damaged)
+        self._say_damaged([line for line in step.problems if line not in self._odd])
+
+    def _note_damaged(self, keys: Sequence[str]) -> list[str]:
+        """Note damaged keys, as far as there is room; return those that are new."""
+        new = [key for key in keys if key not in self._known]
         self.figures.found += len(new)
         self._known.update(dict.fromkeys(new[: _MOST_KNOWN - len(self._known)]))
-        self._say_damaged([*[f"{key!r} is damaged" for key in new], *[line for line in step.problems if line not in self._odd]])
+        self._say_damaged([f"{key!r} is damaged" for key in new])
+        return new
 
     def _say_damaged(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -176,11 +182,7 @@ class Scrub:
         some = list(islice(self._met, _MENDED_AT_ONCE))
         for key in some:
             del self._met[key]
-        new = [key for key in some if key not in self._known]
-        if new:
-            self.figures.found += len(new)
-            self._known.update(dict.fromkeys(new))
-            self._say_damaged([f"{key!r} is damaged" for key in new])
+        if new := self._note_damaged(some):
             self._mend(new)
 
     def look_again(self) -> None:

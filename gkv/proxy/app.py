@@ -40,14 +40,14 @@ def build_app(data: DataApi, authority: Authority, changes: Changes) -> Routes:
         found = authority.coverage
         if found is not None:
             summary["waits_for"] = sorted({*summary["waits_for"], *found.awaited})
+            removals = attendance.removals
             for member in summary["members"]:
                 member["keys"] = attendance.keys_of(member["id"])
                 loss_in = attendance.loss_in(member["id"])
                 if loss_in is not None:
                     member["loss_in"] = round(loss_in, 1)
-                removal_in = attendance.removal_in(member["id"])
-                if removal_in is not None:
-                    member["removal_in"] = round(removal_in, 1)
+                if member["id"] in removals:
+                    member["removal_in"] = round(removals[member["id"]], 1)
                 filling = attendance.filling_of(member["id"])
                 if filling is not None:
                     member["filling"] = asdict(filling)

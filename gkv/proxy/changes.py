@@ -13,6 +13,7 @@ from gkv.cluster.document import MAX_COPIES
 from gkv.cluster.forecast import Forecast
 from gkv.cluster.node import MAX_WEIGHT, id_is_good
 from gkv.cluster.operator import Granted
+from gkv.cluster.ring_change import RingChange
 from gkv.errors import InvalidMember
 from gkv.proxy import described_changes as described
 from gkv.proxy.words import flags_of, id_in, members_of
@@ -76,21 +77,15 @@ class Changes:
         progress, expected = self._authority.ring_change.progress, self._authority.ring_change.expected
         if progress is None or expected is None:
             return None
-        change = progress.change
         return {
-            "kind": change.kind.value,
-            "nodes": change.nodes,
-            "what": change.what,
+            **_described(progress.change),
             "since": progress.since,
             "done": progress.nodes,
             "share": round(progress.share, 4),
             "taken": progress.taken,
             "rate": round(progress.rate, 1),
             "left": None if progress.left is None else round(progress.left, 1),
-            "moved": round(expected.moved, 6),
-            "ideal": round(expected.ideal, 6),
-            "keys": expected.keys,
-            "bytes": expected.size,
+            **_amounts(expected),
         }
 
     def figures(self) -> Iterator[Figure]:
@@ -118,10 +113,9 @@ def _wrong(name: str, detail: str) -> InvalidMember:
 
 
 def _answer(granted: Granted, *, dry_run: bool) -> Response:
-    change = granted.change
     shown = {
         "epoch": granted.epoch,
-        "change": {"kind": change.kind.value, "nodes": change.nodes, "what": change.what},
+        "change": _described(granted.change),
         "dryRun": dry_run,
         "begins_in": round(granted.begins_in, 1),
     }
@@ -134,11 +128,18 @@ def _forecast(expected: Forecast) -> dict[str, Any]:
         {"from": one.source, "to": one.to, "share": round(one.share, 6), "keys": one.keys, "bytes": one.size}
         for one in expected.flows
     ]
+    seconds = None if expected.seconds is None else round(expected.seconds, 1)
+    return {"moves": moves, **_amounts(expected), "seconds": seconds}
+
+
+def _described(change: RingChange) -> dict[str, Any]:
+    return {"kind": change.kind.value, "nodes": change.nodes, "what": change.what}
+
+
+def _amounts(expected: Forecast) -> dict[str, Any]:
     return {
-        "moves": moves,
         "moved": round(expected.moved, 6),
         "ideal": round(expected.ideal, 6),
         "keys": expected.keys,
         "bytes": expected.size,
-        "seconds": None if expected.seconds is None else round(expected.seconds, 1),
     }

@@ -1,4 +1,4 @@
-"""What an operator's call says: its body and its query, read strictly."""
+"""The words of an operator's call: its body and its query, read strictly."""
 
 import json
 from typing import Any

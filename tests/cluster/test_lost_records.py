@@ -13,7 +13,7 @@ from tests.cluster.rot import rot
 
 @pytest.mark.promise("I14", "I23")
 def test_learner_takes_what_its_primary_has_lost_for_damaged_and_not_for_missing(system: System) -> None:
-    """What it has itself may be older, and a look at all records says that there is none."""
+    """Its own copy may be older, and a look at all records says that there is none."""
     filled = Filled(Copies.start(system, nodes=2, copies=2, of_node=lambda _name: ("--scrub-rate", "1")))
     keys = [f"key/{number}" for number in range(100)]
     filled.put(keys, 1)
