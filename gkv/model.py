@@ -123,6 +123,8 @@ class Line:
     down: bool = False
     since: int = 1
     empty: bool = False
+    first: bool = False
+    """Whether no process before the one of now has ever been up under this line, or what those may have granted has run out."""
 
 
 @dataclass(frozen=True, slots=True)

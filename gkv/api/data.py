@@ -204,7 +204,7 @@ class DataApi:
     def ring(self, request: Request) -> Response:
         request.query()
         document, _ = self._view.current()
-        found = self._view.coverage() if document.most_copies > 1 else None
+        found = self._view.coverage() if document.copies_records else None
         with_copies = {} if found is None else {"placement": document.placement, "primaries": found.primaries}
         return json_response(
             {

@@ -96,7 +96,7 @@ class CallIn:
     digest: str = ""
     """Of that document, as two of one order may differ."""
     records: int = 0
-    """Keys with a value that it holds. While that document has a ring that is to come, no more can be added."""
+    """Keys with a value that it holds."""
     bare: bool = True
     """Whether it holds neither a record nor a tombstone."""
     volatile: bool = False
@@ -108,7 +108,7 @@ class CallIn:
     document: Document | None = None
     """Shown to an authority whose own is older, or of another cluster."""
     reached: tuple[int, ...] = ()
-    """Incarnations of the members that have answered its calls lately. With one copy nobody asks."""
+    """Incarnations of the members that have answered its calls lately. While no records are copied nobody asks."""
     equal: bool = False
     """Whether, by that document, each of its lists has a primary, and it acts for it or is equal to it."""
     ready: bool = False

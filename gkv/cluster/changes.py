@@ -12,18 +12,17 @@ The rules, by the letters of the design:
   those that left together, the first that is back is ranked before the others.
 - A4: a member that is filling is promoted when it reports the document in force. With one copy at
   once, but for an empty one; with copies when each of its lists has a primary, and it is equal to that.
-- A5: a change of the ring begins by an operator's word, or when a newcomer calls in: with one copy
-  while all members hold nothing, with copies at any time. With copies
-  it ends when all that learn by it have reported that they are equal by the document in force. With
-  one copy members accept no write from the moment at which they have it; when all have reported it,
-  and hold nothing still, it becomes the ring, and is taken back otherwise, and not begun again at
-  once (`gkv.cluster.ring_pauses`).
+- A5: a change of the ring begins by an operator's word, or when a newcomer calls in. It ends when all
+  that learn by it have reported that they are equal by the document in force; a newcomer that is down
+  holds it up, as its keys would have a copy less from the first moment on. The first ring of all has
+  nothing to fill: it is one when all its members have reported it, and is taken back when one of them
+  goes down, or takes too long, and not begun again at once (`gkv.cluster.ring_pauses`).
 - A6: an operator's word clears `left` of a member whose loss is accepted, and `empty` where nobody has
   more; another removes a member.
 - A8: with copies the incarnation of a process that has certainly ended is written down.
 
-With one copy nobody grants anything to anybody, so there is nothing to wait for at an admission; and
-every member is the only one of its lists, so no pause is made before one either.
+While records are not copied at all, nobody grants anything to anybody, so there is nothing to wait for at an
+admission; and every member is the only one of its lists, so no pause is made before one either.
 """
 
 from collections import Counter
@@ -64,7 +63,7 @@ class Look:
     the last one acts.
     """
     overdue: bool = False
-    """With one copy, whether the ring that is to come has been so for too long."""
+    """Whether the first ring has been to come for too long, or another one has waited too long for a newcomer that is down."""
     accused: frozenset[str] = frozenset()
     """Members that are to go by others' complaints."""
     leaving: frozenset[int] = frozenset()
@@ -86,10 +85,10 @@ class Look:
 def change(document: Document, look: Look, placement: Placement | None = None) -> Document | None:
     """Return the next document, None when nothing is due. O(members), and as much again for each newcomer.
 
-    With copies planned moves are left out (see `move`); `placement`, the document's, is made if it is
+    While records are copied planned moves are left out (see `move`); `placement`, the document's, is made if it is
     not given.
     """
-    if document.most_copies == 1 or not document.nodes:
+    if not document.has_ring:
         placement = None
     elif placement is None:
         placement = Placement.of(document)
@@ -103,10 +102,10 @@ def change(document: Document, look: Look, placement: Placement | None = None) -
     lines = [_line(member, document, gone, calls.get(member.id), look) for member in gone]
     lines = [line if line == document.member(line.id) else replace(line, since=epoch) for line in lines]
     changed = replace(changed, members=tuple(_ranked(document, lines)))
-    if document.most_copies > 1:
+    if document.copies_records:
         changed = _with_ended(changed, document, look)
-        changed = _removed(changed, look)
-        changed = _let_go(changed, document, calls)
+    changed = _removed(changed, look)
+    changed = _let_go(changed, document, calls)
     changed = _change_ring(changed, document, look)
     if look.min_in_sync is not None:
         changed = replace(changed, min_in_sync=min(look.min_in_sync, document.replicas))
@@ -120,11 +119,12 @@ def leaving(document: Document, look: Look) -> frozenset[str]:
 
 
 def move(document: Document, look: Look, placement: Placement) -> Document | None:
-    """Return the next document by which primaries move as planned: promotions with copies, and the end of a change of the ring.
+    """Return the next document by which primaries move as planned: promotions where records are copied, and the end of a change
+    of the ring.
 
     REQUIRES: nothing else is due. O(lists).
     """
-    if document.most_copies == 1:
+    if not document.copies_records:
         return None
     epoch = document.epoch + 1
     promoted: dict[str, Member] = {}
@@ -176,10 +176,10 @@ def _line(member: Member, document: Document, others: Sequence[Member], call: Ca
     if member.url != call.node.url:
         member = replace(member, url=call.node.url)  # with TLS now
     if member.state is State.DOWN and member.id not in look.silent and member.id not in look.accused:
-        if document.most_copies == 1 or (member.id not in look.paused and _has_reached_all(call, others)):
+        if not document.copies_records or (member.id not in look.paused and _has_reached_all(call, others)):
             return _admitted(member, call, document)
         return member
-    if document.most_copies == 1 and member.state is State.FILLING and call.has(document) and not member.empty:
+    if not document.copies_records and member.state is State.FILLING and call.has(document) and not member.empty:
         return replace(member, state=State.UP)
     return member
 
@@ -203,7 +203,7 @@ def _admitted(member: Member, call: CallIn, document: Document) -> Member:
     it had acknowledged before it was on its disk: no directory is right then.
     """
     empty, directory, zone = member.empty, member.directory, call.zone
-    one_copy = document.most_copies == 1
+    one_copy = document.replicas == 1
     if call.incarnation != member.incarnation:
         empty = member.weight > 0 and not (call.volatile and member.volatile and one_copy) and directory not in call.ran
         lossy = call.volatile or (document.durability is Durability.ASYNC and not call.orderly)
@@ -254,10 +254,7 @@ def _let_go(changed: Document, document: Document, calls: Mapping[str, CallIn]) 
 
 
 def _ranked(before: Document, members: Sequence[Member]) -> list[Member]:
-    """Rank those that left together in the order in which they are back with their directories (F3).
-
-    With one copy a member is alone in its lists, and the order of the others makes no difference.
-    """
+    """Rank those that left together in the order in which they are back with their directories (F3)."""
     ranked = {member.left for member in members if member.rank}
     unranked = Counter(member.left for member in members if not member.rank)
     changed = []
@@ -266,7 +263,7 @@ def _ranked(before: Document, members: Sequence[Member]) -> list[Member]:
         away = was is None or was.state is State.DOWN or was.incarnation != member.incarnation
         if away and member.state is not State.DOWN and not member.empty and member.left and not member.rank:
             first = 0 if member.left in ranked else 1
-            behind = unranked[member.left] - 1 if before.most_copies > 1 else 0
+            behind = unranked[member.left] - 1
             member = replace(member, rank=max(first, behind))  # noqa: PLW2901  # the same member
             if member.rank:
                 ranked.add(member.left)
@@ -280,15 +277,13 @@ def _ranked(before: Document, members: Sequence[Member]) -> list[Member]:
 
 def _change_ring(changed: Document, document: Document, look: Look) -> Document:
     if document.next is not None:
-        if look.take_back:
+        if look.take_back or (look.overdue and document.has_ring):
             return _taken_back(changed, document.next)
-        return changed if document.is_filled else _end_of_change(changed, document, document.next, look)
+        return changed if document.has_ring else _end_of_first(changed, document, document.next, look)
     newcomers: list[CallIn] = []
     wanted = _asked_for(changed, document, look)
     if wanted is None:
-        if not (document.is_filled or _all_hold_nothing(changed, look)):
-            return changed
-        wanted, newcomers = _wanted(changed, document, look)
+        wanted, newcomers = _with_newcomers(document, look)
     if wanted == document.layout:
         return changed
     for call in newcomers:
@@ -302,15 +297,13 @@ def _asked_for(changed: Document, document: Document, look: Look) -> Layout | No
     layout = look.wanted or document.layout
     stay = {member.id for member in changed.members if member.id not in look.removed}
     weights = tuple(pair for pair in layout.weights if pair[0] in stay)
-    if document.most_copies > 1 and weights:
+    if weights:
         layout = replace(layout, weights=weights, zones=tuple(pair for pair in layout.zones if pair[0] in stay))
     return None if layout == document.layout else layout
 
 
-def _wanted(changed: Document, document: Document, look: Look) -> tuple[Layout, list[CallIn]]:
-    """Return the ring that members and newcomers ask for together, and the newcomers. With copies a member asks for nothing:
-    its weight and zone are the document's.
-    """
+def _with_newcomers(document: Document, look: Look) -> tuple[Layout, list[CallIn]]:
+    """Return the ring with all newcomers, and these. A member asks for nothing: its weight and zone are the document's."""
     weights = dict(document.layout.weights)
     zones = document.zones
     newcomers = []
@@ -321,29 +314,17 @@ def _wanted(changed: Document, document: Document, look: Look) -> tuple[Layout, 
             continue
         if document.member(call.id) is None:
             newcomers.append(call)
-        elif document.is_filled or changed.member(call.id) != document.member(call.id):
-            continue
-        weights[call.id] = call.node.weight
-        zones[call.id] = call.zone
+            weights[call.id] = call.node.weight
+            zones[call.id] = call.zone
     zoned = tuple(sorted((node_id, zone) for node_id, zone in zones.items() if zone))
     return replace(document.layout, weights=tuple(sorted(weights.items())), zones=zoned), newcomers
 
 
-def _all_hold_nothing(document: Document, look: Look) -> bool:
-    """Return whether every member is up and has said that it holds no key."""
-    for member in document.members:
-        call = look.calls.get(member.id)
-        if member.state is not State.UP or call is None or call.incarnation != member.incarnation or call.records:
-            return False
-    return True
-
-
-def _end_of_change(changed: Document, document: Document, layout: Layout, look: Look) -> Document:
-    """With one copy, or for the first ring: make the ring that is to come the ring, take it back, or wait."""
+def _end_of_first(changed: Document, document: Document, layout: Layout, look: Look) -> Document:
+    """Make the first ring the ring, take it back, or wait."""
     lines = [(changed.member(member.id), look.calls.get(member.id)) for member in document.members]
-    lost = look.overdue or any(line is None or line.state is not State.UP for line, _ in lines)
     reports = [call for _, call in lines if call is not None and call.has(document)]
-    if lost or any(call.records for call in reports):
+    if look.overdue or any(line is None or line.state is not State.UP for line, _ in lines):
         return _taken_back(changed, layout)
     return _switched(changed, document, layout) if len(reports) == len(lines) else changed
 
@@ -359,10 +340,12 @@ def _taken_back(changed: Document, layout: Layout) -> Document:
 
 def _is_ready(document: Document, calls: Mapping[str, CallIn], placement: Placement) -> bool:
     """Return whether the ring that is to come may be the ring (A5): who learns by it has learnt, and every list has a member
-    that is up.
+    that is up. Newcomers have all learnt: one that is down would be filled later, with nobody to answer meanwhile for the
+    keys of which it is to have the only copy.
     """
     lines = {member.id: member for member in document.members}
-    learners = set()
+    coming = () if document.next is None else document.next.weights
+    learners = {node_id for node_id, _ in coming if not lines[node_id].weight}
     for one in placement.roles:
         if not any(lines[node_id].state is State.UP for node_id in one.coming):
             return False

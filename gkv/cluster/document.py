@@ -122,7 +122,7 @@ class Document:
     durability: Durability = Durability.SYNC
     placement: int = PLACEMENT
     next: Layout | None = None
-    """The ring that is to come. Until it has, no write is accepted anywhere."""
+    """The ring that is to come; members are filled by it meanwhile."""
     next_since: int = 0
     """The epoch since which that is so."""
     rebuilt_from: tuple[tuple[int, int], ...] = ()
@@ -193,9 +193,11 @@ class Document:
         return {member.id: member.zone for member in self.members if member.weight and member.zone}
 
     @property
-    def most_copies(self) -> int:
-        """The copies of each record by this ring or the one that is to come."""
-        return self.replicas if self.next is None else max(self.replicas, self.next.replicas)
+    def copies_records(self) -> bool:
+        """Whether members send records to each other, so that they follow the rules of copies: each key has several, or is
+        to, or another ring is filled beside the one in force.
+        """
+        return self.replicas > 1 or (self.next is not None and (self.next.replicas > 1 or self.has_ring))
 
     @property
     def needed(self) -> int:
@@ -203,20 +205,15 @@ class Document:
         return min(self.min_in_sync, len(self.nodes))
 
     @property
-    def is_filled(self) -> bool:
-        """Whether a ring that is to come is filled beside the one in force, as there are copies."""
-        return self.most_copies > 1 and bool(self.nodes)
-
-    @property
-    def stops_writes(self) -> bool:
-        """Whether no write is accepted anywhere, as a ring is to come that is not filled meanwhile."""
-        return self.next is not None and not self.is_filled
+    def has_ring(self) -> bool:
+        """Whether the ring in force has members: another is filled beside it; the first of all has nothing to fill."""
+        return any(member.weight for member in self.members)
 
     def has_left(self, node_id: str) -> bool:
-        """Return whether a node is in no ring of which keys have copies: a line that it has may go when it holds nothing."""
+        """Return whether a node is in no ring: a line that it has may go when it holds nothing."""
         line = self.member(node_id)
         coming = () if self.next is None else self.next.weights
-        return self.is_filled and (line is None or not line.weight) and all(one != node_id for one, _ in coming)
+        return self.has_ring and (line is None or not line.weight) and all(one != node_id for one, _ in coming)
 
     def member(self, node_id: str) -> Member | None:
         """Return the member with this id."""

@@ -12,7 +12,7 @@ def duties(document: Document, placement: Placement, me: str) -> Duties:
     return Duties(
         me,
         document.order,
-        {one.id: Line(one.incarnation, one.state is State.DOWN, one.since, one.empty) for one in document.members},
+        lines_of(document),
         placement.roles,
         _remembering(placement.lists_of),
         document.lease_ms / 1_000,
@@ -22,6 +22,14 @@ def duties(document: Document, placement: Placement, me: str) -> Duties:
         document.next_since,
         frozenset(document.ended),
     )
+
+
+def lines_of(document: Document) -> dict[str, Line]:
+    """Return the lines of a document, by id. A loss is accepted only once nothing of what was granted is left. O(members)."""
+    return {
+        one.id: Line(one.incarnation, one.state is State.DOWN, one.since, one.empty, first=not one.left)
+        for one in document.members
+    }
 
 
 def _remembering(lists_of: Callable[[Sequence[str]], list[int]]) -> Callable[[Sequence[str]], Sequence[int]]:

@@ -25,8 +25,6 @@ from gkv.cluster.ring_pauses import RingPauses
 from gkv.errors import MemberConflict
 from gkv.model import Fault
 
-CHANGE_WITHIN = 5.0
-"""With one copy, seconds after which a ring that is still to come is taken back."""
 _KEPT = 256
 """Processes that are remembered as ended, or as about to."""
 
@@ -56,12 +54,13 @@ class Judge:
         self.document = document
         """The document in force."""
         self.placement = _placement(document, None)
-        """Its placement with copies; None with one, and while the ring has no member."""
+        """Its placement; None while the ring has no member."""
         self.liveness = Liveness(now)
         self._promises = Promises(now, deadline)
         self._complaints = Complaints()
         self._pauses = AdmissionPauses(document, now)
-        self._ring_pauses = RingPauses()
+        self.ring_pauses = RingPauses()
+        """Those before changes of the ring."""
         self._question = Question()
         self._plans = Plans(incarnation)
         self._enacting: Document | None = None
@@ -70,7 +69,6 @@ class Judge:
         self._accused: set[str] = set()
         self._ended: dict[int, None] = {}
         self._leaving: dict[int, None] = {}
-        self._change_since: float | None = None
         self._accepted: dict[str, None] = {}
         """In the order of these words."""
         self._removed: set[str] = set()
@@ -111,7 +109,7 @@ class Judge:
         self._promises.note(self.document, (incarnation,), now)
 
     def complained(self, complaint: Complaint, now: float) -> bool:
-        """Note the complaint of a member; return whether it counts. With one copy none does."""
+        """Note the complaint of a member; return whether it counts."""
         return self.placement is not None and self._complaints.complain(complaint, self.document, self.placement, now)
 
     def leaves(self, node_id: str, incarnation: int, order: tuple[int, int]) -> bool:
@@ -204,10 +202,6 @@ class Judge:
 
     # -- the judgement
 
-    def put_off(self, incarnation: int, now: float) -> float:
-        """Return the seconds for which no change of the ring is begun for a process, 0 for none."""
-        return self._ring_pauses.left(incarnation, now)
-
     def look(self, now: float, *, waits: bool = False) -> list[Action]:
         """Return what is to be done now: nothing while it `waits`, as another document may have to be in force first.
 
@@ -243,11 +237,7 @@ class Judge:
         return [*actions, Enact(document)]
 
     def _look(self, now: float) -> Look:
-        if self.document.next is None:
-            self._change_since = None
-        elif self._change_since is None:
-            self._change_since = now
-        overdue = self._change_since is not None and now - self._change_since > CHANGE_WITHIN
+        overdue = self.ring_pauses.is_overdue(self.document, now)
         calls, silent = self.liveness.recent(now), self.liveness.silent(self.document, now)
         accepted = tuple(one for one in self._accepted if not self.promised(one, now))
         # The word was about a member that is gone: one that is back in time stays.
@@ -267,7 +257,7 @@ class Judge:
             begun_removals(self.document) | {one for one in self._removed if not self.promised(one, now)},
             self._take_back,
             self._min_in_sync,
-            self._ring_pauses.at(now),
+            self.ring_pauses.at(self.document, calls, now),
         )
 
     def enacted(self, document: Document, now: float, placement: Placement | None = None) -> None:
@@ -281,7 +271,7 @@ class Judge:
             self._accepted = {one: None for one in self._accepted if one not in self._seen.accepted}
             self._take_back = self._take_back and not self._seen.take_back
             self._min_in_sync = None if self._seen.min_in_sync is not None else self._min_in_sync
-            self._ring_pauses.note(self.document, document, self._seen, now)
+            self.ring_pauses.note(self.document, document, self._seen, now)
         self._promises.follow(self.document, document, now)
         self._enacting = None
         self.document = document
@@ -301,7 +291,7 @@ class Judge:
 
 
 def _placement(document: Document, before: Placement | None, made: Placement | None = None) -> Placement | None:
-    if document.most_copies == 1 or not document.nodes:
+    if not document.has_ring:
         return None
     return made or Placement.of(document, before)
 

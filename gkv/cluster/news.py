@@ -25,18 +25,17 @@ def of_ring(before: Document, after: Document) -> Iterator[str]:
     """Yield what is said about a change of the ring that is filled, at its begin and at its end, and about members that are
     none any more.
     """
-    if before.next is None and after.next is not None and after.is_filled:
+    if before.next is None and after.next is not None and after.has_ring:
         yield f"the ring is changing: {ring_change(after, after.next).what}; DELETE /v1/cluster/change takes that back"
-    elif before.next is not None and before.is_filled and after.next is None:
+    elif before.next is not None and before.has_ring and after.next is None:
         change = ring_change(before, before.next)
         if after.layout == before.next:
             yield f"the ring has changed: {change.what}"
         else:
             yield f"the change of the ring is taken back: {change.what}"
-    if before.most_copies > 1:
-        for member in before.members:
-            if after.member(member.id) is None:
-                yield f"{member.id} is no member any more"
+    for member in before.members if before.has_ring else ():
+        if after.member(member.id) is None:
+            yield f"{member.id} is no member any more"
     if (before.replicas, before.min_in_sync) != (after.replicas, after.min_in_sync):
         yield f"a write needs {after.min_in_sync} of {after.replicas} copies (min_in_sync)"
 
@@ -132,7 +131,7 @@ def of_loss(node_id: str, follows: Outlook, keys: Mapping[str, int | None], seco
 
 def of_this_node(document: Document, line: Member, awaited: Sequence[str], proxy: str) -> str:
     """Return the line of a node that has come back empty; keys of its wait for one of those `awaited`, if for anybody."""
-    if document.most_copies == 1:
+    if document.replicas == 1:
         return (
             f"this directory is not the one that the member {line.id} has had, so its keys cannot be answered. Start the node "
             f"where its data is (--data), or have it act with what is here: POST /v1/cluster/accept-loss with "

@@ -57,7 +57,7 @@ class Placement:
         coming = None
         pairs: _Pairs = {}
         layout = document.next
-        if layout is not None and document.most_copies > 1:  # with one copy a ring changes only while all hold nothing
+        if layout is not None:
             zones = dict(layout.zones)
             coming = Lists.of(document.nodes_of(layout), layout.vnodes, layout.replicas, zones, (lists, *known))
             same = before is not None and before.lists is lists and before.coming is coming
@@ -90,6 +90,18 @@ class Placement:
         """Return the node that answers for a key, None when nobody does."""
         node = self.ring.node_of(key, self.primaries)
         return None if node is NOBODY else node
+
+    def led_by(self, member: str, keys: Sequence[str]) -> Sequence[str]:
+        """Return those of keys for which a member answers. O(keys), in one call of the ring."""
+        if len(self.ring.nodes) == 1 and self.roles[0].primary == member and len(self.roles) == 1:
+            return keys
+        roles = self.roles
+        return [key for key, one in zip(keys, self.lists_of(keys), strict=True) if roles[one].primary == member]
+
+    def strange_to(self, member: str, keys: Sequence[str]) -> list[str]:
+        """Return those of keys that are in none of a member's lists, by the ring in force or the one to come. O(keys)."""
+        holds = [member in one.preference or member in one.coming for one in self.roles]
+        return [key for key, one in zip(keys, self.lists_of(keys), strict=True) if not holds[one]]
 
     def awaited(self, member: str) -> tuple[str, ...]:
         """Return the members for one of which keys of a member wait, as nobody acts for them; ascending. O(lists)."""

@@ -1,6 +1,6 @@
 """The promises that members may have given to others, by when they answered last. Pure: the time is an argument, in seconds.
 
-With one copy nobody promises anything to anybody.
+While no records are copied nobody promises anything to anybody.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class Promises:
 
     def note(self, document: Document, incarnations: Iterable[int], now: float) -> None:
         """Note that processes have answered."""
-        if document.is_filled:
+        if document.copies_records:
             known = {member.incarnation for member in document.members}
             self._answered.update(dict.fromkeys(known.intersection(incarnations), now))
 
@@ -50,5 +50,5 @@ class Promises:
 
 
 def _down(document: Document, node_id: str) -> Member | None:
-    line = document.member(node_id) if document.is_filled else None
+    line = document.member(node_id) if document.copies_records else None
     return line if line is not None and line.state is State.DOWN else None

@@ -38,13 +38,13 @@ class Question:
     ) -> frozenset[str]:
         """Return the members that are to be asked now, `goes` being those that are to leave, the `silent` among them.
 
-        With one copy only the silent are asked, once more: no list has a last one.
+        While no records are copied only the silent are asked, once more: no list has a last one.
         """
         if self._since is None:
             self._since = self._asked_at = now
             self._heard.clear()
             self._missing.clear()
-            self._asked = frozenset(silent) | (frozenset() if document.most_copies == 1 else _present(document) - goes)
+            self._asked = frozenset(silent) | (frozenset() if not document.copies_records else _present(document) - goes)
             return self._asked
         if now - self._asked_at < ANSWERED_WITHIN or not self._must_wait(goes, placement):
             return frozenset()

@@ -16,8 +16,6 @@ from gkv.cluster.ring_change import ring_change
 from gkv.errors import GkvError, InvalidMember, MemberConflict, Unavailable
 from gkv.model import Node
 
-_ONE_COPY = "with one copy keys would have to move, and moving keys is not available in this version"
-
 
 def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
     """Return why a process may not be a member now, None when it may."""
@@ -44,15 +42,11 @@ def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> Gk
             f"node {call.id} holds {call.records} keys of this cluster, which has no such member; it can join with "
             f"nothing in it: begin with an empty directory (--data)"
         )
-    if document.is_filled:  # a member's weight is the document's
-        return _refused_newcomer(document, call) if known is None else None
-    if known is None or (known.weight and known.weight != call.node.weight):
-        return _refused_ring(document, call, calls)
-    return None
+    return _refused_newcomer(document, call) if known is None else None  # a member's weight is the document's
 
 
 def _refused_newcomer(document: Document, call: CallIn) -> GkvError | None:
-    """Return why a process may not become a member now, where there are copies."""
+    """Return why a process may not become a member now."""
     error: GkvError | None = _too_large(document, call)
     if error is None and document.next is not None:
         error = Unavailable(
@@ -85,27 +79,6 @@ def _too_large(document: Document, call: CallIn) -> InvalidMember | None:
     return None
 
 
-def _refused_ring(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> GkvError | None:
-    """Return why the ring cannot change as a process asks for."""
-    if error := _too_large(document, call):
-        return error
-    for member in document.members:
-        other = calls.get(member.id)
-        if other is not None and other.records:
-            return MemberConflict(
-                f"{call.id} cannot join: member {member.id} holds {other.records} keys, some of them would have to move to "
-                f"{call.id}, and moving keys is not available in this version"
-            )
-    for member in document.members:
-        if member.id not in calls or member.state is not State.UP:
-            return Unavailable(
-                f"{call.id} cannot join now: member {member.id} does not answer, so nobody knows whether it holds keys "
-                f"that would have to move",
-                retry_after=1,
-            )
-    return None
-
-
 def taken_back(node_id: str, pause: float) -> GkvError:
     """Return why a process does not become a member now whose join was taken back; `pause` is in seconds, infinity for ever."""
     if pause == inf:
@@ -115,7 +88,7 @@ def taken_back(node_id: str, pause: float) -> GkvError:
 
 
 def refused_loss(document: Document, node_id: str, placement: Placement | None = None) -> GkvError | None:
-    """Return why the loss of a member cannot be accepted, None when it can; with copies `placement` is the document's."""
+    """Return why the loss of a member cannot be accepted, None when it can; `placement` is the document's."""
     member = document.member(node_id)
     if member is None:
         return MemberConflict(f"there is no member {node_id}")
@@ -153,14 +126,17 @@ def _now_with_tls(known: Member, node: Node) -> bool:
 
 
 def refused_removal(document: Document, node_id: str, placement: Placement | None = None) -> GkvError | None:
-    """Return why a member cannot be removed, None when it can; with copies `placement` is the document's."""
+    """Return why a member cannot be removed, None when it can; `placement` is the document's."""
     member = document.member(node_id)
     if member is None:
         return MemberConflict(f"there is no member {node_id}")
     if member.state is not State.DOWN:
         return MemberConflict(f"{node_id} is {member.state}; only a member that is down can be removed")
-    if member.weight and document.most_copies == 1:
-        return MemberConflict(f"{node_id} has the only copy of its keys")
+    if member.weight and document.replicas == 1:
+        return MemberConflict(
+            f"{node_id} has the only copy of its keys: start it; with an empty directory if that is lost, accept the loss, and "
+            f"have it leave"
+        )
     if member.weight and document.next is not None:
         return MemberConflict("another ring is to come already; it can be taken back")
     if {node.id for node in document.nodes} == {node_id}:
@@ -174,8 +150,6 @@ def refused_layout(document: Document, layout: Layout) -> GkvError | None:
     """Return why the ring cannot change as an operator asks for, None when it can."""
     if document.next is not None:
         return MemberConflict("another ring is to come already; it can be taken back")
-    if max(document.replicas, layout.replicas) == 1:
-        return MemberConflict(_ONE_COPY)
     try:
         replace(document, next=layout, next_since=document.epoch + 1)
     except ValueError as error:
@@ -189,8 +163,6 @@ def refused_wish(document: Document, layout: Layout, *, force: bool) -> GkvError
     """
     if not layout.weights:
         return MemberConflict("the last node cannot leave: nobody would have its keys")
-    if 1 in (document.replicas, layout.replicas):
-        return MemberConflict(_ONE_COPY)
     try:
         for node_id, weight in set(layout.weights) - set(document.layout.weights):
             check_weight(Node(node_id, "", weight), layout.vnodes)

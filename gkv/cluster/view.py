@@ -33,7 +33,6 @@ class View:
         self.keep: Callable[[Document], object] = self.adopt
         """Takes over a document that was learnt from a peer; a member has it on its disk first. May switch greenlets."""
         self._coverages = Coverages()
-        self._unchanging = Event()
         self.watchers: set[Callable[[], object]] = set()
         """Called whenever a document has come into force; none of them waits or raises."""
         self._newer = Event()
@@ -54,15 +53,14 @@ class View:
         later = self.document is not None and self.document.era > self.records_era
         self.outdated = self.line is not None and not later
         self.acts = self.line is not None and self.line.acts and later
-        may_write = self.acts and self.document is not None and not self.document.stops_writes
-        self.admits = self.document.era if may_write and self.document is not None else None
+        self.admits = self.document.era if self.acts and self.document is not None else None
 
     @property
     def is_whole(self) -> bool:
-        """Whether this member certainly has all that it is to have: with copies only while it is up. One that is filling, or
-        was taken out meanwhile, may have a part.
+        """Whether this member certainly has all that it is to have: where records are copied only while it is up. One that is
+        filling, or was taken out meanwhile, may have a part.
         """
-        copied = self.document is not None and self.document.most_copies > 1
+        copied = self.document is not None and self.document.copies_records
         return not copied or (self.line is not None and self.line.state is State.UP)
 
     def hold_writes(self) -> None:
@@ -85,10 +83,6 @@ class View:
         self.document = document
         self.incarnations = {one.url: one.incarnation for one in document.members if one.state is not State.DOWN}
         self._find_line()
-        if document.stops_writes:
-            self._unchanging.clear()
-        else:
-            self._unchanging.set()
         newer, self._newer = self._newer, Event()
         newer.set()
         for call in [*self.watchers]:
@@ -124,9 +118,3 @@ class View:
     def wait_for_other(self, document: Document | None, seconds: float) -> bool:
         """Wait until another document than this one is in force; return whether it is. Switches greenlets if it has to wait."""
         return self.document is not document or bool(self._newer.wait(max(0.0, seconds)))
-
-    def wait_for_change(self, seconds: float) -> bool:
-        """Wait until no ring is to come that stops writes; return whether that came in time. Switches greenlets if it has to
-        wait.
-        """
-        return self._unchanging.is_set() or bool(self._unchanging.wait(max(0.0, seconds)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from time import monotonic
 
 from gkv.cluster.document import Document
@@ -25,7 +26,9 @@ from gkv.wire.meta import Found
 from gkv.wire.ops import Effects, Refused
 
 _ATTEMPTS = 3
-"""A node of another epoch costs one more; so does a join that ends meanwhile. Then something else is wrong."""
+"""A node of another epoch costs one more; so does a change of the members meanwhile. Then something else is wrong."""
+_CALM_AFTER = 10.0
+"""Seconds after a change of the ring with one copy, for which nodes may still be taking keys over."""
 
 _TOLD = "".join(effect for effect in Effect if effect not in FATES)
 """Letters of keys that have not failed, apart from conditions."""
@@ -92,7 +95,8 @@ class Coordinator:
         self._sent_again = 0
         self.patience = Patience(view, channels, most_waiting)
         self._is_patient = False
-        """Whether keys have copies, so that another node can answer for one that is not there."""
+        """Whether another node can answer for one that is not there, as records are copied, or have been lately."""
+        self._patient_until = inf
         self.writes_wait_for = ""
         """The reason for which no write is taken now; "" when there is none."""
         self._routed: Document | None = None
@@ -106,7 +110,10 @@ class Coordinator:
         if document is not self._routed:
             self._router = router(placement.ring, document.cluster, document.era, self.limits, placement.primaries)
             self._routed = document
-            self._is_patient = document.most_copies > 1
+            if document.copies_records:
+                self._is_patient, self._patient_until = True, inf
+            elif self._patient_until == inf:
+                self._patient_until = monotonic() + _CALM_AFTER
         return self._router
 
     @property
@@ -205,6 +212,7 @@ class Coordinator:
         retries = self._channels.retries
         retries.earn()
         if self._is_patient:
+            self._is_patient = monotonic() < self._patient_until
             return self.patience.run(batch, request_id, expires)
         done: list[PartResult] = []
         parts = batch.parts
@@ -213,10 +221,6 @@ class Coordinator:
         for attempt in range(_ATTEMPTS):
             parts = _answerable(batch.op, parts, done)
             if not parts:
-                break
-            if writing and not self._view.wait_for_change(expires - monotonic()):
-                # Nothing of these has been applied: the first attempt was not made, a later one repeats what was refused.
-                done += [PartResult(part, failure=failure(batch.op, GivenUp.CHANGE_TOO_LONG)) for part in parts]
                 break
             refused: list[tuple[Part, Refused]] = []
             asked = [(self._channels.to(part.node), part.frame) for part in parts]

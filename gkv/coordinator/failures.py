@@ -29,8 +29,6 @@ REFUSED = KeyFailure("refused", retryable=False, status=500)
 class GivenUp(Enum):
     """Why a coordinator itself gives up a part of a batch."""
 
-    CHANGE_TOO_LONG = "change-too-long"
-    """The cluster went on changing until the deadline, so the nodes were not asked again."""
     NO_PRIMARY = "no-primary"
     """No node answers for the key."""
 
@@ -75,7 +73,6 @@ UNANSWERED: Mapping[Reason, Unanswered] = {
     (Outcome.LOST, False): Unanswered(UNREACHABLE, NOT_APPLIED, begun=False),
     (Outcome.UNREACHABLE, False): Unanswered(UNREACHABLE, NOT_APPLIED, begun=False),
     (Outcome.OVERLOADED, False): Unanswered(OVERLOADED, OVERLOADED, begun=False),
-    GivenUp.CHANGE_TOO_LONG: Unanswered(STALE, NOT_APPLIED, begun=False),
     GivenUp.NO_PRIMARY: Unanswered(NO_PRIMARY, NO_PRIMARY, begun=False),
 }
 

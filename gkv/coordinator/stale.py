@@ -43,7 +43,7 @@ class Copies:
         found: list[Found | KeyFailure | None] = [UNREACHABLE if one else NO_PRIMARY for one in acting]
         ages: list[int | None] = []
         left = list(range(len(keys)))
-        for turns in range(document.most_copies, 0, -1):
+        for turns in range(max(map(len, acting), default=1), 0, -1):
             parts: dict[str, list[int]] = {}
             for place in left:
                 choice = next((one for one in ranked if one in acting[place]), None)

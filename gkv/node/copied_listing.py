@@ -127,7 +127,7 @@ class _Course:
         self._listing.copies.handle(event(asked))
 
         def told(answer: Answer | None) -> NodeAnswer | Waiting | None:
-            found = found_in(answer)
+            found = found_in(answer, self._listing.copies)
             if isinstance(found, Refused):
                 return found
             take(found)

@@ -169,7 +169,7 @@ class CopiedReads:
         self._copies.handle(ReadAsked(asked, keys, boot_time() + self._within))
 
         def told(said: Answer | None) -> NodeAnswer:
-            found = found_in(said)
+            found = found_in(said, self._copies)
             return found if isinstance(found, Refused) else answer([shown(one) for one in found])
 
         return Asked(asked, READ_WITHIN, told) if asked.value is None else told(asked.value)
@@ -200,8 +200,8 @@ class CopiedReads:
                 asked: Awaited[Answer] = Awaited(max(0.0, deadline - boot_time()) + GRACE)
                 self._copies.handle(ReadAsked(asked, some, deadline))
                 if not asked.is_over_by(monotonic() + READ_WITHIN):
-                    return Asked(asked, READ_WITHIN, partial(_or_else, again))
-                found = found_in(asked.value)
+                    return Asked(asked, READ_WITHIN, partial(_or_else, again, self._copies))
+                found = found_in(asked.value, self._copies)
                 if isinstance(found, Refused):
                     return found
                 step = [shown(one) for one in found]
@@ -214,22 +214,23 @@ class CopiedReads:
         return answer([items[key] for key in keys])
 
 
-def found_in(answer: Answer | None) -> list[Found] | Refused:
-    """Return the records that the machines tell, or why they tell none."""
+def found_in(answer: Answer | None, copies: Copies) -> list[Found] | Refused:
+    """Return the records that the machines tell, or why they tell none: perhaps as they rest since a moment."""
     if answer is None:
         return Refused(NodeRefusal.FAILED)
     records: list[Found] = []
     for one in answer.keys:
         refusal = _REFUSALS.get(one.fate)
         if refusal is not None:
-            return Refused(refusal)
+            rests = refusal is NodeRefusal.NOT_BEGUN and not copies.active
+            return Refused(NodeRefusal.CHANGING if rests else refusal)
         records.append(Damage.DAMAGED if one.fate is Fate.DAMAGED else one.record)
     return records
 
 
-def _or_else(again: Callable[[], InSteps], answer: Answer | None) -> NodeAnswer | InSteps:
+def _or_else(again: Callable[[], InSteps], copies: Copies, answer: Answer | None) -> NodeAnswer | InSteps:
     """Return why the machines tell nothing, or what reads again."""
-    found = found_in(answer)
+    found = found_in(answer, copies)
     return found if isinstance(found, Refused) else again()
 
 

@@ -1,6 +1,6 @@
 """Writes at a member that keeps copies: the machines decide, hand over and settle; here is what that means in a frame."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gkv.clock import boot_time
 from gkv.model import Effect, NodeRefusal
@@ -15,6 +15,8 @@ from gkv.wire.ops import Add, Delete, Effects, NodeAnswer, Refused, Set, Touch
 
 GRACE = 5.0
 """Seconds beyond a request's deadline after which its answer is not waited for any more."""
+
+Write = Set | Delete | Add | Touch
 
 _EFFECTS = {
     Fate.INDETERMINATE: Effect.INDETERMINATE,
@@ -31,10 +33,11 @@ _EFFECTS = {
 class CopiedWrites:
     """The handlers of requests that change keys."""
 
-    def __init__(self, copies: Copies, within: float) -> None:
-        """`within` is for how many seconds a request may wait."""
+    def __init__(self, copies: Copies, within: float, begin: Callable[[Write], NodeAnswer | Waiting]) -> None:
+        """`within` is for how many seconds a request may wait; `begin` begins one anew, by whatever counts then."""
         self._copies = copies
         self._within = within
+        self._begin = begin
 
     def write(self, request: Set | Delete) -> NodeAnswer | Waiting:
         """Have the machines take in a set, a put or a delete."""
@@ -43,7 +46,7 @@ class CopiedWrites:
         values = request.values if isinstance(request, Set) else [None] * len(request.keys)
         return self._ask(request, Plain(values, request.ttls if isinstance(request, Set) else ()))
 
-    def decide(self, request: Set | Delete | Add | Touch) -> NodeAnswer | Waiting:
+    def decide(self, request: Write) -> NodeAnswer | Waiting:
         """Have the machines take in what depends on the records that are there."""
         try:
             judge = judge_of(request)
@@ -51,7 +54,9 @@ class CopiedWrites:
             return Refused(NodeRefusal.BAD_FRAME, detail="a condition cannot be read")
         return self._ask(request, judge)
 
-    def _ask(self, request: Set | Delete | Add | Touch, what: Plain | Judge) -> NodeAnswer | Waiting:
+    def _ask(self, request: Write, what: Plain | Judge) -> NodeAnswer | Waiting:
+        if self._copies.rest.holds:
+            return lambda: self._wait_while_held(request)
         keys: Sequence[str] = request.keys
         places: Sequence[int] | None = None
         once = each_once(keys)
@@ -66,6 +71,10 @@ class CopiedWrites:
 
         return Asked(asked, WRITTEN_WITHIN, answer) if asked.value is None else answer(asked.value)
 
+    def _wait_while_held(self, request: Write) -> NodeAnswer | Waiting:
+        self._copies.rest.wait()
+        return self._begin(request)
+
 
 def _at(what: Plain | Judge, places: Sequence[int]) -> Plain | Judge:
     """Return the same of some items of a request."""
@@ -75,7 +84,7 @@ def _at(what: Plain | Judge, places: Sequence[int]) -> Plain | Judge:
     return lambda place, found, now: what(places[place], found, now)
 
 
-def _answer(request: Set | Delete | Add | Touch, places: Sequence[int] | None, answer: Answer) -> NodeAnswer:
+def _answer(request: Write, places: Sequence[int] | None, answer: Answer) -> NodeAnswer:
     """Say for each item of a request what became of it; `places` are those that were handed over, None for all."""
     effects = answer.effects
     if effects and places is None and Effect.KEPT not in effects:

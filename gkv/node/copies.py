@@ -1,7 +1,8 @@
 """A member's part in copies: it gives the machines of `gkv.replication` what happens, and does what they say.
 
 Promises: one event after the other, its actions in their order, and none of them waits; each request of a client has one
-answer. Whatever has to be on the disk first comes back as an event. Leaves to others: what a frame of a client means
+answer. Whatever has to be on the disk first comes back as an event. While no records are copied the machines rest: they answer
+whoever asks whether this process is there, and decide about no key. Leaves to others: what a frame of a client means
 (`gkv.node.copied_reads`, `gkv.node.copied_writes`), how words travel (`gkv.node.transport`).
 """
 
@@ -16,16 +17,17 @@ from gevent.hub import get_hub
 
 from gkv.clock import boot_time
 from gkv.cluster.document import Document, Durability
-from gkv.cluster.duties import duties
+from gkv.cluster.duties import duties, lines_of
 from gkv.cluster.placement import Placement
 from gkv.cluster.view import View
 from gkv.errors import EngineFailed, GkvError
 from gkv.log import say, say_exception
-from gkv.model import Duties, Line, Roles
+from gkv.model import Duties, Roles
 from gkv.node.awaited import Awaited
 from gkv.node.disk import Disk
 from gkv.node.listening import Listening
 from gkv.node.notes import Notes
+from gkv.node.rest import Rest
 from gkv.node.stored import Stored
 from gkv.node.tidings import Tidings
 from gkv.node.transport import Transport
@@ -34,6 +36,7 @@ from gkv.replication.expiry import DueTime
 from gkv.replication.messages import Hello
 from gkv.replication.questions import USUAL, Timeouts
 from gkv.replication.replica import Replica
+from gkv.replication.versions import Versions
 
 _RENEW_EVERY = 0.05
 """Seconds between two wishes for leases."""
@@ -47,7 +50,9 @@ _LONGEST = 3_600.0
 
 
 class Copies:
-    """The machines of one process, and what they have of it."""
+    """The machines of one process, and what they have of it. More than 250 lines: all that comes from them and goes to them is
+    bound here.
+    """
 
     def __init__(
         self,
@@ -62,9 +67,10 @@ class Copies:
         on_end: Callable[[GkvError], object],
         timeouts: Timeouts = USUAL,
         fill_rate: float = 0,
+        versions: Versions | None = None,
     ) -> None:
         """`on_end` is told why the process has to end; `timeouts` say when others are complained of; learners are given
-        `fill_rate` records a second, 0 for as many as they ask for.
+        `fill_rate` records a second, 0 for as many as they ask for. `versions` are those of the writes while they rest.
         """
         self.me = me
         self._view = view
@@ -74,10 +80,19 @@ class Copies:
         self._tidings = tidings
         self._on_end = on_end
         self.active = False
-        """Whether a document has asked for copies; then the machines decide about all keys, to the process's end."""
+        """Whether the machines decide about all keys: they do when records are copied, and until nothing is left to do of that;
+        else they rest.
+        """
         self.on_active: Callable[[], object] = lambda: None
         """Called when that begins to be so."""
-        self._new_replica = partial(Replica, me, incarnation, stored, due, timeouts=timeouts, fill_rate=fill_rate)
+        self.on_rest: Callable[[], object] = lambda: None
+        """Called when it ends."""
+        self.rest = Rest()
+        self._document: Document | None = None
+        versions = versions or Versions()
+        self._new_replica = partial(
+            Replica, me, incarnation, stored, due, timeouts=timeouts, fill_rate=fill_rate, versions=versions
+        )
         self.replica = self._new_replica(boot_time(), noted=notes.found)
         self._events: deque[Sequence[events.Event]] = deque()
         """Events that wait, those of one moment together."""
@@ -132,6 +147,8 @@ class Copies:
             self._on_end(EngineFailed(f"the machines of copies have stopped: {error!r}"))
         finally:
             self._handling = False
+        if self.rest.wanted and self.active and self._may_rest:
+            self._begin_rest()
         if self.replica.has_new and not self._handing_over:
             self._handing_over = True
             get_hub().loop.run_callback(self._hand_over)
@@ -167,28 +184,56 @@ class Copies:
     # -- documents
 
     def begin_with(self, document: Document) -> bool:
-        """Return whether a document would be the first that asks for copies."""
-        return not self.active and document.most_copies > 1
+        """Return whether the machines would begin to decide about keys under a document."""
+        return not self.active and document.copies_records
 
     def follow(self, document: Document, placement: Placement | None, *, foreign: bool = False) -> None:
         """Go on under a document that is on the disk and in force here now; `foreign` if it is another cluster's.
 
-        Nothing is done while no document has asked for copies, nor about one that names this process though its records are
-        of a later era.
+        Nothing is done about one that names this process though its records are of a later era. With the note `granted` on
+        the disk at the start, leases of an earlier process may run: the machines see to that, whatever the document says.
         """
         if foreign and self.active:
             # The note may be on its way to the disk, or from there: the first grant has it written.
             self.replica = self.listening.replica = self._new_replica(boot_time(), has_granted=True)
-        if not (self.active or document.most_copies > 1) or self._view.outdated:
+        if self._view.outdated:
             return
         self.disk.stored.placement = placement
         self.disk.early = document.durability is Durability.ASYNC
         self._tidings.begin_anew()
-        if not self.active:
+        self.rest.release()
+        noted = self._document is None and self._notes.found and not self._is_first
+        self._document = document
+        self.rest.wanted = not document.copies_records
+        if not self.active and (noted or not self.rest.wanted):
             self.active = True
             self.on_active()
-        mine = duties(document, placement, self.me) if placement is not None else _without_ring(document, self.me)
-        self.handle(events.Adopted(mine))
+        if self.active and placement is not None:
+            self.handle(events.Adopted(duties(document, placement, self.me)))
+        elif self.active or self._view.line is not None:  # while they rest, a join that is taken back ends nothing
+            self.handle(events.Adopted(_without_lists(document, self.me)))
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether no process before this one can have granted anything."""
+        line = self._view.line
+        return line is not None and not line.left
+
+    # -- rest
+
+    @property
+    def _may_rest(self) -> bool:
+        return not (self._stopping or self._broken) and self.rest.may_begin(self.replica, self.disk, boot_time())
+
+    def _begin_rest(self) -> None:
+        """Have the machines decide about no key any more: new ones know of no list, and answer that this process is there."""
+        document = self._document
+        assert document is not None  # noqa: S101  # they have decided by one
+        self.active = False
+        self.replica = self.listening.replica = self._new_replica(boot_time())
+        self.on_rest()
+        self.rest.release()
+        self.handle(events.Adopted(_without_lists(document, self.me)))
 
     @property
     def serves(self) -> bool:
@@ -298,9 +343,16 @@ class Copies:
             self._on_end(self.disk.error or EngineFailed(f"{self.me}: {action.why}"))
 
 
-def _without_ring(document: Document, me: str) -> Duties:
-    """Return what a member knows of a document whose ring has nobody yet: all keys are of one list, for which nobody acts."""
-    lines = {one.id: Line(one.incarnation, since=one.since, empty=one.empty) for one in document.members}
+def _without_lists(document: Document, me: str) -> Duties:
+    """Return what a member's machines know of a document while they rest, or the ring has nobody yet: all keys are of one
+    list, for which nobody acts.
+    """
     return Duties(
-        me, document.order, lines, (Roles((), ()),), lambda keys: [0] * len(keys), document.lease_ms / 1_000, document.needed
+        me,
+        document.order,
+        lines_of(document),
+        (Roles((), ()),),
+        lambda keys: [0] * len(keys),
+        document.lease_ms / 1_000,
+        document.needed,
     )

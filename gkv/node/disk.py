@@ -73,6 +73,11 @@ class Disk:
         if isinstance(error, EngineFailed):
             self.error = self.error or error
 
+    @property
+    def idle(self) -> bool:
+        """Whether no commit of the machines is under way."""
+        return not self._tokens and not self.stored.under_way
+
     def over(self, group: Sequence[Pending]) -> None:
         """Take in the end of commits."""
         self.stored.over(group)

@@ -167,7 +167,7 @@ class Membership:
             named = self._view.line is not None
             if moves and not self._nothing_comes():
                 return False
-            if self._view.acts and self._copies is not None and self._copies.begin_with(document):
+            if self._copies is not None and self._copies.begin_with(document):
                 self._settle_alone()
             try:
                 self._keep(document)
@@ -184,7 +184,7 @@ class Membership:
         return True
 
     def _settle_alone(self) -> None:
-        """Bring to the disk what was admitted while there was one copy; nothing more is admitted then."""
+        """Bring to the disk what was admitted while no records were copied; nothing more is admitted then."""
         self._view.hold_writes()
         try:
             self._commits.flush(monotonic() + COMMIT_WITHIN)
@@ -228,13 +228,8 @@ class Membership:
             raise Unavailable("the cluster document cannot be written", retry_after=1) from error
 
     def call_in(self, *, show: bool) -> CallIn:
-        """Return what the authority is to hear, with the document if it is to see it. Switches greenlets.
-
-        In a change, what was admitted before it is on the disk first; raise GkvError when it does not come there.
-        """
+        """Return what the authority is to hear, with the document if it is to see it."""
         document = self._view.document
-        if document is not None and document.stops_writes:
-            self._commits.flush(monotonic() + COMMIT_WITHIN)  # nothing more is admitted under this document
         named = self._view.line is not None
         era = 0 if document is None else document.era
         equal, ready = self._tidings.reported(era)
@@ -280,7 +275,7 @@ def why_idle(view: View, filling: FillProgress | None) -> str:
         return "the document in force is not later than its records"
     if line.state is State.DOWN:
         return "it is down by the document"
-    if document.most_copies == 1:
+    if document.replicas == 1 and line.empty:
         return f"it waits for accept-loss: {why_empty(document, line)}"
     if view.awaited:
         return f"it has come back empty, and keys of its wait for {named(view.awaited)}"

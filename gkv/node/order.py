@@ -4,7 +4,7 @@ reads is told here what is the newest.
 Promises: what `submit` has admitted is what the next read takes, settled or not; what is taken comes
 with the writes that have to be settled before it may be told. A value that is due is never taken:
 its tombstone is admitted first, in the same step as it is judged. Nothing is admitted but under the
-document in force, by a process that acts under it, while no ring is to come. No call switches
+document in force, by a process that acts under it. No call switches
 greenlets.
 """
 
@@ -42,7 +42,7 @@ class Order:
         self._view = view
         self._engine = engine
         self._commits = commits
-        self._versions = Versions()
+        self.versions = Versions()
         self.unsettled: Unsettled[Pending] = Unsettled()
         commits.on_over = self.unsettled.end
         self.clock = clock
@@ -61,7 +61,7 @@ class Order:
         """Admit a write under a document of this era; it was judged at `now`. Raise NotAdmitted, and as `Commits.submit`."""
         if era != self._view.admits:
             raise not_admitted(self._view, era)
-        write = Write(self._versions.next(era), keys, values, expires, at=now)
+        write = Write(self.versions.next(era), keys, values, expires, at=now)
         pending = self._commits.submit(write, counted=counted, after=after)
         if not pending.done:
             self.unsettled.admit(pending)
@@ -136,7 +136,12 @@ class Order:
     def look(self, scope: Scope, begin: str, limit: int) -> Look:
         """Look for the next names of a listing: keys whose newest record is not on the disk, or due, are to be asked for."""
         first = first_of(self.unsettled.newest, scope.prefix, begin)
-        return look(scope, begin, limit, self._engine.keys, first, lambda keys: keys, self.clock.now())
+        return look(scope, begin, limit, self._engine.keys, first, self._own, self.clock.now())
+
+    def _own(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return those of keys that are this node's: after a change of the ring others' are here for a while."""
+        placement, line = self._view.placement, self._view.line
+        return keys if placement is None or line is None else placement.led_by(line.id, keys)
 
     def expire(self, keys: Iterable[str], era: int) -> Pending:
         """Admit the tombstones of values that are due. Raise as `submit`."""

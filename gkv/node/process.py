@@ -34,6 +34,7 @@ from gkv.node.progress import progress_of, say_progress
 from gkv.node.scrub import Scrub
 from gkv.node.service import Service
 from gkv.node.stored import Stored
+from gkv.node.strays import Strays
 from gkv.node.sweeper import Sweeper
 from gkv.node.tidings import Tidings
 from gkv.node.tidying import Tidying
@@ -87,7 +88,18 @@ def _run(runtime: Runtime) -> None:
     notes = runtime.opened(Notes(me.id, kept, engine.last_run, runtime.end_with))
     timeouts = Timeouts(settings.replica_timeout, settings.disk_timeout)
     copies = Copies(
-        me.id, incarnation, view, stored, clock.time, transport, notes, tidings, runtime.end_with, timeouts, settings.fill_rate
+        me.id,
+        incarnation,
+        view,
+        stored,
+        clock.time,
+        transport,
+        notes,
+        tidings,
+        runtime.end_with,
+        timeouts,
+        settings.fill_rate,
+        order.versions,
     )
     Outdated(me.id, view)
     member = runtime.opened(
@@ -182,11 +194,9 @@ def _run(runtime: Runtime) -> None:
     runtime.start("calling in at the proxy", call_in)
     runtime.start("the look at the clock", clock.watch)
 
-    def tidy() -> None:
-        Sweeper(me.id, view, engine, order).run(lambda: not copies.active)
-        Tidying(engine, stored, copies, clock).run()
-
-    runtime.start("the sweep of what is due", tidy)
+    sweeper, tidying = Sweeper(me.id, view, engine, order), Tidying(engine, stored, copies, clock)
+    runtime.start("the sweep of what is due", lambda: _tidy(sweeper, tidying, copies))
+    runtime.start("the search for others' records", Strays(me.id, view, engine, commits, stored, copies).run)
     runtime.start("the clock of copies", copies.run)
     runtime.start("the news of fillings", lambda: say_progress(me.id, copies))
     runtime.start("the look at all records", scrub.run)
@@ -198,3 +208,10 @@ def _run(runtime: Runtime) -> None:
         gevent.sleep(SHOWN)
         raise
     copies.stop()
+
+
+def _tidy(sweeper: Sweeper, tidying: Tidying, copies: Copies) -> None:
+    """Be tidy by the rules that count at each moment. Switches greenlets, and does not end."""
+    while True:
+        sweeper.run(lambda: not copies.active)
+        tidying.run(lambda: copies.active)

@@ -86,31 +86,38 @@ class Service:
         """Whether a line says already that there was a fault."""
         self._reading_much = BoundedSemaphore(1)
         """For reads in steps, until memory is reserved for their values: many of them hold no more than one."""
-        reads, writes = Reads(engine, order, max_answer, self._turn), Writes(view, order)
-        self._values_of: Callable[[Sequence[Get]], Sequence[NodeAnswer | Waiting]] = reads.values_of
         self._postponed = Postponed()
         self._handlers: dict[Op, Callable[[Any], NodeAnswer | Waiting]] = {
-            Op.FETCH: reads.fetch,
-            Op.PEEK: reads.fetch,
-            Op.KEYS: reads.list_keys,
-            Op.SET: writes.write,
-            Op.PUT: writes.write,
-            Op.DELETE: writes.write,
-            Op.ADD: writes.decide,
-            Op.TOUCH: writes.decide,
             Op.STATUS: membership.status,
             Op.ADOPT: membership.take_over,
             Op.AWAIT: self._postponed.take,
         }
         """By op, what does all that can be done at once; it returns the answer, or what waits for it."""
         self._is_alone = True
-        """Whether there is one copy of each key, so that it is enough to know whether this process acts."""
+        """Whether no records are copied, so that it is enough to know whether this process acts."""
+        self._values_of: Callable[[Sequence[Get]], Sequence[NodeAnswer | Waiting]]
+        self._decide_alone(engine, order)
         if copies is not None:
             heard = copies.listening
             self._handlers |= {Op.WORD: heard.hear, Op.PLAN: heard.hold, Op.GO_ON: heard.go_on}
             copies.on_active = lambda: self._keep_copies(engine, commits, copies, order, within)
+            copies.on_rest = lambda: self._rest(engine, commits, order)
             if copies.active:
                 copies.on_active()
+
+    def _decide_alone(self, engine: Engine, order: Order) -> None:
+        """Answer as a member whose keys are nobody else's."""
+        reads, writes = Reads(engine, order, self._max_answer, self._turn), Writes(self._view, order)
+        self._is_alone = True
+        self._values_of = reads.values_of
+        self._handlers |= _of_keys(reads.fetch, reads.fetch, reads.list_keys, writes)
+
+    def _rest(self, engine: Engine, commits: Commits, order: Order) -> None:
+        """Answer so again, from now on."""
+        engine.keep_sums(False)
+        commits.reclaims = True
+        commits.on_over = order.unsettled.end
+        self._decide_alone(engine, order)
 
     def _keep_copies(self, engine: Engine, commits: Commits, copies: Copies, order: Order, within: float) -> None:
         """Answer as a member that keeps copies, from now on."""
@@ -119,19 +126,9 @@ class Service:
         commits.on_over = copies.disk.over
         reads = CopiedReads(engine, copies, order.clock, self._max_answer, self._turn, within)
         listing = CopiedListing(engine, copies, order.clock, self._turn, within)
-        writes = CopiedWrites(copies, within)
         self._is_alone = False
         self._values_of = reads.values_of
-        self._handlers |= {
-            Op.FETCH: reads.fetch,
-            Op.PEEK: reads.peek,
-            Op.KEYS: listing.list_keys,
-            Op.SET: writes.write,
-            Op.PUT: writes.write,
-            Op.DELETE: writes.write,
-            Op.ADD: writes.decide,
-            Op.TOUCH: writes.decide,
-        }
+        self._handlers |= _of_keys(reads.fetch, reads.peek, listing.list_keys, CopiedWrites(copies, within, self._handle))
 
     def submit(self, call: Call) -> None:
         """Answer a call of this process's own coordinator, as a channel would. Switches greenlets when it is large."""
@@ -254,14 +251,41 @@ class Service:
         """Do what can be done at once; return a get that is to be read, the answer, or what waits for it."""
         try:
             request = read_request(frame) if len(frame) <= LARGE else self._read_large(frame)
-            if isinstance(request, EpochRequest):
-                document = self._view.document
-                if document is None or document.era != request.era or document.cluster != request.cluster:
-                    return stale(document)
-                if self._is_alone and not self._view.acts:
-                    return Refused(NodeRefusal.NOT_ACTING)
-                if isinstance(request, Get):
-                    return request
-            return self._handlers[request.op](request)
+            if isinstance(request, Get):
+                return self._refused(request) or request
+            return self._handle(request)
         except BadFrame as error:
             return Refused(NodeRefusal.BAD_FRAME, detail=str(error))
+
+    def _handle(self, request: NodeRequest) -> NodeAnswer | Waiting:
+        """Do what can be done at once about anything but a get."""
+        refused = self._refused(request) if isinstance(request, EpochRequest) else None
+        return refused or self._handlers[request.op](request)
+
+    def _refused(self, request: EpochRequest) -> Refused | None:
+        """Return why nothing can be begun about keys by this request."""
+        document = self._view.document
+        if document is None or document.era != request.era or document.cluster != request.cluster:
+            return stale(document)
+        if self._is_alone and not self._view.acts:
+            return Refused(NodeRefusal.NOT_ACTING)
+        return None
+
+
+def _of_keys(
+    fetch: Callable[[Any], NodeAnswer | Waiting],
+    peek: Callable[[Any], NodeAnswer | Waiting],
+    list_keys: Callable[[Any], NodeAnswer | Waiting],
+    writes: Writes | CopiedWrites,
+) -> dict[Op, Callable[[Any], NodeAnswer | Waiting]]:
+    """Return the handlers of requests about keys, but for gets."""
+    return {
+        Op.FETCH: fetch,
+        Op.PEEK: peek,
+        Op.KEYS: list_keys,
+        Op.SET: writes.write,
+        Op.PUT: writes.write,
+        Op.DELETE: writes.write,
+        Op.ADD: writes.decide,
+        Op.TOUCH: writes.decide,
+    }

@@ -14,6 +14,8 @@ from gkv.node.order import Order
 _EVERY = 1.0
 _STEP = 200
 """Values in one step, which takes a write of its own."""
+_MOST_DUE = 3_200
+"""Values that are due among which this node's own are looked for: others' are here for a while after a change of the ring."""
 
 
 class Sweeper:
@@ -39,8 +41,13 @@ class Sweeper:
         era, placement = self._view.admits, self._view.placement
         if era is None or placement is None:
             return 0
-        due = self._engine.due(self._order.clock.now(), _STEP)
-        mine = [key for key in due if (node := placement.primary(key)) is not None and node.id == self._id]
+        now, limit = self._order.clock.now(), _STEP
+        while True:
+            due = self._engine.due(now, limit)
+            mine = placement.led_by(self._id, due)[:_STEP]
+            if mine or len(due) < limit or limit >= _MOST_DUE:
+                break
+            limit *= 4
         # A write on its way replaces the value that is due, or is its tombstone.
         left = [key for key in mine if key not in self._order.unsettled.newest]
         if left:

@@ -59,7 +59,7 @@ def _run(runtime: Runtime) -> None:
 
     # Before the server, so that they end after it: requests that still run ask them.
     children = runtime.opened(Children(f"{settings.scheme}://{settings.host}:{port}", runtime.reading, authority))
-    if not (children.are_members or authority.document.is_filled):  # a key that is set now would keep others from joining
+    if not (children.are_members or authority.document.has_ring):  # a key that is set now would have to move soon
         coordinator.writes_wait_for = "the nodes that this proxy starts have joined"
     runtime.serve(app, channels, figures, settings.max_body)
     announce("*** Welcome ***")

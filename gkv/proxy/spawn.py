@@ -22,6 +22,8 @@ from gkv.sources import Reading
 
 _CALL_WITHIN = 3.0
 """Seconds within which members that run call in, before others are started beside them."""
+_EXPECTED_WITHIN = 5.0
+"""Seconds for which the first ring waits until all children have called in."""
 _JOIN_WITHIN = 30.0
 _END_WITHIN = 2.0
 """Seconds that a child has beyond its time for running requests."""
@@ -90,6 +92,7 @@ class Children:
         before = {node.id for node in self._authority.document.nodes}
         self._refuse_strangers(before, ending)
         self._refuse_data_elsewhere(before)
+        self._authority.expect([child.node for child in self._children], _EXPECTED_WITHIN)
         for child in self._children:
             if ending.is_set():
                 return False

@@ -47,6 +47,10 @@ class Grants:
         """Note that the process before has run in another directory, whose note nobody has seen."""
         self._has_granted = True
 
+    def begin_first(self) -> None:
+        """Note that there was no process before."""
+        self._has_granted = False
+
     # -- granting
 
     def grant(self, holder: str, incarnation: int, now: float, lease: float) -> KeepNote | None:
@@ -57,6 +61,11 @@ class Grants:
             self._note = _Note.ADDING
             return KeepNote(True)
         return None
+
+    @property
+    def noted(self) -> bool:
+        """Whether the note is on the disk, or on its way there or from there: what was granted may run."""
+        return self._note is not _Note.ABSENT
 
     @property
     def may_tell(self) -> bool:

@@ -67,20 +67,40 @@ class Pages:
         self._readings = readings
         self._recover = recover
         self.rate = Rate(rate)
+        self._early: dict[tuple[str, Pair], AskPage | AskSums] = {}
+        """By learner and list, the last question about one that was not open yet: it is answered when it is."""
         self.given = 0
         """Records that learners were given since the process began."""
 
-    def _learns(self, sender: str, pair: Pair) -> bool:
-        """Return whether this process may tell a member what is in a list."""
+    def adopt(self) -> None:
+        """Go on under another document: learners ask anew."""
+        self._early.clear()
+
+    def opened(self) -> None:
+        """Answer the questions about lists that have been opened."""
+        early, self._early = self._early, {}
+        for (sender, _), asked in early.items():
+            if isinstance(asked, AskSums):
+                self.ask_sums(sender, asked)
+            else:
+                self.ask(sender, asked)
+
+    def _may_tell(self, sender: str, pair: Pair, asked: AskPage | AskSums) -> bool:
+        """Return whether this process may tell a member what is in a list; what is asked too early is kept."""
         roles = self._desk.roles.get(pair)
-        return roles is not None and sender in roles.learners and self._takeovers.reign(pair) is not None
+        if roles is None or sender not in roles.learners or not self._desk.mine(roles):
+            return False
+        if self._takeovers.reign(pair) is None:
+            self._early[sender, pair] = asked
+            return False
+        return True
 
     def ask_sums(self, sender: str, asked: AskSums) -> None:
         """Tell a learner of an open list the sums of its next parts, but for those with a key that is not settled (F9): who has
         such a record already would not know that it is not.
         """
         pair = (asked.preference, asked.coming)
-        if not self._learns(sender, pair):
+        if not self._may_tell(sender, pair, asked):
             return
         parts = self._records.sums(pair, asked.after, self._unsettled())
         answer = Sums(asked.number, tuple(parts.sums))
@@ -100,7 +120,7 @@ class Pages:
         What is damaged is recovered first; of what is lost the page has the key alone.
         """
         pair = (asked.preference, asked.coming)
-        if not self._learns(sender, pair):
+        if not self._may_tell(sender, pair, asked):
             return
         rows = self._records.look(pair, asked.ranges, self.rate.page)
         there = {**self._named(asked.named, pair), **rows.records}

@@ -12,7 +12,7 @@ from gkv.model import Duties
 from gkv.replication import events
 from gkv.replication.actions import Action, End
 from gkv.replication.clients import Clients
-from gkv.replication.copying import Copying, has
+from gkv.replication.copying import Copying
 from gkv.replication.desk import Desk
 from gkv.replication.events import Event, pair_of
 from gkv.replication.expiry import DueTime
@@ -50,6 +50,7 @@ from gkv.replication.records import Records
 from gkv.replication.stall import Stall
 from gkv.replication.succession import Succession
 from gkv.replication.takeover import Takeovers
+from gkv.replication.versions import Versions
 from gkv.replication.writing import Writing
 
 
@@ -68,14 +69,17 @@ class Replica:
         has_granted: bool = False,
         timeouts: Timeouts = USUAL,
         fill_rate: float = 0.0,
+        versions: Versions | None = None,
     ) -> None:
-        """Begin; the note `granted` is on the disk if `noted`. Then earlier grants may run, and also if it `has_granted`."""
+        """Begin; the note `granted` is on the disk if `noted`. Then earlier grants may run, and also if it `has_granted`.
+        `versions` are the process's, where others give some as well.
+        """
         self.desk = Desk(me, incarnation, now, timeouts)
         self.grants = Grants(now, noted, has_granted=has_granted)
         self.leases = Leases()
         self.takeovers = Takeovers()
         self.records = records
-        self.writing = Writing(self.desk, records, due)
+        self.writing = Writing(self.desk, records, due, versions)
         self.copying = Copying(self.desk, records, self.grants)
         self.readings = Readings(self.desk, self.takeovers, self.leases)
         self.succession = Succession(self.desk, self.takeovers, self.grants, self.copying.granter, self.writing)
@@ -215,8 +219,11 @@ class Replica:
         desk.adopt(duties)
         if named and line is not None and line.empty:
             self.grants.begin_elsewhere()
+        elif named and line is not None and line.first:
+            self.grants.begin_first()
         self.pause.release()
         self.succession.adopt()
+        self.pages.adopt()
         kept = self.takeovers.adopt(before, duties, desk.serves)
         left = self.writing.adopt(lambda key: pair_of(duties.roles_of(key)) in kept)
         self.copying.adopt(left)
@@ -250,6 +257,7 @@ class Replica:
         if self.succession.go_on():
             self.readings.gate()
             self.clients.go_on()
+            self.pages.opened()
         if self.pause.active or self.stopping.step is Step.HOLDING:
             busy = self.writing.lists()
             told = self.pause.quiet(busy)
@@ -296,6 +304,20 @@ class Replica:
         """Return whether no write of these keys is on its way as this process knows."""
         return not self.writing.primary.unsettled.touch(keys)
 
+    @property
+    def may_rest(self) -> bool:
+        """Whether nothing but requests of clients keeps these machines at work: all lists are open that are to be, and no lease
+        runs that this process has granted.
+        """
+        return not (self.takeovers.busy or self.grants.noted or self.pause.active or self.stopping.holds)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request of a client is here, and no write or recovery under way."""
+        nothing = float("inf")
+        asked = min(self.clients.wakes_at, self.succession.wakes_at) < nothing or self.readings.busy
+        return not asked and self.writing.idle and self.copying.granter.oldest() is None
+
     def vouches(self, found_orderly: bool) -> bool:
         """Return whether an orderly end says that nothing of what was in memory is lost, given what was found at the start."""
         return found_orderly or self._named  # who was never named does not speak for one before it, which may have been killed
@@ -303,7 +325,3 @@ class Replica:
     def may_forget(self, key: str) -> bool:
         """Return whether the tombstone of a key may go, if it is old enough."""
         return not (key in self.writing.primary.unsettled.newest or self.copying.needs(key))
-
-    def may_drop(self, key: str) -> bool:
-        """Return whether a record may go because this member is in neither list of its key."""
-        return self.desk.serves and not has(self.desk.duties.roles_of(key), self.desk.me)

@@ -7,7 +7,7 @@ written anew (T3). A newer document begins all that is not open from the beginni
 
 from collections.abc import Iterable
 
-from gkv.model import Duties, Roles
+from gkv.model import Duties
 from gkv.replication.events import Pair, pair_of
 
 
@@ -44,7 +44,7 @@ class Takeovers:
         was_open, self._open, self._taking = self._open, {}, {}
         known = self._sources(before, after)
         for roles in after.own:
-            if not serves or roles.primary != after.me or self._is_unlearned(roles, after):
+            if not serves or roles.primary != after.me:
                 continue
             pair = pair_of(roles)
             sources = known.get(roles.preference)
@@ -53,12 +53,6 @@ class Takeovers:
             else:
                 self._taking[pair] = _Taking(roles.granters)
         return set(self._open)
-
-    def _is_unlearned(self, roles: Roles, after: Duties) -> bool:
-        """Return whether a ring is to come and the list has no next one, as with one copy: nobody learns what would be
-        written, nor needs this process's grant to serve the keys by that ring. Such a list is closed meanwhile.
-        """
-        return after.next is not None and not roles.coming
 
     def _goes_on(self, before: Duties, after: Duties) -> bool:
         """Return whether a list that was open may stay so: not after a gap in the epochs (M3, F20)."""

@@ -34,11 +34,11 @@ Newest = tuple[Record | Damage | None, Underway | None]
 class Writing:
     """The writes of one process in its part as a primary."""
 
-    def __init__(self, desk: Desk, records: Records, due: DueTime) -> None:
+    def __init__(self, desk: Desk, records: Records, due: DueTime, versions: Versions | None = None) -> None:
         self._desk = desk
         self._records = records
         self._due = due
-        self._versions = Versions()
+        self._versions = versions or Versions()
         self._told_at: dict[str, float] = {}
         self._uncommitted: dict[int, float] = {}
         """By token, writes for which the own disk had no room, and since when."""
@@ -202,6 +202,11 @@ class Writing:
     def crowded(self) -> bool:
         """Whether so much is unsettled that no client's write is begun."""
         return len(self.primary) >= MOST_UNSETTLED or self.primary.size >= MOST_UNSETTLED_BYTES
+
+    @property
+    def idle(self) -> bool:
+        """Whether no write is under way, nor anything to be told about one."""
+        return not (self.primary.has_new or self._uncommitted or len(self.primary) or self.primary.untold())
 
     @property
     def busy(self) -> bool:

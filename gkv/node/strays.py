@@ -1,0 +1,70 @@
+"""The search for others' records: those of keys that are in none of this member's lists, by the ring in force or the one that
+is to come. A change of the ring leaves them behind, and they go in small steps.
+"""
+
+from contextlib import suppress
+
+import gevent
+
+from gkv.cluster.document import State
+from gkv.cluster.lists import Lists
+from gkv.cluster.view import View
+from gkv.engine import Commits, Engine
+from gkv.errors import GkvError
+from gkv.node.copies import Copies
+from gkv.node.stored import Stored
+
+_LOOKED_AT = 100
+"""Records that are looked at in one step."""
+_BYTES = 1 << 20
+"""Of them, after which that is enough: each is read whole, 1 ms for so many."""
+_PAUSE, _EVERY = 0.05, 1.0
+_LAST_TOKEN = (1 << 64) - 1
+
+
+class Strays:
+    """One search. All records are looked at after a start, and whenever the lists are others."""
+
+    def __init__(self, me: str, view: View, engine: Engine, commits: Commits, stored: Stored, copies: Copies) -> None:
+        self._me = me
+        self._view = view
+        self._engine = engine
+        self._commits = commits
+        self._stored = stored
+        self._copies = copies
+        self._looked_for: tuple[Lists, Lists | None] | None = None
+        """The lists by which others' records have been looked for, or are being."""
+        self._after: str | None = None
+        self._at_end = False
+
+    def run(self) -> None:
+        """Search again and again. Switches greenlets, and does not end."""
+        while True:
+            more = False
+            with suppress(GkvError):  # no room just now, or the store cannot be looked at; the next round is soon
+                more = self.step()
+            gevent.sleep(_PAUSE if more else _EVERY)
+
+    def step(self) -> bool:
+        """Look at the next records, and drop others'; return whether there are more. Does not switch greenlets."""
+        placement, line = self._view.placement, self._view.line
+        if placement is None or line is None or line.state is State.DOWN or not self._may_write:
+            return False
+        lists = placement.lists, placement.coming
+        if self._looked_for is None or any(one is not other for one, other in zip(lists, self._looked_for, strict=True)):
+            self._looked_for, self._after, self._at_end = lists, None, False
+        if self._at_end:
+            return False
+        found = self._engine.arc(0, _LAST_TOKEN, self._after, _LOOKED_AT, _BYTES)
+        self._at_end = not found
+        if found:
+            self._after = found[-1][0]
+        others = placement.strange_to(self._me, [key for key, _ in found])
+        if others:
+            (self._stored if self._copies.active else self._commits).replace((), others)
+        return not self._at_end
+
+    @property
+    def _may_write(self) -> bool:
+        """Whether nobody waits for the end of all commits, to go on by other rules."""
+        return self._copies.active or self._view.admits is not None
