@@ -37,23 +37,23 @@ def build_app(data: DataApi, authority: Authority, changes: Changes) -> Routes:
         attendance, document = authority.attendance, authority.document.to_json()
         summary: dict[str, Any] = document | {"waits_for": authority.waits_for}
         summary["members"] = [member | {"answers": attendance.answers(member["id"])} for member in document["members"]]
+        removals = attendance.removals
+        for member in summary["members"]:
+            member["keys"] = attendance.keys_of(member["id"])
+            loss_in = attendance.loss_in(member["id"])
+            if loss_in is not None:
+                member["loss_in"] = round(loss_in, 1)
+            if member["id"] in removals:
+                member["removal_in"] = round(removals[member["id"]], 1)
+            filling = attendance.filling_of(member["id"])
+            if filling is not None:
+                member["filling"] = asdict(filling)
+        summary["change"] = changes.shown
         found = authority.coverage
         if found is not None:
             summary["waits_for"] = sorted({*summary["waits_for"], *found.awaited})
-            removals = attendance.removals
-            for member in summary["members"]:
-                member["keys"] = attendance.keys_of(member["id"])
-                loss_in = attendance.loss_in(member["id"])
-                if loss_in is not None:
-                    member["loss_in"] = round(loss_in, 1)
-                if member["id"] in removals:
-                    member["removal_in"] = round(removals[member["id"]], 1)
-                filling = attendance.filling_of(member["id"])
-                if filling is not None:
-                    member["filling"] = asdict(filling)
             missing, unanswered = round(found.short, 6), round(found.unanswered, 6)
             summary["copies"] = {"wanted": found.wanted, "least": found.least, "missing": missing, "unanswered": unanswered}
-            summary["change"] = changes.shown
         return json_response(summary)
 
     def accept_loss(request: Request) -> Response:

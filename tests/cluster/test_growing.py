@@ -147,3 +147,49 @@ def test_cluster_grows_and_shrinks_and_no_request_at_the_proxy_fails(
     )
     assert [node.name for node in (n2, n3, n4)] == [node.name for node in cluster.nodes]
     filled.check()
+
+
+@pytest.mark.undisturbed
+def test_with_one_copy_it_grows_and_shrinks_likewise_and_gets_more_copies(
+    system: System, seed: int, everything: bool, loads: list[Load]
+) -> None:
+    filled = Filled(Copies.start(system, nodes=2, copies=1))
+    cluster = filled.cluster
+    grown = Grown(cluster)
+    keys = [f"{WORDS[number % len(WORDS)]}/{number}" for number in range(COUNT)]
+    filled.put(keys, "here")
+    load = Load([cluster.proxy], seed, (5.0,), alone=False)
+    loads.append(load)
+    n1, n2 = cluster.nodes
+
+    n3 = cluster.add("n3")
+    grown.wait("n3 joins", n3=1.0)
+    n4 = cluster.add("n4")
+    grown.wait("n4 joins", n4=1.0)
+    load.more()
+    left = grown.ask("DELETE", "/nodes/n1")
+    assert within(left["moved"], left["ideal"])
+    assert within(left["keys"], COUNT / 4)
+    grown.wait("n1 leaves", n1=None)
+    n1.program.wait_line("n1 is no member any more, as it has left or was removed")
+    cluster.nodes.remove(n1)
+    assert records(filled.directory(n1)) == {}
+    cluster.end(n1, signal.SIGTERM)
+    heavier = grown.ask("PATCH", "/nodes/n2", {"weight": 2})
+    assert {one["to"] for one in heavier["moves"]} == {"n2"}
+    grown.wait("n2 has a weight of 2", n2=2.0)
+    load.more()
+    for copies in (3, 2, 1):
+        grown.ask("PATCH", "", {"replicas": copies})
+        grown.wait(f"{copies} copies", replicas=copies)
+        load.more()
+
+    history = load.end()
+    print(f"longest answer {max(one.seen - one.call for one in history):.2f} s")
+    starved = re.findall(r"member (\S+) goes: (.*)", cluster.proxy.program.stderr)
+    failed = [one for one in history if not is_served(one)]
+    known = [one for one in failed if one.ending is not Ending.UNKNOWN]
+    most = 0 if everything else MOST_UNKNOWN
+    assert starved or (not known and len(failed) <= most), f"{len(failed)} of {len(history)} requests failed:\n{shown(failed)}"
+    assert [node.name for node in (n2, n3, n4)] == [node.name for node in cluster.nodes]
+    filled.check()
