@@ -6,6 +6,10 @@ configuration.
 """
 
 # ruff: noqa: E402  # signals are caught at once, and nothing may import a socket before the patch
+from gkv.process import systems
+
+systems.refuse_others()
+
 from gkv.process import early
 
 early.open_standard_descriptors()

@@ -25,7 +25,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "ring": ({"errors", "model", "native"}, set()),
     "replication": ({"errors", "model"}, set()),
     "wire": ({"errors", "model", "ring", "native", "replication"}, {"ujson"}),
-    "engine": ({"errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
+    "engine": ({"clock", "errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
     "cluster": ({"clock", "errors", "config", "files", "log", "model", "ring", "net", "threads"}, {"gevent", "ujson"}),
