@@ -61,7 +61,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Offline: it changes directories and member lists while nobody runs on them.
     "restoring": ({"errors", "config", "engine", "cluster", "process"}, set()),
-    "cli": ({"errors", "config", "log", "sources", "net", "process", "proxy", "node", "restoring"}, {"gevent"}),
+    "cli": ({"errors", "config", "log", "nearest", "sources", "net", "process", "proxy", "node", "restoring"}, {"gevent"}),
 }
 THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "prometheus_client", "sortedcontainers"}
 
