@@ -6,6 +6,10 @@ configuration.
 """
 
 # ruff: noqa: E402  # signals are caught at once, and nothing may import a socket before the patch
+from gkv.process import systems
+
+systems.refuse_others()
+
 from gkv.process import early
 
 early.open_standard_descriptors()
@@ -22,10 +26,13 @@ from gkv import sources
 from gkv.config import KNOBS
 from gkv.errors import ConfigError, GkvError
 from gkv.log import configure, say
+from gkv.nearest import did_you_mean, nearest, shown
 from gkv.net.tls import Tls
 from gkv.process.standard import show
 
+_PROGRAMS = ("proxy", "node")
 EXIT_FAILURE = 1
+EXIT_USAGE = 2
 EXIT_CONFIG = 78
 
 
@@ -72,5 +79,14 @@ def _main(command: str, arguments: Sequence[str]) -> None:
         sys.exit(EXIT_FAILURE)
 
 
+def _either() -> None:
+    """Run the program that the first argument names: `proxy` or `node`."""
+    named = sys.argv[1] if len(sys.argv) > 1 else ""
+    if named not in _PROGRAMS:
+        say(f"gkv: {shown(named)!r} is no program; it takes {' or '.join(_PROGRAMS)}{did_you_mean(nearest(named, _PROGRAMS))}")
+        sys.exit(EXIT_USAGE)
+    _main(named, sys.argv[2:])
+
+
 if __name__ == "__main__":
-    _main(sys.argv[1], sys.argv[2:])
+    _either()

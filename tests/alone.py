@@ -56,7 +56,7 @@ def _command(words: Sequence[str]) -> tuple[str, list[str]]:
     is not gkv's.
     """
     for number, word in enumerate(words):
-        if word == "gkv.cli" and number + 1 < len(words):
+        if word == "gkv.cli" and number + 1 < len(words) and words[number + 1] in ("proxy", "node"):
             return words[number + 1], list(words[number + 2 :])
         if Path(word).name in ("gkv-proxy", "gkv-node"):
             return Path(word).name.removeprefix("gkv-"), list(words[number + 1 :])

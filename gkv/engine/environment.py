@@ -19,7 +19,7 @@ import lmdb
 from gkv.engine import intact, readers
 from gkv.engine.directory import Directory, file_limit
 from gkv.errors import EngineError, EngineFailed, Unavailable
-from gkv.files import naming, sync_directory
+from gkv.files import allocate, naming, sync_directory
 from gkv.log import say
 
 FORMAT = b"gkv-engine 2"
@@ -407,7 +407,7 @@ def _make_room_for_locks(path: Path, directory: Directory) -> None:
         try:
             while True:
                 try:
-                    return os.posix_fallocate(lock, 0, _LOCK_FILE)
+                    return allocate(lock, _LOCK_FILE)
                 except OSError:
                     if not directory.reserve.give_up():
                         raise

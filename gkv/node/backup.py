@@ -127,8 +127,9 @@ class _Stream(Iterator[bytes]):
         waited for."""
         self._reading, writing = os.pipe()
         try:
-            with suppress(OSError):
-                fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
+            if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux; elsewhere a copy goes in smaller pieces
+                with suppress(OSError):
+                    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
             make_nonblocking(self._reading)
             self._snapshot = begin(writing)
         except BaseException:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -489,3 +490,17 @@ def test_container_is_built_in_stages_and_runs_as_nobody() -> None:
     assert [part for part in copied if not (ROOT / part).exists()] == []
     variables = dict(re.findall(r"\b(GKV_\w+)=(\S+)", "\n".join(last)))
     assert parse("proxy", [], variables).log_format == "json"
+
+
+def test_health_is_asked_of_the_process_beside_it(proxy: Program, system: System) -> None:
+    def ended(url: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-I", DEPLOY / "healthcheck.py"]
+        return subprocess.run(command, env={"HEALTH_URL": url}, capture_output=True, text=True, timeout=20)
+
+    assert ended(f"http://127.0.0.1:{proxy.port}/livez").returncode == 0
+    assert ended(f"http://127.0.0.1:{proxy.port}/readyz").returncode == 0
+    alone = system.proxy()
+    without_nodes = ended(f"http://127.0.0.1:{alone.port}/readyz")
+    assert (without_nodes.returncode, without_nodes.stderr.count("status 503")) == (1, 1)
+    nobody = ended("http://127.0.0.1:1/livez")
+    assert (nobody.returncode, len(nobody.stderr.splitlines())) == (1, 1)

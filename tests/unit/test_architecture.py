@@ -15,7 +15,9 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "model": ({"errors"}, set()),
     "config": ({"errors"}, set()),
-    "sources": ({"errors", "config"}, set()),
+    "nearest": (set(), set()),
+    "flags": ({"config", "nearest"}, set()),
+    "sources": ({"errors", "config", "flags", "nearest"}, set()),
     "log": (set(), {"gevent"}),
     "background": ({"errors", "log"}, {"gevent"}),
     "files": (set(), set()),
@@ -25,7 +27,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "ring": ({"errors", "model", "native"}, set()),
     "replication": ({"errors", "model"}, set()),
     "wire": ({"errors", "model", "ring", "native", "replication"}, {"ujson"}),
-    "engine": ({"errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
+    "engine": ({"clock", "errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
     "cluster": ({"clock", "errors", "config", "files", "log", "model", "ring", "net", "threads"}, {"gevent", "ujson"}),
@@ -59,7 +61,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     ),
     # Offline: it changes directories and member lists while nobody runs on them.
     "restoring": ({"errors", "config", "engine", "cluster", "process"}, set()),
-    "cli": ({"errors", "config", "log", "sources", "net", "process", "proxy", "node", "restoring"}, {"gevent"}),
+    "cli": ({"errors", "config", "log", "nearest", "sources", "net", "process", "proxy", "node", "restoring"}, {"gevent"}),
 }
 THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "prometheus_client", "sortedcontainers"}
 

@@ -4,7 +4,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from gkv import __version__, config
+from gkv import __version__, config, flags
 from gkv.config import KNOBS, Settings
 from gkv.errors import ConfigError
 from gkv.sources import parse
@@ -331,19 +331,19 @@ def test_parse_reads_the_process_environment_by_default(monkeypatch):
             "node",
             ["9000", "--replicas", "3"],
             "--replicas",
-            "unrecognized arguments: --replicas; --replicas belongs to gkv-proxy",
+            "--replicas belongs to gkv-proxy",
         ),
         ("node", ["9000", "--replica-timeout", "100ms"], "--replica-timeout", "a time from 300ms to 60s"),
         ("node", ["9000", "--disk-timeout", "1h"], "--disk-timeout", "a time from 1s to 10m"),
         ("node", ["9000", "--max-disk", "-1"], "--max-disk", ""),
         ("node", ["9000", "--max-disk", "10MB"], "--max-disk", "a size above 0"),
         ("node", ["9000", "--tombstone-ttl", "9s"], "--tombstone-ttl", "a time from 60s to 366d"),
-        ("proxy", ["--accept-loss"], "--accept-loss", "unrecognized"),
-        ("node", [], "PORT", "required"),
-        ("node", ["9000", "9001"], "9001", "unrecognized"),
-        ("proxy", ["--frobnicate"], "--frobnicate", "unrecognized"),
+        ("proxy", ["--accept-loss"], "--accept-loss", "belongs to gkv-node"),
+        ("node", [], "PORT", "is missing"),
+        ("node", ["9000", "9001"], "9001", "unknown argument"),
+        ("proxy", ["--frobnicate"], "--frobnicate", "unknown flag"),
         ("proxy", ["--weight", "2"], "--weight", "--weight belongs to gkv-node"),
-        ("node", ["9000", "--spawn", "2"], "--spawn", "unrecognized"),
+        ("node", ["9000", "--spawn", "2"], "--spawn", "belongs to gkv-proxy"),
         ("proxy", ["--insecure=1"], "--insecure", "explicit argument"),
         ("proxy", ["--port"], "--port", "expected one argument"),
     ],
@@ -354,9 +354,8 @@ def test_parse_wrong_flag_exits_2_and_says_what_it_takes(capsys, command, argume
     assert caught.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    complaint, more = printed.err.splitlines()
-    assert more == f"see gkv-{command} --help"
-    assert complaint.startswith(f"gkv-{command}: error:")
+    [complaint] = printed.err.splitlines()
+    assert complaint.startswith(f"gkv-{command}: ")
     assert named in complaint
     assert takes in complaint
 
@@ -366,7 +365,54 @@ def test_parse_abbreviated_flag_exits_2(capsys, flag):
     with pytest.raises(SystemExit) as caught:
         parse("proxy", [flag, "1"], {})
     assert caught.value.code == 2
-    assert "unrecognized arguments" in capsys.readouterr().err
+    assert f"unknown flag {flag}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "line"),
+    [
+        ("proxy", ["--replcias", "3"], "unknown flag --replcias: did you mean --replicas?"),
+        ("proxy", ["--replcias=3", "--frobnicate"], "unknown flag --replcias: did you mean --replicas?"),
+        ("node", ["--nmae", "n1", "9000"], "unknown flag --nmae: did you mean --name?"),
+        ("node", ["--replcias", "3", "9000"], "unknown flag --replcias: did you mean --replicas? It belongs to gkv-proxy"),
+        ("proxy", ["-port", "80"], "unknown flag -port: did you mean --port?"),
+        ("proxy", ["--check_config"], "unknown flag --check_config: did you mean --check-config?"),
+        ("proxy", ["--client-token-file=x"], "unknown flag --client-token-file: did you mean --client-tokens-file?"),
+        ("proxy", ["--qqq\n\x1b[31m"], "unknown flag --qqq\\n\\x1b[31m; see gkv-proxy --help"),
+        ("node", ["--", "--port"], "PORT is '--port'; it takes a port from 0 to 65535"),
+        ("node", [], "PORT is missing, as in: gkv-node 9000"),
+        (
+            "proxy",
+            ["--deadline", "2"],
+            "--deadline is '2'; it takes a time above 0 such as 400ms, 2s, 1m, 12h or 1d: did you mean 2s?",
+        ),
+        ("node", ["9000", "--engine=LMBD"], "--engine is 'LMBD'; it takes one of: lmdb, memory: did you mean lmdb?"),
+        ("proxy", ["--port"], "--port: expected one argument"),
+    ],
+)
+def test_parse_mistyped_flag_is_answered_with_one_line_that_names_the_nearest(capsys, command, arguments, line):
+    with pytest.raises(SystemExit) as caught:
+        parse(command, arguments, {})
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"gkv-{command}: {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "meant"),
+    [
+        ("GKV_MAX_BODY", "1mb", "1MiB"),
+        ("GKV_DRAIN", "10 seconds", "10s"),
+        ("GKV_METRICS", "no", "0"),
+        ("GKV_PORT", "80800", None),
+    ],
+)
+def test_parse_wrong_value_of_a_variable_names_one_that_is_right(variable, text, meant):
+    with pytest.raises(ConfigError) as caught:
+        parse("proxy", [], {variable: text})
+    assert ("did you mean" in caught.value.detail) == (meant is not None)
+    if meant:
+        assert caught.value.detail.endswith(f": did you mean {meant}?")
+        parse("proxy", [], {variable: meant})
 
 
 @pytest.mark.parametrize(
@@ -408,6 +454,25 @@ def test_parse_help_names_every_flag_of_the_command_and_no_other(capsys, command
     shown -= {"--help", "--version", "--config", "--print-config", "--check-config"}
     mine = [knob for knob in KNOBS if command in knob.commands.split()]
     assert shown == {knob.flag for knob in mine} | {f"{knob.flag}-file" for knob in mine if knob.secret}
+
+
+@pytest.mark.parametrize("command", ["proxy", "node"])
+def test_parse_help_fits_80_columns_and_shows_each_default_however_wide_the_terminal_is(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        parse(command, ["--help"], {})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = " ".join(" ".join(lines).split())
+    mine = [knob for knob in KNOBS if command in knob.commands.split() and knob.default and knob.parse is not config.switch]
+    assert [knob.name for knob in mine if f"(default: {knob.default})" not in shown] == []
+    assert [title for title in ("addresses:", "data:", "cluster:", "copies:", "limits:", "access:") if title not in lines] == []
+    assert f"{flags.REST}:" not in lines
+
+
+def test_every_setting_is_in_one_group_of_help():
+    placed = [name for names in flags.GROUPS.values() for name in names]
+    assert sorted(placed) == sorted(knob.name for knob in KNOBS)
 
 
 # -- settings that cannot go together
