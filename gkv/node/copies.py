@@ -20,13 +20,15 @@ from gkv.cluster.duties import duties
 from gkv.cluster.placement import Placement
 from gkv.cluster.view import View
 from gkv.errors import EngineFailed, GkvError
-from gkv.log import say, say_exception
+from gkv.log import as_warning, say, say_exception
 from gkv.model import Duties, Line, Roles
 from gkv.node.awaited import Awaited
 from gkv.node.disk import Disk
+from gkv.node.fetching import Fetching
 from gkv.node.listening import Listening
 from gkv.node.notes import Notes
 from gkv.node.stored import Stored
+from gkv.node.takeover_news import TakeoverNews
 from gkv.node.tidings import Tidings
 from gkv.node.transport import Transport
 from gkv.replication import actions, events
@@ -83,20 +85,21 @@ class Copies:
         """Events that wait, those of one moment together."""
         self._handling = self._handing_over = self._broken = False
         self.listening = Listening(view, self.replica, self.handle, tidings)
-        self._fetching: set[str] = set()
         self._wakes = float("inf")
         self._alarm = Flag()
         self._renewed = 0.0
         self._stopping = False
+        self._takeover_news = TakeoverNews(me)
         self._ended = Flag()
         transport.heard = self.listening.answered
+        fetching = Fetching(me, view, transport)
         self._do: dict[type, Callable[[Any], None]] = {
             actions.Send: self._send,
             actions.Commit: self.disk.commit,
             actions.Replace: self.disk.replace,
             actions.Answer: self._answer,
             actions.KeepNote: self._keep_note,
-            actions.Fetch: self._fetch,
+            actions.Fetch: lambda action: fetching.begin(action.member),
             actions.Complain: lambda action: tidings.complain(action.member, action.fault),
             actions.Report: tidings.report,
             actions.Paused: self.listening.paused,
@@ -132,6 +135,8 @@ class Copies:
             self._on_end(EngineFailed(f"the machines of copies have stopped: {error!r}"))
         finally:
             self._handling = False
+        if self._takeover_news.goes_on:
+            self._takeover_news.tell(boot_time(), self.replica.takeovers)
         if self.replica.has_new and not self._handing_over:
             self._handing_over = True
             get_hub().loop.run_callback(self._hand_over)
@@ -179,6 +184,7 @@ class Copies:
         if foreign and self.active:
             # The note may be on its way to the disk, or from there: the first grant has it written.
             self.replica = self.listening.replica = self._new_replica(boot_time(), has_granted=True)
+            self._takeover_news = TakeoverNews(self.me)
         if not (self.active or document.most_copies > 1) or self._view.outdated:
             return
         self.disk.stored.placement = placement
@@ -189,6 +195,7 @@ class Copies:
             self.on_active()
         mine = duties(document, placement, self.me) if placement is not None else _without_ring(document, self.me)
         self.handle(events.Adopted(mine))
+        self._takeover_news.tell(boot_time(), self.replica.takeovers)
 
     @property
     def serves(self) -> bool:
@@ -256,7 +263,7 @@ class Copies:
         self._stopping = self.disk.closing = True
         self.handle(events.StopAsked())
         if not self._ended.wait(STOPPED_WITHIN):
-            say(f"{self.me}: it ends without having handed its keys over")
+            say(as_warning(f"{self.me}: it ends without having handed its keys over"))
         until = boot_time() + _TOLD_WITHIN
         while not self._transport.idle and boot_time() < until:
             gevent.sleep(0.002)
@@ -274,22 +281,6 @@ class Copies:
 
     def _keep_note(self, action: actions.KeepNote) -> None:
         self._notes.keep(action.there, lambda: self.handle(events.NoteKept(action.there)))
-
-    def _fetch(self, action: actions.Fetch) -> None:
-        if action.member not in self._fetching:
-            self._fetching.add(action.member)
-            gevent.spawn(self._fetch_from, action.member)
-
-    def _fetch_from(self, member: str) -> None:
-        """Take over the document that another member has (M1)."""
-        try:
-            document = self._transport.show(member)
-            if document is not None:
-                self._view.learn(document)
-        except GkvError as error:
-            say(f"{self.me}: the document that {member} shows cannot be taken over: {error}")
-        finally:
-            self._fetching.discard(member)
 
     def _end(self, action: actions.End) -> None:
         if self._stopping:
