@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from gkv import sources
 from gkv.config import KNOBS
 from gkv.errors import ConfigError, GkvError
-from gkv.log import configure, say
+from gkv.log import as_error, configure, say
 from gkv.nearest import did_you_mean, nearest, shown
 from gkv.net.tls import Tls
 from gkv.process.standard import show
@@ -49,7 +49,7 @@ def node() -> None:
 def _main(command: str, arguments: Sequence[str]) -> None:
     try:
         reading = sources.read(command, arguments)
-        configure(reading.settings.log_format)
+        configure(reading.settings.log_format, level=reading.settings.log_level)
         # Imported late: each command loads only its own rooms, and GKV_NATIVE is checked where its error can be shown.
         if command == "proxy":
             from gkv.proxy.process import run
@@ -68,14 +68,14 @@ def _main(command: str, arguments: Sequence[str]) -> None:
         elif not _early.is_ending:
             run(reading, lambda: sources.read(command, arguments).settings, _early)
     except ConfigError as error:
-        say(f"gkv-{command}: {error}")
+        say(as_error(f"gkv-{command}: {error}"))
         sys.exit(EXIT_CONFIG)
     except GkvError as error:
-        say(f"gkv-{command}: {error}")
+        say(as_error(f"gkv-{command}: {error}"))
         sys.exit(EXIT_FAILURE)
     except OSError as error:
         named = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        say(f"gkv-{command}: {named}")
+        say(as_error(f"gkv-{command}: {named}"))
         sys.exit(EXIT_FAILURE)
 
 

@@ -317,13 +317,9 @@ KNOBS = (
     Knob("tls_ca", str, "", "PEM file with who signs members' certificates", reload=True),
     Knob("metrics", toggle, "1", "1: count what happens, and answer /metrics; 0: neither"),
     Knob("log_format", one_of("text", "json"), "text", "lines on standard error as text or as JSON", reload=True),
+    Knob("log_level", one_of("debug", "info", "warning", "error"), "info", "least level of such a line", reload=True),
     Knob("access_log", toggle, "0", "1: a line on standard error for each request, without its keys", reload=True),
-    Knob(
-        "insecure",
-        switch,
-        "0",
-        "listen beyond loopback without tokens or TLS, although anyone who gets there can read or write",
-    ),
+    Knob("insecure", switch, "0", "listen beyond loopback without tokens or TLS, although all who get there can read or write"),
     Knob("until_stdin_closes", switch, "0", "end when standard input does: a supervisor's death ends its nodes", "node"),
 )
 
@@ -371,6 +367,7 @@ class Settings:
     tls_ca: str
     metrics: bool
     log_format: str
+    log_level: str
     access_log: bool
     insecure: bool
     until_stdin_closes: bool

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from gkv.config import Settings
 from gkv.coordinator import Channels
 from gkv.errors import ConfigError, CrossSite, Forbidden, ForbiddenAddress, GkvError, NoCertificate, Unauthorized
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.net.server import Server
 from gkv.net.tls import CERTIFICATE
 
@@ -146,7 +146,7 @@ class Access:
         more = f" ({self._unsaid} more since the last such line)" if self._unsaid else ""
         self._quiet_until = now + _SAY_EVERY
         self._unsaid = 0
-        say(f"refused a request from {address or 'an unknown address'}: {refusal.error.detail}{more}")
+        say(as_warning(f"refused a request from {address or 'an unknown address'}: {refusal.error.detail}{more}"))
 
 
 def _unknown(detail: str) -> Unauthorized:

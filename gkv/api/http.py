@@ -30,10 +30,13 @@ from gkv.errors import (
 )
 from gkv.net.admission import CLIENTS
 from gkv.net.http1 import RAW_PATH
+from gkv.net.trace import shown, traced
 from gkv.wire.blob import JSON, essence
 
 TEXT = "text/plain"
 PROBLEM = "application/problem+json"
+NO_CLIENTS = "-"
+"""The id of a request behind which there is no client's: what members say to each other by themselves."""
 
 _request_id = re.compile(r"[!-~]{1,128}").fullmatch
 _bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
@@ -92,7 +95,11 @@ class Request:
 
     @property
     def trace(self) -> str:
-        """Its id, if somebody might look for it in a node's log: the client gave it, or there is an access log. Else ""."""
+        """Its id, if somebody might look for it in a node's log: the client gave it, or a trace, or there is an access log.
+        Else "". A trace goes with it.
+        """
+        if "HTTP_TRACEPARENT" in self.environ and (found := traced(self.id, self.environ)) is not None:
+            return found
         return self.id if log.access_log or self.environ.get("HTTP_X_REQUEST_ID") else ""
 
     def body(self, limit: int) -> bytes:
@@ -404,7 +411,8 @@ def _respond(handler: Handler, doc: Description | None, environ: Mapping[str, An
     except GkvError as error:
         return render_problem(error, request.id)
     except Exception:  # noqa: BLE001  # the edge of a request: a bug must cost one answer, not the connection
-        log.say_exception(f"request {request.id}: internal error")
+        traceparent = shown(environ, gathered=True)
+        log.say_exception(f"request {request.id}{traceparent and f' of the trace {traceparent}'}: internal error")
         return render_problem(InternalError("a bug"), request.id)
     response.request_id = request.id
     return response

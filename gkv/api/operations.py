@@ -234,7 +234,8 @@ READYZ = Operation(
     {
         200: ResponseDoc("It can", {TEXT: Content(_LINES, "[+]serving ok\n[+]members ok\nok\n")}),
         503: ResponseDoc(
-            "It cannot; a line for each check that fails", {TEXT: Content(_LINES, "[-]members failed\nnot ready\n")}
+            "It cannot; a line for each check that fails",
+            {TEXT: Content(_LINES, "[-]members failed: no node has joined yet\nnot ready\n")},
         ),
     },
     parameters=(

@@ -19,6 +19,7 @@ from gkv.cluster import news
 from gkv.cluster.attendance import Attendance
 from gkv.cluster.callin import CallIn
 from gkv.cluster.change_watch import ChangeWatch
+from gkv.cluster.chronicle import Chronicle
 from gkv.cluster.coverage import Coverage
 from gkv.cluster.document import MAX_EPOCH, Document, Member, State
 from gkv.cluster.judge import Action, Ask, Enact, Judge
@@ -36,7 +37,7 @@ from gkv.cluster.store import Store
 from gkv.cluster.terms import Terms
 from gkv.cluster.view import View
 from gkv.errors import MemberConflict, Unavailable
-from gkv.log import say
+from gkv.log import as_error, as_warning, say
 from gkv.model import Presence
 from gkv.threads import NativeThread
 
@@ -89,6 +90,7 @@ class Authority:
         self._judge = Judge(document, secrets.randbits(64), now, max(deadline, _DEADLINE))
         self.attendance = Attendance(self._judge)
         self.operator = Operator(self._judge, self._thread.call, self._news.set)
+        self.chronicle = Chronicle()
         self.ring_change = ChangeWatch(self._thread.call)
         self._told = Told((one.id for one in document.members if not awaits_its_first_process(one)), now)
         view.adopt(document)
@@ -200,8 +202,7 @@ class Authority:
 
     def look(self, now: float) -> None:
         """Bring into force all that is due now. Switches greenlets."""
-        if self.attendance.alone_is_news(now):
-            say(news.ALONE)
+        self.chronicle.look(self.attendance, now)
         if self._told.rebuilding is not None:
             self._rebuild(self._told.rebuilding, now)
             return
@@ -242,14 +243,16 @@ class Authority:
     def _commit(self, document: Document) -> bool:
         """Put a document into force: on disk first, then here, then everywhere. Return whether that could be done."""
         if document.epoch > MAX_EPOCH:
-            self._say_once("the document has come to the last epoch, so no member changes its state")
+            self._say_once(as_error("the document has come to the last epoch, so no member changes its state"))
             return False
         with self._writing:
             before = self.document
             try:
                 replaced, placement = self._thread.call(lambda: self._keep(before, document))
             except OSError as error:
-                self._say_once(f"no member changes its state, as {error.filename} cannot be written: {error.strerror}")
+                self._say_once(
+                    as_error(f"no member changes its state, as {error.filename} cannot be written: {error.strerror}")
+                )
                 return False
             if not replaced:
                 raise MemberConflict("somebody else has changed the document in the store")
@@ -257,9 +260,7 @@ class Authority:
             self._judge.enacted(document, boot_time(), placement)
             self._told.enacted(document)
             self._view.adopt(document, replace=True, placement=placement)
-            lines = [*news.of_changes(before, document, self.coverage), *news.of_ring(before, document)]
-            for line in [*self._judge.departures, *lines]:
-                say(line)
+            self.chronicle.changed(before, document, self._judge.departures, self.coverage)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
         gevent.spawn(self._peers.push, document, nodes)
         return True
@@ -277,13 +278,15 @@ class Authority:
         try:
             document = rebuilding.result()
         except ValueError as error:
-            self._say_once(f"the document cannot be rebuilt: {error}")
+            self._say_once(as_error(f"the document cannot be rebuilt: {error}"))
             return
         if document is None:
             if now - rebuilding.since > _SAY_AFTER:
                 self._say_once(
-                    f"the document waits for those of {', '.join(rebuilding.waits_for)}; POST /v1/cluster/accept-loss "
-                    f"excuses a member that will not come"
+                    as_warning(
+                        f"the document waits for those of {', '.join(rebuilding.waits_for)}; POST /v1/cluster/accept-loss "
+                        f"excuses a member that will not come"
+                    )
                 )
         elif self._commit(document):
             self._told.rebuilding = None

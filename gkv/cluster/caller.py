@@ -15,7 +15,7 @@ from gkv.cluster import news
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Member, State
 from gkv.errors import Forbidden, GkvError, Unauthorized
-from gkv.log import say
+from gkv.log import as_error, as_warning, say
 from gkv.net.tls import Tls, explain
 
 INTERVAL = 0.25
@@ -25,6 +25,8 @@ _FIRST_BACKOFF = 0.05
 _LONGEST_BACKOFF = 1.0
 _TIMEOUT = 2.0
 _MAX_ANSWER = 4 << 20
+_TROUBLES = 16
+"""Lines at most about what keeps a member from its proxy, until it is there again."""
 
 PATH = "/v1/cluster/nodes"
 
@@ -35,6 +37,10 @@ class Refused(Exception):
 
 class _NotYetError(Exception):
     """The proxy cannot be reached, or takes the node later."""
+
+
+class _PutOffError(_NotYetError):
+    """The proxy says that it takes the node later."""
 
 
 class CallingMember(Protocol):
@@ -84,6 +90,10 @@ class Caller:
         self._joined = False
         self._shows = False
         self._quiet_about = ""
+        self._troubles: set[str] = set()
+        """What was said since the proxy has taken a call: reasons may take turns."""
+        self._away_since: float | None = None
+        """When the proxy was found not to answer, while that is so."""
         self._connection: http.client.HTTPConnection | None = None
 
     def run(self) -> None:
@@ -95,17 +105,19 @@ class Caller:
             try:
                 call = self._member.call_in(show=self._shows)
                 self._answered(call, self._call(call))
+                self._troubles.clear()
                 backoff = _FIRST_BACKOFF
             except _NotYetError as error:
-                self._say_once(f"waiting for the proxy at {self._proxy}: {error}")
+                line = f"waiting for the proxy at {self._proxy}: {error}"
+                self._say_trouble(line if isinstance(error, _PutOffError) else as_warning(line))
                 wait = backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, hides nothing
                 backoff = min(_LONGEST_BACKOFF, backoff * 2)
             except Refused as error:
                 if not self._joined:
                     raise
-                self._say_once(f"the proxy at {self._proxy} refuses this node: {error}")
+                self._say_trouble(as_error(f"the proxy at {self._proxy} refuses this node: {error}"))
             except GkvError as error:
-                self._say_once(f"cannot take over what the proxy says: {error}")
+                self._say_trouble(as_error(f"cannot take over what the proxy says: {error}"))
             self._member.news.wait(wait)
 
     def _answered(self, call: CallIn, document: Document) -> None:
@@ -123,8 +135,10 @@ class Caller:
         if line is None or not taken:
             if line is None and foreign and not call.bare:
                 self._say_once(
-                    f"this directory is of cluster {call.cluster}; the proxy at {self._proxy} has {document.cluster} "
-                    f"unless the members of the first all show their documents"
+                    as_error(
+                        f"this directory is of cluster {call.cluster}; the proxy at {self._proxy} has {document.cluster} "
+                        f"unless the members of the first all show their documents"
+                    )
                 )
             return
         if line.empty and not self._joined:
@@ -136,10 +150,24 @@ class Caller:
                 self._say(others)
 
     def _say_once(self, line: str) -> None:
-        """Say a line unless it was the last one said: a proxy that stays away is news once."""
+        """Say a line unless it was the last one said."""
         if line != self._quiet_about:
             self._quiet_about = line
             self._say(line)
+
+    def _say_trouble(self, line: str) -> None:
+        """Say a line once until the proxy has taken a call: one that stays away is news once."""
+        self._quiet_about = ""
+        if line not in self._troubles and len(self._troubles) < _TROUBLES:
+            self._troubles.add(line)
+            self._say(line)
+
+    def _note_answer(self) -> None:
+        """Note that the proxy has answered, whatever it says."""
+        self._answered_at = now = boot_time()
+        since, self._away_since = self._away_since, None
+        if since is not None and self._joined:
+            self._say(f"the proxy at {self._proxy} answers again, after {now - since:.1f} s")
 
     @property
     def silence(self) -> str:
@@ -155,7 +183,7 @@ class Caller:
             headers["Authorization"] = f"Bearer {token}"
         try:
             status, text = self._exchange(body, headers)
-            self._answered_at = boot_time()
+            self._note_answer()
             answer = ujson.loads(text)
             if status == 200:
                 return Document.from_json(answer)
@@ -163,6 +191,7 @@ class Caller:
             retryable = bool(answer.get("retryable", True))
         except (OSError, http.client.HTTPException) as error:
             why = explain(error) if isinstance(error, OSError) else str(error)
+            self._away_since = self._away_since or boot_time()
             raise _NotYetError(why or type(error).__name__) from None
         except (ValueError, AttributeError) as error:
             raise _NotYetError(f"what answers there is no gkv-proxy ({error})") from None
@@ -171,7 +200,7 @@ class Caller:
                 "the proxy refuses this node's peer token" if token else "the proxy asks for a peer token (--peer-tokens)"
             )
         if retryable:
-            raise _NotYetError(detail)
+            raise _PutOffError(detail)
         raise Refused(detail)
 
     def _exchange(self, body: str, headers: dict[str, str]) -> tuple[int, bytes]:

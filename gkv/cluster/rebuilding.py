@@ -13,7 +13,7 @@ from gkv.cluster.callin import CallIn
 from gkv.cluster.document import KEPT_ANCESTORS, MAX_EPOCH, MAX_GENERATION, MAX_LEAP, Document, Member, State
 from gkv.cluster.liveness import SILENT_AFTER
 from gkv.errors import GkvError, InvalidMember, Unavailable
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.model import Presence, split_era
 
 _MOST_GENERATIONS = MAX_GENERATION - 1
@@ -268,7 +268,11 @@ class Told:
             self.rebuilding = Rebuilding(mine, shown or mine, now)
             generation, epoch = split_era(call.era) if shown is None else shown.order
             lost = f"{'records' if shown is None else 'a document'} of generation {generation}, epoch {epoch}"
-            say(f"{call.id} has {lost}, whose document is not here: it is rebuilt once all members have shown theirs")
+            say(
+                as_warning(
+                    f"{call.id} has {lost}, whose document is not here: it is rebuilt once all members have shown theirs"
+                )
+            )
         self.rebuilding.show(call)
         return True
 

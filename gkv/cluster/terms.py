@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from gkv.cluster.document import LEASE_MS, Document, Durability
+from gkv.log import as_warning
 
 _ANEW = "; begin one on other ports and with other directories (--data), and set the keys there"
 _PATCH = "; PATCH /v1/cluster gives another one"
@@ -49,7 +50,7 @@ class Terms:
             "lease": (self.lease, lease, f"{lease:g}s"),
         }
         return [
-            f"{name} is {shown}, as the cluster was made; --{name} counts for a new one only{instead.get(name, '')}"
+            as_warning(f"{name} is {shown}, as the cluster was made; --{name} counts for a new one only{instead.get(name, '')}")
             for name, (wanted, found, shown) in asked.items()
             if wanted not in (None, found)
         ]

@@ -20,7 +20,7 @@ from gkv.engine import intact, readers
 from gkv.engine.directory import Directory, file_limit
 from gkv.errors import EngineError, EngineFailed, Unavailable
 from gkv.files import allocate, naming, sync_directory
-from gkv.log import say
+from gkv.log import as_warning, say
 
 FORMAT = b"gkv-engine 2"
 _MADE = "made"
@@ -165,7 +165,11 @@ class Environment:
             if self.was_clean and self.file.stat().st_size < self.end:
                 raise EngineError(intact.cut_off(self.file, self.file.stat().st_size, self.end))
             if not _note(self, env, b"clean", b"0"):
-                say(f"{self.file}: the disk is full and has no room for the note that the store is in use: all is checked")
+                say(
+                    as_warning(
+                        f"{self.file}: the disk is full and has no room for the note that the store is in use: all is checked"
+                    )
+                )
                 self.was_clean = False
         except (lmdb.Error, KeyError, ValueError) as error:
             raise EngineError(
@@ -177,7 +181,7 @@ class Environment:
     def note_run(self, incarnation: int) -> None:
         """Keep that a process runs on this store from now on. A snapshot has no such note of its own."""
         if not _note(self, self.env, b"run", b"%d" % incarnation):
-            say(f"{self.file}: the disk is full and has no room for the note that this process uses the store")
+            say(as_warning(f"{self.file}: the disk is full and has no room for the note that this process uses the store"))
 
     def close(self, *, clean: bool = False) -> bytes:
         """Close the environment; `clean` says that all is well with it. Doing so twice is fine.

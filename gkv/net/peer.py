@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.model import Outcome
 from gkv.net import gathered
 from gkv.net.admission import Budget
@@ -163,7 +163,7 @@ class Peer:
         """
         if problem != self._said:
             self._said = problem
-            say(f"{self.url}: {problem}")
+            say(as_warning(f"{self.url}: {problem}"))
 
     def reached(self) -> None:
         """Note that the node is there, so that calls are sent to it at once."""

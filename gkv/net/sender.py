@@ -27,6 +27,7 @@ from gkv.net.deadlines import deadlines
 from gkv.net.outbox import Outbox
 from gkv.net.peer import Peer
 from gkv.net.tls import TlsSocket, explain, is_over
+from gkv.net.trace import header_lines
 from gkv.net.turn import give_way
 
 _TRUSTED = 0.25
@@ -218,11 +219,11 @@ class Sender:
         frames = [call.frame for call in calls]
         lengths = list(map(len, frames))
         names = self._peer.names
-        preface = gathered.write_preface(
-            names.incarnation, names.epoch(), lengths, [call.request_id for call in calls if call.request_id]
-        )
+        ids = [call.request_id for call in calls if call.request_id]
+        preface = gathered.write_preface(names.incarnation, names.epoch(), lengths, ids)
         size = len(preface) + sum(lengths)
-        head = b"%b%d\r\n\r\n%b" % (self._peer.heads[self._outbox.lane], size, preface)
+        traces = header_lines(ids) if ids else b""
+        head = b"%b%d\r\n%b\r\n%b" % (self._peer.heads[self._outbox.lane], size, traces, preface)
         # Many small frames leave in one piece; to join large ones would only copy them.
         pieces = [b"".join([head, *frames])] if size <= LARGE else [head, *frames]
         self._peer.requests += 1

@@ -13,7 +13,7 @@ from gevent.pywsgi import WSGIServer
 
 from gkv import background
 from gkv.errors import Overloaded
-from gkv.log import say
+from gkv.log import as_error, say
 from gkv.net.admission import CLIENTS, Admission, no_memory
 from gkv.net.answers import RepeatedRefusal
 from gkv.net.application import Application, Observer, Render, WSGIApp
@@ -157,7 +157,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
             self.accept_failures += 1
             if self.now - self._said_no_files > _SAY_EVERY:
                 self._said_no_files = self.now
-                say(f"cannot accept connections now: {error.strerror}; those that are open go on")
+                say(as_error(f"cannot accept connections now: {error.strerror}; those that are open go on"))
             self.stop_accepting()
             self._timer = self.loop.timer(_ACCEPT_PAUSE)
             self._timer.start(self._start_accepting_if_started)

@@ -23,7 +23,7 @@ from gevent import socket  # by name, so that it needs no patched process
 
 from gkv.config import Settings, others_may_read
 from gkv.errors import ConfigError
-from gkv.log import say
+from gkv.log import as_error, say
 
 CERTIFICATE = "gkv.certificate"
 """Of the WSGI environment, with TLS only: whether the client has shown a certificate, which is one that `tls_ca` signed."""
@@ -137,7 +137,7 @@ def _load(settings: Settings) -> tuple[ssl.SSLContext, ssl.SSLContext, float]:
             raise ConfigError(f"tls_ca {settings.tls_ca} cannot be used: {explain(error)}") from None
     expires = _expires(Path(settings.tls_cert))
     if expires < time():
-        say(f"the certificate in {settings.tls_cert} has expired on {datetime.fromtimestamp(expires, UTC):%Y-%m-%d}")
+        say(as_error(f"the certificate in {settings.tls_cert} has expired on {datetime.fromtimestamp(expires, UTC):%Y-%m-%d}"))
     return server, client, expires
 
 

@@ -5,7 +5,7 @@ from time import clock_gettime_ns, time_ns
 import gevent
 
 from gkv.clock import BOOT_CLOCK
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.replication.expiry import DueTime
 
 _TOLERATED = 1_000
@@ -61,6 +61,6 @@ class DueClock:
         while True:
             jumped = self.jumped
             if jumped and not self._said:
-                say(f"{jumped}; nothing expires or comes back by that. SIGHUP or a restart takes the clock over")
+                say(as_warning(f"{jumped}; nothing expires or comes back by that. SIGHUP or a restart takes the clock over"))
             self._said = bool(jumped)
             gevent.sleep(_LOOK_EVERY)

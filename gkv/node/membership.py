@@ -14,7 +14,7 @@ from gkv.cluster.news import why_empty
 from gkv.cluster.view import View
 from gkv.engine import Commits, Engine
 from gkv.errors import ConfigError, GkvError, MemberConflict, Unavailable
-from gkv.log import say
+from gkv.log import as_error, as_warning, say
 from gkv.model import Node, NodeRefusal
 from gkv.node.copies import Copies
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, stale
@@ -71,6 +71,7 @@ class Membership:
         self._taking = BoundedSemaphore(1)  # documents come into force one after the other, each on disk first
         self._era = engine.era
         self._told = False
+        self._said = ""
         view.keep = self.adopt
         view.act_as(node.id, incarnation, self._era)
         if kept is not None:
@@ -110,9 +111,9 @@ class Membership:
         self._told = True
         made = f"{self._node.id}: durability is {document.durability}, as the cluster was made"
         if document.durability is Durability.ASYNC:
-            say(f"{made}: what is acknowledged can be lost until it is on disk, some milliseconds later")
+            say(as_warning(f"{made}: what is acknowledged can be lost until it is on disk, some milliseconds later"))
         elif wanted != document.durability:
-            say(f"{made}; --durability counts for a new one only")
+            say(as_warning(f"{made}; --durability counts for a new one only"))
 
     @property
     def line(self) -> Member | None:
@@ -224,7 +225,10 @@ class Membership:
             self._thread.call(lambda: kept.keep(document))
         except OSError as error:
             where = f"cannot be written to {error.filename}: {error.strerror}"
-            say(f"{self._node.id}: the document of epoch {document.epoch} {where}")
+            line = f"{self._node.id}: the document of epoch {document.epoch} {where}"
+            if line != self._said:  # as the proxy gives it again and again
+                self._said = line
+                say(as_error(line))
             raise Unavailable("the cluster document cannot be written", retry_after=1) from error
 
     def call_in(self, *, show: bool) -> CallIn:

@@ -17,7 +17,7 @@ from gkv.coordinator import Coordinator
 from gkv.coordinator.channels import Speaker
 from gkv.engine import Commits, open_engine
 from gkv.errors import EngineError, MemberConflict
-from gkv.log import say
+from gkv.log import as_warning, named, say
 from gkv.model import Node
 from gkv.net.server import Server
 from gkv.node.app import build_app
@@ -33,6 +33,7 @@ from gkv.node.outdated import Outdated
 from gkv.node.progress import progress_of, say_progress
 from gkv.node.scrub import Scrub
 from gkv.node.service import Service
+from gkv.node.standing import Standing
 from gkv.node.stored import Stored
 from gkv.node.strays import Strays
 from gkv.node.sweeper import Sweeper
@@ -102,6 +103,7 @@ def _run(runtime: Runtime) -> None:
         order.versions,
     )
     Outdated(me.id, view)
+    Standing(me.id, view, runtime.ending.is_set)
     member = runtime.opened(
         Membership(
             me,
@@ -153,7 +155,7 @@ def _run(runtime: Runtime) -> None:
         proxy,
         me.url,
         member,
-        lambda line: say(f"{me.id}: {line}"),
+        lambda line: None if runtime.ending.is_set() else say(named(me.id, line)),
         lambda: access.peer_token,
         runtime.tls,
         lambda: view.awaited,
@@ -183,7 +185,11 @@ def _run(runtime: Runtime) -> None:
     announce(f"Listening on port ...{port}")
     runtime.say_ready()
     if settings.accept_loss:
-        say("--accept-loss does nothing any more: POST /v1/cluster/accept-loss at the proxy, once the node waits for it")
+        say(
+            as_warning(
+                "--accept-loss does nothing any more: POST /v1/cluster/accept-loss at the proxy, once the node waits for it"
+            )
+        )
 
     def call_in() -> None:
         try:
@@ -203,7 +209,7 @@ def _run(runtime: Runtime) -> None:
     if settings.until_stdin_closes:
         runtime.start("the wait for the end of standard input", lambda: end_with_input(runtime.ending))
     try:
-        runtime.wait()
+        runtime.wait(me.id)
     except EngineError:
         gevent.sleep(SHOWN)
         raise

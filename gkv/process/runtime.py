@@ -14,7 +14,7 @@ from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Channels
 from gkv.errors import GkvError
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.net.admission import Admission
 from gkv.net.call import Callee
 from gkv.net.peer import ChannelLimits
@@ -57,7 +57,7 @@ class Runtime:
         settings.check()
         self.tls = Tls.of(settings)
         if native.warning:
-            say(native.warning)
+            say(as_warning(native.warning))
         self._early = early
         self._files = raise_file_limit()
         self._ready = Event()
@@ -143,10 +143,11 @@ class Runtime:
         self.error = self.error or error
         self.ending.set()
 
-    def wait(self) -> None:
-        """Wait for the end. Raise the error that is the reason, if there is one. Switches
-        greenlets.
+    def wait(self, name: str) -> None:
+        """Wait for the end, and say who has asked for it, of a process of this name; or raise the error that is the reason.
+        Switches greenlets.
         """
         self.ending.wait()
         if self.error is not None:
-            raise self.error
+            raise self.error  # whoever ends the program says it
+        say(f"{name}: stopping, as {self.ending.reason}; running requests have {self.settings.drain:g} s")

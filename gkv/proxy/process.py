@@ -43,9 +43,8 @@ def _run(runtime: Runtime) -> None:
     coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer, most_waiting=half)
 
     def look() -> list[Check]:
-        usable = view.placement is not None and not coordinator.writes_wait_for
         serving = Check("serving", not runtime.ending.is_set())
-        return [serving, checks.members(authority, usable=usable), *checks.copies(authority)]
+        return [serving, checks.members(authority, view, coordinator.writes_wait_for), *checks.copies(authority)]
 
     data = DataApi(view, coordinator, max_body=settings.max_body, info=lambda: {"role": "proxy"}, checks=look)
     changes = Changes(authority)
@@ -55,6 +54,8 @@ def _run(runtime: Runtime) -> None:
         yield from shared_figures("proxy", view, server, app.access, coordinator, channels, authority.attendance.absent)
         up = sum(authority.attendance.is_up(member.id) for member in authority.document.members)
         yield figure("gkv_ring_members_up", "Members that serve, and have called in within the last second", up)
+        gone = [((member.id,), authority.chronicle.evictions(member.id)) for member in authority.document.members]
+        yield Figure("gkv_evictions_total", "Times that a member went down, since the start", ("node",), gone)
         yield from changes.figures()
 
     # Before the server, so that they end after it: requests that still run ask them.
@@ -73,7 +74,7 @@ def _run(runtime: Runtime) -> None:
         )
         children.say_who_is_missing()
         runtime.start("the look at the nodes", children.supervise)
-    runtime.wait()
+    runtime.wait("gkv-proxy")
 
 
 def _terms(reading: Reading) -> Terms:

@@ -16,7 +16,7 @@ from gevent.event import Event
 from gkv.cluster.authority import Authority
 from gkv.config import KNOBS, Settings
 from gkv.errors import ConfigError, Unavailable
-from gkv.log import say
+from gkv.log import as_error, as_warning, say
 from gkv.process import notify
 from gkv.sources import Reading
 
@@ -157,14 +157,18 @@ class Children:
         members = {node.id for node in document.nodes}
         if document.replicas > len(members):
             say(
-                f"each key is to have {document.replicas} copies, and there are {len(members)} nodes: copies are missing until "
-                f"further nodes join"
+                as_warning(
+                    f"each key is to have {document.replicas} copies, and there are {len(members)} nodes: copies are missing "
+                    f"until further nodes join"
+                )
             )
         for node in sorted(members):
             if not self._authority.attendance.answers(node):
                 say(
-                    f"member {node} is not running; {self._fate[0].lower() + self._fate[1:]} until it is started again. "
-                    f"{_advice(members, self._settings)}"
+                    as_warning(
+                        f"member {node} is not running; {self._fate[0].lower() + self._fate[1:]} until it is started again. "
+                        f"{_advice(members, self._settings)}"
+                    )
                 )
 
     def supervise(self) -> None:
@@ -185,8 +189,10 @@ class Children:
             child.process = None
             if code in _WRONG_SETTINGS:
                 say(
-                    f"node {child.node} ended with code {code}, and would end so again: it is not started again. {self._fate} "
-                    f"until its reason is mended and this proxy has been started anew"
+                    as_error(
+                        f"node {child.node} ended with code {code}, and would end so again: it is not started again. "
+                        f"{self._fate} until its reason is mended and this proxy has been started anew"
+                    )
                 )
                 return
             if now - child.started >= _RUNS_WELL_AFTER:
@@ -200,7 +206,7 @@ class Children:
 
     def _start_later(self, child: _Child, now: float, why: str) -> None:
         fate = self._fate[0].lower() + self._fate[1:]
-        say(f"node {child.node} {why}; {fate} until it runs again. It is started in {child.pause:g} s")
+        say(as_warning(f"node {child.node} {why}; {fate} until it runs again. It is started in {child.pause:g} s"))
         child.starts_at = now + child.pause
         child.pause = min(_LONGEST_PAUSE, 2 * child.pause)
 

@@ -2,12 +2,14 @@
 
 import gevent
 import pytest
+import ujson
 from gevent.event import Event
 
 from gkv.cluster import caller
 from gkv.cluster.caller import Caller
 from gkv.cluster.callin import CallIn
 from gkv.errors import EngineError
+from gkv.log import level_of
 from gkv.model import Node
 from tests.documents import document
 
@@ -158,3 +160,35 @@ def test_proxy_that_has_not_answered_for_a_while_is_shown_and_one_that_refuses_h
         with pytest.raises(caller._NotYetError):
             calling._call(CallIn(NODE, 0))
         assert calling.silence == shown
+
+
+def test_proxy_that_is_away_is_said_once_whatever_the_reasons_and_that_it_is_back(monkeypatch):
+    now = caller.boot_time()
+    monkeypatch.setattr(caller, "boot_time", lambda: now)
+    said = []
+    member = Member()
+    member.adopted = [None] * 4
+    calling = Caller("http://127.0.0.1:1", NODE.url, member, say=said.append)
+    good = (200, ujson.dumps(DOCUMENT.to_json()).encode())
+    answers = [good, OSError("reset"), OSError("refused"), OSError("reset"), OSError("refused"), good, good]
+
+    def exchange(_body, _headers):
+        nonlocal now
+        now += 1
+        if not answers:
+            raise gevent.GreenletExit
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(calling, "_exchange", exchange)
+    monkeypatch.setattr(caller, "_FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr(caller, "_LONGEST_BACKOFF", 0.001)
+    greenlet = gevent.spawn(calling.run)
+    greenlet.join(10)
+    assert greenlet.dead
+    joined, there = f"member of cluster {DOCUMENT.cluster} at http://127.0.0.1:1", "the proxy at http://127.0.0.1:1"
+    away = "waiting for the proxy at http://127.0.0.1:1"
+    assert said == [joined, f"{away}: reset", f"{away}: refused", f"{there} answers again, after 4.0 s", joined]
+    assert [level_of(line).word for line in said] == ["info", "warning", "warning", "info", "info"]
