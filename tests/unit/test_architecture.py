@@ -14,7 +14,8 @@ ROOT = Path(gkv.__file__).parent
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "model": ({"errors"}, set()),
-    "config": ({"errors"}, set()),
+    "origins": (set(), set()),
+    "config": ({"errors", "origins"}, set()),
     "sources": ({"errors", "config"}, set()),
     "log": (set(), {"gevent"}),
     "background": ({"errors", "log"}, {"gevent"}),
