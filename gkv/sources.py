@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 from gkv import __version__
 from gkv.config import KNOBS, Knob, Settings, names, networks, others_may_read, port, switch, toggle, tokens
 from gkv.errors import ConfigError
+from gkv.origins import origins
 
 
 class Found(NamedTuple):
@@ -216,7 +217,7 @@ def _texts(origin: str, table: Mapping[str, Any], knobs: Iterable[Knob], mode: i
             texts[name] = str(int(value))
         elif (
             isinstance(value, list)
-            and knob.parse in (names, networks, tokens)
+            and knob.parse in (names, networks, origins, tokens)
             and all(isinstance(one, str) and "," not in one for one in value)
         ):
             texts[name] = ",".join(value)

@@ -16,7 +16,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "model": ({"errors"}, set()),
     "origins": (set(), set()),
     "config": ({"errors", "origins"}, set()),
-    "sources": ({"errors", "config"}, set()),
+    "sources": ({"errors", "config", "origins"}, set()),
     "log": (set(), {"gevent"}),
     "background": ({"errors", "log"}, {"gevent"}),
     "files": (set(), set()),
