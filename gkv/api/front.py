@@ -67,7 +67,7 @@ class Front:
 
     def mount(self) -> None:
         """Declare the route."""
-        self._routes.add("GET", "/", self._show, doc=FRONT, role=Role.OPEN)
+        self._routes.add("GET", "/", self._show, doc=FRONT, role=Role.ANY)
 
     def _show(self, request: Request) -> Response:
         request.query()

@@ -61,7 +61,7 @@ _HEADERS: Mapping[str, tuple[str, Schema]] = {
     "ETag": ("the version of the value", {"type": "string", "pattern": '^"[0-9a-f]{32}"$'}),
     "Cache-Control": (
         "what caches may do with it: nothing, or below /v1/kv/ ask again each time",
-        {"enum": ["no-store", "no-cache"]},
+        {"type": "string", "enum": ["no-store", "no-cache"]},
     ),
     "Retry-After": ("seconds after which to try again", {"type": "integer", "minimum": 1}),
     "Content-Disposition": ("a name for the file", {"type": "string"}),
@@ -75,7 +75,7 @@ _NOT_ALWAYS: Mapping[str, tuple[str, Schema]] = {
         "stale=1: seconds since the copy has heard the one that orders the key's writes, 0 from that one; absent if unknown",
         {"type": "number", "minimum": 0},
     ),
-    "Accept-Encoding": ("identity, where the body has a Content-Encoding", {"const": "identity"}),
+    "Accept-Encoding": ("identity, where the body has a Content-Encoding", {"type": "string", "const": "identity"}),
     "ETag-if-any": ("the version of the value that is there, where there is one", _HEADERS["ETag"][1]),
 }
 """Headers that an answer may lack, by the names of their descriptions."""

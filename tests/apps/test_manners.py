@@ -424,14 +424,16 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;
 
 
 def test_root_links_to_what_is_there(serve: Any) -> None:
-    running = serve(*GUARDED)  # whoever asks
-    answer = running.ask("GET /", "Accept: */*")
+    running = serve(*GUARDED)
+    shown = f"Authorization: Bearer {TOKENS['reader']}"
+    assert running.ask("GET /").status == 401  # who may not call anything is told of nothing
+    answer = running.ask("GET /", "Accept: */*", shown)
     assert (answer.status, answer.headers["content-type"], answer.headers["vary"]) == (200, "application/json", "Accept")
     found = json.loads(answer.body)
     assert (found["name"], found["role"]) == ("gkv", "node")
     for path in found["links"].values():
-        assert running.ask(f"GET {path}", f"Authorization: Bearer {TOKENS['reader']}").status == 200, path
-    assert running.ask("GET /?x").status == 400
+        assert running.ask(f"GET {path}", shown).status == 200, path
+    assert running.ask("GET /?x", shown).status == 400
 
 
 def test_root_is_a_page_for_a_browser_that_loads_nothing(serve: Any) -> None:
