@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gkv.errors import ConfigError
+from gkv.origins import origins
 
 
 def duration(text: str) -> float:
@@ -78,9 +79,6 @@ def number(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return read
-
-
-_MOST_COPIES = 5
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -176,6 +174,7 @@ def toggle(text: str) -> bool:
     return switch(text)
 
 
+_MOST_COPIES = 5
 LEAST_ANSWER = 2 << 20
 """Bytes. A value has one mebibyte at most, and a third more where it is shown as base64."""
 
@@ -300,6 +299,7 @@ KNOBS = (
         "further names that clients may call this server by; a Host of another name is answered 421",
         reload=True,
     ),
+    Knob("cors_origins", origins, "", "origins of web pages that may call, https://app.example, or * for all", reload=True),
     Knob("reader_tokens", tokens, "", "bearer tokens of who may read data and metrics, at most two", reload=True, secret=True),
     Knob("client_tokens", tokens, "", "bearer tokens of who may read and write data, at most two", reload=True, secret=True),
     Knob("admin_tokens", tokens, "", "bearer tokens of who may do that, and copy nodes, at most two", reload=True, secret=True),
@@ -357,6 +357,7 @@ class Settings:
     max_inflight: int
     max_buffered: int
     names: list[str]
+    cors_origins: tuple[str, ...]
     reader_tokens: tuple[str, ...]
     client_tokens: tuple[str, ...]
     admin_tokens: tuple[str, ...]

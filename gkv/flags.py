@@ -18,7 +18,13 @@ _WIDTH = 80
 _TOKENS = "TOKEN[,TOKEN]"
 
 GROUPS = {
-    "addresses": {"host": "ADDRESS", "port": "PORT", "proxy": "URL", "names": "NAME[,NAME...]"},
+    "addresses": {
+        "host": "ADDRESS",
+        "port": "PORT",
+        "proxy": "URL",
+        "names": "NAME[,NAME...]",
+        "cors_origins": "ORIGIN[,ORIGIN...]",
+    },
     "data": {
         "data": "DIR",
         "engine": "lmdb|memory",
@@ -56,7 +62,12 @@ GROUPS = {
         "tls_ca": "FILE",
         "insecure": "",
     },
-    "logs and metrics": {"log_format": "text|json", "access_log": "0|1", "metrics": "0|1"},
+    "logs and metrics": {
+        "log_level": "debug|info|warning|error",
+        "log_format": "text|json",
+        "access_log": "0|1",
+        "metrics": "0|1",
+    },
     "the process": {"until_stdin_closes": "", "accept_loss": ""},
 }
 """The groups of --help in their order: the settings of each, and what stands for the value."""

@@ -1,4 +1,4 @@
-"""Who may do what: bearer tokens (RFC 6750) by role, the networks that members call from, and no calls from foreign web pages.
+"""Who may do what: bearer tokens (RFC 6750) by role, the networks that members call from, and which web pages.
 
 `judge` is pure: a request's environment and what its route needs in, a refusal or nothing out. It lies beside the routes, which
 declare what they need, and not in `gkv.net`, which knows no paths. The server asks once for a head that comes again and again,
@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Network
 from time import monotonic
 from typing import Any, NamedTuple
 
+from gkv.api.cors import Cors
 from gkv.config import Settings
 from gkv.coordinator import Channels
 from gkv.errors import ConfigError, CrossSite, Forbidden, ForbiddenAddress, GkvError, NoCertificate, Unauthorized
@@ -66,6 +67,7 @@ class Access:
     def __init__(self) -> None:
         self._digests: list[tuple[bytes, str]] = []
         self._networks: tuple[IPv4Network, ...] = ()
+        self.cors = Cors()
         self.peer_token = ""
         """What this process shows other members, "" for nothing."""
         self.refused = dict.fromkeys(REASONS, 0)
@@ -95,6 +97,7 @@ class Access:
         """Take the rules from settings."""
         self._digests = [(_digest(token), role) for role, tokens in settings.tokens.items() for token in tokens]
         self._networks = settings.allow
+        self.cors.take(settings.cors_origins)
         self.peer_token = settings.peer_tokens[0] if settings.peer_tokens else ""
 
     def judge(self, environ: Mapping[str, Any], needs: Role) -> Denial | None:
@@ -108,8 +111,17 @@ class Access:
         if needs is Role.PEER and not environ.get(CERTIFICATE, True):
             return Denial("certificate", NoCertificate("members show a certificate in this call, signed by the cluster's CA"))
         if needs in CHANGES and ("HTTP_SEC_FETCH_SITE" in environ or "HTTP_ORIGIN" in environ):
-            return _judge_site(environ)
+            return None if self._is_welcome(environ, needs) else _judge_site(environ)
         return None
+
+    def _is_welcome(self, environ: Mapping[str, Any], needs: Role) -> bool:
+        """Return whether a page of another site may make this call, since its origin is one of `--cors-origins`.
+
+        Who changes the cluster has shown a token, and from an origin that is named; members are no pages.
+        """
+        if needs is Role.ADMIN:
+            return bool(self._digests) and self.cors.names(environ)
+        return needs is Role.CLIENT and self.cors.allows(environ)
 
     def _check_token(self, authorization: str, needs: Role) -> Denial | None:
         found = _bearer(authorization)

@@ -44,7 +44,8 @@ _REFUSAL = b'{"refused"'
 """The first bytes of the frame by which a node says that it does nothing."""
 _usual_head = re.compile(
     rb"HTTP/1\.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: (0|[1-9][0-9]{0,8})\r\n"
-    rb"X-Request-Id: [!-~]{1,%d}\r\nDate: [ -~]{29}" % gathered.MAX_REQUEST_IDS
+    rb"X-Request-Id: [!-~]{1,%d}\r\nCache-Control: no-store\r\nConnection: keep-alive\r\n"
+    rb"Keep-Alive: timeout=[0-9]{1,9}\r\nDate: [ -~]{29}" % gathered.MAX_REQUEST_IDS
 ).fullmatch
 """The head of nearly every answer: only the length, the id and the date differ. To read it as any
 other head takes 4 us more."""

@@ -15,7 +15,7 @@ from gkv import background
 from gkv.errors import Overloaded
 from gkv.log import as_error, say
 from gkv.net.admission import CLIENTS, Admission, no_memory
-from gkv.net.answers import RepeatedRefusal
+from gkv.net.answers import RepeatedRefusal, endings
 from gkv.net.application import Application, Observer, Render, WSGIApp
 from gkv.net.connection import Connection
 from gkv.net.http1 import HostNames
@@ -103,7 +103,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         """Connections up to now."""
         self.stopping = False
         self.now = monotonic()
-        self.date_line = b""
+        self.endings = self.endings_beyond = endings(b"", 0.0)
         self.turn = -1
         self.turn_began = 0.0
         self.base_environ = {
@@ -165,7 +165,9 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
 
     def _tick(self) -> None:
         self.now = monotonic()
-        self.date_line = b"Date: %b\r\n" % formatdate(usegmt=True).encode()
+        date, limits = formatdate(usegmt=True).encode(), self.limits
+        self.endings = endings(date, limits.idle - limits.tick)  # by so much the clock may be early
+        self.endings_beyond = endings(date, limits.linger - limits.tick)
 
     def _run_clock(self) -> None:
         while True:

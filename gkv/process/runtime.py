@@ -8,8 +8,9 @@ from typing import Protocol, Self, TypeVar
 from gevent.event import Event
 
 from gkv import background, native
-from gkv.api.http import Routes, render_unread
+from gkv.api.http import Routes
 from gkv.api.metrics import Figure
+from gkv.api.pages import Pages
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Channels
@@ -116,7 +117,8 @@ class Runtime:
         `figures` yields what `/metrics` says of the server and the rest.
         """
         limits = server_limits(max_body, self._files)
-        server = Server(app, self._listener, render_unread, self.settings.names, limits, self.admission, self.tls)
+        pages = Pages(app)
+        server = Server(pages, self._listener, pages.render, self.settings.names, limits, self.admission, self.tls)
         self._reload.begin(app.access.following(server, channels))
         observe(app, server, lambda: figures(server), self._reload)
         collect_garbage_seldom()

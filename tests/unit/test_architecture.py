@@ -14,10 +14,11 @@ ROOT = Path(gkv.__file__).parent
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "model": ({"errors"}, set()),
-    "config": ({"errors"}, set()),
+    "origins": (set(), set()),
+    "config": ({"errors", "origins"}, set()),
     "nearest": (set(), set()),
     "flags": ({"config", "nearest"}, set()),
-    "sources": ({"errors", "config", "flags", "nearest"}, set()),
+    "sources": ({"errors", "config", "flags", "nearest", "origins"}, set()),
     "log": (set(), {"gevent"}),
     "background": ({"errors", "log"}, {"gevent"}),
     "files": (set(), set()),

@@ -39,6 +39,7 @@ DEFAULTS = Settings(
     max_inflight=256,
     max_buffered=256 << 20,
     names=[],
+    cors_origins=(),
     reader_tokens=(),
     client_tokens=(),
     admin_tokens=(),
@@ -105,6 +106,14 @@ DEFAULTS = Settings(
         (config.names, "", []),
         (config.names, "gkv", ["gkv"]),
         (config.names, " gkv.example , 10.0.0.5,", ["gkv.example", "10.0.0.5"]),
+        (config.origins, "", ()),
+        (config.origins, " * ", ("*",)),
+        (config.origins, "https://A.example , http://[::1]:3000", ("https://a.example", "http://[::1]:3000")),
+        (
+            config.origins,
+            "http://a:80,https://a:443,https://a:80,x-app://a",
+            ("http://a", "https://a", "https://a:80", "x-app://a"),
+        ),
         (config.tokens, "", ()),
         (config.tokens, "t" * 16, ("t" * 16,)),
         (config.tokens, " " + "!~+-/=.'" * 2 + " , " + "z" * 256, ("!~+-/=.'" * 2, "z" * 256)),
@@ -122,6 +131,10 @@ def test_parser_valid_text_returns_the_value(read, text, value):
 @pytest.mark.parametrize(
     ("read", "texts"),
     [
+        (
+            config.origins,
+            ["a.example", "https://a/", "https://", "*,https://a", "https://*.a", "null", "https://a,", "https://u@a"],
+        ),
         (
             config.duration,
             [
@@ -259,6 +272,7 @@ OTHERS = {
     "max_inflight": ("64", 64),
     "max_buffered": ("1GiB", 1 << 30),
     "names": ("gkv.example,gkv", ["gkv.example", "gkv"]),
+    "cors_origins": ("https://app.example", ("https://app.example",)),
     "reader_tokens": ("r" * 16, ("r" * 16,)),
     "client_tokens": (f"{'c' * 16},{'d' * 256}", ("c" * 16, "d" * 256)),
     "admin_tokens": ("a" * 16, ("a" * 16,)),
