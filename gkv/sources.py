@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from gkv import __version__
-from gkv.config import KNOBS, Knob, Settings, names, networks, others_may_read, port, switch, toggle, tokens
+from gkv.addresses import names, networks, urls
+from gkv.config import KNOBS, Knob, Settings, others_may_read, port, switch, toggle, tokens
 from gkv.errors import ConfigError
 
 
@@ -216,7 +217,7 @@ def _texts(origin: str, table: Mapping[str, Any], knobs: Iterable[Knob], mode: i
             texts[name] = str(int(value))
         elif (
             isinstance(value, list)
-            and knob.parse in (names, networks, tokens)
+            and knob.parse in (names, networks, tokens, urls)
             and all(isinstance(one, str) and "," not in one for one in value)
         ):
             texts[name] = ",".join(value)

@@ -24,6 +24,7 @@ from gkv.cluster.document import MAX_EPOCH, Document, Member, State
 from gkv.cluster.judge import Action, Ask, Enact, Judge
 from gkv.cluster.losses import Outlook
 from gkv.cluster.moves import Moves
+from gkv.cluster.moving import is_replaced
 from gkv.cluster.operator import Operator
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan
@@ -112,6 +113,8 @@ class Authority:
             return self.document
         error = refused(self.document, call, self._judge.liveness.recent(now))
         if error is not None and not error.retryable:
+            if is_replaced(self.document, call):
+                return self.document  # by which the process ends
             raise error
         self._peers.reached(call.node)
         self._hear(call, now)
@@ -257,6 +260,8 @@ class Authority:
             for line in [*self._judge.departures, *lines]:
                 say(line)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
+        moved = [(one.node, document.member(one.id)) for one in before.members]
+        nodes += [node for node, now in moved if now is not None and now.url != node.url]  # who still runs there is to end
         gevent.spawn(self._peers.push, document, nodes)
         return True
 

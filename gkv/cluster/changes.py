@@ -174,7 +174,7 @@ def _line(member: Member, document: Document, others: Sequence[Member], call: Ca
     if call is None or call.incarnation in look.ended or call.incarnation in look.leaving:
         return member
     if member.url != call.node.url:
-        member = replace(member, url=call.node.url)  # with TLS now
+        member = replace(member, url=call.node.url)  # with TLS now, or from where it has moved to
     if member.state is State.DOWN and member.id not in look.silent and member.id not in look.accused:
         if document.most_copies == 1 or (member.id not in look.paused and _has_reached_all(call, others)):
             return _admitted(member, call, document)

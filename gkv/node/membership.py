@@ -22,11 +22,15 @@ from gkv.node.holdings import Holdings
 from gkv.node.progress import progress_of
 from gkv.node.tidings import Tidings
 from gkv.threads import NativeThread
-from gkv.wire.ops import Adopt, Here, NodeAnswer, Refused, Status
+from gkv.wire.ops import Adopt, CallAt, Here, NodeAnswer, Refused, Status
 
 
 def _ignore(_error: GkvError) -> None:
     """Do nothing about an error."""
+
+
+def _ignore_url(_url: str) -> None:
+    """Do nothing about an address."""
 
 
 class Membership:
@@ -71,6 +75,8 @@ class Membership:
         self._taking = BoundedSemaphore(1)  # documents come into force one after the other, each on disk first
         self._era = engine.era
         self._told = False
+        self.on_proxy: Callable[[str], object] = _ignore_url
+        """Told of an address at which the authority says that it is."""
         view.keep = self.adopt
         view.act_as(node.id, incarnation, self._era)
         if kept is not None:
@@ -143,6 +149,12 @@ class Membership:
             return self._here() if self.adopt(document) else stale(self._view.document)
 
         return lambda: or_refused(taken)
+
+    def call_at(self, request: CallAt) -> NodeAnswer:
+        """Note where the authority of this member's cluster says that it is."""
+        if request.cluster == self._engine.cluster:
+            self.on_proxy(request.url)
+        return self._here()
 
     def adopt(self, document: Document) -> bool:
         """Take over a document; return whether it is in force now. Switches greenlets.

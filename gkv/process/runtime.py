@@ -116,7 +116,7 @@ class Runtime:
         `figures` yields what `/metrics` says of the server and the rest.
         """
         limits = server_limits(max_body, self._files)
-        server = Server(app, self._listener, render_unread, self.settings.names, limits, self.admission, self.tls)
+        server = Server(app, self._listener, render_unread, self.settings.called, limits, self.admission, self.tls)
         self._reload.begin(app.access.following(server, channels))
         observe(app, server, lambda: figures(server), self._reload)
         collect_garbage_seldom()
