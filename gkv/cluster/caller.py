@@ -10,7 +10,7 @@ from typing import Protocol
 import ujson
 from gevent.event import Event
 
-from gkv.addresses import address_of, is_loopback, is_unspecified, literal
+from gkv.addresses import address_of, literal
 from gkv.clock import boot_time
 from gkv.cluster import news
 from gkv.cluster.callin import CallIn
@@ -76,16 +76,15 @@ class Caller:
         tls: Tls | None = None,
         awaited: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """`source` is the host at which the member listens; `awaited` returns those for one of which keys of its wait, as
-        nobody acts for them.
+        """`source` is the host at which the member says that it is; `awaited` returns those for one of which keys of its wait,
+        as nobody acts for them.
         """
         self._awaited = awaited
         self._tls = tls
         self._proxies = proxies
         # A node can only enlist the address that it calls from, and the system would choose another where there are several.
-        # From loopback no other machine can be called, and the proxy says best what is wrong with that.
-        is_one = literal(source) is not None and not is_loopback(source) and not is_unspecified(source)
-        self._source = source if is_one else ""
+        # From 127.0.0.1 no other machine can be called, and the proxy says best what is wrong with that.
+        self._source = source if literal(source) is not None and source not in ("127.0.0.1", "::1") else ""
         self._member = member
         self._say = say
         self._token = token

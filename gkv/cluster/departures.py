@@ -11,7 +11,7 @@ def departures(before: Document, after: Document, look: Look, complaints: Mappin
     what the complaints were by which members are to go.
     """
     return [
-        f"member {was.id} goes: {_why(was, look, complaints)}"
+        f"member {was.id} goes: {_why(was, after, look, complaints)}"
         for was in before.members
         if was.state is not State.DOWN and _is_out(was, after.member(was.id))
     ]
@@ -21,7 +21,7 @@ def _is_out(was: Member, member: Member | None) -> bool:
     return member is not None and (member.state is State.DOWN or member.incarnation != was.incarnation)
 
 
-def _why(member: Member, look: Look, complaints: Mapping[str, str]) -> str:
+def _why(member: Member, after: Document, look: Look, complaints: Mapping[str, str]) -> str:
     call = look.calls.get(member.id)
     if member.incarnation in look.ended:
         return "its process has ended"
@@ -31,4 +31,6 @@ def _why(member: Member, look: Look, complaints: Mapping[str, str]) -> str:
         return "another process has called in as this member"
     if member.id in look.accused:
         return complaints.get(member.id, "others complain of it")
+    if any(one.url == member.url and one.state is not State.DOWN for one in after.members if one.id != member.id):
+        return "another member is at its address now"
     return "it has not called in for a second, and did not answer"

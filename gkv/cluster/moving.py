@@ -6,6 +6,8 @@ a member in the list of those that ran on its directory, a process is the member
 directory of it will do, which is an older one then and makes its line `empty`.
 """
 
+from collections.abc import Mapping
+
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Member, State
 from gkv.cluster.restored import awaits_its_first_process
@@ -33,6 +35,23 @@ def has_its_directory(line: Member, call: CallIn) -> bool:
 def is_now_with_tls(line: Member, call: CallIn) -> bool:
     """Return whether a member has begun to speak TLS, at the same address."""
     return line.url.startswith("http:") and call.node.url == f"https:{line.url.removeprefix('http:')}"
+
+
+def displaced(document: Document, calls: Mapping[str, CallIn]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the members that are not where their lines have them, since another one is there that calls from its new address;
+    and the members whose calls are of no account, being from an address that another one has by now. `calls` has those of
+    members that may be made.
+
+    No two members that are not down are ever at one address: a call for the keys of one would be answered by the other.
+    """
+    lines = {line.id: line for line in document.members}
+    held = {line.url: line.id for line in document.members if line.state is not State.DOWN}
+    moved = {call.node.url: one for one, call in calls.items() if call.incarnation != lines[one].incarnation}
+    back = {call.node.url: one for one, call in calls.items() if lines[one].state is State.DOWN}
+    gone = frozenset(one for url, one in held.items() if moved.get(url, one) != one)
+    now = back | held | moved
+    late = frozenset(one for one, call in calls.items() if now.get(call.node.url, one) != one)
+    return gone, late
 
 
 def is_replaced(document: Document, call: CallIn) -> bool:

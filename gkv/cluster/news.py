@@ -14,6 +14,8 @@ def of_changes(before: Document, after: Document, coverage: Coverage | None) -> 
     """Yield what is said about the states that have changed; `coverage` is None with one copy."""
     for member in after.members:
         was = before.member(member.id)
+        if was is not None and was.url != member.url:
+            yield f"member {member.id} is at {member.url} now"
         if member.empty and (was is None or not was.empty):
             why = why_empty(after, member)
             yield f"member {member.id} has come back empty: {why}; {_fate_of_empty(after, member, coverage)}"

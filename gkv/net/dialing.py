@@ -60,17 +60,19 @@ def _look_up(host: str, result: "AsyncResult[list[str]]") -> None:
 def dial(address: tuple[str, int], until: float, each: float = inf, source: str = "") -> Any:
     """Return a connection to one of a host's addresses; it has the timeout that was left for it.
 
-    `until` is on the clock of `time.monotonic`; `each` are seconds for each of the addresses. From the address `source`, if
-    that is this machine's and of the same kind. Raise OSError, the last address's. Switches greenlets.
+    `until` is on the clock of `time.monotonic`; `each` are the most seconds for each of the addresses, which share what is
+    left. From the address `source`, if that is this machine's and of the same kind. Raise OSError, the last address's.
+    Switches greenlets.
     """
     host, port = address
     failed: OSError | None = None
-    for one in hosts_of(host, until):
+    hosts = hosts_of(host, until)
+    for place, one in enumerate(hosts):
         left = until - monotonic()
         if failed is not None and left <= 0:
             break
         try:
-            return _connect(one, port, max(0.001, min(each, left)), source)
+            return _connect(one, port, max(0.001, min(each, left / (len(hosts) - place))), source)
         except OSError as error:
             failed = error
     raise failed or OSError(f"the name {host} has no address")

@@ -145,7 +145,7 @@ def _run(runtime: Runtime) -> None:
     access = app.access
     caller = Caller(
         Proxies(settings.proxy_urls),
-        settings.host,
+        address.host,
         member,
         lambda line: say(f"{me.id}: {line}"),
         lambda: access.peer_token,

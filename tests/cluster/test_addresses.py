@@ -2,13 +2,15 @@
 
 import shutil
 import signal
+import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Program, System, Worker, free_ports, wait_for
+from tests.certificates import Authority
+from tests.cluster.conftest import Program, System, Worker, call, free_ports, wait_for
 from tests.cluster.wires import Wires
 
 KEYS = [f"k{i}" for i in range(60)]
@@ -123,6 +125,26 @@ def test_node_is_told_that_it_enlists_nobody_elsewhere_without_a_token(system: S
     assert "the url names 127.0.0.2, but the call comes from 127.0.0.1; a node can only enlist itself" in node.stderr
 
 
+def test_members_prove_names_and_ipv6_addresses_over_tls(system: System, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    files = {name: authority.issue(name, *hosts) for name, hosts in {"p": ["::1"], "n": ["localhost"], "m": ["::1"]}.items()}
+    context = ssl.create_default_context(cafile=str(authority.path))
+    proxy = system.proxy("--host", "::1", *files["p"].flags)
+    url = f"https://[::1]:{proxy.port}"
+    nodes: list[Program] = []
+    port = free_ports(1)
+    told = ("--host", "::", "--advertise", f"localhost:{port}", "--insecure")
+    for name, where, words in (("n", port, told), ("m", 0, ("--host", "::1"))):
+        nodes.append(system.node(None, "--proxy", url, *words, *files[name].flags, port=where))
+        nodes[-1].wait_line(": member of cluster ")
+    body = [{"key": key, "value": 1} for key in KEYS]
+    wait_for("both", lambda: len(call(proxy.port, "GET", "/v1/cluster", host="::1", context=context).json["members"]) == 2)
+    assert call(proxy.port, "POST", "/set", body, host="::1", context=context).status == 200
+    for program, host in ((proxy, "::1"), (nodes[0], "localhost"), (nodes[1], "::1")):
+        found = call(program.port, "POST", "/get", ASKED, host=host, context=context)
+        assert len(found.json["existedKey"]) == len(KEYS)
+
+
 # -- moves
 
 
@@ -197,6 +219,23 @@ def test_node_with_several_proxies_joins_the_one_that_is_there(system: System) -
     urls = f"http://127.0.0.1:1,http://localhost:2,{url_of(proxy)}"
     node = system.start("node", "0", "--proxy", urls)
     node.wait_line(f": member of cluster [0-9a-f]+ at {url_of(proxy)}")
+
+
+def test_spawned_nodes_keep_their_ids_when_their_host_is_another_one(system: System) -> None:
+    port, first = free_ports(1), free_ports(2)
+    words = ("--spawn", "2", "--spawn-port", str(first))
+    proxy = system.proxy(*words, port=port)
+    proxy.wait_line("Ready")
+    set_all(proxy)
+    proxy.signal(signal.SIGTERM)
+    proxy.ended()
+    told = ("--host", "::", "--advertise", f"localhost:{port}", "--insecure")
+    proxy = system.proxy(*words, *told, port=port)
+    proxy.wait_line("Ready")
+    assert {one["id"]: one["url"] for one in members(proxy).values()} == {
+        f"127.0.0.1:{number}": f"http://localhost:{number}" for number in (first, first + 1)
+    }
+    assert all_found(at(proxy, "::1"))
 
 
 # -- two processes that are one member

@@ -6,6 +6,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent import socket
 from gevent.event import Event
 
 from gkv.net import dialing
@@ -44,6 +45,22 @@ def test_addresses_of_a_name_are_tried_in_order_and_looked_up_anew(monkeypatch: 
     there[:] = ["127.0.0.9"]
     with pytest.raises(ConnectionRefusedError):
         dial(("n1", port), monotonic() + 5)
+
+
+def test_address_that_does_not_answer_leaves_time_for_the_next_one(monkeypatch: pytest.MonkeyPatch, listener: Any) -> None:
+    full = listen("127.0.0.2", listener.getsockname()[1])
+    full.listen(0)
+    waiting = [socket.socket() for _ in range(3)]  # the queue is full, so that no packet is answered any more
+    for one in waiting:
+        one.setblocking(False)
+        one.connect_ex(full.getsockname())
+    names(monkeypatch, lambda _host: ["127.0.0.2", "127.0.0.1"])
+    began = monotonic()
+    connection = dial(("n1", listener.getsockname()[1]), began + 1.0)
+    assert connection.getpeername()[0] == "127.0.0.1"
+    assert 0.4 < monotonic() - began < 0.95
+    for one in (connection, full, *waiting):
+        one.close()
 
 
 def test_lookup_without_an_answer_ends_with_its_deadline_and_is_made_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
