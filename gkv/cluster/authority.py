@@ -260,7 +260,7 @@ class Authority:
             for line in [*self._judge.departures, *lines]:
                 say(line)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
-        moved = [(one.node, document.member(one.id)) for one in before.members]
+        moved = [(one.node, document.member(one.id)) for one in before.members if not awaits_its_first_process(one)]
         nodes += [node for node, now in moved if now is not None and now.url != node.url]  # who still runs there is to end
         gevent.spawn(self._peers.push, document, nodes)
         return True

@@ -40,7 +40,7 @@ def _has_later_records(mine: Document, call: CallIn) -> bool:
     """
     generation, epoch = split_era(call.era)
     line = mine.member(call.id)
-    if call.cluster != mine.cluster or line is None or not has_its_directory(line, call):
+    if call.cluster != mine.cluster or line is None or not _is_of(line, call):
         return False
     bounded = generation <= min(mine.generation + KEPT_ANCESTORS, _MOST_GENERATIONS) and epoch <= mine.epoch + MAX_LEAP
     return bounded and (generation, epoch) > mine.order
@@ -67,11 +67,24 @@ def refused_document(mine: Document, call: CallIn, newest: Document | None = Non
     known = mine.member(call.id) or (None if newest is None else newest.member(call.id))
     if mine.members and known is None:
         return Unavailable(f"{call.id} shows a document, and is no member in the one that is here", retry_after=1)
+    if known is not None and not (_is_at(known, call) or has_its_directory(known, call)):
+        return _not_that(f"there is a member {call.id}, at {known.url}")
     return None
 
 
 def _may_follow(mine: Document, shown: Document) -> bool:
     return shown.order == mine.order or (shown.follows(mine) and shown.epoch <= mine.epoch + MAX_LEAP)
+
+
+def _is_of(line: Member, call: CallIn) -> bool:
+    """Return whether a call comes from a member's process, or from a later one on its directory, at its address. One that has
+    moved shows its document; its mere words do not count.
+    """
+    return _is_at(line, call) and has_its_directory(line, call)
+
+
+def _is_at(line: Member, call: CallIn) -> bool:
+    return call.node.url in (line.url, line.url.replace("http:", "https:", 1))
 
 
 def _not_that(detail: str) -> InvalidMember:
@@ -113,7 +126,7 @@ class Rebuilding:
     def counts(self, call: CallIn) -> bool:
         """Return whether a call says of a member that it has no later document than the authority's."""
         line = self.newest.member(call.id) or self._holding.get(call.id)
-        if line is None or not has_its_directory(line, call) or call.cluster != self._mine.cluster:
+        if line is None or not _is_of(line, call) or call.cluster != self._mine.cluster:
             return False
         return call.has(self._mine) or (0, 0) < call.order < self._mine.order
 

@@ -262,7 +262,7 @@ class Membership:
             bare=self._holdings.is_bare,
             volatile=not self._engine.durable,
             era=self._era,
-            ran=() if named or self._kept is None else self._kept.ran[-1_000:],
+            ran=() if (named and not show) or self._kept is None else self._kept.ran[-1_000:],
             document=document if show else None,
             reached=() if self._copies is None else self._copies.reach(),
             equal=equal,

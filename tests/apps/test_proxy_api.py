@@ -332,7 +332,7 @@ def test_join_other_content_type_is_answered_415(cluster, content_type):
         ),
         *(
             ({"url": wrong}, "/url")
-            for wrong in ("http://u@127.0.0.1:9000", "http://127.0.0.1", "http://[::1]:9000", "http://:9000")
+            for wrong in ("http://u@127.0.0.1:9000", "http://127.0.0.1", "http://[::g]:9000", "http://:9000")
         ),
         *(({"weight": wrong}, "/weight") for wrong in (0, -1, 1_001, "1", True, False, None, [1], "NaN")),
         *(({"cluster": wrong}, "/cluster") for wrong in (1, True, [CLUSTER], {})),
