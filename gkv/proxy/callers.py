@@ -1,9 +1,8 @@
 """Whether a call may enlist a process at the address that it names: a node enlists itself, and no other.
 
 Promises: of callers that prove nothing the address is their own, or a name that has it; of those that prove to be members it
-may be any, as what lies between may translate addresses, but no loopback of this machine for a caller from another one. Leaves
-to others: that the process answers there (`gkv.cluster.reach`). Looks a name up, and switches greenlets for that; an answer
-that fits is remembered, of `_MOST` names.
+may be any but one of loopback, as what lies between may translate addresses. Leaves to others: that the process answers there
+(`gkv.cluster.reach`). Looks a name up, and switches greenlets for that; an answer that fits is remembered, of `_MOST` names.
 """
 
 from time import monotonic
@@ -30,10 +29,9 @@ class Callers:
         host = address_of(url).host
         if host == caller or (host, caller) in self._known:
             return
-        near = is_loopback(host) and is_loopback(caller)
-        if near and (":" in host) != (":" in caller):  # one machine's two loopbacks
+        if is_loopback(host) and is_loopback(caller) and (":" in host) != (":" in caller):  # one machine's two loopbacks
             return
-        if proved and not (is_loopback(host) and not near):
+        if proved and not is_loopback(host):
             return
         if literal(host) is not None:
             raise InvalidMember(

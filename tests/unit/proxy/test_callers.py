@@ -32,7 +32,7 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://localhost:1", "::1", False, None),
         ("http://127.0.0.1:1", "::1", False, None),
         ("http://[::1]:1", "127.0.0.1", False, None),
-        ("http://127.0.0.1:1", "127.0.0.2", False, InvalidMember),
+        ("http://127.0.0.1:1", "127.0.0.2", True, InvalidMember),
         ("http://n1:1", "10.0.0.5", False, None),
         ("http://n1:1", "fd00::5", False, None),
         ("http://n1:1", "10.0.0.6", False, Unavailable),
