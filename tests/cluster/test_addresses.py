@@ -120,9 +120,9 @@ def test_process_on_all_addresses_is_where_it_says_and_is_refused_without_that(s
 
 def test_node_is_told_that_it_enlists_nobody_elsewhere_without_a_token(system: System) -> None:
     proxy = system.proxy()
-    node = system.start("node", "0", "--advertise", "127.0.0.2:9000", "--proxy", url_of(proxy))
+    node = system.start("node", "0", "--advertise", "192.0.2.1:9000", "--proxy", url_of(proxy))
     assert node.ended() == 1
-    assert "the url names 127.0.0.2, but the call comes from 127.0.0.1; a node can only enlist itself" in node.stderr
+    assert "the url names 192.0.2.1, but the call comes from 127.0.0.1; a node can only enlist itself" in node.stderr
 
 
 def test_members_prove_names_and_ipv6_addresses_over_tls(system: System, tmp_path: Path) -> None:
