@@ -342,6 +342,8 @@ class Op(StrEnum):
     """Which process answers."""
     ADOPT = "adopt"
     """To take over a cluster document."""
+    CALL_AT = "call-at"
+    """To call in at another address, if nobody answers at the one of now."""
     WORD = "word"
     """To take in a message from another member about copies."""
     PLAN = "plan"

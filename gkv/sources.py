@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gkv import flags as command_line
-from gkv.config import KNOBS, Knob, Settings, names, networks, others_may_read, switch, toggle, tokens
+from gkv.addresses import names, networks, urls
+from gkv.config import KNOBS, Knob, Settings, others_may_read, switch, toggle, tokens
 from gkv.errors import ConfigError
 from gkv.nearest import did_you_mean, nearest, shown
 from gkv.origins import origins
@@ -159,7 +160,7 @@ def _texts(origin: str, table: Mapping[str, Any], knobs: Iterable[Knob], mode: i
             texts[name] = str(int(value))
         elif (
             isinstance(value, list)
-            and knob.parse in (names, networks, origins, tokens)
+            and knob.parse in (names, networks, origins, tokens, urls)
             and all(isinstance(one, str) and "," not in one for one in value)
         ):
             texts[name] = ",".join(value)

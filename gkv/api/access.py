@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network
 from time import monotonic
 from typing import Any, NamedTuple
 
+from gkv.addresses import Network, literal
 from gkv.api.cors import Cors
 from gkv.config import Settings
 from gkv.coordinator import Channels
@@ -66,7 +66,7 @@ class Access:
 
     def __init__(self) -> None:
         self._digests: list[tuple[bytes, str]] = []
-        self._networks: tuple[IPv4Network, ...] = ()
+        self._networks: tuple[Network, ...] = ()
         self.cors = Cors()
         self.peer_token = ""
         """What this process shows other members, "" for nothing."""
@@ -143,10 +143,13 @@ class Access:
         return None
 
     def _is_near(self, address: str) -> bool:
-        try:
-            return any(IPv4Address(address) in network for network in self._networks)
-        except ValueError:
-            return False
+        found = literal(address)
+        return found is not None and any(found in network for network in self._networks)
+
+    @property
+    def knows_peers(self) -> bool:
+        """Whether members prove with a token that they are."""
+        return bool(self._digests)
 
     def note(self, refusal: Denial, address: str) -> None:
         """Count a refusal, and say it unless another was said just before."""

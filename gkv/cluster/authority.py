@@ -25,6 +25,7 @@ from gkv.cluster.document import MAX_EPOCH, Document, Member, State
 from gkv.cluster.judge import Action, Ask, Enact, Judge
 from gkv.cluster.losses import Outlook
 from gkv.cluster.moves import Moves
+from gkv.cluster.moving import is_replaced
 from gkv.cluster.operator import Operator
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan
@@ -114,6 +115,8 @@ class Authority:
             return self.document
         error = refused(self.document, call, self._judge.liveness.recent(now))
         if error is not None and not error.retryable:
+            if is_replaced(self.document, call):
+                return self.document  # by which the process ends
             raise error
         self._peers.reached(call.node)
         self._hear(call, now)
@@ -262,6 +265,8 @@ class Authority:
             self._view.adopt(document, replace=True, placement=placement)
             self.chronicle.changed(before, document, self._judge.departures, self.coverage)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
+        moved = [(one.node, document.member(one.id)) for one in before.members if not awaits_its_first_process(one)]
+        nodes += [node for node, now in moved if now is not None and now.url != node.url]  # who still runs there is to end
         gevent.spawn(self._peers.push, document, nodes)
         return True
 

@@ -104,7 +104,7 @@ class CallIn:
     era: int = 0
     """An era that none of the records is later than which its directory had at its start."""
     ran: tuple[int, ...] = ()
-    """Incarnations that ran on its directory before. Left out once its line has this process's."""
+    """Incarnations that ran on its directory before. Left out once its line has this process's, unless it shows a document."""
     document: Document | None = None
     """Shown to an authority whose own is older, or of another cluster."""
     reached: tuple[int, ...] = ()

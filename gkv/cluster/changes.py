@@ -41,6 +41,7 @@ from gkv.cluster.document import (
     default_min_in_sync,
 )
 from gkv.cluster.losses import accepted
+from gkv.cluster.moving import displaced
 from gkv.cluster.placement import Placement
 from gkv.cluster.refusals import refused
 
@@ -96,7 +97,7 @@ def change(document: Document, look: Look, placement: Placement | None = None) -
     heard = any(member.id in look.calls and member.id not in look.silent for member in document.members)
     if not heard:  # who hears nobody is the one that is cut off
         look = replace(look, silent=frozenset())
-    calls = _calls(document, look)
+    look, calls = _settled(document, look)
     changed = accepted(document, look.accepted, placement)
     gone = [_evicted(member, epoch) if _goes(member, calls, look) else member for member in changed.members]
     lines = [_line(member, document, gone, calls.get(member.id), look) for member in gone]
@@ -114,7 +115,7 @@ def change(document: Document, look: Look, placement: Placement | None = None) -
 
 def leaving(document: Document, look: Look) -> frozenset[str]:
     """Return the members that `change` would evict."""
-    calls = _calls(document, look)
+    look, calls = _settled(document, look)
     return frozenset(member.id for member in document.members if _goes(member, calls, look))
 
 
@@ -153,6 +154,15 @@ def _calls(document: Document, look: Look) -> dict[str, CallIn]:
     }
 
 
+def _settled(document: Document, look: Look) -> tuple[Look, Mapping[str, CallIn]]:
+    """Return the same with those members to go at whose addresses others are now, and the calls that count."""
+    calls = _calls(document, look)
+    gone, late = displaced(document, calls)
+    if gone:
+        look = replace(look, accused=look.accused | gone)
+    return look, {node_id: call for node_id, call in calls.items() if node_id not in late}
+
+
 def _has(call: CallIn | None, member: Member, document: Document) -> bool:
     """Return whether the process in a member's line has reported this document."""
     return call is not None and call.incarnation == member.incarnation and call.has(document)
@@ -174,7 +184,7 @@ def _line(member: Member, document: Document, others: Sequence[Member], call: Ca
     if call is None or call.incarnation in look.ended or call.incarnation in look.leaving:
         return member
     if member.url != call.node.url:
-        member = replace(member, url=call.node.url)  # with TLS now
+        member = replace(member, url=call.node.url)  # with TLS now, or from where it has moved to
     if member.state is State.DOWN and member.id not in look.silent and member.id not in look.accused:
         if not document.copies_records or (member.id not in look.paused and _has_reached_all(call, others)):
             return _admitted(member, call, document)

@@ -15,7 +15,7 @@ def departures(before: Document, after: Document, look: Look, complaints: Mappin
     and what the complaints were by which members are to go.
     """
     lines = {was.id: was for was in before.members}
-    whys = {one: _why(lines[one], look, complaints) for one in gone(before, after)}
+    whys = {one: _why(lines[one], after, look, complaints) for one in gone(before, after)}
     return [
         line if why == _LEAVES else as_warning(line)
         for why, ids in together(whys)
@@ -32,7 +32,7 @@ def _is_out(was: Member, member: Member | None) -> bool:
     return member is not None and (member.state is State.DOWN or member.incarnation != was.incarnation)
 
 
-def _why(member: Member, look: Look, complaints: Mapping[str, str]) -> str:
+def _why(member: Member, after: Document, look: Look, complaints: Mapping[str, str]) -> str:
     call = look.calls.get(member.id)
     if member.incarnation in look.ended:
         return "its process has ended"
@@ -42,4 +42,6 @@ def _why(member: Member, look: Look, complaints: Mapping[str, str]) -> str:
         return "another process has called in as this member"
     if member.id in look.accused:
         return complaints.get(member.id, "others complain of it")
+    if any(one.url == member.url and one.state is not State.DOWN for one in after.members if one.id != member.id):
+        return "another member is at its address now"
     return "it has not called in for a second, and did not answer"

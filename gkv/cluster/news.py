@@ -21,6 +21,8 @@ def of_changes(before: Document, after: Document, coverage: Coverage | None) -> 
     states: dict[str, tuple[str, Level]] = {}
     for member in after.members:
         was = before.member(member.id)
+        if was is not None and was.url != member.url:
+            yield f"member {member.id} is at {member.url} now"
         if member.empty and (was is None or not was.empty):
             why = why_empty(after, member)
             line = f"member {member.id} has come back empty: {why}; {_fate_of_empty(after, member, coverage)}"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import KEPT_ANCESTORS, MAX_EPOCH, MAX_GENERATION, MAX_LEAP, Document, Member, State
 from gkv.cluster.liveness import SILENT_AFTER
+from gkv.cluster.moving import has_its_directory
 from gkv.errors import GkvError, InvalidMember, Unavailable
 from gkv.log import as_warning, say
 from gkv.model import Presence, split_era
@@ -55,10 +56,8 @@ def refused_document(mine: Document, call: CallIn, newest: Document | None = Non
     if shown is None or not call.has(shown):
         return _not_that("the document that is shown is not the one that the call speaks of")
     line = shown.member(call.id)
-    if line is None or not _is_of(line, call):
-        return Unavailable(
-            f"{call.id} shows a document that does not name it, at this address and by this process", retry_after=1
-        )
+    if line is None or not has_its_directory(line, call):
+        return Unavailable(f"{call.id} shows a document that does not name it, by this process or its directory", retry_after=1)
     if shown.epoch > MAX_EPOCH - MAX_LEAP or shown.generation > _MOST_GENERATIONS:
         return _not_that("the document that is shown leaves no room for later ones")
     if mine.members and not _may_follow(mine, shown):
@@ -68,7 +67,7 @@ def refused_document(mine: Document, call: CallIn, newest: Document | None = Non
     known = mine.member(call.id) or (None if newest is None else newest.member(call.id))
     if mine.members and known is None:
         return Unavailable(f"{call.id} shows a document, and is no member in the one that is here", retry_after=1)
-    if known is not None and not _is_at(known, call):
+    if known is not None and not (_is_at(known, call) or has_its_directory(known, call)):
         return _not_that(f"there is a member {call.id}, at {known.url}")
     return None
 
@@ -78,10 +77,10 @@ def _may_follow(mine: Document, shown: Document) -> bool:
 
 
 def _is_of(line: Member, call: CallIn) -> bool:
-    """Return whether a call comes from a member's process, or from a later one on its directory."""
-    return _is_at(line, call) and (
-        line.incarnation == call.incarnation or bool({line.incarnation, line.directory} & {*call.ran})
-    )
+    """Return whether a call comes from a member's process, or from a later one on its directory, at its address. One that has
+    moved shows its document; its mere words do not count.
+    """
+    return _is_at(line, call) and has_its_directory(line, call)
 
 
 def _is_at(line: Member, call: CallIn) -> bool:

@@ -9,9 +9,9 @@ from math import inf
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Layout, Member, State
+from gkv.cluster.moving import may_move
 from gkv.cluster.node import check_weight
 from gkv.cluster.placement import Placement
-from gkv.cluster.restored import awaits_its_first_process
 from gkv.cluster.ring_change import ring_change
 from gkv.errors import GkvError, InvalidMember, MemberConflict, Unavailable
 from gkv.model import Node
@@ -30,13 +30,14 @@ def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> Gk
             f"{call.id} is no member any more, as it has left or was removed: its process can be stopped; begin with an empty "
             f"directory to join again"
         )
-    moves = known is not None and known.url != call.node.url
-    if known is not None and moves and not _now_with_tls(known, call.node) and not _may_be_elsewhere(known, call):
-        return MemberConflict(f"there is a member {call.id} already, at {known.url}; choose another --name")
-    if known is None or moves:  # a member's own address is no other's: whoever asks for it is refused
-        error = _refused_address(document, call, calls)
-        if error is not None:
-            return error
+    if known is not None and known.url != call.node.url and not may_move(document, known, call):
+        return MemberConflict(
+            f"there is a member {call.id} already, at {known.url}: choose another --name, or start it with the directory that "
+            f"the member had last"
+        )
+    # An address that a newcomer asks for is another's by the document, or not. A member has proved that it is there.
+    if known is None and (error := _refused_address(document, call, calls)) is not None:
+        return error
     if known is None and call.records:
         return MemberConflict(
             f"node {call.id} holds {call.records} keys of this cluster, which has no such member; it can join with "
@@ -111,18 +112,6 @@ def _not_missed(member: Member) -> GkvError:
     return MemberConflict(
         f"no key waits for {member.id}, which is {member.state}: others have what it had, or were up after it"
     )
-
-
-def _may_be_elsewhere(known: Member, call: CallIn) -> bool:
-    """Return whether a member of a restored cluster may be at another address than the one that it was made of: it is the
-    first process with the directory that was restored, or there was none.
-    """
-    return awaits_its_first_process(known) and (known.empty or known.directory in call.ran)
-
-
-def _now_with_tls(known: Member, node: Node) -> bool:
-    """Return whether a member has begun to speak TLS, at the same address."""
-    return known.url.startswith("http:") and node.url == f"https:{known.url.removeprefix('http:')}"
 
 
 def refused_removal(document: Document, node_id: str, placement: Placement | None = None) -> GkvError | None:

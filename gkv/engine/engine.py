@@ -99,6 +99,9 @@ class Engine(ABC):
     durable: bool
     """Whether what a `write` wrote outlives the process and a power cut."""
 
+    node: str
+    """The id of the node whose records these are."""
+
     was_clean: bool = True
     """Whether the last stop was an orderly one, or all records have been checked since. If neither,
     `verify` should be run; whoever has done so sets this, and else `close` leaves it to the next.

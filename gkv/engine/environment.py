@@ -55,8 +55,9 @@ STRUCTURAL = (
 class Environment:
     """Four sub-databases in one file; `gkv.engine.lmdb.LmdbEngine` says what they hold."""
 
-    def __init__(self, directory: Directory, path: Path, node: str, map_bytes: int) -> None:
-        """Open or create the environment in the directory `path`, which this process owns.
+    def __init__(self, directory: Directory, path: Path, node: str, map_bytes: int, *, or_known: bool = False) -> None:
+        """Open or create the environment in the directory `path`, which this process owns; it is of
+        this node, with `or_known` of whichever node it has been of.
 
         Raise EngineError for what is not this node's or cannot be read, OSError when the directory
         cannot be used.
@@ -65,6 +66,9 @@ class Environment:
         self.file = path / "data.mdb"
         self.page = 0
         """Bytes of a page."""
+        self.node = node
+        """The id of the node whose records these are."""
+        self._or_known = or_known
         self.cluster: str | None = None
         self.era = 0
         self.last_run = 0
@@ -153,7 +157,9 @@ class Environment:
             with env.begin(write=True) as txn:  # which alone keeps the handles; it changes nothing, so it writes nothing
                 self._open_databases(env, txn, create=False)
                 meta = dict(txn.cursor(self.meta).iternext())
-            _refuse_foreign(self.file, meta, node)
+            known = meta.get(b"node", b"").decode(errors="replace")
+            self.node = known if self._or_known and known else node
+            _refuse_foreign(self.file, meta, self.node)
             self.was_clean = meta.get(b"clean") == b"1"
             cluster = meta.get(b"cluster")
             self.cluster = None if cluster is None else cluster.decode()

@@ -42,7 +42,7 @@ class Store:
     More than 250 lines: which thread may change what is said here once, for all of it.
     """
 
-    def __init__(self, path: Path, node: str, max_disk: int, summing: Summing) -> None:
+    def __init__(self, path: Path, node: str, max_disk: int, summing: Summing, *, or_known: bool = False) -> None:
         """As `LmdbEngine`."""
         if max_disk and max_disk < MIN_DISK:
             raise EngineError(f"{path} may take {max_disk} bytes; it needs {MIN_DISK} at least")
@@ -65,7 +65,7 @@ class Store:
         self.directory = Directory(path)
         try:
             self.room = Room(self._bound, check_file(path))
-            self.environment = Environment(self.directory, path, node, self.room.map_bytes)
+            self.environment = Environment(self.directory, path, node, self.room.map_bytes, or_known=or_known)
             summing.find(path / SUMS, self.environment.content)
             self.room.written(self.environment.held())
         except BaseException:

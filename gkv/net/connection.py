@@ -13,6 +13,7 @@ from typing import Any
 
 from gevent import sleep
 
+from gkv.addresses import plain, shown
 from gkv.errors import GkvError, InternalError, Unavailable
 from gkv.log import say_exception
 from gkv.net import answers, wsgi
@@ -58,7 +59,7 @@ class Connection:
         served in it."""
         self._charged = 0
         """Bytes that the gate's budget has reserved for the request under way."""
-        self._base = server.base_environ | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
+        self._base = server.base_environ | {"REMOTE_ADDR": plain(address[0]), "REMOTE_PORT": str(address[1])}
         self._ended = 0.0
         """When the last request had its answer, on the clock of `time.monotonic`."""
         self._to_head = False
@@ -296,7 +297,7 @@ class Connection:
         serving, link = self._serving, self._link
         answer = serving.render(error)
         if serving.observer is not None:
-            peer = f"{self._base['REMOTE_ADDR']}:{self._base['REMOTE_PORT']}"
+            peer = f"{shown(self._base['REMOTE_ADDR'])}:{self._base['REMOTE_PORT']}"
             serving.observer.refused(peer, answer.status, answer.request_id)
         link.expired = False
         try:

@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from gkv.addresses import literal, shown
 from gkv.errors import (
     BadFraming,
     ExpectationFailed,
@@ -269,8 +270,11 @@ class HostNames:
     True
     """
 
-    def __init__(self, names: Collection[str], port: int) -> None:
-        """Each name counts with any port in `Host`, as port forwarding may change it."""
+    def __init__(self, names: Collection[str], port: int, *, any_address: bool = False) -> None:
+        """Each name counts with any port in `Host`, as port forwarding may change it. With `any_address` so does any that is an
+        address: no trick with DNS gives a web page one of those for its name.
+        """
+        self._any_address = any_address
         self._names = {name.lower() for name in names}
         self._seen = {f"{name.lower()}:{port}" for name in names}
 
@@ -278,7 +282,13 @@ class HostNames:
         if host in self._seen:
             return True
         match = _host(host)
-        return match is not None and match[1].lower() in self._names and int(match[2] or 0) < 65_536
+        if match is None or int(match[2] or 0) >= 65_536:
+            return False
+        name = match[1].lower()
+        if name in self._names:
+            return True
+        found = literal(name.strip("[]"))
+        return found is not None and (self._any_address or shown(str(found)) in self._names)
 
 
 class ChunkedBody:

@@ -55,8 +55,11 @@ class ChannelLimits:
     answer_bytes: int = 256 << 20
     """Twice what a node answers at most."""
     connect: float = 0.25
-    """Until TCP has a connection. Where the first packet is lost, the kernel sends another one after a second (RFC 6298); a new
-    attempt is sooner, and a member whose way is whole again is heard before somebody complains of its silence."""
+    """Until TCP has a connection, for each address of a name. Where the first packet is lost, the kernel
+    sends another one after a second (RFC 6298); a new attempt is sooner, and a member whose way is
+    whole again is heard before somebody complains of its silence."""
+    dial: float = 1.0
+    """For the lookup of a name, and for all its addresses together."""
     handshake: float = 1.0
     """Of TLS."""
 

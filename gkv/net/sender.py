@@ -3,8 +3,7 @@
 A connection that a node has closed while nobody used it is replaced by a new one. So is one that
 breaks before the first byte of an answer, and the request goes once more; but a write is handed over
 once: when a byte of it may have been received it is never sent again, and ends as LOST. Every wait
-ends with the last of the calls' deadlines, but for the lookup of a name; behind it nothing is sent
-that comes too late.
+ends with the last of the calls' deadlines; behind it nothing is sent that comes too late.
 """
 
 import re
@@ -12,18 +11,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from time import monotonic
-from urllib.parse import urlsplit
 
 from gevent import socket  # by name, so that it needs no patched process
 from gevent.event import Event
 
 from gkv import background
+from gkv.addresses import address_of
 from gkv.log import say_exception
 from gkv.model import Outcome
 from gkv.net import gathered
 from gkv.net.admission import LARGE
 from gkv.net.call import Call, Lane
 from gkv.net.deadlines import deadlines
+from gkv.net.dialing import dial
 from gkv.net.outbox import Outbox
 from gkv.net.peer import Peer
 from gkv.net.tls import TlsSocket, explain, is_over
@@ -81,7 +81,6 @@ class Sender:
     """
 
     def __init__(self, peer: Peer, outbox: Outbox) -> None:
-        url = urlsplit(peer.url)
         self.wake = Event()
         self.expires = 0.0
         self._expired = False
@@ -89,8 +88,8 @@ class Sender:
         self._outbox = outbox
         self._once = outbox.lane is Lane.WRITE
         """Whether what a node may have seen is never sent again."""
-        self._address = (url.hostname or "", url.port)
-        self._secure = url.scheme == "https"
+        self._address = address_of(peer.url)
+        self._secure = peer.url.startswith("https:")
         self._socket: socket.socket | TlsSocket | None = None
         self._sending = False
         """Whether the node has not taken all of a request."""
@@ -211,9 +210,8 @@ class Sender:
         connection = self._socket
         if connection is None:
             connection = self._connect()
-            # That took its time, and the lookup of a name has no deadline. Who was told meanwhile
-            # that nothing was sent was told the truth, and a deadline that has passed is not met
-            # again while the answer is waited for.
+            # That took its time. Who was told meanwhile that nothing was sent was told the truth, and
+            # a deadline that has passed is not met again while the answer is waited for.
             calls[:] = self._peer.keep_timely(calls)
             if not calls:
                 return [], None
@@ -255,10 +253,10 @@ class Sender:
         limits = self._peer.limits
         started = monotonic()
         try:
-            connection = socket.create_connection(self._address, max(0.001, min(limits.connect, self.expires - started)))
+            connection = dial(self._address, min(self.expires, started + limits.dial), limits.connect)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             by = min(self.expires, monotonic() + limits.handshake)
-            self._socket = connection if tls is None else tls.connect(connection, self._address[0], by)
+            self._socket = connection if tls is None else tls.connect(connection, self._address.host, by)
         except OSError as error:
             why = f"no connection: {explain(error)}"
             self._peer.unreachable(why, monotonic() - started)

@@ -22,11 +22,15 @@ from gkv.node.holdings import Holdings
 from gkv.node.progress import progress_of
 from gkv.node.tidings import Tidings
 from gkv.threads import NativeThread
-from gkv.wire.ops import Adopt, Here, NodeAnswer, Refused, Status
+from gkv.wire.ops import Adopt, CallAt, Here, NodeAnswer, Refused, Status
 
 
 def _ignore(_error: GkvError) -> None:
     """Do nothing about an error."""
+
+
+def _ignore_url(_url: str) -> None:
+    """Do nothing about an address."""
 
 
 class Membership:
@@ -72,6 +76,8 @@ class Membership:
         self._era = engine.era
         self._told = False
         self._said = ""
+        self.on_proxy: Callable[[str], object] = _ignore_url
+        """Told of an address at which the authority says that it is."""
         view.keep = self.adopt
         view.act_as(node.id, incarnation, self._era)
         if kept is not None:
@@ -144,6 +150,12 @@ class Membership:
             return self._here() if self.adopt(document) else stale(self._view.document)
 
         return lambda: or_refused(taken)
+
+    def call_at(self, request: CallAt) -> NodeAnswer:
+        """Note where the authority of this member's cluster says that it is."""
+        if request.cluster == self._engine.cluster:
+            self.on_proxy(request.url)
+        return self._here()
 
     def adopt(self, document: Document) -> bool:
         """Take over a document; return whether it is in force now. Switches greenlets.
@@ -249,7 +261,7 @@ class Membership:
             bare=self._holdings.is_bare,
             volatile=not self._engine.durable,
             era=self._era,
-            ran=() if named or self._kept is None else self._kept.ran[-1_000:],
+            ran=() if (named and not show) or self._kept is None else self._kept.ran[-1_000:],
             document=document if show else None,
             reached=() if self._copies is None else self._copies.reach(),
             equal=equal,

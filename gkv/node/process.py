@@ -11,6 +11,7 @@ from gkv.api.data import Check, DataApi
 from gkv.api.metrics import Figure, figure, shared_figures
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.kept import Kept
+from gkv.cluster.proxies import Proxies
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Coordinator
@@ -70,9 +71,14 @@ def run(reading: Reading, reread: Callable[[], Settings], early: EarlySignals) -
 def _run(runtime: Runtime) -> None:
     settings = runtime.settings
     port = runtime.open_port()
-    me = Node(settings.name or f"{settings.host}:{port}", f"{settings.scheme}://{settings.host}:{port}", settings.weight)
+    address = settings.advertised(port)
     directory = Path(settings.data or f"gkv-data/{port}")
-    engine = runtime.opened(open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk, CACHE))
+    # A directory is one node's for good, wherever that is: the address makes an id only for a new one.
+    node_id, or_known = settings.name or address.id, not settings.name
+    engine = runtime.opened(
+        open_engine(settings.engine, directory, node_id, ring.tokens, settings.max_disk, CACHE, or_known=or_known)
+    )
+    me = Node(engine.node, f"{settings.scheme}://{address}", settings.weight)
     ttl = round(settings.tombstone_ttl * 1000)
     kept = Kept(directory) if engine.durable else None
     orderly = OrderlyEnd(kept)
@@ -150,16 +156,17 @@ def _run(runtime: Runtime) -> None:
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
     max_body = runtime.channel_limits.gathered_bytes + 2 * settings.max_body
     app = build_app(data, service.answer, backup.begin, max_body, Speaker(view, incarnation))
-    access, proxy = app.access, settings.proxy_url
+    access = app.access
     caller = Caller(
-        proxy,
-        me.url,
+        Proxies(settings.proxy_urls),
+        address.host,
         member,
         lambda line: None if runtime.ending.is_set() else say(named(me.id, line)),
         lambda: access.peer_token,
         runtime.tls,
         lambda: view.awaited,
     )
+    member.on_proxy = caller.told
 
     def figures(server: Server) -> Iterator[Figure]:
         yield from shared_figures("node", view, server, app.access, coordinator, channels)
@@ -195,7 +202,7 @@ def _run(runtime: Runtime) -> None:
         try:
             caller.run()
         except Refused as error:
-            runtime.end_with(MemberConflict(f"the proxy at {proxy} refuses this node: {error}"))
+            runtime.end_with(MemberConflict(str(error)))
 
     runtime.start("calling in at the proxy", call_in)
     runtime.start("the look at the clock", clock.watch)

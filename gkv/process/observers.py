@@ -26,7 +26,7 @@ def observe(app: Routes, server: Server, figures: Callable[[], Iterable[Figure]]
         def take() -> None:
             log.configure(settings.log_format, access=settings.access_log, level=settings.log_level)
             server.observer = meter if settings.metrics or settings.access_log else None
-            server.rename(settings.names)
+            server.rename(settings.called)
 
         return take
 

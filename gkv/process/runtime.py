@@ -118,7 +118,7 @@ class Runtime:
         """
         limits = server_limits(max_body, self._files)
         pages = Pages(app)
-        server = Server(pages, self._listener, pages.render, self.settings.names, limits, self.admission, self.tls)
+        server = Server(pages, self._listener, pages.render, self.settings.called, limits, self.admission, self.tls)
         self._reload.begin(app.access.following(server, channels))
         observe(app, server, lambda: figures(server), self._reload)
         collect_garbage_seldom()

@@ -11,6 +11,7 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 _SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 _INCARNATION: Schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
 _ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"}
+_URL = r"^https?://([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:]+\]):[1-9][0-9]{0,4}$"
 _NAMES = (
     "cluster generation epoch replicas min_in_sync lease_ms durability vnodes placement members next next_since "
     "rebuilt_from removed"
@@ -129,7 +130,7 @@ JOIN = Operation(
         )
     },
     "The call tells, and decides nothing: who is a member is in one of the next documents. The url names the address that the "
-    "call comes from, and the node must answer there.",
+    "call comes from, or a name of it, unless the call shows a member's token or certificate; and the node must answer there.",
     body={
         JSON: Content(
             shape(
@@ -137,7 +138,7 @@ JOIN = Operation(
                 "weight zone pid cluster generation epoch digest records bare volatile era ran document reached equal ready "
                 "orderly leaves complaints size fill_rate spare",
                 id=_ID,
-                url={"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9][0-9]{0,4}$"},
+                url={"type": "string", "format": "uri", "pattern": _URL},
                 incarnation={**_INCARNATION, "description": "of this process, new at every start"},
                 weight={"type": "number", "exclusiveMinimum": 0, "maximum": 1_000, "default": 1},
                 zone={"type": "string"},

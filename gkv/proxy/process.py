@@ -20,6 +20,7 @@ from gkv.proxy import checks
 from gkv.proxy.app import build_app
 from gkv.proxy.changes import Changes
 from gkv.proxy.spawn import Children
+from gkv.proxy.whereabouts import Whereabouts
 from gkv.sources import Reading
 
 
@@ -59,7 +60,8 @@ def _run(runtime: Runtime) -> None:
         yield from changes.figures()
 
     # Before the server, so that they end after it: requests that still run ask them.
-    children = runtime.opened(Children(f"{settings.scheme}://{settings.host}:{port}", runtime.reading, authority))
+    url = f"{settings.scheme}://{settings.advertised(port)}"
+    children = runtime.opened(Children(url, runtime.reading, authority))
     if not (children.are_members or authority.document.has_ring):  # a key that is set now would have to move soon
         coordinator.writes_wait_for = "the nodes that this proxy starts have joined"
     runtime.serve(app, channels, figures, settings.max_body)
@@ -67,6 +69,7 @@ def _run(runtime: Runtime) -> None:
     announce(f"Listening on port {port}...")
     runtime.say_ready()
     runtime.start("the authority", authority.run)
+    runtime.start("the word to members that do not call", Whereabouts(authority, channels, url).run)
     if settings.spawn and children.start(runtime.ending):
         coordinator.writes_wait_for = ""
         announce(

@@ -13,6 +13,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
+from gkv.addresses import Address, address_of
 from gkv.cluster.authority import Authority
 from gkv.config import KNOBS, Settings
 from gkv.errors import ConfigError, Unavailable
@@ -72,9 +73,17 @@ class Children:
         self._environment = _environment(reading, os.environ)
         self.ports = range(settings.spawn_port, settings.spawn_port + settings.spawn)
         base = Path(settings.data or "gkv-data")
-        self._children = [_Child(f"{settings.host}:{port}", port, base / str(port)) for port in self.ports]
+        self._children = [_Child(self._id_at(port, base / str(port)), port, base / str(port)) for port in self.ports]
         self._ended = Event()
         """Set when a child has ended."""
+
+    def _id_at(self, port: int, directory: Path) -> str:
+        """Return the id of the node with a port: one that has a directory keeps its id, whatever its host is now."""
+        made = _address(self._settings, port).id
+        members = self._authority.document.members
+        there = [one.id for one in members if address_of(one.url).port == port]
+        is_kept = (directory / "data.mdb").exists() and self._authority.document.member(made) is None
+        return there[0] if is_kept and len(there) == 1 else made
 
     @property
     def are_members(self) -> bool:
@@ -219,6 +228,8 @@ class Children:
     def _start(self, child: _Child) -> None:
         command = [sys.executable, "-P", "-m", "gkv.cli", "node", str(child.port), "--until-stdin-closes"]
         command += ["--name", child.node, "--proxy", self._proxy, "--data", str(child.directory)]
+        if self._settings.advertise is not None:
+            command += ["--advertise", str(_address(self._settings, child.port))]
         # The first line is for a terminal, and has no place where every line has to be JSON.
         output = subprocess.DEVNULL if self._settings.log_format == "json" else 2
         child.starts_at = inf
@@ -257,6 +268,11 @@ def _close_input(process: "subprocess.Popen[bytes]") -> None:
             process.stdin.close()
 
 
+def _address(settings: Settings, port: int) -> Address:
+    """Return the address that others are told of a node that listens on a port."""
+    return Address(settings.advertised(port).host, port)
+
+
 def _listed(nodes: set[str]) -> str:
     return ", ".join(sorted(nodes))
 
@@ -265,7 +281,7 @@ def _advice(members: set[str], settings: Settings) -> str:
     """Return how all these members are started: by this proxy, if their names are its address and
     ports in a row.
     """
-    beginning = f"{settings.host}:"
+    beginning = _address(settings, 1).id.removesuffix("1")
     ports = sorted(int(node.removeprefix(beginning)) for node in members if node.removeprefix(beginning).isdecimal())
     if len(ports) == len(members) and ports == list(range(ports[0], ports[0] + len(ports))):
         return f"Start them with --spawn {len(ports)} --spawn-port {ports[0]}"

@@ -1,10 +1,11 @@
 """Settings: what each knob takes, which source goes first, and how a wrong one is named."""
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
-from gkv import __version__, config, flags
+from gkv import __version__, addresses, config, flags
+from gkv.addresses import Address
 from gkv.config import KNOBS, Settings
 from gkv.errors import ConfigError
 from gkv.sources import parse
@@ -12,7 +13,8 @@ from gkv.sources import parse
 DEFAULTS = Settings(
     host="127.0.0.1",
     port=8080,
-    proxy="http://127.0.0.1:8080",
+    advertise=None,
+    proxy=("http://127.0.0.1:8080",),
     name="",
     weight=1.0,
     zone="",
@@ -83,7 +85,7 @@ DEFAULTS = Settings(
         (config.number(0, 999_999), "250000", 250_000),
         (config.tombstone_ttl, "366d", 31_622_400.0),
         (config.one_of("sync", "async"), "async", "async"),
-        (config.url, "https://n1:8080/", "https://n1:8080"),
+        (addresses.urls, "https://n1:8080/", ("https://n1:8080",)),
         (config.port, "0", 0),
         (config.port, "8080", 8080),
         (config.port, "65535", 65_535),
@@ -98,14 +100,6 @@ DEFAULTS = Settings(
         (config.name, "n", "n"),
         (config.name, "127.0.0.1:9000", "127.0.0.1:9000"),
         (config.name, "a" * 64, "a" * 64),
-        (config.url, "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-        (config.url, "http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
-        (config.url, "http://proxy.example:80", "http://proxy.example:80"),
-        (config.host, "127.0.0.1", "127.0.0.1"),
-        (config.host, "10.0.0.5", "10.0.0.5"),
-        (config.names, "", []),
-        (config.names, "gkv", ["gkv"]),
-        (config.names, " gkv.example , 10.0.0.5,", ["gkv.example", "10.0.0.5"]),
         (config.origins, "", ()),
         (config.origins, " * ", ("*",)),
         (config.origins, "https://A.example , http://[::1]:3000", ("https://a.example", "http://[::1]:3000")),
@@ -114,12 +108,28 @@ DEFAULTS = Settings(
             "http://a:80,https://a:443,https://a:80,x-app://a",
             ("http://a", "https://a", "https://a:80", "x-app://a"),
         ),
+        (addresses.urls, "http://127.0.0.1:8080", ("http://127.0.0.1:8080",)),
+        (addresses.urls, "http://127.0.0.1:8080/", ("http://127.0.0.1:8080",)),
+        (addresses.urls, "http://Proxy.example:80,https://[0::1]:1", ("http://proxy.example:80", "https://[::1]:1")),
+        (addresses.host, "127.0.0.1", "127.0.0.1"),
+        (addresses.host, "10.0.0.5", "10.0.0.5"),
+        (addresses.host, "0:0::1", "::1"),
+        (addresses.host, "[::]", "::"),
+        (addresses.host, "Node_1.example", "node_1.example"),
+        (addresses.advertised, "", None),
+        (addresses.advertised, "n1:9000", Address("n1", 9000)),
+        (addresses.advertised, "[fd00::5]:9000", Address("fd00::5", 9000)),
+        (addresses.names, "::1,[FD00::5]", ["[::1]", "[fd00::5]"]),
+        (addresses.names, "", []),
+        (addresses.names, "gkv", ["gkv"]),
+        (addresses.names, " gkv.example , 10.0.0.5,", ["gkv.example", "10.0.0.5"]),
         (config.tokens, "", ()),
         (config.tokens, "t" * 16, ("t" * 16,)),
         (config.tokens, " " + "!~+-/=.'" * 2 + " , " + "z" * 256, ("!~+-/=.'" * 2, "z" * 256)),
-        (config.networks, "", ()),
-        (config.networks, "10.0.0.5", (IPv4Network("10.0.0.5/32"),)),
-        (config.networks, "10.0.0.0/8, 192.0.2.0/24", (IPv4Network("10.0.0.0/8"), IPv4Network("192.0.2.0/24"))),
+        (addresses.networks, "", ()),
+        (addresses.networks, "10.0.0.5", (IPv4Network("10.0.0.5/32"),)),
+        (addresses.networks, "10.0.0.0/8, 192.0.2.0/24", (IPv4Network("10.0.0.0/8"), IPv4Network("192.0.2.0/24"))),
+        (addresses.networks, "fd00::/8,::1", (IPv6Network("fd00::/8"), IPv6Network("::1/128"))),
         (config.switch, "0", False),
         (config.switch, "1", True),
     ],
@@ -168,7 +178,7 @@ def test_parser_valid_text_returns_the_value(read, text, value):
         (config.weight, ["", "0", "-1", "1000.1", "nan", "inf", "-inf", "heavy", "1e400"]),
         (config.name, ["-a", ".a", ":a", "a b", "a/b", "a" * 65, "\u00e9", "a\n", " "]),
         (
-            config.url,
+            addresses.urls,
             [
                 *("", "127.0.0.1:8080", "http://127.0.0.1", "http://:8080", "http://127.0.0.1:0", "http://127.0.0.1:65536"),
                 *(
@@ -178,14 +188,39 @@ def test_parser_valid_text_returns_the_value(read, text, value):
                     "http://127.0.0.1:8080/path",
                     "http://127.0.0.1:8080?a=b",
                 ),
-                *("http://127.0.0.1:http", "http://[::1", "//127.0.0.1:8080", "http:///8080"),
+                *(
+                    "http://127.0.0.1:http",
+                    "http://[::1",
+                    "http://::1:80",
+                    "http://a:1,",
+                    "http://[fe80::1%251]:80",
+                    "//127.0.0.1:8080",
+                    "http:///8080",
+                ),
             ],
         ),
         (
-            config.host,
-            ["", "localhost", "127.0.0.1:80", "127.1", "256.0.0.1", "::1", "127.0.0.01", " 127.0.0.1", "http://127.0.0.1"],
+            addresses.host,
+            [
+                "",
+                "a b",
+                "127.0.0.1:80",
+                "127.1",
+                "256.0.0.1",
+                "fe80::1%lo",
+                "-a",
+                "a..b",
+                "a" * 64,
+                "127.0.0.01",
+                " 127.0.0.1",
+                "http://127.0.0.1",
+            ],
         ),
-        (config.names, ["http://gkv", "gkv:80", "a b", "a/b", "gkv,*", "\u00e9", "a" * 254, "a\nb"]),
+        (
+            addresses.advertised,
+            ["9000", "n1", "n1:", "n1:0", "n1:65536", "::1:9000", "0.0.0.0:9000", "[::]:9000", " n1:1", "1.2:1"],
+        ),
+        (addresses.names, ["::g", "http://gkv", "gkv:80", "a b", "a/b", "gkv,*", "\u00e9", "a" * 254, "a\nb"]),
         (
             config.tokens,
             [
@@ -200,8 +235,8 @@ def test_parser_valid_text_returns_the_value(read, text, value):
             ],
         ),
         (
-            config.networks,
-            [" ", ",", "10.0.0.0/8,", "10.0.0.1/8", "10.0.0/24", "::1", "localhost", "10.0.0.0/33", "10.0.0.0-9"],
+            addresses.networks,
+            [" ", ",", "10.0.0.0/8,", "10.0.0.1/8", "10.0.0/24", "fd00::1/8", "localhost", "10.0.0.0/33", "10.0.0.0-9"],
         ),
         (config.switch, ["", "true", "yes", "2", "on", "01"]),
     ],
@@ -218,7 +253,7 @@ def test_parser_wrong_text_raises_value_error(read, texts):
 )
 def test_url_with_user_or_fragment_raises_instead_of_being_half_understood(text):
     with pytest.raises(ValueError, match=r"a URL such as http://127\.0\.0\.1:8080"):
-        config.url(text)
+        addresses.urls(text)
 
 
 # -- precedence
@@ -245,7 +280,8 @@ def test_settings_have_a_field_for_every_knob_and_every_default_is_valid():
 OTHERS = {
     "host": ("127.0.0.2", "127.0.0.2"),
     "port": ("8181", 8181),
-    "proxy": ("http://10.0.0.1:80", "http://10.0.0.1:80"),
+    "advertise": ("n1.example:9100", Address("n1.example", 9100)),
+    "proxy": ("http://10.0.0.1:80,http://p:81", ("http://10.0.0.1:80", "http://p:81")),
     "name": ("n1", "n1"),
     "weight": ("2.5", 2.5),
     "zone": ("rack-2", "rack-2"),
@@ -330,7 +366,7 @@ def test_parse_reads_the_process_environment_by_default(monkeypatch):
         ("proxy", ["--port", "99999"], "--port", "a port from 0 to 65535"),
         ("proxy", ["--deadline", "2"], "--deadline", "a time above 0 such as 400ms, 2s, 1m, 12h or 1d"),
         ("proxy", ["--max-body", "1MB"], "--max-body", "a size above 0 such as 480B, 64KiB or 32MiB"),
-        ("proxy", ["--host", "localhost"], "--host", "an IPv4 address such as 127.0.0.1"),
+        ("proxy", ["--host", "a b"], "--host", "an IPv4 or IPv6 address such as 127.0.0.1 or ::1, or a host name"),
         ("proxy", ["--spawn", "-1"], "--spawn", ""),
         ("proxy", ["--spawn", "many"], "--spawn", "a whole number from 0 to 99"),
         ("node", ["9000", "--proxy", "localhost:80"], "--proxy", "a URL such as http://127.0.0.1:8080"),
@@ -442,7 +478,7 @@ def test_parse_wrong_value_of_a_variable_names_one_that_is_right(variable, text,
         ("GKV_TOMBSTONE_TTL", "1s", "a time from 60s to 366d"),
         ("GKV_MAX_DISK", "all", "a size above 0"),
         ("GKV_INSECURE", "yes", "0 or 1"),
-        ("GKV_HOST", "::1", "an IPv4 address"),
+        ("GKV_HOST", "::g", "an IPv4 or IPv6 address"),
         ("GKV_SPAWN_PORT", "-1", "a port from 0 to 65535"),
     ],
 )
@@ -494,7 +530,7 @@ def test_every_setting_is_in_one_group_of_help():
 # -- settings that cannot go together
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_check_loopback_passes(host):
     parse("proxy", ["--host", host], {}).check()
 
@@ -520,10 +556,17 @@ def test_check_other_host_with_insecure_passes(arguments, environment):
     parse("proxy", ["--host", "10.0.0.5", *arguments], environment).check()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 @pytest.mark.parametrize("arguments", [[], ["--insecure"]])
-def test_check_unspecified_host_raises_even_with_insecure(arguments):
-    with pytest.raises(ConfigError, match=r"--host 0\.0\.0\.0"):
-        parse("proxy", ["--host", "0.0.0.0", *arguments], {}).check()
+def test_check_unspecified_host_needs_an_address_that_others_are_told(host, arguments):
+    with pytest.raises(ConfigError, match=rf"--host {host} is no address .*--advertise HOST:PORT"):
+        parse("proxy", ["--host", host, *arguments], {}).check()
+    parse("proxy", ["--host", host, "--advertise", "n1:8080", "--insecure"], {}).check()
+
+
+def test_check_a_name_may_be_of_any_machine_unless_it_is_localhost():
+    with pytest.raises(ConfigError, match="--host n1 is not loopback"):
+        parse("proxy", ["--host", "n1"], {}).check()
 
 
 @pytest.mark.parametrize(
@@ -552,7 +595,7 @@ TLS = ["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--tls-ca", "ca.pem"]
 def test_check_all_files_of_tls_or_none_pass():
     settings = parse("node", ["9000", *TLS, "--proxy", "https://127.0.0.1:1"], {})
     settings.check()
-    assert (settings.scheme, settings.proxy_url) == ("https", "https://127.0.0.1:1")
+    assert (settings.scheme, settings.proxy_urls) == ("https", ("https://127.0.0.1:1",))
 
 
 @pytest.mark.parametrize("left_out", [[0], [1], [2], [0, 1], [0, 2], [1, 2]])
@@ -575,7 +618,7 @@ def test_check_node_and_proxy_that_do_not_both_speak_tls_raises(arguments, says)
 def test_node_looks_for_the_default_proxy_as_members_talk(arguments, url):
     settings = parse("node", ["9000", *arguments], {})
     settings.check()
-    assert settings.proxy_url == url
+    assert settings.proxy_urls == (url,)
 
 
 TOKENS = {role: character * 16 for role, character in (("reader", "r"), ("client", "c"), ("admin", "a"), ("peer", "p"))}

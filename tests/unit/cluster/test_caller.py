@@ -8,6 +8,7 @@ from gevent.event import Event
 from gkv.cluster import caller
 from gkv.cluster.caller import Caller
 from gkv.cluster.callin import CallIn
+from gkv.cluster.proxies import Proxies
 from gkv.errors import EngineError
 from gkv.log import level_of
 from gkv.model import Node
@@ -56,7 +57,7 @@ def test_node_whose_cluster_the_proxy_does_not_know_says_nothing_of_being_its_me
 
     member = Elsewhere()
     member.line = mine.member("n1")
-    calling = Caller("http://127.0.0.1:1", NODE.url, member, say=said.append)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", member, say=said.append)
     monkeypatch.setattr(calling, "_call", lambda _call: DOCUMENT)
     greenlet = gevent.spawn(calling.run)
     with gevent.Timeout(10):
@@ -71,7 +72,7 @@ def test_node_whose_cluster_the_proxy_does_not_know_says_nothing_of_being_its_me
 def test_call_whose_document_cannot_be_adopted_is_told_once_and_made_again(monkeypatch):
     said = []
     member = Member()
-    calling = Caller("http://127.0.0.1:1", NODE.url, member, say=said.append)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", member, say=said.append)
     monkeypatch.setattr(calling, "_call", lambda _call: DOCUMENT)
     greenlet = gevent.spawn(calling.run)
     with gevent.Timeout(10):
@@ -103,7 +104,7 @@ def test_member_names_no_cluster_whose_document_is_not_in_force_there(monkeypatc
             return found == DOCUMENT
 
     answers = iter([document(epoch=1, cluster="f" * 32)] * 3)
-    calling = Caller("http://127.0.0.1:1", NODE.url, Elsewhere(), say=said.append)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", Elsewhere(), say=said.append)
     monkeypatch.setattr(calling, "_call", lambda _call: next(answers, DOCUMENT))
     greenlet = gevent.spawn(calling.run)
     with gevent.Timeout(10):
@@ -129,7 +130,7 @@ def test_member_shows_another_document_of_the_proxys_order(monkeypatch):
         def adopt(self, _found):
             return False
 
-    calling = Caller("http://127.0.0.1:1", NODE.url, Member(), say=lambda _line: None)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", Member(), say=lambda _line: None)
     monkeypatch.setattr(calling, "_call", lambda _call: DOCUMENT)
     greenlet = gevent.spawn(calling.run)
     with gevent.Timeout(10):
@@ -142,7 +143,7 @@ def test_member_shows_another_document_of_the_proxys_order(monkeypatch):
 def test_proxy_that_has_not_answered_for_a_while_is_shown_and_one_that_refuses_has_answered(monkeypatch):
     now = caller.boot_time()
     monkeypatch.setattr(caller, "boot_time", lambda: now)
-    calling = Caller("http://127.0.0.1:1", NODE.url, Member(), say=lambda _line: None)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", Member(), say=lambda _line: None)
     now += 2.9
     assert calling.silence == ""
     now += 5.1

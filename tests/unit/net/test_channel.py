@@ -15,6 +15,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from gkv.model import NodeReply, Outcome
+from gkv.net import dialing
 from gkv.net.admission import Budget
 from gkv.net.call import Lane, ask_all
 from gkv.net.channel import Channel, ChannelLimits
@@ -407,13 +408,13 @@ def test_call_that_expires_in_the_outbox_is_never_sent(peer: Any, channel: Any) 
 def may_connect(monkeypatch: pytest.MonkeyPatch) -> Event:
     """Return what every new connection of a channel waits for, as for the lookup of a name."""
     may = Event()
-    connect = socket.create_connection
+    connect = dialing.dial
 
     def wait_and_connect(*arguments: Any) -> Any:
         assert may.wait(5)
         return connect(*arguments)
 
-    monkeypatch.setattr("gkv.net.sender.socket.create_connection", wait_and_connect)
+    monkeypatch.setattr("gkv.net.sender.dial", wait_and_connect)
     return may
 
 
@@ -883,7 +884,7 @@ def test_socket_that_the_system_cannot_give_is_a_failed_call(peer: Any, channel:
 
     to = channel(peer(echo).url)
     with monkeypatch.context() as patch:
-        patch.setattr("gkv.net.sender.socket.create_connection", refuse)
+        patch.setattr("gkv.net.sender.dial", refuse)
         reply = ask(to)
         assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
         assert os.strerror(error) in reply.detail
