@@ -96,6 +96,8 @@ class Tidying:
             return False
         found = self._engine.arc(0, _LAST_TOKEN, self._after, _LOOKED_AT, _BYTES)
         self._at_end = not found
+        if self._at_end:
+            self._stored.tidied = lists
         if found:
             self._after = found[-1][0]
         others = [key for key, _ in found if self._copies.replica.may_drop(key)]
