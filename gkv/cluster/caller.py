@@ -99,7 +99,7 @@ class Caller:
             except _NotYetError as error:
                 self._say_once(f"waiting for the proxy at {self._proxy}: {error}")
                 wait = backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, hides nothing
-                backoff = min(_LONGEST_BACKOFF, backoff * 2)
+                backoff = min(INTERVAL if call.standby else _LONGEST_BACKOFF, backoff * 2)
             except Refused as error:
                 if not self._joined:
                     raise

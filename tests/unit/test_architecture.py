@@ -13,7 +13,8 @@ ROOT = Path(gkv.__file__).parent
 # The rooms in the order of the floors: each may import what its row names, and nothing else. Third-party packages likewise.
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
-    "model": ({"errors"}, set()),
+    "pace": (set(), set()),
+    "model": ({"errors", "pace"}, set()),
     "config": ({"errors"}, set()),
     "sources": ({"errors", "config"}, set()),
     "log": (set(), {"gevent"}),
@@ -23,12 +24,12 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "clock": (set(), set()),
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
-    "replication": ({"errors", "model"}, set()),
+    "replication": ({"errors", "model", "pace"}, set()),
     "wire": ({"errors", "model", "ring", "native", "replication"}, {"ujson"}),
     "engine": ({"errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
-    "cluster": ({"clock", "errors", "config", "files", "log", "model", "ring", "net", "threads"}, {"gevent", "ujson"}),
+    "cluster": ({"clock", "errors", "config", "files", "log", "model", "pace", "ring", "net", "threads"}, {"gevent", "ujson"}),
     "coordinator": (
         {"errors", "config", "log", "model", "ring", "replication", "wire", "net", "cluster"},
         {"gevent"},
