@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document
-from gkv.cluster.forecast import Forecast, Total, forecast, seconds_of
+from gkv.cluster.forecast import Forecast, forecast, seconds_of
 from gkv.cluster.placement import Placement
 from gkv.cluster.ring_change import RingChange, ring_change
 from gkv.pace import USUAL_PACE, Pace
@@ -91,8 +91,8 @@ class ChangeWatch:
     def __init__(self, thread: Callable[[Callable[[], Forecast]], Forecast]) -> None:
         self._thread = thread
         self._watched: _Watched | None = None
-        self.total: Total | None = None
-        """All that there was when the ring began to change last."""
+        self.may_hold: Mapping[str, float] | None = None
+        """By id, the share of all keys that members may hold since the ring changed last (see `Forecast`)."""
         self._looked = self._said = float("-inf")
         self._now = 0.0
 
@@ -106,8 +106,8 @@ class ChangeWatch:
             return None
         order = document.generation, document.next_since
         if self._watched is None or self._watched.order != order:
-            expected = self._thread(lambda: forecast(document, layout, placement, calls, self.total))
-            self.total = expected.total or self.total
+            expected = self._thread(lambda: forecast(document, layout, placement, calls, self.may_hold))
+            self.may_hold = expected.may_hold
             self._watched = _Watched(ring_change(document, layout), order, expected)
             self._note(self._watched, document, calls)
             self._pace(self._watched, document, calls, now)

@@ -6,7 +6,7 @@ gets a list that it does not have is filled from the list's primary, and nobody 
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Layout, State
@@ -20,8 +20,8 @@ _Shares = Mapping[tuple[tuple[str, ...], tuple[str, ...]], float]
 """By a list and the next one, the share of keys that have these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+@dataclass(frozen=True, slots=True, order=True)
+class _Total:
     """All keys of a cluster, each counted once, about."""
 
     keys: float
@@ -58,8 +58,8 @@ class Forecast:
     size: int | None
     seconds: float | None
     """The time that the slowest source takes at its rate; None where it is not known, or has no bound."""
-    total: Total | None = None
-    """All that there is, as far as that is known."""
+    may_hold: Mapping[str, float] = field(default_factory=dict)
+    """By id, the share of all keys that a member may hold after it, until it has dropped what is others' by then."""
 
     @property
     def gains(self) -> dict[str, float]:
@@ -71,17 +71,21 @@ class Forecast:
 
 
 def forecast(
-    document: Document, layout: Layout, placement: Placement, calls: Mapping[str, CallIn], known: Total | None = None
+    document: Document,
+    layout: Layout,
+    placement: Placement,
+    calls: Mapping[str, CallIn],
+    may_hold: Mapping[str, float] | None = None,
 ) -> Forecast:
     """Return what moves when the ring of a document becomes another one; `placement` is the document's, `calls` are by id.
-    `known` is what there was when the ring began to change last.
+    `may_hold` is that of the change before, if there was one.
 
     A newcomer need not be a member yet. O(tokens of both rings): 40 ms for 5 nodes, 20 s for 1,000.
     """
     nodes = with_lines(document, layout).nodes_of(layout)
     coming = Lists.of(nodes, layout.vnodes, layout.replicas, dict(layout.zones), (placement.coming, placement.lists))
     shares = _shares(placement.lists, coming)
-    total = _total(document, shares, calls, known)
+    total = _total(document, shares, calls, may_hold)
     moved: defaultdict[tuple[str, str], float] = defaultdict(float)
     for (preference, then), share in shares.items():
         source = (*acting(preference, placement.standings), preference[0])[0]
@@ -99,11 +103,11 @@ def forecast(
         None if total is None else sum(flow.keys or 0 for flow in flows),
         None if total is None else sum(flow.size or 0 for flow in flows),
         seconds_of(flows, calls),
-        total,
+        _either(shares),
     )
 
 
-def _flow(source: str, to: str, share: float, total: Total | None) -> Flow:
+def _flow(source: str, to: str, share: float, total: _Total | None) -> Flow:
     if total is None:
         return Flow(source, to, share)
     return Flow(source, to, share, round(total.keys * share), round(total.size * share))
@@ -147,21 +151,36 @@ def _held(shares: _Shares, side: int) -> dict[str, float]:
     return dict(held)
 
 
-def _total(document: Document, shares: _Shares, calls: Mapping[str, CallIn], known: Total | None) -> Total | None:
+def _either(shares: _Shares) -> dict[str, float]:
+    """Return by id the share of all keys that a member has by one ring or the other."""
+    held: defaultdict[str, float] = defaultdict(float)
+    for pair, share in shares.items():
+        for node_id in {*pair[0], *pair[1]}:
+            held[node_id] += share
+    return dict(held)
+
+
+def _total(
+    document: Document, shares: _Shares, calls: Mapping[str, CallIn], may_hold: Mapping[str, float] | None
+) -> _Total | None:
     """Return all that there is, by what members say that are up; None if none of them does.
 
-    After a change members have more than is theirs, until they have dropped that. So those count that have; while nobody
-    has, the one with the least for its share, which may have too much as well, but no more than was `known`.
+    After a change members have more than is theirs, until they have dropped that. So those count that have. While nobody has,
+    it is the one with the most for what it may hold still by the ring before, or the one with the least for its share if that
+    is not known.
     """
     held = _held(shares, 0)
     up = [one.id for one in document.members if one.state is State.UP and one.id in calls and held.get(one.id)]
     if not up:
         return None
-    tidy = [one for one in up if calls[one].tidy]
-    count = tidy or [min(up, key=lambda one: calls[one].records / held[one])]
-    share = sum(held[one] for one in count)
-    total = Total(sum(calls[one].records for one in count) / share, sum(calls[one].size for one in count) / share)
-    return known if known is not None and not tidy and known.keys < total.keys else total
+    if tidy := [one for one in up if calls[one].tidy]:
+        share = sum(held[one] for one in tidy)
+        return _Total(sum(calls[one].records for one in tidy) / share, sum(calls[one].size for one in tidy) / share)
+    totals = {one: _Total(calls[one].records / held[one], calls[one].size / held[one]) for one in up}
+    if may_hold is not None:
+        part = {one: held[one] / max(held[one], may_hold.get(one, 0.0)) for one in up}
+        return max(_Total(totals[one].keys * part[one], totals[one].size * part[one]) for one in up)
+    return min(totals.values())
 
 
 def seconds_of(flows: Sequence[Flow], calls: Mapping[str, CallIn], rate: int | None = None) -> float | None:

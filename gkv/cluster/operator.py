@@ -9,7 +9,7 @@ from typing import Any
 
 from gkv.clock import boot_time
 from gkv.cluster.document import Document, Layout, Member, State, default_min_in_sync
-from gkv.cluster.forecast import Forecast, Total, forecast
+from gkv.cluster.forecast import Forecast, forecast
 from gkv.cluster.judge import Judge
 from gkv.cluster.refusals import refused, refused_wish
 from gkv.cluster.replacement import only, replaced
@@ -43,11 +43,11 @@ class Operator:
         judge: Judge,
         thread: Callable[[Callable[[], Forecast]], Forecast],
         news: Callable[[], object],
-        known: Callable[[], Total | None] = lambda: None,
+        may_hold: Callable[[], Mapping[str, float] | None] = lambda: None,
     ) -> None:
-        """`known` returns all keys that there were when the ring began to change last."""
+        """`may_hold` returns the share of all keys that members may hold since the ring changed last (see `Forecast`)."""
         self._judge = judge
-        self._known = known
+        self._may_hold = may_hold
         self._thread = thread
         self._news = news
 
@@ -231,7 +231,7 @@ class Operator:
         placement, calls = self._judge.placement, self._judge.liveness.recent(boot_time())
         expected = None
         if layout != document.layout and placement is not None:
-            expected = self._thread(lambda: forecast(document, layout, placement, calls, self._known()))
+            expected = self._thread(lambda: forecast(document, layout, placement, calls, self._may_hold()))
         return Granted(document.epoch, ring_change(document, layout), expected, begins_in)
 
     def _told(self, granted: Granted, *, dry_run: bool) -> Granted:
