@@ -208,6 +208,7 @@ KNOBS = (
     ),
     Knob("weight", weight, "1", "of a new member: share of the keys, against 1 for an ordinary node", "node"),
     Knob("zone", name, "", "of a new member: copies of a key lie in different zones, while there are enough", "node"),
+    Knob("standby", switch, "0", "not to join, but to wait until an operator has it replace a member", "node"),
     Knob("engine", one_of("lmdb", "memory"), "lmdb", "where records lie: lmdb, on disk, or memory"),
     Knob(
         "data",
@@ -229,13 +230,8 @@ KNOBS = (
         "of a new cluster: nodes of a key's that must be up for it to be written; 0: all but one, and at least one",
         "proxy",
     ),
-    Knob(
-        "lease",
-        time_of("100ms", "60s"),
-        "1s",
-        "of a new cluster: how long a node may answer reads of what others keep too without hearing from them",
-        "proxy",
-    ),
+    Knob("lease", time_of("100ms", "60s"), "1s", "of a new cluster: how long a node answers reads without the others", "proxy"),
+    Knob("vnodes", number(16, 262_144), "4096", "of a new cluster: tokens of an ordinary node in the ring", "proxy"),
     Knob("replica_timeout", time_of("300ms", "60s"), "1s", "how long a node may not answer another, until it is out", "node"),
     Knob("disk_timeout", time_of("1s", "10m"), "10s", "how long a node's disk may take for one commit, likewise", "node"),
     Knob(
@@ -316,12 +312,14 @@ class Settings:
     name: str
     weight: float
     zone: str
+    standby: bool
     engine: str
     data: str
     durability: str
     replicas: int
     min_in_sync: int
     lease: float
+    vnodes: int
     replica_timeout: float
     disk_timeout: float
     fill_rate: int

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple, Self
 
+from gkv.pace import USUAL_PACE, Pace
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Node:
@@ -13,6 +15,7 @@ class Node:
     id: str
     url: str = ""
     weight: float = 1.0
+    tokens_of: str = ""  # the node whose place in the ring, and so whose tokens it has, where it has taken one
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ class Duties:
     """The epoch since which that is so."""
     ended: frozenset[int] = frozenset()
     """Incarnations of processes that have certainly ended."""
+    pace: Pace = USUAL_PACE
     own: tuple[Roles, ...] = field(init=False, compare=False, repr=False)
     """The roles of those lists that this member is in, or will be: of 1,000 members each has one in 300."""
 

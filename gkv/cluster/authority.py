@@ -90,9 +90,9 @@ class Authority:
             raise
         self._judge = Judge(document, secrets.randbits(64), now, max(deadline, _DEADLINE))
         self.attendance = Attendance(self._judge)
-        self.operator = Operator(self._judge, self._thread.call, self._news.set)
         self.chronicle = Chronicle()
         self.ring_change = ChangeWatch(self._thread.call)
+        self.operator = Operator(self._judge, self._thread.call, self._news.set, lambda: self.ring_change.may_hold)
         self._told = Told((one.id for one in document.members if not awaits_its_first_process(one)), now)
         view.adopt(document)
 

@@ -118,7 +118,7 @@ class Caller:
                 line = f"waiting for the proxy at {self._proxies.described}"
                 self._say_trouble(line if error.is_said else as_warning(line))
                 wait = backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, hides nothing
-                backoff = min(_LONGEST_BACKOFF, backoff * 2)
+                backoff = min(INTERVAL if call.standby else _LONGEST_BACKOFF, backoff * 2)
             except Refused as error:
                 proxy = self._proxies.current
                 self._proxies.fails(str(error), refuses=True)

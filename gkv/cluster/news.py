@@ -8,6 +8,7 @@ from gkv.cluster.losses import Outlook
 from gkv.cluster.ring_change import ring_change
 from gkv.cluster.together import listed, together
 from gkv.log import Level, Line, as_error, as_warning
+from gkv.pace import Pace
 
 ALONE = as_error("no member answers: keys have no answer until one does, and nobody is taken for down meanwhile")
 BACK = "members answer again"
@@ -61,11 +62,21 @@ def of_ring(before: Document, after: Document) -> Iterator[str]:
             yield f"the ring has changed: {change.what}"
         else:
             yield f"the change of the ring is taken back: {change.what}"
+    if before.next is not None and after.next is not None and before.pace != after.pace:
+        yield f"the change of the ring {_at_pace(after.pace)}"
     for member in before.members if before.has_ring else ():
         if after.member(member.id) is None:
             yield f"{member.id} is no member any more"
     if (before.replicas, before.min_in_sync) != (after.replicas, after.min_in_sync):
         yield f"a write needs {after.min_in_sync} of {after.replicas} copies (min_in_sync)"
+
+
+def _at_pace(pace: Pace) -> str:
+    if pace.paused:
+        return 'is paused; PATCH /v1/cluster/change with {"paused": false} has it go on'
+    if pace.rate is None:
+        return "goes on at the nodes' --fill-rate"
+    return f"goes on at {pace.rate} records a second and source" if pace.rate else "goes on as fast as it can"
 
 
 def of_settings(line: Member, weight: float, zone: str, proxy: str) -> str:

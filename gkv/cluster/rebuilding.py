@@ -16,6 +16,8 @@ from gkv.cluster.moving import has_its_directory
 from gkv.errors import GkvError, InvalidMember, Unavailable
 from gkv.log import as_warning, say
 from gkv.model import Presence, split_era
+from gkv.pace import USUAL_PACE
+from gkv.ring import token_name
 
 _MOST_GENERATIONS = MAX_GENERATION - 1
 """The generation of a document or of records that is believed: one more can follow."""
@@ -169,16 +171,19 @@ class Rebuilding:
         if self._written[0] not in (0, *(of for of, _ in ancestors)):
             ancestors.append(self._written)
         in_ring = {member.id for member in newest.members if member.weight}
+        places = {token_name(member.node) for member in newest.members if member.weight}
         forgotten = [
             replace(member, state=State.DOWN, since=epoch, left=epoch if member.state is State.UP else member.left)
             for member in self._holding.values()
-            if member.id not in in_ring and member.incarnation not in newest.removed
+            if member.id not in in_ring
+            and member.incarnation not in newest.removed
+            and token_name(member.node) not in places  # somebody has taken its place, and what it had
         ]
         rebuilt = replace(newest, generation=generation, epoch=epoch, rebuilt_from=tuple(ancestors[-KEPT_ANCESTORS:]))
         if not forgotten:
             return rebuilt
         lines = sorted([*(one for one in newest.members if one.weight), *forgotten], key=lambda member: member.id)
-        return replace(rebuilt, members=tuple(lines), next=None)
+        return replace(rebuilt, members=tuple(lines), next=None, pace=USUAL_PACE)
 
 
 class Unheard:

@@ -12,6 +12,7 @@ from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.moving import may_move
 from gkv.cluster.node import check_weight
 from gkv.cluster.placement import Placement
+from gkv.cluster.replacement import only, with_lines
 from gkv.cluster.ring_change import ring_change
 from gkv.errors import GkvError, InvalidMember, MemberConflict, Unavailable
 from gkv.model import Node
@@ -43,7 +44,23 @@ def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> Gk
             f"node {call.id} holds {call.records} keys of this cluster, which has no such member; it can join with "
             f"nothing in it: begin with an empty directory (--data)"
         )
+    if known is None and (error := _refused_name(document, call)) is not None:
+        return error
     return _refused_newcomer(document, call) if known is None else None  # a member's weight is the document's
+
+
+def _refused_name(document: Document, call: CallIn) -> GkvError | None:
+    """Return why nobody may have a newcomer's name now, or why it is no member before an operator says so."""
+    taken = [member.id for member in document.members if member.tokens_of == call.id]
+    if taken:
+        return MemberConflict(f"{taken[0]} has the place of {call.id} in the ring; choose another --name")
+    if call.standby:
+        return Unavailable(
+            f'{call.id} stands by, until POST /v1/cluster/replace with {{"node": ID, "with": "{call.id}"}} has it take the '
+            f"place of a member",
+            retry_after=1,
+        )
+    return None
 
 
 def _refused_newcomer(document: Document, call: CallIn) -> GkvError | None:
@@ -140,6 +157,7 @@ def refused_layout(document: Document, layout: Layout) -> GkvError | None:
     if document.next is not None:
         return MemberConflict("another ring is to come already; it can be taken back")
     try:
+        document = with_lines(document, only(layout, {one for one, _ in layout.tokens_of}))  # who replaces others
         replace(document, next=layout, next_since=document.epoch + 1)
     except ValueError as error:
         return InvalidMember(str(error))
@@ -153,7 +171,8 @@ def refused_wish(document: Document, layout: Layout, *, force: bool) -> GkvError
     if not layout.weights:
         return MemberConflict("the last node cannot leave: nobody would have its keys")
     try:
-        for node_id, weight in set(layout.weights) - set(document.layout.weights):
+        known = document.layout.weights if layout.vnodes == document.vnodes else ()
+        for node_id, weight in set(layout.weights) - set(known):
             check_weight(Node(node_id, "", weight), layout.vnodes)
     except InvalidMember as error:
         return error

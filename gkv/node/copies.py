@@ -258,7 +258,7 @@ class Copies:
         for member, line in desk.duties.lines.items():
             if member != self.me and not line.down:
                 self._send(actions.Send(member, desk.duties.era, Hello(0)))
-        return self._tidings.reached(boot_time())
+        return self._tidings.reached(boot_time(), {line.incarnation for line in desk.duties.lines.values()})
 
     def vouches(self, found_orderly: bool) -> bool:
         """Return whether the end of this process may be noted as an orderly one (see `Replica.vouches`)."""

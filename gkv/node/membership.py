@@ -51,9 +51,11 @@ class Membership:
         tidings: Tidings | None = None,
         on_end: Callable[[GkvError], object] = _ignore,
         zone: str = "",
+        standby: bool = False,
     ) -> None:
         """Take over the document that the directory has, and list this process there. `copies` follows each document, and has
-        put into `tidings` what the authority is to hear besides; `zone` counts for a new member.
+        put into `tidings` what the authority is to hear besides; `zone` counts for a new member, and so does `standby`: whether
+        it becomes one by an operator's word only.
 
         Raise ConfigError when the directory is of two clusters, OSError when it cannot be written.
         """
@@ -65,6 +67,7 @@ class Membership:
         self.was_orderly = kept is not None and kept.orderly  # before this process is listed there
         self._node = node
         self._zone = zone
+        self._standby = standby
         self._view = view
         self._engine = engine
         self._holdings = Holdings(engine)
@@ -272,6 +275,8 @@ class Membership:
             filling=None if self._copies is None else progress_of(self._copies.replica.copying.fillings),
             size=self._holdings.size,
             fill_rate=0 if self._copies is None else round(self._copies.replica.pages.rate.rate),
+            tidy=self._copies is not None and self._copies.disk.stored.is_tidy,
+            standby=self._standby and not named,
             spare=named and document is not None and document.has_left(self._node.id) and not self._holdings.records,
         )
 

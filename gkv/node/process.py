@@ -122,6 +122,7 @@ def _run(runtime: Runtime) -> None:
             tidings=tidings,
             on_end=runtime.end_with,
             zone=settings.zone,
+            standby=settings.standby,
         )
     )
     orderly.says(commits, lambda: copies.vouches(member.was_orderly))

@@ -80,6 +80,6 @@ def build_app(data: DataApi, authority: Authority, changes: Changes) -> Routes:
     data.mount(routes)
     routes.add("GET", "/v1/cluster", show, doc=CLUSTER, role=Role.READER)
     routes.add("POST", "/v1/cluster/nodes", join, doc=JOIN, role=Role.PEER, lane=MEMBERS)
-    routes.add("POST", "/v1/cluster/accept-loss", accept_loss, doc=ACCEPT_LOSS, role=Role.ADMIN)
+    routes.add("POST", "/v1/cluster/accept-loss", accept_loss, doc=ACCEPT_LOSS, role=Role.ADMIN, dry_role=Role.READER)
     changes.mount(routes)
     return routes

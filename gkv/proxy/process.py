@@ -82,7 +82,7 @@ def _run(runtime: Runtime) -> None:
 
 def _terms(reading: Reading) -> Terms:
     """Return what the operator asks for a new cluster. What nobody has set is not asked for."""
-    names = ("durability", "replicas", "min_in_sync", "lease")
+    names = ("durability", "replicas", "min_in_sync", "lease", "vnodes")
     given = {name: getattr(reading.settings, name) for name in names if reading.found[name].origin != "default"}
     durability = given.pop("durability", None)
     return Terms(None if durability is None else Durability(durability), **given)

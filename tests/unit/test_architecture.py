@@ -14,7 +14,8 @@ ROOT = Path(gkv.__file__).parent
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "addresses": (set(), set()),
-    "model": ({"errors"}, set()),
+    "pace": (set(), set()),
+    "model": ({"errors", "pace"}, set()),
     "origins": (set(), set()),
     "config": ({"addresses", "errors", "origins"}, set()),
     "nearest": (set(), set()),
@@ -27,13 +28,13 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "clock": (set(), set()),
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
-    "replication": ({"errors", "model"}, set()),
+    "replication": ({"errors", "model", "pace"}, set()),
     "wire": ({"addresses", "errors", "model", "ring", "native", "replication"}, {"ujson"}),
     "engine": ({"clock", "errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"addresses", "errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
     "cluster": (
-        {"addresses", "clock", "errors", "config", "files", "log", "model", "ring", "net", "threads"},
+        {"addresses", "clock", "errors", "config", "files", "log", "model", "pace", "ring", "net", "threads"},
         {"gevent", "ujson"},
     ),
     "coordinator": (
