@@ -20,8 +20,9 @@ _TOKENS = "TOKEN[,TOKEN]"
 GROUPS = {
     "addresses": {
         "host": "ADDRESS",
+        "advertise": "HOST:PORT",
         "port": "PORT",
-        "proxy": "URL",
+        "proxy": "URL[,URL...]",
         "names": "NAME[,NAME...]",
         "cors_origins": "ORIGIN[,ORIGIN...]",
     },
@@ -33,7 +34,7 @@ GROUPS = {
         "tombstone_ttl": "TIME",
         "restore": "DIR[,DIR...]",
     },
-    "cluster": {"spawn": "N", "spawn_port": "PORT", "name": "ID", "weight": "X", "zone": "ZONE"},
+    "cluster": {"spawn": "N", "spawn_port": "PORT", "name": "ID", "weight": "X", "zone": "ZONE", "standby": "", "vnodes": "N"},
     "copies": {
         "replicas": "N",
         "min_in_sync": "N",

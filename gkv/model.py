@@ -23,14 +23,10 @@ class Presence:
     """A process that is there, and the document in force there."""
 
     incarnation: int
-    cluster: str | None = None
-    """The document's, None where there is none."""
-    order: tuple[int, int] = (0, 0)
-    """Generation and epoch of the document."""
-    digest: str = ""
-    """Of the document: two of one order may differ, where one of them was lost."""
-    era: int = 0
-    """An era that none of the records is later than which it had at its start."""
+    cluster: str | None = None  # the document's, None where there is none
+    order: tuple[int, int] = (0, 0)  # generation and epoch of the document
+    digest: str = ""  # of the document: two of one order may differ, where one of them was lost
+    era: int = 0  # an era that none of the records is later than which it had at its start
 
 
 class Roles(NamedTuple):  # not a dataclass: a large ring has 65,000, and each took 1 us to make

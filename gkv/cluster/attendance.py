@@ -1,5 +1,7 @@
 """The presence of members, as an authority has heard of it."""
 
+from collections.abc import Collection
+
 from gkv.clock import boot_time
 from gkv.cluster.callin import FillProgress
 from gkv.cluster.document import State
@@ -19,6 +21,10 @@ class Attendance:
         self._judge = judge
         self._alone_since: float | None = None
         self._has_company = False
+
+    def expect(self, nodes: Collection[str], seconds: float) -> None:
+        """Have the first ring wait so long for nodes that are on their way, as each that joined later would be filled."""
+        self._judge.ring_pauses.expect(nodes, boot_time() + seconds)
 
     def answers(self, node_id: str) -> bool:
         """Return whether a process under this name was heard lately."""

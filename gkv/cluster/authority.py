@@ -8,7 +8,7 @@ two of them and goes on from what it finds.
 
 import secrets
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import gevent
 from gevent.event import Event
@@ -156,10 +156,6 @@ class Authority:
     def waits_for(self) -> list[str]:
         """The members whose documents are still to be shown: while it is rebuilt, or before anything is decided."""
         return self._told.waits_for(boot_time())
-
-    def expect(self, nodes: Collection[str], seconds: float) -> None:
-        """Have the first ring wait so long for nodes that are on their way, as each that joined later would be filled."""
-        self._judge.ring_pauses.expect(nodes, boot_time() + seconds)
 
     def ended(self, node_id: str, pid: int) -> None:
         """Note that a process of this machine has certainly ended."""

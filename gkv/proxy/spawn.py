@@ -101,7 +101,7 @@ class Children:
         before = {node.id for node in self._authority.document.nodes}
         self._refuse_strangers(before, ending)
         self._refuse_data_elsewhere(before)
-        self._authority.expect([child.node for child in self._children], _EXPECTED_WITHIN)
+        self._authority.attendance.expect([child.node for child in self._children], _EXPECTED_WITHIN)
         for child in self._children:
             if ending.is_set():
                 return False

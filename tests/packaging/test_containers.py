@@ -10,16 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from gkv.config import KNOBS, Settings
+from gkv.config import Settings
 from gkv.sources import parse
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 ROLES = ("reader", "client", "admin", "peer")
-
-may_advertise = pytest.mark.skipif(
-    "advertise" not in {knob.name for knob in KNOBS}, reason="this gkv has no --advertise, on which the file relies"
-)
 
 
 @pytest.fixture
@@ -81,7 +77,6 @@ def test_what_the_image_is_built_from_is_not_ignored() -> None:
 # -- compose
 
 
-@may_advertise
 def test_compose_has_a_proxy_and_nodes_that_find_each_other(secrets: Path) -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services: dict[str, Any] = compose["services"]
@@ -113,7 +108,6 @@ def kubernetes() -> dict[tuple[str, str], Any]:
     return {(one["kind"], one["metadata"]["name"]): one for one in documents}
 
 
-@may_advertise
 @pytest.mark.parametrize(("name", "service", "port"), [("gkv-proxy", "gkv-proxy", 8080), ("gkv-node", "gkv-nodes", 9000)])
 def test_pods_are_called_as_their_headless_service_names_them(name: str, service: str, port: int, secrets: Path) -> None:
     objects = kubernetes()
