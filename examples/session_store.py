@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Sessions of a web application, each of which ends when nobody has used it for a while.
 
-`python examples/session_store.py [URL...]` starts one, uses it and ends it, at a proxy or several nodes, by default at
-http://127.0.0.1:8080. Needs `gkv[client]`.
+`python examples/session_store.py [URL...]` starts one, uses it and ends it; by default at localhost:8080. Needs `gkv[client]`.
 """
 
 import secrets
@@ -54,7 +53,7 @@ class SessionStore:
 
 if __name__ == "__main__":
     with Client(*sys.argv[1:]) as client:
-        store = SessionStore(client, idle=60)
+        store = SessionStore(client)
         token = store.start(user="ada")
         print(store.use(token, cart=["tea"]))
         store.end(token)
