@@ -79,7 +79,7 @@ class Batches(Base):
             progress,
             lambda batch: self._get("/get", batch, progress, lambda answer: _take_values(answer, progress, blobs), raw=raw),
         )
-        if blobs and progress.may_go_on:
+        if blobs:
             typed = _Progress()
             self._each_item(blobs, typed, raw=raw)
             progress.failed.update(typed.failed)
@@ -165,6 +165,8 @@ class Batches(Base):
                 ask(part)
                 if not progress.may_go_on:
                     return
+            if not progress.may_go_on:
+                return
 
     def _fitting(self, batch: list[Piece], progress: _Progress) -> Iterator[list[Piece]]:
         """Yield a batch in parts that the servers take; a large one has them asked for that, once."""
@@ -243,7 +245,7 @@ class Batches(Base):
             progress.failed.update({key: error for key, error in failed.items() if key not in again})
             batch = [piece for piece in batch if piece.key in again] if again else []
             if again:
-                self._transport.move_on(self._transport.current)
+                self._transport.move_on(answer.endpoint)
                 try:
                     patience.pause(next(iter(again.values())), retry_after(answer))
                 except Unavailable:

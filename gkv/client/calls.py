@@ -88,12 +88,13 @@ def perform(transport: Transport, call: Call, patience: Patience) -> Answer:
             answer = transport.exchange(
                 endpoint, call.method, call.target, call.body, call.headers, patience.wait_for(writes=call.writes)
             )
-        except NotTrusted as error:
-            raise Untrusted(f"{transport.urls[endpoint]}: {error}", "certificate") from error
         except NoConnection as error:
             failure: ClientError = Unreachable(f"{transport.urls[endpoint]}: {error}", "unreachable")
             unconnected += 1
-            pause = None if unconnected % len(transport) else 0.0
+            if unconnected % len(transport):
+                pause = None  # there are others, who may be asked at once
+            elif isinstance(error, NotTrusted):
+                raise Untrusted(f"{transport.urls[endpoint]}: {error}", "certificate") from error
         except Broken as error:
             if call.writes:
                 raise Indeterminate(f"{transport.urls[endpoint]}: no answer to a write: {error}", "indeterminate") from error

@@ -86,7 +86,7 @@ class Listings(Batches):
                 page = coming.result()
                 after = page.get("cursor")
                 coming = None if after is None else ahead.submit(self._page, query, after, raw=raw)
-                yield Page(_items(page) if meta else self._pairs(page), after)
+                yield Page(page["items"] if meta else self._pairs(page), after)
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
 
@@ -131,6 +131,8 @@ class Listings(Batches):
         try:
             page: dict[str, Any] = read(answer.body.decode(), raw=raw)
             columns = ["keys"] + ["values"] * ("values" in query) + ["versions"] * ("meta" in query)
+            if "meta" in query:
+                page["items"] = _items(page)
             whole = len({len(page[name]) for name in columns}) == 1 and ("delimiter" not in query or "prefixes" in page)
             if whole and (page["complete"] or page["cursor"]):
                 return page

@@ -130,6 +130,8 @@ class SingleKeys(Base):
         >>> client.touch("nobody", 60) is None
         True
         """
+        if ttl == 0:
+            raise ValueError("a value expires after more than 0 seconds; without an expiry, ttl is None")
         call = Call("POST", _path(key) + f"?touch={0 if ttl is None else number(ttl)}", writes=True)
         answer = self._perform(call)
         return None if answer.status == 404 else self._version_of(answer, call)

@@ -1,7 +1,8 @@
 """Bytes to an endpoint and back: one exchange, which says of a failure whether anything was sent.
 
-`NoConnection` is raised before the first byte of a request may have left, `Broken` later. Connections are kept alive in a
-bounded pool for each endpoint; all may be used by many threads, and by greenlets in a program that gevent has patched.
+`NoConnection` is raised before the first byte of a request may have left, `Broken` later. An exchange ends at its deadline,
+however slowly bytes go or come; only the look-up of a host's name takes what the system takes for it. Connections are kept
+alive in a bounded pool for each endpoint, which threads share, or greenlets in a program that gevent has patched.
 """
 
 import http.client
@@ -21,6 +22,8 @@ MAX_IDLE = 30.0
 """Seconds after which a connection is not used again. gkv closes one after 75, and what is sent in that very moment is lost."""
 CONNECT_WITHIN = 2.0
 """Seconds that a connection may take."""
+LEAST_WAIT = 0.001
+"""Seconds that a socket has at least, as 0 would mean none."""
 
 
 class NoConnection(Exception):
@@ -42,6 +45,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    endpoint: int
+    """Whose answer it is."""
 
 
 class _BoundedReader(io.RawIOBase):
@@ -82,14 +87,31 @@ class _Connection(HTTPConnection):
 
     response_class = _Response
     _used = 0.0
+    _until = 0.0
 
     def connect(self) -> None:
+        """Connect within a part of the time that `timeout` gives to all of the exchange."""
+        whole = float(self.timeout or 0.0)
+        self._until = monotonic() + whole
+        self.timeout = min(whole, CONNECT_WITHIN)
         try:
             super().connect()
         except ssl.SSLCertVerificationError as error:
             raise NotTrusted(str(error)) from error
         except (OSError, HTTPError, ValueError) as error:
             raise NoConnection(str(error)) from error
+        finally:
+            self.timeout = whole
+
+    def request(self, *arguments: Any, **named: Any) -> None:
+        if self.sock is not None:
+            self._until = monotonic() + float(self.timeout or 0.0)
+        super().request(*arguments, **named)
+
+    def send(self, data: Any) -> None:
+        if self.sock is not None:
+            self.sock.settimeout(max(self._until - monotonic(), LEAST_WAIT))
+        super().send(data)
 
     @property
     def is_connected(self) -> bool:
@@ -103,6 +125,28 @@ class _Connection(HTTPConnection):
 
 class _SecureConnection(_Connection, HTTPSConnection):
     """The same over TLS."""
+
+
+class _Deadline(urllib3.Timeout):
+    """A point in time. urllib3's own times begin with each step of an exchange."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._until = monotonic() + seconds
+
+    def clone(self) -> "_Deadline":
+        return self
+
+    def start_connect(self) -> float:
+        return monotonic()
+
+    @property
+    def connect_timeout(self) -> float:
+        return max(self._until - monotonic(), LEAST_WAIT)
+
+    @property
+    def read_timeout(self) -> float:
+        return self.connect_timeout
 
 
 class _Pool(urllib3.HTTPConnectionPool):
@@ -167,8 +211,8 @@ class Transport:
                 headers={**self._headers, **headers},
                 retries=False,
                 redirect=False,
-                timeout=urllib3.Timeout(total=timeout, connect=min(timeout, CONNECT_WITHIN)),
-                pool_timeout=timeout,  # type: ignore[arg-type]  # it is given to a queue's `get`
+                timeout=_Deadline(timeout),
+                pool_timeout=timeout / 2,  # type: ignore[arg-type]  # it is given to a queue's `get`
                 decode_content=False,
             )
         except EmptyPoolError:
@@ -177,7 +221,9 @@ class Transport:
             raise RuntimeError("the client is closed") from None
         except (HTTPError, OSError, http.client.HTTPException) as error:
             raise Broken(str(error)) from error
-        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, response.data)
+        return Answer(
+            response.status, {name.lower(): value for name, value in response.headers.items()}, response.data, endpoint
+        )
 
     def close(self) -> None:
         """Close all connections that are not in use; those that are close when they have their answer."""

@@ -105,7 +105,7 @@ def number(value: float) -> str:
     """Return a number as JSON has it."""
     if not isfinite(value):
         raise ValueError(f"JSON has no {value!r}")
-    return repr(value)
+    return repr(value) if type(value) in (int, float) else repr(float(value))
 
 
 def item_text(item: Put) -> bytes:
@@ -169,7 +169,8 @@ def key_text(key: str) -> bytes:
 
 def blob_of(text: str, content_type: str | None) -> Blob:
     """Return the bytes that stand in an answer as base64."""
-    return Blob(b64decode(text.value() if type(text) is JsonText else text), content_type or ANY_BYTES)
+    data = b64decode(text.value() if type(text) is JsonText else text, validate=True)
+    return Blob(data, content_type or ANY_BYTES)
 
 
 def read(text: str, *, raw: bool) -> Any:

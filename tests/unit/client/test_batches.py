@@ -7,6 +7,7 @@ import pytest
 from gkv.client import (
     BatchFailed,
     BatchIndeterminate,
+    Blob,
     Client,
     ConditionFailed,
     Damaged,
@@ -130,6 +131,36 @@ def test_get_of_a_key_without_an_answer_is_an_error_that_has_the_others() -> Non
             Client(server.url, timeout=0.3).get_many("abc")
         assert raised.value.found == {"a": 1}
         assert isinstance(raised.value.failed["b"], Unavailable)
+
+
+def test_get_asks_the_next_endpoint_for_keys_without_an_answer() -> None:
+    first, then = failed(200, "unreachable", "b", **found(a=1)), answer(200, found(b=2))
+    with Scripted(first) as one, Scripted(then) as other, Client(one.url, other.url) as client:
+        assert client.get_many("ab") == {"a": 1, "b": 2}
+
+
+@pytest.mark.promise("I2")
+def test_get_of_bytes_asks_for_their_types_whatever_becomes_of_other_keys() -> None:
+    row = {"key": "a", "value": "aGk=", "encoding": "base64"}
+    damaged = failed(200, "damaged", "b", retryable=False, existedKey=[row])
+    typed = answer(200, {"existedKey": [row | {"type": "text/plain", "version": "v"}]})
+    with Scripted(damaged, typed) as server, Client(server.url) as client:
+        with pytest.raises(BatchFailed) as raised:
+            client.get_many("ab")
+        assert raised.value.found == {"a": Blob(b"hi", "text/plain")}
+    with Scripted(damaged, answer(403, problem="forbidden")) as server, Client(server.url) as client:
+        with pytest.raises(BatchFailed) as raised:
+            client.get_many("ab")
+        assert list(raised.value.failed) == ["b", "a"]
+
+
+def test_batch_whose_limits_cannot_be_asked_for_fails_and_no_later_one_is_begun() -> None:
+    later = answer(503, problem="unavailable", Retry_After="60")
+    with Scripted(later, *[SET] * 3) as server, Client(server.url) as client:
+        with pytest.raises(BatchFailed) as raised:
+            client.set_many({f"k{i}": "x" * MAX_BYTES for i in range(3)})
+        assert (list(raised.value.failed), raised.value.taken) == (["k0"], 1)
+        assert [request.target for request in server.requests] == ["/v1/info"]
 
 
 def test_get_of_a_damaged_key_is_not_asked_for_again() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -31,6 +32,7 @@ from gkv.client import (
 from gkv.client.errors import NOTHING_BEGUN, class_of
 from gkv.coordinator.failures import READ_FAILURES, UNANSWERED, WRITE_FAILURES
 from tests.certificates import Authority
+from tests.cluster.conftest import wait_for
 from tests.unit.client.scripted import Act, Scripted, answer, break_off, drip, drop, hang
 
 TAG = '"00000000000000010000000000000002"'
@@ -164,6 +166,34 @@ def test_call_ends_at_its_deadline_however_slowly_bytes_come(act: Act, name: str
         assert monotonic() - begun < 5
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_call_ends_at_its_deadline_when_nobody_takes_what_is_sent(scheme: str) -> None:
+    """Nor a handshake: then nothing was sent, as nothing was when no connection was free."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"{scheme}://127.0.0.1:{deaf.getsockname()[1]}"
+        with Client(url, timeout=0.3) as client:
+            begun = monotonic()
+            with pytest.raises(Indeterminate if scheme == "http" else Unreachable):
+                client.put_bytes("k", bytes(32 << 20))
+            assert monotonic() - begun < 5
+
+
+def test_call_ends_at_its_deadline_when_no_connection_is_free() -> None:
+    with Scripted(hang) as server, Client(server.url, connections=1, timeout=20) as client:
+
+        def hold() -> None:
+            with suppress(Indeterminate):
+                client.within(2).set("k", 1)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        wait_for("the first request", lambda: server.requests)
+        with pytest.raises(Unreachable, match="in use"):
+            client.within(0.3).set("k", 2)
+        holder.join(20)
+        assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("act", "error"),
     [
@@ -205,6 +235,24 @@ def test_success_that_is_none_of_gkvs_is_an_error() -> None:
             client.add("k")
         with pytest.raises(Refused):
             next(client.items())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"values": []}, {"versions": []}, {"complete": False}, {"values": ["?"], "encodings": ["base64"]}, {"keys": None}],
+)
+def test_page_that_is_not_whole_is_an_error(other: dict[str, Any]) -> None:
+    page = {"keys": ["a"], "values": [1], "versions": ["v"], "complete": True}
+    with Scripted(answer(200, page), answer(200, page | other)) as server, Client(server.url) as client:
+        assert len(list(client.items())) == 1
+        with pytest.raises(Refused) as raised:
+            list(client.items())
+        assert raised.value.code == "bad-answer"
+
+
+def test_value_is_not_touched_for_no_time_at_all() -> None:
+    with Client(nobody()) as client, pytest.raises(ValueError, match="ttl is None"):
+        client.touch("k", 0)
 
 
 def test_condition_that_fails_says_what_is_there() -> None:
@@ -286,6 +334,8 @@ def test_tls_shows_and_asks_for_certificates(tmp_path: Any) -> None:
             assert client.get("k") == 1
         with Client(server.url, ca=str(stranger.path), **own) as client, pytest.raises(Untrusted):
             client.get("k")
+        with Scripted(FOUND) as other, Client(server.url, other.url, ca=str(stranger.path), **own) as client:
+            assert client.get("k") == 1
 
 
 @pytest.mark.parametrize("patched", [False, True])
