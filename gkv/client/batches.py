@@ -43,7 +43,10 @@ class _Progress:
         self.done = 0
 
     def fail(self, batch: Iterable[Piece], error: ClientError) -> None:
-        self.failed.update(dict.fromkeys([piece.key for piece in batch], error))
+        self.fail_keys([piece.key for piece in batch], error)
+
+    def fail_keys(self, keys: Iterable[str], error: ClientError) -> None:
+        self.failed.update(dict.fromkeys(keys, error))
 
     @property
     def may_go_on(self) -> bool:
@@ -83,6 +86,8 @@ class Batches(Base):
             typed = _Progress()
             self._each_item(blobs, typed, raw=raw)
             progress.failed.update(typed.failed)
+            if typed.taken < len(blobs):  # it stopped at an error
+                progress.fail_keys(blobs[typed.taken :], next(iter(typed.failed.values())))
             progress.found.update((key, item.value) for key, item in typed.found.items())
         progress.check()
         return progress.found
@@ -207,6 +212,10 @@ class Batches(Base):
                 else:  # the values together are too large for one answer
                     middle = len(part) // 2
                     parts += (part[middle:], part[:middle])
+            if not progress.may_go_on:
+                why = next(error for error in progress.failed.values() if not isinstance(error, Refused))
+                return progress.fail([piece for rest in parts for piece in rest], why)
+        return None
 
     def _set(self, batch: list[Piece], progress: _Progress) -> None:
         before = len(progress.failed)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from operator import index
 from typing import Any
 from urllib.parse import quote
 
@@ -114,7 +115,7 @@ class SingleKeys(Base):
         >>> client.add("visits"), client.add("visits", 41), client.add("visits", -2)
         (1, 42, 40)
         """
-        query = f"?add={int(delta)}" + ("" if ttl is None else f"&ttl={number(ttl)}")
+        query = f"?add={index(delta)}" + ("" if ttl is None else f"&ttl={number(ttl)}")
         call = Call("POST", _path(key) + query, writes=True)
         answer = self._perform(call)
         try:

@@ -142,16 +142,24 @@ def test_get_asks_the_next_endpoint_for_keys_without_an_answer() -> None:
 @pytest.mark.promise("I2")
 def test_get_of_bytes_asks_for_their_types_whatever_becomes_of_other_keys() -> None:
     row = {"key": "a", "value": "aGk=", "encoding": "base64"}
-    damaged = failed(200, "damaged", "b", retryable=False, existedKey=[row])
+    rows = [{"key": "b", "code": "no-primary", "retryable": True}]
+    incomplete = answer(503, {"existedKey": [row], "failedKey": rows, "complete": False}, Retry_After="60")
     typed = answer(200, {"existedKey": [row | {"type": "text/plain", "version": "v"}]})
-    with Scripted(damaged, typed) as server, Client(server.url) as client:
+    with Scripted(incomplete, typed) as server, Client(server.url) as client:
         with pytest.raises(BatchFailed) as raised:
             client.get_many("ab")
         assert raised.value.found == {"a": Blob(b"hi", "text/plain")}
-    with Scripted(damaged, answer(403, problem="forbidden")) as server, Client(server.url) as client:
+    with Scripted(incomplete, answer(403, problem="forbidden")) as server, Client(server.url) as client:
         with pytest.raises(BatchFailed) as raised:
             client.get_many("ab")
         assert list(raised.value.failed) == ["b", "a"]
+    blobs = [row | {"key": f"k{i}"} for i in range(MAX_ITEMS + 1)]
+    untyped = [answer(200, {"existedKey": part}) for part in (blobs[:MAX_ITEMS], blobs[MAX_ITEMS:])]
+    later = answer(503, problem="unavailable", Retry_After="60")
+    with Scripted(*untyped, later) as server, Client(server.url) as client:
+        with pytest.raises(BatchFailed) as raised:
+            client.get_many(blob["key"] for blob in blobs)
+        assert len(raised.value.failed) == len(blobs)
 
 
 def test_batch_whose_limits_cannot_be_asked_for_fails_and_no_later_one_is_begun() -> None:
@@ -180,6 +188,16 @@ def test_get_whose_answer_would_be_too_large_is_halved_until_it_fits() -> None:
         assert [keys_of(request) for request in server.requests] == [list("abcd"), list("ab"), list("cd"), ["c"], ["d"]]
         assert raised.value.found == {"a": 1, "b": 2, "c": 3}
         assert isinstance(raised.value.failed["d"], TooLarge)
+
+
+@pytest.mark.promise("I2")
+def test_get_that_fails_while_it_is_halved_leaves_no_key_without_a_word() -> None:
+    later = answer(503, problem="unavailable", Retry_After="60")
+    with Scripted(answer(413, problem="too-large"), later) as server, Client(server.url) as client:
+        with pytest.raises(BatchFailed) as raised:
+            client.get_many("abcd")
+        assert set(raised.value.failed) == set("abcd")
+        assert len(server.requests) == 2
 
 
 def test_write_that_is_too_large_is_not_halved() -> None:
