@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gkv import client as room
-from gkv.client import BatchFailed, Blob, Client, Indeterminate, JsonText, Unavailable, line_of
+from gkv.client import BatchFailed, Blob, Client, Indeterminate, JsonText, Unauthorized, Unavailable, Untrusted, line_of
+from tests.certificates import Authority
 from tests.cluster.conftest import Program, System, free_ports, wait_for
 from tests.unit.test_doctests import LIVE
 
@@ -172,3 +173,27 @@ def test_node_that_is_down_fails_its_keys_alone_and_is_waited_for(system: System
         system.node(proxy, port=node.port)
         waiting.join(20)
         assert found == [values]
+
+
+def test_servers_with_tokens_and_tls_are_spoken_to(system: System, tmp_path: Path) -> None:
+    files = Authority(tmp_path).member
+    roles = ("peer", "admin", "reader", "client")
+    tokens = {f"GKV_{role.upper()}_TOKENS": f"{role}-token-for-a-test" for role in roles}
+    proxy = system.proxy(*files.flags, **tokens)
+    url = f"https://127.0.0.1:{proxy.port}"
+    node = system.start("node", "0", "--proxy", url, *files.flags, **tokens)
+    node.wait_line(": member of cluster ")
+    ca = str(files.ca)
+    with Client(url, ca=ca, token="client-token-for-a-test") as client:
+        client.set("hi", 1)
+        assert client.get_many(["hi"]) == {"hi": 1}
+    with Client(url, ca=ca, token="reader-token-for-a-test") as client:
+        assert client.get("hi") == 1
+        with pytest.raises(Unauthorized):
+            client.set("hi", 2)
+        with pytest.raises(BatchFailed, match="forbidden"):
+            client.set_many({"hi": 2})
+    with Client(url, ca=ca) as client, pytest.raises(Unauthorized):
+        client.get("hi")
+    with Client(url) as client, pytest.raises(Untrusted):
+        client.get("hi")

@@ -179,19 +179,20 @@ def test_call_ends_at_its_deadline_when_nobody_takes_what_is_sent(scheme: str) -
 
 
 def test_call_ends_at_its_deadline_when_no_connection_is_free() -> None:
-    with Scripted(hang) as server, Client(server.url, connections=1, timeout=20) as client:
+    with Scripted(hang) as server, Client(server.url, connections=1) as client:
 
         def hold() -> None:
             with suppress(Indeterminate):
-                client.within(2).set("k", 1)
+                client.within(60).set("k", 1)
 
         holder = threading.Thread(target=hold)
         holder.start()
         wait_for("the first request", lambda: server.requests)
         with pytest.raises(Unreachable, match="in use"):
             client.within(0.3).set("k", 2)
-        holder.join(20)
         assert len(server.requests) == 1
+    holder.join(20)
+    assert not holder.is_alive()
 
 
 @pytest.mark.parametrize(
