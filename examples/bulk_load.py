@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """Load lines of JSON, in batches and in parallel, and keep exactly those that could not be loaded.
 
-    python examples/bulk_load.py FILE [URL...]
-
-Each line is an item such as {"key":"hi","value":1,"ttl":60}, and no key stands in two lines. What a node that fails leaves
-unwritten or unknown is written again, which does no harm while nobody else writes these keys. Lines that failed all the same
-are put into FILE.failed, which can be loaded next, and the exit code is 1. Needs `gkv[client]`.
+`python examples/bulk_load.py FILE [URL...]`: each line is an item such as {"key":"hi","value":1,"ttl":60}; no key stands in two.
+What a node that fails leaves unwritten or unknown is written again: no harm while nobody else writes these keys. Lines that
+failed all the same are put into FILE.failed, to be loaded next, and the exit code is 1. Needs `gkv[client]`.
 """
 
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -16,12 +15,13 @@ from pathlib import Path
 
 from gkv.client import BatchFailed, Client, InvalidRequest, TooLarge, key_in
 
-BATCH, THREADS, ATTEMPTS = 2_000, 4, 5
+BATCH, THREADS, ATTEMPTS = 2_000, 4, 8
 
 
 def load(client: Client, lines: list[bytes]) -> list[tuple[bytes, str]]:
     """Set what is in some lines; return those that failed, with the reasons."""
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
+        time.sleep(attempt)
         try:
             client.set_lines(lines)
         except BatchFailed as error:
@@ -35,11 +35,12 @@ def load(client: Client, lines: list[bytes]) -> list[tuple[bytes, str]]:
             return []
         if wrong and len(lines) > 1:  # one wrong line has its whole batch refused
             return load(client, lines[::2]) + load(client, lines[1::2])
+        if wrong:
+            break
     return list(zip(lines, reasons, strict=True))
 
 
 def main(path: Path, *urls: str) -> int:
-    """Load a file; return the exit code."""
     loaded = failed = 0
     left = path.with_name(path.name + ".failed")
     with path.open("rb") as file, left.open("wb") as kept, Client(*urls) as client, ThreadPoolExecutor(THREADS) as threads:
