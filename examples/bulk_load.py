@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Load lines of JSON, in batches and in parallel, and keep exactly those that could not be loaded.
 
-`python examples/bulk_load.py FILE [URL...]`: each line is an item such as {"key":"hi","value":1,"ttl":60}; no key stands in two.
+`python examples/bulk_load.py FILE [URL...]`: each line is an item such as {"key":"hi","value":1,"ttl":60}; no key is in two.
 What a node that fails leaves unwritten or unknown is written again: no harm while nobody else writes these keys. Lines that
 failed all the same are put into FILE.failed, to be loaded next, and the exit code is 1. Needs `gkv[client]`.
 """

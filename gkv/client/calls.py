@@ -97,6 +97,7 @@ def perform(transport: Transport, call: Call, patience: Patience) -> Answer:
                 raise Untrusted(f"{transport.urls[endpoint]}: {error}", "certificate") from error
         except Broken as error:
             if call.writes:
+                transport.move_on(endpoint)  # for the next call
                 raise Indeterminate(f"{transport.urls[endpoint]}: no answer to a write: {error}", "indeterminate") from error
             failure = Unavailable(f"{transport.urls[endpoint]}: no whole answer: {error}", "broken")
         else:

@@ -138,6 +138,7 @@ def test_proxy_that_is_killed_is_left_for_the_nodes(system: System) -> None:
         for thread in threads:
             thread.start()
         wait_for("some writes", lambda: len(known) > 100)
+        early = len(unknown)  # a node that has just joined may leave writes without an answer
         proxy.process.kill()
         proxy.process.wait()
         before = len(known)
@@ -146,7 +147,7 @@ def test_proxy_that_is_killed_is_left_for_the_nodes(system: System) -> None:
         for thread in threads:
             thread.join(20)
         assert not wrong
-        assert len(unknown) <= 4
+        assert len(unknown) - early <= len(threads), unknown
         assert client.get_many(known) == known
 
 
