@@ -7,4 +7,4 @@ have in common as processes; `node` and `proxy` are the two programs, and `cli` 
 reach all of this with.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

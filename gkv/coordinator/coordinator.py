@@ -14,7 +14,7 @@ from gkv.coordinator.patience import MOST_WAITING, Patience
 from gkv.coordinator.reconciling import CURABLE, Reconciler
 from gkv.coordinator.stale import Copies, Peeked
 from gkv.errors import TooLarge, Unavailable
-from gkv.model import WRITES, Effect, KeyFailure, NodeReply, Op, OtherVersion, Outcome, Value, Version
+from gkv.model import WRITES, Effect, KeyFailure, NodeRefusal, NodeReply, Op, OtherVersion, Outcome, Value, Version
 from gkv.net.call import Lane, ask_all
 from gkv.net.turn import Turn
 from gkv.replication.names import Scope
@@ -27,6 +27,8 @@ from gkv.wire.ops import Effects, Refused
 
 _ATTEMPTS = 3
 """A node of another epoch costs one more; so does a change of the members meanwhile. Then something else is wrong."""
+_CHANGES_WITHIN = 0.1
+"""Seconds in which a node that takes another document over may go on, as a rule: a write waits for that."""
 _CALM_AFTER = 10.0
 """Seconds after a change of the ring with one copy, for which nodes may still be taking keys over."""
 
@@ -237,6 +239,8 @@ class Coordinator:
                     done.append(PartResult(part, failure=failure(batch.op, one.reason)))
             if not refused:
                 break
+            if any(one.reason is NodeRefusal.CHANGING for _, one in refused):  # a node takes another document over just now
+                self._view.wait_for_other(self._view.document, min(_CHANGES_WITHIN, expires - monotonic()))
             parts = self._again(batch, refused, done, expires)
             self._sent_again += len(parts)
         return done

@@ -90,6 +90,7 @@ class Service:
         self._handlers: dict[Op, Callable[[Any], NodeAnswer | Waiting]] = {
             Op.STATUS: membership.status,
             Op.ADOPT: membership.take_over,
+            Op.CALL_AT: membership.call_at,
             Op.AWAIT: self._postponed.take,
         }
         """By op, what does all that can be done at once; it returns the answer, or what waits for it."""

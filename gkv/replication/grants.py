@@ -41,6 +41,7 @@ class Grants:
         """By member, the process of it that was heard last under a later document, and its era."""
         self._started = now
         self._has_granted = noted or has_granted
+        self._is_certain = has_granted
         self._note = _Note.THERE if noted else _Note.ABSENT
 
     def begin_elsewhere(self) -> None:
@@ -48,8 +49,8 @@ class Grants:
         self._has_granted = True
 
     def begin_first(self) -> None:
-        """Note that there was no process before."""
-        self._has_granted = False
+        """Note that there was no process before, of which the note could be."""
+        self._has_granted = self._is_certain
 
     # -- granting
 

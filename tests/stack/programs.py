@@ -20,6 +20,7 @@ from gkv.cluster.authority import Authority
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.document import Document
 from gkv.cluster.kept import Kept
+from gkv.cluster.proxies import Proxies
 from gkv.cluster.store import FileStore
 from gkv.cluster.terms import Terms
 from gkv.cluster.view import View
@@ -187,7 +188,7 @@ class NodeProgram(Program):
 
         def call_in() -> None:
             try:
-                Caller(PROXY, me.url, member, tell).run()
+                Caller(Proxies([PROXY]), "127.0.0.1", member, tell).run()
             except Refused as error:
                 self.end_with(GkvError(str(error)))
 

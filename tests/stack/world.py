@@ -174,11 +174,7 @@ class World:
             self._sleep(self.chance.uniform(*self.scenario.gaps))
             self._fault()
         self._heal()
-        if not self._wait(self._is_whole, _HEALED_WITHIN):
-            raise Wrong("live", f"not all serve {_HEALED_WITHIN:.0f} s after all is whole again: {self._states()}")
-        tell("all serve again")
-        if not self._wait(self._rest, _REST_WITHIN):
-            raise Wrong("live", f"the machines of copies do not rest within {_REST_WITHIN:.0f} s, and have nothing to do")
+        self._wait_for_peace()
         self._sleep(_QUIET)
         before = {client: len(client.operations) for client in self.clients}
         self._sleep(2.0)
@@ -196,6 +192,13 @@ class World:
         broken = [line for client in self.clients for line in client.broken]
         if broken:
             raise Wrong("contract", broken[0])
+
+    def _wait_for_peace(self) -> None:
+        if not self._wait(self._is_whole, _HEALED_WITHIN):
+            raise Wrong("live", f"not all serve {_HEALED_WITHIN:.0f} s after all is whole again: {self._states()}")
+        tell("all serve again")
+        if not self._wait(self._rest, _REST_WITHIN):
+            raise Wrong("live", f"the machines of copies do not rest within {_REST_WITHIN:.0f} s, and have nothing to do")
 
     @property
     def history(self) -> list[Operation]:

@@ -26,12 +26,16 @@ def test_search_for_others_reads_few_large_records_at_a_time(tmp_path: Any) -> N
     engine.arc = counted  # type: ignore[method-assign, assignment]
     dropped: list[str] = []
     stored = SimpleNamespace(
-        placement=SimpleNamespace(lists=object(), coming=None), replace=lambda _records, drops: dropped.extend(drops)
+        placement=SimpleNamespace(lists=object(), coming=None),
+        replace=lambda _records, drops: dropped.extend(drops),
+        tidied=None,
     )
     copies = SimpleNamespace(serves=True, replica=SimpleNamespace(may_drop=lambda key: key.endswith("1")))
     tidying = Tidying(engine, stored, copies, SimpleNamespace())  # type: ignore[arg-type]
     while tidying.drop():
         assert len(read) < 20
+        assert stored.tidied is None
+    assert stored.tidied == (stored.placement.lists, None)
     assert sum(read) == len(keys)
     assert max(read) * LARGE <= 2 << 20
     assert sorted(dropped) == ["key/1", "key/11"]
