@@ -256,7 +256,7 @@ class Copying:
         """Ask again for pages; let the note go when all grants have run out."""
         desk = self._desk
         self.fill()
-        note = self._grants.drop_note(desk.now, desk.duties.lease)
+        note = self._grants.drop_note(desk.duties, desk.now)
         if note is not None:
             desk.actions.append(note)
 
@@ -264,7 +264,7 @@ class Copying:
     def wakes_at(self) -> float:
         """The time at which something may be due, if nothing else happens."""
         lease = self._desk.duties.lease
-        at = self._grants.note_until(lease)
+        at = self._grants.note_until(self._desk.duties, self._desk.now)
         if not self._looked and self._desk.serves:
             at = min(at, max(self._grants.forgotten_until(lease), self._desk.now))
         now = self._desk.now

@@ -81,19 +81,23 @@ class Grants:
             return KeepNote(True)
         return None
 
-    def drop_note(self, now: float, lease: float) -> KeepNote | None:
+    def drop_note(self, duties: Duties, now: float) -> KeepNote | None:
         """Return whether the note is to go: all grants have run out, also those of the process before."""
-        if now < self.note_until(lease):
+        if now < self.note_until(duties, now):
             return None
         self._note = _Note.REMOVING
         self._until = {}
         return KeepNote(False)
 
-    def note_until(self, lease: float) -> float:
-        """Return when the note may go, infinity if it is not there."""
+    def note_until(self, duties: Duties, now: float) -> float:
+        """Return when the note may go, infinity if it is not there. Where no further grants are to come, it goes as soon as
+        no holder may serve by a document before this one.
+        """
         if self._note is not _Note.THERE:
             return float("inf")
-        return max([*self._until.values(), self.forgotten_until(lease)]) + self.LINGER * lease
+        if not any(len(one.preference) > 1 or one.coming for one in duties.own):
+            return self.clear_at(duties, now)
+        return max([*self._until.values(), self.forgotten_until(duties.lease)]) + self.LINGER * duties.lease
 
     def last_receipt(self, holder: str, incarnation: int, lease: float) -> float | None:
         """Return when a process was last granted something, None if that is long ago or has never been."""

@@ -290,7 +290,7 @@ def test_key_that_nobody_answers_for_fails_and_the_others_do_not(cluster: Cluste
 # -- bounds
 
 
-def test_refusals_that_may_be_overcome_are_asked_again_with_pauses_when_the_budget_of_retries_is_used_up(cluster: Cluster) -> None:
+def test_refusals_that_may_be_overcome_are_asked_again_with_pauses_when_no_retries_are_left(cluster: Cluster) -> None:
     for home in cluster.homes.values():
         home.instead = lambda _request: Refused(NodeRefusal.CHANGING).write()
     cluster.retries = Retries(capacity=3)

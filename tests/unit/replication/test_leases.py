@@ -10,6 +10,8 @@ from tests.duties import duties, roles
 
 NOW = duties("a", 5, roles("abc"))
 RESTARTED = duties("a", 5, roles("abc"), others={"b": 21})
+COPIED = duties("a", 2, roles("ab"))
+"""A document by which grants may come at any time."""
 
 
 @pytest.mark.promise("I20")
@@ -104,10 +106,10 @@ def test_note_is_on_the_disk_before_a_grant_leaves_and_goes_when_all_have_run_ou
     assert not grants.may_tell
     assert grants.note_kept(True, 1.6) is None
     assert grants.may_tell
-    at = grants.note_until(1.0)
+    at = grants.note_until(COPIED, 1.6)
     assert at == pytest.approx(1.5 + 1.05 + grants.LINGER)
-    assert grants.drop_note(at - 0.01, 1.0) is None
-    assert grants.drop_note(at, 1.0) == KeepNote(False)
+    assert grants.drop_note(COPIED, at - 0.01) is None
+    assert grants.drop_note(COPIED, at) == KeepNote(False)
     assert not grants.may_tell
     assert grants.grant("b", 20, at + 0.1, 1.0) is None  # it has to be gone first
     assert grants.note_kept(False, at + 0.2) == KeepNote(True)
@@ -117,8 +119,20 @@ def test_note_is_on_the_disk_before_a_grant_leaves_and_goes_when_all_have_run_ou
 def test_note_of_the_process_before_stays_until_its_grants_have_run_out() -> None:
     grants = Grants(100.0, True)
     assert grants.may_tell
-    assert grants.drop_note(101.04, 1.0) is None
-    assert grants.drop_note(101.05 + grants.LINGER, 1.0) == KeepNote(False)
+    assert grants.drop_note(COPIED, 101.04) is None
+    assert grants.drop_note(COPIED, 101.05 + grants.LINGER) == KeepNote(False)
+
+
+def test_where_no_grant_is_to_come_the_note_goes_as_soon_as_no_holder_may_serve_by_an_older_document() -> None:
+    alone = duties("a", 3, roles("a", preference="a"))
+    grants = Grants(0.0, False)
+    grants.grant("b", 20, 1.0, 1.0)
+    grants.note_kept(True, 1.1)
+    grants.forget(alone, 1.2)
+    assert grants.note_until(alone, 1.2) == pytest.approx(1.0 + 1.05)
+    assert grants.drop_note(alone, 1.3) is None
+    grants.heard("b", 20, alone.era, alone)
+    assert grants.drop_note(alone, 1.3) == KeepNote(False)
 
 
 def test_what_nobody_will_ask_for_is_forgotten() -> None:
