@@ -10,117 +10,24 @@ nothing else.
 """
 
 import argparse
-import http.client
 import json
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from members import Cluster
 from openloop import Generator
 from run import machine, positive, say
-from systems import HOST, KEYS, StartError, System, key, value
+from systems import KEYS, StartError, key
 
 NODES = 3
-BATCH = 1_000
 CONNECTIONS = 128
-_WITHIN = 1_200.0
-_LOOK_EVERY = 0.02
 _MORE = "more:{}"
-
-
-class Cluster:
-    """A proxy and its nodes, each a process of its own."""
-
-    def __init__(self, directory: Path, port: int) -> None:
-        self.port = port
-        self._directory = directory
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def begin(self) -> None:
-        """Start all, and wait until they are up."""
-        self._start("proxy", "proxy", "--port", str(self.port), "--replicas", str(NODES))
-        for number in range(1, NODES + 1):
-            self.start(number, 0)
-        self.wait("all nodes", lambda: list(self.states().values()) == ["up"] * NODES)
-
-    def _start(self, name: str, *arguments: str) -> None:
-        command = [sys.executable, "-P", "-m", "gkv.cli", *arguments]
-        with (self._directory / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                command, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
-
-    def start(self, number: int, rate: int | None) -> None:
-        """Start a node; None for the usual rate."""
-        proxy, name = f"http://{HOST}:{self.port}", f"n{number}"
-        more = [] if rate is None else ["--fill-rate", str(rate)]
-        self._start(name, "node", str(self.port + number), "--name", name, "--proxy", proxy, "--data", name, *more)
-
-    def end(self, number: int, by: signal.Signals) -> None:
-        """End a node, and wait until it is down."""
-        process = self._processes[f"n{number}"]
-        process.send_signal(by)
-        process.wait()
-        self.wait("the eviction", lambda: self.states().get(f"n{number}") == "down")
-
-    def lose(self, number: int) -> None:
-        """Take a node's directory away."""
-        shutil.rmtree(self._directory / f"n{number}")
-
-    def call(self, method: str, path: str, body: Any = None, port: int = 0) -> Any:
-        """Return the JSON, or the text, of an answer that is 200."""
-        connection = http.client.HTTPConnection(HOST, port or self.port, timeout=60)
-        connection.request(method, path, None if body is None else json.dumps(body), {"Accept": "application/json"})
-        response = connection.getresponse()
-        text = response.read()
-        connection.close()
-        if response.status != 200:
-            raise StartError(f"{method} {path} is answered {response.status}: {text[:200]!r}")
-        return json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
-
-    def states(self) -> dict[str, str]:
-        """Return the state of each node, nothing while the proxy does not answer."""
-        try:
-            return {member["id"]: member["state"] for member in self.call("GET", "/v1/cluster")["members"]}
-        except OSError:
-            return {}
-
-    def figure(self, number: int, name: str) -> float:
-        """Return a figure of a node's, 0 if it is not there."""
-        lines = self.call("GET", "/metrics", port=self.port + number).splitlines()
-        return next((float(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0.0)
-
-    def wait(self, what: str, holds: Callable[[], bool]) -> float:
-        """Wait until something holds; return for how long."""
-        since = time.monotonic()
-        while not holds():
-            if time.monotonic() - since > _WITHIN:
-                raise StartError(f"{what} does not come: {self.states()}")
-            time.sleep(_LOOK_EVERY)
-        return time.monotonic() - since
-
-    def set(self, keys: Sequence[str], version: str) -> None:
-        for at in range(0, len(keys), BATCH):
-            self.call("POST", "/set", [{"key": one, "value": value(at) + version} for one in keys[at : at + BATCH]])
-
-    def system(self) -> System:
-        """Return it as one that requests are sent to."""
-        processes = {name: process.pid for name, process in self._processes.items()}
-        return System("gkv", "json", self.port, processes, lambda: None)
-
-    def close(self) -> None:
-        for process in self._processes.values():
-            process.terminate()
-        for process in self._processes.values():
-            process.wait()
 
 
 def measure_return(cluster: Cluster, how: str, keys: int, writes: int) -> dict[str, Any]:
@@ -193,7 +100,7 @@ def main() -> int:
     print(f"# {machine()}")
     try:
         with tempfile.TemporaryDirectory(prefix="gkv-bench-") as directory:
-            cluster = Cluster(Path(directory), options.port)
+            cluster = Cluster(Path(directory), options.port, NODES, NODES)
             try:
                 cluster.begin()
                 cluster.set([key(number) for number in range(KEYS)], "")

@@ -132,19 +132,21 @@ HEADLINE = (
 )
 
 
-def _request(port: int, op: str, numbers: Sequence[int]) -> bytes:
+def _request(port: int, op: str, numbers: Sequence[int], more: str) -> bytes:
     items = [{"key": key(number)} | ({"value": value(number)} if op == "set" else {}) for number in numbers]
     body = json.dumps(items, separators=(",", ":"))
     head = f"POST /{op} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    return f"{head}\r\n\r\n{body}".encode()
+    return f"{head}\r\n{more}\r\n{body}".encode()
 
 
 class Generator:
-    """Sends requests to one port over many connections, without waiting for one because of another."""
+    """Sends requests to one port over many connections, without waiting for one because of another; `more` are further lines of
+    each one's head.
+    """
 
-    def __init__(self, system: System, keys: int, connections: int, op: str = "get") -> None:
+    def __init__(self, system: System, keys: int, connections: int, op: str = "get", more: str = "") -> None:
         draw = random.Random(1)
-        self._requests = [_request(system.port, op, draw.sample(range(KEYS), keys)) for _ in range(REQUESTS)]
+        self._requests = [_request(system.port, op, draw.sample(range(KEYS), keys), more) for _ in range(REQUESTS)]
         self._draw = draw
         self._system = system
         self._connections = [Connection(system.port) for _ in range(connections)]

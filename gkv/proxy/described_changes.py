@@ -96,15 +96,15 @@ _FORCE = Parameter("force", "1: also where there will be fewer nodes than copies
 _NODE = Parameter("id", "of a member", _ID, "path", required=True)
 _ONE_AT_A_TIME = (
     "One change of the ring at a time: another one is refused (409 `change-under-way`) until it has ended, or is taken back by "
-    "DELETE /v1/cluster/change. Clients notice nothing: the ring in force goes on until whoever gets keys has them. With one "
-    "copy of each key it is refused."
+    "DELETE /v1/cluster/change. No request fails for it: the ring in force goes on until whoever gets keys has them."
 )
 _PROBLEMS = (MemberConflict, ChangeUnderWay, WrongParameter)
 
 REMOVE = Operation(
     "Have a member leave: it gives its keys away, and is no member at the end; or remove one that is down",
     _ANSWERS,
-    "A member that is down is removed once all that it may have promised has run out; its machine must be off. "
+    "A member that is down is removed once all that it may have promised has run out; its machine must be off. One with the "
+    "only copy of its keys is not (409): start it first; if its data is lost, accept the loss, and have it leave. "
     + _ONE_AT_A_TIME,
     (_DRY_RUN, _FORCE),
     problems=(*_PROBLEMS, NoSuchMember),

@@ -40,12 +40,14 @@ _PARTS: dict[str, Schema] = {
                 tokens_of=array(array({}), description="of those nodes that have another one's place in the ring"),
             ),
         ],
-        "description": "what the ring is to be; with one copy no write is accepted until it is",
+        "description": "what the ring is to be; the one in force goes on until all that get keys have them",
     },
     "next_since": _COUNT,
     "rebuilt_from": array(array(_COUNT), description="generation and epoch of what was rebuilt"),
     "removed": array(_INCARNATION),
-    "ended": array(_INCARNATION, description="with copies: processes that have certainly ended"),
+    "ended": array(
+        _INCARNATION, description="processes that have certainly ended, noted with copies and while the ring changes"
+    ),
     "pace": {
         **shape(
             "rate paused",
@@ -80,7 +82,7 @@ CLUSTER = Operation(
                                             "keys": {
                                                 "type": ["integer", "null"],
                                                 "minimum": 0,
-                                                "description": "with copies: keys that it holds, null if it says nothing",
+                                                "description": "keys that it holds, null if it says nothing",
                                             },
                                             "loss_in": {
                                                 "type": "number",
@@ -124,7 +126,7 @@ CLUSTER = Operation(
                         ),
                         change={
                             "oneOf": [{"type": "null"}, RUNNING],
-                            "description": "with copies: the change of the ring that is under way",
+                            "description": "the change of the ring that is under way",
                         },
                         **_PARTS,
                     )

@@ -21,17 +21,23 @@ import pytest
 
 from gkv import ring
 from gkv.model import Node
-from tests.cluster.conftest import System, Worker, free_ports
+from tests.cluster.conftest import INHERITED, System, Worker, free_ports, wait_for
 
 README = Path(__file__).parents[2] / "README.md"
 
 
+def blocks(kind: str) -> Iterator[list[tuple[str, str]]]:
+    """Yield each console block of a kind, named by the comment before it, as commands with the answers below them."""
+    for named, block in re.findall(r"(?:<!-- (\w+) -->\n)?```console\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
+        if named == kind:
+            parts = [part.partition("\n") for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+            yield [(command, answer.strip()) for command, _, answer in parts]
+
+
 def calls() -> Iterator[tuple[str, str]]:
-    """Yield each command of the console blocks with the answer below it."""
-    for block in re.findall(r"```console\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, answer = part.partition("\n")
-            yield command, answer.strip()
+    """Yield each command of the usual console blocks with the answer below it."""
+    for block in blocks(""):
+        yield from block
 
 
 def owners(keys: list[str], first: int) -> list[int]:
@@ -190,3 +196,58 @@ def test_readme_calls_give_the_answers_printed_there(system: System) -> None:
             here(command).replace("curl ", "curl -s ", 1), shell=True, capture_output=True, text=True, check=True
         )
         assert _but_epoch(run.stdout.strip()) == _but_epoch(here(answer)), command
+
+
+def _but_figures(answer: str) -> str:
+    """Return an answer without the figures that depend on the time, or on the nodes' ports."""
+    return re.sub(r'(?<=":)\d+(\.\d+)?', "0", answer)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_readme_system_grows_by_a_node_with_the_lines_printed_there(system: System) -> None:
+    [block] = blocks("grow")
+    assert sum("curl " in command for command, _ in block) == 4
+    first = free_ports(4)
+    moved = {"8080": str(first + 3), "9000": str(first), "9001": str(first + 1), "9002": str(first + 2)}
+    url = f"http://127.0.0.1:{moved['8080']}"
+
+    def here(text: str) -> str:
+        there = re.sub(r"(?<![0-9.])(8080|9000|9001|9002)\b", lambda found: moved[found[1]], text)
+        return there.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+
+    def run(command: str) -> str:
+        arguments = ["sh", "-c", here(command)]
+        environment = INHERITED | {"GKV_PROXY": url}
+        ran = subprocess.run(
+            arguments, cwd=system.directory, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=True
+        )
+        return ran.stdout.strip()
+
+    # At half of the usual rate the change is under way for some seconds, however busy the machine is.
+    (system.directory / "slow.toml").write_text("[node]\nfill_rate = 1000\n")
+    spawned = ["--spawn", "2", "--spawn-port", moved["9000"], "--config", "slow.toml"]
+    proxy = system.start("proxy", "--port", moved["8080"], *spawned)
+    proxy.port = first + 3
+    proxy.wait_line("Ready: ")
+    run("curl -s localhost:8080/v1/ring > before.json")
+    node = 0
+    try:
+        for command, answer in block[:-1]:
+            if "gkv-node" in command:
+                node = int(run(f"{command} echo $!"))
+            else:
+                assert _but_figures(run(command)) == _but_figures(here(answer)), command
+        command, answer = block[-1]
+
+        def settled() -> str:
+            found = run(command)
+            return found if sum(int(keys) for keys in re.findall(r'"keys":(\d+)', found)) == 10_000 else ""
+
+        found = wait_for("each key at one node", settled)
+        assert _but_figures(found) == _but_figures(here(answer))
+        assert all(2_900 < int(keys) < 3_800 for keys in re.findall(r'"keys":(\d+)', found))
+        run(f".venv/bin/python {README.parent}/examples/ring_picture.py before.json http://localhost:8080 > ring.svg")
+        assert " of the ring has another owner now" in (system.directory / "ring.svg").read_text()
+    finally:
+        if node:
+            os.kill(node, signal.SIGTERM)
