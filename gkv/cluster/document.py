@@ -81,6 +81,13 @@ class Member:
         return self.state is State.UP or (self.state is State.FILLING and not self.empty)
 
     @property
+    def is_first(self) -> bool:
+        """Whether no process before the one of now can have granted anything that runs still: none was ever up, or its loss was
+        accepted long enough after. Who acts since its loss was accepted may have begun a moment ago; it has a rank.
+        """
+        return not (self.left or self.rank)
+
+    @property
     def node(self) -> Node:
         return Node(self.id, self.url, self.weight)
 
