@@ -27,8 +27,7 @@ def duties(document: Document, placement: Placement, me: str) -> Duties:
 def lines_of(document: Document) -> dict[str, Line]:
     """Return the lines of a document, by id. O(members)."""
     return {
-        one.id: Line(one.incarnation, one.state is State.DOWN, one.since, one.empty, one.is_first)
-        for one in document.members
+        one.id: Line(one.incarnation, one.state is State.DOWN, one.since, one.empty, one.is_first) for one in document.members
     }
 
 

@@ -80,7 +80,5 @@ def _to_blame(document: Document, look: Look) -> set[int]:
     """
     weights = {} if document.next is None else dict(document.next.weights)
     asked = {member.incarnation for member in document.members if weights.get(member.id, 0.0) != member.weight}
-    reported = {
-        call.incarnation for node_id, call in look.calls.items() if node_id not in look.silent and call.has(document)
-    }
+    reported = {call.incarnation for node_id, call in look.calls.items() if node_id not in look.silent and call.has(document)}
     return (asked - (reported - look.ended)) or (asked if look.overdue else set())

@@ -93,6 +93,8 @@ class Grants:
         """Return when the note may go, infinity if it is not there."""
         if self._note is not _Note.THERE:
             return float("inf")
+        if not (self._until or self._found_note or self._has_granted):
+            return self._started  # that of a first process: the next one is not to wait for it
         return max([*self._until.values(), self.forgotten_until(lease)]) + self.LINGER * lease
 
     def last_receipt(self, holder: str, incarnation: int, lease: float) -> float | None:

@@ -147,7 +147,7 @@ class Rules:
             return
         self._document = document
         self.epochs += 1
-        if document.most_copies == 1 or not document.nodes:
+        if not document.has_ring:
             return
         placement = Placement.of(document, None)
         for key, version in self._settled.items():
@@ -165,8 +165,6 @@ class Rules:
         placement = next(iter(nodes.values())).view.placement
         assert document is not None
         assert placement is not None
-        if document.most_copies == 1:
-            return
         assert all(line.state is State.UP for line in document.members)
         live: dict[str, dict[str, Any]] = {name: node.engine.live_values() for name, node in nodes.items()}
         for key in sorted({key for values in live.values() for key in values}):

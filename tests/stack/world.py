@@ -237,9 +237,9 @@ class World:
             node = self.nodes.get(line.id)
             if line.state is not State.UP or node is None or node.incarnation != line.incarnation:
                 return False
-            if node.view.document != document or (document.most_copies == 1 and not node.view.acts):
+            if node.view.document != document or not node.view.acts:
                 return False
-            if document.most_copies > 1 and not (node.copies.active and node.copies.serves):
+            if document.copies_records and not (node.copies.active and node.copies.serves):
                 return False
         return document.replicas == min(self.scenario.copies, len(self.names))
 
