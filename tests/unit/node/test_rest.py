@@ -109,6 +109,26 @@ def test_keys_of_one_copy_move_while_they_are_written_and_all_rest_afterwards(to
     after = c.engine.records_of(keys[39:])[0]
     assert isinstance(after, Record)
     assert after.version > tombstone.version
+    assert not c.order.unsettled.newest, "nobody is told of the ends of commits"
+
+
+def test_machines_begin_when_all_that_was_admitted_before_is_on_the_disk_and_nothing_is_admitted_meanwhile(town: Make) -> None:
+    cluster = town()
+    [key], before = moved(cluster), cluster.about
+    a = cluster["a"]
+    a.engine.goes_on.clear()
+    first = a.begin(Put(*before, [key], [b"1"]))
+    cluster.document = joining(cluster.document)
+    shown = gevent.spawn(cluster.show, "a", "b", "c")
+    until(lambda: a.view.admits is None)
+    assert not a.copies.active
+    assert a.ask(Put(*before, [key], [b"2"])) == Refused(NodeRefusal.CHANGING)
+    a.engine.goes_on.set()
+    assert first.get(timeout=5).letters == "c"
+    shown.get(timeout=5)
+    assert a.copies.active
+    end(cluster)
+    assert cluster["c"].ask(Get(*cluster.about, [key])) == Values([b"1"])
 
 
 def test_machines_rest_no_sooner_than_all_that_they_have_granted_has_run_out(town: Make) -> None:

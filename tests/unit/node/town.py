@@ -77,7 +77,7 @@ class Home:
         self.view = View()
         self.clock = Clock()
         self.commits = Commits(self.engine, tombstone_ttl=town.ttl, on_failure=self.errors.append)
-        order = Order(self.view, self.engine, self.commits, self.clock)
+        self.order = order = Order(self.view, self.engine, self.commits, self.clock)
         self.tidings = Tidings()
         self.stored = Stored(self.engine, self.commits)
         self.transport = Transport(name, incarnation, self.view)

@@ -839,6 +839,15 @@ def test_machines_are_idle_while_no_write_is_under_way() -> None:
     assert bench.replica.idle
 
 
+def test_machines_are_not_idle_while_a_tombstone_for_which_nobody_waits_is_under_way() -> None:
+    bench = Bench(records={"k": Record(version(1, 0), b"1", expires=1)}).opened(ALONE)
+    bench.now = 0.1
+    bench.on(events.DueFound(["k"]))
+    assert not bench.replica.idle
+    bench.commit()
+    assert bench.replica.idle
+
+
 def test_machines_are_not_idle_while_a_client_waits_or_a_granter_has_not_heard_what_is_settled() -> None:
     bench = Bench().opened(ALONE)
     bench.on(events.PauseAsked(3, ALONE.era, ((("a",), ()),)))
@@ -1176,8 +1185,11 @@ def test_question_that_came_too_early_is_forgotten_under_another_document() -> N
     bench = Bench()
     bench.adopt(duties("a", 1, roles("ab", "c")))
     bench.hear("c", m.AskPage(4, ("a", "b", "c"), (), (("", None),)))
+    bench.wanted = []
     bench.adopt(duties("a", 2, roles("ab", "c")))
-    bench.obey()
+    for one in bench.take(Send):
+        bench.hear(one.to, m.UnsettledKeys(one.message.number))
+    assert not bench.replica.takeovers.busy
     assert bench.sent(m.Page) == []
 
 
