@@ -57,6 +57,7 @@ def test_records_of_others_go_while_the_machines_rest_and_no_others(one_copy: To
     assert not home.copies.active
     search(home)
     assert here(home, mine, others) == "a"
+    assert not home.stored.under_way, "the machines would never rest again"
     assert home.ask(Get(*one_copy.about, [mine])) == Values([b"1"])
 
 
@@ -99,6 +100,27 @@ def test_nothing_goes_from_who_is_down_or_none_or_waits_for_its_last_commits(one
         search(home)
         assert here(home, others) == "b"
     home.errors.clear()
+
+
+def test_machines_know_that_a_record_goes_and_none_goes_from_who_is_down(tmp_path: Path) -> None:
+    town = Town(tmp_path, on_disk, replicas=2, min_in_sync=1).opened()
+    home = town["a"]
+    assert home.view.placement is not None
+    others = home.view.placement.strange_to("a", [str(number) for number in range(99)])[0]
+    write(home.engine, others)
+    town.change(a={"state": State.DOWN})
+    town.show("a")
+    assert home.copies.active
+    search(home)
+    assert here(home, others)
+    town.change(a={"state": State.FILLING})
+    town.show("a", "b", "c")
+    while not home.stored.under_way:
+        assert home.strays.step()
+    assert home.stored.newest([others]) == [None]
+    home.commits.flush(float("inf"))
+    assert not here(home, others)
+    town.close()
 
 
 def test_all_is_looked_at_again_when_the_lists_are_others(one_copy: Town) -> None:
