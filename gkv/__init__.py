@@ -6,4 +6,4 @@ parallel node calls and their answers into one; `api` is the HTTP surface that p
 have in common as processes; `node` and `proxy` are the two programs, and `cli` starts them.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,15 +1,16 @@
 """Every knob once: its flag, environment name, default, unit and reason. Where they are read from: `gkv.sources`."""
 
-import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from gkv import addresses
+from gkv.addresses import Address, Network, is_loopback, is_unspecified, shown
 from gkv.errors import ConfigError
+from gkv.origins import origins
 
 
 def duration(text: str) -> float:
@@ -80,9 +81,6 @@ def number(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-_MOST_COPIES = 5
-
-
 def one_of(*choices: str) -> Callable[[str], str]:
     """Return what reads one of these words."""
 
@@ -119,49 +117,12 @@ def name(text: str) -> str:
     return text
 
 
-def url(text: str) -> str:
-    """Read the URL of a proxy."""
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port and parts.path in ("", "/")
-        good = good and text.removesuffix("/") == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc
-    except ValueError:
-        good = False
-    if not good:
-        raise ValueError("a URL such as http://127.0.0.1:8080")
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def host(text: str) -> str:
-    """Read an IPv4 address to listen on."""
-    try:
-        return str(ipaddress.IPv4Address(text))
-    except ValueError:
-        raise ValueError("an IPv4 address such as 127.0.0.1") from None
-
-
-def names(text: str) -> list[str]:
-    """Read host names, separated by commas; none for ""."""
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,253}", part) for part in found):
-        raise ValueError("host names, separated by commas")
-    return found
-
-
 def tokens(text: str) -> tuple[str, ...]:
     """Read one or two bearer tokens, separated by commas; none for ""."""
     found = tuple(part.strip() for part in text.split(",")) if text else ()
     if len(found) > 2 or len(set(found)) < len(found) or not all(re.fullmatch(r"[!-+\--~]{16,256}", part) for part in found):
         raise ValueError("one token, or two different ones with a comma between; each of 16 to 256 visible ASCII characters")
     return found
-
-
-def networks(text: str) -> tuple[ipaddress.IPv4Network, ...]:
-    """Read IPv4 networks, separated by commas; none for ""."""
-    try:
-        return tuple(ipaddress.IPv4Network(part.strip()) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise ValueError("IPv4 networks such as 10.0.0.0/24 or addresses, separated by commas") from None
 
 
 def switch(text: str) -> bool:
@@ -176,6 +137,7 @@ def toggle(text: str) -> bool:
     return switch(text)
 
 
+_MOST_COPIES = 5
 LEAST_ANSWER = 2 << 20
 """Bytes. A value has one mebibyte at most, and a third more where it is shown as base64."""
 
@@ -222,12 +184,31 @@ class Knob:
 DEFAULT_PROXY = "http://127.0.0.1:8080"
 
 KNOBS = (
-    Knob("host", host, "127.0.0.1", "address to listen on; anything but loopback needs tokens and TLS"),
+    Knob("host", addresses.host, "127.0.0.1", "address or name to listen on; anything but loopback needs tokens and TLS"),
+    Knob(
+        "advertise",
+        addresses.advertised,
+        "",
+        "HOST:PORT that others are told, where it is not the one that is listened on; 0.0.0.0 and :: need it",
+    ),
     Knob("port", port, "8080", "port to listen on; 0 lets the system choose", "proxy"),
-    Knob("proxy", url, DEFAULT_PROXY, "where to join", "node"),
-    Knob("name", name, "", "the node's id; it decides which keys the node owns (default: its HOST:PORT)", "node"),
+    Knob(
+        "proxy",
+        addresses.urls,
+        DEFAULT_PROXY,
+        "where to join; with several URLs (URL,URL) the next one is tried when one fails",
+        "node",
+    ),
+    Knob(
+        "name",
+        name,
+        "",
+        "the node's id, which decides which keys it owns; it stays in the directory (default: the first HOST:PORT)",
+        "node",
+    ),
     Knob("weight", weight, "1", "of a new member: share of the keys, against 1 for an ordinary node", "node"),
     Knob("zone", name, "", "of a new member: copies of a key lie in different zones, while there are enough", "node"),
+    Knob("standby", switch, "0", "not to join, but to wait until an operator has it replace a member", "node"),
     Knob("engine", one_of("lmdb", "memory"), "lmdb", "where records lie: lmdb, on disk, or memory"),
     Knob(
         "data",
@@ -249,13 +230,8 @@ KNOBS = (
         "of a new cluster: nodes of a key's that must be up for it to be written; 0: all but one, and at least one",
         "proxy",
     ),
-    Knob(
-        "lease",
-        time_of("100ms", "60s"),
-        "1s",
-        "of a new cluster: how long a node may answer reads of what others keep too without hearing from them",
-        "proxy",
-    ),
+    Knob("lease", time_of("100ms", "60s"), "1s", "of a new cluster: how long a node answers reads without the others", "proxy"),
+    Knob("vnodes", number(16, 262_144), "4096", "of a new cluster: tokens of an ordinary node in the ring", "proxy"),
     Knob("replica_timeout", time_of("300ms", "60s"), "1s", "how long a node may not answer another, until it is out", "node"),
     Knob("disk_timeout", time_of("1s", "10m"), "10s", "how long a node's disk may take for one commit, likewise", "node"),
     Knob(
@@ -295,11 +271,12 @@ KNOBS = (
     Knob("max_buffered", size, "256MiB", "most bytes that bodies and answers may hold in memory; beyond it, 503"),
     Knob(
         "names",
-        names,
+        addresses.names,
         "",
         "further names that clients may call this server by; a Host of another name is answered 421",
         reload=True,
     ),
+    Knob("cors_origins", origins, "", "origins of web pages that may call, https://app.example, or * for all", reload=True),
     Knob("reader_tokens", tokens, "", "bearer tokens of who may read data and metrics, at most two", reload=True, secret=True),
     Knob("client_tokens", tokens, "", "bearer tokens of who may read and write data, at most two", reload=True, secret=True),
     Knob("admin_tokens", tokens, "", "bearer tokens of who may do that, and copy nodes, at most two", reload=True, secret=True),
@@ -311,19 +288,15 @@ KNOBS = (
         reload=True,
         secret=True,
     ),
-    Knob("allow", networks, "", "IPv4 networks from which members may call; none: from everywhere", reload=True),
+    Knob("allow", addresses.networks, "", "networks from which members may call; none: from everywhere", reload=True),
     Knob("tls_cert", str, "", "PEM file with this process's certificate, for clients and members", reload=True),
     Knob("tls_key", str, "", "PEM file with its key, for its owner's eyes alone", reload=True),
     Knob("tls_ca", str, "", "PEM file with who signs members' certificates", reload=True),
     Knob("metrics", toggle, "1", "1: count what happens, and answer /metrics; 0: neither"),
     Knob("log_format", one_of("text", "json"), "text", "lines on standard error as text or as JSON", reload=True),
+    Knob("log_level", one_of("debug", "info", "warning", "error"), "info", "least level of such a line", reload=True),
     Knob("access_log", toggle, "0", "1: a line on standard error for each request, without its keys", reload=True),
-    Knob(
-        "insecure",
-        switch,
-        "0",
-        "listen beyond loopback without tokens or TLS, although anyone who gets there can read or write",
-    ),
+    Knob("insecure", switch, "0", "listen beyond loopback without tokens or TLS, although all who get there can read or write"),
     Knob("until_stdin_closes", switch, "0", "end when standard input does: a supervisor's death ends its nodes", "node"),
 )
 
@@ -333,17 +306,20 @@ class Settings:
     """What a command runs with; fields that are not of that command keep their defaults. Times in seconds, sizes in bytes."""
 
     host: str
+    advertise: Address | None
     port: int
-    proxy: str
+    proxy: tuple[str, ...]
     name: str
     weight: float
     zone: str
+    standby: bool
     engine: str
     data: str
     durability: str
     replicas: int
     min_in_sync: int
     lease: float
+    vnodes: int
     replica_timeout: float
     disk_timeout: float
     fill_rate: int
@@ -361,30 +337,34 @@ class Settings:
     max_inflight: int
     max_buffered: int
     names: list[str]
+    cors_origins: tuple[str, ...]
     reader_tokens: tuple[str, ...]
     client_tokens: tuple[str, ...]
     admin_tokens: tuple[str, ...]
     peer_tokens: tuple[str, ...]
-    allow: tuple[ipaddress.IPv4Network, ...]
+    allow: tuple[Network, ...]
     tls_cert: str
     tls_key: str
     tls_ca: str
     metrics: bool
     log_format: str
+    log_level: str
     access_log: bool
     insecure: bool
     until_stdin_closes: bool
 
     def check(self) -> None:
         """Raise ConfigError for settings that cannot go together."""
+        if is_unspecified(self.host) and self.advertise is None:
+            raise ConfigError(
+                f"--host {self.host} is no address that others could be sent to: say with --advertise HOST:PORT which one is"
+            )
         guarded = any(self.tokens.values()) and self.tls_cert
-        if not ipaddress.IPv4Address(self.host).is_loopback and not guarded and not self.insecure:
+        if not is_loopback(self.host) and not guarded and not self.insecure:
             raise ConfigError(
                 f"--host {self.host} is not loopback: without tokens whoever reaches the port can read and write everything, "
                 "and without TLS (--tls-cert) whoever is on the way can. Set both, or say --insecure if that is what you want"
             )
-        if ipaddress.IPv4Address(self.host).is_unspecified:
-            raise ConfigError(f"--host {self.host} is no address that others could be sent to; name the one to listen on")
         if self.max_buffered < max(self.max_body, self.max_answer):
             raise ConfigError("--max-buffered has to be at least as large as --max-body and --max-answer, for one to fit in")
         if self.max_answer < LEAST_ANSWER:
@@ -407,12 +387,13 @@ class Settings:
         named = [self.tls_cert, self.tls_key, self.tls_ca]
         if any(named) and not all(named):
             raise ConfigError("--tls-cert, --tls-key and --tls-ca go together: members prove to each other who they are")
-        if self.proxy != DEFAULT_PROXY and self.proxy.startswith("https:") != bool(self.tls_cert):
-            raise ConfigError(
-                f"--proxy {self.proxy} is not https, but there is a --tls-cert, and members then speak TLS to each other"
-                if self.tls_cert
-                else f"--proxy {self.proxy} is https, and a node needs --tls-cert, --tls-key and --tls-ca to speak TLS with it"
-            )
+        for proxy in self.proxy:
+            if proxy != DEFAULT_PROXY and proxy.startswith("https:") != bool(self.tls_cert):
+                raise ConfigError(
+                    f"--proxy {proxy} is not https, but there is a --tls-cert, and members then speak TLS to each other"
+                    if self.tls_cert
+                    else f"--proxy {proxy} is https, and a node needs --tls-cert, --tls-key and --tls-ca to speak TLS with it"
+                )
 
     @property
     def scheme(self) -> str:
@@ -420,9 +401,19 @@ class Settings:
         return "https" if self.tls_cert else "http"
 
     @property
-    def proxy_url(self) -> str:
+    def proxy_urls(self) -> tuple[str, ...]:
         """Where a node joins: by default on this machine, with TLS or without."""
-        return f"{self.scheme}:{self.proxy.partition(':')[2]}"
+        return tuple(f"{self.scheme}:{proxy.partition(':')[2]}" for proxy in self.proxy)
+
+    def advertised(self, port: int) -> Address:
+        """Return the address that others are told by a process that listens on a port."""
+        return self.advertise or Address(self.host, port)
+
+    @property
+    def called(self) -> list[str]:
+        """The names by which clients may call this server, as they stand in Host, besides those that any server has."""
+        hosts = [self.host] if self.advertise is None else [self.host, self.advertise.host]
+        return [*self.names, *map(shown, hosts)]
 
     @property
     def tokens(self) -> dict[str, tuple[str, ...]]:

@@ -124,7 +124,7 @@ class NoSuchKey(GkvError):
     def __init__(self, detail: str, about: Mapping[str, str] | None = None) -> None:
         """`about` are headers that say more of the answer."""
         super().__init__(detail)
-        self.headers = {"Cache-Control": "no-cache", **(about or {})}
+        self.headers = about or {}
 
 
 class ConditionFailed(GkvError):
@@ -262,6 +262,13 @@ class WrongContentType(GkvError):
     status = 415
     code = "content-type"
     title = "The body has the wrong content type"
+
+
+class CodedBody(WrongContentType):
+    """A body with a Content-Encoding. Nothing of it was applied."""
+
+    title = "The body is coded"
+    headers: Mapping[str, str] = {"Accept-Encoding": "identity"}  # RFC 9110, 15.5.16
 
 
 class BadFraming(GkvError):

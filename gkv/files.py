@@ -41,6 +41,16 @@ def sync_directory(path: Path) -> None:
             os.close(directory)
 
 
+def sync_data(file: int) -> None:
+    """Bring what was written over in an open file to disk, and of its attributes no more than that takes. macOS knows only
+    all of them.
+    """
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(file)
+    else:
+        os.fsync(file)
+
+
 def make_directory(path: Path, mode: int = 0o777) -> None:
     """Make a directory and those above it that are missing, and keep all their names. Nothing is
     done to one that exists.
@@ -134,7 +144,7 @@ def write_slot(path: Path, slot: int, content: bytes, size: int = SLOT, known: t
             if known not in (None, (stat.st_dev, stat.st_ino)):
                 raise replaced(path)
             os.pwrite(file, content.ljust(size, b"\0"), slot * size)
-            os.fdatasync(file)
+            sync_data(file)
         finally:
             os.close(file)
 
@@ -194,7 +204,7 @@ class Reserve:
             return
         try:
             with self._path.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self._size)
+                allocate(file.fileno(), self._size)
         except OSError:
             self.give_up()
 
@@ -205,6 +215,16 @@ class Reserve:
         except FileNotFoundError:
             return False
         return True
+
+
+def allocate(file: int, size: int) -> None:
+    """Give an open file room on the disk for its first `size` bytes; what is in it stays. Raise OSError when there is none."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    there = os.fstat(file).st_size  # macOS has no such call: what the file is shorter by is written
+    while there < size:
+        there += os.pwrite(file, bytes(min(size - there, 1 << 20)), there)
 
 
 def free_bytes(path: Path) -> int:

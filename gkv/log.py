@@ -1,4 +1,4 @@
-"""Lines for the operator, on standard error: text or JSON, one piece a line, control characters
+"""Lines for the operator, on standard error: text or JSON, each with a level, one piece a line, control characters
 escaped.
 
 Promises: nothing here raises, on whatever thread, switches greenlets, or stops the process for
@@ -17,6 +17,8 @@ import re
 import select
 import time
 import traceback
+from enum import IntEnum
+from typing import Self
 
 from gevent.monkey import get_original
 
@@ -31,6 +33,68 @@ _PIECE = 4_096
 """PIPE_BUF: a pipe that poll() calls writable takes so much without blocking, and pieces of two
 processes do not mix in it.
 """
+
+
+class Level(IntEnum):
+    """The weight of a line, by the names of `--log-level`."""
+
+    DEBUG = 10
+    """For somebody who looks for a fault of gkv's own."""
+    INFO = 20
+    """What happens in ordinary life."""
+    WARNING = 30
+    """It goes on, but with less than there should be, or not as somebody has asked for."""
+    ERROR = 40
+    """Something has no answer, is lost or damaged, or ends by it."""
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class Line(str):
+    """A text with its level, which goes wherever the text does. A plain `str` is information.
+
+    So those who make lines and know their weight need not be those who write them, and who hands lines on needs no other type.
+    """
+
+    __slots__ = ("level",)
+    level: Level
+
+    def __new__(cls, text: str, level: Level) -> Self:
+        line = super().__new__(cls, text)
+        line.level = level
+        return line
+
+
+def as_debug(text: str) -> Line:
+    """Return a line for somebody who looks for a fault of gkv's own."""
+    return Line(text, Level.DEBUG)
+
+
+def as_warning(text: str) -> Line:
+    """Return a line about something that somebody should look at."""
+    return Line(text, Level.WARNING)
+
+
+def as_error(text: str) -> Line:
+    """Return a line about something that has no answer, is lost, or ends."""
+    return Line(text, Level.ERROR)
+
+
+def named(name: str, line: str) -> Line:
+    """Return a line, of whatever level, that begins with whose it is.
+
+    >>> named("n1", as_warning("down")).level.word, named("n1", "up")
+    ('warning', 'n1: up')
+    """
+    return Line(f"{name}: {line}", level_of(line))
+
+
+def level_of(line: str) -> Level:
+    """Return the level of a line."""
+    return line.level if isinstance(line, Line) else Level.INFO
+
 
 _control = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -75,15 +139,17 @@ class Output:
 
 _output = Output(_FD)
 _as_json = False
+_least = Level.INFO
+"""The least level of a line that is written."""
 access_log = False
 """Whether every request is worth a line."""
 _second = (0, "")
 
 
-def configure(log_format: str, *, access: bool = False) -> None:
-    """Write "text" or "json" from now on, and a line for each request or none."""
-    global _as_json, access_log  # a process has one standard error
-    _as_json, access_log = log_format == "json", access
+def configure(log_format: str, *, access: bool = False, level: str = "info") -> None:
+    """Write "text" or "json" from now on, lines of this level and above, and a line for each request or none."""
+    global _as_json, _least, access_log  # a process has one standard error
+    _as_json, _least, access_log = log_format == "json", Level[level.upper()], access
 
 
 def dropped() -> int:
@@ -92,27 +158,34 @@ def dropped() -> int:
 
 
 def say(line: str, trace: str = "") -> None:
-    """Write a line, and a stack trace that belongs to it."""
+    """Write a line, and a stack trace that belongs to it, unless lines of its level are not wanted."""
+    level = level_of(line)
+    if level < _least:
+        return
     line, trace = line[:_MAX_LINE], trace[-_MAX_TRACE:]
     if _as_json:
-        _put(json.dumps({"time": _now(), "log": "gkv", "message": line} | ({"trace": trace} if trace else {})))
+        said = {"time": _now(), "level": level.word, "log": "gkv", "message": line}
+        _put(json.dumps(said | ({"trace": trace} if trace else {})))
     else:
         # The mark keeps what stands in a trace, an exception's text too, from passing for a line of its own.
-        _put("".join([f"{_now()} {escape(line)}", *(f"\n  | {escape(part)}" for part in trace.splitlines())]))
+        _put("".join([f"{_now()} {level.word} {escape(line)}", *(f"\n  | {escape(part)}" for part in trace.splitlines())]))
 
 
 def say_exception(line: str) -> None:
-    """Write a line with the stack trace of the exception that is being handled."""
-    say(line, traceback.format_exc())
+    """Write a line with the stack trace of the exception that is being handled, as an error."""
+    say(as_error(line), traceback.format_exc())
 
 
-def say_access(*, method: str, route: str, status: int, size: int, seconds: float, request_id: str, peer: str) -> None:
-    """Write what a request was and what became of it. `route` is a template: no key is ever in it."""
+def say_access(
+    *, method: str, route: str, status: int, size: int, seconds: float, request_id: str, peer: str, traceparent: str = ""
+) -> None:
+    """Write what a request was and what became of it, be the least level what it may. No key is ever in `route`, a template."""
     if _as_json:
         _put(
             json.dumps(
                 {
                     "time": _now(),
+                    "level": Level.INFO.word,
                     "log": "access",
                     "method": method,
                     "route": route,
@@ -122,10 +195,13 @@ def say_access(*, method: str, route: str, status: int, size: int, seconds: floa
                     "id": request_id,
                     "peer": peer,
                 }
+                | ({"traceparent": traceparent} if traceparent else {})
             )
         )
     else:
-        _put(f"{_now()} access {peer} {escape(method)} {route} {status} {size}B {seconds * 1000:.3f}ms {escape(request_id)}")
+        traced = f" {traceparent}" if traceparent else ""
+        took = f"{size}B {seconds * 1000:.3f}ms"
+        _put(f"{_now()} access {peer} {escape(method)} {route} {status} {took} {escape(request_id)}{traced}")
 
 
 def escape(text: str) -> str:
@@ -159,4 +235,5 @@ def _put(line: str) -> None:
 
 def _lost(count: int) -> bytes:
     text = f"{count} lines were dropped: nobody read standard error"
-    return f"{json.dumps({'time': _now(), 'log': 'gkv', 'message': text}) if _as_json else f'{_now()} {text}'}\n".encode()
+    said = {"time": _now(), "level": Level.WARNING.word, "log": "gkv", "message": text}
+    return f"{json.dumps(said) if _as_json else ' '.join([said['time'], said['level'], text])}\n".encode()

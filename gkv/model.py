@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple, Self
 
+from gkv.pace import USUAL_PACE, Pace
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Node:
@@ -13,6 +15,7 @@ class Node:
     id: str
     url: str = ""
     weight: float = 1.0
+    tokens_of: str = ""  # the node whose place in the ring, and so whose tokens it has, where it has taken one
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +23,10 @@ class Presence:
     """A process that is there, and the document in force there."""
 
     incarnation: int
-    cluster: str | None = None
-    """The document's, None where there is none."""
-    order: tuple[int, int] = (0, 0)
-    """Generation and epoch of the document."""
-    digest: str = ""
-    """Of the document: two of one order may differ, where one of them was lost."""
-    era: int = 0
-    """An era that none of the records is later than which it had at its start."""
+    cluster: str | None = None  # the document's, None where there is none
+    order: tuple[int, int] = (0, 0)  # generation and epoch of the document
+    digest: str = ""  # of the document: two of one order may differ, where one of them was lost
+    era: int = 0  # an era that none of the records is later than which it had at its start
 
 
 class Roles(NamedTuple):  # not a dataclass: a large ring has 65,000, and each took 1 us to make
@@ -150,6 +149,7 @@ class Duties:
     """The epoch since which that is so."""
     ended: frozenset[int] = frozenset()
     """Incarnations of processes that have certainly ended."""
+    pace: Pace = USUAL_PACE
     own: tuple[Roles, ...] = field(init=False, compare=False, repr=False)
     """The roles of those lists that this member is in, or will be: of 1,000 members each has one in 300."""
 
@@ -342,6 +342,8 @@ class Op(StrEnum):
     """Which process answers."""
     ADOPT = "adopt"
     """To take over a cluster document."""
+    CALL_AT = "call-at"
+    """To call in at another address, if nobody answers at the one of now."""
     WORD = "word"
     """To take in a message from another member about copies."""
     PLAN = "plan"

@@ -5,21 +5,22 @@ in the environment and `max_body` in the file, and so on. What is not known is r
 its name would otherwise be the default, and nobody would be told.
 """
 
-import argparse
 import json
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from gkv import __version__
-from gkv.config import KNOBS, Knob, Settings, names, networks, others_may_read, port, switch, toggle, tokens
+from gkv import flags as command_line
+from gkv.addresses import names, networks, urls
+from gkv.config import KNOBS, Knob, Settings, others_may_read, switch, toggle, tokens
 from gkv.errors import ConfigError
+from gkv.nearest import did_you_mean, nearest, shown
+from gkv.origins import origins
 
 
 class Found(NamedTuple):
@@ -48,61 +49,12 @@ def parse(command: str, arguments: Sequence[str], environment: Mapping[str, str]
 def read(command: str, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Reading:
     """Read the settings of `gkv-proxy` or `gkv-node`, and where each came from.
 
-    Ends the process with code 2 for wrong flags, as argparse does. Raises ConfigError for what is wrong elsewhere.
+    Ends the process with code 2 for wrong flags. Raises ConfigError for what is wrong elsewhere.
     """
-    given = _flags(command, arguments, KNOBS)
+    given = command_line.read(command, arguments, KNOBS)
     found = gather(command, given, environment, KNOBS)
     settings = Settings(**{name: one.value for name, one in found.items()})
     return Reading(settings, found, bool(given.get("print_config")), bool(given.get("check_config")))
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong, and not all flags that there are."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\nsee {self.prog} --help\n")
-
-
-def _flags(command: str, arguments: Sequence[str], knobs: Iterable[Knob]) -> dict[str, Any]:
-    """Return what the command line says: for a knob, text and value."""
-    about = {"proxy": "Serve a gkv cluster over HTTP.", "node": "Hold a part of a gkv cluster's data."}[command]
-    parser = _Parser(f"gkv-{command}", description=about, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"gkv {__version__}")
-    parser.add_argument("--config", metavar="FILE", help="a TOML file with settings; also GKV_CONFIG")
-    parser.add_argument("--print-config", action="store_true", help="show every setting and where it comes from, and end")
-    parser.add_argument("--check-config", action="store_true", help="end with code 0 if the settings can be used, else 78")
-    for knob in knobs:
-        if command not in knob.commands.split():
-            continue
-        if knob.parse is switch:
-            parser.add_argument(knob.flag, action="store_const", const=("1", True), help=knob.why)
-            continue
-        shown = knob.default and f" (default: {knob.default})"
-        parser.add_argument(knob.flag, type=_for_argparse(knob), metavar=knob.name.upper(), help=f"{knob.why}{shown}")
-        if knob.secret:
-            parser.add_argument(f"{knob.flag}-file", metavar="FILE", help="a file with it, for its owner's eyes alone")
-    if command == "node":
-        where = Knob("port", port, "", "port to listen on")
-        parser.add_argument("port", type=_for_argparse(where), metavar="PORT", help=where.why)
-    found, unknown = parser.parse_known_args(arguments)
-    if unknown:  # without their values: one may be a secret, behind a flag that was misspelled
-        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        others = {knob.flag: knob.commands for knob in knobs if command not in knob.commands.split()}
-        belongs = [f"; {flag} belongs to gkv-{others[flag]}" for flag in flags if flag in others]
-        parser.error(f"unrecognized arguments: {' '.join(flags or unknown)}{''.join(belongs)}")
-    return {name: value for name, value in vars(found).items() if value is not None}
-
-
-def _for_argparse(knob: Knob) -> Callable[[str], tuple[str, Any]]:
-    """Make argparse show what a parser takes; it drops the text of a ValueError."""
-
-    def convert(text: str) -> tuple[str, Any]:
-        try:
-            return text, knob.parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{_shown(knob, text)}; it takes {error}") from None
-
-    return convert
 
 
 def gather(command: str, flags: Mapping[str, Any], environment: Mapping[str, str], knobs: Sequence[Knob]) -> dict[str, Found]:
@@ -113,7 +65,8 @@ def gather(command: str, flags: Mapping[str, Any], environment: Mapping[str, str
     known = {"GKV_NATIVE", "GKV_CONFIG"} | {f"GKV_{spelling.upper()}" for knob in knobs for spelling in knob.spellings}
     unknown = sorted(name for name in environment if name.startswith("GKV_") and name not in known)
     if unknown:
-        raise ConfigError(f"there is no setting {unknown[0]}, which is set in the environment{_like(unknown[0], known)}")
+        near = did_you_mean(nearest(unknown[0], known))
+        raise ConfigError(f"there is no setting {shown(unknown[0])}, which is set in the environment{near}")
     file = flags.get("config") or environment.get("GKV_CONFIG", "")
     tables = _read_file(Path(file), command, knobs) if file else []
     variables = {name.removeprefix("GKV_").lower(): text for name, text in environment.items() if name in known}
@@ -164,16 +117,7 @@ def _value(knob: Knob, text: str, origin: str) -> Any:
         return knob.parse(text)
     except ValueError as error:
         named = origin if origin == knob.variable else f"{origin}: {knob.name}"
-        raise ConfigError(f"{named} is {_shown(knob, text)}; it takes {error}") from None
-
-
-def _shown(knob: Knob, text: str) -> str:
-    return "a secret that is not shown here" if knob.secret else repr(text)
-
-
-def _like(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"{named} {command_line.wrong_value(knob, text, error)}") from None
 
 
 # -- the file
@@ -209,14 +153,14 @@ def _texts(origin: str, table: Mapping[str, Any], knobs: Iterable[Knob], mode: i
     for name, value in table.items():
         knob = by_name.get(name)
         if knob is None:
-            raise ConfigError(f"{origin}: there is no setting {name[:64]!r}{_like(name, by_name)}")
+            raise ConfigError(f"{origin}: there is no setting '{shown(name)}'{did_you_mean(nearest(name, by_name))}")
         if name == knob.name and knob.secret and value and stat.S_IMODE(mode) & 0o066:
             raise ConfigError(f"{origin}: it holds {name}, and others than its owner may read or write it; chmod 600 ends that")
         if isinstance(value, bool) and knob.parse in (switch, toggle):
             texts[name] = str(int(value))
         elif (
             isinstance(value, list)
-            and knob.parse in (names, networks, tokens)
+            and knob.parse in (names, networks, origins, tokens, urls)
             and all(isinstance(one, str) and "," not in one for one in value)
         ):
             texts[name] = ",".join(value)

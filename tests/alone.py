@@ -48,7 +48,7 @@ def refuse_defaults(words: Sequence[str], directory: Any, environment: Mapping[s
     spawned = range(settings.spawn_port, settings.spawn_port + settings.spawn)
     used = DEFAULT_PORTS & {settings.port, *spawned}
     assert not used, f"a test starts gkv-{command} on a port of another system, {used}: {words}"
-    assert command == "proxy" or settings.proxy != DEFAULT_PROXY, f"a test starts a node that would join elsewhere: {words}"
+    assert command == "proxy" or DEFAULT_PROXY not in settings.proxy, f"a test starts a node that would join elsewhere: {words}"
 
 
 def _command(words: Sequence[str]) -> tuple[str, list[str]]:
@@ -56,7 +56,7 @@ def _command(words: Sequence[str]) -> tuple[str, list[str]]:
     is not gkv's.
     """
     for number, word in enumerate(words):
-        if word == "gkv.cli" and number + 1 < len(words):
+        if word == "gkv.cli" and number + 1 < len(words) and words[number + 1] in ("proxy", "node"):
             return words[number + 1], list(words[number + 2 :])
         if Path(word).name in ("gkv-proxy", "gkv-node"):
             return Path(word).name.removeprefix("gkv-"), list(words[number + 1 :])

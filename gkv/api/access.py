@@ -1,4 +1,4 @@
-"""Who may do what: bearer tokens (RFC 6750) by role, the networks that members call from, and no calls from foreign web pages.
+"""Who may do what: bearer tokens (RFC 6750) by role, the networks that members call from, and which web pages.
 
 `judge` is pure: a request's environment and what its route needs in, a refusal or nothing out. It lies beside the routes, which
 declare what they need, and not in `gkv.net`, which knows no paths. The server asks once for a head that comes again and again,
@@ -13,14 +13,15 @@ import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network
 from time import monotonic
 from typing import Any, NamedTuple
 
+from gkv.addresses import Network, literal
+from gkv.api.cors import Cors
 from gkv.config import Settings
 from gkv.coordinator import Channels
 from gkv.errors import ConfigError, CrossSite, Forbidden, ForbiddenAddress, GkvError, NoCertificate, Unauthorized
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.net.server import Server
 from gkv.net.tls import CERTIFICATE
 
@@ -65,7 +66,8 @@ class Access:
 
     def __init__(self) -> None:
         self._digests: list[tuple[bytes, str]] = []
-        self._networks: tuple[IPv4Network, ...] = ()
+        self._networks: tuple[Network, ...] = ()
+        self.cors = Cors()
         self.peer_token = ""
         """What this process shows other members, "" for nothing."""
         self.refused = dict.fromkeys(REASONS, 0)
@@ -95,6 +97,7 @@ class Access:
         """Take the rules from settings."""
         self._digests = [(_digest(token), role) for role, tokens in settings.tokens.items() for token in tokens]
         self._networks = settings.allow
+        self.cors.take(settings.cors_origins)
         self.peer_token = settings.peer_tokens[0] if settings.peer_tokens else ""
 
     def judge(self, environ: Mapping[str, Any], needs: Role) -> Denial | None:
@@ -108,8 +111,17 @@ class Access:
         if needs is Role.PEER and not environ.get(CERTIFICATE, True):
             return Denial("certificate", NoCertificate("members show a certificate in this call, signed by the cluster's CA"))
         if needs in CHANGES and ("HTTP_SEC_FETCH_SITE" in environ or "HTTP_ORIGIN" in environ):
-            return _judge_site(environ)
+            return None if self._is_welcome(environ, needs) else _judge_site(environ)
         return None
+
+    def _is_welcome(self, environ: Mapping[str, Any], needs: Role) -> bool:
+        """Return whether a page of another site may make this call, since its origin is one of `--cors-origins`.
+
+        Who changes the cluster has shown a token, and from an origin that is named; members are no pages.
+        """
+        if needs is Role.ADMIN:
+            return bool(self._digests) and self.cors.names(environ)
+        return needs is Role.CLIENT and self.cors.allows(environ)
 
     def _check_token(self, authorization: str, needs: Role) -> Denial | None:
         found = _bearer(authorization)
@@ -131,10 +143,13 @@ class Access:
         return None
 
     def _is_near(self, address: str) -> bool:
-        try:
-            return any(IPv4Address(address) in network for network in self._networks)
-        except ValueError:
-            return False
+        found = literal(address)
+        return found is not None and any(found in network for network in self._networks)
+
+    @property
+    def knows_peers(self) -> bool:
+        """Whether members prove with a token that they are."""
+        return bool(self._digests)
 
     def note(self, refusal: Denial, address: str) -> None:
         """Count a refusal, and say it unless another was said just before."""
@@ -146,7 +161,7 @@ class Access:
         more = f" ({self._unsaid} more since the last such line)" if self._unsaid else ""
         self._quiet_until = now + _SAY_EVERY
         self._unsaid = 0
-        say(f"refused a request from {address or 'an unknown address'}: {refusal.error.detail}{more}")
+        say(as_warning(f"refused a request from {address or 'an unknown address'}: {refusal.error.detail}{more}"))
 
 
 def _unknown(detail: str) -> Unauthorized:

@@ -7,6 +7,7 @@ from typing import Any
 from gkv import __version__, native, ring
 from gkv.api import operations as described
 from gkv.api.access import Role
+from gkv.api.front import Front
 from gkv.api.http import TEXT, Request, Response, Routes, json_response
 from gkv.api.listing import LISTING, age_bound, is_wanted, list_keys
 from gkv.api.openapi import Contract
@@ -92,6 +93,7 @@ class DataApi:
         routes.add("GET", "/v1/info", self.info, doc=described.INFO, role=Role.READER)
         routes.add("GET", "/livez", self.livez, doc=described.LIVEZ, role=Role.OPEN, lane=OPERATORS)
         routes.add("GET", "/readyz", self.readyz, doc=described.READYZ, role=Role.OPEN, lane=OPERATORS)
+        Front(routes, self._info).mount()
         Contract(routes, self._limits, self._max_body).mount()
 
     def set(self, request: Request) -> Response:

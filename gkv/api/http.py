@@ -16,7 +16,8 @@ from bottle import request as bottle_request
 
 from gkv import log
 from gkv.api.access import Access, Denial, Role
-from gkv.api.operation import Description
+from gkv.api.coding import refuse_coded
+from gkv.api.operation import NO_STORE, Description
 from gkv.errors import (
     GkvError,
     InternalError,
@@ -30,10 +31,13 @@ from gkv.errors import (
 )
 from gkv.net.admission import CLIENTS
 from gkv.net.http1 import RAW_PATH
+from gkv.net.trace import shown, traced
 from gkv.wire.blob import JSON, essence
 
 TEXT = "text/plain"
 PROBLEM = "application/problem+json"
+NO_CLIENTS = "-"
+"""The id of a request behind which there is no client's: what members say to each other by themselves."""
 
 _request_id = re.compile(r"[!-~]{1,128}").fullmatch
 _bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
@@ -70,6 +74,8 @@ class Response:
     """What follows the body, in an answer over 64 KiB: to join it would only copy it."""
     stream: Iterator[bytes] | None = None
     """Instead of `body`: its pieces, when it is larger than anyone should hold in memory."""
+    caching: str = NO_STORE
+    """What Cache-Control says; that of a route's description, whatever it answers."""
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -92,7 +98,11 @@ class Request:
 
     @property
     def trace(self) -> str:
-        """Its id, if somebody might look for it in a node's log: the client gave it, or there is an access log. Else ""."""
+        """Its id, if somebody might look for it in a node's log: the client gave it, or a trace, or there is an access log.
+        Else "". A trace goes with it.
+        """
+        if "HTTP_TRACEPARENT" in self.environ and (found := traced(self.id, self.environ)) is not None:
+            return found
         return self.id if log.access_log or self.environ.get("HTTP_X_REQUEST_ID") else ""
 
     def body(self, limit: int) -> bytes:
@@ -281,7 +291,7 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
             self._below.setdefault(prefix, {})[method] = Route(partial(_respond, handle, doc), doc, role, CLIENTS, dry_role)
 
     def declared(self) -> Iterator[tuple[str, str, Route]]:
-        """Yield methods, paths and their routes; a path ends with a slash when it stands for all that start with it."""
+        """Yield methods, paths and their routes. A path that ends with a slash, but `/`, stands for all that start with it."""
         for path, methods in [*self._fixed.items(), *self._below.items()]:
             for method, route in methods.items():
                 yield method, path, route
@@ -344,13 +354,15 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, after PEP 3333."""
-        refusal = self._judge(environ, self._methods_of(environ))
+        methods = self._methods_of(environ)
+        refusal = self._judge(environ, methods)
         if refusal is not None:
-            return _answer(partial(self._refuse, refusal), environ, start_response)
+            return _answer(partial(self._refuse, refusal), None, environ, start_response)
         if not _is_utf8(environ["PATH_INFO"]):
-            return _answer(_refuse_path, environ, start_response)
+            route = next(iter(methods.values()), None)  # a key's, as if its handler had seen it
+            return _answer(_refuse_path, None if route is None else route.doc, environ, start_response)
         if "%" in environ.get(RAW_PATH, "") and not environ[RAW_PATH].startswith(tuple(self._below)):
-            return _answer(_refuse_escapes, environ, start_response)
+            return _answer(_refuse_escapes, None, environ, start_response)
         answer: Iterable[bytes] = super().__call__(environ, start_response)
         return answer
 
@@ -391,8 +403,10 @@ def _refuse_escapes(request: Request) -> Response:
     raise UnknownPath(f"there is nothing at {request.environ[RAW_PATH][:256]}")
 
 
-def _answer(handler: Handler, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    response = _respond(handler, None, environ)
+def _answer(
+    handler: Handler, doc: Description | None, environ: Mapping[str, Any], start_response: Callable[..., Any]
+) -> Iterable[bytes]:
+    response = _respond(handler, doc, environ)
     start_response(_STATUS_LINES[response.status], _headers(response))
     return [response.body, *response.parts]
 
@@ -400,18 +414,24 @@ def _answer(handler: Handler, environ: Mapping[str, Any], start_response: Callab
 def _respond(handler: Handler, doc: Description | None, environ: Mapping[str, Any], body: bytes | None = None) -> Response:
     request = Request(environ, body, doc)
     try:
+        if "HTTP_CONTENT_ENCODING" in environ and doc is not None:  # who is not let in is told nothing about that
+            refuse_coded(environ, body)
         response = handler(request)
     except GkvError as error:
-        return render_problem(error, request.id)
+        response = render_problem(error, request.id)
     except Exception:  # noqa: BLE001  # the edge of a request: a bug must cost one answer, not the connection
-        log.say_exception(f"request {request.id}: internal error")
-        return render_problem(InternalError("a bug"), request.id)
+        traceparent = shown(environ, gathered=True)
+        log.say_exception(f"request {request.id}{traceparent and f' of the trace {traceparent}'}: internal error")
+        response = render_problem(InternalError("a bug"), request.id)
     response.request_id = request.id
+    if doc is not None:
+        response.caching = doc.caching
     return response
 
 
 def _headers(response: Response) -> list[tuple[str, str]]:
     headers = [("Content-Type", response.content_type), ("X-Request-Id", response.request_id)]
+    headers.append(("Cache-Control", response.caching))
     if response.stream is None:
         headers.append(("Content-Length", str(len(response.body) + sum(map(len, response.parts)))))
     return [*headers, *response.headers.items()] if response.headers else headers

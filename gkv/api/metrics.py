@@ -16,19 +16,25 @@ from prometheus_client.registry import Collector
 
 from gkv import __version__, log, native
 from gkv.api.access import Access, Role
-from gkv.api.http import Request, Response, Routes
+from gkv.api.http import NO_CLIENTS, Request, Response, Routes
 from gkv.api.operations import METRICS
 from gkv.cluster.coverage import Coverage
 from gkv.cluster.view import View
 from gkv.coordinator import Channels, Coordinator
 from gkv.net.admission import OPERATORS, Admission
 from gkv.net.server import Server
+from gkv.net.trace import shown
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 """Seconds. Few, since each is a series for each route; 2 s is the usual deadline."""
 UNREAD = "unread"
 """The route of a request that could not be read, or came when there was no room for it."""
+
+_PROBES = frozenset(["/livez", "/readyz", "/v1/cluster/nodes"])
+"""Routes that are asked again and again by themselves: by load balancers, and by nodes that call in."""
+_GATHERED = "/internal/"
+"""The beginning of routes by which members send each other gathered calls."""
 
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"])
 _BUCKETS = [*map(str, BOUNDS), "+Inf"]
@@ -52,15 +58,20 @@ def figure(name: str, what: str, value: float) -> Figure:
 class _Route:
     """What has happened to the requests of one method and route."""
 
-    __slots__ = ("buckets", "method", "seconds", "statuses", "template")
+    __slots__ = ("buckets", "gathered", "method", "seconds", "statuses", "template")
 
     def __init__(self, method: str, template: str) -> None:
         self.method = method
         self.template = template
+        self.gathered = template.startswith(_GATHERED)
         self.statuses = [0] * 6
         """By the first digit."""
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
+
+    def is_heartbeat(self, status: int, request_id: str) -> bool:
+        """Return whether a request came by itself, as others do again and again, and all is well: not worth a line."""
+        return status < 400 and (self.template in _PROBES or (self.gathered and request_id == NO_CLIENTS))
 
 
 class Meter:
@@ -86,16 +97,16 @@ class Meter:
         route.statuses[status // 100] += 1
         route.buckets[bisect_left(BOUNDS, seconds)] += 1
         route.seconds += seconds
-        if log.access_log:
+        if log.access_log and not route.is_heartbeat(status, request_id):
             peer = f"{environ['REMOTE_ADDR']}:{environ['REMOTE_PORT']}"
-            self._say(route, status, size, seconds, request_id, peer)
+            self._say(route, status, size, seconds, request_id, peer, shown(environ, gathered=route.gathered))
 
     def refused(self, peer: str, status: int, request_id: str) -> None:
         self._unread.statuses[status // 100] += 1
         if log.access_log:
-            self._say(self._unread, status, 0, 0.0, request_id, peer)
+            self._say(self._unread, status, 0, 0.0, request_id, peer, "")
 
-    def _say(self, route: _Route, status: int, size: int, seconds: float, request_id: str, peer: str) -> None:
+    def _say(self, route: _Route, status: int, size: int, seconds: float, request_id: str, peer: str, traceparent: str) -> None:
         log.say_access(
             method=route.method,
             route=route.template,
@@ -104,6 +115,7 @@ class Meter:
             seconds=seconds,
             request_id=request_id,
             peer=peer,
+            traceparent=traceparent,
         )
 
     def families(self) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from gkv.api.operations import OPENAPI
 from gkv.api.schemas import shared_schemas
 from gkv.errors import (
     BadFraming,
+    CodedBody,
     CrossSite,
     ExpectationFailed,
     Forbidden,
@@ -39,8 +40,8 @@ from gkv.errors import (
 from gkv.wire.client import Limits
 
 _ALWAYS: tuple[type[GkvError], ...] = (
-    BadFraming, SyntaxProblem, InvalidParameter, TooSlow, TooLarge, UriTooLong, ExpectationFailed, Misdirected, HeadTooLarge,
-    InternalError, Overloaded, Unavailable, WrongVersion,
+    BadFraming, SyntaxProblem, InvalidParameter, TooSlow, TooLarge, UriTooLong, CodedBody, ExpectationFailed, Misdirected,
+    HeadTooLarge, InternalError, Overloaded, Unavailable, WrongVersion,
 )  # fmt: skip
 """What any request can meet, whatever it is for."""
 
@@ -58,18 +59,23 @@ def _met_at_the_door(role: Role) -> tuple[type[GkvError], ...]:
 _HEADERS: Mapping[str, tuple[str, Schema]] = {
     "X-Request-Id": ("the one of the request, or one that was made for it", {"type": "string", "pattern": "^[!-~]{1,128}$"}),
     "ETag": ("the version of the value", {"type": "string", "pattern": '^"[0-9a-f]{32}"$'}),
+    "Cache-Control": (
+        "what caches may do with it: nothing, or below /v1/kv/ ask again each time",
+        {"type": "string", "enum": ["no-store", "no-cache"]},
+    ),
     "Retry-After": ("seconds after which to try again", {"type": "integer", "minimum": 1}),
     "Content-Disposition": ("a name for the file", {"type": "string"}),
     "Allow": ("methods that the path takes, separated by commas", {"type": "string", "pattern": "^[A-Z]+(, ?[A-Z]+)*$"}),
     "WWW-Authenticate": ("how to say who asks", {"type": "string", "pattern": "^Bearer"}),
 }
-_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After", 504: "Retry-After"}
+_OF_STATUS = {401: "WWW-Authenticate", 405: "Allow", 415: "Accept-Encoding", 503: "Retry-After", 504: "Retry-After"}
 _NOT_ALWAYS: Mapping[str, tuple[str, Schema]] = {
     "Expires-In": ("seconds until the value expires, where it does", {"type": "number", "exclusiveMinimum": 0}),
     "Age-Bound": (
         "stale=1: seconds since the copy has heard the one that orders the key's writes, 0 from that one; absent if unknown",
         {"type": "number", "minimum": 0},
     ),
+    "Accept-Encoding": ("identity, where the body has a Content-Encoding", {"type": "string", "const": "identity"}),
     "ETag-if-any": ("the version of the value that is there, where there is one", _HEADERS["ETag"][1]),
 }
 """Headers that an answer may lack, by the names of their descriptions."""
@@ -132,7 +138,7 @@ def render(routes: Routes, limits: Limits, max_body: int) -> dict[str, Any]:
         doc = route.doc
         if not isinstance(doc, Operation):
             continue
-        below = path.endswith("/")
+        below = _is_below(path)
         part = _KEY_IN_PATH if doc.below is None else _parameter(doc.below)
         item = paths.setdefault(f"{path}{{{part['name']}}}" if below else path, {"parameters": [part]} if below else {})
         item[method.lower()] = _operation(method, path, route, doc, shared, sizes)
@@ -163,10 +169,15 @@ def render(routes: Routes, limits: Limits, max_body: int) -> dict[str, Any]:
     }
 
 
+def _is_below(path: str) -> bool:
+    """Return whether a path that was declared stands for all that start with it."""
+    return path.endswith("/") and path != "/"
+
+
 def _operation(
     method: str, path: str, route: Route, doc: Operation, shared: dict[str, Any], sizes: Mapping[str, int]
 ) -> dict[str, Any]:
-    part = ("key" if doc.below is None else doc.below.name) if path.endswith("/") else ""
+    part = ("key" if doc.below is None else doc.below.name) if _is_below(path) else ""
     name = re.sub(r"[^A-Za-z0-9]+", "_", f"{method.lower()}{path}{part}")
     rendered: dict[str, Any] = {"operationId": name, "summary": doc.summary}
     if doc.what:
@@ -218,7 +229,7 @@ def _responses(method: str, role: Role, doc: Operation, shared: dict[str, Any]) 
 
 def _response(status: int, answer: ResponseDoc, codes: Mapping[str, str], *, bodies: bool = True) -> dict[str, Any]:
     """Render one answer; `codes` are those of the errors that have its status."""
-    names = ["X-Request-Id", *answer.headers, *([_OF_STATUS[status]] if status in _OF_STATUS else [])]
+    names = ["X-Request-Id", "Cache-Control", *answer.headers, *([_OF_STATUS[status]] if status in _OF_STATUS else [])]
     headers = {name.removesuffix("-if-any"): {"$ref": f"#/components/headers/{name}"} for name in names}
     rendered: dict[str, Any] = {"description": answer.what, "headers": headers}
     content = _content(answer.content)

@@ -12,6 +12,8 @@ from typing import Any
 from gkv.errors import GkvError
 from gkv.model import KeyFailure
 
+NO_STORE, NO_CACHE = "no-store", "no-cache"
+"""What caches may do with an answer: keep none of it, or keep it and ask each time whether it still holds."""
 Schema = Mapping[str, Any]
 """JSON Schema, 2020-12, as OpenAPI 3.1 has it."""
 
@@ -87,6 +89,7 @@ class Operation:
     failures: tuple[KeyFailure, ...] = ()
     below: Parameter | None = None
     """The rest of the path, of a route for all paths that begin in one way; None for a key."""
+    caching: str = NO_STORE
 
     @cached_property
     def query(self) -> Mapping[str, bool]:
@@ -104,6 +107,11 @@ class Unlisted:
     def query(self) -> Mapping[str, bool]:
         """No parameters."""
         return {}
+
+    @property
+    def caching(self) -> str:
+        """Nothing."""
+        return NO_STORE
 
 
 Description = Operation | Unlisted

@@ -5,7 +5,7 @@ text does.
 """
 
 from gkv.api.http import TEXT
-from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, ref
+from gkv.api.operation import NO_CACHE, Content, Operation, Parameter, ResponseDoc, Schema, array, ref
 from gkv.api.schemas import by_code, word
 from gkv.coordinator.failures import DISK_FULL, READ_FAILURES, WRITE_FAILURES
 from gkv.errors import (
@@ -14,7 +14,6 @@ from gkv.errors import (
     InvalidItem,
     NoSuchKey,
     NotSupported,
-    WrongContentType,
     WrongParameter,
     WrongType,
 )
@@ -179,6 +178,7 @@ GET_KEY = Operation(
     parameters=(*_COPIES, _STALE, _IF_MATCH, _IF_NONE_MATCH),
     problems=(InvalidItem, WrongParameter, NoSuchKey, ConditionFailed),
     failures=_OF_ONE_READ,
+    caching=NO_CACHE,
 )
 PUT_KEY = Operation(
     "Store one value",
@@ -193,8 +193,9 @@ PUT_KEY = Operation(
     _ANY,
     body_required=False,
     body_limit="valueBytes",
-    problems=(InvalidItem, WrongParameter, WrongContentType, NotSupported, EngineFull, ConditionFailed),
+    problems=(InvalidItem, WrongParameter, NotSupported, EngineFull, ConditionFailed),
     failures=_OF_ONE_WRITE,
+    caching=NO_CACHE,
 )
 DELETE_KEY = Operation(
     "Delete one value",
@@ -202,6 +203,7 @@ DELETE_KEY = Operation(
     parameters=(*_COPIES, _IF_MATCH, _IF_NONE_MATCH),
     problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported, EngineFull, ConditionFailed),
     failures=_OF_ONE_WRITE,
+    caching=NO_CACHE,
 )
 CHANGE_KEY = Operation(
     "Add to an integer, or give a value another expiry",
@@ -222,6 +224,7 @@ CHANGE_KEY = Operation(
     ),
     problems=(InvalidItem, WrongParameter, NoSuchKey, NotSupported, EngineFull, WrongType),
     failures=_OF_ONE_WRITE,
+    caching=NO_CACHE,
 )
 RING = Operation("Get what a client needs to find owners itself", {200: ResponseDoc("The ring", {JSON: Content(ref("Ring"))})})
 INFO = Operation(
@@ -234,7 +237,8 @@ READYZ = Operation(
     {
         200: ResponseDoc("It can", {TEXT: Content(_LINES, "[+]serving ok\n[+]members ok\nok\n")}),
         503: ResponseDoc(
-            "It cannot; a line for each check that fails", {TEXT: Content(_LINES, "[-]members failed\nnot ready\n")}
+            "It cannot; a line for each check that fails",
+            {TEXT: Content(_LINES, "[-]members failed: no node has joined yet\nnot ready\n")},
         ),
     },
     parameters=(

@@ -93,7 +93,7 @@ def read_tags(text: str, name: str) -> Tags:
     strong: list[Version] = []
     weak: list[Version] = []
     at = 0
-    while at < len(text) or not text:
+    while at < len(text):  # a list of nothing but commas is an empty one (RFC 9110, 5.6.1)
         match = _entity_tag(text, at)
         if match is None:
             raise SyntaxProblem(f"{name} is a list of entity tags in double quotes, or *")

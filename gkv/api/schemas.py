@@ -48,6 +48,7 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
     state: Schema = {"enum": ["up", "filling", "down"]}
     member = shape(
         "id url weight zone incarnation state since left rank empty volatile directory",
+        "tokens_of",
         id=node["properties"]["id"],
         url=node["properties"]["url"],
         weight={"type": "number", "minimum": 0, "maximum": 1_000, "description": "0 until the ring has the member"},
@@ -67,6 +68,7 @@ def shared_schemas(limits: Limits, replicas: int = 1) -> dict[str, Schema]:
         },
         volatile={"type": "boolean", "description": "it keeps its records in memory"},
         directory={"type": "string", "pattern": "^[0-9a-f]{16}$", "description": "the last process that acted under this line"},
+        tokens_of={**word(), "description": "the node whose place in the ring it has taken, and so whose tokens it has"},
     )
     return {
         "Key": {

@@ -24,7 +24,6 @@ from gkv.errors import (
     NoSuchKey,
     SyntaxProblem,
     TooLarge,
-    WrongContentType,
     WrongType,
 )
 from gkv.errors import WrongParameter as Wrong
@@ -51,7 +50,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     # What somebody has stored here must not act in a browser as a page of this server, which also takes /set.
     "Content-Security-Policy": "default-src 'none'; sandbox",
-    "Cache-Control": "no-cache",  # kept, but asked for again with If-None-Match each time
 }
 _WHY = {
     "not-applied": "the node that holds the key cannot be reached",
@@ -195,8 +193,6 @@ class SingleKeys:
             raise TooLarge(f"a Content-Type has at most {MAX_TYPE} bytes, this one {len(content_type)}")
         if not is_media_type(content_type):
             raise SyntaxProblem("Content-Type is not TYPE/SUBTYPE, with parameters NAME=VALUE after semicolons")
-        if request.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
-            raise WrongContentType("a value is stored without Content-Encoding, so its body is sent without")
         if "HTTP_CONTENT_RANGE" in request.environ:
             raise SyntaxProblem("a value is written whole, not by Content-Range")
         body = request.body(self._max_body)

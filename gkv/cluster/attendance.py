@@ -1,11 +1,15 @@
 """The presence of members, as an authority has heard of it."""
 
+from collections.abc import Collection
+
 from gkv.clock import boot_time
 from gkv.cluster.callin import FillProgress
 from gkv.cluster.document import State
 from gkv.cluster.judge import Judge
 from gkv.cluster.refusals import refused_loss
 
+_SAID = float("inf")
+"""In place of a time: that is said already."""
 _SAY_AFTER = 3.0
 """Seconds without an answer of any member, after which that is said."""
 
@@ -16,6 +20,11 @@ class Attendance:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._alone_since: float | None = None
+        self._has_company = False
+
+    def expect(self, nodes: Collection[str], seconds: float) -> None:
+        """Have the first ring wait so long for nodes that are on their way, as each that joined later would be filled."""
+        self._judge.ring_pauses.expect(nodes, boot_time() + seconds)
 
     def answers(self, node_id: str) -> bool:
         """Return whether a process under this name was heard lately."""
@@ -36,14 +45,21 @@ class Attendance:
 
     def alone_is_news(self, now: float) -> bool:
         """Return whether no member has answered for a while: once each time that this is so. No document would tell."""
-        since, self._alone_since = self._alone_since, None
+        since = self._alone_since
         if not self.is_alone:
+            self._has_company = since == _SAID
+            self._alone_since = None
             return False
         self._alone_since = now if since is None else since
         if since is None or since >= now - _SAY_AFTER:
             return False
-        self._alone_since = float("inf")
+        self._alone_since = _SAID
         return True
+
+    def company_is_news(self) -> bool:
+        """Return whether members answer again, after `alone_is_news` was true: once each time."""
+        news, self._has_company = self._has_company, False
+        return news
 
     def is_up(self, node_id: str) -> bool:
         """Return whether a member serves, and was heard lately."""

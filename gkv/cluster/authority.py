@@ -8,7 +8,7 @@ two of them and goes on from what it finds.
 
 import secrets
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import gevent
 from gevent.event import Event
@@ -19,11 +19,13 @@ from gkv.cluster import news
 from gkv.cluster.attendance import Attendance
 from gkv.cluster.callin import CallIn
 from gkv.cluster.change_watch import ChangeWatch
+from gkv.cluster.chronicle import Chronicle
 from gkv.cluster.coverage import Coverage
 from gkv.cluster.document import MAX_EPOCH, Document, Member, State
 from gkv.cluster.judge import Action, Ask, Enact, Judge
 from gkv.cluster.losses import Outlook
 from gkv.cluster.moves import Moves
+from gkv.cluster.moving import is_replaced
 from gkv.cluster.operator import Operator
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan
@@ -36,7 +38,7 @@ from gkv.cluster.store import Store
 from gkv.cluster.terms import Terms
 from gkv.cluster.view import View
 from gkv.errors import MemberConflict, Unavailable
-from gkv.log import say
+from gkv.log import as_error, as_warning, say
 from gkv.model import Presence
 from gkv.threads import NativeThread
 
@@ -88,8 +90,9 @@ class Authority:
             raise
         self._judge = Judge(document, secrets.randbits(64), now, max(deadline, _DEADLINE))
         self.attendance = Attendance(self._judge)
-        self.operator = Operator(self._judge, self._thread.call, self._news.set)
+        self.chronicle = Chronicle()
         self.ring_change = ChangeWatch(self._thread.call)
+        self.operator = Operator(self._judge, self._thread.call, self._news.set, lambda: self.ring_change.may_hold)
         self._told = Told((one.id for one in document.members if not awaits_its_first_process(one)), now)
         view.adopt(document)
 
@@ -112,6 +115,8 @@ class Authority:
             return self.document
         error = refused(self.document, call, self._judge.liveness.recent(now))
         if error is not None and not error.retryable:
+            if is_replaced(self.document, call):
+                return self.document  # by which the process ends
             raise error
         self._peers.reached(call.node)
         self._hear(call, now)
@@ -151,10 +156,6 @@ class Authority:
     def waits_for(self) -> list[str]:
         """The members whose documents are still to be shown: while it is rebuilt, or before anything is decided."""
         return self._told.waits_for(boot_time())
-
-    def expect(self, nodes: Collection[str], seconds: float) -> None:
-        """Have the first ring wait so long for nodes that are on their way, as each that joined later would be filled."""
-        self._judge.ring_pauses.expect(nodes, boot_time() + seconds)
 
     def ended(self, node_id: str, pid: int) -> None:
         """Note that a process of this machine has certainly ended."""
@@ -200,8 +201,7 @@ class Authority:
 
     def look(self, now: float) -> None:
         """Bring into force all that is due now. Switches greenlets."""
-        if self.attendance.alone_is_news(now):
-            say(news.ALONE)
+        self.chronicle.look(self.attendance, now)
         if self._told.rebuilding is not None:
             self._rebuild(self._told.rebuilding, now)
             return
@@ -242,14 +242,16 @@ class Authority:
     def _commit(self, document: Document) -> bool:
         """Put a document into force: on disk first, then here, then everywhere. Return whether that could be done."""
         if document.epoch > MAX_EPOCH:
-            self._say_once("the document has come to the last epoch, so no member changes its state")
+            self._say_once(as_error("the document has come to the last epoch, so no member changes its state"))
             return False
         with self._writing:
             before = self.document
             try:
                 replaced, placement = self._thread.call(lambda: self._keep(before, document))
             except OSError as error:
-                self._say_once(f"no member changes its state, as {error.filename} cannot be written: {error.strerror}")
+                self._say_once(
+                    as_error(f"no member changes its state, as {error.filename} cannot be written: {error.strerror}")
+                )
                 return False
             if not replaced:
                 raise MemberConflict("somebody else has changed the document in the store")
@@ -257,10 +259,10 @@ class Authority:
             self._judge.enacted(document, boot_time(), placement)
             self._told.enacted(document)
             self._view.adopt(document, replace=True, placement=placement)
-            lines = [*news.of_changes(before, document, self.coverage), *news.of_ring(before, document)]
-            for line in [*self._judge.departures, *lines]:
-                say(line)
+            self.chronicle.changed(before, document, self._judge.departures, self.coverage)
         nodes = [member.node for member in document.members if member.state is not State.DOWN]
+        moved = [(one.node, document.member(one.id)) for one in before.members if not awaits_its_first_process(one)]
+        nodes += [node for node, now in moved if now is not None and now.url != node.url]  # who still runs there is to end
         gevent.spawn(self._peers.push, document, nodes)
         return True
 
@@ -277,13 +279,15 @@ class Authority:
         try:
             document = rebuilding.result()
         except ValueError as error:
-            self._say_once(f"the document cannot be rebuilt: {error}")
+            self._say_once(as_error(f"the document cannot be rebuilt: {error}"))
             return
         if document is None:
             if now - rebuilding.since > _SAY_AFTER:
                 self._say_once(
-                    f"the document waits for those of {', '.join(rebuilding.waits_for)}; POST /v1/cluster/accept-loss "
-                    f"excuses a member that will not come"
+                    as_warning(
+                        f"the document waits for those of {', '.join(rebuilding.waits_for)}; POST /v1/cluster/accept-loss "
+                        f"excuses a member that will not come"
+                    )
                 )
         elif self._commit(document):
             self._told.rebuilding = None

@@ -4,18 +4,21 @@ import http.client
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import ujson
 from gevent.event import Event
 
+from gkv.addresses import address_of, literal
 from gkv.clock import boot_time
 from gkv.cluster import news
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Member, State
+from gkv.cluster.proxies import Proxies
 from gkv.errors import Forbidden, GkvError, Unauthorized
-from gkv.log import say
+from gkv.log import as_error, as_warning, say
+from gkv.net.dialing import dial
 from gkv.net.tls import Tls, explain
 
 INTERVAL = 0.25
@@ -25,6 +28,8 @@ _FIRST_BACKOFF = 0.05
 _LONGEST_BACKOFF = 1.0
 _TIMEOUT = 2.0
 _MAX_ANSWER = 4 << 20
+_TROUBLES = 16
+"""Lines at most about what keeps a member from its proxy, until it is there again."""
 
 PATH = "/v1/cluster/nodes"
 
@@ -34,7 +39,11 @@ class Refused(Exception):
 
 
 class _NotYetError(Exception):
-    """The proxy cannot be reached, or takes the node later."""
+    """The proxy cannot be reached, or takes the node later, which it has said then."""
+
+    def __init__(self, why: str, *, is_said: bool = False) -> None:
+        super().__init__(why)
+        self.is_said = is_said
 
 
 class CallingMember(Protocol):
@@ -61,22 +70,23 @@ class Caller:
 
     def __init__(
         self,
-        proxy: str,
-        url: str,
+        proxies: Proxies,
+        source: str,
         member: CallingMember,
         say: Callable[[str], None] = say,
         token: Callable[[], str] = lambda: "",
         tls: Tls | None = None,
         awaited: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """`url` is the member's own; `awaited` returns those for one of which keys of its wait, as nobody acts for them."""
+        """`source` is the host at which the member says that it is; `awaited` returns those for one of which keys of its wait,
+        as nobody acts for them.
+        """
         self._awaited = awaited
         self._tls = tls
-        self._proxy = proxy
+        self._proxies = proxies
         # A node can only enlist the address that it calls from, and the system would choose another where there are several.
         # From 127.0.0.1 no other machine can be called, and the proxy says best what is wrong with that.
-        host = urlsplit(url).hostname or ""
-        self._source = (host, 0) if host not in ("", "127.0.0.1") else None
+        self._source = source if literal(source) is not None and source not in ("127.0.0.1", "::1") else ""
         self._member = member
         self._say = say
         self._token = token
@@ -84,6 +94,10 @@ class Caller:
         self._joined = False
         self._shows = False
         self._quiet_about = ""
+        self._troubles: set[str] = set()
+        """What was said since the proxy has taken a call: reasons may take turns."""
+        self._away_since: float | None = None
+        """When the proxy was found not to answer, while that is so."""
         self._connection: http.client.HTTPConnection | None = None
 
     def run(self) -> None:
@@ -94,24 +108,39 @@ class Caller:
             wait = INTERVAL
             try:
                 call = self._member.call_in(show=self._shows)
-                self._answered(call, self._call(call))
+                document = self._call(call)
+                self._proxies.works()
+                self._answered(call, document)
+                self._troubles.clear()
                 backoff = _FIRST_BACKOFF
             except _NotYetError as error:
-                self._say_once(f"waiting for the proxy at {self._proxy}: {error}")
+                self._proxies.fails(str(error), stays=error.is_said)
+                line = f"waiting for the proxy at {self._proxies.described}"
+                self._say_trouble(line if error.is_said else as_warning(line))
                 wait = backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, hides nothing
-                backoff = min(_LONGEST_BACKOFF, backoff * 2)
+                backoff = min(INTERVAL if call.standby else _LONGEST_BACKOFF, backoff * 2)
             except Refused as error:
-                if not self._joined:
-                    raise
-                self._say_once(f"the proxy at {self._proxy} refuses this node: {error}")
+                proxy = self._proxies.current
+                self._proxies.fails(str(error), refuses=True)
+                if not self._joined and self._proxies.all_refuse:
+                    raise Refused(f"the proxy at {proxy} refuses this node: {error}") from None
+                self._say_trouble(as_error(f"the proxy at {proxy} refuses this node: {error}"))
             except GkvError as error:
-                self._say_once(f"cannot take over what the proxy says: {error}")
+                self._say_trouble(as_error(f"cannot take over what the proxy says: {error}"))
             self._member.news.wait(wait)
+
+    def told(self, url: str) -> None:
+        """Note an address at which the proxy says that it is: it is tried once nobody answers at the one of now."""
+        if (self._tls is None and url.startswith("https:")) or (self._tls is not None and not url.startswith("https:")):
+            return
+        if self._proxies.told(url):
+            self._member.news.set()
 
     def _answered(self, call: CallIn, document: Document) -> None:
         """Take over the document of the proxy unless it is older than the one that is here, and then show that next time; of
         another cluster's, show the one that is here as well.
         """
+        proxy = self._proxies.current
         has_one = call.order != (0, 0)
         same = call.cluster == document.cluster
         older = same and document.order < call.order
@@ -122,24 +151,48 @@ class Caller:
         foreign = call.cluster not in (None, document.cluster)
         if line is None or not taken:
             if line is None and foreign and not call.bare:
+                self._leave()
                 self._say_once(
-                    f"this directory is of cluster {call.cluster}; the proxy at {self._proxy} has {document.cluster} "
-                    f"unless the members of the first all show their documents"
+                    as_error(
+                        f"this directory is of cluster {call.cluster}; the proxy at {proxy} has {document.cluster} "
+                        f"unless the members of the first all show their documents"
+                    )
                 )
             return
         if line.empty and not self._joined:
-            self._say_once(news.of_this_node(document, line, self._awaited(), self._proxy))
+            self._say_once(news.of_this_node(document, line, self._awaited(), proxy))
         elif line.state is State.UP and line.weight and not foreign:
             first, self._joined = not self._joined, True
-            self._say_once(f"member of cluster {document.cluster} at {self._proxy}")
-            if first and document.replicas > 1 and (others := news.of_settings(line, call.node.weight, call.zone, self._proxy)):
+            self._say_once(f"member of cluster {document.cluster} at {proxy}")
+            if first and document.replicas > 1 and (others := news.of_settings(line, call.node.weight, call.zone, proxy)):
                 self._say(others)
 
+    def _leave(self) -> None:
+        """Try the next address, as another cluster is at this one."""
+        self._proxies.fails("another cluster is there")
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def _say_once(self, line: str) -> None:
-        """Say a line unless it was the last one said: a proxy that stays away is news once."""
+        """Say a line unless it was the last one said."""
         if line != self._quiet_about:
             self._quiet_about = line
             self._say(line)
+
+    def _say_trouble(self, line: str) -> None:
+        """Say a line once until the proxy has taken a call: one that stays away is news once."""
+        self._quiet_about = ""
+        if line not in self._troubles and len(self._troubles) < _TROUBLES:
+            self._troubles.add(line)
+            self._say(line)
+
+    def _note_answer(self) -> None:
+        """Note that the proxy has answered, whatever it says."""
+        self._answered_at = now = boot_time()
+        since, self._away_since = self._away_since, None
+        if since is not None and self._joined:
+            self._say(f"the proxy at {self._proxies.current} answers again, after {now - since:.1f} s")
 
     @property
     def silence(self) -> str:
@@ -155,7 +208,7 @@ class Caller:
             headers["Authorization"] = f"Bearer {token}"
         try:
             status, text = self._exchange(body, headers)
-            self._answered_at = boot_time()
+            self._note_answer()
             answer = ujson.loads(text)
             if status == 200:
                 return Document.from_json(answer)
@@ -163,6 +216,7 @@ class Caller:
             retryable = bool(answer.get("retryable", True))
         except (OSError, http.client.HTTPException) as error:
             why = explain(error) if isinstance(error, OSError) else str(error)
+            self._away_since = self._away_since or boot_time()
             raise _NotYetError(why or type(error).__name__) from None
         except (ValueError, AttributeError) as error:
             raise _NotYetError(f"what answers there is no gkv-proxy ({error})") from None
@@ -171,7 +225,7 @@ class Caller:
                 "the proxy refuses this node's peer token" if token else "the proxy asks for a peer token (--peer-tokens)"
             )
         if retryable:
-            raise _NotYetError(detail)
+            raise _NotYetError(detail, is_said=True)
         raise Refused(detail)
 
     def _exchange(self, body: str, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -197,7 +251,17 @@ class Caller:
         return response.status, text
 
     def _new_connection(self) -> http.client.HTTPConnection:
-        address = urlsplit(self._proxy).netloc
+        address = address_of(self._proxies.current)
+        sock = dial(address, monotonic() + _TIMEOUT, source=self._source)
+        sock.settimeout(_TIMEOUT)
         if self._tls is None:
-            return http.client.HTTPConnection(address, timeout=_TIMEOUT, source_address=self._source)
-        return http.client.HTTPSConnection(address, timeout=_TIMEOUT, source_address=self._source, context=self._tls.client)
+            connection = http.client.HTTPConnection(*address, timeout=_TIMEOUT)
+        else:
+            connection = http.client.HTTPSConnection(*address, timeout=_TIMEOUT, context=self._tls.client)
+            try:
+                sock = self._tls.client.wrap_socket(sock, server_hostname=address.host)
+            except BaseException:
+                sock.close()
+                raise
+        connection.sock = sock
+        return connection

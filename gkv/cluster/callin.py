@@ -40,13 +40,17 @@ _MEMBERS = frozenset(
         "size",
         "fill_rate",
         "spare",
+        "tidy",
+        "standby",
     ]
 )
-_FLAGS = ("equal", "ready", "orderly", "leaves", "spare")
+_FLAGS = ("equal", "ready", "orderly", "leaves", "spare", "tidy", "standby")
 _FAULTS = frozenset(fault.value for fault in Fault)
 MAX_COMPLAINTS = 256
 MAX_RAN = 1_024
-"""Incarnations of a list in a call."""
+"""Incarnations that ran on a directory, in a call."""
+MAX_REACHED = 4_096
+"""Incarnations of members, likewise: an authority hears no more processes than these."""
 _NO_DOCUMENT = (0, 0)
 _MOST_COUNTED = 1 << 62
 
@@ -104,7 +108,7 @@ class CallIn:
     era: int = 0
     """An era that none of the records is later than which its directory had at its start."""
     ran: tuple[int, ...] = ()
-    """Incarnations that ran on its directory before. Left out once its line has this process's."""
+    """Incarnations that ran on its directory before. Left out once its line has this process's, unless it shows a document."""
     document: Document | None = None
     """Shown to an authority whose own is older, or of another cluster."""
     reached: tuple[int, ...] = ()
@@ -127,6 +131,11 @@ class CallIn:
     """Records a second that it gives to those that are filled from it, 0 for as many as they ask for."""
     spare: bool = False
     """Whether no ring has it by that document, and it holds no record any more."""
+    tidy: bool = False
+    """Whether it has looked at all its records since the lists are those of now, and holds none that is others' alone."""
+
+    standby: bool = False
+    """Whether it is to become a member by an operator's word only."""
 
     @property
     def id(self) -> str:
@@ -192,9 +201,9 @@ class CallIn:
             _flag(data, "bare", default=True),
             _flag(data, "volatile"),
             _sixteen_digits("era", data.get("era", "0" * 16)),
-            _incarnations(data, "ran"),
+            _incarnations(data, "ran", MAX_RAN),
             None if document is None else _document(document),
-            _incarnations(data, "reached"),
+            _incarnations(data, "reached", MAX_REACHED),
             equal=_flag(data, "equal"),
             ready=_flag(data, "ready"),
             orderly=_flag(data, "orderly"),
@@ -204,6 +213,8 @@ class CallIn:
             size=_number(data, "size", _MOST_COUNTED),
             fill_rate=_number(data, "fill_rate", _MOST_COUNTED),
             spare=_flag(data, "spare"),
+            tidy=_flag(data, "tidy"),
+            standby=_flag(data, "standby"),
         )
 
 
@@ -225,10 +236,10 @@ def _flag(data: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
     raise _wrong(name, "it is true or false")
 
 
-def _incarnations(data: Mapping[str, Any], name: str) -> tuple[int, ...]:
+def _incarnations(data: Mapping[str, Any], name: str, most: int) -> tuple[int, ...]:
     found = data.get(name, [])
-    if not isinstance(found, list) or len(found) > MAX_RAN:
-        raise _wrong(name, f"{name} has at most {MAX_RAN} incarnations")
+    if not isinstance(found, list) or len(found) > most:
+        raise _wrong(name, f"{name} has at most {most} incarnations")
     return tuple(_sixteen_digits(name, one) for one in found)
 
 

@@ -6,9 +6,10 @@ from typing import TypeVar
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document
-from gkv.cluster.forecast import Forecast, forecast
+from gkv.cluster.forecast import Forecast, forecast, seconds_of
 from gkv.cluster.placement import Placement
 from gkv.cluster.ring_change import RingChange, ring_change
+from gkv.pace import USUAL_PACE, Pace
 
 T = TypeVar("T")
 
@@ -32,13 +33,16 @@ class Progress:
     taken: int
     """Records that were taken, as far as they were watched."""
     rate: float
-    """Records taken a second."""
+    """Records taken a second, since it has had its pace of now."""
     left: float | None
-    """Seconds until it ends, about; None while that is not known."""
+    """Seconds until it ends, about; None while that is not known, and while it is paused."""
+    pace: Pace
 
     @property
     def line(self) -> str:
         """The line about it in the log."""
+        if self.pace.paused:
+            return f"the change of the ring is paused ({self.change.what}): {self.share:.0%} done, {self.taken} records taken"
         left = "" if self.left is None else f", about {self.left:.0f} s are left"
         return (
             f"the ring is changing ({self.change.what}): {self.share:.0%} done, {self.taken} records taken, "
@@ -65,11 +69,20 @@ class _Watched:
     order: tuple[int, int]
     """Generation, and the epoch at which it began."""
     expected: Forecast
-    since: float
-    """When it was looked at first."""
     nodes: dict[str, _Node] = field(default_factory=dict)
     began_with: float = 0.0
-    """The share that was done then."""
+    """The share that was done when it had its pace of now."""
+    pace: Pace = USUAL_PACE
+    paced_at: float = 0.0
+    """When that was seen first."""
+    paced_with: int = 0
+    """Records that were taken by then."""
+    seconds: float | None = None
+    """That all of it takes at that pace, as far as is known before."""
+
+    @property
+    def taken(self) -> int:
+        return sum(node.taken for node in self.nodes.values())
 
 
 class ChangeWatch:
@@ -78,6 +91,8 @@ class ChangeWatch:
     def __init__(self, thread: Callable[[Callable[[], Forecast]], Forecast]) -> None:
         self._thread = thread
         self._watched: _Watched | None = None
+        self.may_hold: Mapping[str, float] | None = None
+        """By id, the share of all keys that members may hold since the ring changed last (see `Forecast`)."""
         self._looked = self._said = float("-inf")
         self._now = 0.0
 
@@ -91,11 +106,16 @@ class ChangeWatch:
             return None
         order = document.generation, document.next_since
         if self._watched is None or self._watched.order != order:
-            expected = self._thread(lambda: forecast(document, layout, placement, calls))
-            self._watched = _Watched(ring_change(document, layout), order, expected, now)
+            expected = self._thread(lambda: forecast(document, layout, placement, calls, self.may_hold))
+            self.may_hold = expected.may_hold
+            self._watched = _Watched(ring_change(document, layout), order, expected)
             self._note(self._watched, document, calls)
-            self._watched.began_with = self._share(self._watched)
+            self._pace(self._watched, document, calls, now)
             self._looked = self._said = self._now = now
+        elif document.pace != self._watched.pace:
+            self._note(self._watched, document, calls)
+            self._pace(self._watched, document, calls, now)
+            self._looked = self._now = now
         elif now - self._looked >= _EVERY:
             self._note(self._watched, document, calls)
             self._looked = self._now = now
@@ -116,15 +136,23 @@ class ChangeWatch:
         watched = self._watched
         if watched is None:
             return None
-        share, spent = self._share(watched), self._now - watched.since
-        taken = sum(node.taken for node in watched.nodes.values())
-        left = watched.expected.seconds
+        share, spent = self._share(watched), self._now - watched.paced_at
+        taken, left = watched.taken, watched.seconds
         if left is not None:
             left *= 1 - share
         if spent >= 1 and share > watched.began_with:
             left = spent * (1 - share) / (share - watched.began_with)
+        if watched.pace.paused:
+            left = None
+        rate = (taken - watched.paced_with) / spent if spent else 0.0
         nodes = {node_id: round(node.share, 4) for node_id, node in sorted(watched.nodes.items())}
-        return Progress(watched.change, watched.order[1], nodes, share, taken, taken / spent if spent else 0.0, left)
+        return Progress(watched.change, watched.order[1], nodes, share, taken, rate, left, watched.pace)
+
+    def _pace(self, watched: _Watched, document: Document, calls: Mapping[str, CallIn], now: float) -> None:
+        """Reckon anew from now on, as the change has begun, or goes on at another pace."""
+        watched.pace, watched.paced_at, watched.paced_with = document.pace, now, watched.taken
+        watched.began_with = self._share(watched)
+        watched.seconds = seconds_of(watched.expected.flows, calls, document.pace.rate)
 
     def _share(self, watched: _Watched) -> float:
         gains = watched.expected.gains

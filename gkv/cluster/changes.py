@@ -41,8 +41,11 @@ from gkv.cluster.document import (
     default_min_in_sync,
 )
 from gkv.cluster.losses import accepted
+from gkv.cluster.moving import displaced
 from gkv.cluster.placement import Placement
 from gkv.cluster.refusals import refused
+from gkv.cluster.replacement import newcomers, only
+from gkv.pace import USUAL_PACE, Pace
 
 _NO_DIRECTORY = 0
 """Stands for the process whose directory would be right, when no directory is."""
@@ -71,7 +74,7 @@ class Look:
     paused: frozenset[str] = frozenset()
     """Members that may not be admitted yet."""
     wanted: Layout | None = None
-    """The ring that an operator asks for; it has members of the document only."""
+    """The ring that an operator asks for. It has members of the document, and at most a newcomer that calls in."""
     removed: frozenset[str] = frozenset()
     """Members that an operator removes."""
     take_back: bool = False
@@ -80,6 +83,8 @@ class Look:
     """The settings of an operator."""
     put_off: frozenset[int] = frozenset()
     """Incarnations of processes for which no change of the ring is begun now."""
+    pace: Pace | None = None
+    """That an operator wants for the change that is under way, or begins now."""
 
 
 def change(document: Document, look: Look, placement: Placement | None = None) -> Document | None:
@@ -96,7 +101,7 @@ def change(document: Document, look: Look, placement: Placement | None = None) -
     heard = any(member.id in look.calls and member.id not in look.silent for member in document.members)
     if not heard:  # who hears nobody is the one that is cut off
         look = replace(look, silent=frozenset())
-    calls = _calls(document, look)
+    look, calls = _settled(document, look)
     changed = accepted(document, look.accepted, placement)
     gone = [_evicted(member, epoch) if _goes(member, calls, look) else member for member in changed.members]
     lines = [_line(member, document, gone, calls.get(member.id), look) for member in gone]
@@ -107,6 +112,8 @@ def change(document: Document, look: Look, placement: Placement | None = None) -
     changed = _removed(changed, look)
     changed = _let_go(changed, document, calls)
     changed = _change_ring(changed, document, look)
+    if look.pace is not None and changed.next is not None and changed.has_ring:
+        changed = replace(changed, pace=look.pace)
     if look.min_in_sync is not None:
         changed = replace(changed, min_in_sync=min(look.min_in_sync, document.replicas))
     return None if changed == document else replace(changed, epoch=epoch)
@@ -114,7 +121,7 @@ def change(document: Document, look: Look, placement: Placement | None = None) -
 
 def leaving(document: Document, look: Look) -> frozenset[str]:
     """Return the members that `change` would evict."""
-    calls = _calls(document, look)
+    look, calls = _settled(document, look)
     return frozenset(member.id for member in document.members if _goes(member, calls, look))
 
 
@@ -140,7 +147,7 @@ def move(document: Document, look: Look, placement: Placement) -> Document | Non
     changed = document
     if promoted:  # at once: 1,000 after each other took 2 s
         changed = replace(document, members=tuple(promoted.get(one.id, one) for one in document.members))
-    if document.next is not None and _is_ready(document, calls, placement):
+    if document.next is not None and not document.pace.paused and _is_ready(document, calls, placement):
         changed = _switched(changed, document, document.next)
     return None if changed == document else replace(changed, epoch=epoch)
 
@@ -151,6 +158,15 @@ def _calls(document: Document, look: Look) -> dict[str, CallIn]:
     return {
         node_id: call for node_id, call in look.calls.items() if node_id in ids and refused(document, call, look.calls) is None
     }
+
+
+def _settled(document: Document, look: Look) -> tuple[Look, Mapping[str, CallIn]]:
+    """Return the same with those members to go at whose addresses others are now, and the calls that count."""
+    calls = _calls(document, look)
+    gone, late = displaced(document, calls)
+    if gone:
+        look = replace(look, accused=look.accused | gone)
+    return look, {node_id: call for node_id, call in calls.items() if node_id not in late}
 
 
 def _has(call: CallIn | None, member: Member, document: Document) -> bool:
@@ -174,7 +190,7 @@ def _line(member: Member, document: Document, others: Sequence[Member], call: Ca
     if call is None or call.incarnation in look.ended or call.incarnation in look.leaving:
         return member
     if member.url != call.node.url:
-        member = replace(member, url=call.node.url)  # with TLS now
+        member = replace(member, url=call.node.url)  # with TLS now, or from where it has moved to
     if member.state is State.DOWN and member.id not in look.silent and member.id not in look.accused:
         if not document.copies_records or (member.id not in look.paused and _has_reached_all(call, others)):
             return _admitted(member, call, document)
@@ -280,44 +296,46 @@ def _change_ring(changed: Document, document: Document, look: Look) -> Document:
         if look.take_back or (look.overdue and document.has_ring):
             return _taken_back(changed, document.next)
         return changed if document.has_ring else _end_of_first(changed, document, document.next, look)
-    newcomers: list[CallIn] = []
-    wanted = _asked_for(changed, document, look)
+    wanted, joining = _asked_for(changed, document, look)
     if wanted is None:
-        wanted, newcomers = _with_newcomers(document, look)
+        wanted, joining = _with_newcomers(document, look)
     if wanted == document.layout:
         return changed
-    for call in newcomers:
+    for call in joining:
         line = Member(call.id, call.node.url, 0.0, call.zone, call.incarnation, since=document.epoch + 1)
         changed = changed.with_member(replace(line, volatile=call.volatile, directory=call.incarnation))
     return replace(changed, next=wanted, next_since=document.epoch + 1)
 
 
-def _asked_for(changed: Document, document: Document, look: Look) -> Layout | None:
-    """Return the ring that an operator asks for, by name or by removing members of it; without those that are none any more."""
-    layout = look.wanted or document.layout
-    stay = {member.id for member in changed.members if member.id not in look.removed}
-    weights = tuple(pair for pair in layout.weights if pair[0] in stay)
-    if weights:
-        layout = replace(layout, weights=weights, zones=tuple(pair for pair in layout.zones if pair[0] in stay))
-    return None if layout == document.layout else layout
+def _asked_for(changed: Document, document: Document, look: Look) -> tuple[Layout | None, list[CallIn]]:
+    """Return the ring that an operator asks for, by name or by removing members of it, without those that are none any more;
+    and the newcomers that it has.
+    """
+    layout, joining = document.layout, newcomers(changed, look.wanted or document.layout, look.calls)
+    if look.wanted is not None and joining is not None:
+        layout = look.wanted
+    stay = {member.id for member in changed.members if member.id not in look.removed} | {call.id for call in joining or ()}
+    if not stay.isdisjoint(dict(layout.weights)):
+        layout = only(layout, stay)
+    return (None, []) if layout == document.layout else (layout, joining or [])
 
 
 def _with_newcomers(document: Document, look: Look) -> tuple[Layout, list[CallIn]]:
     """Return the ring with all newcomers, and these. A member asks for nothing: its weight and zone are the document's."""
     weights = dict(document.layout.weights)
     zones = document.zones
-    newcomers = []
+    joining = []
     for call in sorted(look.calls.values(), key=lambda call: call.id):
         if call.incarnation in look.put_off or call.incarnation in look.ended:
             continue
         if refused(document, call, look.calls) is not None:
             continue
         if document.member(call.id) is None:
-            newcomers.append(call)
+            joining.append(call)
             weights[call.id] = call.node.weight
             zones[call.id] = call.zone
     zoned = tuple(sorted((node_id, zone) for node_id, zone in zones.items() if zone))
-    return replace(document.layout, weights=tuple(sorted(weights.items())), zones=zoned), newcomers
+    return replace(document.layout, weights=tuple(sorted(weights.items())), zones=zoned), joining
 
 
 def _end_of_first(changed: Document, document: Document, layout: Layout, look: Look) -> Document:
@@ -335,7 +353,7 @@ def _taken_back(changed: Document, layout: Layout) -> Document:
     members = tuple(member for member in changed.members if member.weight or member.id not in newcomers)
     stay = {member.incarnation for member in members if member.weight}
     removed = tuple(incarnation for incarnation in changed.removed if incarnation not in stay)
-    return replace(changed, next=None, members=members, removed=removed)
+    return replace(changed, next=None, pace=USUAL_PACE, members=members, removed=removed)
 
 
 def _is_ready(document: Document, calls: Mapping[str, CallIn], placement: Placement) -> bool:
@@ -355,10 +373,10 @@ def _is_ready(document: Document, calls: Mapping[str, CallIn], placement: Placem
 
 def _switched(changed: Document, document: Document, layout: Layout) -> Document:
     """Make a ring that is to come the ring."""
-    weights, zones = dict(layout.weights), dict(layout.zones)
+    weights, zones, tokens_of = dict(layout.weights), dict(layout.zones), dict(layout.tokens_of)
     members = []
     for member in changed.members:
-        line = replace(member, weight=weights.get(member.id, 0.0))
+        line = replace(member, weight=weights.get(member.id, 0.0), tokens_of=tokens_of.get(member.id, ""))
         if layout.replicas > 1:
             line = replace(line, zone=zones.get(member.id, ""))
         members.append(member if line == member else replace(line, since=document.epoch + 1))
@@ -366,4 +384,4 @@ def _switched(changed: Document, document: Document, layout: Layout) -> Document
     if document.min_in_sync == default_min_in_sync(document.replicas):
         needed = default_min_in_sync(layout.replicas)
     ring = replace(changed, members=tuple(members), vnodes=layout.vnodes, replicas=layout.replicas, min_in_sync=needed)
-    return replace(ring, next=None, next_since=0)
+    return replace(ring, next=None, next_since=0, pace=USUAL_PACE)

@@ -6,7 +6,7 @@ to others: changes (`gkv.cluster.changes`), and the meaning for keys (`gkv.clust
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -16,6 +16,7 @@ import ujson
 from gkv.cluster.node import id_is_good, node_from_json, number_in
 from gkv.errors import InvalidMember
 from gkv.model import Node, era_of
+from gkv.pace import USUAL_PACE, Pace
 from gkv.ring import DEFAULT_VNODES, vnode_counts
 
 MAX_GENERATION = (1 << 16) - 1
@@ -26,6 +27,8 @@ MAX_COPIES = 5
 PLACEMENT = 1
 """The way in which this version makes preference lists."""
 LEASE_MS = 1_000
+MAX_RATE = 9_999_999
+"""Records a second."""
 KEPT_ANCESTORS = 64
 KEPT_REMOVED = 1_024
 KEPT_ENDED = 64
@@ -74,6 +77,8 @@ class Member:
     """Whether it keeps its records in memory, so that none of them outlives a process."""
     directory: int = 0
     """The last process that acted under this line: a directory on which it ran has all that the member holds."""
+    tokens_of: str = ""
+    """The member whose place in the ring it has taken, if it has; nobody else has that id meanwhile."""
 
     @property
     def acts(self) -> bool:
@@ -82,14 +87,12 @@ class Member:
 
     @property
     def is_first(self) -> bool:
-        """Whether no process before the one of now can have granted anything that runs still: none was ever up, or its loss was
-        accepted long enough after. Who acts since its loss was accepted may have begun a moment ago; it has a rank.
-        """
+        """Whether no process before can have granted what runs still. Who acts since its loss was accepted has a rank."""
         return not (self.left or self.rank)
 
     @property
     def node(self) -> Node:
-        return Node(self.id, self.url, self.weight)
+        return Node(self.id, self.url, self.weight, self.tokens_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ class Layout:
     placement: int = PLACEMENT
     zones: tuple[tuple[str, str], ...] = ()
     """By id, ascending: of those nodes that have one. With one copy they make no difference, and there are none."""
+    tokens_of: tuple[tuple[str, str], ...] = ()
+    """By id, ascending: of those nodes that have taken another one's place, that one."""
 
     def __post_init__(self) -> None:
         if self.replicas == 1 and self.zones:
@@ -132,6 +137,8 @@ class Document:
     """The ring that is to come; members are filled by it meanwhile."""
     next_since: int = 0
     """The epoch since which that is so."""
+    pace: Pace = USUAL_PACE
+    """Of that change; it ends with it."""
     rebuilt_from: tuple[tuple[int, int], ...] = ()
     """Generation and epoch of each document that was rebuilt on the way to this one, oldest first."""
     removed: tuple[int, ...] = ()
@@ -181,18 +188,20 @@ class Document:
     def nodes_of(self, layout: Layout) -> tuple[Node, ...]:
         """Return the members that another ring has. Raise ValueError when one is no member."""
         nodes = []
+        tokens_of = dict(layout.tokens_of)
         for node_id, weight in layout.weights:
             member = self.member(node_id)
             if member is None:
                 raise ValueError(f"the ring that is to come has {node_id}, which is no member")
-            nodes.append(Node(node_id, member.url, weight))
+            nodes.append(Node(node_id, member.url, weight, tokens_of.get(node_id, "")))
         return tuple(nodes)
 
     @property
     def layout(self) -> Layout:
         """What the ring in force is made of."""
         weights = tuple((node.id, node.weight) for node in self.nodes)
-        return Layout(weights, self.vnodes, self.replicas, self.placement, tuple(self.zones.items()))
+        tokens_of = tuple((node.id, node.tokens_of) for node in self.nodes if node.tokens_of)
+        return Layout(weights, self.vnodes, self.replicas, self.placement, tuple(self.zones.items()), tokens_of)
 
     @property
     def zones(self) -> dict[str, str]:
@@ -261,6 +270,8 @@ class Document:
             "rebuilt_from": [list(pair) for pair in self.rebuilt_from],
             "removed": [f"{incarnation:016x}" for incarnation in self.removed],
         }
+        if self.pace != USUAL_PACE:
+            members["pace"] = {"rate": self.pace.rate, "paused": self.pace.paused}
         return members | {"ended": [f"{one:016x}" for one in self.ended]} if self.ended else members
 
     @classmethod
@@ -302,6 +313,7 @@ class Document:
             durability=_word(Durability, data["durability"]),
             next=None if coming is None else _layout_from_json(coming),
             next_since=number_in(data, "next_since", 0, MAX_EPOCH),
+            pace=_pace_from_json(data["pace"]) if "pace" in data and coming is not None else USUAL_PACE,
             rebuilt_from=tuple(_pair(pair) for pair in _list(data, "rebuilt_from", KEPT_ANCESTORS)),
             removed=tuple(incarnation_from(text) for text in _list(data, "removed", KEPT_REMOVED)),
             ended=tuple(incarnation_from(text) for text in _list(data, "ended", KEPT_ENDED)) if "ended" in data else (),
@@ -310,7 +322,7 @@ class Document:
 
 def member_to_json(member: Member) -> dict[str, Any]:
     """Return a member's line as JSON values."""
-    return {
+    line: dict[str, Any] = {
         "id": member.id,
         "url": member.url,
         "weight": member.weight,
@@ -324,6 +336,7 @@ def member_to_json(member: Member) -> dict[str, Any]:
         "volatile": member.volatile,
         "directory": f"{member.directory:016x}",
     }
+    return line | {"tokens_of": member.tokens_of} if member.tokens_of else line
 
 
 def _member_from_json(data: Any) -> Member:
@@ -343,6 +356,7 @@ def _member_from_json(data: Any) -> Member:
         _flag(data, "empty"),
         _flag(data, "volatile"),
         incarnation_from(data["directory"]),
+        _name(data["tokens_of"]) if "tokens_of" in data else "",
     )
 
 
@@ -353,7 +367,9 @@ def _layout_to_json(layout: Layout) -> dict[str, Any]:
         "replicas": layout.replicas,
         "placement": layout.placement,
     }
-    return members | {"zones": [list(pair) for pair in layout.zones]} if layout.zones else members
+    if layout.zones:
+        members["zones"] = [list(pair) for pair in layout.zones]
+    return members | {"tokens_of": [list(pair) for pair in layout.tokens_of]} if layout.tokens_of else members
 
 
 def _layout_from_json(data: Any) -> Layout:
@@ -364,18 +380,34 @@ def _layout_from_json(data: Any) -> Layout:
         weights.append((pair[0], node_from_json({"id": pair[0], "url": "http://h:1", "weight": pair[1]}).weight))
     if [pair[0] for pair in weights] != sorted({pair[0] for pair in weights}):
         raise ValueError("it is no cluster document: the weights of next are not in the order of ids")
-    zones = [tuple(pair) for pair in data.get("zones", [])]
-    if not all(len(pair) == 2 and pair[0] in dict(weights) and id_is_good(pair[1]) for pair in zones):
-        raise ValueError("it is no cluster document: the zones of next are wrong")
-    if zones != sorted(dict(zones).items()):
-        raise ValueError("it is no cluster document: the zones of next are not in the order of ids")
     return Layout(
         tuple(weights),
         number_in(data, "vnodes", 1, 1 << 53),
         number_in(data, "replicas", 1, MAX_COPIES),
         number_in(data, "placement", PLACEMENT, PLACEMENT),
-        tuple(zones),
+        _names_of(data, "zones", weights),
+        _names_of(data, "tokens_of", weights),
     )
+
+
+def _names_of(data: Mapping[str, Any], what: str, weights: Sequence[tuple[str, float]]) -> tuple[tuple[str, str], ...]:
+    pairs = [tuple(pair) for pair in data.get(what, [])]
+    if not all(len(pair) == 2 and pair[0] in dict(weights) and id_is_good(pair[1]) for pair in pairs):
+        raise ValueError(f"it is no cluster document: the {what} of next are wrong")
+    if pairs != sorted(dict(pairs).items()):
+        raise ValueError(f"it is no cluster document: the {what} of next are not in the order of ids")
+    return tuple(pairs)
+
+
+def _name(text: Any) -> str:
+    if not isinstance(text, str) or not id_is_good(text):
+        raise ValueError("it is no cluster document: tokens_of is wrong")
+    return text
+
+
+def _pace_from_json(data: Any) -> Pace:
+    rate = data["rate"]
+    return Pace(None if rate is None else number_in(data, "rate", 0, MAX_RATE), _flag(data, "paused"))
 
 
 def default_min_in_sync(replicas: int) -> int:

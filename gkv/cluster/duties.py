@@ -21,6 +21,7 @@ def duties(document: Document, placement: Placement, me: str) -> Duties:
         document.next,
         document.next_since,
         frozenset(document.ended),
+        document.pace,
     )
 
 

@@ -22,6 +22,7 @@ from gkv.cluster.promises import Promises
 from gkv.cluster.question import Question
 from gkv.cluster.refusals import refused_layout, refused_loss, refused_removal
 from gkv.cluster.ring_pauses import RingPauses
+from gkv.cluster.wish import Wish
 from gkv.errors import MemberConflict
 from gkv.model import Fault
 
@@ -72,7 +73,7 @@ class Judge:
         self._accepted: dict[str, None] = {}
         """In the order of these words."""
         self._removed: set[str] = set()
-        self._wanted: Layout | None = None
+        self.wish = Wish()
         self._parting: set[str] = set()
         """Members that are to leave, or have left the ring, by an operator's word."""
         self.departures: list[str] = []  # why members have gone down by the document in force
@@ -160,27 +161,23 @@ class Judge:
         lines = [self.document.member(one) for one in sorted(self._removed - begun)]
         return {line.id: self.promised(line.id, now) for line in lines if line is not None and line.weight}
 
-    def change_ring(self, layout: Layout, leaves: str = "", *, dry_run: bool = False) -> None:
+    def change_ring(self, layout: Layout, leaves: str = "", *, removed: str = "", dry_run: bool = False) -> None:
         """Begin to change the ring (A5). The line of a member that `leaves` by that goes at the end, when it holds nothing any
-        more, or is down. Raise MemberConflict.
+        more, or is down. If one is to be `removed` (see `remove`), it begins with that. Raise MemberConflict.
         """
         error = refused_layout(self.document, layout)
         if error is not None:
             raise error
         if not dry_run:
-            self._wanted = layout
+            self.wish.ask(layout, removed)
             self._parting.add(leaves)
-
-    @property
-    def wanted(self) -> Layout | None:
-        """The ring that an operator has asked for and that is not to come yet."""
-        return self._wanted
 
     def take_back(self) -> None:
         """Give up the ring that is to come, and what was asked for with it. Raise MemberConflict when there is none."""
         if self.document.next is None:
             raise MemberConflict("no other ring is to come")
         self._take_back = True
+        self.wish.pace = None
         self._removed.clear()
         self._parting.clear()
 
@@ -242,6 +239,9 @@ class Judge:
         accepted = tuple(one for one in self._accepted if not self.promised(one, now))
         # The word was about a member that is gone: one that is back in time stays.
         self._removed = {one for one in self._removed if self._answers(one, now) is None}
+        wanted = self.wish.begins(self.document, calls, self._removed, lambda one: self.promised(one, now))
+        if self.document.next is None and self.wish.layout is None and not self.removals(now):
+            self.wish.pace = None  # the change that it was about has ended, or does not begin
         roles = () if self.placement is None else self.placement.roles
         alone = {one for each in roles if each.primary is None for one in each.preference}
         return Look(
@@ -253,11 +253,12 @@ class Judge:
             frozenset(self._accused),
             frozenset(self._leaving),
             (self._pauses.running(self.document, now) - alone) | self._removed,
-            self._wanted,
+            wanted,
             begun_removals(self.document) | {one for one in self._removed if not self.promised(one, now)},
             self._take_back,
             self._min_in_sync,
             self.ring_pauses.at(self.document, calls, now),
+            self.wish.pace,
         )
 
     def enacted(self, document: Document, now: float, placement: Placement | None = None) -> None:
@@ -273,6 +274,7 @@ class Judge:
             self._min_in_sync = None if self._seen.min_in_sync is not None else self._min_in_sync
             self.ring_pauses.note(self.document, document, self._seen, now)
         self._promises.follow(self.document, document, now)
+        self.wish.follow(self.document, document, self._seen.pace if document == self._enacting else None)
         self._enacting = None
         self.document = document
         self.placement = _placement(document, self.placement, placement)
@@ -282,8 +284,6 @@ class Judge:
         self._removed = (self._removed & lines.keys()) | {
             one for one in self._parting if not lines[one].weight and lines[one].state is State.DOWN
         }
-        if document.next is not None or self._wanted == document.layout:
-            self._wanted = None
 
     def not_enacted(self) -> None:
         """Note that the document could not be written: what was due is due still."""

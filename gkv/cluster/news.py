@@ -6,19 +6,48 @@ from gkv.cluster.coverage import Coverage, named
 from gkv.cluster.document import Document, Durability, Member, State
 from gkv.cluster.losses import Outlook
 from gkv.cluster.ring_change import ring_change
+from gkv.cluster.together import listed, together
+from gkv.log import Level, Line, as_error, as_warning
+from gkv.pace import Pace
 
-ALONE = "no member answers: keys have no answer until one does, and nobody is taken for down meanwhile"
+ALONE = as_error("no member answers: keys have no answer until one does, and nobody is taken for down meanwhile")
+BACK = "members answer again"
 
 
 def of_changes(before: Document, after: Document, coverage: Coverage | None) -> Iterator[str]:
-    """Yield what is said about the states that have changed; `coverage` is None with one copy."""
+    """Yield what is said about states that have changed, and about members that are new; `coverage` is None with one copy."""
+    if not before.has_ring:  # else the change of the ring says it
+        for _, ids in together({one.id: "" for one in after.members if one.weight and _is_new(one, before)}):
+            yield f"{_subject(ids)} {'has' if len(ids) == 1 else 'have'} joined"
+    states: dict[str, tuple[str, Level]] = {}
     for member in after.members:
         was = before.member(member.id)
+        if was is not None and was.url != member.url:
+            yield f"member {member.id} is at {member.url} now"
         if member.empty and (was is None or not was.empty):
             why = why_empty(after, member)
-            yield f"member {member.id} has come back empty: {why}; {_fate_of_empty(after, member, coverage)}"
-        elif was is not None and was.state is not member.state and (coverage is not None or member.state is State.DOWN):
-            yield f"member {member.id} is {member.state}{_fate(member, coverage)}"
+            line = f"member {member.id} has come back empty: {why}; {_fate_of_empty(after, member, coverage)}"
+            yield as_error(line) if coverage is None or coverage.awaited else as_warning(line)
+        elif was is not None and was.state is not member.state and (coverage is not None or member.state is not State.FILLING):
+            states[member.id] = f"{member.state}{_fate(member, coverage)}", _weight(member, coverage)
+    for (words, level), ids in together(states):
+        yield Line(f"{_subject(ids)} {'is' if len(ids) == 1 else 'are'} {words}", level)
+
+
+def _is_new(member: Member, before: Document) -> bool:
+    was = before.member(member.id)
+    return was is None or not was.weight
+
+
+def _subject(ids: Sequence[str]) -> str:
+    return f"member {ids[0]}" if len(ids) == 1 else f"members {listed(ids)}"
+
+
+def _weight(member: Member, coverage: Coverage | None) -> Level:
+    """Return the weight of a member's new state: whether keys have no answer by it, or a copy less."""
+    if member.state is State.DOWN:
+        return Level.ERROR if coverage is None or coverage.unanswered else Level.WARNING
+    return Level.INFO
 
 
 def of_ring(before: Document, after: Document) -> Iterator[str]:
@@ -33,11 +62,21 @@ def of_ring(before: Document, after: Document) -> Iterator[str]:
             yield f"the ring has changed: {change.what}"
         else:
             yield f"the change of the ring is taken back: {change.what}"
+    if before.next is not None and after.next is not None and before.pace != after.pace:
+        yield f"the change of the ring {_at_pace(after.pace)}"
     for member in before.members if before.has_ring else ():
         if after.member(member.id) is None:
             yield f"{member.id} is no member any more"
     if (before.replicas, before.min_in_sync) != (after.replicas, after.min_in_sync):
         yield f"a write needs {after.min_in_sync} of {after.replicas} copies (min_in_sync)"
+
+
+def _at_pace(pace: Pace) -> str:
+    if pace.paused:
+        return 'is paused; PATCH /v1/cluster/change with {"paused": false} has it go on'
+    if pace.rate is None:
+        return "goes on at the nodes' --fill-rate"
+    return f"goes on at {pace.rate} records a second and source" if pace.rate else "goes on as fast as it can"
 
 
 def of_settings(line: Member, weight: float, zone: str, proxy: str) -> str:
@@ -48,7 +87,7 @@ def of_settings(line: Member, weight: float, zone: str, proxy: str) -> str:
         return ""
     found = " and ".join(f"the {name} is {value}" for name, value in differ.items())
     flags = " and ".join(f"--{name}" for name in differ)
-    return (
+    return as_warning(
         f"{found}, as the cluster has it; {flags} {'counts' if len(differ) == 1 else 'count'} for a new member only: "
         f"PATCH /v1/cluster/nodes/{line.id} at {proxy} gives another one"
     )
@@ -57,7 +96,7 @@ def of_settings(line: Member, weight: float, zone: str, proxy: str) -> str:
 def _fate(member: Member, coverage: Coverage | None) -> str:
     """Return what becomes of keys with a member's new state."""
     if coverage is None:
-        return "; its keys cannot be answered until it is back"
+        return "; its keys cannot be answered until it is back" if member.state is State.DOWN else ""
     if coverage.waiting:
         return f"; {coverage.waiting}"
     if member.state is State.DOWN:
@@ -126,21 +165,21 @@ def of_loss(node_id: str, follows: Outlook, keys: Mapping[str, int | None], seco
     if follows.awaited:
         acts.append(f"keys wait for {named(follows.awaited)}")
     when = f" in {seconds:.0f} s" if seconds >= 1 else ""
-    return f"the loss of what {node_id} held has been accepted{when and ', and counts'}{when}: {'; '.join(acts)}"
+    return as_warning(f"the loss of what {node_id} held has been accepted{when and ', and counts'}{when}: {'; '.join(acts)}")
 
 
 def of_this_node(document: Document, line: Member, awaited: Sequence[str], proxy: str) -> str:
     """Return the line of a node that has come back empty; keys of its wait for one of those `awaited`, if for anybody."""
     if document.replicas == 1:
-        return (
+        return as_error(
             f"this directory is not the one that the member {line.id} has had, so its keys cannot be answered. Start the node "
             f"where its data is (--data), or have it act with what is here: POST /v1/cluster/accept-loss with "
             f'{{"node": "{line.id}"}} at {proxy}'
         )
     beginning = f"the member {line.id} has come back empty: {why_empty(document, line)}"
     if awaited:
-        return f"{beginning}; keys of its wait for {named(awaited)}. {cure(document, awaited, proxy)}"
-    return f"{beginning}; it is filled from the others that have its keys"
+        return as_error(f"{beginning}; keys of its wait for {named(awaited)}. {cure(document, awaited, proxy)}")
+    return as_warning(f"{beginning}; it is filled from the others that have its keys")
 
 
 def _fate_of_empty(document: Document, member: Member, coverage: Coverage | None) -> str:

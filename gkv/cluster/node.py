@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
+from gkv.addresses import is_url
 from gkv.errors import InvalidMember
 from gkv.model import Node
 
@@ -14,7 +14,6 @@ MIN_TOKENS = 16
 MAX_TOKENS = 262_144
 """Of one node. Each takes 14 bytes in every process, and more of them make no share more even."""
 id_is_good = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}").fullmatch
-_host_pattern = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?").fullmatch
 
 
 def check_weight(node: Node, vnodes: int) -> None:
@@ -46,7 +45,7 @@ def node_from_json(data: Any, least: float | None = None) -> Node:
             "an id has 1 to 64 letters, digits, '.', '_', ':' or '-', and starts with a letter or a digit",
             pointers=[("/id", "not a node id")],
         )
-    if not isinstance(url, str) or not _is_node_url(url):
+    if not isinstance(url, str) or not is_url(url):
         raise InvalidMember("a url is http://HOST:PORT or https://HOST:PORT", pointers=[("/url", "not a node's URL")])
     number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     if not number or not (0 < weight <= MAX_WEIGHT or weight == least):  # which no NaN is
@@ -60,13 +59,3 @@ def number_in(data: Mapping[str, Any], name: str, least: int, most: int) -> int:
     if type(number) is not int or not least <= number <= most:
         raise ValueError(f"it is no cluster document: {name} is wrong")
     return number
-
-
-def _is_node_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    host = parts.hostname or ""
-    return bool(port and _host_pattern(host) and url in (f"http://{host}:{port}", f"https://{host}:{port}"))

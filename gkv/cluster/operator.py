@@ -3,16 +3,19 @@
 A word that has not had its effect yet is forgotten at a restart of the authority; a change that has begun is in the document.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gkv.clock import boot_time
 from gkv.cluster.document import Document, Layout, Member, State, default_min_in_sync
 from gkv.cluster.forecast import Forecast, forecast
 from gkv.cluster.judge import Judge
-from gkv.cluster.refusals import refused_wish
+from gkv.cluster.refusals import refused, refused_wish
+from gkv.cluster.replacement import only, replaced
 from gkv.cluster.ring_change import Kind, RingChange, ring_change
 from gkv.errors import ChangeUnderWay, MemberConflict, NoSuchMember
+from gkv.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,16 @@ class Operator:
     InvalidMember, and switch greenlets.
     """
 
-    def __init__(self, judge: Judge, thread: Callable[[Callable[[], Forecast]], Forecast], news: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        thread: Callable[[Callable[[], Forecast]], Forecast],
+        news: Callable[[], object],
+        may_hold: Callable[[], Mapping[str, float] | None] = lambda: None,
+    ) -> None:
+        """`may_hold` returns the share of all keys that members may hold since the ring changed last (see `Forecast`)."""
         self._judge = judge
+        self._may_hold = may_hold
         self._thread = thread
         self._news = news
 
@@ -45,7 +56,7 @@ class Operator:
         document, now = self._judge.document, boot_time()
         member = self._member(node_id)
         pending = self._judge.removals(now)
-        if node_id in pending:  # the same word once more
+        if node_id in pending and self._judge.wish.layout is None:  # the same word once more
             return self._granted(document, _without(document, node_id), pending[node_id])
         if not member.weight:
             return self._remove_rest(document, member, dry_run=dry_run)
@@ -75,6 +86,37 @@ class Operator:
         change = RingChange(Kind.REMOVAL, (member.id,), f"{member.id} is removed")
         return self._told(Granted(document.epoch, change, None), dry_run=dry_run)
 
+    def replace_member(self, node_id: str, newcomer: str, *, dry_run: bool) -> Granted:
+        """Have a newcomer that calls in take the place of a member, in one change of the ring; that one leaves by it, or is
+        removed if it is down.
+        """
+        document, now = self._judge.document, boot_time()
+        member, calls = self._member(node_id), self._judge.liveness.recent(now)
+        call = calls.get(newcomer)
+        if not member.weight:
+            self._free(document)
+            raise MemberConflict(f"{node_id} has left the ring")
+        if document.member(newcomer) is not None:
+            raise MemberConflict(f"{newcomer} is a member already; DELETE /v1/cluster/nodes/{node_id} has {node_id} leave")
+        layout = replaced(document, member, newcomer, "" if call is None else call.zone)
+        self._check(document, layout, force=False)
+        if call is None and not dry_run:
+            raise MemberConflict(f"no process calls in as {newcomer}: start one with --standby --name {newcomer}")
+        error = None if call is None else refused(document, replace(call, standby=False), calls)
+        if error is not None:
+            raise error
+        down = member.state is State.DOWN
+        if down:
+            self._judge.remove(node_id, now, dry_run=True)
+        self._judge.change_ring(layout, dry_run=True)
+        granted = self._granted(document, layout, self._judge.promised(node_id, now))
+        if not dry_run:
+            self._still(document)
+            if down:
+                self._judge.remove(node_id, boot_time())
+            self._judge.change_ring(layout, "" if down else node_id, removed=node_id if down else "")
+        return self._told(granted, dry_run=dry_run)
+
     def change_member(self, node_id: str, *, weight: float | None, zone: str | None, dry_run: bool) -> Granted:
         """Give a member another weight or zone, or both; what is None stays."""
         member = self._member(node_id)
@@ -91,14 +133,18 @@ class Operator:
         zoned = tuple(sorted((one, name) for one, name in zones.items() if name))
         return self._change(document, replace(layout, weights=tuple(sorted(weights.items())), zones=zoned), dry_run=dry_run)
 
-    def change_cluster(self, *, replicas: int | None, min_in_sync: int | None, force: bool, dry_run: bool) -> Granted:
-        """Have another number of copies, or of members without which a list takes no write, or both."""
+    def change_cluster(
+        self, *, replicas: int | None, min_in_sync: int | None, vnodes: int | None = None, force: bool, dry_run: bool
+    ) -> Granted:
+        """Have another number of copies, of members without which a list takes no write, or of vnodes; what is None stays."""
         document = self._judge.document
         if min_in_sync is not None:
             self._check_min_in_sync(document, document.replicas if replicas is None else replicas, min_in_sync)
         granted = Granted(document.epoch, ring_change(document, document.layout), None)
-        if replicas is not None:
-            layout = replace(document.layout, replicas=replicas, zones=tuple(document.zones.items()))
+        if replicas is not None or vnodes is not None:
+            copies = document.replicas if replicas is None else replicas
+            zones = tuple(document.zones.items())
+            layout = replace(document.layout, replicas=copies, vnodes=vnodes or document.vnodes, zones=zones)
             granted = self._change(document, layout, force=force, dry_run=dry_run)
         if min_in_sync is not None:
             self._judge.set_min_in_sync(min_in_sync, dry_run=dry_run)
@@ -122,6 +168,22 @@ class Operator:
         if not dry_run:
             self._judge.take_back()
         return self._told(granted, dry_run=dry_run)
+
+    def change_pace(self, wanted: Mapping[str, Any], *, dry_run: bool) -> tuple[Granted, Pace]:
+        """Give the change that is under way, or about to be, another `rate`, or have it `paused`; return the pace that it will
+        have.
+        """
+        document, judge = self._judge.document, self._judge
+        layout = judge.wish.layout if document.next is None else document.next
+        pending = [_without(document, one) for one in judge.removals(boot_time())]
+        layout = layout or next(iter(pending), None)
+        if layout is None or not document.has_ring:
+            raise MemberConflict("no change of the ring is under way by which keys move")
+        known = judge.wish.pace or document.pace
+        pace = replace(known, **wanted)
+        if not dry_run and pace != known:
+            judge.wish.pace = pace
+        return self._told(Granted(document.epoch, ring_change(document, layout), None), dry_run=dry_run), pace
 
     # -- what they have in common
 
@@ -153,8 +215,8 @@ class Operator:
             raise ChangeUnderWay(
                 f"the ring is changing since epoch {document.next_since}: {what}. DELETE /v1/cluster/change takes that back"
             )
-        if self._judge.wanted is not None:
-            raise ChangeUnderWay(f"the ring is about to change: {ring_change(document, self._judge.wanted).what}")
+        if self._judge.wish.layout is not None:
+            raise ChangeUnderWay(f"the ring is about to change: {ring_change(document, self._judge.wish.layout).what}")
         for node_id, seconds in self._judge.removals(boot_time()).items():
             raise ChangeUnderWay(f"{node_id} is about to be removed, in {seconds:.0f} s")
 
@@ -169,7 +231,7 @@ class Operator:
         placement, calls = self._judge.placement, self._judge.liveness.recent(boot_time())
         expected = None
         if layout != document.layout and placement is not None:
-            expected = self._thread(lambda: forecast(document, layout, placement, calls))
+            expected = self._thread(lambda: forecast(document, layout, placement, calls, self._may_hold()))
         return Granted(document.epoch, ring_change(document, layout), expected, begins_in)
 
     def _told(self, granted: Granted, *, dry_run: bool) -> Granted:
@@ -180,6 +242,4 @@ class Operator:
 
 def _without(document: Document, node_id: str) -> Layout:
     """Return the ring of a document without a member."""
-    layout = document.layout
-    weights = tuple(pair for pair in layout.weights if pair[0] != node_id)
-    return replace(layout, weights=weights, zones=tuple(pair for pair in layout.zones if pair[0] != node_id))
+    return only(document.layout, {one for one, _ in document.layout.weights if one != node_id})

@@ -100,8 +100,8 @@ class Placement:
 
     def strange_to(self, member: str, keys: Sequence[str]) -> list[str]:
         """Return those of keys that are in none of a member's lists, by the ring in force or the one to come. O(keys)."""
-        holds = [member in one.preference or member in one.coming for one in self.roles]
-        return [key for key, one in zip(keys, self.lists_of(keys), strict=True) if not holds[one]]
+        strange = [is_strange(one, member) for one in self.roles]
+        return [key for key, one in zip(keys, self.lists_of(keys), strict=True) if strange[one]]
 
     def awaited(self, member: str) -> tuple[str, ...]:
         """Return the members for one of which keys of a member wait, as nobody acts for them; ascending. O(lists)."""
@@ -138,6 +138,11 @@ def last_ones(preference: Sequence[str], standings: Mapping[str, tuple[State, in
     """
     last = max(standings[one][1:3] for one in preference)
     return tuple([one for one in preference if standings[one][1:3] == last])
+
+
+def is_strange(roles: Roles, member: str) -> bool:
+    """Return whether a member is in neither list: what it has of such keys may go."""
+    return member not in roles.preference and member not in roles.coming
 
 
 def roles_of(

@@ -12,9 +12,12 @@ from dataclasses import replace
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import KEPT_ANCESTORS, MAX_EPOCH, MAX_GENERATION, MAX_LEAP, Document, Member, State
 from gkv.cluster.liveness import SILENT_AFTER
+from gkv.cluster.moving import has_its_directory
 from gkv.errors import GkvError, InvalidMember, Unavailable
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.model import Presence, split_era
+from gkv.pace import USUAL_PACE
+from gkv.ring import token_name
 
 _MOST_GENERATIONS = MAX_GENERATION - 1
 """The generation of a document or of records that is believed: one more can follow."""
@@ -55,10 +58,8 @@ def refused_document(mine: Document, call: CallIn, newest: Document | None = Non
     if shown is None or not call.has(shown):
         return _not_that("the document that is shown is not the one that the call speaks of")
     line = shown.member(call.id)
-    if line is None or not _is_of(line, call):
-        return Unavailable(
-            f"{call.id} shows a document that does not name it, at this address and by this process", retry_after=1
-        )
+    if line is None or not has_its_directory(line, call):
+        return Unavailable(f"{call.id} shows a document that does not name it, by this process or its directory", retry_after=1)
     if shown.epoch > MAX_EPOCH - MAX_LEAP or shown.generation > _MOST_GENERATIONS:
         return _not_that("the document that is shown leaves no room for later ones")
     if mine.members and not _may_follow(mine, shown):
@@ -68,7 +69,7 @@ def refused_document(mine: Document, call: CallIn, newest: Document | None = Non
     known = mine.member(call.id) or (None if newest is None else newest.member(call.id))
     if mine.members and known is None:
         return Unavailable(f"{call.id} shows a document, and is no member in the one that is here", retry_after=1)
-    if known is not None and not _is_at(known, call):
+    if known is not None and not (_is_at(known, call) or has_its_directory(known, call)):
         return _not_that(f"there is a member {call.id}, at {known.url}")
     return None
 
@@ -78,10 +79,10 @@ def _may_follow(mine: Document, shown: Document) -> bool:
 
 
 def _is_of(line: Member, call: CallIn) -> bool:
-    """Return whether a call comes from a member's process, or from a later one on its directory."""
-    return _is_at(line, call) and (
-        line.incarnation == call.incarnation or bool({line.incarnation, line.directory} & {*call.ran})
-    )
+    """Return whether a call comes from a member's process, or from a later one on its directory, at its address. One that has
+    moved shows its document; its mere words do not count.
+    """
+    return _is_at(line, call) and has_its_directory(line, call)
 
 
 def _is_at(line: Member, call: CallIn) -> bool:
@@ -170,16 +171,19 @@ class Rebuilding:
         if self._written[0] not in (0, *(of for of, _ in ancestors)):
             ancestors.append(self._written)
         in_ring = {member.id for member in newest.members if member.weight}
+        places = {token_name(member.node) for member in newest.members if member.weight}
         forgotten = [
             replace(member, state=State.DOWN, since=epoch, left=epoch if member.state is State.UP else member.left)
             for member in self._holding.values()
-            if member.id not in in_ring and member.incarnation not in newest.removed
+            if member.id not in in_ring
+            and member.incarnation not in newest.removed
+            and token_name(member.node) not in places  # somebody has taken its place, and what it had
         ]
         rebuilt = replace(newest, generation=generation, epoch=epoch, rebuilt_from=tuple(ancestors[-KEPT_ANCESTORS:]))
         if not forgotten:
             return rebuilt
         lines = sorted([*(one for one in newest.members if one.weight), *forgotten], key=lambda member: member.id)
-        return replace(rebuilt, members=tuple(lines), next=None)
+        return replace(rebuilt, members=tuple(lines), next=None, pace=USUAL_PACE)
 
 
 class Unheard:
@@ -268,7 +272,11 @@ class Told:
             self.rebuilding = Rebuilding(mine, shown or mine, now)
             generation, epoch = split_era(call.era) if shown is None else shown.order
             lost = f"{'records' if shown is None else 'a document'} of generation {generation}, epoch {epoch}"
-            say(f"{call.id} has {lost}, whose document is not here: it is rebuilt once all members have shown theirs")
+            say(
+                as_warning(
+                    f"{call.id} has {lost}, whose document is not here: it is rebuilt once all members have shown theirs"
+                )
+            )
         self.rebuilding.show(call)
         return True
 

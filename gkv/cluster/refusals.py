@@ -9,9 +9,10 @@ from math import inf
 
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, Layout, Member, State
+from gkv.cluster.moving import may_move
 from gkv.cluster.node import check_weight
 from gkv.cluster.placement import Placement
-from gkv.cluster.restored import awaits_its_first_process
+from gkv.cluster.replacement import only, with_lines
 from gkv.cluster.ring_change import ring_change
 from gkv.errors import GkvError, InvalidMember, MemberConflict, Unavailable
 from gkv.model import Node
@@ -30,19 +31,36 @@ def refused(document: Document, call: CallIn, calls: Mapping[str, CallIn]) -> Gk
             f"{call.id} is no member any more, as it has left or was removed: its process can be stopped; begin with an empty "
             f"directory to join again"
         )
-    moves = known is not None and known.url != call.node.url
-    if known is not None and moves and not _now_with_tls(known, call.node) and not _may_be_elsewhere(known, call):
-        return MemberConflict(f"there is a member {call.id} already, at {known.url}; choose another --name")
-    if known is None or moves:  # a member's own address is no other's: whoever asks for it is refused
-        error = _refused_address(document, call, calls)
-        if error is not None:
-            return error
+    if known is not None and known.url != call.node.url and not may_move(document, known, call):
+        return MemberConflict(
+            f"there is a member {call.id} already, at {known.url}: choose another --name, or start it with the directory that "
+            f"the member had last"
+        )
+    # An address that a newcomer asks for is another's by the document, or not. A member has proved that it is there.
+    if known is None and (error := _refused_address(document, call, calls)) is not None:
+        return error
     if known is None and call.records:
         return MemberConflict(
             f"node {call.id} holds {call.records} keys of this cluster, which has no such member; it can join with "
             f"nothing in it: begin with an empty directory (--data)"
         )
+    if known is None and (error := _refused_name(document, call)) is not None:
+        return error
     return _refused_newcomer(document, call) if known is None else None  # a member's weight is the document's
+
+
+def _refused_name(document: Document, call: CallIn) -> GkvError | None:
+    """Return why nobody may have a newcomer's name now, or why it is no member before an operator says so."""
+    taken = [member.id for member in document.members if member.tokens_of == call.id]
+    if taken:
+        return MemberConflict(f"{taken[0]} has the place of {call.id} in the ring; choose another --name")
+    if call.standby:
+        return Unavailable(
+            f'{call.id} stands by, until POST /v1/cluster/replace with {{"node": ID, "with": "{call.id}"}} has it take the '
+            f"place of a member",
+            retry_after=1,
+        )
+    return None
 
 
 def _refused_newcomer(document: Document, call: CallIn) -> GkvError | None:
@@ -113,18 +131,6 @@ def _not_missed(member: Member) -> GkvError:
     )
 
 
-def _may_be_elsewhere(known: Member, call: CallIn) -> bool:
-    """Return whether a member of a restored cluster may be at another address than the one that it was made of: it is the
-    first process with the directory that was restored, or there was none.
-    """
-    return awaits_its_first_process(known) and (known.empty or known.directory in call.ran)
-
-
-def _now_with_tls(known: Member, node: Node) -> bool:
-    """Return whether a member has begun to speak TLS, at the same address."""
-    return known.url.startswith("http:") and node.url == f"https:{known.url.removeprefix('http:')}"
-
-
 def refused_removal(document: Document, node_id: str, placement: Placement | None = None) -> GkvError | None:
     """Return why a member cannot be removed, None when it can; `placement` is the document's."""
     member = document.member(node_id)
@@ -151,6 +157,7 @@ def refused_layout(document: Document, layout: Layout) -> GkvError | None:
     if document.next is not None:
         return MemberConflict("another ring is to come already; it can be taken back")
     try:
+        document = with_lines(document, only(layout, {one for one, _ in layout.tokens_of}))  # who replaces others
         replace(document, next=layout, next_since=document.epoch + 1)
     except ValueError as error:
         return InvalidMember(str(error))
@@ -164,7 +171,8 @@ def refused_wish(document: Document, layout: Layout, *, force: bool) -> GkvError
     if not layout.weights:
         return MemberConflict("the last node cannot leave: nobody would have its keys")
     try:
-        for node_id, weight in set(layout.weights) - set(document.layout.weights):
+        known = document.layout.weights if layout.vnodes == document.vnodes else ()
+        for node_id, weight in set(layout.weights) - set(known):
             check_weight(Node(node_id, "", weight), layout.vnodes)
     except InvalidMember as error:
         return error

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 
 from gkv.cluster.document import LEASE_MS, Document, Durability
+from gkv.log import as_warning
+from gkv.ring import DEFAULT_VNODES
 
 _ANEW = "; begin one on other ports and with other directories (--data), and set the keys there"
 _PATCH = "; PATCH /v1/cluster gives another one"
-_CHANGES = ("replicas", "min-in-sync")
+_CHANGES = ("replicas", "min-in-sync", "vnodes")
 """The terms that can be others later, with two copies or more."""
 
 
@@ -20,6 +22,7 @@ class Terms:
     """0 for the usual number: all copies but one, and at least one."""
     lease: float | None = None
     """Seconds."""
+    vnodes: int | None = None
 
     def begin(self, cluster: str) -> Document:
         """Return the first document of a cluster."""
@@ -30,6 +33,7 @@ class Terms:
             min_in_sync=self.min_in_sync or 0,
             lease_ms=LEASE_MS if self.lease is None else round(self.lease * 1_000),
             durability=self.durability or Durability.SYNC,
+            vnodes=self.vnodes or DEFAULT_VNODES,
         )
 
     def ignored(self, document: Document) -> list[str]:
@@ -47,9 +51,10 @@ class Terms:
                 str(document.min_in_sync),
             ),
             "lease": (self.lease, lease, f"{lease:g}s"),
+            "vnodes": (self.vnodes, document.vnodes, str(document.vnodes)),
         }
         return [
-            f"{name} is {shown}, as the cluster was made; --{name} counts for a new one only{instead.get(name, '')}"
+            as_warning(f"{name} is {shown}, as the cluster was made; --{name} counts for a new one only{instead.get(name, '')}")
             for name, (wanted, found, shown) in asked.items()
             if wanted not in (None, found)
         ]

@@ -15,7 +15,7 @@ from gkv.net.peer import ChannelLimits
 from gkv.net.retries import Retries
 from gkv.net.tls import Tls
 from gkv.wire import ops
-from gkv.wire.ops import Adopt, GoOnWith, Held, Here, NodeAnswer, NodeRequest, PlanMove, Refused, Status
+from gkv.wire.ops import Adopt, CallAt, GoOnWith, Held, Here, NodeAnswer, NodeRequest, PlanMove, Refused, Status
 from gkv.wire.strict import Pause, no_pause
 
 MAX_CHANNELS = 1_024
@@ -124,6 +124,10 @@ class Channels:
     def adopt(self, document: Document, nodes: Sequence[Node], expires: float) -> list[bool]:
         """Give nodes a document at once; return for each whether it is known to be in force there, by `expires`."""
         return [answer is not None for answer in self._here(Adopt(document.to_json()), nodes, expires)]
+
+    def tell(self, cluster: str, url: str, nodes: Sequence[Node], within: float) -> None:
+        """Tell members of a cluster where its authority is, as far as they can be reached."""
+        self._here(CallAt(cluster, url), nodes, monotonic() + within)
 
     def hold(self, cluster: str, node: Node, plan: Plan, within: float) -> bool:
         """Have a primary hold the lists of a plan; return whether all is settled there by then."""

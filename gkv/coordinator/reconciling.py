@@ -13,7 +13,7 @@ from gkv.cluster.document import Document
 from gkv.cluster.view import View
 from gkv.coordinator.channels import Channels
 from gkv.errors import GkvError
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.model import Node, NodeRefusal
 from gkv.wire.ops import Refused
 
@@ -68,7 +68,7 @@ class Reconciler:
         except GkvError as error:
             if str(error) != self._said:
                 self._said = str(error)
-                say(f"the document of epoch {document.epoch} that a node has shown cannot be taken over: {error}")
+                say(as_warning(f"the document of epoch {document.epoch} that a node has shown cannot be taken over: {error}"))
 
 
 def _shown(refused: Refused) -> Document | None:

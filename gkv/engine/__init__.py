@@ -38,8 +38,12 @@ ENGINES = ("lmdb", "memory")
 """The names that `gkv-node --engine` takes."""
 
 
-def open_engine(name: str, path: Path, node: str, tokens: Tokens, max_disk: int = 0, cache: int = 0) -> Engine:
-    """Open an engine by name. `tokens` is `gkv.ring.tokens`; the rest is for the one that keeps files."""
+def open_engine(
+    name: str, path: Path, node: str, tokens: Tokens, max_disk: int = 0, cache: int = 0, *, or_known: bool = False
+) -> Engine:
+    """Open an engine by name, of a node; with `or_known` of whichever node the directory has been of: see `Engine.node`.
+    `tokens` is `gkv.ring.tokens`; the rest is for the one that keeps files.
+    """
     if name == "memory":
-        return MemoryEngine(tokens)
-    return LmdbEngine(path, node, tokens, max_disk, cache)
+        return MemoryEngine(tokens, node)
+    return LmdbEngine(path, node, tokens, max_disk, cache, or_known=or_known)

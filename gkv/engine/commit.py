@@ -17,6 +17,7 @@ from typing import TypeVar
 from gevent.event import Event
 
 from gkv import background
+from gkv.clock import BOOT_CLOCK
 from gkv.engine.backlog import UNTOLD, Backlog, Pending, size_of
 from gkv.engine.engine import Engine
 from gkv.engine.reclaim import Chores, Reclaimer
@@ -316,8 +317,8 @@ def _told(group: Sequence[Pending], applied: Sequence[Sequence[Effect]]) -> Sequ
 
 def _time_since_now() -> Callable[[], int]:
     """Return what tells the time of day in ms, by a clock that counts on from this moment."""
-    offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    return lambda: (time.clock_gettime_ns(time.CLOCK_BOOTTIME) + offset) // 1_000_000
+    offset = time.time_ns() - time.clock_gettime_ns(BOOT_CLOCK)
+    return lambda: (time.clock_gettime_ns(BOOT_CLOCK) + offset) // 1_000_000
 
 
 def _nobody(_over: Sequence[Pending]) -> None:

@@ -47,6 +47,8 @@ class StoreFigures(NamedTuple):
     map_bytes: int = 0
     """Address space that the file may fill before the map has to grow."""
     file_bytes: int = 0
+    free_bytes: int = 0
+    """By how many bytes it may grow, by the disk, the process's limit for a file, and its bound for values."""
     snapshot_seconds: float | None = None
     """Age of the snapshot under way, None without one."""
     refused_by_snapshot: int = 0
@@ -96,6 +98,9 @@ class Engine(ABC):
 
     durable: bool
     """Whether what a `write` wrote outlives the process and a power cut."""
+
+    node: str
+    """The id of the node whose records these are."""
 
     was_clean: bool = True
     """Whether the last stop was an orderly one, or all records have been checked since. If neither,
@@ -302,7 +307,7 @@ class Engine(ABC):
 
     @property
     def store_figures(self) -> StoreFigures:
-        """What there is to say about the data file and those who read it. One system call."""
+        """What there is to say about the data file and those who read it. A few system calls."""
         return StoreFigures()
 
     @abstractmethod

@@ -19,8 +19,8 @@ import lmdb
 from gkv.engine import intact, readers
 from gkv.engine.directory import Directory, file_limit
 from gkv.errors import EngineError, EngineFailed, Unavailable
-from gkv.files import naming, sync_directory
-from gkv.log import say
+from gkv.files import allocate, naming, sync_directory
+from gkv.log import as_warning, say
 
 FORMAT = b"gkv-engine 2"
 _MADE = "made"
@@ -55,8 +55,9 @@ STRUCTURAL = (
 class Environment:
     """Four sub-databases in one file; `gkv.engine.lmdb.LmdbEngine` says what they hold."""
 
-    def __init__(self, directory: Directory, path: Path, node: str, map_bytes: int) -> None:
-        """Open or create the environment in the directory `path`, which this process owns.
+    def __init__(self, directory: Directory, path: Path, node: str, map_bytes: int, *, or_known: bool = False) -> None:
+        """Open or create the environment in the directory `path`, which this process owns; it is of
+        this node, with `or_known` of whichever node it has been of.
 
         Raise EngineError for what is not this node's or cannot be read, OSError when the directory
         cannot be used.
@@ -65,6 +66,9 @@ class Environment:
         self.file = path / "data.mdb"
         self.page = 0
         """Bytes of a page."""
+        self.node = node
+        """The id of the node whose records these are."""
+        self._or_known = or_known
         self.cluster: str | None = None
         self.era = 0
         self.last_run = 0
@@ -153,7 +157,9 @@ class Environment:
             with env.begin(write=True) as txn:  # which alone keeps the handles; it changes nothing, so it writes nothing
                 self._open_databases(env, txn, create=False)
                 meta = dict(txn.cursor(self.meta).iternext())
-            _refuse_foreign(self.file, meta, node)
+            known = meta.get(b"node", b"").decode(errors="replace")
+            self.node = known if self._or_known and known else node
+            _refuse_foreign(self.file, meta, self.node)
             self.was_clean = meta.get(b"clean") == b"1"
             cluster = meta.get(b"cluster")
             self.cluster = None if cluster is None else cluster.decode()
@@ -165,7 +171,11 @@ class Environment:
             if self.was_clean and self.file.stat().st_size < self.end:
                 raise EngineError(intact.cut_off(self.file, self.file.stat().st_size, self.end))
             if not _note(self, env, b"clean", b"0"):
-                say(f"{self.file}: the disk is full and has no room for the note that the store is in use: all is checked")
+                say(
+                    as_warning(
+                        f"{self.file}: the disk is full and has no room for the note that the store is in use: all is checked"
+                    )
+                )
                 self.was_clean = False
         except (lmdb.Error, KeyError, ValueError) as error:
             raise EngineError(
@@ -177,7 +187,7 @@ class Environment:
     def note_run(self, incarnation: int) -> None:
         """Keep that a process runs on this store from now on. A snapshot has no such note of its own."""
         if not _note(self, self.env, b"run", b"%d" % incarnation):
-            say(f"{self.file}: the disk is full and has no room for the note that this process uses the store")
+            say(as_warning(f"{self.file}: the disk is full and has no room for the note that this process uses the store"))
 
     def close(self, *, clean: bool = False) -> bytes:
         """Close the environment; `clean` says that all is well with it. Doing so twice is fine.
@@ -407,7 +417,7 @@ def _make_room_for_locks(path: Path, directory: Directory) -> None:
         try:
             while True:
                 try:
-                    return os.posix_fallocate(lock, 0, _LOCK_FILE)
+                    return allocate(lock, _LOCK_FILE)
                 except OSError:
                     if not directory.reserve.give_up():
                         raise

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from gkv.errors import EngineError
 from gkv.files import naming
-from gkv.log import say
+from gkv.log import as_warning, say
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _HEADER = struct.Struct("=QHHHH")
@@ -112,7 +112,11 @@ def _check(file: Path, descriptor: int, size: int) -> None:
     if size >= wanted:
         return
     if size >= LONG:
-        say(f"{file} has {size} of {wanted} bytes, as it may after a kill: all its pages are looked at, which takes a while")
+        say(
+            as_warning(
+                f"{file} has {size} of {wanted} bytes, as it may after a kill: all its pages are looked at, which takes a while"
+            )
+        )
     try:
         for root in meta.roots:
             _walk(descriptor, size, meta.page, root)

@@ -53,8 +53,11 @@ class LmdbEngine(Engine):
 
     durable = True
 
-    def __init__(self, path: Path, node: str, tokens: Tokens, max_disk: int = 0, cache: int = 0) -> None:
-        """Open or create the environment in the directory `path`. `tokens` returns 8 bytes for each key.
+    def __init__(
+        self, path: Path, node: str, tokens: Tokens, max_disk: int = 0, cache: int = 0, *, or_known: bool = False
+    ) -> None:
+        """Open or create the environment in the directory `path`, of this node, with `or_known` of whichever node it has been
+        of. `tokens` returns 8 bytes for each key.
 
         `max_disk` bounds the data file, 0 for the disk's own bound. `cache` bytes are for values that were read lately; with
         any, each `write` must stand between `begin_group` and `end_group`. Raise EngineError for what is not this node's,
@@ -64,8 +67,9 @@ class LmdbEngine(Engine):
         self._tokens = tokens
         self._cache = Cache(cache)
         self._summing = Summing(tokens)
-        self._store = Store(path, node, max_disk, self._summing)
+        self._store = Store(path, node, max_disk, self._summing, or_known=or_known)
         self._environment = found = self._store.environment
+        self.node = found.node
         self.was_clean, self.era, self.last_run = found.was_clean, found.era, found.last_run
         self._abandoned = False
         """Whether a thread that does not come back has a transaction open: to close would wait for it, or take its map away."""

@@ -37,8 +37,9 @@ class MemoryEngine(Engine):
 
     durable = False
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, node: str = "") -> None:
         """`tokens` returns 8 bytes for each key."""
+        self.node = node
         self._tokens = tokens
         self._summing = Summing(tokens)
         self._cluster: str | None = None

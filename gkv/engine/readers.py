@@ -11,7 +11,7 @@ from pathlib import Path
 
 import lmdb
 
-from gkv.log import say
+from gkv.log import as_warning, say
 
 SLOTS = 254
 """This process needs a few, the others are for tools that look on."""
@@ -57,8 +57,10 @@ class Readers:
         lingering = [reader for reader, since in self._seen.items() if now - since >= LINGERS]
         if lingering and not self._said:
             say(
-                f"process {lingering[0][0]} has been reading {self._file} for {LINGERS:.0f} s: until it is done, freed pages "
-                f"cannot be used again, and the file grows with every write"
+                as_warning(
+                    f"process {lingering[0][0]} has been reading {self._file} for {LINGERS:.0f} s: until it is done, freed "
+                    f"pages cannot be used again, and the file grows with every write"
+                )
             )
         self._said = bool(lingering)
 

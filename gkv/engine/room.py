@@ -131,6 +131,10 @@ class Room:
         """
         return self._bound > 0 and held > self._for_values
 
+    def left(self, free: int) -> int:
+        """Return the bytes that are left for values where the disk has so many, by the bound too."""
+        return min(free, max(0, self._for_values - self._held)) if self._bound else free
+
     @property
     def _for_values(self) -> int:
         return self._bound - max(self._bound // 20, MARGIN)

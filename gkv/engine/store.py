@@ -26,7 +26,7 @@ from gkv.engine.merge import Merge, Notes
 from gkv.engine.room import Demand, Figures, Room, Verdict
 from gkv.engine.sums import Summing
 from gkv.errors import EngineError, EngineFailed, EngineFull, OutOfRoom, SnapshotRunning
-from gkv.log import say
+from gkv.log import as_error, say
 
 SUMS = "sums"
 """File in the directory of a store, from an orderly stop to the next start."""
@@ -42,7 +42,7 @@ class Store:
     More than 250 lines: which thread may change what is said here once, for all of it.
     """
 
-    def __init__(self, path: Path, node: str, max_disk: int, summing: Summing) -> None:
+    def __init__(self, path: Path, node: str, max_disk: int, summing: Summing, *, or_known: bool = False) -> None:
         """As `LmdbEngine`."""
         if max_disk and max_disk < MIN_DISK:
             raise EngineError(f"{path} may take {max_disk} bytes; it needs {MIN_DISK} at least")
@@ -65,7 +65,7 @@ class Store:
         self.directory = Directory(path)
         try:
             self.room = Room(self._bound, check_file(path))
-            self.environment = Environment(self.directory, path, node, self.room.map_bytes)
+            self.environment = Environment(self.directory, path, node, self.room.map_bytes, or_known=or_known)
             summing.find(path / SUMS, self.environment.content)
             self.room.written(self.environment.held())
         except BaseException:
@@ -250,12 +250,20 @@ class Store:
             return 0
 
     @property
+    def _free_bytes(self) -> int:
+        try:
+            return self.room.left(self.directory.free(self.environment.file))
+        except OSError:
+            return 0
+
+    @property
     def figures(self) -> StoreFigures:
         """As `Engine.store_figures`."""
         since = self.room.snapshot_since
         return StoreFigures(
             map_bytes=self.room.map_bytes,
             file_bytes=self.file_bytes,
+            free_bytes=self._free_bytes,
             snapshot_seconds=None if since is None else time.monotonic() - since,
             refused_by_snapshot=self._refused_in_all,
             foreign_readers=self.environment.readers.foreign,
@@ -277,14 +285,15 @@ class Store:
                 if self._said_full
                 else "there is room again"
             )
-            say(f"{self.path}: {now}")
+            line = f"{self.path}: {now}"
+            say(as_error(line) if self._said_full else line)
         if self.room.snapshot_since is not None:
             self._say_refusals()
 
     def _say_refusals(self) -> None:
         if not self._said and self._refused_in_all > self._refused_before:
             self._said = True
-            say(f"{self.path}: writes are refused until the snapshot is done: there is no more room beside it")
+            say(as_error(f"{self.path}: writes are refused until the snapshot is done: there is no more room beside it"))
 
     # --- snapshots --------------------------------------------------------------------------------------------------------
 

@@ -12,16 +12,32 @@ from gkv.net.application import Render, Rendered
 from gkv.net.http1 import Head
 from gkv.net.wsgi import WsgiAnswer
 
+Endings = tuple[bytes, bytes]
+"""The last lines of a head, the same for all answers of one tick: of one that ends the connection,
+and of one that leaves it open.
+"""
+
 _BODILESS = (204, 304)
 """Their answers end with the head, and say nothing about a body (RFC 9110, 8.6)."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
-def write(answer: Rendered, keep_alive: bool, minor: int, date: bytes, *, head_only: bool = False) -> bytes:
+def endings(date: bytes, idle: float) -> Endings:
+    """Return how heads end that are sent at this date, where another request is waited for `idle` s.
+
+    A client that knows how long sends nothing into a connection that is about to be closed. Whole
+    seconds have a name, in Keep-Alive (RFC 2068, 19.7.1.1); less has none.
+    """
+    hint = b"Keep-Alive: timeout=%d\r\n" % idle if idle >= 1 else b""
+    date_line = b"Date: %b\r\n" % date
+    return b"Connection: close\r\n" + date_line, b"Connection: keep-alive\r\n" + hint + date_line
+
+
+def write(answer: Rendered, keep_alive: bool, minor: int, last: Endings, *, head_only: bool = False) -> bytes:
     """Return an answer to a request of HTTP/1.`minor`: its head, and the body unless that is large
     or comes in pieces.
 
-    `date` is the date line. `head_only` is for an answer to HEAD.
+    `head_only` is for an answer to HEAD.
     """
     body = answer.body
     size = len(body)
@@ -35,15 +51,13 @@ def write(answer: Rendered, keep_alive: bool, minor: int, date: bytes, *, head_o
         about_body = f"Content-Type: {answer.content_type}\r\n" + ("Transfer-Encoding: chunked\r\n" if minor else "")
     if status in _BODILESS:
         body, about_body = b"", ""
-    text = f"{_STATUS_LINES[status]}{about_body}X-Request-Id: {answer.request_id}\r\n"
+    text = f"{_STATUS_LINES[status]}{about_body}X-Request-Id: {answer.request_id}\r\nCache-Control: {answer.caching}\r\n"
     if answer.headers:
         text += "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
-    if not keep_alive or not minor:
-        text += _about_connection(keep_alive)
-    return b"%b%b\r\n%b" % (text.encode("latin-1"), date, b"" if head_only or size > LARGE else body)
+    return b"%b%b\r\n%b" % (text.encode("latin-1"), last[keep_alive], b"" if head_only or size > LARGE else body)
 
 
-def write_wsgi(answer: WsgiAnswer, method: str, keep_alive: bool, minor: int, date: bytes) -> tuple[bytes, bytes, bool]:
+def write_wsgi(answer: WsgiAnswer, method: str, keep_alive: bool, last: Endings) -> tuple[bytes, bytes, bool]:
     """Return an application's answer as `write` does, the large body that goes behind it, and
     whether the connection may be used again.
 
@@ -71,14 +85,7 @@ def write_wsgi(answer: WsgiAnswer, method: str, keep_alive: bool, minor: int, da
     if method == "HEAD" or bodiless:
         body = b""
     behind, large = (b"", body) if len(body) > LARGE else (body, b"")
-    if not keep_alive or not minor:
-        text += _about_connection(keep_alive)
-    return b"%b%b\r\n%b" % (text.encode("latin-1"), date, behind), large, keep_alive
-
-
-def _about_connection(keep_alive: bool) -> str:
-    """Return the header about the connection, which HTTP/1.1 only needs when it ends."""
-    return "Connection: keep-alive\r\n" if keep_alive else "Connection: close\r\n"
+    return b"%b%b\r\n%b" % (text.encode("latin-1"), last[keep_alive], behind), large, keep_alive
 
 
 class RepeatedRefusal:
@@ -94,20 +101,23 @@ class RepeatedRefusal:
         # All ids have this length, so all answers have the same Content-Length.
         self._answer = render(error, {"HTTP_X_REQUEST_ID": f"{self._id}{0:08x}"})
         self._pieces: list[bytes] = []
-        self._date = b""
+        self._last: Endings | None = None
         self.size = len(self._answer.body)
 
     def fits(self, head: Head) -> bool:
         """Return whether `once_more` is an answer to a request with this head, if the connection
         goes on.
         """
-        return head.minor == 1 and "HTTP_X_REQUEST_ID" not in head.environ and head.environ["REQUEST_METHOD"] != "HEAD"
+        environ = head.environ
+        if "HTTP_X_REQUEST_ID" in environ or "HTTP_ORIGIN" in environ:  # which the answer may name
+            return False
+        return head.minor == 1 and environ["REQUEST_METHOD"] != "HEAD"
 
-    def once_more(self, date: bytes) -> tuple[bytes, str]:
-        """Return an answer, and its request's id. `date` is the date line."""
-        if date is not self._date:
-            self._pieces = write(self._answer, True, 1, date).split(self._answer.request_id.encode())
-            self._date = date
+    def once_more(self, last: Endings) -> tuple[bytes, str]:
+        """Return an answer, and its request's id."""
+        if last is not self._last:
+            self._pieces = write(self._answer, True, 1, last).split(self._answer.request_id.encode())
+            self._last = last
         self._count += 1
         request_id = f"{self._id}{self._count & 0xFFFFFFFF:08x}"
         return request_id.encode().join(self._pieces), request_id

@@ -26,6 +26,10 @@ class Rendered(Protocol):
         """What else there is to say; nothing about the length or the connection."""
 
     @property
+    def caching(self) -> str:
+        """What Cache-Control says about it."""
+
+    @property
     def request_id(self) -> str: ...
     @property
     def stream(self) -> Iterator[bytes] | None:

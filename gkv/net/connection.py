@@ -13,6 +13,7 @@ from typing import Any
 
 from gevent import sleep
 
+from gkv.addresses import plain, shown
 from gkv.errors import GkvError, InternalError, Unavailable
 from gkv.log import say_exception
 from gkv.net import answers, wsgi
@@ -23,13 +24,17 @@ from gkv.net.handshake import shake_hands
 from gkv.net.http1 import RAW_PATH, Head, parse_head
 from gkv.net.known_head import KnownHead
 from gkv.net.link import ClientGone, Link
-from gkv.net.reading import read_body, read_head
+from gkv.net.reading import read_body, read_head, skip_empty_line
 from gkv.net.serving import Serving
 from gkv.net.streaming import Stream
 from gkv.net.tls import CERTIFICATE
 from gkv.net.waits import State
 
 _IDLE, _WORK = State.IDLE, State.WORK  # which saves 0.1 us each time
+_HEAD = b"HEAD "
+"""How a request begins whose answer has no body (RFC 9110, 9.3.2)."""
+_GLANCE = 0.1
+"""Seconds at the most for the first bytes of a request that is refused unread, to see if it is one."""
 
 
 class Connection:
@@ -39,7 +44,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_base", "_beyond", "_charged", "_direct", "_ended", "_gate", "_known", "_link", "_route", "_serving",
+        "_base", "_beyond", "_charged", "_direct", "_ended", "_gate", "_known", "_link", "_route", "_serving", "_to_head",
     )  # fmt: skip
 
     def __init__(self, sock: Any, address: Any, server: Serving, _rfile: Any = None) -> None:
@@ -54,9 +59,11 @@ class Connection:
         served in it."""
         self._charged = 0
         """Bytes that the gate's budget has reserved for the request under way."""
-        self._base = server.base_environ | {"REMOTE_ADDR": address[0], "REMOTE_PORT": str(address[1])}
+        self._base = server.base_environ | {"REMOTE_ADDR": plain(address[0]), "REMOTE_PORT": str(address[1])}
         self._ended = 0.0
         """When the last request had its answer, on the clock of `time.monotonic`."""
+        self._to_head = False
+        """Whether the request under way is a HEAD, be it one that cannot be read any further."""
         self._route: Any = None
         """What the server's observer calls this head's route, when it was asked."""
 
@@ -121,6 +128,7 @@ class Connection:
             if serving.tls is None and serving.turning_away < serving.limits.spare:
                 serving.turning_away += 1
                 try:
+                    self._to_head = self._link.first_bytes(_GLANCE).startswith(_HEAD)
                     self._refuse(error)
                 finally:
                     serving.turning_away -= 1
@@ -170,6 +178,10 @@ class Connection:
                 # costs 2 us more.
                 return self._reply(known.head, chunk[start:])  # type: ignore[arg-type]
             link.buffer += chunk
+        try:
+            skip_empty_line(link)
+        except ClientGone:
+            return False
         head = self._read_head()
         body = read_body(link, head, self._gate, self._charge, self._serving.limits.max_body) if head.length else b""
         if not self._known.known:  # forgotten while the body came
@@ -182,7 +194,12 @@ class Connection:
         greenlets.
         """
         link, known, serving = self._link, self._known, self._serving
-        data = read_head(link)
+        try:
+            data = read_head(link)
+        except GkvError:
+            self._to_head = link.buffer.startswith(_HEAD)
+            raise
+        self._to_head = data.startswith(_HEAD)
         if known.recognise(data) == len(data) and known.head is not None:
             return known.head
         head = parse_head(data[:-4], self._base, serving.limits.max_body, serving.is_ours)
@@ -193,6 +210,10 @@ class Connection:
         return head
 
     # Answering.
+
+    @property
+    def _last_lines(self) -> answers.Endings:
+        return self._serving.endings_beyond if self._beyond else self._serving.endings
 
     def _reply(self, head: Head, body: bytes) -> bool:
         """Have a request answered; return whether another may follow."""
@@ -224,12 +245,12 @@ class Connection:
             keep_alive = keep_alive and head.minor > 0
             stream = Stream(link, gate, answer.stream, chunked=head.minor > 0)
             try:
-                stream.send(answers.write(answer, keep_alive, head.minor, serving.date_line), answer.request_id)
+                stream.send(answers.write(answer, keep_alive, head.minor, self._last_lines), answer.request_id)
             finally:
                 self._note(head, answer.status, stream.size, started, answer.request_id)
             return self._go_on(keep_alive)
         self._note(head, answer.status, size, started, answer.request_id)
-        data = answers.write(answer, keep_alive, head.minor, serving.date_line)
+        data = answers.write(answer, keep_alive, head.minor, self._last_lines)
         if large:
             link.send(data, gate, [answer.body, *answer.parts], charged=True)
         else:
@@ -246,9 +267,7 @@ class Connection:
                 answer = wsgi.run(self._serving.application, wsgi.environ_of(head, body))
             finally:
                 self._gate.leave()
-            data, large, keep_alive = answers.write_wsgi(
-                answer, method, self._may_go_on(head), head.minor, self._serving.date_line
-            )
+            data, large, keep_alive = answers.write_wsgi(answer, method, self._may_go_on(head), self._last_lines)
         except Exception:  # noqa: BLE001  # the edge of a request: a bug must cost one answer, not the server
             say_exception("internal error: the application failed")
             raise InternalError("the application failed") from None
@@ -261,13 +280,12 @@ class Connection:
         """Refuse a request that was read whole; return whether another may follow."""
         serving, keep_alive = self._serving, self._may_go_on(head)
         if refusal.fits(head) and keep_alive:
-            data, request_id = refusal.once_more(serving.date_line)
+            data, request_id = refusal.once_more(self._last_lines)
             size = refusal.size
         else:
             answer = serving.render(refusal.error, head.environ)
-            request_id, size = answer.request_id, len(answer.body)
-            only_head = head.environ["REQUEST_METHOD"] == "HEAD"
-            data = answers.write(answer, keep_alive, head.minor, serving.date_line, head_only=only_head)
+            request_id, size = answer.request_id, 0 if self._to_head else len(answer.body)
+            data = answers.write(answer, keep_alive, head.minor, self._last_lines, head_only=self._to_head)
         self._note(head, refusal.error.status, size, started, request_id)
         self._link.send(data, self._gate)
         return self._go_on(keep_alive)
@@ -279,11 +297,11 @@ class Connection:
         serving, link = self._serving, self._link
         answer = serving.render(error)
         if serving.observer is not None:
-            peer = f"{self._base['REMOTE_ADDR']}:{self._base['REMOTE_PORT']}"
+            peer = f"{shown(self._base['REMOTE_ADDR'])}:{self._base['REMOTE_PORT']}"
             serving.observer.refused(peer, answer.status, answer.request_id)
         link.expired = False
         try:
-            link.send(answers.write(answer, False, 1, serving.date_line), self._gate)
+            link.send(answers.write(answer, False, 1, self._last_lines, head_only=self._to_head), self._gate)
             link.linger()
         except (ClientGone, OSError):
             pass

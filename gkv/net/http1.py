@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from gkv.addresses import literal, shown
 from gkv.errors import (
     BadFraming,
     ExpectationFailed,
@@ -187,7 +188,7 @@ def parse_head(data: bytes, base: dict[str, Any], max_body: int, is_ours: Callab
     environ["REQUEST_METHOD"] = method.decode()
     environ["SERVER_PROTOCOL"] = "HTTP/1.1" if newer else "HTTP/1.0"
     _read_host(environ, newer, is_ours)
-    _read_target(environ, target)
+    _read_target(environ, target, is_ours)
     length = _read_length(environ, newer, max_body)
     connection = environ.get("HTTP_CONNECTION")
     if connection is None:
@@ -197,9 +198,11 @@ def parse_head(data: bytes, base: dict[str, Any], max_body: int, is_ours: Callab
         keep_alive = "close" not in options and (newer or "keep-alive" in options)
     expects_continue = False
     if newer and "HTTP_EXPECT" in environ:
-        if environ["HTTP_EXPECT"].lower() != "100-continue":
+        # A list as any other: empty members count for nothing, and none is no expectation (RFC 9110, 5.6.1 and 10.1.1).
+        expected = {one.strip(" \t").lower() for one in environ["HTTP_EXPECT"].split(",")} - {""}
+        if expected - {"100-continue"}:
             raise ExpectationFailed("Expect may be 100-continue")
-        expects_continue = length != 0
+        expects_continue = bool(expected) and length != 0
     return Head(environ, int(newer), length, keep_alive, expects_continue)
 
 
@@ -211,18 +214,19 @@ def _read_host(environ: dict[str, Any], newer: bool, is_ours: Callable[[str], bo
     elif not is_ours(host):
         if not _host(host):
             raise BadFraming("Host is not HOST or HOST:PORT")
-        raise Misdirected("this server is not called what Host says")
+        raise Misdirected("this server is not called what Host says; --names gives it further names")
 
 
-def _read_target(environ: dict[str, Any], target: bytes) -> None:
+def _read_target(environ: dict[str, Any], target: bytes, is_ours: Callable[[str], bool]) -> None:
     if target[:1] != b"/":
         absolute = _absolute(target)
         if absolute is not None:
             scheme, authority, rest = absolute.groups()
             if scheme.decode().lower() != environ.get("wsgi.url_scheme", "http"):
                 raise BadFraming("the target's scheme is not that of the connection")
-            if authority.decode("latin-1").lower() != environ.get("HTTP_HOST", "").lower():
-                raise BadFraming("the target names another host than Host")
+            if not is_ours(authority.decode("latin-1")):
+                raise BadFraming("the target names another server; --names gives this one further names")
+            # It counts, whatever Host says (RFC 9112, 3.2.2); but a Host of another server has been refused.
             target = rest if rest[:1] == b"/" else b"/" + rest
         elif environ["REQUEST_METHOD"] == "CONNECT":
             # What follows is not meant for a server that is no proxy, whatever it looks like.
@@ -266,8 +270,11 @@ class HostNames:
     True
     """
 
-    def __init__(self, names: Collection[str], port: int) -> None:
-        """Each name counts with any port in `Host`, as port forwarding may change it."""
+    def __init__(self, names: Collection[str], port: int, *, any_address: bool = False) -> None:
+        """Each name counts with any port in `Host`, as port forwarding may change it. With `any_address` so does any that is an
+        address: no trick with DNS gives a web page one of those for its name.
+        """
+        self._any_address = any_address
         self._names = {name.lower() for name in names}
         self._seen = {f"{name.lower()}:{port}" for name in names}
 
@@ -275,7 +282,13 @@ class HostNames:
         if host in self._seen:
             return True
         match = _host(host)
-        return match is not None and match[1].lower() in self._names and int(match[2] or 0) < 65_536
+        if match is None or int(match[2] or 0) >= 65_536:
+            return False
+        name = match[1].lower()
+        if name in self._names:
+            return True
+        found = literal(name.strip("[]"))
+        return found is not None and (self._any_address or shown(str(found)) in self._names)
 
 
 class ChunkedBody:

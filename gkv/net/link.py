@@ -153,6 +153,15 @@ class Link:
         self._work += len(chunk)
         return chunk
 
+    def first_bytes(self, within: float) -> bytes:
+        """Return what comes first, of a request that is not to be read; nothing if it takes longer.
+        Switches greenlets.
+        """
+        with suppress(OSError):  # which gevent's end of a wait is too
+            socket.wait_read(self.socket.fileno(), within)
+            return bytes(self.socket.recv(_RECEIVE))
+        return b""
+
     def end_turn(self, now: float) -> None:
         """Note that a request was answered by `now`, and let the others run when that was enough
         for one turn. Switches greenlets.

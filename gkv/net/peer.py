@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.model import Outcome
 from gkv.net import gathered
 from gkv.net.admission import Budget
@@ -55,8 +55,11 @@ class ChannelLimits:
     answer_bytes: int = 256 << 20
     """Twice what a node answers at most."""
     connect: float = 0.25
-    """Until TCP has a connection. Where the first packet is lost, the kernel sends another one after a second (RFC 6298); a new
-    attempt is sooner, and a member whose way is whole again is heard before somebody complains of its silence."""
+    """Until TCP has a connection, for each address of a name. Where the first packet is lost, the kernel
+    sends another one after a second (RFC 6298); a new attempt is sooner, and a member whose way is
+    whole again is heard before somebody complains of its silence."""
+    dial: float = 1.0
+    """For the lookup of a name, and for all its addresses together."""
     handshake: float = 1.0
     """Of TLS."""
 
@@ -163,7 +166,7 @@ class Peer:
         """
         if problem != self._said:
             self._said = problem
-            say(f"{self.url}: {problem}")
+            say(as_warning(f"{self.url}: {problem}"))
 
     def reached(self) -> None:
         """Note that the node is there, so that calls are sent to it at once."""

@@ -16,6 +16,23 @@ from gkv.net.waits import State
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+def skip_empty_line(link: Link) -> None:
+    """Drop one empty line in front of a request, where some clients end a body with it (RFC 9112,
+    2.2). The buffer has a byte before and afterwards.
+
+    The connection stays between two requests: nobody is late with one by that.
+    """
+    buffer = link.buffer
+    if buffer[:1] != b"\r":
+        return
+    while len(buffer) < 2:
+        buffer += link.receive()
+    if buffer[:2] == b"\r\n":
+        del buffer[:2]
+        if not buffer:
+            buffer += link.receive()
+
+
 def read_head(link: Link) -> bytes:
     """Return the next head, with the empty line at its end; the buffer has its first byte.
 

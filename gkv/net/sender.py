@@ -3,8 +3,7 @@
 A connection that a node has closed while nobody used it is replaced by a new one. So is one that
 breaks before the first byte of an answer, and the request goes once more; but a write is handed over
 once: when a byte of it may have been received it is never sent again, and ends as LOST. Every wait
-ends with the last of the calls' deadlines, but for the lookup of a name; behind it nothing is sent
-that comes too late.
+ends with the last of the calls' deadlines; behind it nothing is sent that comes too late.
 """
 
 import re
@@ -12,21 +11,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from time import monotonic
-from urllib.parse import urlsplit
 
 from gevent import socket  # by name, so that it needs no patched process
 from gevent.event import Event
 
 from gkv import background
+from gkv.addresses import address_of
 from gkv.log import say_exception
 from gkv.model import Outcome
 from gkv.net import gathered
 from gkv.net.admission import LARGE
 from gkv.net.call import Call, Lane
 from gkv.net.deadlines import deadlines
+from gkv.net.dialing import dial
 from gkv.net.outbox import Outbox
 from gkv.net.peer import Peer
 from gkv.net.tls import TlsSocket, explain, is_over
+from gkv.net.trace import header_lines
 from gkv.net.turn import give_way
 
 _TRUSTED = 0.25
@@ -43,7 +44,8 @@ _REFUSAL = b'{"refused"'
 """The first bytes of the frame by which a node says that it does nothing."""
 _usual_head = re.compile(
     rb"HTTP/1\.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: (0|[1-9][0-9]{0,8})\r\n"
-    rb"X-Request-Id: [!-~]{1,%d}\r\nDate: [ -~]{29}" % gathered.MAX_REQUEST_IDS
+    rb"X-Request-Id: [!-~]{1,%d}\r\nCache-Control: no-store\r\nConnection: keep-alive\r\n"
+    rb"Keep-Alive: timeout=[0-9]{1,9}\r\nDate: [ -~]{29}" % gathered.MAX_REQUEST_IDS
 ).fullmatch
 """The head of nearly every answer: only the length, the id and the date differ. To read it as any
 other head takes 4 us more."""
@@ -79,7 +81,6 @@ class Sender:
     """
 
     def __init__(self, peer: Peer, outbox: Outbox) -> None:
-        url = urlsplit(peer.url)
         self.wake = Event()
         self.expires = 0.0
         self._expired = False
@@ -87,8 +88,8 @@ class Sender:
         self._outbox = outbox
         self._once = outbox.lane is Lane.WRITE
         """Whether what a node may have seen is never sent again."""
-        self._address = (url.hostname or "", url.port)
-        self._secure = url.scheme == "https"
+        self._address = address_of(peer.url)
+        self._secure = peer.url.startswith("https:")
         self._socket: socket.socket | TlsSocket | None = None
         self._sending = False
         """Whether the node has not taken all of a request."""
@@ -209,20 +210,19 @@ class Sender:
         connection = self._socket
         if connection is None:
             connection = self._connect()
-            # That took its time, and the lookup of a name has no deadline. Who was told meanwhile
-            # that nothing was sent was told the truth, and a deadline that has passed is not met
-            # again while the answer is waited for.
+            # That took its time. Who was told meanwhile that nothing was sent was told the truth, and
+            # a deadline that has passed is not met again while the answer is waited for.
             calls[:] = self._peer.keep_timely(calls)
             if not calls:
                 return [], None
         frames = [call.frame for call in calls]
         lengths = list(map(len, frames))
         names = self._peer.names
-        preface = gathered.write_preface(
-            names.incarnation, names.epoch(), lengths, [call.request_id for call in calls if call.request_id]
-        )
+        ids = [call.request_id for call in calls if call.request_id]
+        preface = gathered.write_preface(names.incarnation, names.epoch(), lengths, ids)
         size = len(preface) + sum(lengths)
-        head = b"%b%d\r\n\r\n%b" % (self._peer.heads[self._outbox.lane], size, preface)
+        traces = header_lines(ids) if ids else b""
+        head = b"%b%d\r\n%b\r\n%b" % (self._peer.heads[self._outbox.lane], size, traces, preface)
         # Many small frames leave in one piece; to join large ones would only copy them.
         pieces = [b"".join([head, *frames])] if size <= LARGE else [head, *frames]
         self._peer.requests += 1
@@ -253,10 +253,10 @@ class Sender:
         limits = self._peer.limits
         started = monotonic()
         try:
-            connection = socket.create_connection(self._address, max(0.001, min(limits.connect, self.expires - started)))
+            connection = dial(self._address, min(self.expires, started + limits.dial), limits.connect)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             by = min(self.expires, monotonic() + limits.handshake)
-            self._socket = connection if tls is None else tls.connect(connection, self._address[0], by)
+            self._socket = connection if tls is None else tls.connect(connection, self._address.host, by)
         except OSError as error:
             why = f"no connection: {explain(error)}"
             self._peer.unreachable(why, monotonic() - started)

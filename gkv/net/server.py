@@ -8,16 +8,17 @@ from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import socket  # by name, so that it needs no patched process
 from gevent.pywsgi import WSGIServer
 
 from gkv import background
+from gkv.addresses import is_unspecified, plain, shown
 from gkv.errors import Overloaded
-from gkv.log import say
+from gkv.log import as_error, say
 from gkv.net.admission import CLIENTS, Admission, no_memory
-from gkv.net.answers import RepeatedRefusal
+from gkv.net.answers import RepeatedRefusal, endings
 from gkv.net.application import Application, Observer, Render, WSGIApp
 from gkv.net.connection import Connection
+from gkv.net.dialing import listen
 from gkv.net.http1 import HostNames
 from gkv.net.serving import Served, ServerLimits
 from gkv.net.tls import Tls
@@ -33,24 +34,6 @@ _ACCEPTS = 16
 """Turns of a hundred connections, more than wait for being accepted."""
 _UNWIND = 0.2
 """How long a drain waits for what it has broken off to give back what it holds; it does, unless it waits for something else."""
-
-
-def listen(host: str, port: int) -> Any:
-    """Return a socket that listens on an IPv4 address; port 0 lets the system choose. Raise OSError, naming the address.
-
-    TCP_NODELAY is set, and accepted sockets inherit it: with Nagle's algorithm, an answer in two pieces waits 40 ms for a
-    delayed ACK.
-    """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return listener
 
 
 def _find_nothing(_environ: Mapping[str, Any]) -> tuple[None, str]:
@@ -86,7 +69,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         """Connections that are being refused."""
         self.accept_failures = 0
         self._said_no_files = float("-inf")
-        host, port = listener.getsockname()[:2]
+        host, port = plain(listener.getsockname()[0]), listener.getsockname()[1]
         self._address = host, port
         self._lags: deque[float] = deque([0.0], _LAGS)
         self.limits = limits or ServerLimits()
@@ -103,7 +86,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
         """Connections up to now."""
         self.stopping = False
         self.now = monotonic()
-        self.date_line = b""
+        self.endings = self.endings_beyond = endings(b"", 0.0)
         self.turn = -1
         self.turn_began = 0.0
         self.base_environ = {
@@ -124,7 +107,8 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
     def rename(self, names: Iterable[str]) -> None:
         """Let clients call this server by these names from now on, and by no others."""
         host, port = self._address
-        self.is_ours = HostNames(["localhost", "127.0.0.1", host, *names], port)
+        ours = ["localhost", "127.0.0.1", "[::1]", shown(host), *names]
+        self.is_ours = HostNames(ours, port, any_address=is_unspecified(host))
         self.forget_heads()
 
     def forget_heads(self) -> None:
@@ -157,7 +141,7 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
             self.accept_failures += 1
             if self.now - self._said_no_files > _SAY_EVERY:
                 self._said_no_files = self.now
-                say(f"cannot accept connections now: {error.strerror}; those that are open go on")
+                say(as_error(f"cannot accept connections now: {error.strerror}; those that are open go on"))
             self.stop_accepting()
             self._timer = self.loop.timer(_ACCEPT_PAUSE)
             self._timer.start(self._start_accepting_if_started)
@@ -165,7 +149,9 @@ class Server(WSGIServer):  # type: ignore[misc]  # gevent has no types
 
     def _tick(self) -> None:
         self.now = monotonic()
-        self.date_line = b"Date: %b\r\n" % formatdate(usegmt=True).encode()
+        date, limits = formatdate(usegmt=True).encode(), self.limits
+        self.endings = endings(date, limits.idle - limits.tick)  # by so much the clock may be early
+        self.endings_beyond = endings(date, limits.linger - limits.tick)
 
     def _run_clock(self) -> None:
         while True:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gkv.net.admission import Admission
-from gkv.net.answers import RepeatedRefusal
+from gkv.net.answers import Endings, RepeatedRefusal
 from gkv.net.application import Application, Observer, Render, Rendered, WSGIApp
 from gkv.net.tls import Tls
 
@@ -95,7 +95,9 @@ class Serving(Protocol):
     stopping: bool
     now: float
     """On the clock of `time.monotonic`, exact to a tick."""
-    date_line: bytes
+    endings: Endings
+    endings_beyond: Endings
+    """Of answers in a connection for which there was no room."""
     loop: Any
     turn: int
     """The event loop's turn in which a request was begun last."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.net.admission import Gate
 from gkv.net.link import ClientGone, Link
 from gkv.net.waits import State
@@ -41,7 +41,7 @@ class Stream:
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001  # the edge of a request: a bug must cost one answer, not the server
-            say(f"request {request_id}: the answer broke off: {error}")
+            say(as_warning(f"request {request_id}: the answer broke off: {error}"))
             raise ClientGone from None
         finally:
             close = getattr(self._pieces, "close", None)

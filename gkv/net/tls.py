@@ -1,10 +1,10 @@
 """TLS: the certificate of this process, what it demands of others, and connections that speak it.
 
 `Tls` holds what is in force; a server and a channel that are given one speak TLS only, those that are given None none at all.
-Promises: TLS 1.2 or later, no compression, no renegotiation; nothing is sent to a member, or read from it, that does not prove
-the name that it is called by; a key that others may read is not used. A client need not show a certificate, but one that it
-shows has to be signed by `tls_ca`; `CERTIFICATE` in the environment tells whether it has. Leaves to others: which calls want
-one, and how long a server waits for a handshake.
+Promises: TLS 1.2 or later, no CBC, no compression, no renegotiation; nothing is sent to a member, or read from it, that does
+not prove the name that it is called by; a key that others may read is not used. A client need not show a certificate, but one
+that it shows has to be signed by `tls_ca`; `CERTIFICATE` in the environment tells whether it has. Leaves to others: which calls
+want one, and how long a server waits for a handshake.
 
 A connection is OpenSSL between two buffers in memory and a plain socket, not gevent's SSLSocket: that one lets OpenSSL read the
 socket, which takes two calls of the kernel for each record, where here one brings all that has come. A round trip costs both
@@ -23,7 +23,7 @@ from gevent import socket  # by name, so that it needs no patched process
 
 from gkv.config import Settings, others_may_read
 from gkv.errors import ConfigError
-from gkv.log import say
+from gkv.log import as_error, say
 
 CERTIFICATE = "gkv.certificate"
 """Of the WSGI environment, with TLS only: whether the client has shown a certificate, which is one that `tls_ca` signed."""
@@ -36,6 +36,8 @@ _PIECE = 65_536
 _FAREWELL = 1.0
 """Seconds that the last record has to get into the kernel's buffer."""
 _MAX_PEM = 1 << 20
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: forward secrecy, and no CBC, whose padding was attacked again and again (RFC 7457); 1.3 has none of it."""
 
 
 class HandshakeFailed(OSError):
@@ -124,6 +126,7 @@ def _load(settings: Settings) -> tuple[ssl.SSLContext, ssl.SSLContext, float]:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which demands a certificate, and checks the name in it
     for context in (server, client):
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(_CIPHERS)
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
         try:
@@ -137,7 +140,7 @@ def _load(settings: Settings) -> tuple[ssl.SSLContext, ssl.SSLContext, float]:
             raise ConfigError(f"tls_ca {settings.tls_ca} cannot be used: {explain(error)}") from None
     expires = _expires(Path(settings.tls_cert))
     if expires < time():
-        say(f"the certificate in {settings.tls_cert} has expired on {datetime.fromtimestamp(expires, UTC):%Y-%m-%d}")
+        say(as_error(f"the certificate in {settings.tls_cert} has expired on {datetime.fromtimestamp(expires, UTC):%Y-%m-%d}"))
     return server, client, expires
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gkv.api.access import Role
 from gkv.api.data import DataApi
-from gkv.api.http import Request, Response, Routes
+from gkv.api.http import NO_CLIENTS, Request, Response, Routes
 from gkv.api.operation import Content, Operation, ResponseDoc, Unlisted
 from gkv.coordinator.channels import Speaker
 from gkv.errors import EngineError, EngineFailed, NotSupported, SnapshotRunning, SyntaxProblem, Unavailable
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.net import gathered
 from gkv.net.admission import BACKGROUND, LARGE, MEMBERS, REPLICA
 from gkv.net.call import Lane
@@ -71,10 +71,9 @@ def build_app(
         except gathered.BadGathering as error:
             if isinstance(error, gathered.OtherFormat) and request.remote_host not in said and len(said) < _SAID:
                 said.add(request.remote_host)
-                say(f"a member at {request.remote_host} cannot be understood: {error}")
+                say(as_warning(f"a member at {request.remote_host} cannot be understood: {error}"))
             raise SyntaxProblem(str(error)) from None
-        if preface.request_ids:
-            request.id = preface.request_ids  # whose requests these are: for the log
+        request.id = preface.request_ids or NO_CLIENTS  # whose requests these are: for the log
         replies = answer(gathered.cut(body, preface) if len(body) <= LARGE else _cut_in_steps(body, preface))
         lengths = list(map(len, replies))
         line = gathered.write_preface(speaker.incarnation, speaker.epoch(), lengths)

@@ -20,7 +20,7 @@ from gkv import background
 from gkv.api.metrics import Figure, figure
 from gkv.engine import Snapshot
 from gkv.errors import EngineError, NotSupported, SnapshotRunning, Unavailable
-from gkv.log import say
+from gkv.log import as_warning, say
 
 PIPE = 1 << 20
 """Bytes; the most that an unprivileged process may have by default."""
@@ -127,8 +127,9 @@ class _Stream(Iterator[bytes]):
         waited for."""
         self._reading, writing = os.pipe()
         try:
-            with suppress(OSError):
-                fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
+            if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux; elsewhere a copy goes in smaller pieces
+                with suppress(OSError):
+                    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
             make_nonblocking(self._reading)
             self._snapshot = begin(writing)
         except BaseException:
@@ -183,7 +184,11 @@ class _Stream(Iterator[bytes]):
         if waited < self._grace:
             return
         if self._taken < FLOOR * waited and self._handed is not None:
-            say(f"a snapshot is cut off: its reader took {self._taken} bytes in {waited:.0f} s, less than {FLOOR} a second")
+            say(
+                as_warning(
+                    f"a snapshot is cut off: its reader took {self._taken} bytes in {waited:.0f} s, less than {FLOOR} a second"
+                )
+            )
             self.stop(Unavailable(f"the reader of the snapshot took {self._taken / waited:.0f} bytes a second"))
         self._waited, self._taken = 0.0, 0
         if self._handed is not None:
@@ -215,7 +220,7 @@ class _Stream(Iterator[bytes]):
         """
         silent = 0.0 if self._over or self._error or self._handed is None else monotonic() - self._handed
         if silent >= _HANGS * self._grace:
-            say(f"a snapshot is cut off: its reader has taken nothing for {silent:.0f} s")
+            say(as_warning(f"a snapshot is cut off: its reader has taken nothing for {silent:.0f} s"))
             self._error = Unavailable("the reader of the snapshot took nothing")
         with suppress(EngineError):  # who closes it early knows that it is not whole
             self._end()

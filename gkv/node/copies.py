@@ -21,14 +21,16 @@ from gkv.cluster.duties import duties, lines_of
 from gkv.cluster.placement import Placement
 from gkv.cluster.view import View
 from gkv.errors import EngineFailed, GkvError
-from gkv.log import say, say_exception
+from gkv.log import as_warning, say, say_exception
 from gkv.model import Duties, Roles
 from gkv.node.awaited import Awaited
 from gkv.node.disk import Disk
+from gkv.node.fetching import Fetching
 from gkv.node.listening import Listening
 from gkv.node.notes import Notes
 from gkv.node.rest import Rest
 from gkv.node.stored import Stored
+from gkv.node.takeover_news import TakeoverNews
 from gkv.node.tidings import Tidings
 from gkv.node.transport import Transport
 from gkv.replication import actions, events
@@ -98,20 +100,21 @@ class Copies:
         """Events that wait, those of one moment together."""
         self._handling = self._handing_over = self._broken = False
         self.listening = Listening(view, self.replica, self.handle, tidings)
-        self._fetching: set[str] = set()
         self._wakes = float("inf")
         self._alarm = Flag()
         self._renewed = 0.0
         self._stopping = False
+        self._takeover_news = TakeoverNews(me)
         self._ended = Flag()
         transport.heard = self.listening.answered
+        fetching = Fetching(me, view, transport)
         self._do: dict[type, Callable[[Any], None]] = {
             actions.Send: self._send,
             actions.Commit: self.disk.commit,
             actions.Replace: self.disk.replace,
             actions.Answer: self._answer,
             actions.KeepNote: self._keep_note,
-            actions.Fetch: self._fetch,
+            actions.Fetch: lambda action: fetching.begin(action.member),
             actions.Complain: lambda action: tidings.complain(action.member, action.fault),
             actions.Report: tidings.report,
             actions.Paused: self.listening.paused,
@@ -149,6 +152,8 @@ class Copies:
             self._handling = False
         if self.rest.wanted and self.active and self._may_rest:
             self._begin_rest()
+        if self._takeover_news.goes_on:
+            self._takeover_news.tell(boot_time(), self.replica.takeovers)
         if self.replica.has_new and not self._handing_over:
             self._handing_over = True
             get_hub().loop.run_callback(self._hand_over)
@@ -196,6 +201,7 @@ class Copies:
         if foreign and self.active:
             # The note may be on its way to the disk, or from there: the first grant has it written.
             self.replica = self.listening.replica = self._new_replica(boot_time(), has_granted=True)
+            self._takeover_news = TakeoverNews(self.me)
         if self._view.outdated:
             return
         self.disk.stored.placement = placement
@@ -213,6 +219,7 @@ class Copies:
             self.handle(events.Adopted(duties(document, placement, self.me)))
         elif self.active or self._view.line is not None:  # while they rest, a join that is taken back ends nothing
             self.handle(events.Adopted(_without_lists(document, self.me)))
+        self._takeover_news.tell(boot_time(), self.replica.takeovers)
 
     # -- rest
 
@@ -226,6 +233,7 @@ class Copies:
         assert document is not None  # noqa: S101  # they have decided by one
         self.active = False
         self.replica = self.listening.replica = self._new_replica(boot_time())
+        self._takeover_news = TakeoverNews(self.me)
         self.on_rest()
         self.rest.release()
         self.handle(events.Adopted(_without_lists(document, self.me)))
@@ -245,7 +253,7 @@ class Copies:
         for member, line in desk.duties.lines.items():
             if member != self.me and not line.down:
                 self._send(actions.Send(member, desk.duties.era, Hello(0)))
-        return self._tidings.reached(boot_time())
+        return self._tidings.reached(boot_time(), {line.incarnation for line in desk.duties.lines.values()})
 
     def vouches(self, found_orderly: bool) -> bool:
         """Return whether the end of this process may be noted as an orderly one (see `Replica.vouches`)."""
@@ -296,7 +304,7 @@ class Copies:
         self._stopping = self.disk.closing = True
         self.handle(events.StopAsked())
         if not self._ended.wait(STOPPED_WITHIN):
-            say(f"{self.me}: it ends without having handed its keys over")
+            say(as_warning(f"{self.me}: it ends without having handed its keys over"))
         until = boot_time() + _TOLD_WITHIN
         while not self._transport.idle and boot_time() < until:
             gevent.sleep(0.002)
@@ -314,22 +322,6 @@ class Copies:
 
     def _keep_note(self, action: actions.KeepNote) -> None:
         self._notes.keep(action.there, lambda: self.handle(events.NoteKept(action.there)))
-
-    def _fetch(self, action: actions.Fetch) -> None:
-        if action.member not in self._fetching:
-            self._fetching.add(action.member)
-            gevent.spawn(self._fetch_from, action.member)
-
-    def _fetch_from(self, member: str) -> None:
-        """Take over the document that another member has (M1)."""
-        try:
-            document = self._transport.show(member)
-            if document is not None:
-                self._view.learn(document)
-        except GkvError as error:
-            say(f"{self.me}: the document that {member} shows cannot be taken over: {error}")
-        finally:
-            self._fetching.discard(member)
 
     def _end(self, action: actions.End) -> None:
         if self._stopping:

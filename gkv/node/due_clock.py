@@ -1,10 +1,11 @@
 """The clock by which a node judges whether values are due, and the look at the wall clock beside it."""
 
-from time import CLOCK_BOOTTIME, clock_gettime_ns, time_ns
+from time import clock_gettime_ns, time_ns
 
 import gevent
 
-from gkv.log import say
+from gkv.clock import BOOT_CLOCK
+from gkv.log import as_warning, say
 from gkv.replication.expiry import DueTime
 
 _TOLERATED = 1_000
@@ -19,7 +20,7 @@ def wall_ms() -> int:
 
 def _elapsed() -> int:
     """Return milliseconds on a clock that nobody sets, and that goes on while the machine sleeps."""
-    return clock_gettime_ns(CLOCK_BOOTTIME) // 1_000_000
+    return clock_gettime_ns(BOOT_CLOCK) // 1_000_000
 
 
 class DueClock:
@@ -32,7 +33,7 @@ class DueClock:
 
     def now(self) -> int:
         """Return the time by which values are due, in ms since the Unix epoch. 0.2 us."""
-        return clock_gettime_ns(CLOCK_BOOTTIME) // 1_000_000 + self.time.offset
+        return clock_gettime_ns(BOOT_CLOCK) // 1_000_000 + self.time.offset
 
     @property
     def difference(self) -> int:
@@ -60,6 +61,6 @@ class DueClock:
         while True:
             jumped = self.jumped
             if jumped and not self._said:
-                say(f"{jumped}; nothing expires or comes back by that. SIGHUP or a restart takes the clock over")
+                say(as_warning(f"{jumped}; nothing expires or comes back by that. SIGHUP or a restart takes the clock over"))
             self._said = bool(jumped)
             gevent.sleep(_LOOK_EVERY)

@@ -27,6 +27,9 @@ class Health:
         yield figure("gkv_engine_live_bytes", "Bytes of all keys and values, without overhead", engine.size)
         yield figure("gkv_engine_map_bytes", "Bytes that the data file may have before its map grows", store.map_bytes)
         yield figure("gkv_engine_file_bytes", "Bytes of the data file", store.file_bytes)
+        yield figure(
+            "gkv_engine_free_bytes", "Bytes that the disk and --max-disk have left for the data file", store.free_bytes
+        )
         yield figure("gkv_engine_full", "Whether values are refused for want of room on the disk", store.is_full)
         yield figure("gkv_snapshot_running", "Whether a snapshot is on its way", store.snapshot_seconds is not None)
         yield figure("gkv_snapshot_age_seconds", "Time since it began, 0 without one", store.snapshot_seconds or 0.0)

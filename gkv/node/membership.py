@@ -14,7 +14,7 @@ from gkv.cluster.news import why_empty
 from gkv.cluster.view import View
 from gkv.engine import Commits, Engine
 from gkv.errors import ConfigError, GkvError, MemberConflict, Unavailable
-from gkv.log import say
+from gkv.log import as_error, as_warning, say
 from gkv.model import Node, NodeRefusal
 from gkv.node.copies import Copies
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, stale
@@ -22,11 +22,15 @@ from gkv.node.holdings import Holdings
 from gkv.node.progress import progress_of
 from gkv.node.tidings import Tidings
 from gkv.threads import NativeThread
-from gkv.wire.ops import Adopt, Here, NodeAnswer, Refused, Status
+from gkv.wire.ops import Adopt, CallAt, Here, NodeAnswer, Refused, Status
 
 
 def _ignore(_error: GkvError) -> None:
     """Do nothing about an error."""
+
+
+def _ignore_url(_url: str) -> None:
+    """Do nothing about an address."""
 
 
 class Membership:
@@ -47,9 +51,11 @@ class Membership:
         tidings: Tidings | None = None,
         on_end: Callable[[GkvError], object] = _ignore,
         zone: str = "",
+        standby: bool = False,
     ) -> None:
         """Take over the document that the directory has, and list this process there. `copies` follows each document, and has
-        put into `tidings` what the authority is to hear besides; `zone` counts for a new member.
+        put into `tidings` what the authority is to hear besides; `zone` counts for a new member, and so does `standby`: whether
+        it becomes one by an operator's word only.
 
         Raise ConfigError when the directory is of two clusters, OSError when it cannot be written.
         """
@@ -61,6 +67,7 @@ class Membership:
         self.was_orderly = kept is not None and kept.orderly  # before this process is listed there
         self._node = node
         self._zone = zone
+        self._standby = standby
         self._view = view
         self._engine = engine
         self._holdings = Holdings(engine)
@@ -71,6 +78,9 @@ class Membership:
         self._taking = BoundedSemaphore(1)  # documents come into force one after the other, each on disk first
         self._era = engine.era
         self._told = False
+        self._said = ""
+        self.on_proxy: Callable[[str], object] = _ignore_url
+        """Told of an address at which the authority says that it is."""
         view.keep = self.adopt
         view.act_as(node.id, incarnation, self._era)
         if kept is not None:
@@ -110,9 +120,9 @@ class Membership:
         self._told = True
         made = f"{self._node.id}: durability is {document.durability}, as the cluster was made"
         if document.durability is Durability.ASYNC:
-            say(f"{made}: what is acknowledged can be lost until it is on disk, some milliseconds later")
+            say(as_warning(f"{made}: what is acknowledged can be lost until it is on disk, some milliseconds later"))
         elif wanted != document.durability:
-            say(f"{made}; --durability counts for a new one only")
+            say(as_warning(f"{made}; --durability counts for a new one only"))
 
     @property
     def line(self) -> Member | None:
@@ -143,6 +153,12 @@ class Membership:
             return self._here() if self.adopt(document) else stale(self._view.document)
 
         return lambda: or_refused(taken)
+
+    def call_at(self, request: CallAt) -> NodeAnswer:
+        """Note where the authority of this member's cluster says that it is."""
+        if request.cluster == self._engine.cluster:
+            self.on_proxy(request.url)
+        return self._here()
 
     def adopt(self, document: Document) -> bool:
         """Take over a document; return whether it is in force now. Switches greenlets.
@@ -224,7 +240,10 @@ class Membership:
             self._thread.call(lambda: kept.keep(document))
         except OSError as error:
             where = f"cannot be written to {error.filename}: {error.strerror}"
-            say(f"{self._node.id}: the document of epoch {document.epoch} {where}")
+            line = f"{self._node.id}: the document of epoch {document.epoch} {where}"
+            if line != self._said:  # as the proxy gives it again and again
+                self._said = line
+                say(as_error(line))
             raise Unavailable("the cluster document cannot be written", retry_after=1) from error
 
     def call_in(self, *, show: bool) -> CallIn:
@@ -245,7 +264,7 @@ class Membership:
             bare=self._holdings.is_bare,
             volatile=not self._engine.durable,
             era=self._era,
-            ran=() if named or self._kept is None else self._kept.ran[-1_000:],
+            ran=() if (named and not show) or self._kept is None else self._kept.ran[-1_000:],
             document=document if show else None,
             reached=() if self._copies is None else self._copies.reach(),
             equal=equal,
@@ -256,6 +275,8 @@ class Membership:
             filling=None if self._copies is None else progress_of(self._copies.replica.copying.fillings),
             size=self._holdings.size,
             fill_rate=0 if self._copies is None else round(self._copies.replica.pages.rate.rate),
+            tidy=self._copies is not None and self._copies.disk.stored.is_tidy,
+            standby=self._standby and not named,
             spare=named and document is not None and document.has_left(self._node.id) and not self._holdings.records,
         )
 

@@ -1,7 +1,7 @@
 """The word of a process that may serve nothing, since its records are of a later era than the cluster's document."""
 
 from gkv.cluster.view import View
-from gkv.log import say
+from gkv.log import as_error, say
 from gkv.model import split_era
 
 
@@ -22,7 +22,9 @@ class Outdated:
             return
         generation, epoch = split_era(view.records_era)
         say(
-            f"{self._node_id}: it serves nothing, as the cluster's document (generation {document.generation}, epoch "
-            f"{document.epoch}) is not later than its records (generation {generation}, epoch {epoch}). The proxy has one from "
-            "before them: start it with the directory that has the newest one, or this node with a new one"
+            as_error(
+                f"{self._node_id}: it serves nothing, as the cluster's document (generation {document.generation}, epoch "
+                f"{document.epoch}) is not later than its records (generation {generation}, epoch {epoch}). The proxy has one "
+                "from before them: start it with the directory that has the newest one, or this node with a new one"
+            )
         )

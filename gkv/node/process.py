@@ -11,13 +11,14 @@ from gkv.api.data import Check, DataApi
 from gkv.api.metrics import Figure, figure, shared_figures
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.kept import Kept
+from gkv.cluster.proxies import Proxies
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Coordinator
 from gkv.coordinator.channels import Speaker
 from gkv.engine import Commits, open_engine
 from gkv.errors import EngineError, MemberConflict
-from gkv.log import say
+from gkv.log import as_warning, named, say
 from gkv.model import Node
 from gkv.net.server import Server
 from gkv.node.app import build_app
@@ -33,6 +34,7 @@ from gkv.node.outdated import Outdated
 from gkv.node.progress import progress_of, say_progress
 from gkv.node.scrub import Scrub
 from gkv.node.service import Service
+from gkv.node.standing import Standing
 from gkv.node.stored import Stored
 from gkv.node.strays import Strays
 from gkv.node.sweeper import Sweeper
@@ -69,9 +71,14 @@ def run(reading: Reading, reread: Callable[[], Settings], early: EarlySignals) -
 def _run(runtime: Runtime) -> None:
     settings = runtime.settings
     port = runtime.open_port()
-    me = Node(settings.name or f"{settings.host}:{port}", f"{settings.scheme}://{settings.host}:{port}", settings.weight)
+    address = settings.advertised(port)
     directory = Path(settings.data or f"gkv-data/{port}")
-    engine = runtime.opened(open_engine(settings.engine, directory, me.id, ring.tokens, settings.max_disk, CACHE))
+    # A directory is one node's for good, wherever that is: the address makes an id only for a new one.
+    node_id, or_known = settings.name or address.id, not settings.name
+    engine = runtime.opened(
+        open_engine(settings.engine, directory, node_id, ring.tokens, settings.max_disk, CACHE, or_known=or_known)
+    )
+    me = Node(engine.node, f"{settings.scheme}://{address}", settings.weight)
     ttl = round(settings.tombstone_ttl * 1000)
     kept = Kept(directory) if engine.durable else None
     orderly = OrderlyEnd(kept)
@@ -102,6 +109,7 @@ def _run(runtime: Runtime) -> None:
         order.versions,
     )
     Outdated(me.id, view)
+    Standing(me.id, view, runtime.ending.is_set)
     member = runtime.opened(
         Membership(
             me,
@@ -114,6 +122,7 @@ def _run(runtime: Runtime) -> None:
             tidings=tidings,
             on_end=runtime.end_with,
             zone=settings.zone,
+            standby=settings.standby,
         )
     )
     orderly.says(commits, lambda: copies.vouches(member.was_orderly))
@@ -148,16 +157,17 @@ def _run(runtime: Runtime) -> None:
     # A gathered request: many frames, or a single one, as large as a client's body lets it become.
     max_body = runtime.channel_limits.gathered_bytes + 2 * settings.max_body
     app = build_app(data, service.answer, backup.begin, max_body, Speaker(view, incarnation))
-    access, proxy = app.access, settings.proxy_url
+    access = app.access
     caller = Caller(
-        proxy,
-        me.url,
+        Proxies(settings.proxy_urls),
+        address.host,
         member,
-        lambda line: say(f"{me.id}: {line}"),
+        lambda line: None if runtime.ending.is_set() else say(named(me.id, line)),
         lambda: access.peer_token,
         runtime.tls,
         lambda: view.awaited,
     )
+    member.on_proxy = caller.told
 
     def figures(server: Server) -> Iterator[Figure]:
         yield from shared_figures("node", view, server, app.access, coordinator, channels)
@@ -183,13 +193,17 @@ def _run(runtime: Runtime) -> None:
     announce(f"Listening on port ...{port}")
     runtime.say_ready()
     if settings.accept_loss:
-        say("--accept-loss does nothing any more: POST /v1/cluster/accept-loss at the proxy, once the node waits for it")
+        say(
+            as_warning(
+                "--accept-loss does nothing any more: POST /v1/cluster/accept-loss at the proxy, once the node waits for it"
+            )
+        )
 
     def call_in() -> None:
         try:
             caller.run()
         except Refused as error:
-            runtime.end_with(MemberConflict(f"the proxy at {proxy} refuses this node: {error}"))
+            runtime.end_with(MemberConflict(str(error)))
 
     runtime.start("calling in at the proxy", call_in)
     runtime.start("the look at the clock", clock.watch)
@@ -203,7 +217,7 @@ def _run(runtime: Runtime) -> None:
     if settings.until_stdin_closes:
         runtime.start("the wait for the end of standard input", lambda: end_with_input(runtime.ending))
     try:
-        runtime.wait()
+        runtime.wait(me.id)
     except EngineError:
         gevent.sleep(SHOWN)
         raise

@@ -15,6 +15,7 @@ from gevent.event import Event
 
 from gkv.engine import Engine, Looked
 from gkv.errors import GkvError
+from gkv.log import as_error, as_warning
 from gkv.model import Damage, Record
 
 BETWEEN = 10.0
@@ -95,7 +96,7 @@ class Scrub:
         if not self._engine.durable:
             return
         if not self._engine.was_clean:
-            self._say("the last stop was not an orderly one: every record is being checked")
+            self._say(as_warning("the last stop was not an orderly one: every record is being checked"))
             self.round(at_once=True)
         while True:
             self._said = self._said_mended = 0
@@ -120,7 +121,7 @@ class Scrub:
             if is_first:
                 self.state = "failed"
             if self._failure != str(error):
-                self._say(f"the check of the records has failed: {error}")
+                self._say(as_error(f"the check of the records has failed: {error}"))
             self._failure = str(error)
             return
         self._failure = ""
@@ -130,9 +131,10 @@ class Scrub:
         if is_first:
             self.state = "done"
             self._engine.was_clean = True
-            self._say(f"every record has been checked, {self.damaged} are damaged")
+            line = f"every record has been checked, {self.damaged} are damaged"
+            self._say(as_error(line) if self.damaged else line)
         elif len(self._known) > known:
-            self._say(f"every record has been looked at, {self.damaged} are damaged")
+            self._say(as_error(f"every record has been looked at, {self.damaged} are damaged"))
 
     def _look_at_all(self, *, at_once: bool) -> bool:
         """Return whether all were looked at, as the rate has not become 0 meanwhile."""
@@ -170,7 +172,7 @@ class Scrub:
         for line in lines:
             self._said += 1
             if self._said <= _SAID:
-                self._say(f"damaged: {line}")
+                self._say(as_error(f"damaged: {line}"))
 
     def met(self, key: str) -> None:
         """Note that a read has found a record to be damaged. Does not switch greenlets."""

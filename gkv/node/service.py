@@ -90,6 +90,7 @@ class Service:
         self._handlers: dict[Op, Callable[[Any], NodeAnswer | Waiting]] = {
             Op.STATUS: membership.status,
             Op.ADOPT: membership.take_over,
+            Op.CALL_AT: membership.call_at,
             Op.AWAIT: self._postponed.take,
         }
         """By op, what does all that can be done at once; it returns the answer, or what waits for it."""
@@ -154,12 +155,10 @@ class Service:
         self, waiting: Waiting, document: Document | None, room: int, budget: Budget, began: float
     ) -> tuple[bytes, object]:
         """Return what `_write` does of the answer that comes of a wait, or of its being put off where that takes longer than
-        those may wait who came with it at this moment. Under a document that copies no records none is: whoever asks does not
-        come again. Switches greenlets.
+        those may wait who came with it at this moment. Switches greenlets.
         """
-        copied = document is not None and document.copies_records
         while True:
-            if isinstance(waiting, Asked) and copied and not waiting.is_told_by(began + waiting.patience):
+            if isinstance(waiting, Asked) and not waiting.is_told_by(began + waiting.patience):
                 put_off = self._postponed.put_off(waiting)
                 if put_off is not None:
                     return put_off.write(), None

@@ -14,6 +14,7 @@ from itertools import islice
 from math import inf
 
 from gkv.cluster.arcs import arcs
+from gkv.cluster.lists import Lists
 from gkv.cluster.placement import Placement
 from gkv.engine import CELL_SHIFT, CELLS, NOT_BURIED, Commits, Engine, Pending
 from gkv.errors import EngineFull, SnapshotRunning
@@ -59,6 +60,14 @@ class Stored:
         self._order = _Order(self._under_way)
         self.placement: Placement | None = None
         """That of the document in force; whoever adopts another document sets it."""
+        self.tidied: tuple[Lists, Lists | None] | None = None
+        """The lists by which no record here is others' alone; whoever drops these sets it."""
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether that is so by the lists of now."""
+        now, tidied = self.placement, self.tidied
+        return now is not None and tidied is not None and tidied[0] is now.lists and tidied[1] is now.coming
 
     # --- changes ----------------------------------------------------------------------------------------------------------
 

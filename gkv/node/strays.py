@@ -57,6 +57,8 @@ class Strays:
             return False
         found = self._engine.arc(0, _LAST_TOKEN, self._after, _LOOKED_AT, _BYTES)
         self._at_end = not found
+        if self._at_end:
+            self._stored.tidied = lists
         if found:
             self._after = found[-1][0]
         others = placement.strange_to(self._me, [key for key, _ in found])

@@ -1,5 +1,7 @@
 """The things that a member's machines want the authority to hear with the next call-in, which is made at once for them."""
 
+from collections.abc import Collection
+
 from gevent.event import Event
 
 from gkv.model import Fault
@@ -60,7 +62,7 @@ class Tidings:
         """Return whether this process asks for its eviction under a document."""
         return self._leaves == era
 
-    def reached(self, now: float) -> tuple[int, ...]:
-        """Return the processes that have answered lately."""
+    def reached(self, now: float, members: Collection[int]) -> tuple[int, ...]:
+        """Return the members' processes that have answered lately: of 1,000 members many may have ended within that time."""
         self._answered = {one: at for one, at in self._answered.items() if now - at < REACHED}
-        return tuple(self._answered)
+        return tuple(one for one in self._answered if one in members)

@@ -7,13 +7,18 @@ and is not refused.
 
 import os
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from gevent import socket  # by name, so that it needs no patched process
 
+from gkv.addresses import Address
 from gkv.errors import ConfigError
+from gkv.net.dialing import hosts_of
 
 _FIRST = 3
+_LOOKUP = 10.0
+"""Seconds."""
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
@@ -35,15 +40,23 @@ def inherited(host: str, port: int) -> Any | None:
         listener = socket.socket(fileno=_FIRST)
     if (
         listener is None
-        or (listener.family, listener.type) != (socket.AF_INET, socket.SOCK_STREAM)
+        or listener.family not in (socket.AF_INET, socket.AF_INET6)
+        or listener.type != socket.SOCK_STREAM
         or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     ):
-        raise ConfigError("what was handed over (LISTEN_FDS) is not a socket that listens on an IPv4 address")
-    there = listener.getsockname()
-    if there[0] != host or port not in (0, there[1]):
+        raise ConfigError("what was handed over (LISTEN_FDS) is not a socket that listens on an IPv4 or IPv6 address")
+    there = Address(*listener.getsockname()[:2])
+    if there.host not in _hosts_of(host) or port not in (0, there.port):
         listener.close()
         raise ConfigError(
-            f"the socket that was handed over (LISTEN_FDS) listens on {there[0]}:{there[1]}, the settings say {host}:{port}"
+            f"the socket that was handed over (LISTEN_FDS) listens on {there}, the settings say {Address(host, port)}"
         )
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as `gkv.net.server.listen` has it
     return listener
+
+
+def _hosts_of(host: str) -> list[str]:
+    try:
+        return hosts_of(host, monotonic() + _LOOKUP)
+    except OSError as error:
+        raise ConfigError(f"--host {host}: {error.strerror or error}") from None

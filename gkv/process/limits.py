@@ -11,6 +11,8 @@ from dataclasses import replace
 from gkv.net.server import ServerLimits
 
 _MAX_FILES = 65_536
+_MOST_OF_MACOS = 10_240
+"""Its OPEN_MAX: it refuses more, although its hard limit is infinite."""
 _LEAST_KEPT, _MOST_KEPT = 32, 256
 """Files that are kept for channels, the engine and what the interpreter opens: a quarter
 of all, within these.
@@ -26,8 +28,11 @@ def raise_file_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
+        for most in (wanted, max(soft, min(wanted, _MOST_OF_MACOS))):
+            with suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+                return most
+        return soft
     return _MAX_FILES if soft == resource.RLIM_INFINITY else soft
 
 

@@ -34,6 +34,6 @@ def _send(state: str) -> None:
         return
     if address[0] == "@":  # a name in Linux's abstract namespace
         address = "\0" + address[1:]
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to_manager:
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_manager:
         to_manager.setblocking(False)
         to_manager.sendto(state.encode(), address)

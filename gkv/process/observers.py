@@ -24,9 +24,9 @@ def observe(app: Routes, server: Server, figures: Callable[[], Iterable[Figure]]
 
     def prepare(settings: Settings) -> Callable[[], None]:
         def take() -> None:
-            log.configure(settings.log_format, access=settings.access_log)
+            log.configure(settings.log_format, access=settings.access_log, level=settings.log_level)
             server.observer = meter if settings.metrics or settings.access_log else None
-            server.rename(settings.names)
+            server.rename(settings.called)
 
         return take
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from gkv.config import KNOBS, Settings
 from gkv.errors import GkvError
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.process import notify
 
 Prepare = Callable[[Settings], Callable[[], object]]
@@ -69,7 +69,7 @@ class Reload:
             # All of them, whatever has changed: the files that a setting names may have.
             takers = [prepare(settings) for prepare in self._parts]
         except (GkvError, OSError) as error:
-            say(f"the settings could not be read again, the old ones stay in force: {error}")
+            say(as_warning(f"the settings could not be read again, the old ones stay in force: {error}"))
             return
         for take in takers:
             take()

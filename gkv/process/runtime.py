@@ -8,13 +8,14 @@ from typing import Protocol, Self, TypeVar
 from gevent.event import Event
 
 from gkv import background, native
-from gkv.api.http import Routes, render_unread
+from gkv.api.http import Routes
 from gkv.api.metrics import Figure
+from gkv.api.pages import Pages
 from gkv.cluster.view import View
 from gkv.config import Settings
 from gkv.coordinator import Channels
 from gkv.errors import GkvError
-from gkv.log import say
+from gkv.log import as_warning, say
 from gkv.net.admission import Admission
 from gkv.net.call import Callee
 from gkv.net.peer import ChannelLimits
@@ -57,7 +58,7 @@ class Runtime:
         settings.check()
         self.tls = Tls.of(settings)
         if native.warning:
-            say(native.warning)
+            say(as_warning(native.warning))
         self._early = early
         self._files = raise_file_limit()
         self._ready = Event()
@@ -116,7 +117,8 @@ class Runtime:
         `figures` yields what `/metrics` says of the server and the rest.
         """
         limits = server_limits(max_body, self._files)
-        server = Server(app, self._listener, render_unread, self.settings.names, limits, self.admission, self.tls)
+        pages = Pages(app)
+        server = Server(pages, self._listener, pages.render, self.settings.called, limits, self.admission, self.tls)
         self._reload.begin(app.access.following(server, channels))
         observe(app, server, lambda: figures(server), self._reload)
         collect_garbage_seldom()
@@ -143,10 +145,11 @@ class Runtime:
         self.error = self.error or error
         self.ending.set()
 
-    def wait(self) -> None:
-        """Wait for the end. Raise the error that is the reason, if there is one. Switches
-        greenlets.
+    def wait(self, name: str) -> None:
+        """Wait for the end, and say who has asked for it, of a process of this name; or raise the error that is the reason.
+        Switches greenlets.
         """
         self.ending.wait()
         if self.error is not None:
-            raise self.error
+            raise self.error  # whoever ends the program says it
+        say(f"{name}: stopping, as {self.ending.reason}; running requests have {self.settings.drain:g} s")

@@ -12,11 +12,12 @@ from gevent.event import Event
 from gkv import background
 from gkv.log import say, say_exception
 from gkv.process.early import EarlySignals, Terminal
+from gkv.process.ending import Ending
 
 _LOOK_EVERY = 1.0
 
 
-def act_on_signals(early: EarlySignals, ready: Event, reload: Callable[[], object]) -> Event:
+def act_on_signals(early: EarlySignals, ready: Event, reload: Callable[[], object]) -> Ending:
     """Return an event that SIGTERM or SIGINT sets; a second signal ends the process at once.
 
     SIGHUP calls `reload`, in a greenlet of its own, once `ready` is set and unless the end has
@@ -24,19 +25,19 @@ def act_on_signals(early: EarlySignals, ready: Event, reload: Callable[[], objec
     expects nothing to go on behind their back. The signals that have come before are acted on now,
     and those that `early` does not catch stay ignored.
     """
-    ending = Event()
+    ending = Ending()
 
     def on_end(number: int) -> None:
         if ending.is_set():
             os._exit(128 + number)
-        ending.set()
+        ending.because(f"{signal.Signals(number).name} has come")
 
     def on_hangup(_number: int) -> None:
         if ending.is_set():
             return
         if early.terminal.has_hung_up():
             say("the terminal is gone, and the process ends with it; one that is started with nohup or setsid goes on")
-            ending.set()
+            ending.because("its terminal is gone")
             return
         ready.wait()
         if ending.is_set():
@@ -52,7 +53,8 @@ def act_on_signals(early: EarlySignals, ready: Event, reload: Callable[[], objec
     if early.terminal.look():
         background.start("the look at the terminal", lambda: _follow(early.terminal))
     if early.is_ending:
-        ending.set()
+        first = next(number for number in early.came if number != signal.SIGHUP)
+        ending.because(f"{signal.Signals(first).name} has come")
     elif signal.SIGHUP in early.came:
         gevent.spawn(on_hangup, signal.SIGHUP)
     return ending

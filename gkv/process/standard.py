@@ -4,10 +4,10 @@ the program's.
 
 import os
 
-from gevent.event import Event
 from gevent.os import make_nonblocking, nb_read
 
 from gkv.log import Output
+from gkv.process.ending import Ending
 
 _output = Output(1)
 
@@ -34,7 +34,7 @@ def show(text: str) -> None:
         raise OSError(f"standard output cannot be written: {error.strerror}") from None
 
 
-def end_with_input(ending: Event) -> None:
+def end_with_input(ending: Ending) -> None:
     """Set `ending` when standard input closes. Switches greenlets until then."""
     make_nonblocking(0)
     try:
@@ -42,4 +42,4 @@ def end_with_input(ending: Event) -> None:
             pass
     except OSError:
         pass  # it cannot be read, a terminal that is gone, say: that is an end as well
-    ending.set()
+    ending.because("its standard input has closed")

@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit
 
 from gkv.api.access import Role
 from gkv.api.data import DataApi
@@ -13,6 +12,8 @@ from gkv.cluster.callin import CallIn
 from gkv.cluster.node import id_is_good
 from gkv.errors import InvalidMember
 from gkv.net.admission import MEMBERS
+from gkv.net.tls import CERTIFICATE
+from gkv.proxy.callers import Callers
 from gkv.proxy.changes import Changes
 from gkv.proxy.operations import ACCEPT_LOSS, CLUSTER, JOIN
 from gkv.proxy.words import body_of, flags_of
@@ -20,16 +21,13 @@ from gkv.proxy.words import body_of, flags_of
 
 def build_app(data: DataApi, authority: Authority, changes: Changes) -> Routes:
     """Build the application."""
+    callers = Callers()
 
     def join(request: Request) -> Response:
         request.query()
         call = CallIn.from_json(body_of(request))
-        host = urlsplit(call.node.url).hostname
-        if host != request.remote_host:
-            raise InvalidMember(
-                f"the url names {host}, but the call comes from {request.remote_host}; a node can only enlist itself",
-                pointers=[("/url", "not the caller's address")],
-            )
+        proved = routes.access.knows_peers or request.environ.get(CERTIFICATE, False)  # or it would not have come here
+        callers.check(call.node.url, request.remote_host, proved=proved)
         return json_response(authority.call_in(call).to_json())
 
     def show(request: Request) -> Response:
@@ -37,23 +35,23 @@ def build_app(data: DataApi, authority: Authority, changes: Changes) -> Routes:
         attendance, document = authority.attendance, authority.document.to_json()
         summary: dict[str, Any] = document | {"waits_for": authority.waits_for}
         summary["members"] = [member | {"answers": attendance.answers(member["id"])} for member in document["members"]]
+        removals = attendance.removals
+        for member in summary["members"]:
+            member["keys"] = attendance.keys_of(member["id"])
+            loss_in = attendance.loss_in(member["id"])
+            if loss_in is not None:
+                member["loss_in"] = round(loss_in, 1)
+            if member["id"] in removals:
+                member["removal_in"] = round(removals[member["id"]], 1)
+            filling = attendance.filling_of(member["id"])
+            if filling is not None:
+                member["filling"] = asdict(filling)
+        summary["change"] = changes.shown
         found = authority.coverage
         if found is not None:
             summary["waits_for"] = sorted({*summary["waits_for"], *found.awaited})
-            removals = attendance.removals
-            for member in summary["members"]:
-                member["keys"] = attendance.keys_of(member["id"])
-                loss_in = attendance.loss_in(member["id"])
-                if loss_in is not None:
-                    member["loss_in"] = round(loss_in, 1)
-                if member["id"] in removals:
-                    member["removal_in"] = round(removals[member["id"]], 1)
-                filling = attendance.filling_of(member["id"])
-                if filling is not None:
-                    member["filling"] = asdict(filling)
             missing, unanswered = round(found.short, 6), round(found.unanswered, 6)
             summary["copies"] = {"wanted": found.wanted, "least": found.least, "missing": missing, "unanswered": unanswered}
-            summary["change"] = changes.shown
         return json_response(summary)
 
     def accept_loss(request: Request) -> Response:
@@ -82,6 +80,6 @@ def build_app(data: DataApi, authority: Authority, changes: Changes) -> Routes:
     data.mount(routes)
     routes.add("GET", "/v1/cluster", show, doc=CLUSTER, role=Role.READER)
     routes.add("POST", "/v1/cluster/nodes", join, doc=JOIN, role=Role.PEER, lane=MEMBERS)
-    routes.add("POST", "/v1/cluster/accept-loss", accept_loss, doc=ACCEPT_LOSS, role=Role.ADMIN)
+    routes.add("POST", "/v1/cluster/accept-loss", accept_loss, doc=ACCEPT_LOSS, role=Role.ADMIN, dry_role=Role.READER)
     changes.mount(routes)
     return routes

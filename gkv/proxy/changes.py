@@ -9,9 +9,9 @@ from gkv.api.access import Role
 from gkv.api.http import Request, Response, Routes, json_response
 from gkv.api.metrics import Figure, figure
 from gkv.cluster.authority import Authority
-from gkv.cluster.document import MAX_COPIES
+from gkv.cluster.document import MAX_COPIES, MAX_RATE
 from gkv.cluster.forecast import Forecast
-from gkv.cluster.node import MAX_WEIGHT, id_is_good
+from gkv.cluster.node import MAX_TOKENS, MAX_WEIGHT, MIN_TOKENS, id_is_good
 from gkv.cluster.operator import Granted
 from gkv.cluster.ring_change import RingChange
 from gkv.errors import InvalidMember
@@ -32,7 +32,9 @@ class Changes:
         admin, reader = Role.ADMIN, Role.READER
         routes.add_below("DELETE", NODES, self.remove, doc=described.REMOVE, role=admin, dry_role=reader)
         routes.add_below("PATCH", NODES, self.change_member, doc=described.CHANGE_MEMBER, role=admin, dry_role=reader)
+        routes.add("POST", "/v1/cluster/replace", self.replace, doc=described.REPLACE, role=admin, dry_role=reader)
         routes.add("PATCH", "/v1/cluster", self.change_cluster, doc=described.CHANGE_CLUSTER, role=admin, dry_role=reader)
+        routes.add("PATCH", "/v1/cluster/change", self.change_pace, doc=described.CHANGE_PACE, role=admin, dry_role=reader)
         routes.add("DELETE", "/v1/cluster/change", self.take_back, doc=described.TAKE_BACK, role=admin, dry_role=reader)
 
     def remove(self, request: Request, path: str) -> Response:
@@ -40,13 +42,23 @@ class Changes:
         dry_run, force = flags_of(request, "dryRun", "force")
         return _answer(self._authority.operator.remove(id_in(path), force=force, dry_run=dry_run), dry_run=dry_run)
 
+    def replace(self, request: Request) -> Response:
+        """Have a newcomer take the place of a member."""
+        [dry_run] = flags_of(request, "dryRun")
+        asked = members_of(request, "node with")
+        for name in ("node", "with"):
+            if not isinstance(asked.get(name), str) or not id_is_good(asked[name]):
+                raise _wrong(name, f"{name} is the id of a node")
+        return _answer(self._authority.operator.replace_member(asked["node"], asked["with"], dry_run=dry_run), dry_run=dry_run)
+
     def change_member(self, request: Request, path: str) -> Response:
         """Give a member another weight or zone."""
         [dry_run] = flags_of(request, "dryRun")
         asked = members_of(request, "weight zone")
         weight, zone = asked.get("weight"), asked.get("zone")
         if "weight" in asked and not (isinstance(weight, (int, float)) and weight is not True and 0 < weight <= MAX_WEIGHT):
-            raise _wrong("weight", f"a weight is a number above 0, at most {MAX_WEIGHT}")
+            nothing = "; a member that is to hold nothing leaves: DELETE /v1/cluster/nodes/ID" if weight == 0 else ""
+            raise _wrong("weight", f"a weight is a number above 0, at most {MAX_WEIGHT}{nothing}")
         if "zone" in asked and not (isinstance(zone, str) and (zone == "" or id_is_good(zone))):
             raise _wrong("zone", "a zone is a name, or empty")
         weight = None if weight is None else float(weight)
@@ -54,15 +66,35 @@ class Changes:
         return _answer(granted, dry_run=dry_run)
 
     def change_cluster(self, request: Request) -> Response:
-        """Have another number of copies, or of those that a write needs."""
+        """Have another number of copies, of those that a write needs, or of an ordinary node's vnodes."""
         dry_run, force = flags_of(request, "dryRun", "force")
-        asked = members_of(request, "replicas min_in_sync")
+        asked = members_of(request, "replicas min_in_sync vnodes")
         for name, number in asked.items():
-            if type(number) is not int or not 1 <= number <= MAX_COPIES:
-                raise _wrong(name, f"{name} is a whole number from 1 to {MAX_COPIES}")
-        replicas, least = asked.get("replicas"), asked.get("min_in_sync")
-        granted = self._authority.operator.change_cluster(replicas=replicas, min_in_sync=least, force=force, dry_run=dry_run)
+            least, most = (MIN_TOKENS, MAX_TOKENS) if name == "vnodes" else (1, MAX_COPIES)
+            if type(number) is not int or not least <= number <= most:
+                raise _wrong(name, f"{name} is a whole number from {least} to {most}")
+        granted = self._authority.operator.change_cluster(
+            replicas=asked.get("replicas"),
+            min_in_sync=asked.get("min_in_sync"),
+            vnodes=asked.get("vnodes"),
+            force=force,
+            dry_run=dry_run,
+        )
         return _answer(granted, dry_run=dry_run)
+
+    def change_pace(self, request: Request) -> Response:
+        """Have the change that is under way go on at another rate, or not for now."""
+        [dry_run] = flags_of(request, "dryRun")
+        asked = members_of(request, "rate paused")
+        rate = asked.get("rate")
+        if rate is not None and not (type(rate) is int and 0 <= rate <= MAX_RATE):
+            raise _wrong("rate", f"a rate is a whole number of records a second, at most {MAX_RATE}, 0 for none, or null")
+        if "paused" in asked and type(asked["paused"]) is not bool:
+            raise _wrong("paused", "paused is true or false")
+        granted, pace = self._authority.operator.change_pace(asked, dry_run=dry_run)
+        shown = {"epoch": granted.epoch, "change": _described(granted.change), "dryRun": dry_run}
+        shown |= {"rate": pace.rate, "paused": pace.paused, "progress": "/v1/cluster"}
+        return json_response(shown, 200 if dry_run else 202)
 
     def take_back(self, request: Request) -> Response:
         """Give up the change that is under way."""
@@ -85,6 +117,8 @@ class Changes:
             "taken": progress.taken,
             "rate": round(progress.rate, 1),
             "left": None if progress.left is None else round(progress.left, 1),
+            "limit": progress.pace.rate,
+            "paused": progress.pace.paused,
             **_amounts(expected),
         }
 
@@ -103,6 +137,8 @@ class Changes:
             "Records that members take for it in a second",
             0.0 if progress is None else progress.rate,
         )
+        paused = progress is not None and progress.pace.paused
+        yield figure("gkv_change_paused", "Whether that is paused", int(paused))
         left = 0.0 if progress is None else progress.left
         if left is not None:
             yield figure("gkv_change_left_seconds", "About how long it takes still, if that is known", left)

@@ -5,26 +5,42 @@ from collections.abc import Iterator, Sequence
 from gkv.api.data import Check
 from gkv.cluster.authority import Authority
 from gkv.cluster.document import State
+from gkv.cluster.view import View
 
 _NAMED = 10
 """Members in trouble that are named; of the others, how many."""
 
 
-def members(authority: Authority, *, usable: bool) -> Check:
-    """Return the check of the members: that there are any and one of them answers, and a warning about those that do not.
+def members(authority: Authority, view: View, waits_for: str = "") -> Check:
+    """Return the check of the members: that one of them answers for some keys, and a warning about those that are not up.
 
-    The keys of the others are answered, so such a member does not keep the proxy from its work.
+    While some keys are answered the proxy has work, and no other proxy could do more. `waits_for` is what it waits for at its
+    start, "" for nothing.
     """
-    if authority.attendance.is_alone:
+    attendance, document = authority.attendance, authority.document
+    if waits_for or not document.nodes:
+        return Check("members", False, f"waits until {waits_for}" if waits_for else "no node has joined yet")
+    if attendance.is_alone:
         return Check("members", False, "no member answers")
+    absent = attendance.absent
     troubles = []
-    for member in authority.document.members:
-        if authority.attendance.waits_for_word(member.id):
+    for member in document.members:
+        if attendance.waits_for_word(member.id):
             troubles.append(f"{member.id} waits for accept-loss")
-        elif member.state is State.DOWN or (member.empty and authority.document.replicas == 1):
+        elif member.state is State.DOWN or (member.empty and document.replicas == 1):
             troubles.append(f"{member.id} is down")
+        elif member.id in absent:
+            troubles.append(f"{member.id} does not answer")
+        elif member.state is State.FILLING and member.weight:
+            troubles.append(f"{member.id} is filling")
+    found = view.coverage(absent)
+    holds = document.replicas > 1 or (found is not None and found.unanswered < 1)  # with copies, the next check tells
+    if not troubles:
+        return Check("members", holds)
+    up = sum(attendance.is_up(node.id) for node in document.nodes)
     more = len(troubles) - _NAMED
-    return Check("members", usable, ", ".join(troubles[:_NAMED]) + (f" and {more} more" if more > 0 else ""))
+    named = ", ".join(troubles[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return Check("members", holds, f"{up}/{len(document.nodes)} up: {named}")
 
 
 def copies(authority: Authority) -> Iterator[Check]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from gkv.api.operation import Content, Operation, Parameter, ResponseDoc, Schema, array, shape
-from gkv.cluster.document import MAX_COPIES
-from gkv.cluster.node import MAX_WEIGHT
+from gkv.cluster.document import MAX_COPIES, MAX_RATE
+from gkv.cluster.node import MAX_TOKENS, MAX_WEIGHT, MIN_TOKENS
 from gkv.cluster.ring_change import Kind
 from gkv.errors import (
     ChangeUnderWay,
@@ -37,8 +37,14 @@ _MOVES: dict[str, Any] = {
     "keys": {**_COUNT_IF_KNOWN, "description": "copies of keys that move, about; null while no member says how many it has"},
     "bytes": {**_COUNT_IF_KNOWN, "description": "of these keys and their values, about"},
 }
+_RATE: Schema = {
+    "type": ["integer", "null"],
+    "minimum": 0,
+    "maximum": MAX_RATE,
+    "description": "records a second that each source gives for it, 0 for no bound; null: at the nodes' --fill-rate",
+}
 RUNNING = shape(
-    "kind nodes what since done share taken rate left moved ideal keys bytes",
+    "kind nodes what since done share taken rate left limit paused moved ideal keys bytes",
     since={**_COUNT, "description": "the epoch at which it began"},
     done={
         "type": "object",
@@ -47,8 +53,10 @@ RUNNING = shape(
     },
     share={**_SHARE, "description": "that has come in all"},
     taken={**_COUNT, "description": "records that were taken since the proxy began to watch it"},
-    rate={"type": "number", "minimum": 0, "description": "of them in a second"},
-    left={**_SECONDS, "description": "seconds until its end, about; null if that is not known"},
+    rate={"type": "number", "minimum": 0, "description": "of them in a second, at the pace of now"},
+    left={**_SECONDS, "description": "seconds until its end, about; null if that is not known, or it is paused"},
+    limit=_RATE,
+    paused={"type": "boolean"},
     **_CHANGE,
     **_MOVES,
 )
@@ -102,6 +110,27 @@ REMOVE = Operation(
     problems=(*_PROBLEMS, NoSuchMember),
     below=_NODE,
 )
+REPLACE = Operation(
+    "Have a newcomer take the place of a member, which leaves, or is removed if it is down",
+    _ANSWERS,
+    "The newcomer is a process that was started with `--standby`; for a dry run it need not be there. It takes the tokens "
+    "and the weight of the member, and its zone unless it was started with one: so it gets what the member has, and nothing "
+    f"else moves. A member that is down is removed as by DELETE. {_ONE_AT_A_TIME}",
+    (_DRY_RUN,),
+    {
+        JSON: Content(
+            {
+                "type": "object",
+                "required": ["node", "with"],
+                "additionalProperties": False,
+                "properties": {"node": _ID, "with": _ID},
+            },
+            {"node": "127.0.0.1:9000", "with": "127.0.0.1:9003"},
+        )
+    },
+    body_limit=MAX_BODY,
+    problems=(*_PROBLEMS, NoSuchMember, WrongContentType, InvalidItem, InvalidMember),
+)
 CHANGE_MEMBER = Operation(
     "Give a member another weight or zone",
     _ANSWERS,
@@ -131,18 +160,20 @@ CHANGE_MEMBER = Operation(
     below=_NODE,
 )
 CHANGE_CLUSTER = Operation(
-    "Have another number of copies of each key, or of copies that a write needs",
+    "Have another number of copies of each key, of copies that a write needs, or of vnodes of an ordinary node",
     _ANSWERS,
-    f"`min_in_sync` counts at once, and follows `replicas` where it is the usual one. {_ONE_AT_A_TIME}",
+    "`min_in_sync` counts at once, and follows `replicas` where it is the usual one. With other `vnodes` most keys move that "
+    f"would move in a cluster of other nodes: look at the dry run first. {_ONE_AT_A_TIME}",
     (_DRY_RUN, _FORCE),
     {
         JSON: Content(
             {
                 **shape(
                     "",
-                    "replicas min_in_sync",
+                    "replicas min_in_sync vnodes",
                     replicas={"type": "integer", "minimum": 1, "maximum": MAX_COPIES},
                     min_in_sync={"type": "integer", "minimum": 1, "maximum": MAX_COPIES},
+                    vnodes={"type": "integer", "minimum": MIN_TOKENS, "maximum": MAX_TOKENS},
                 ),
                 "minProperties": 1,
             },
@@ -151,6 +182,33 @@ CHANGE_CLUSTER = Operation(
     },
     body_limit=MAX_BODY,
     problems=(*_PROBLEMS, WrongContentType, InvalidItem, InvalidMember),
+)
+_PACED = shape(
+    "epoch change dryRun rate paused progress",
+    epoch={**_COUNT, "description": "of the document to which that was said"},
+    change=shape("kind nodes what", **_CHANGE),
+    dryRun={"type": "boolean"},
+    rate=_RATE,
+    paused={"type": "boolean"},
+    progress={"type": "string"},
+)
+CHANGE_PACE = Operation(
+    "Have the change of the ring that is under way go on at another rate, or pause",
+    {
+        202: ResponseDoc("It will, by one of the next documents", {JSON: Content(_PACED)}),
+        200: ResponseDoc("It would; dryRun=1", {JSON: Content(_PACED)}),
+    },
+    "While it is paused nothing moves, and it does not end. Nodes that have come back are filled as ever, at their sources' "
+    "--fill-rate. The pace is in the document, so whoever is restarted knows it, and ends with the change.",
+    (_DRY_RUN,),
+    {
+        JSON: Content(
+            {**shape("", "rate paused", rate=_RATE, paused={"type": "boolean"}), "minProperties": 1},
+            {"rate": 5_000},
+        )
+    },
+    body_limit=MAX_BODY,
+    problems=(MemberConflict, WrongContentType, InvalidItem, InvalidMember, WrongParameter),
 )
 TAKE_BACK = Operation(
     "Take the change of the ring back that is under way",

@@ -11,6 +11,7 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 _SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 _INCARNATION: Schema = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
 _ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"}
+_URL = r"^https?://([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:]+\]):[1-9][0-9]{0,4}$"
 _NAMES = (
     "cluster generation epoch replicas min_in_sync lease_ms durability vnodes placement members next next_since "
     "rebuilt_from removed"
@@ -30,10 +31,13 @@ _PARTS: dict[str, Schema] = {
             {"type": "null"},
             shape(
                 "weights vnodes replicas placement",
+                "zones tokens_of",
                 weights=array(array({})),
                 vnodes=_COUNT,
                 replicas=_COUNT,
                 placement=_COUNT,
+                zones=array(array({}), description="of those nodes that have one"),
+                tokens_of=array(array({}), description="of those nodes that have another one's place in the ring"),
             ),
         ],
         "description": "what the ring is to be; with one copy no write is accepted until it is",
@@ -42,6 +46,14 @@ _PARTS: dict[str, Schema] = {
     "rebuilt_from": array(array(_COUNT), description="generation and epoch of what was rebuilt"),
     "removed": array(_INCARNATION),
     "ended": array(_INCARNATION, description="with copies: processes that have certainly ended"),
+    "pace": {
+        **shape(
+            "rate paused",
+            rate={"type": ["integer", "null"], "minimum": 0, "description": "records a second and source, null: --fill-rate"},
+            paused={"type": "boolean"},
+        ),
+        "description": "of the change of the ring that is under way, where it is not the usual one",
+    },
 }
 _STATE: Schema = {
     "enum": ["up", "filling", "down"],
@@ -56,7 +68,7 @@ CLUSTER = Operation(
                 JSON: Content(
                     shape(
                         _NAMES + " waits_for",
-                        "copies change ended",
+                        "copies change ended pace",
                         members=array(
                             {
                                 "allOf": [
@@ -125,19 +137,19 @@ JOIN = Operation(
     "Join the cluster, or say that a member is alive; a node does this by itself, four times a second",
     {
         200: ResponseDoc(
-            "The document in force", {JSON: Content(shape(_NAMES, "ended", members=array(ref("Member")), **_PARTS))}
+            "The document in force", {JSON: Content(shape(_NAMES, "ended pace", members=array(ref("Member")), **_PARTS))}
         )
     },
     "The call tells, and decides nothing: who is a member is in one of the next documents. The url names the address that the "
-    "call comes from, and the node must answer there.",
+    "call comes from, or a name of it, unless the call shows a member's token or certificate; and the node must answer there.",
     body={
         JSON: Content(
             shape(
                 "id url incarnation",
                 "weight zone pid cluster generation epoch digest records bare volatile era ran document reached equal ready "
-                "orderly leaves complaints size fill_rate spare",
+                "orderly leaves complaints size fill_rate spare tidy standby",
                 id=_ID,
-                url={"type": "string", "format": "uri", "pattern": "^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9][0-9]{0,4}$"},
+                url={"type": "string", "format": "uri", "pattern": _URL},
                 incarnation={**_INCARNATION, "description": "of this process, new at every start"},
                 weight={"type": "number", "exclusiveMinimum": 0, "maximum": 1_000, "default": 1},
                 zone={"type": "string"},
@@ -160,6 +172,8 @@ JOIN = Operation(
                 complaints=array(array({"type": "string"}), description="members that do not do their part, and how"),
                 size={**_COUNT, "description": "bytes of its keys and values"},
                 fill_rate={**_COUNT, "description": "records a second that it gives to nodes that are filled, 0 for no bound"},
+                standby={"type": "boolean", "default": False, "description": "it waits for an operator's word to be a member"},
+                tidy={"type": "boolean", "default": False, "description": "it holds no record that is only others' by now"},
                 spare={"type": "boolean", "default": False, "description": "no ring has it, and it holds nothing any more"},
             ),
             {"id": "n1", "url": "http://10.0.0.5:9000", "incarnation": "00c5a1f2b0d4e687"},

@@ -20,6 +20,7 @@ from gkv.proxy import checks
 from gkv.proxy.app import build_app
 from gkv.proxy.changes import Changes
 from gkv.proxy.spawn import Children
+from gkv.proxy.whereabouts import Whereabouts
 from gkv.sources import Reading
 
 
@@ -43,9 +44,8 @@ def _run(runtime: Runtime) -> None:
     coordinator = Coordinator(view, channels, settings.deadline, max_answer=settings.max_answer, most_waiting=half)
 
     def look() -> list[Check]:
-        usable = view.placement is not None and not coordinator.writes_wait_for
         serving = Check("serving", not runtime.ending.is_set())
-        return [serving, checks.members(authority, usable=usable), *checks.copies(authority)]
+        return [serving, checks.members(authority, view, coordinator.writes_wait_for), *checks.copies(authority)]
 
     data = DataApi(view, coordinator, max_body=settings.max_body, info=lambda: {"role": "proxy"}, checks=look)
     changes = Changes(authority)
@@ -55,10 +55,13 @@ def _run(runtime: Runtime) -> None:
         yield from shared_figures("proxy", view, server, app.access, coordinator, channels, authority.attendance.absent)
         up = sum(authority.attendance.is_up(member.id) for member in authority.document.members)
         yield figure("gkv_ring_members_up", "Members that serve, and have called in within the last second", up)
+        gone = [((member.id,), authority.chronicle.evictions(member.id)) for member in authority.document.members]
+        yield Figure("gkv_evictions_total", "Times that a member went down, since the start", ("node",), gone)
         yield from changes.figures()
 
     # Before the server, so that they end after it: requests that still run ask them.
-    children = runtime.opened(Children(f"{settings.scheme}://{settings.host}:{port}", runtime.reading, authority))
+    url = f"{settings.scheme}://{settings.advertised(port)}"
+    children = runtime.opened(Children(url, runtime.reading, authority))
     if not (children.are_members or authority.document.has_ring):  # a key that is set now would have to move soon
         coordinator.writes_wait_for = "the nodes that this proxy starts have joined"
     runtime.serve(app, channels, figures, settings.max_body)
@@ -66,6 +69,7 @@ def _run(runtime: Runtime) -> None:
     announce(f"Listening on port {port}...")
     runtime.say_ready()
     runtime.start("the authority", authority.run)
+    runtime.start("the word to members that do not call", Whereabouts(authority, channels, url).run)
     if settings.spawn and children.start(runtime.ending):
         coordinator.writes_wait_for = ""
         announce(
@@ -73,12 +77,12 @@ def _run(runtime: Runtime) -> None:
         )
         children.say_who_is_missing()
         runtime.start("the look at the nodes", children.supervise)
-    runtime.wait()
+    runtime.wait("gkv-proxy")
 
 
 def _terms(reading: Reading) -> Terms:
     """Return what the operator asks for a new cluster. What nobody has set is not asked for."""
-    names = ("durability", "replicas", "min_in_sync", "lease")
+    names = ("durability", "replicas", "min_in_sync", "lease", "vnodes")
     given = {name: getattr(reading.settings, name) for name in names if reading.found[name].origin != "default"}
     durability = given.pop("durability", None)
     return Terms(None if durability is None else Durability(durability), **given)

@@ -13,10 +13,11 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
+from gkv.addresses import Address, address_of
 from gkv.cluster.authority import Authority
 from gkv.config import KNOBS, Settings
 from gkv.errors import ConfigError, Unavailable
-from gkv.log import say
+from gkv.log import as_error, as_warning, say
 from gkv.process import notify
 from gkv.sources import Reading
 
@@ -72,9 +73,17 @@ class Children:
         self._environment = _environment(reading, os.environ)
         self.ports = range(settings.spawn_port, settings.spawn_port + settings.spawn)
         base = Path(settings.data or "gkv-data")
-        self._children = [_Child(f"{settings.host}:{port}", port, base / str(port)) for port in self.ports]
+        self._children = [_Child(self._id_at(port, base / str(port)), port, base / str(port)) for port in self.ports]
         self._ended = Event()
         """Set when a child has ended."""
+
+    def _id_at(self, port: int, directory: Path) -> str:
+        """Return the id of the node with a port: one that has a directory keeps its id, whatever its host is now."""
+        made = _address(self._settings, port).id
+        members = self._authority.document.members
+        there = [one.id for one in members if address_of(one.url).port == port]
+        is_kept = (directory / "data.mdb").exists() and self._authority.document.member(made) is None
+        return there[0] if is_kept and len(there) == 1 else made
 
     @property
     def are_members(self) -> bool:
@@ -92,7 +101,7 @@ class Children:
         before = {node.id for node in self._authority.document.nodes}
         self._refuse_strangers(before, ending)
         self._refuse_data_elsewhere(before)
-        self._authority.expect([child.node for child in self._children], _EXPECTED_WITHIN)
+        self._authority.attendance.expect([child.node for child in self._children], _EXPECTED_WITHIN)
         for child in self._children:
             if ending.is_set():
                 return False
@@ -157,14 +166,18 @@ class Children:
         members = {node.id for node in document.nodes}
         if document.replicas > len(members):
             say(
-                f"each key is to have {document.replicas} copies, and there are {len(members)} nodes: copies are missing until "
-                f"further nodes join"
+                as_warning(
+                    f"each key is to have {document.replicas} copies, and there are {len(members)} nodes: copies are missing "
+                    f"until further nodes join"
+                )
             )
         for node in sorted(members):
             if not self._authority.attendance.answers(node):
                 say(
-                    f"member {node} is not running; {self._fate[0].lower() + self._fate[1:]} until it is started again. "
-                    f"{_advice(members, self._settings)}"
+                    as_warning(
+                        f"member {node} is not running; {self._fate[0].lower() + self._fate[1:]} until it is started again. "
+                        f"{_advice(members, self._settings)}"
+                    )
                 )
 
     def supervise(self) -> None:
@@ -185,8 +198,10 @@ class Children:
             child.process = None
             if code in _WRONG_SETTINGS:
                 say(
-                    f"node {child.node} ended with code {code}, and would end so again: it is not started again. {self._fate} "
-                    f"until its reason is mended and this proxy has been started anew"
+                    as_error(
+                        f"node {child.node} ended with code {code}, and would end so again: it is not started again. "
+                        f"{self._fate} until its reason is mended and this proxy has been started anew"
+                    )
                 )
                 return
             if now - child.started >= _RUNS_WELL_AFTER:
@@ -200,7 +215,7 @@ class Children:
 
     def _start_later(self, child: _Child, now: float, why: str) -> None:
         fate = self._fate[0].lower() + self._fate[1:]
-        say(f"node {child.node} {why}; {fate} until it runs again. It is started in {child.pause:g} s")
+        say(as_warning(f"node {child.node} {why}; {fate} until it runs again. It is started in {child.pause:g} s"))
         child.starts_at = now + child.pause
         child.pause = min(_LONGEST_PAUSE, 2 * child.pause)
 
@@ -213,6 +228,8 @@ class Children:
     def _start(self, child: _Child) -> None:
         command = [sys.executable, "-P", "-m", "gkv.cli", "node", str(child.port), "--until-stdin-closes"]
         command += ["--name", child.node, "--proxy", self._proxy, "--data", str(child.directory)]
+        if self._settings.advertise is not None:
+            command += ["--advertise", str(_address(self._settings, child.port))]
         # The first line is for a terminal, and has no place where every line has to be JSON.
         output = subprocess.DEVNULL if self._settings.log_format == "json" else 2
         child.starts_at = inf
@@ -251,6 +268,11 @@ def _close_input(process: "subprocess.Popen[bytes]") -> None:
             process.stdin.close()
 
 
+def _address(settings: Settings, port: int) -> Address:
+    """Return the address that others are told of a node that listens on a port."""
+    return Address(settings.advertised(port).host, port)
+
+
 def _listed(nodes: set[str]) -> str:
     return ", ".join(sorted(nodes))
 
@@ -259,7 +281,7 @@ def _advice(members: set[str], settings: Settings) -> str:
     """Return how all these members are started: by this proxy, if their names are its address and
     ports in a row.
     """
-    beginning = f"{settings.host}:"
+    beginning = _address(settings, 1).id.removesuffix("1")
     ports = sorted(int(node.removeprefix(beginning)) for node in members if node.removeprefix(beginning).isdecimal())
     if len(ports) == len(members) and ports == list(range(ports[0], ports[0] + len(ports))):
         return f"Start them with --spawn {len(ports)} --spawn-port {ports[0]}"

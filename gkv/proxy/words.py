@@ -30,7 +30,7 @@ def members_of(request: Request, known: str) -> dict[str, Any]:
     value = body_of(request)
     names = known.split()
     if not isinstance(value, dict) or not value:
-        raise InvalidMember(f"the body is an object with {' or '.join(names)}, or both")
+        raise InvalidMember(f"the body is an object with {' or '.join(names)}, or more of them")
     unknown = sorted(value.keys() - set(names))
     if unknown:
         raise InvalidMember(

@@ -44,6 +44,8 @@ class Session:
     incarnation: int
     ring: tuple[Hashable, Hashable]
     """The rings, of now and to come, by which the list has its keys."""
+    comes: bool = False
+    """Whether it is filled by the change of the ring alone: the member is in the next list and not in that of now."""
 
 
 def session_of(roles: Roles, duties: Duties) -> Session | None:
@@ -51,8 +53,9 @@ def session_of(roles: Roles, duties: Duties) -> Session | None:
     incarnation = None if roles.primary is None else duties.incarnation_of(roles.primary)
     if duties.me not in roles.learners or roles.primary is None or incarnation is None:
         return None
-    since = duties.lines[duties.me].since if duties.me in roles.preference else duties.next_since
-    return Session(pair_of(roles), since, roles.primary, incarnation, (duties.ring, duties.next))
+    comes = duties.me not in roles.preference
+    since = duties.next_since if comes else duties.lines[duties.me].since
+    return Session(pair_of(roles), since, roles.primary, incarnation, (duties.ring, duties.next), comes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +202,10 @@ class Fillings:
         """Begin with none; `compares` tells whether a session that begins now compares sums first."""
         self._compares = compares
         self._fillings: dict[Pair, _Filling] = {}
-        self._rests: dict[str, float] = {}
-        """By primary, until when it is asked for no page."""
+        self._rests: dict[tuple[str, bool], float] = {}
+        """By primary, and whether it is for the change of the ring alone, until when it is asked for no page."""
+        self._paused = False
+        """Whether nothing is asked for by the change of the ring."""
         self._taken = self._dropped = 0
 
     def adopt(self, duties: Duties, serves: bool) -> None:
@@ -212,6 +217,7 @@ class Fillings:
                 known = self._fillings.get(session.pair)
                 fillings[session.pair] = known if known is not None and known.session == session else self._begun(session)
         self._fillings = fillings
+        self._paused = duties.pace.paused
         for filling in fillings.values():
             filling.asked.clear()  # an answer of an older epoch is not taken
 
@@ -238,12 +244,12 @@ class Fillings:
         whether the own sums after a cursor are there; to wait for them costs the primary nothing.
         """
         due, under_way = [], Counter[str]()
-        for filling in self._fillings.values():
+        for filling in self._going:
             primary = filling.session.primary
             if filling.committing is not None or (filling.asked and now - filling.asked_at < again_after):
                 under_way[primary] += 1
             elif filling.is_due(now, again_after) and (
-                now >= self._rests.get(primary, now) if filling.todo else is_summed_up(filling.after)
+                now >= self._rests.get((primary, filling.session.comes), now) if filling.todo else is_summed_up(filling.after)
             ):
                 due.append(filling)
         found: list[Wanted] = []
@@ -308,7 +314,7 @@ class Fillings:
         if filling is None or asked is None:
             return None
         filling.asked.clear()
-        self._rests[primary] = now + page.rest
+        self._rests[primary, filling.session.comes] = now + page.rest
         covered, left = _split(asked, page)
         same = {asked.keys[place] for place in page.same if place < len(asked.keys)}
         same.update([key for key, _ in page.records], page.damaged)
@@ -368,8 +374,13 @@ class Fillings:
 
     @property
     def busy(self) -> bool:
-        """Whether a list is not equal yet."""
-        return any(not filling.equal for filling in self._fillings.values())
+        """Whether a list is not equal yet, and is to be."""
+        return any(not filling.equal for filling in self._going)
+
+    @property
+    def _going(self) -> list[_Filling]:
+        """Those that are not paused."""
+        return [filling for filling in self._fillings.values() if not (self._paused and filling.session.comes)]
 
     def rests_until(self, now: float) -> float:
         """Return when the next question is due that a rest keeps from being asked; infinity if there is none."""

@@ -69,6 +69,8 @@ class Pages:
         self.rate = Rate(rate)
         self._early: dict[tuple[str, Pair], AskPage | AskSums] = {}
         """By learner and list, the last question about one that was not open yet: it is answered when it is."""
+        self._pace = Rate(0)
+        """For a change of the ring that has a rate of its own."""
         self.given = 0
         """Records that learners were given since the process began."""
 
@@ -122,7 +124,8 @@ class Pages:
         pair = (asked.preference, asked.coming)
         if not self._may_tell(sender, pair, asked):
             return
-        rows = self._records.look(pair, asked.ranges, self.rate.page)
+        rate = self._rate_for(sender, pair)
+        rows = self._records.look(pair, asked.ranges, rate.page)
         there = {**self._named(asked.named, pair), **rows.records}
         unsettled = self._writing.primary.unsettled
         waits = {key: unsettled.newest[key] for key in there if key in unsettled.newest}
@@ -143,12 +146,21 @@ class Pages:
         def over(may_tell: bool) -> None:
             if may_tell:
                 large = sum([len(record.value) >> _LARGE for _, record in others if record.value is not None])
-                rest = self.rate.give(len(others) + large, len(found), self._desk.now)
+                rest = rate.give(len(others) + large, len(found), self._desk.now)
                 self.given += len(others)
                 page = Page(asked.number, tuple(others), tuple(same), rows.whole, rows.upto, rest, tuple(damaged))
                 self._desk.send(sender, page)
 
         self._readings.begin([pair], list(waits.values()), self._desk.now + PATIENCE, over)
+
+    def _rate_for(self, sender: str, pair: Pair) -> Rate:
+        """Return the rate at which a learner is given what is in a list."""
+        wanted = self._desk.duties.pace.rate
+        if wanted is None or sender in pair[0]:
+            return self.rate
+        if self._pace.rate != wanted:
+            self._pace.change(wanted)
+        return self._pace
 
     def _named(self, keys: Sequence[str], pair: Pair) -> dict[str, Record | Damage]:
         """Return what there is of these keys of a list, be it where a look finds it or not."""

@@ -215,11 +215,12 @@ class Replica:
             desk.actions.append(
                 End("the document names this process no more: another has its place, or the member was removed")
             )  # M2
+        is_new = named and not self._named
         self._named = self._named or named
         desk.adopt(duties)
         if named and line is not None and line.empty:
             self.grants.begin_elsewhere()
-        elif named and line is not None and line.first:
+        elif is_new and line is not None and line.first:  # later on, that a loss was accepted would make it look so
             self.grants.begin_first()
         self.pause.release()
         self.succession.adopt()

@@ -88,6 +88,11 @@ class Takeovers:
         return bool(self._taking)
 
     @property
+    def waiting(self) -> int:
+        """How many lists are being taken over."""
+        return len(self._taking)
+
+    @property
     def ready(self) -> bool:
         """Whether some list waits for nothing but grants."""
         return any(not taking.unheard for taking in self._taking.values())

@@ -12,7 +12,7 @@ from gkv.model import Node
 from gkv.ring._pure import PureRing
 from gkv.ring.murmur3 import token as _pure_token
 from gkv.ring.murmur3 import tokens as _pure_tokens
-from gkv.ring.ring import DEFAULT_VNODES, HASH, NO_PLACE, NOBODY, Places, Ring, Share, vnode_counts
+from gkv.ring.ring import DEFAULT_VNODES, HASH, NO_PLACE, NOBODY, Places, Ring, Share, token_name, vnode_counts
 
 __all__ = [
     "DEFAULT_VNODES",
@@ -25,6 +25,7 @@ __all__ = [
     "Share",
     "build",
     "token",
+    "token_name",
     "tokens",
     "vnode_counts",
 ]

@@ -24,6 +24,11 @@ MAX_VNODES = 1 << 26
 """In the whole ring: 0.9 GB of tokens, and a bound on what a wrong weight can ask for."""
 
 
+def token_name(node: Node) -> str:
+    """Return the name that a node's tokens are made of."""
+    return node.tokens_of or node.id
+
+
 def vnode_counts(nodes: Sequence[Node], vnodes: int) -> tuple[int, ...]:
     """Return how many vnodes each of these nodes has on one ring.
 
@@ -34,6 +39,8 @@ def vnode_counts(nodes: Sequence[Node], vnodes: int) -> tuple[int, ...]:
         raise ValueError(f"a ring has 1 to {MAX_NODES} nodes, not {len(ids)}")
     if len(set(ids)) < len(ids):
         raise ValueError("a node id stands twice")
+    if len(set(map(token_name, nodes))) < len(ids):
+        raise ValueError("two nodes have the same tokens")
     if not 1 <= vnodes <= MAX_VNODES or not all(0 < node.weight <= MAX_VNODES for node in nodes):
         raise ValueError(f"vnodes and weights are above 0 and at most {MAX_VNODES}")
     counts = tuple(max(1, round(vnodes * node.weight)) for node in nodes)
@@ -55,7 +62,8 @@ A plain tuple: as a NamedTuple it made a split of 100 keys over 16 nodes 3 us (a
 class Ring(ABC):
     """Consistent hashing with virtual nodes (Karger et al., 1997; Dynamo, SOSP 2007).
 
-    A node has round(vnodes x weight) tokens, at least one: the hashes of "<node id>:<i>". The owner of a key is the node of
+    A node has round(vnodes x weight) tokens, at least one: the hashes of "<node id>:<i>", or for a node that has taken the
+    place of another one, of that one's. The owner of a key is the node of
     the first vnode token >= the key's token, wrapping round; equal tokens are ordered by node id.
     """
 
@@ -75,7 +83,7 @@ class Ring(ABC):
         self.nodes = tuple(sorted(nodes, key=lambda node: node.id))
         self.vnodes = vnodes
         self.counts = vnode_counts(self.nodes, vnodes)
-        self._build([node.id.encode() for node in self.nodes])
+        self._build([token_name(node).encode() for node in self.nodes])
 
     @staticmethod
     @abstractmethod
@@ -153,7 +161,7 @@ class Ring(ABC):
         problems = []
         found = list(zip(self.tokens, self.owners, strict=False))
         expected = sorted(
-            (self.token(f"{node.id}:{i}"), place)
+            (self.token(f"{token_name(node)}:{i}"), place)
             for place, (node, count) in enumerate(zip(self.nodes, self.counts, strict=True))
             for i in range(count)
         )

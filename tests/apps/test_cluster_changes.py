@@ -11,6 +11,7 @@ from gkv.cluster.callin import CallIn
 from gkv.cluster.store import FileStore
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator
+from gkv.pace import Pace
 from gkv.proxy import checks
 from gkv.proxy.app import build_app
 from gkv.proxy.changes import Changes
@@ -32,7 +33,8 @@ class Proxy:
         self.peers = InProcess(1.0)
         self.authority = Authority(FileStore(directory), view, self.peers)
         data = DataApi(view, Coordinator(view, self.peers, 1.0), max_body=1 << 20, info=dict, checks=self.checks)
-        self.app = build_app(data, self.authority, Changes(self.authority))
+        self.changes = Changes(self.authority)
+        self.app = build_app(data, self.authority, self.changes)
         self.client = wsgi(self.app)
 
     def checks(self):
@@ -80,11 +82,11 @@ def test_answer_says_who_gets_what_from_whom(proxy):
     assert sum(move["share"] for move in found["moves"]) / 3 == pytest.approx(found["moved"], abs=1e-5)
     assert found["moved"] == found["ideal"]
     assert (found["keys"], found["bytes"], found["seconds"]) == (None, None, None)  # nobody has called in
-    assert proxy.authority._judge.wanted is None
+    assert proxy.authority._judge.wish.layout is None
     begun = proxy.call("DELETE", f"{NODE}b")
     assert begun.status == 202
     assert begun.json() == found | {"dryRun": False}
-    assert proxy.authority._judge.wanted is not None
+    assert proxy.authority._judge.wish.layout is not None
 
 
 WORDS = [
@@ -93,14 +95,16 @@ WORDS = [
     ("PATCH", f"{NODE}%61", {"weight": 0.5, "zone": "x"}, "the weight of a becomes 0.5 (now 1), a comes to the zone x"),
     ("PATCH", "/v1/cluster", {"replicas": 2}, "each key has 2 copies (now 3)"),
     ("PATCH", "/v1/cluster", {"min_in_sync": 1}, "nothing changes"),
+    ("PATCH", "/v1/cluster", {"vnodes": 32}, "an ordinary node has 32 vnodes (now 64)"),
     ("DELETE", f"{NODE}d?force=1", None, "d leaves"),
+    ("POST", "/v1/cluster/replace?dryRun=1", {"node": "b", "with": "e"}, "e replaces b"),
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "body", "what"), WORDS)
 def test_word_is_taken(proxy, method, path, body, what):
     answer = proxy.call(method, path, body)
-    assert (answer.status, answer.json()["change"]["what"]) == (202, what)
+    assert (answer.status, answer.json()["change"]["what"]) == (200 if "dryRun" in path else 202, what)
 
 
 @pytest.mark.parametrize(
@@ -120,14 +124,33 @@ def test_word_is_taken(proxy, method, path, body, what):
 def test_body_that_is_wrong_is_refused(proxy, body, status, code):
     problem(proxy.call("PATCH", f"{NODE}a", body), status, code)
     problem(proxy.call("PATCH", f"{NODE}a?dryRun=1", body), status, code)
-    assert proxy.authority._judge.wanted is None
+    assert proxy.authority._judge.wish.layout is None
 
 
 @pytest.mark.parametrize(
-    "body", [{"replicas": wrong} for wrong in (0, 6, 2.0, "2", True, None)] + [{"min_in_sync": 0}, {"x": 1}]
+    "body",
+    [{"replicas": wrong} for wrong in (0, 6, 2.0, "2", True, None)]
+    + [{"vnodes": wrong} for wrong in (15, 262_145, 64.0, "64", True, None)]
+    + [{"min_in_sync": 0}, {"x": 1}],
 )
 def test_numbers_of_copies_that_are_none_are_refused(proxy, body):
     problem(proxy.call("PATCH", "/v1/cluster", body), 422, "invalid-member")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"node": "b"}, {"with": "e"}, {"node": "b", "with": 1}, {"node": "b", "with": "/"}, {"node": "b", "with": "e", "x": 1}],
+)
+def test_replacement_of_or_by_nobody_is_refused(proxy, body):
+    problem(proxy.call("POST", "/v1/cluster/replace?dryRun=1", body), 422, "invalid-member")
+
+
+@pytest.mark.parametrize(
+    "body", [{"rate": wrong} for wrong in (-1, 10_000_000, 2.0, "2", True)] + [{"paused": wrong} for wrong in (0, None)] + [{}]
+)
+def test_pace_that_is_none_is_refused(proxy, body):
+    proxy.call("PATCH", f"{NODE}a", {"weight": 2})
+    problem(proxy.call("PATCH", "/v1/cluster/change", body), 422, "invalid-member")
 
 
 def test_what_cannot_be_is_refused_with_the_reason(proxy):
@@ -139,6 +162,14 @@ def test_what_cannot_be_is_refused_with_the_reason(proxy):
     problem(proxy.call("DELETE", f"{NODE}a?x=1"), 400, "parameter")
     problem(proxy.call("DELETE", f"{NODE}a?dryRun=0&dryRun=1"), 400, "parameter")
     problem(proxy.call("DELETE", "/v1/cluster/change"), 409, "member-conflict")
+    problem(proxy.call("PATCH", "/v1/cluster/change", {"paused": True}), 409, "member-conflict")
+    assert "--standby" in problem(proxy.call("POST", "/v1/cluster/replace", {"node": "b", "with": "e"}), 409, "member-conflict")
+    problem(proxy.call("POST", "/v1/cluster/replace", {"node": "x", "with": "e"}), 404, "no-such-member")
+    assert "has b leave" in problem(
+        proxy.call("POST", "/v1/cluster/replace", {"node": "b", "with": "c"}), 409, "member-conflict"
+    )
+    leave = "a member that is to hold nothing leaves: DELETE /v1/cluster/nodes/ID"
+    assert leave in problem(proxy.call("PATCH", f"{NODE}a", {"weight": 0}), 422, "invalid-member")
     assert "force=1" in problem(proxy.call("PATCH", "/v1/cluster", {"replicas": 5}), 409, "member-conflict")
     assert proxy.call("GET", f"{NODE}a").headers["allow"] == "DELETE,PATCH"
 
@@ -154,12 +185,40 @@ def test_change_that_is_under_way_is_shown_and_taken_back(proxy):
     assert (change["kind"], change["nodes"], change["since"], change["done"]) == ("weight", ["a"], 8, {"a": 0.0})
     assert change["keys"] > 0
     assert change["bytes"] == pytest.approx(10 * change["keys"], rel=0.1)
+    assert (change["limit"], change["paused"]) == (None, False)
     detail = problem(proxy.call("DELETE", f"{NODE}b"), 409, "change-under-way")
     assert "the weight of a becomes 2" in detail
     assert proxy.call("DELETE", "/v1/cluster/change?dryRun=1").status == 200
     assert proxy.call("DELETE", "/v1/cluster/change").status == 202
     proxy.enact()
     assert judge.document.next is None
+
+
+def test_pace_of_a_change_is_told_and_shown(proxy):
+    begun = proxy.call("PATCH", f"{NODE}a", {"weight": 2}).json()
+    answer = proxy.call("PATCH", "/v1/cluster/change", {"rate": 5_000, "paused": True})
+    assert answer.status == 202
+    assert answer.json() == {
+        "epoch": 7,
+        "change": begun["change"],
+        "dryRun": False,
+        "rate": 5_000,
+        "paused": True,
+        "progress": "/v1/cluster",
+    }
+    assert "pace" not in proxy.client("GET", "/v1/cluster").json()
+    proxy.enact()
+    judge = proxy.authority._judge
+    proxy.authority.ring_change.look(judge.document, judge.placement, judge.liveness.recent(1e6), 1e6)
+    found = proxy.client("GET", "/v1/cluster").json()
+    assert found["pace"] == {"rate": 5_000, "paused": True}
+    assert (found["change"]["limit"], found["change"]["paused"], found["change"]["left"]) == (5_000, True, None)
+    dry = proxy.call("PATCH", "/v1/cluster/change?dryRun=1", {"rate": None})
+    assert (dry.status, dry.json()["rate"], dry.json()["paused"], dry.json()["dryRun"]) == (200, None, True, True)
+    assert (judge.wish.pace, judge.document.pace) == (None, Pace(5_000, True))
+    figures = {one.name: one.samples for one in proxy.changes.figures()}
+    assert figures["gkv_change_paused"] == figures["gkv_change_running"]
+    assert figures["gkv_change_paused"] != figures["gkv_change_ratio"]
 
 
 TOKENS = {role: f"{role}-token-0123456789" for role in ("reader", "client", "admin", "peer")}
@@ -173,6 +232,12 @@ def test_change_is_for_admins_and_what_would_follow_for_readers(proxy):
             allowed = role == "admin" or (query == "?dryRun=1" and role != "peer")
             answer = proxy.call("PATCH", f"{NODE}a{query}", {"weight": 1}, Authorization=f"Bearer {token}")
             assert answer.status == (status if allowed else 403), (role, query, answer)
+    for path, body in (("/v1/cluster/accept-loss", {"node": "a"}), ("/v1/cluster/replace", {"node": "x", "with": "y"})):
+        for role, token in TOKENS.items():
+            for query in ("", "?dryRun=1"):
+                answer = proxy.call("POST", f"{path}{query}", body, Authorization=f"Bearer {token}")
+                allowed = role == "admin" or (query == "?dryRun=1" and role != "peer")
+                assert (answer.status != 403) == allowed, (role, path, query, answer)
     twice = proxy.call("DELETE", f"{NODE}a?dryRun=1&dry%52un=0", Authorization=f"Bearer {TOKENS['reader']}")
     problem(twice, 400, "parameter")
 

@@ -150,7 +150,9 @@ REFUSED = {
     "lower-case method": (lines(first=b"get /x HTTP/1.1"), 400),
     "G<T": (lines(first=b"G<T /x HTTP/1.1"), 400),
     "endless method": (b"G" * 100_000, 400),
-    "empty line first": (b"\r\n" + lines(), 400),
+    "two empty lines first": (b"\r\n\r\n" + lines(), 400),
+    "bare CR first": (b"\r" + lines(), 400),
+    "bare LF first": (b"\n" + lines(), 400),
     "no Host": (lines(host=None), 400),
     "two Hosts": (lines(b"Host: localhost"), 400),
     "Host not ours": (lines(host=b"Host: evil.example"), 421),
@@ -207,6 +209,7 @@ SERVED = {
         b"POST /x? hello",
     ),
     "HTTP/1.0 that keeps alive": (lines(b"Connection: keep-alive", first=b"GET /x HTTP/1.0"), b"GET /x? "),
+    "an empty line first": (b"\r\n" + lines(), b"GET /x? "),
     "Expect with its body": (post(b"Expect: 100-continue", b"Content-Length: 5", body=b"hello"), b"POST /x? hello"),
 }
 
@@ -737,7 +740,7 @@ def test_stream_comes_in_chunks_and_the_connection_goes_on(pieces: list[bytes], 
         answer, chunks = client.read_chunks()
         assert (answer.status, answer.headers["content-type"], answer.headers["x-kind"]) == (200, "text/x", "y")
         assert request_id in (None, answer.headers["x-request-id"])
-        assert "connection" not in answer.headers
+        assert answer.headers["connection"] == "keep-alive"
         assert chunks == [piece for piece in pieces if piece]
         if request_id is None:
             assert client.good().body == b"alive"
@@ -1055,7 +1058,7 @@ def test_drain_closes_the_idle_and_lets_the_running_finish(gate: Gate, serve: An
     gate.go_on.set()
     answers = busy.rest()
     assert [answer.body for answer in answers] == [b"GET /wait? ", b"GET /canary? "]
-    assert [answer.headers.get("connection") for answer in answers] == [None, "close"]
+    assert [answer.headers.get("connection") for answer in answers] == ["keep-alive", "close"]
     busy.socket.close()
     assert drained.get(timeout=2) is True
 
@@ -1078,7 +1081,7 @@ def test_drain_answers_the_next_request_of_who_was_just_answered(serve: Any) -> 
     running = serve(recent=5.0)
     client = running.client()
     client.send(CANARY)
-    assert "connection" not in client.good().headers
+    assert client.good().headers["connection"] == "keep-alive"
     drained = gevent.spawn(running.server.drain, 5.0)
     gevent.sleep(0.05)
     client.send(CANARY)
@@ -1107,7 +1110,7 @@ def test_drain_answers_pipelined_requests_that_are_here(gate: Gate, serve: Any) 
     drained = gevent.spawn(running.server.drain, 5.0)
     gevent.sleep(0.2)
     gate.go_on.set()
-    assert [client.good().headers.get("connection") for _ in range(3)] == [None] * 3
+    assert [client.good().headers.get("connection") for _ in range(3)] == ["keep-alive"] * 3
     client.send(CANARY[9:] + CANARY)
     [answer] = client.rest()
     assert (answer.status, answer.headers["connection"]) == (200, "close")
@@ -1121,7 +1124,7 @@ def test_drain_ends_a_client_that_never_stops_pipelining(serve: Any) -> None:
     client.send(CANARY * 20)
     drained = gevent.spawn(running.server.drain, 5.0)
     before = monotonic()
-    while (answer := client.read()) is not None and "connection" not in answer.headers:
+    while (answer := client.read()) is not None and answer.headers["connection"] == "keep-alive":
         client.send(CANARY)
     assert answer is not None
     assert monotonic() - before < 2

@@ -379,7 +379,7 @@ def test_join_that_cannot_be_is_refused_and_nobody_joins(guarded: Guarded) -> No
     for text in (b"NaN", b"-Infinity", b"1e999"):  # which are no JSON
         refused(join(description(other, weight=0).replace(b": 0}", b": " + text + b"}")), 400, "invalid-item")
     refused(join(description(other), b"Content-Type: text/plain"), 415, "content-type")
-    refused(join(description(other, url="http://192.0.2.1:80")), 422, "invalid-member")
+    refused(join(description(other, url="http://127.0.0.2:80")), 422, "invalid-member")
     assert ask(guarded.proxy.port, "GET", "/v1/ring", bearer(TOKENS["reader"])).body == before
 
 

@@ -75,12 +75,21 @@ def test_read_under_conditions(programs: list[Program]) -> None:
 def test_list_that_is_none_is_refused_and_changes_nothing(programs: list[Program], name: str) -> None:
     tag = put(programs[0], "listed", "as it was")
     for program in programs:
-        for value in ("", ",", "x", tag[:-1], f"{tag} {tag}", f"*,{tag}", f"w/{tag}", "W/"):
+        for value in ("x", tag[:-1], f"{tag} {tag}", f"*,{tag}", f"w/{tag}", "W/"):
             for method in ("PUT", "DELETE"):
                 problem(
                     ask(program, method, "/v1/kv/listed", b"1" if method == "PUT" else None, **{name: value}), 400, "syntax"
                 )
         assert ask(program, "GET", "/v1/kv/listed").headers["ETag"] == tag
+
+
+def test_list_without_a_tag_is_one_that_nothing_matches(programs: list[Program]) -> None:
+    for program in programs:
+        for value in ("", ",", " , "):
+            tag = put(program, "unlisted", "as it was")
+            problem(ask(program, "PUT", "/v1/kv/unlisted", b"1", If_Match=value), 412, "condition")
+            assert ask(program, "GET", "/v1/kv/unlisted", If_None_Match=value).headers["ETag"] == tag
+            assert ask(program, "PUT", "/v1/kv/unlisted", b"1", If_None_Match=value).status == 204
 
 
 def test_one_of_many_creators_is_told_that_it_was_the_one(programs: list[Program]) -> None:

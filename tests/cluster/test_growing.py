@@ -4,6 +4,7 @@ Eight clients read and write all the time, and no order of their operations may 
 choices.
 """
 
+import random
 import re
 import signal
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import System, wait_for
-from tests.cluster.copies import Copies, is_served
+from tests.cluster.copies import Copies, is_served, wait_until
 from tests.cluster.filled import Filled
 from tests.cluster.test_copies import BACK, Load, loads, seed, shown
 from tests.cluster.test_restore import records
@@ -28,6 +29,10 @@ MOST_UNKNOWN = 5
 """Writes of unknown outcome, where other tests run beside this one."""
 WITHIN = 90.0
 """Seconds of one change, where the machine has little time."""
+LASTS = 1.5
+"""Seconds that a change takes, about."""
+POINTS, ALL_POINTS = 3, 30
+"""Kills under a change."""
 NEAR = 0.1
 """The part by which what moves may differ from what has to."""
 
@@ -147,3 +152,96 @@ def test_cluster_grows_and_shrinks_and_no_request_at_the_proxy_fails(
     )
     assert [node.name for node in (n2, n3, n4)] == [node.name for node in cluster.nodes]
     filled.check()
+
+
+@pytest.mark.undisturbed
+def test_with_one_copy_it_grows_and_shrinks_likewise_and_gets_more_copies(
+    system: System, seed: int, everything: bool, loads: list[Load]
+) -> None:
+    filled = Filled(Copies.start(system, nodes=2, copies=1))
+    cluster = filled.cluster
+    grown = Grown(cluster)
+    keys = [f"{WORDS[number % len(WORDS)]}/{number}" for number in range(COUNT)]
+    filled.put(keys, "here")
+    load = Load([cluster.proxy], seed, (5.0,), alone=False)
+    loads.append(load)
+    n1, n2 = cluster.nodes
+
+    n3 = cluster.add("n3")
+    grown.wait("n3 joins", n3=1.0)
+    n4 = cluster.add("n4")
+    grown.wait("n4 joins", n4=1.0)
+    load.more()
+    wait_for("dropped keys", lambda: sum(one["keys"] or 0 for one in grown.document()["members"]) < (1 + NEAR / 2) * COUNT)
+    left = grown.ask("DELETE", "/nodes/n1")
+    assert within(left["moved"], left["ideal"])
+    assert within(left["keys"], COUNT / 4)
+    grown.wait("n1 leaves", n1=None)
+    n1.program.wait_line("n1 is no member any more, as it has left or was removed")
+    cluster.nodes.remove(n1)
+    assert records(filled.directory(n1)) == {}
+    cluster.end(n1, signal.SIGTERM)
+    heavier = grown.ask("PATCH", "/nodes/n2", {"weight": 2})
+    assert {one["to"] for one in heavier["moves"]} == {"n2"}
+    grown.wait("n2 has a weight of 2", n2=2.0)
+    load.more()
+    for copies in (3, 2, 1):
+        grown.ask("PATCH", "", {"replicas": copies})
+        grown.wait(f"{copies} copies", replicas=copies)
+        load.more()
+
+    history = load.end()
+    print(f"longest answer {max(one.seen - one.call for one in history):.2f} s")
+    starved = re.findall(r"member (\S+) goes: (.*)", cluster.proxy.program.stderr)
+    failed = [one for one in history if not is_served(one)]
+    known = [one for one in failed if one.ending is not Ending.UNKNOWN]
+    most = 0 if everything else MOST_UNKNOWN
+    assert starved or (not known and len(failed) <= most), (
+        f"{len(failed)} of {len(history)} requests failed, at {time.time() - time.monotonic():.3f}:\n{shown(failed)}\n"
+        + "\n".join(one.stderr for one in system.programs)
+    )
+    assert [node.name for node in (n2, n3, n4)] == [node.name for node in cluster.nodes]
+    filled.check()
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_change_goes_on_or_is_undone_whoever_is_killed_under_it(
+    system: System, seed: int, everything: bool, loads: list[Load], copies: int
+) -> None:
+    chance = random.Random(seed)
+    filled = Filled(Copies.start(system, copies=copies, of_node=lambda _: ("--fill-rate", "1000")))
+    cluster = filled.cluster
+    grown = Grown(cluster)
+    keys = [f"{WORDS[number % len(WORDS)]}/{number}" for number in range(COUNT)]
+    filled.put(keys, "here")
+    load = Load([cluster.proxy], seed, (5.0,), alone=False)
+    loads.append(load)
+    went_on = 0
+    points = ALL_POINTS if everything else POINTS
+    for number in range(points):
+        gains = cluster.nodes[number % len(cluster.nodes)]
+        weight = 3.0 - next(one["weight"] for one in grown.document()["members"] if one["id"] == gains.name)
+        answer = grown.proxy.call("PATCH", f"/v1/cluster/nodes/{gains.name}", {"weight": weight}, **JSON)
+        assert answer.status == 202, answer
+        wait_until(time.monotonic() + chance.uniform(0, LASTS))
+        victim = chance.choice([gains, chance.choice(cluster.nodes), cluster.proxy])
+        at = grown.document()["next"]
+        cluster.end(victim, signal.SIGKILL)
+        cluster.start_again(victim)
+        grown.proxy = cluster.proxy.program
+        wait_for("the end of the change", lambda: is_over(grown), WITHIN)
+        went_on += at is not None
+        print(f"{number}: {victim.name} killed, {gains.name} was to have {weight}{'' if at else ', and had it, or not yet'}")
+    load.end()
+    cluster.wait_whole()
+    print(f"{went_on} of {points} under way")
+    filled.check()
+
+
+def is_over(grown: Grown) -> bool:
+    """Return whether no change is under way, and all are there."""
+    try:
+        document = grown.document()
+    except OSError:  # the proxy is not there yet
+        return False
+    return document["next"] is None and all(one["state"] == "up" and one["answers"] for one in document["members"])

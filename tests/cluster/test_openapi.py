@@ -47,6 +47,7 @@ checks.positive_data_acceptance.expected-statuses = [200, 409, 422, 503]
 [[operations]]
 include-name = [
     "DELETE /v1/cluster/nodes/{id}", "PATCH /v1/cluster/nodes/{id}", "PATCH /v1/cluster", "DELETE /v1/cluster/change",
+    "PATCH /v1/cluster/change", "POST /v1/cluster/replace",
 ]
 checks.positive_data_acceptance.expected-statuses = [200, 202, 404, 409, 422]
 

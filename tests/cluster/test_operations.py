@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -207,17 +208,29 @@ def test_metrics_turned_off_are_not_found(system: System) -> None:
 
 def expressions() -> list[str]:
     dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
-    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
 
 
-def test_dashboard_shows_only_metrics_that_exist(system: System, used: tuple[Program, Program]) -> None:
+def alerts() -> list[str]:
+    """Return the conditions of the alert rules, of one line or, behind `>-`, of several."""
+    text = (DEPLOY / "prometheus" / "rules.yaml").read_text()
+    return [
+        " ".join(found.split())
+        for found in re.findall(r"^ +expr: (?:>-\n)?((?:.|\n)+?)\n +(?:for|labels):", text, re.MULTILINE)
+    ]
+
+
+def test_dashboard_and_alerts_use_only_metrics_that_exist(system: System, used: tuple[Program, Program]) -> None:
     copying = system.node(system.proxy("--replicas", "2", "--data", "copies"))
     there = {key[0] for program in used for key in samples(program)}
     for program in (*used, copying):  # some have no samples as long as there is nothing to count, such as certificates
         there |= set(re.findall(r"^# TYPE (\w+)", program.call("GET", "/metrics").body.decode(), re.MULTILINE))
     shown = {name for text in expressions() for name in re.findall(r"\b(?:gkv|process)_\w+", text)}
     assert len(shown) > 20
-    assert shown <= there
+    asked = [set(re.findall(r"\b(?:gkv|process)_\w+", text)) for text in alerts()]
+    assert len(asked) > 20
+    assert sum(not names for names in asked) == 1  # `up`, which is Prometheus' own
+    assert shown.union(*asked) <= there
     assert {"gkv_copies_missing_ratio", "gkv_unsettled_writes", "gkv_takeovers_total", "gkv_copies_slow"} <= shown
 
 
@@ -296,13 +309,13 @@ def test_access_lines_carry_the_id_of_a_request_from_proxy_to_node(system: Syste
 
 def test_access_lines_are_off_by_default_and_in_text_one_line_a_request(system: System) -> None:
     proxy = system.proxy()
-    proxy.call("GET", "/livez")
-    assert "/livez" not in proxy.stderr
+    proxy.call("GET", "/v1/info")
+    assert "/v1/info" not in proxy.stderr
     (system.directory / "other").mkdir()
     other = system.proxy("--access-log", "1", "--data", "other")
-    other.call("HEAD", "/livez")
+    other.call("HEAD", "/v1/info")
     other.call("GET", "/%0Aforged%1b[31m")
-    other.wait_line(r"Z access 127\.0\.0\.1:\d+ HEAD /livez 200 0B \d+\.\d{3}ms \S+\n")
+    other.wait_line(r"Z access 127\.0\.0\.1:\d+ HEAD /v1/info 200 0B \d+\.\d{3}ms \S+\n")
     other.wait_line(r"Z access 127\.0\.0\.1:\d+ GET other 404 ")
     assert "forged" not in other.stderr
 
@@ -322,7 +335,7 @@ def test_standard_error_that_nobody_reads_stops_nothing(system: System) -> None:
 
         wait_for("the node", ready)
         for _ in range(1_500):  # 100 bytes each fill a pipe of 64 KiB
-            assert call(port, "GET", "/livez", timeout=2).status == 200
+            assert call(port, "GET", "/v1/info", timeout=2).status == 200
         seen = call(port, "GET", "/metrics").body.decode()
         assert float(re.search(r"^gkv_log_lines_dropped_total (\S+)$", seen, re.MULTILINE)[1]) > 0  # type: ignore[index]
     finally:
@@ -340,7 +353,7 @@ def test_sighup_takes_over_what_can_change_and_keeps_connections(system: System)
     with socket.create_connection(("127.0.0.1", proxy.port), DEADLINE) as connection:
 
         def status(host: str) -> bytes:
-            connection.sendall(f"GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            connection.sendall(f"GET /v1/info HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             return connection.recv(65_536).split(b"\r\n")[0]
 
         assert status("localhost") == b"HTTP/1.1 200 OK"
@@ -348,7 +361,7 @@ def test_sighup_takes_over_what_can_change_and_keeps_connections(system: System)
         proxy.signal(signal.SIGHUP)
         proxy.wait_line("the settings were read again; changed: names, log_format, access_log; .* next start: deadline")
         assert status("gkv.example") == b"HTTP/1.1 200 OK"
-        assert len(wait_for("the line", lambda: re.findall(r'\{"time".*"route": "/livez"', proxy.stderr))) == 1
+        assert len(wait_for("the line", lambda: re.findall(r'\{"time".*"route": "/v1/info"', proxy.stderr))) == 1
 
         path.write_text("")
         proxy.signal(signal.SIGHUP)
@@ -366,9 +379,9 @@ def test_sighup_with_wrong_settings_keeps_the_old_ones_and_says_so(system: Syste
         path.write_text(text)
         node.signal(signal.SIGHUP)
         wait_for("the complaint", lambda before=before: node.stderr.count("the old ones stay in force") > before)
-        lines = node.stderr.count("GET /livez")
-        assert node.call("GET", "/livez").status == 200
-        wait_for("the access line", lambda lines=lines: node.stderr.count("GET /livez") > lines)
+        lines = node.stderr.count("GET /v1/info")
+        assert node.call("GET", "/v1/info").status == 200
+        wait_for("the access line", lambda lines=lines: node.stderr.count("GET /v1/info") > lines)
     path.unlink()
     node.signal(signal.SIGHUP)
     node.wait_line("the old ones stay in force: .*cannot be read")
@@ -489,3 +502,17 @@ def test_container_is_built_in_stages_and_runs_as_nobody() -> None:
     assert [part for part in copied if not (ROOT / part).exists()] == []
     variables = dict(re.findall(r"\b(GKV_\w+)=(\S+)", "\n".join(last)))
     assert parse("proxy", [], variables).log_format == "json"
+
+
+def test_health_is_asked_of_the_process_beside_it(proxy: Program, system: System) -> None:
+    def ended(url: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-I", DEPLOY / "healthcheck.py"]
+        return subprocess.run(command, env={"HEALTH_URL": url}, capture_output=True, text=True, timeout=20)
+
+    assert ended(f"http://127.0.0.1:{proxy.port}/livez").returncode == 0
+    assert ended(f"http://127.0.0.1:{proxy.port}/readyz").returncode == 0
+    alone = system.proxy()
+    without_nodes = ended(f"http://127.0.0.1:{alone.port}/readyz")
+    assert (without_nodes.returncode, without_nodes.stderr.count("status 503")) == (1, 1)
+    nobody = ended("http://127.0.0.1:1/livez")
+    assert (nobody.returncode, len(nobody.stderr.splitlines())) == (1, 1)

@@ -57,7 +57,7 @@ def test_proxy_tells_when_all_are_gone_and_whom_keys_wait_for_and_who_acts_by_an
     for node in (first, second):
         cluster.end(node, signal.SIGKILL)
         cluster.wait_down(node)
-    shown = ["[+]serving ok", "[!]members n1 is down, n2 is down", "[!]copies 1/3 for 100 % of the keys", "ok"]
+    shown = ["[+]serving ok", "[!]members 1/3 up: n1 is down, n2 is down", "[!]copies 1/3 for 100 % of the keys", "ok"]
     wait_for("a warning about copies", lambda: ready(proxy)[1] == shown)
     proxy.wait_line("n2 is down; others that have its keys answer for them")
     cluster.end(last, signal.SIGKILL)

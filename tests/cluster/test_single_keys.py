@@ -419,7 +419,16 @@ def test_write_on_a_condition_that_nobody_looks_at_is_refused_and_changes_nothin
 def test_if_none_match_on_get_and_head(programs: list[Program]) -> None:
     tag = ask(programs[0], "PUT", "/v1/kv/tagged", b"1").headers["ETag"]
     same = [tag, f"W/{tag}", "*", f'"other", {tag}', f'W/"a,b" ,{tag}', f",{tag},", f'{tag},"other"']
-    others = ['"other"', f'"{tag[2:]}', 'W/"x","y"', '""', f'"x,{tag[1:]}', tag.upper() if tag.upper() != tag else '"z"']
+    others = [
+        "",
+        ",",
+        '"other"',
+        f'"{tag[2:]}',
+        'W/"x","y"',
+        '""',
+        f'"x,{tag[1:]}',
+        tag.upper() if tag.upper() != tag else '"z"',
+    ]
     for program in programs:
         for method in ("GET", "HEAD"):
             for value in same:
@@ -427,7 +436,7 @@ def test_if_none_match_on_get_and_head(programs: list[Program]) -> None:
                 assert (answer.status, answer.headers["ETag"]) == (304, tag), value
             for value in others:
                 assert ask(program, method, "/v1/kv/tagged", If_None_Match=value).status == 200, value
-            for value in ("other", '"open', "W/", f"{tag} {tag}", '*,"x"', "", ",", f"w/{tag}"):
+            for value in ("other", '"open', "W/", f"{tag} {tag}", '*,"x"', f"w/{tag}"):
                 assert ask(program, method, "/v1/kv/tagged", If_None_Match=value).status == 400, value
             assert ask(program, method, "/v1/kv/tagged", If_Match=tag).status == 200
             for value in (f"W/{tag}", '"other"', f'W/{tag}, "other"'):

@@ -54,6 +54,7 @@ class Wires:
             self._switch.wait()
             pytest.skip("no network namespaces can be made here")
         self.addresses = dict(zip(names, map(_address, range(len(names))), strict=True))
+        self.addresses6 = dict(zip(names, map(_address6, range(len(names))), strict=True))
         self._lock = threading.Lock()
 
     def under(self, name: str) -> list[str]:
@@ -105,6 +106,10 @@ def _address(place: int) -> str:
     return f"{PREFIX}{place + 1}"
 
 
+def _address6(place: int) -> str:
+    return f"fd77::{place + 1:x}"
+
+
 class _Switch:
     """The process between the namespaces."""
 
@@ -147,7 +152,7 @@ class _Switch:
                 packet = os.read(tap, 65_536)
             except BlockingIOError:
                 return
-            dst = packet[19] - 1 if packet[0] >> 4 == 4 else -1
+            dst = packet[19 if packet[0] >> 4 == 4 else 39] - 1
             if 0 <= dst < len(self._taps) and dst != src:
                 self._pass(src, dst, packet)
 
@@ -202,7 +207,12 @@ def _end(place: int) -> tuple[int, int]:
         raise OSError(ctypes.get_errno(), "unshare")
     tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH14x", b"wire", IFF_TUN | IFF_NO_PI))
-    for words in (f"addr add {_address(place)}/24 dev wire", f"link set wire mtu {MTU} up", "link set lo up"):
+    for words in (
+        f"addr add {_address(place)}/24 dev wire",
+        f"-6 addr add {_address6(place)}/64 dev wire nodad",
+        f"link set wire mtu {MTU} up",
+        "link set lo up",
+    ):
         subprocess.run(["ip", *words.split()], check=True, stdin=subprocess.DEVNULL)
     return os.open("/proc/self/ns/net", os.O_RDONLY), tap
 

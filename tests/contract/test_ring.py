@@ -112,7 +112,9 @@ def token_by_definition(key: str) -> int:
 
 def vnodes_by_definition(nodes: Iterable[Node], vnodes: int) -> list[Pair]:
     return [
-        (token_by_definition(f"{node.id}:{i}"), node.id) for node in nodes for i in range(max(1, round(vnodes * node.weight)))
+        (token_by_definition(f"{node.tokens_of or node.id}:{i}"), node.id)
+        for node in nodes
+        for i in range(max(1, round(vnodes * node.weight)))
     ]
 
 
@@ -349,6 +351,15 @@ def test_ring_of_weighted_nodes_has_vnodes_in_proportion_and_at_least_one(build:
     assert Counter(ring.nodes[place].id for place in ring.owners) == WEIGHTED_COUNTS
 
 
+def test_node_in_anothers_place_has_its_tokens_and_no_others(build: Callable[..., Ring]) -> None:
+    before, other = build(THREE, 64), Node("z", tokens_of=THREE[1].id)
+    after = build([THREE[0], other, THREE[2]], 64)
+    assert list(after.tokens) == list(before.tokens)
+    names = {node.id: node.id for node in THREE} | {"z": THREE[1].id}
+    owners = [names[after.nodes[place].id] for place in after.owners]
+    assert owners == [before.nodes[place].id for place in before.owners]
+
+
 def test_ring_nodes_are_ascending_by_id_and_keep_their_url(build: Callable[..., Ring]) -> None:
     nodes = [Node("n10", "http://c:1"), Node("n9", "http://b:2"), Node("N1", "http://a:3", 2.0), Node("ñ", "http://d:4")]
     assert build(nodes, 4).nodes == (nodes[2], nodes[0], nodes[1], nodes[3])
@@ -370,6 +381,7 @@ def test_ring_does_not_depend_on_the_order_of_nodes(build: Callable[..., Ring]) 
         pytest.param([], 8, "1 to 65535 nodes, not 0", id="no-nodes"),
         pytest.param([Node(f"n{i}") for i in range(MAX_NODES + 1)], 1, "nodes, not 65536", id="too-many-nodes"),
         pytest.param([Node("a"), Node("b"), Node("a", "http://x:1")], 8, "stands twice", id="duplicate-id"),
+        pytest.param([Node("a"), Node("b", tokens_of="a")], 8, "the same tokens", id="duplicate-tokens"),
         pytest.param(THREE, 0, "above 0", id="vnodes-0"),
         pytest.param(THREE, -1, "above 0", id="vnodes-negative"),
         pytest.param([Node("a", weight=0)], 8, "above 0", id="weight-0"),

@@ -1,6 +1,8 @@
 """What users install: sdist and wheel, with and without a C compiler, used outside the checkout."""
 
+import email
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -8,7 +10,11 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import abi3info
+import abi3info.models
 import pytest
+
+import gkv
 
 ROOT = Path(__file__).parents[2]
 MISSING = "/nonexistent/cc"
@@ -93,6 +99,34 @@ def test_wheel_without_a_compiler_warns_once_and_runs_on_the_pure_twin(sdist: Pa
 
 
 @pytest.mark.skipif(os.environ.get("GKV_NATIVE") == "off", reason="this run does without the C extension")
-def test_wheel_with_a_compiler_runs_on_the_native_twin(sdist: Path, tmp_path: Path) -> None:
+def test_wheel_with_a_compiler_runs_on_the_native_twin_and_serves_every_python_from_3_11_on(
+    sdist: Path, tmp_path: Path
+) -> None:
     wheel, _ = build_wheel(sdist, tmp_path)
     assert twin_in_use(wheel, tmp_path) == "native"
+    assert re.fullmatch(rf"gkv-{re.escape(gkv.__version__)}-cp311-abi3-[a-z0-9_]+\.whl", wheel.name)
+    [extension] = tmp_path.glob("installed/gkv/*.so")
+    assert extension.name == "_native.abi3.so"
+    assert unstable_names(extension) == set()
+
+
+def unstable_names(extension: Path) -> set[str]:
+    """Return the names of Python's C interface that an extension needs and that CPython 3.11 does not promise to keep."""
+    listed = run("nm", "-D", "--undefined-only", "--format=posix", extension, cwd=ROOT)
+    needed = {name for name in (line.split()[0] for line in listed.splitlines()) if re.match("_?Py", name)}
+    assert "PyErr_Occurred" in needed
+    known = {**abi3info.FUNCTIONS, **abi3info.DATAS}
+    promised = {symbol.name for symbol, item in known.items() if item.added <= abi3info.models.PyVersion(3, 11)}
+    return needed - promised
+
+
+def test_metadata_has_the_version_of_the_newest_release_in_the_changelog(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        [path] = [name for name in archive.getnames() if name.count("/") == 1 and name.endswith("/PKG-INFO")]
+        file = archive.extractfile(path)
+        assert file is not None
+        metadata = email.message_from_bytes(file.read())
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert metadata["Version"] == gkv.__version__ == released[0]
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert {"Operating System :: POSIX :: Linux", "Operating System :: MacOS"} <= set(metadata.get_all("Classifier", []))

@@ -168,7 +168,7 @@ CONTROLS: dict[str, Control] = {
         "filling",
         "what is in neither list goes, and not before the ring has come",
         "R2",
-        [(_REPLICA, "may_drop", instead.drops_what_will_go)],
+        [(placements, "is_strange", instead.is_about_to_be_strange)],
     ),
     "a backup expires by itself": Control(
         "expiry", "only the primary looks at the time", "R2", [(engine.Engine, "tidy", instead.tidy_what_is_due)]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from gkv.cluster import placement
 from gkv.model import Damage, Effect, Record, Version, Write
 from gkv.replication import actions, events
 from gkv.replication.expiry import is_due
@@ -241,7 +242,12 @@ class Engine:
         records = {key: record for key, record in self.directory.records.items() if key not in self.directory.damaged}
         self._buried = {key: self._buried.get(key, now) for key, record in records.items() if record.value is None}
         old = [key for key, since in self._buried.items() if now - since >= self.tombstone_ttl and replica.may_forget(key)]
-        others = [key for key in self.directory.records if member.duties is not None and replica.may_drop(key)]
+        duties = member.duties if replica.desk.serves else None
+        others = [
+            key
+            for key in self.directory.records
+            if duties is not None and placement.is_strange(duties.roles_of(key), duties.me)
+        ]
         due = [key for key, record in records.items() if is_due(record, wall)]
         if old or others:
             self.change(NOBODYS, [(key, None, True, True) for key in dict.fromkeys([*old, *others])])

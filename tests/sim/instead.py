@@ -7,7 +7,7 @@ from typing import Any
 
 from gkv.cluster import changes
 from gkv.cluster.document import State
-from gkv.model import Duties, Version, Write
+from gkv.model import Duties, Roles, Version, Write
 from gkv.replication import (
     actions,
     clients,
@@ -330,9 +330,8 @@ def tidy_what_is_due(self: Any) -> None:
     _tidy(self)
 
 
-def drops_what_will_go(self: Any, key: str) -> bool:
-    roles = self.desk.duties.roles_of(key)
-    return self.desk.serves and self.desk.me not in (roles.coming or roles.preference)
+def is_about_to_be_strange(roles: Roles, member: str) -> bool:
+    return member not in (roles.coming or roles.preference)
 
 
 # -- the authority

@@ -5,6 +5,7 @@ import sys
 assert "gkv" not in sys.modules, "gkv has the real clock already"
 
 import http.client
+import math
 import os
 import random
 import secrets
@@ -114,6 +115,10 @@ def _connect(*args: Any, **names: Any) -> Any:
     return network.connect(*args, **names)
 
 
+def _dial(address: tuple[str, int], until: float, each: float = math.inf, **_: object) -> Any:
+    return _connect(address, max(0.001, min(each, until - time.monotonic())))
+
+
 class Connection(http.client.HTTPConnection):
     """A connection over the virtual network."""
 
@@ -124,9 +129,8 @@ class Connection(http.client.HTTPConnection):
 
 CLIENT = SimpleNamespace(client=SimpleNamespace(HTTPConnection=Connection, HTTPException=http.client.HTTPException))
 """In the place of the module `http`, for those who call."""
-gkv.cluster.caller.http = CLIENT  # type: ignore[assignment]
+gkv.cluster.caller.dial = gkv.net.sender.dial = _dial
 gkv.net.sender.socket = SimpleNamespace(  # type: ignore[assignment]
-    create_connection=_connect,
     **{name: getattr(socket, name) for name in ("IPPROTO_TCP", "TCP_NODELAY", "SHUT_RDWR", "SHUT_WR")},
 )
 

@@ -20,6 +20,7 @@ from gkv.cluster.authority import Authority
 from gkv.cluster.caller import Caller, Refused
 from gkv.cluster.document import Document
 from gkv.cluster.kept import Kept
+from gkv.cluster.proxies import Proxies
 from gkv.cluster.store import FileStore
 from gkv.cluster.terms import Terms
 from gkv.cluster.view import View
@@ -39,6 +40,7 @@ from gkv.node.notes import Notes
 from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.node.stored import Stored
+from gkv.node.strays import Strays
 from gkv.node.sweeper import Sweeper
 from gkv.node.tidings import Tidings
 from gkv.node.tidying import Tidying
@@ -151,7 +153,18 @@ class NodeProgram(Program):
         stored = Stored(engine, commits)
         transport = Transport(me.id, incarnation, view)
         notes = Notes(me.id, kept, engine.last_run, self.end_with)
-        self.copies = copies = Watched(me.id, incarnation, view, stored, clock.time, transport, notes, tidings, self.end_with)
+        self.copies = copies = Watched(
+            me.id,
+            incarnation,
+            view,
+            stored,
+            clock.time,
+            transport,
+            notes,
+            tidings,
+            self.end_with,
+            versions=order.versions,
+        )
         copies.rules, copies.node, copies.asked = self._rules, self, {}
         member = Membership(
             me,
@@ -175,17 +188,21 @@ class NodeProgram(Program):
 
         def call_in() -> None:
             try:
-                Caller(PROXY, me.url, member, tell).run()
+                Caller(Proxies([PROXY]), "127.0.0.1", member, tell).run()
             except Refused as error:
                 self.end_with(GkvError(str(error)))
 
+        sweeper, tidying = Sweeper(me.id, view, engine, order), Tidying(engine, stored, copies, clock)
+
         def tidy() -> None:
-            Sweeper(me.id, view, engine, order).run(lambda: not copies.active)
-            Tidying(engine, stored, copies, clock).run()
+            while True:
+                sweeper.run(lambda: not copies.active)
+                tidying.run(lambda: copies.active)
 
         background.start("calling in at the proxy", call_in)
         background.start("the look at the clock", clock.watch)
         background.start("the sweep of what is due", tidy)
+        background.start("the search for others' records", Strays(me.id, view, engine, commits, stored, copies).run)
         background.start("the clock of copies", copies.run)
 
     def end_with(self, error: GkvError) -> None:

@@ -20,6 +20,12 @@ class Fault(StrEnum):
     STALL = "stalled disk"
     FULL = "full disk"
     IO_ERROR = "I/O error"
+    WEIGHT = "another weight"
+    """By an operator's word."""
+    COPIES = "another number of copies"
+    """Likewise."""
+    UNDO = "a change of the ring is taken back"
+    """Likewise."""
 
 
 WEIGHTS = {
@@ -35,6 +41,9 @@ WEIGHTS = {
     Fault.STALL: 2,
     Fault.FULL: 1.5,
     Fault.IO_ERROR: 1,
+    Fault.WEIGHT: 3,
+    Fault.COPIES: 3,
+    Fault.UNDO: 1,
 }
 MAX_DRIFT = 0.02
 

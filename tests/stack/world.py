@@ -11,6 +11,8 @@ from pathlib import Path
 import gevent
 
 from gkv.cluster.document import State
+from gkv.cluster.operator import Operator
+from gkv.errors import GkvError
 from tests.linearizability.checker import check
 from tests.linearizability.history import Ending, Operation
 from tests.linearizability.search import GaveUp
@@ -28,6 +30,7 @@ from tests.stack.thread import Thread
 _JOINED_WITHIN = 20.0
 _HEALED_WITHIN = 90.0
 """Seconds: a member that was evicted often waits for up to 30 s before it is admitted anew."""
+_REST_WITHIN = 20.0
 _QUIET = 0.5
 _AWAY = (0.05, 2.5)
 _LASTS = (0.1, 2.5)
@@ -89,6 +92,9 @@ class World:
             Fault.STALL: self._stall,
             Fault.FULL: self._fill,
             Fault.IO_ERROR: self._spoil,
+            Fault.WEIGHT: partial(self._say, self._weigh),
+            Fault.COPIES: partial(self._say, self._copy),
+            Fault.UNDO: partial(self._say, self._undo),
         }
 
     # -- processes
@@ -168,9 +174,7 @@ class World:
             self._sleep(self.chance.uniform(*self.scenario.gaps))
             self._fault()
         self._heal()
-        if not self._wait(self._is_whole, _HEALED_WITHIN):
-            raise Wrong("live", f"not all serve {_HEALED_WITHIN:.0f} s after all is whole again: {self._states()}")
-        tell("all serve again")
+        self._wait_for_peace()
         self._sleep(_QUIET)
         before = {client: len(client.operations) for client in self.clients}
         self._sleep(2.0)
@@ -188,6 +192,13 @@ class World:
         broken = [line for client in self.clients for line in client.broken]
         if broken:
             raise Wrong("contract", broken[0])
+
+    def _wait_for_peace(self) -> None:
+        if not self._wait(self._is_whole, _HEALED_WITHIN):
+            raise Wrong("live", f"not all serve {_HEALED_WITHIN:.0f} s after all is whole again: {self._states()}")
+        tell("all serve again")
+        if not self._wait(self._rest, _REST_WITHIN):
+            raise Wrong("live", f"the machines of copies do not rest within {_REST_WITHIN:.0f} s, and have nothing to do")
 
     @property
     def history(self) -> list[Operation]:
@@ -241,7 +252,14 @@ class World:
                 return False
             if document.copies_records and not (node.copies.active and node.copies.serves):
                 return False
-        return document.replicas == min(self.scenario.copies, len(self.names))
+        return all(line.weight for line in document.members)
+
+    def _rest(self) -> bool:
+        """Return whether the machines rest, where there is one copy."""
+        return self._is_whole() and all(
+            not node.copies.active or node.view.document is None or node.view.document.copies_records
+            for node in self.nodes.values()
+        )
 
     def _states(self) -> str:
         proxy = self.proxy
@@ -307,6 +325,35 @@ class World:
 
     def _spoil(self, victim: str) -> None:
         self.disks[victim].fails = self.chance.randint(1, 2)
+
+    # -- an operator's words
+
+    def _say(self, word: Callable[[Operator, str, random.Random], object], victim: str) -> None:
+        proxy = self.proxy
+        if proxy is not None and hasattr(proxy, "authority") and not proxy.host.paused:
+            self.loop.post(proxy.host, 0.0, gevent.spawn, self._said, proxy, word, victim, random.Random(self.chance.random()))
+
+    def _said(
+        self,
+        proxy: ProxyProgram,
+        word: Callable[[Operator, str, random.Random], object],
+        victim: str,
+        chance: random.Random,
+    ) -> None:
+        try:
+            word(proxy.authority.operator, victim, chance)
+        except GkvError as error:
+            tell(f"refused: {error}")
+
+    def _weigh(self, operator: Operator, victim: str, chance: random.Random) -> None:
+        operator.change_member(victim, weight=chance.choice([0.5, 1.0, 2.0]), zone=None, dry_run=False)
+
+    def _copy(self, operator: Operator, _victim: str, chance: random.Random) -> None:
+        copies = chance.randint(1, min(3, len(self.names)))
+        operator.change_cluster(replicas=copies, min_in_sync=None, force=False, dry_run=False)
+
+    def _undo(self, operator: Operator, _victim: str, _chance: random.Random) -> None:
+        operator.take_back(dry_run=False)
 
     def _go_on(self, program: Program) -> None:
         program.host.paused = False

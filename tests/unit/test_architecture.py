@@ -13,9 +13,14 @@ ROOT = Path(gkv.__file__).parent
 # The rooms in the order of the floors: each may import what its row names, and nothing else. Third-party packages likewise.
 ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
-    "model": ({"errors"}, set()),
-    "config": ({"errors"}, set()),
-    "sources": ({"errors", "config"}, set()),
+    "addresses": (set(), set()),
+    "pace": (set(), set()),
+    "model": ({"errors", "pace"}, set()),
+    "origins": (set(), set()),
+    "config": ({"addresses", "errors", "origins"}, set()),
+    "nearest": (set(), set()),
+    "flags": ({"config", "nearest"}, set()),
+    "sources": ({"addresses", "errors", "config", "flags", "nearest", "origins"}, set()),
     "log": (set(), {"gevent"}),
     "background": ({"errors", "log"}, {"gevent"}),
     "files": (set(), set()),
@@ -23,22 +28,51 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "clock": (set(), set()),
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
-    "replication": ({"errors", "model"}, set()),
-    "wire": ({"errors", "model", "ring", "native", "replication"}, {"ujson"}),
-    "engine": ({"errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
-    "net": ({"errors", "background", "config", "log", "model"}, {"gevent"}),
+    "replication": ({"errors", "model", "pace"}, set()),
+    "wire": ({"addresses", "errors", "model", "ring", "native", "replication"}, {"ujson"}),
+    "engine": ({"clock", "errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
+    "net": ({"addresses", "errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
-    "cluster": ({"clock", "errors", "config", "files", "log", "model", "ring", "net", "threads"}, {"gevent", "ujson"}),
+    "cluster": (
+        {"addresses", "clock", "errors", "config", "files", "log", "model", "pace", "ring", "net", "threads"},
+        {"gevent", "ujson"},
+    ),
     "coordinator": (
         {"errors", "config", "log", "model", "ring", "replication", "wire", "net", "cluster"},
         {"gevent"},
     ),
     "api": (
-        {"errors", "config", "log", "model", "native", "ring", "wire", "net", "cluster", "coordinator", "replication"},
+        {
+            "addresses",
+            "errors",
+            "config",
+            "log",
+            "model",
+            "native",
+            "ring",
+            "wire",
+            "net",
+            "cluster",
+            "coordinator",
+            "replication",
+        },
         {"bottle", "prometheus_client", "ujson"},
     ),
     "process": (
-        {"errors", "config", "sources", "log", "background", "model", "native", "net", "cluster", "coordinator", "api"},
+        {
+            "addresses",
+            "errors",
+            "config",
+            "sources",
+            "log",
+            "background",
+            "model",
+            "native",
+            "net",
+            "cluster",
+            "coordinator",
+            "api",
+        },
         {"gevent"},
     ),
     "node": (
@@ -52,14 +86,14 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     # It never meets an engine: proxy and nodes meet only over HTTP.
     "proxy": (
         {
-            *("errors", "config", "sources", "log", "background", "model", "native", "ring", "wire"),
+            *("addresses", "errors", "config", "sources", "log", "background", "model", "native", "ring", "wire"),
             *("net", "cluster", "coordinator", "api", "process"),
         },
         {"bottle", "gevent", "ujson"},
     ),
     # Offline: it changes directories and member lists while nobody runs on them.
     "restoring": ({"errors", "config", "engine", "cluster", "process"}, set()),
-    "cli": ({"errors", "config", "log", "sources", "net", "process", "proxy", "node", "restoring"}, {"gevent"}),
+    "cli": ({"errors", "config", "log", "nearest", "sources", "net", "process", "proxy", "node", "restoring"}, {"gevent"}),
 }
 THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "prometheus_client", "sortedcontainers"}
 

@@ -1,10 +1,11 @@
 """Settings: what each knob takes, which source goes first, and how a wrong one is named."""
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
-from gkv import __version__, config
+from gkv import __version__, addresses, config, flags
+from gkv.addresses import Address
 from gkv.config import KNOBS, Settings
 from gkv.errors import ConfigError
 from gkv.sources import parse
@@ -12,16 +13,19 @@ from gkv.sources import parse
 DEFAULTS = Settings(
     host="127.0.0.1",
     port=8080,
-    proxy="http://127.0.0.1:8080",
+    advertise=None,
+    proxy=("http://127.0.0.1:8080",),
     name="",
     weight=1.0,
     zone="",
+    standby=False,
     engine="lmdb",
     data="",
     durability="sync",
     replicas=1,
     min_in_sync=0,
     lease=1.0,
+    vnodes=4_096,
     replica_timeout=1.0,
     disk_timeout=10.0,
     fill_rate=2_000,
@@ -39,6 +43,7 @@ DEFAULTS = Settings(
     max_inflight=256,
     max_buffered=256 << 20,
     names=[],
+    cors_origins=(),
     reader_tokens=(),
     client_tokens=(),
     admin_tokens=(),
@@ -49,6 +54,7 @@ DEFAULTS = Settings(
     tls_ca="",
     metrics=True,
     log_format="text",
+    log_level="info",
     access_log=False,
     insecure=False,
     until_stdin_closes=False,
@@ -81,7 +87,7 @@ DEFAULTS = Settings(
         (config.number(0, 999_999), "250000", 250_000),
         (config.tombstone_ttl, "366d", 31_622_400.0),
         (config.one_of("sync", "async"), "async", "async"),
-        (config.url, "https://n1:8080/", "https://n1:8080"),
+        (addresses.urls, "https://n1:8080/", ("https://n1:8080",)),
         (config.port, "0", 0),
         (config.port, "8080", 8080),
         (config.port, "65535", 65_535),
@@ -96,20 +102,36 @@ DEFAULTS = Settings(
         (config.name, "n", "n"),
         (config.name, "127.0.0.1:9000", "127.0.0.1:9000"),
         (config.name, "a" * 64, "a" * 64),
-        (config.url, "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-        (config.url, "http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
-        (config.url, "http://proxy.example:80", "http://proxy.example:80"),
-        (config.host, "127.0.0.1", "127.0.0.1"),
-        (config.host, "10.0.0.5", "10.0.0.5"),
-        (config.names, "", []),
-        (config.names, "gkv", ["gkv"]),
-        (config.names, " gkv.example , 10.0.0.5,", ["gkv.example", "10.0.0.5"]),
+        (config.origins, "", ()),
+        (config.origins, " * ", ("*",)),
+        (config.origins, "https://A.example , http://[::1]:3000", ("https://a.example", "http://[::1]:3000")),
+        (
+            config.origins,
+            "http://a:80,https://a:443,https://a:80,x-app://a",
+            ("http://a", "https://a", "https://a:80", "x-app://a"),
+        ),
+        (addresses.urls, "http://127.0.0.1:8080", ("http://127.0.0.1:8080",)),
+        (addresses.urls, "http://127.0.0.1:8080/", ("http://127.0.0.1:8080",)),
+        (addresses.urls, "http://Proxy.example:80,https://[0::1]:1", ("http://proxy.example:80", "https://[::1]:1")),
+        (addresses.host, "127.0.0.1", "127.0.0.1"),
+        (addresses.host, "10.0.0.5", "10.0.0.5"),
+        (addresses.host, "0:0::1", "::1"),
+        (addresses.host, "[::]", "::"),
+        (addresses.host, "Node_1.example", "node_1.example"),
+        (addresses.advertised, "", None),
+        (addresses.advertised, "n1:9000", Address("n1", 9000)),
+        (addresses.advertised, "[fd00::5]:9000", Address("fd00::5", 9000)),
+        (addresses.names, "::1,[FD00::5]", ["[::1]", "[fd00::5]"]),
+        (addresses.names, "", []),
+        (addresses.names, "gkv", ["gkv"]),
+        (addresses.names, " gkv.example , 10.0.0.5,", ["gkv.example", "10.0.0.5"]),
         (config.tokens, "", ()),
         (config.tokens, "t" * 16, ("t" * 16,)),
         (config.tokens, " " + "!~+-/=.'" * 2 + " , " + "z" * 256, ("!~+-/=.'" * 2, "z" * 256)),
-        (config.networks, "", ()),
-        (config.networks, "10.0.0.5", (IPv4Network("10.0.0.5/32"),)),
-        (config.networks, "10.0.0.0/8, 192.0.2.0/24", (IPv4Network("10.0.0.0/8"), IPv4Network("192.0.2.0/24"))),
+        (addresses.networks, "", ()),
+        (addresses.networks, "10.0.0.5", (IPv4Network("10.0.0.5/32"),)),
+        (addresses.networks, "10.0.0.0/8, 192.0.2.0/24", (IPv4Network("10.0.0.0/8"), IPv4Network("192.0.2.0/24"))),
+        (addresses.networks, "fd00::/8,::1", (IPv6Network("fd00::/8"), IPv6Network("::1/128"))),
         (config.switch, "0", False),
         (config.switch, "1", True),
     ],
@@ -121,6 +143,10 @@ def test_parser_valid_text_returns_the_value(read, text, value):
 @pytest.mark.parametrize(
     ("read", "texts"),
     [
+        (
+            config.origins,
+            ["a.example", "https://a/", "https://", "*,https://a", "https://*.a", "null", "https://a,", "https://u@a"],
+        ),
         (
             config.duration,
             [
@@ -154,7 +180,7 @@ def test_parser_valid_text_returns_the_value(read, text, value):
         (config.weight, ["", "0", "-1", "1000.1", "nan", "inf", "-inf", "heavy", "1e400"]),
         (config.name, ["-a", ".a", ":a", "a b", "a/b", "a" * 65, "\u00e9", "a\n", " "]),
         (
-            config.url,
+            addresses.urls,
             [
                 *("", "127.0.0.1:8080", "http://127.0.0.1", "http://:8080", "http://127.0.0.1:0", "http://127.0.0.1:65536"),
                 *(
@@ -164,14 +190,39 @@ def test_parser_valid_text_returns_the_value(read, text, value):
                     "http://127.0.0.1:8080/path",
                     "http://127.0.0.1:8080?a=b",
                 ),
-                *("http://127.0.0.1:http", "http://[::1", "//127.0.0.1:8080", "http:///8080"),
+                *(
+                    "http://127.0.0.1:http",
+                    "http://[::1",
+                    "http://::1:80",
+                    "http://a:1,",
+                    "http://[fe80::1%251]:80",
+                    "//127.0.0.1:8080",
+                    "http:///8080",
+                ),
             ],
         ),
         (
-            config.host,
-            ["", "localhost", "127.0.0.1:80", "127.1", "256.0.0.1", "::1", "127.0.0.01", " 127.0.0.1", "http://127.0.0.1"],
+            addresses.host,
+            [
+                "",
+                "a b",
+                "127.0.0.1:80",
+                "127.1",
+                "256.0.0.1",
+                "fe80::1%lo",
+                "-a",
+                "a..b",
+                "a" * 64,
+                "127.0.0.01",
+                " 127.0.0.1",
+                "http://127.0.0.1",
+            ],
         ),
-        (config.names, ["http://gkv", "gkv:80", "a b", "a/b", "gkv,*", "\u00e9", "a" * 254, "a\nb"]),
+        (
+            addresses.advertised,
+            ["9000", "n1", "n1:", "n1:0", "n1:65536", "::1:9000", "0.0.0.0:9000", "[::]:9000", " n1:1", "1.2:1"],
+        ),
+        (addresses.names, ["::g", "http://gkv", "gkv:80", "a b", "a/b", "gkv,*", "\u00e9", "a" * 254, "a\nb"]),
         (
             config.tokens,
             [
@@ -186,8 +237,8 @@ def test_parser_valid_text_returns_the_value(read, text, value):
             ],
         ),
         (
-            config.networks,
-            [" ", ",", "10.0.0.0/8,", "10.0.0.1/8", "10.0.0/24", "::1", "localhost", "10.0.0.0/33", "10.0.0.0-9"],
+            addresses.networks,
+            [" ", ",", "10.0.0.0/8,", "10.0.0.1/8", "10.0.0/24", "fd00::1/8", "localhost", "10.0.0.0/33", "10.0.0.0-9"],
         ),
         (config.switch, ["", "true", "yes", "2", "on", "01"]),
     ],
@@ -204,7 +255,7 @@ def test_parser_wrong_text_raises_value_error(read, texts):
 )
 def test_url_with_user_or_fragment_raises_instead_of_being_half_understood(text):
     with pytest.raises(ValueError, match=r"a URL such as http://127\.0\.0\.1:8080"):
-        config.url(text)
+        addresses.urls(text)
 
 
 # -- precedence
@@ -231,16 +282,19 @@ def test_settings_have_a_field_for_every_knob_and_every_default_is_valid():
 OTHERS = {
     "host": ("127.0.0.2", "127.0.0.2"),
     "port": ("8181", 8181),
-    "proxy": ("http://10.0.0.1:80", "http://10.0.0.1:80"),
+    "advertise": ("n1.example:9100", Address("n1.example", 9100)),
+    "proxy": ("http://10.0.0.1:80,http://p:81", ("http://10.0.0.1:80", "http://p:81")),
     "name": ("n1", "n1"),
     "weight": ("2.5", 2.5),
     "zone": ("rack-2", "rack-2"),
+    "standby": ("1", True),
     "engine": ("memory", "memory"),
     "data": ("elsewhere", "elsewhere"),
     "durability": ("async", "async"),
     "replicas": ("3", 3),
     "min_in_sync": ("1", 1),
     "lease": ("300ms", 0.3),
+    "vnodes": ("655", 655),
     "replica_timeout": ("2s", 2.0),
     "disk_timeout": ("1m", 60.0),
     "fill_rate": ("0", 0),
@@ -258,6 +312,7 @@ OTHERS = {
     "max_inflight": ("64", 64),
     "max_buffered": ("1GiB", 1 << 30),
     "names": ("gkv.example,gkv", ["gkv.example", "gkv"]),
+    "cors_origins": ("https://app.example", ("https://app.example",)),
     "reader_tokens": ("r" * 16, ("r" * 16,)),
     "client_tokens": (f"{'c' * 16},{'d' * 256}", ("c" * 16, "d" * 256)),
     "admin_tokens": ("a" * 16, ("a" * 16,)),
@@ -268,6 +323,7 @@ OTHERS = {
     "tls_ca": ("ca.pem", "ca.pem"),
     "metrics": ("0", False),
     "log_format": ("json", "json"),
+    "log_level": ("debug", "debug"),
     "access_log": ("1", True),
     "insecure": ("1", True),
     "until_stdin_closes": ("1", True),
@@ -314,7 +370,7 @@ def test_parse_reads_the_process_environment_by_default(monkeypatch):
         ("proxy", ["--port", "99999"], "--port", "a port from 0 to 65535"),
         ("proxy", ["--deadline", "2"], "--deadline", "a time above 0 such as 400ms, 2s, 1m, 12h or 1d"),
         ("proxy", ["--max-body", "1MB"], "--max-body", "a size above 0 such as 480B, 64KiB or 32MiB"),
-        ("proxy", ["--host", "localhost"], "--host", "an IPv4 address such as 127.0.0.1"),
+        ("proxy", ["--host", "a b"], "--host", "an IPv4 or IPv6 address such as 127.0.0.1 or ::1, or a host name"),
         ("proxy", ["--spawn", "-1"], "--spawn", ""),
         ("proxy", ["--spawn", "many"], "--spawn", "a whole number from 0 to 99"),
         ("node", ["9000", "--proxy", "localhost:80"], "--proxy", "a URL such as http://127.0.0.1:8080"),
@@ -331,19 +387,19 @@ def test_parse_reads_the_process_environment_by_default(monkeypatch):
             "node",
             ["9000", "--replicas", "3"],
             "--replicas",
-            "unrecognized arguments: --replicas; --replicas belongs to gkv-proxy",
+            "--replicas belongs to gkv-proxy",
         ),
         ("node", ["9000", "--replica-timeout", "100ms"], "--replica-timeout", "a time from 300ms to 60s"),
         ("node", ["9000", "--disk-timeout", "1h"], "--disk-timeout", "a time from 1s to 10m"),
         ("node", ["9000", "--max-disk", "-1"], "--max-disk", ""),
         ("node", ["9000", "--max-disk", "10MB"], "--max-disk", "a size above 0"),
         ("node", ["9000", "--tombstone-ttl", "9s"], "--tombstone-ttl", "a time from 60s to 366d"),
-        ("proxy", ["--accept-loss"], "--accept-loss", "unrecognized"),
-        ("node", [], "PORT", "required"),
-        ("node", ["9000", "9001"], "9001", "unrecognized"),
-        ("proxy", ["--frobnicate"], "--frobnicate", "unrecognized"),
+        ("proxy", ["--accept-loss"], "--accept-loss", "belongs to gkv-node"),
+        ("node", [], "PORT", "is missing"),
+        ("node", ["9000", "9001"], "9001", "unknown argument"),
+        ("proxy", ["--frobnicate"], "--frobnicate", "unknown flag"),
         ("proxy", ["--weight", "2"], "--weight", "--weight belongs to gkv-node"),
-        ("node", ["9000", "--spawn", "2"], "--spawn", "unrecognized"),
+        ("node", ["9000", "--spawn", "2"], "--spawn", "belongs to gkv-proxy"),
         ("proxy", ["--insecure=1"], "--insecure", "explicit argument"),
         ("proxy", ["--port"], "--port", "expected one argument"),
     ],
@@ -354,9 +410,8 @@ def test_parse_wrong_flag_exits_2_and_says_what_it_takes(capsys, command, argume
     assert caught.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    complaint, more = printed.err.splitlines()
-    assert more == f"see gkv-{command} --help"
-    assert complaint.startswith(f"gkv-{command}: error:")
+    [complaint] = printed.err.splitlines()
+    assert complaint.startswith(f"gkv-{command}: ")
     assert named in complaint
     assert takes in complaint
 
@@ -366,7 +421,54 @@ def test_parse_abbreviated_flag_exits_2(capsys, flag):
     with pytest.raises(SystemExit) as caught:
         parse("proxy", [flag, "1"], {})
     assert caught.value.code == 2
-    assert "unrecognized arguments" in capsys.readouterr().err
+    assert f"unknown flag {flag}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "line"),
+    [
+        ("proxy", ["--replcias", "3"], "unknown flag --replcias: did you mean --replicas?"),
+        ("proxy", ["--replcias=3", "--frobnicate"], "unknown flag --replcias: did you mean --replicas?"),
+        ("node", ["--nmae", "n1", "9000"], "unknown flag --nmae: did you mean --name?"),
+        ("node", ["--replcias", "3", "9000"], "unknown flag --replcias: did you mean --replicas? It belongs to gkv-proxy"),
+        ("proxy", ["-port", "80"], "unknown flag -port: did you mean --port?"),
+        ("proxy", ["--check_config"], "unknown flag --check_config: did you mean --check-config?"),
+        ("proxy", ["--client-token-file=x"], "unknown flag --client-token-file: did you mean --client-tokens-file?"),
+        ("proxy", ["--qqq\n\x1b[31m"], "unknown flag --qqq\\n\\x1b[31m; see gkv-proxy --help"),
+        ("node", ["--", "--port"], "PORT is '--port'; it takes a port from 0 to 65535"),
+        ("node", [], "PORT is missing, as in: gkv-node 9000"),
+        (
+            "proxy",
+            ["--deadline", "2"],
+            "--deadline is '2'; it takes a time above 0 such as 400ms, 2s, 1m, 12h or 1d: did you mean 2s?",
+        ),
+        ("node", ["9000", "--engine=LMBD"], "--engine is 'LMBD'; it takes one of: lmdb, memory: did you mean lmdb?"),
+        ("proxy", ["--port"], "--port: expected one argument"),
+    ],
+)
+def test_parse_mistyped_flag_is_answered_with_one_line_that_names_the_nearest(capsys, command, arguments, line):
+    with pytest.raises(SystemExit) as caught:
+        parse(command, arguments, {})
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"gkv-{command}: {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "meant"),
+    [
+        ("GKV_MAX_BODY", "1mb", "1MiB"),
+        ("GKV_DRAIN", "10 seconds", "10s"),
+        ("GKV_METRICS", "no", "0"),
+        ("GKV_PORT", "80800", None),
+    ],
+)
+def test_parse_wrong_value_of_a_variable_names_one_that_is_right(variable, text, meant):
+    with pytest.raises(ConfigError) as caught:
+        parse("proxy", [], {variable: text})
+    assert ("did you mean" in caught.value.detail) == (meant is not None)
+    if meant:
+        assert caught.value.detail.endswith(f": did you mean {meant}?")
+        parse("proxy", [], {variable: meant})
 
 
 @pytest.mark.parametrize(
@@ -380,7 +482,7 @@ def test_parse_abbreviated_flag_exits_2(capsys, flag):
         ("GKV_TOMBSTONE_TTL", "1s", "a time from 60s to 366d"),
         ("GKV_MAX_DISK", "all", "a size above 0"),
         ("GKV_INSECURE", "yes", "0 or 1"),
-        ("GKV_HOST", "::1", "an IPv4 address"),
+        ("GKV_HOST", "::g", "an IPv4 or IPv6 address"),
         ("GKV_SPAWN_PORT", "-1", "a port from 0 to 65535"),
     ],
 )
@@ -410,10 +512,29 @@ def test_parse_help_names_every_flag_of_the_command_and_no_other(capsys, command
     assert shown == {knob.flag for knob in mine} | {f"{knob.flag}-file" for knob in mine if knob.secret}
 
 
+@pytest.mark.parametrize("command", ["proxy", "node"])
+def test_parse_help_fits_80_columns_and_shows_each_default_however_wide_the_terminal_is(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        parse(command, ["--help"], {})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = " ".join(" ".join(lines).split())
+    mine = [knob for knob in KNOBS if command in knob.commands.split() and knob.default and knob.parse is not config.switch]
+    assert [knob.name for knob in mine if f"(default: {knob.default})" not in shown] == []
+    assert [title for title in ("addresses:", "data:", "cluster:", "copies:", "limits:", "access:") if title not in lines] == []
+    assert f"{flags.REST}:" not in lines
+
+
+def test_every_setting_is_in_one_group_of_help():
+    placed = [name for names in flags.GROUPS.values() for name in names]
+    assert sorted(placed) == sorted(knob.name for knob in KNOBS)
+
+
 # -- settings that cannot go together
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_check_loopback_passes(host):
     parse("proxy", ["--host", host], {}).check()
 
@@ -439,10 +560,17 @@ def test_check_other_host_with_insecure_passes(arguments, environment):
     parse("proxy", ["--host", "10.0.0.5", *arguments], environment).check()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 @pytest.mark.parametrize("arguments", [[], ["--insecure"]])
-def test_check_unspecified_host_raises_even_with_insecure(arguments):
-    with pytest.raises(ConfigError, match=r"--host 0\.0\.0\.0"):
-        parse("proxy", ["--host", "0.0.0.0", *arguments], {}).check()
+def test_check_unspecified_host_needs_an_address_that_others_are_told(host, arguments):
+    with pytest.raises(ConfigError, match=rf"--host {host} is no address .*--advertise HOST:PORT"):
+        parse("proxy", ["--host", host, *arguments], {}).check()
+    parse("proxy", ["--host", host, "--advertise", "n1:8080", "--insecure"], {}).check()
+
+
+def test_check_a_name_may_be_of_any_machine_unless_it_is_localhost():
+    with pytest.raises(ConfigError, match="--host n1 is not loopback"):
+        parse("proxy", ["--host", "n1"], {}).check()
 
 
 @pytest.mark.parametrize(
@@ -471,7 +599,7 @@ TLS = ["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--tls-ca", "ca.pem"]
 def test_check_all_files_of_tls_or_none_pass():
     settings = parse("node", ["9000", *TLS, "--proxy", "https://127.0.0.1:1"], {})
     settings.check()
-    assert (settings.scheme, settings.proxy_url) == ("https", "https://127.0.0.1:1")
+    assert (settings.scheme, settings.proxy_urls) == ("https", ("https://127.0.0.1:1",))
 
 
 @pytest.mark.parametrize("left_out", [[0], [1], [2], [0, 1], [0, 2], [1, 2]])
@@ -494,7 +622,7 @@ def test_check_node_and_proxy_that_do_not_both_speak_tls_raises(arguments, says)
 def test_node_looks_for_the_default_proxy_as_members_talk(arguments, url):
     settings = parse("node", ["9000", *arguments], {})
     settings.check()
-    assert settings.proxy_url == url
+    assert settings.proxy_urls == (url,)
 
 
 TOKENS = {role: character * 16 for role, character in (("reader", "r"), ("client", "c"), ("admin", "a"), ("peer", "p"))}

@@ -143,3 +143,18 @@ def test_replace_by_spare_that_was_killed_leaves_the_old_content_or_the_new(tmp_
     assert (before, path.read_bytes().split()) == ([b"2" if step == "link" else b"1"], [b"3"])
     assert not old.exists()
     assert not spare.samefile(path)
+
+
+@pytest.mark.parametrize("system", ["with posix_fallocate", "without, as macOS"])
+def test_allocated_file_has_its_room_and_keeps_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    if system.startswith("without"):
+        monkeypatch.delattr(os, "posix_fallocate")
+    path = tmp_path / "file"
+    path.write_bytes(b"begun")
+    for size in (3 << 20, 5):
+        with path.open("r+b") as file:
+            files.allocate(file.fileno(), size)
+    assert path.read_bytes() == b"begun".ljust(3 << 20, b"\0")
+    assert path.stat().st_blocks * 512 >= 3 << 20

@@ -43,7 +43,7 @@ def drain(reading: int) -> bytes:
 
 def test_say_text_is_a_line_with_the_time(pipe):
     log.say("hello \u00e9")
-    assert re.fullmatch(f"{TIME} hello \u00e9\n", drain(pipe).decode())
+    assert re.fullmatch(f"{TIME} info hello \u00e9\n", drain(pipe).decode())
 
 
 def test_say_json_is_an_object_a_line(pipe):
@@ -53,7 +53,45 @@ def test_say_json_is_an_object_a_line(pipe):
     assert line.count(b"\n") == 1
     found = json.loads(line)
     assert re.fullmatch(TIME, found.pop("time"))
-    assert found == {"log": "gkv", "message": 'say "hi"\n'}
+    assert found == {"level": "info", "log": "gkv", "message": 'say "hi"\n'}
+
+
+@pytest.mark.parametrize(
+    ("least", "written"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_lines_below_the_least_level_are_not_written_and_the_others_say_theirs(pipe, log_format, least, written):
+    log.configure(log_format, level=least)
+    for line in (log.as_debug("one"), "two", log.as_warning("three"), log.as_error("four")):
+        log.say(line)
+    lines = drain(pipe).decode().splitlines()
+    levels = [json.loads(line)["level"] if log_format == "json" else line.split()[1] for line in lines]
+    assert levels == written
+
+
+def test_exception_is_an_error_and_a_line_keeps_its_level_behind_a_name_and_when_it_is_long(pipe):
+    log.configure("json")
+    log.say_exception("it failed")
+    log.say(log.named("n1", log.as_warning("down")))
+    log.say(log.as_warning("x" * 100_000))
+    found = [json.loads(line) for line in drain(pipe).splitlines()]
+    assert [one["level"] for one in found] == ["error", "warning", "warning"]
+    assert found[1]["message"] == "n1: down"
+
+
+def test_access_lines_have_a_switch_of_their_own_and_tell_a_trace(pipe):
+    log.configure("json", access=True, level="error")
+    log.say_access(**ACCESS, request_id="abc-1", traceparent="00-trace")
+    assert json.loads(drain(pipe))["traceparent"] == "00-trace"
+    log.configure("text", access=True, level="error")
+    log.say_access(**ACCESS, request_id="abc-1", traceparent="00-trace")
+    assert drain(pipe).decode().endswith(" 1.234ms abc-1 00-trace\n")
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
@@ -77,7 +115,7 @@ def test_say_exception_keeps_the_trace_with_its_line(pipe, log_format):
         assert "ValueError: int() base" in json.loads(shown)["trace"]
         return
     first, *rest = shown.splitlines()
-    assert re.fullmatch(f"{TIME} it failed", first)
+    assert re.fullmatch(f"{TIME} error it failed", first)
     assert all(line.startswith("  | ") for line in rest)
     assert any("ValueError: int() base" in line for line in rest)
 
@@ -90,7 +128,7 @@ def test_say_access_has_the_same_in_both_forms(pipe):
     found = json.loads(drain(pipe))
     assert re.fullmatch(TIME, found.pop("time"))
     assert found == {
-        "log": "access", "method": "GET", "route": "/v1/kv/<key>", "status": 200, "bytes": 12, "ms": 1.234,
+        "level": "info", "log": "access", "method": "GET", "route": "/v1/kv/<key>", "status": 200, "bytes": 12, "ms": 1.234,
         "id": '"x', "peer": "127.0.0.1:5",
     }  # fmt: skip
 
@@ -112,8 +150,8 @@ def test_lines_that_nobody_reads_are_dropped_without_holding_the_process_up_and_
     assert taken.count(b"\n") + dropped == 2_000
     log.say("there is room")
     lost, line = drain(pipe).decode().splitlines()[-2:]
-    assert lost.endswith(f"Z {dropped} lines were dropped: nobody read standard error")
-    assert line.endswith("Z there is room")
+    assert lost.endswith(f"Z warning {dropped} lines were dropped: nobody read standard error")
+    assert line.endswith("Z info there is room")
     log.say("all is well")
     assert drain(pipe).count(b"\n") == 1
 
@@ -121,11 +159,11 @@ def test_lines_that_nobody_reads_are_dropped_without_holding_the_process_up_and_
 def test_line_that_was_torn_does_not_swallow_the_next(pipe):
     os.write(log._output._fd, b"x" * (65_536 - 3 * 4_096))
     log.say("y" * 16_000)  # four pieces, and room for three
-    assert drain(pipe).count(b"y") == 3 * 4_096 - 25
+    assert drain(pipe).count(b"y") == 3 * 4_096 - 30
     log.say("next")
     shown = drain(pipe).decode().splitlines()
     assert shown[0] == ""
-    assert shown[-1].endswith("Z next")
+    assert shown[-1].endswith("Z info next")
 
 
 def test_closed_standard_error_is_survived(monkeypatch):

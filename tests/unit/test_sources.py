@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gkv import config, sources
+from gkv import config, flags
 from gkv.config import KNOBS, Knob
 from gkv.errors import ConfigError
 from gkv.sources import gather, parse, read, render
@@ -235,10 +235,10 @@ def test_secret_that_is_wrong_is_never_shown(file, secret):
 
 def test_secret_flags_exist_and_a_wrong_secret_is_not_shown(capsys, secret):
     path = secret()
-    assert sources._flags("proxy", ["--token-file", path], [TOKEN])["token_file"] == path
-    assert sources._flags("proxy", ["--token", "abc"], [TOKEN])["token"] == ("abc", "abc")
+    assert flags.read("proxy", ["--token-file", path], [TOKEN])["token_file"] == path
+    assert flags.read("proxy", ["--token", "abc"], [TOKEN])["token"] == ("abc", "abc")
     with pytest.raises(SystemExit):
-        sources._flags("proxy", ["--token", "not-good"], [TOKEN])
+        flags.read("proxy", ["--token", "not-good"], [TOKEN])
     assert "not-good" not in capsys.readouterr().err
 
 
@@ -278,12 +278,19 @@ def test_knobs_that_are_secret_take_a_value():
 
 
 @pytest.mark.parametrize(
-    "words", [["--client-token=s3cret"], ["--client-token", "s3cret"], ["--port", "1", "--client-token=s3cret"]]
+    "words",
+    [["--client-token=s3cret"], ["--client-token", "s3cret"], ["--port", "1", "--client-token=s3cret"]],
 )
 def test_flag_that_does_not_exist_is_named_without_its_value(words, capsys):
     with pytest.raises(SystemExit) as ended:
         parse("proxy", words, {})
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.endswith("error: unrecognized arguments: --client-token\nsee gkv-proxy --help\n")
+    assert said == "gkv-proxy: unknown flag --client-token: did you mean --client-tokens?\n"
     assert "s3cret" not in said
+
+
+def test_secret_that_looks_like_a_flag_is_not_named(capsys):
+    with pytest.raises(SystemExit):
+        parse("proxy", ["--client-tokens", "-s3cret-of-16-characters"], {})
+    assert capsys.readouterr().err == "gkv-proxy: --client-tokens: expected one argument\n"

@@ -16,7 +16,7 @@ own copy.
     {"op":"add","cluster":"5f1c...","generation":1,"epoch":7,"keys":["n"],"deltas":[1]}
     {"op":"touch","cluster":"5f1c...","generation":1,"epoch":7,"keys":["hi"],"ttls":[60000]}
 
-Each request but `status` and `adopt` carries the cluster, generation and epoch that its sender
+Each request but `status`, `adopt` and `call-at` carries the cluster, generation and epoch that its sender
 believes in; a node that believes otherwise answers `stale` with its own document instead of doing
 anything. What a node refuses it says by a `NodeRefusal`; a write is answered with the version that
 it was given, and a letter for each key, the value of its `Effect`:
@@ -40,7 +40,7 @@ from gkv.model import Op
 from gkv.wire.ops.frame import BadFrame, Large, NodeAnswer, NodeRequest, NoRoom, Refused, read_answer, split, understand
 from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest
 from gkv.wire.ops.later import Await, PutOff
-from gkv.wire.ops.membership import Adopt, Here, Status
+from gkv.wire.ops.membership import Adopt, CallAt, Here, Status
 from gkv.wire.ops.moves import GoOnWith, Held, PlanMove
 from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Peek, Records, Values
 from gkv.wire.ops.words import Said, Word
@@ -52,6 +52,7 @@ __all__ = [
     "Adopt",
     "Await",
     "BadFrame",
+    "CallAt",
     "Delete",
     "Effects",
     "EpochRequest",
@@ -89,7 +90,10 @@ __all__ = [
 
 _REQUESTS: Mapping[str, type[NodeRequest]] = {
     request.op: request
-    for request in (Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Peek, Status, Adopt, Word, PlanMove, GoOnWith, Await)
+    for request in (
+        *(Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Peek),
+        *(Status, Adopt, CallAt, Word, PlanMove, GoOnWith, Await),
+    )
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, ClassVar, Self
 
+from gkv.addresses import is_url
 from gkv.model import Op, Presence
 from gkv.wire.ops.frame import BadFrame, NodeAnswer, NodeRequest, line
 from gkv.wire.strict import Pause, no_pause
@@ -51,6 +52,27 @@ class Adopt(NodeRequest):
 
     def write(self) -> bytes:
         return line({"op": self.op.value, "document": self.document})
+
+
+@dataclass(slots=True)
+class CallAt(NodeRequest):
+    """Tells a member where its cluster's authority is now, answered by `Here`."""
+
+    op: ClassVar[Op] = Op.CALL_AT
+    cluster: str
+    url: str
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause) -> Self:
+        cluster, url = header.get("cluster"), header.get("url")
+        if start != len(frame):
+            raise BadFrame("call-at has no values")
+        if not isinstance(cluster, str) or not isinstance(url, str) or not is_url(url):
+            raise BadFrame("call-at has a cluster and a URL")
+        return cls(cluster, url)
+
+    def write(self) -> bytes:
+        return line({"op": self.op.value, "cluster": self.cluster, "url": self.url})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gkv import log
 from gkv.api.access import Role
-from gkv.api.http import Request, Response, Routes
+from gkv.api.http import NO_CLIENTS, Request, Response, Routes
 from gkv.api.metrics import BOUNDS, Figure, Meter, Metrics, figure
 from gkv.api.operation import Unlisted
 
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ENVIRON = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "5"}
 
 
@@ -120,6 +121,49 @@ def test_access_lines_are_written_only_when_asked_for(meter, capfd):
     assert re.search(r"Z access 127\.0\.0\.1:5 - unread 400 0B 0\.000ms id$", second)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "request_id", "written"),
+    [
+        ("GET", "/readyz", 200, "id", False),
+        ("HEAD", "/livez", 200, "id", False),
+        ("GET", "/readyz", 503, "id", True),
+        ("POST", "/v1/cluster/nodes", 200, "id", False),
+        ("POST", "/v1/cluster/nodes", 409, "id", True),
+        ("POST", "/internal/frames", 200, NO_CLIENTS, False),
+        ("POST", "/internal/frames/replica", 200, NO_CLIENTS, False),
+        ("POST", "/internal/frames", 503, NO_CLIENTS, True),
+        ("POST", "/internal/frames", 200, "a-1,b-2", True),
+        ("GET", "/get", 200, NO_CLIENTS, True),
+    ],
+)
+def test_access_log_has_no_heartbeats_but_those_that_were_refused(routes, capfd, method, path, status, request_id, written):
+    for declared in ("/readyz", "/livez", "/v1/cluster/nodes", "/internal/frames", "/internal/frames/replica"):
+        routes.add("POST", declared, lambda _request: Response(b""), doc=Unlisted("a test's"), role=Role.OPEN)
+    meter = Meter(routes.template)
+    log.configure("text", access=True)
+    try:
+        meter.answered(meter.route(method, path), ENVIRON, status, 10, 0.001, request_id)
+    finally:
+        log.configure("text")
+    assert (f" {path} {status} " in capfd.readouterr().err) is written
+    assert scrape(meter)["gkv_http_requests_total", *sorted([method, path, f"{status // 100}xx"])] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "shown"),
+    [("/get", PARENT, PARENT), ("/get", "00-nonsense", ""), ("/internal/frames", f"{PARENT},{PARENT}", f"{PARENT},{PARENT}")],
+)
+def test_access_lines_tell_the_trace(routes, capfd, path, text, shown):
+    routes.add("POST", "/internal/frames", lambda _request: Response(b""), doc=Unlisted("a test's"), role=Role.OPEN)
+    meter = Meter(routes.template)
+    log.configure("text", access=True)
+    try:
+        meter.answered(meter.route("POST", path), ENVIRON | {"HTTP_TRACEPARENT": text}, 200, 10, 0.001, "id")
+    finally:
+        log.configure("text")
+    assert capfd.readouterr().err.endswith(f" id {shown}\n" if shown else " id\n")
+
+
 @pytest.mark.parametrize(("path", "template"), [("/get", "/get"), ("/get/", "other"), ("/", "other"), ("/GET", "other")])
 def test_template_is_the_route_or_one_word_for_all_else(routes, path, template):
     assert routes.template(path) == template
@@ -129,6 +173,9 @@ def test_trace_is_the_id_only_if_somebody_would_look_for_it():
     given = Request({"HTTP_X_REQUEST_ID": "mine"})
     made = Request({})
     assert (given.trace, made.trace) == ("mine", "")
+    traced = Request({"HTTP_TRACEPARENT": PARENT, "HTTP_TRACESTATE": "rojo=1"})
+    assert (traced.trace, traced.trace.parent, traced.trace.state) == (traced.id, PARENT, "rojo=1")
+    assert Request({"HTTP_TRACEPARENT": PARENT[:-1]}).trace == ""
     log.configure("text", access=True)
     try:
         assert made.trace == made.id

@@ -2,12 +2,15 @@
 
 import gevent
 import pytest
+import ujson
 from gevent.event import Event
 
 from gkv.cluster import caller
 from gkv.cluster.caller import Caller
 from gkv.cluster.callin import CallIn
+from gkv.cluster.proxies import Proxies
 from gkv.errors import EngineError
+from gkv.log import level_of
 from gkv.model import Node
 from tests.documents import document
 
@@ -54,7 +57,7 @@ def test_node_whose_cluster_the_proxy_does_not_know_says_nothing_of_being_its_me
 
     member = Elsewhere()
     member.line = mine.member("n1")
-    calling = Caller("http://127.0.0.1:1", NODE.url, member, say=said.append)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", member, say=said.append)
     monkeypatch.setattr(calling, "_call", lambda _call: DOCUMENT)
     greenlet = gevent.spawn(calling.run)
     with gevent.Timeout(10):
@@ -69,7 +72,7 @@ def test_node_whose_cluster_the_proxy_does_not_know_says_nothing_of_being_its_me
 def test_call_whose_document_cannot_be_adopted_is_told_once_and_made_again(monkeypatch):
     said = []
     member = Member()
-    calling = Caller("http://127.0.0.1:1", NODE.url, member, say=said.append)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", member, say=said.append)
     monkeypatch.setattr(calling, "_call", lambda _call: DOCUMENT)
     greenlet = gevent.spawn(calling.run)
     with gevent.Timeout(10):
@@ -101,7 +104,7 @@ def test_member_names_no_cluster_whose_document_is_not_in_force_there(monkeypatc
             return found == DOCUMENT
 
     answers = iter([document(epoch=1, cluster="f" * 32)] * 3)
-    calling = Caller("http://127.0.0.1:1", NODE.url, Elsewhere(), say=said.append)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", Elsewhere(), say=said.append)
     monkeypatch.setattr(calling, "_call", lambda _call: next(answers, DOCUMENT))
     greenlet = gevent.spawn(calling.run)
     with gevent.Timeout(10):
@@ -127,7 +130,7 @@ def test_member_shows_another_document_of_the_proxys_order(monkeypatch):
         def adopt(self, _found):
             return False
 
-    calling = Caller("http://127.0.0.1:1", NODE.url, Member(), say=lambda _line: None)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", Member(), say=lambda _line: None)
     monkeypatch.setattr(calling, "_call", lambda _call: DOCUMENT)
     greenlet = gevent.spawn(calling.run)
     with gevent.Timeout(10):
@@ -140,7 +143,7 @@ def test_member_shows_another_document_of_the_proxys_order(monkeypatch):
 def test_proxy_that_has_not_answered_for_a_while_is_shown_and_one_that_refuses_has_answered(monkeypatch):
     now = caller.boot_time()
     monkeypatch.setattr(caller, "boot_time", lambda: now)
-    calling = Caller("http://127.0.0.1:1", NODE.url, Member(), say=lambda _line: None)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", Member(), say=lambda _line: None)
     now += 2.9
     assert calling.silence == ""
     now += 5.1
@@ -158,3 +161,35 @@ def test_proxy_that_has_not_answered_for_a_while_is_shown_and_one_that_refuses_h
         with pytest.raises(caller._NotYetError):
             calling._call(CallIn(NODE, 0))
         assert calling.silence == shown
+
+
+def test_proxy_that_is_away_is_said_once_whatever_the_reasons_and_that_it_is_back(monkeypatch):
+    now = caller.boot_time()
+    monkeypatch.setattr(caller, "boot_time", lambda: now)
+    said = []
+    member = Member()
+    member.adopted = [None] * 4
+    calling = Caller("http://127.0.0.1:1", NODE.url, member, say=said.append)
+    good = (200, ujson.dumps(DOCUMENT.to_json()).encode())
+    answers = [good, OSError("reset"), OSError("refused"), OSError("reset"), OSError("refused"), good, good]
+
+    def exchange(_body, _headers):
+        nonlocal now
+        now += 1
+        if not answers:
+            raise gevent.GreenletExit
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(calling, "_exchange", exchange)
+    monkeypatch.setattr(caller, "_FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr(caller, "_LONGEST_BACKOFF", 0.001)
+    greenlet = gevent.spawn(calling.run)
+    greenlet.join(10)
+    assert greenlet.dead
+    joined, there = f"member of cluster {DOCUMENT.cluster} at http://127.0.0.1:1", "the proxy at http://127.0.0.1:1"
+    away = "waiting for the proxy at http://127.0.0.1:1"
+    assert said == [joined, f"{away}: reset", f"{away}: refused", f"{there} answers again, after 4.0 s", joined]
+    assert [level_of(line).word for line in said] == ["info", "warning", "warning", "info", "info"]

@@ -46,7 +46,7 @@ def test_call_of_a_process_with_one_copy_says_nothing_about_copies() -> None:
     assert CallIn.from_json(said) == CallIn(NODE, 1)
 
 
-@pytest.mark.parametrize("name", ["bare", "volatile", "equal", "ready", "orderly", "leaves"])
+@pytest.mark.parametrize("name", ["bare", "volatile", "equal", "ready", "orderly", "leaves", "tidy", "standby"])
 @pytest.mark.parametrize("value", [1, "yes", None])
 def test_flag_that_is_none_is_refused(name: str, value: object) -> None:
     assert name in {field.name for field in fields(CallIn)}
@@ -54,9 +54,19 @@ def test_flag_that_is_none_is_refused(name: str, value: object) -> None:
         CallIn.from_json(CallIn(NODE, 1).to_json() | {name: value})
 
 
-@pytest.mark.parametrize("name", ["ran", "reached"])
-@pytest.mark.parametrize("value", ["a1", [1], ["a1"], ["00000000000000a1"] * 1_025])
-def test_incarnations_that_are_none_are_refused(name: str, value: object) -> None:
+ONE = "00000000000000a1"
+
+
+@pytest.mark.parametrize(("name", "most"), [("ran", 1_024), ("reached", 4_096)])
+def test_incarnations_are_as_many_as_there_may_be(name: str, most: int) -> None:
+    said = CallIn(NODE, 1).to_json() | {name: [ONE] * most}
+    assert len(getattr(CallIn.from_json(said), name)) == most
+
+
+@pytest.mark.parametrize(("name", "most"), [("ran", 1_024), ("reached", 4_096)])
+@pytest.mark.parametrize("value", ["a1", [1], ["a1"], None])
+def test_incarnations_that_are_none_are_refused(name: str, most: int, value: object) -> None:
+    value = [ONE] * (most + 1) if value is None else value
     with pytest.raises(InvalidMember):
         CallIn.from_json(CallIn(NODE, 1).to_json() | {name: value})
 

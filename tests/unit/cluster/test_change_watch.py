@@ -10,6 +10,7 @@ from gkv.cluster.change_watch import ChangeWatch
 from gkv.cluster.document import Document
 from gkv.cluster.placement import Placement
 from gkv.model import Node
+from gkv.pace import Pace
 from tests.documents import CLUSTER, with_copies
 
 FOUR = with_copies({"d": {"weight": 0.0}}, "abcd")
@@ -68,3 +69,25 @@ def test_time_that_is_left_is_what_is_expected_at_first() -> None:
     assert found.progress is not None
     assert found.expected is not None
     assert found.progress.left == found.expected.seconds is not None
+
+
+def test_other_pace_is_reckoned_from_its_beginning_on() -> None:
+    found, _ = watch((100.0, call("d", 0.0, 50)), (110.0, call("d", 0.1, 150)))
+    others = {one: call(one) for one in "abc"}
+
+    def look(pace: Pace, at: float, share: float, taken: int) -> str | None:
+        document = replace(COMING, pace=pace)
+        return found.look(document, PLACEMENT, others | {"d": call("d", share, taken, document)}, at)
+
+    look(Pace(100), 111.0, 0.1, 150)
+    assert (found.progress.rate, found.progress.pace) == (0.0, Pace(100))
+    assert found.expected.seconds is not None
+    assert found.progress.left == pytest.approx(0.9 * found.expected.seconds / 10)  # the nodes' own rate is 10
+    look(Pace(100), 113.0, 0.5, 550)
+    assert (found.progress.rate, found.progress.taken) == (200.0, 500)
+    assert found.progress.left == pytest.approx(2.5)
+    line = look(Pace(100, True), 121.0, 0.5, 550)
+    assert line == "the change of the ring is paused (d joins): 50% done, 500 records taken"
+    assert (found.progress.left, found.progress.pace.paused) == (None, True)
+    look(Pace(0), 122.0, 0.5, 550)
+    assert found.progress.left is None

@@ -27,7 +27,9 @@ _nodes = st.builds(
     Node,
     st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", fullmatch=True),
     st.builds(
-        "http://{}:{}".format, st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,8}[a-z0-9])?", fullmatch=True), st.integers(1, 65_535)
+        "http://{}:{}".format,
+        st.from_regex(r"([a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?\.)?[a-z]{1,3}|10\.0\.0\.[1-9]|\[fd00::[1-9]\]", fullmatch=True),
+        st.integers(1, 65_535),
     ),
     st.floats(0, 1_000, exclude_min=True),
 )
@@ -287,7 +289,7 @@ def test_node_from_json_valid_url_is_kept(url):
             "http://h:1?x",
             "http://h:1#x",
         ),
-        *("http://u@h:1", "http://u:p@h:1", "http://[::1]:80", "http://[::1", "http://h:080", "http://h:\u0661", "http://-h:1"),
+        *("http://u@h:1", "http://u:p@h:1", "http://[::g]:80", "http://[::1", "http://h:080", "http://h:\u0661", "http://-h:1"),
         *(
             " http://h:1",
             "http://h:1 ",
@@ -298,7 +300,18 @@ def test_node_from_json_valid_url_is_kept(url):
             "http://h\x00:1",
             "http://\u00e9:1",
         ),
-        *("http://h_h:1", "http://h%20:1", "http://h\r\nX: y:1", "http://h.:1", None, 1, True, ["http://h:1"], {}),
+        *(
+            "http://h h:1",
+            "http://127.1:1",
+            "http://h%20:1",
+            "http://h\r\nX: y:1",
+            "http://h.:1",
+            None,
+            1,
+            True,
+            ["http://h:1"],
+            {},
+        ),
     ],
 )
 def test_node_from_json_wrong_url_raises_with_its_pointer(url):

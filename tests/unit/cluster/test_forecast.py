@@ -1,12 +1,12 @@
 """What a change of the ring will move, and how it is said."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.coverage import Coverages
 from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.forecast import Forecast, forecast
 from gkv.cluster.placement import Placement
@@ -111,6 +111,27 @@ def test_members_that_are_not_up_are_not_asked_how_many_keys_there_are() -> None
     assert found.keys == pytest.approx(TOTAL, rel=0.05)
 
 
+def test_after_a_change_those_count_that_have_dropped_what_is_others_by_now() -> None:
+    """Right after three copies have become two every member has half as much again as is its own."""
+    before = replace(FOUR, replicas=3)
+    now = replace(FOUR, replicas=2)
+    may_hold = expected(before, now.layout).may_hold
+
+    def keys(reports: dict[str, CallIn], held: Mapping[str, float] | None) -> float:
+        found = forecast(now, replace(now.layout, replicas=3), Placement.of(now), reports, held)
+        assert found.size == pytest.approx(100 * (found.keys or 0), rel=0.01)
+        return found.keys or 0
+
+    untidy = calls(before)
+    assert keys(untidy, None) == pytest.approx(1.5 * TOTAL, rel=0.05)
+    assert keys(untidy, may_hold) == pytest.approx(TOTAL, rel=0.05)
+    assert keys(calls(before, records=15_000, size=1_500_000), may_hold) == pytest.approx(2 * TOTAL, rel=0.05)  # more by now
+    less = {"d": replace(untidy["d"], records=5_000, size=500_000)}
+    assert keys(untidy | less, may_hold) == pytest.approx(TOTAL, rel=0.05)
+    tidy = {"c": replace(untidy["c"], records=6_000, size=600_000, tidy=True)}
+    assert keys(untidy | less | tidy, may_hold) == pytest.approx(1.2 * TOTAL, rel=0.05)
+
+
 ZONED = replace(FOUR.layout, zones=(("a", "x"), ("b", "x")))
 WORDS = {
     "nothing": (FOUR, FOUR.layout, Kind.NONE, (), "nothing changes"),
@@ -132,6 +153,14 @@ WORDS = {
     ),
     "zones": (FOUR, ZONED, Kind.ZONE, ("a", "b"), "a comes to the zone x, b comes to the zone x"),
     "copies": (FOUR, replace(FOUR.layout, replicas=2), Kind.COPIES, (), "each key has 2 copies (now 3)"),
+    "vnodes": (FOUR, replace(FOUR.layout, vnodes=64), Kind.VNODES, (), "an ordinary node has 64 vnodes (now 512)"),
+    "a replacement": (
+        FOUR,
+        replace(FOUR.layout, weights=weights(a=1.0, c=1.0, d=1.0, e=1.0), tokens_of=(("e", "b"),)),
+        Kind.REPLACEMENT,
+        ("b", "e"),
+        "e replaces b",
+    ),
     "several": (
         FOUR,
         replace(FOUR.layout, weights=weights(a=1.0, b=1.0, d=1.0, e=1.0)),
@@ -146,11 +175,3 @@ WORDS = {
 def test_change_in_words(document: Document, layout: Layout, kind: Kind, nodes: tuple[str, ...], what: str) -> None:
     found = ring_change(document, layout)
     assert (found.kind, found.nodes, found.what) == (kind, nodes, what)
-
-
-@pytest.mark.parametrize("given", [(1.0, 1.0, 1.0), (1.0, 2.0, 4.0), (0.5, 1.0, 3.0, 1.0)])
-def test_shares_of_primaries_are_within_5_percent_of_the_weights(given: tuple[float, ...]) -> None:
-    lines = tuple(Member(f"node-{number}", f"http://h:{number + 1}", weight) for number, weight in enumerate(given))
-    document = Document(CLUSTER, 7, lines, replicas=3)
-    shares = Coverages().of(Placement.of(document)).primaries
-    assert shares == pytest.approx({line.id: line.weight / sum(given) for line in lines}, rel=0.05)

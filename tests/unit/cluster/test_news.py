@@ -11,6 +11,7 @@ from gkv.cluster.coverage import Coverages
 from gkv.cluster.document import Document, Durability, State
 from gkv.cluster.losses import Outlook
 from gkv.cluster.placement import Placement
+from gkv.log import Level, level_of
 from tests.documents import with_copies
 
 DOWN: dict[str, Any] = {"state": State.DOWN, "left": 6}
@@ -84,7 +85,42 @@ def test_lines_with_copies_say_who_answers_or_whom_keys_wait_for(before: Changes
 def test_lines_with_one_copy_say_that_its_keys_cannot_be_answered(before: Changes, after: Changes, line: str) -> None:
     one: dict[str, Any] = {"replicas": 1, "min_in_sync": 1}
     assert said(with_copies(before, **one), with_copies(after, **one)) == [line]
-    assert said(with_copies({"b": FILLING}, **one), with_copies(**one)) == []
+    assert said(with_copies({"b": DOWN}, **one), with_copies({"b": FILLING}, **one)) == []
+    assert said(with_copies({"b": FILLING}, **one), with_copies(**one)) == ["member b is up"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "copies", "level"),
+    [
+        ({}, {"b": DOWN}, 3, Level.WARNING),
+        ({}, {"b": DOWN}, 1, Level.ERROR),
+        ({"a": DOWN, "b": DOWN}, {"a": DOWN, "b": DOWN, "c": DOWN | {"left": 7}}, 3, Level.ERROR),
+        ({"a": DOWN}, {"a": FILLING}, 3, Level.INFO),
+        ({"a": FILLING}, {}, 3, Level.INFO),
+        ({"a": DOWN}, {"a": WITHOUT}, 3, Level.WARNING),
+        ({"a": DOWN}, {"a": WITHOUT}, 1, Level.ERROR),
+    ],
+)
+def test_line_is_an_error_where_keys_have_no_answer_and_a_warning_where_copies_are_missing(
+    before: Changes, after: Changes, copies: int, level: Level
+) -> None:
+    settings: dict[str, Any] = {"replicas": copies, "min_in_sync": 1}
+    [line] = said(with_copies(before, **settings), with_copies(after, **settings))
+    assert level_of(line) is level
+
+
+def test_member_that_the_ring_has_now_has_joined_and_of_many_there_is_one_line() -> None:
+    one: dict[str, Any] = {"replicas": 1, "min_in_sync": 1}
+    after = with_copies({}, **one)
+    before = replace(after, members=tuple(member for member in after.members if member.id != "b"))
+    assert said(before, after) == ["member b has joined"]
+    members = [replace(after.members[0], id=f"m{i:02}", url=f"http://10.0.0.{i}:9000") for i in range(12)]
+    whole = replace(after, members=tuple(members))
+    down = replace(whole, members=tuple(replace(member, state=State.DOWN) for member in members))
+    [line] = said(whole, down)
+    assert line.startswith("members m00, m01, m02, m03, m04, m05, m06, m07, m08, m09 and 2 more are down; ")
+    [line] = said(replace(whole, members=()), whole)
+    assert line.endswith("m09 and 2 more have joined")
 
 
 def test_where_writes_are_acknowledged_early_a_directory_may_be_right_and_lack_some() -> None:

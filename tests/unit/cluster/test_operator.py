@@ -110,6 +110,12 @@ def test_weight_zone_and_copies_change(four: Town) -> None:
     four.say("change_cluster", replicas=None, min_in_sync=3, force=False)
     four.run(0.5)
     assert four.document.min_in_sync == 3
+    granted = four.say("change_cluster", replicas=None, min_in_sync=None, vnodes=32, force=False)
+    assert granted.change.what == "an ordinary node has 32 vnodes (now 64)"
+    assert granted.expected is not None
+    assert granted.expected.moved > 0.05
+    four.run(3.0)
+    assert (four.document.vnodes, four.document.zones, len(four.document.nodes)) == (32, {"b": "x"}, 4)
 
 
 def test_word_that_changes_nothing_begins_nothing(four: Town) -> None:
@@ -146,6 +152,11 @@ REFUSED: dict[str, tuple[Callable[[Operator], object], type[GkvError], str]] = {
         lambda one: one.change_member("a", weight=0.001, zone=None, dry_run=False),
         InvalidMember,
         "take a weight of",
+    ),
+    "vnodes by which a weight is of too few tokens": (
+        lambda one: one.change_cluster(replicas=None, min_in_sync=None, vnodes=8, force=False, dry_run=False),
+        InvalidMember,
+        "take a weight of 2 to",
     ),
     "more copies than nodes": (
         lambda one: one.change_cluster(replicas=5, min_in_sync=None, force=False, dry_run=False),

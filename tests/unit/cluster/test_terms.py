@@ -13,8 +13,9 @@ def test_cluster_that_nobody_asks_anything_of_has_one_copy() -> None:
 
 @pytest.mark.parametrize(("asked", "needed"), [(0, 2), (1, 1), (3, 3)])
 def test_cluster_begins_as_it_is_asked_to(asked: int, needed: int) -> None:
-    begun = Terms(Durability.ASYNC, 3, asked, 0.3).begin(CLUSTER)
+    begun = Terms(Durability.ASYNC, 3, asked, 0.3, 655).begin(CLUSTER)
     assert (begun.durability, begun.replicas, begun.min_in_sync, begun.lease_ms) == (Durability.ASYNC, 3, needed, 300)
+    assert begun.vnodes == 655
 
 
 def test_later_start_that_asks_for_the_same_or_nothing_is_told_nothing() -> None:
@@ -29,9 +30,10 @@ def test_later_start_is_told_of_each_term_that_does_not_count() -> None:
     anew = "; begin one on other ports and with other directories (--data), and set the keys there"
     later = "; PATCH /v1/cluster gives another one"
     for replicas, instead in ((1, anew), (2, later)):
-        assert Terms(Durability.ASYNC, replicas, 1, 0.3).ignored(begun) == [
+        assert Terms(Durability.ASYNC, replicas, 1, 0.3, 655).ignored(begun) == [
             "durability is sync, as the cluster was made; --durability counts for a new one only",
             f"replicas is 3, as the cluster was made; --replicas counts for a new one only{instead}",
             f"min-in-sync is 2, as the cluster was made; --min-in-sync counts for a new one only{instead}",
             "lease is 1s, as the cluster was made; --lease counts for a new one only",
+            f"vnodes is 4096, as the cluster was made; --vnodes counts for a new one only{instead}",
         ]

@@ -117,3 +117,13 @@ def test_room_is_full_from_a_full_disk_on_until_somebody_finds_room() -> None:
     asked.disk_has(PLENTY, ONE)
     assert not asked.is_full
     assert room(bound=20 * MIB, held=19 * MIB + 1).is_full
+
+
+def test_room_that_is_left_is_the_disks_or_what_the_bound_leaves_to_values() -> None:
+    assert Room(0, 0).left(1_000) == 1_000
+    room = Room(100 * MARGIN, 0)
+    room.written(10 * MARGIN)
+    assert room.left(1_000 * MARGIN) == 85 * MARGIN  # the last twentieth is for deletes
+    assert room.left(7) == 7
+    room.written(99 * MARGIN)
+    assert room.left(1_000 * MARGIN) == 0

@@ -15,11 +15,13 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from gkv.model import NodeReply, Outcome
+from gkv.net import dialing
 from gkv.net.admission import Budget
 from gkv.net.call import Lane, ask_all
 from gkv.net.channel import Channel, ChannelLimits
 from gkv.net.peer import PATHS
 from gkv.net.retries import Retries
+from gkv.net.trace import TracedId
 from gkv.replication.questions import USUAL
 
 Handler = Callable[[Any], None]
@@ -406,13 +408,13 @@ def test_call_that_expires_in_the_outbox_is_never_sent(peer: Any, channel: Any) 
 def may_connect(monkeypatch: pytest.MonkeyPatch) -> Event:
     """Return what every new connection of a channel waits for, as for the lookup of a name."""
     may = Event()
-    connect = socket.create_connection
+    connect = dialing.dial
 
     def wait_and_connect(*arguments: Any) -> Any:
         assert may.wait(5)
         return connect(*arguments)
 
-    monkeypatch.setattr("gkv.net.sender.socket.create_connection", wait_and_connect)
+    monkeypatch.setattr("gkv.net.sender.dial", wait_and_connect)
     return may
 
 
@@ -882,7 +884,7 @@ def test_socket_that_the_system_cannot_give_is_a_failed_call(peer: Any, channel:
 
     to = channel(peer(echo).url)
     with monkeypatch.context() as patch:
-        patch.setattr("gkv.net.sender.socket.create_connection", refuse)
+        patch.setattr("gkv.net.sender.dial", refuse)
         reply = ask(to)
         assert (reply.outcome, reply.sent) == (Outcome.UNREACHABLE, False)
         assert os.strerror(error) in reply.detail
@@ -890,3 +892,25 @@ def test_socket_that_the_system_cannot_give_is_a_failed_call(peer: Any, channel:
     while ask(to).outcome is not Outcome.ANSWERED:
         assert monotonic() < until
         gevent.sleep(0.01)
+
+
+def test_traces_of_gathered_calls_go_in_the_head_of_their_request_and_cost_the_others_nothing(
+    peer: Callable[[Handler], Peer],
+) -> None:
+    heads = []
+
+    def handle(connection: Any) -> None:
+        while request := connection.recv(65_536):
+            head, _, body = request.partition(b"\r\n\r\n")
+            heads.append(head)
+            assert body.endswith(b"\nhello")
+            connection.sendall(answer([b"x"]))
+
+    channel = Channel(peer(handle).url)
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for request_id in ("", "a-1", TracedId("a-1", parent, "rojo=1")):
+        [reply] = ask_all([(channel, b"hello")], monotonic() + 5, request_id)
+        assert (reply.outcome, reply.frame) == (Outcome.ANSWERED, b"x")
+    channel.close()
+    assert [b"trace" in head for head in heads] == [False, False, True]
+    assert heads[2].endswith(f"\r\ntraceparent: {parent}\r\ntracestate: rojo=1".encode())

@@ -9,12 +9,14 @@ from gkv.net import answers, sender
 from gkv.wire.blob import ANY_BYTES
 
 DATE = b"Date: Thu, 26 Nov 2026 12:00:00 GMT"
+GOES_ON = b"Cache-Control: no-store\r\nConnection: keep-alive\r\nKeep-Alive: timeout=74\r\n"
 
 
 def usual(length: bytes = b"57", request_id: bytes = b"4d0f-17", date: bytes = DATE) -> bytes:
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %b\r\nX-Request-Id: %b\r\n%b" % (
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %b\r\nX-Request-Id: %b\r\n%b%b" % (
         length,
         request_id,
+        GOES_ON,
         date,
     )
 
@@ -22,7 +24,7 @@ def usual(length: bytes = b"57", request_id: bytes = b"4d0f-17", date: bytes = D
 @pytest.mark.parametrize("size", [0, 1, 57, 65_536])
 def test_head_that_a_node_writes_is_known(size: int) -> None:
     answer = Response(bytes(size), ANY_BYTES, request_id="4d0f-17,4d0f-18,+3")
-    head = answers.write(answer, True, 1, DATE + b"\r\n").partition(b"\r\n\r\n")[0]
+    head = answers.write(answer, True, 1, answers.endings(DATE[6:], 74.5)).partition(b"\r\n\r\n")[0]
     assert sender._usual_head(head)
     assert sender._read_head(head) == (size, False)
 
@@ -32,6 +34,8 @@ def test_head_that_a_node_writes_is_known(size: int) -> None:
     [
         usual() + b"\r\nConnection: close",
         usual().replace(b"\r\nDate", b"\r\nConnection: close\r\nDate"),
+        usual().replace(b"keep-alive", b"close"),
+        usual().replace(b"74", b""),
         usual(request_id=b"1\r\nConnection: close"),
         usual(request_id=b"1 2"),
         usual(request_id=b""),

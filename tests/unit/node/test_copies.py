@@ -613,8 +613,24 @@ def test_process_that_is_to_be_admitted_says_whom_it_has_reached(town: Make) -> 
     copied.show("a", "b")
     assert again.member.call_in(show=False).reached == ()
     until(lambda: len(again.member.call_in(show=False).reached) == 2)
+    again.tidings.answered(1_000_000, boot_time())  # of a process that has ended since: of 1,000 members there may be many
     assert set(again.member.call_in(show=False).reached) == {ord("a"), ord("b")}
     assert copied["a"].member.call_in(show=False).reached == ()
+
+
+def test_member_is_tidy_once_it_has_looked_for_others_records_by_the_lists_of_now(town: Make) -> None:
+    home = town()["a"]
+    assert not home.member.call_in(show=False).tidy
+    until(lambda: not home.tidying.drop())
+    assert home.member.call_in(show=False).tidy
+    home.town.change()
+    home.town.show()
+    assert home.member.call_in(show=False).tidy
+    home.town.document = replace(home.town.document, epoch=home.town.document.epoch + 1, vnodes=32)
+    home.town.show()
+    assert not home.member.call_in(show=False).tidy
+    until(lambda: not home.tidying.drop())
+    assert home.member.call_in(show=False).tidy
 
 
 def test_process_whose_place_another_has_ends(town: Make) -> None:

@@ -15,7 +15,7 @@ from gkv.model import NodeRefusal, Op, Record
 from gkv.node.rest import Rest
 from gkv.wire.ops import Add, Delete, Get, ListKeys, Page, Put, Refused, Set, Values
 from tests.unit.node.test_copies import Store, held
-from tests.unit.node.town import LEASE_MS, Home, Town, in_memory, on_disk, ticket_in, until
+from tests.unit.node.town import LEASE_MS, Home, Town, in_memory, on_disk, until
 
 Make = Callable[..., Town]
 BOTH = (("a", 1.0), ("b", 1.0))
@@ -207,19 +207,6 @@ def test_write_that_is_held_is_refused_if_another_document_comes_first(town: Mak
     home.engine.goes_on.set()
     assert second.get(timeout=5).reason is NodeRefusal.STALE
     assert first.get(timeout=5).letters == "c"
-
-
-def test_answer_is_not_put_off_for_whoever_asks_under_a_document_that_copies_nothing(town: Make) -> None:
-    """Its coordinator knows nothing of tickets, as there were none but for changes."""
-    cluster = town()
-    home, [key, _] = at_work(cluster)
-    answers: list[bytes] = []
-    asked = gevent.spawn(lambda: answers.extend(home.service.answer([Put(*cluster.about, [key], [b"1"]).write()])))
-    gevent.sleep(0.2)
-    assert answers == []
-    home.engine.goes_on.set()
-    asked.get(timeout=5)
-    assert [ticket_in(frame) for frame in answers] == [None]
 
 
 def test_read_and_listing_that_the_rest_comes_upon_are_asked_for_again(town: Make) -> None:

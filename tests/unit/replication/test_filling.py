@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gkv.model import Duties, Line, Record, Roles
+from gkv.pace import Pace
 from gkv.replication.filling import AT_ONCE, OF_ONE, AskedPage, Fillings, PageChange, Session, session_of
 from gkv.replication.messages import Page
 from gkv.replication.records import Parts
@@ -34,7 +35,7 @@ def record(counter: int) -> Record:
         ),
         pytest.param(
             duties("d", 6, roles("abc", "d", coming="abd"), since=3, coming_ring="R"),
-            Session((("a", "b", "c"), ("a", "b", "d")), 6, "a", 10, ("", "R")),
+            Session((("a", "b", "c"), ("a", "b", "d")), 6, "a", 10, ("", "R"), comes=True),
             id="by the ring that is to come",
         ),
         pytest.param(
@@ -356,3 +357,42 @@ def test_of_many_lists_few_ask_at_once_and_each_has_its_turn() -> None:
             fillings.asked(one.session, number, now, AskedPage(one.ranges, (), ()))
         now += 0.02  # and nobody answers
     assert len(seen) == 60
+
+
+COMES = roles("ab", "c", preference="ab", coming="ac")
+BACK = roles("bd", "c", preference="bcd", coming="bcd")
+
+
+def test_paused_change_asks_for_nothing_but_what_has_too_few_copies_and_goes_on_where_it_was() -> None:
+    """A list of which the member is one by the ring of now has lost a copy: that is filled whatever is paused."""
+    document = duties("c", 6, COMES, BACK, since=3, coming_ring="R")
+    fillings = Fillings(lambda: False)
+    fillings.adopt(document, True)
+    assert {one.session.comes for one in fillings.wanted(0.0, 0.25)} == {True, False}
+    [coming] = [one for one in fillings.wanted(0.0, 0.25) if one.session.comes]
+    fillings.asked(coming.session, 1, 0.0, AskedPage(ALL, (), ()))
+    assert fillings.page("a", page(1, ("0k", record(1)), upto="0k"), lambda *_: [], 1, 0.0) is not None
+    assert fillings.committed(1)
+    paused = replace(document, order=(1, 7), pace=Pace(paused=True))
+    fillings.adopt(paused, True)
+    assert [one.session.comes for one in fillings.wanted(1.0, 0.25)] == [False]
+    fillings.asked(session_of(BACK, paused), 2, 1.0, AskedPage(ALL, (), ()))  # type: ignore[arg-type]
+    assert fillings.page("b", page(2), lambda *_: [], 2, 1.0) is not None
+    assert fillings.committed(2)
+    assert fillings.filled(paused)
+    assert not fillings.coming(paused)
+    assert not fillings.busy
+    fillings.adopt(replace(document, order=(1, 8)), True)
+    assert fillings.busy
+    assert [one.ranges for one in fillings.wanted(2.0, 0.25)] == [(("0k", None),)]
+
+
+def test_source_that_rests_for_a_change_is_asked_for_what_has_too_few_copies() -> None:
+    document = duties("c", 6, COMES, roles("ab", "c", preference="abc", coming="abc"), since=3, coming_ring="R")
+    fillings = Fillings(lambda: False)
+    fillings.adopt(document, True)
+    [coming] = [one for one in fillings.wanted(0.0, 0.25) if one.session.comes]
+    fillings.asked(coming.session, 1, 0.0, AskedPage(ALL, (), ()))
+    assert fillings.page("a", page(1, ("0k", record(1)), upto="0k", rest=9.0), lambda *_: [], 1, 0.0) is not None
+    assert fillings.committed(1)
+    assert [one.session.comes for one in fillings.wanted(1.0, 0.25)] == [False]

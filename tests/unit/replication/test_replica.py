@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gkv.model import Damage, Duties, Effect, Fault, Record, Version, Write
+from gkv.pace import USUAL_PACE, Pace
 from gkv.replication import actions, events
 from gkv.replication import messages as m
 from gkv.replication.actions import Answer, Commit, Complain, End, Fate, Fetch, KeepNote, Report, Send
@@ -1104,6 +1105,24 @@ def test_pages_keep_the_rate_of_their_source() -> None:
     bench.replica.pages.rate = Rate(10.0)
     bench.hear("c", replace(asked, known=tuple(map(bench.shelf.print_of, "pqr"))))
     assert [one.message.rest for one in bench.sent(m.Page)] == pytest.approx([3 / 16 / 10])  # to compare costs, too
+
+
+def test_change_has_a_rate_of_its_own_and_what_has_too_few_copies_its_sources() -> None:
+    bench = Bench(records={key: Record(version(1, 0), b"1") for key in "pqr"})
+    bench.replica.pages.rate = Rate(10.0)
+    rests = {}
+    for epoch, pace in enumerate((USUAL_PACE, Pace(300), Pace(0), Pace(30), USUAL_PACE), 1):
+        document = duties("a", epoch, roles("ab", "cd", preference="abc", coming="abd"), coming_ring="R")
+        bench.now += 2.0
+        bench.opened(replace(document, next_since=1, pace=pace))
+        bench.on(events.LeasesWanted())
+        bench.obey()
+        for sender in "cd":
+            bench.hear(sender, m.AskPage(4, ("a", "b", "c"), ("a", "b", "d"), (("", None),), ()))
+            [found] = bench.sent(m.Page)
+            rests[epoch, sender] = round(found.message.rest, 3)
+    assert [rests[epoch, "c"] for epoch in range(1, 6)] == [0.3] * 5
+    assert [rests[epoch, "d"] for epoch in range(1, 6)] == [0.6, 0.01, 0.0, 0.1, 0.6]
 
 
 def test_rate_that_is_changed_counts_at_once() -> None:

@@ -13,6 +13,7 @@ from gkv.wire.ops import (
     Adopt,
     Await,
     BadFrame,
+    CallAt,
     Delete,
     Effects,
     Fetch,
@@ -76,6 +77,8 @@ def requests(draw):
         return Status()
     if op is Op.ADOPT:
         return Adopt(draw(_documents))
+    if op is Op.CALL_AT:
+        return CallAt(draw(st.text(max_size=12)), draw(st.sampled_from(["http://n1.example:8080", "https://[::1]:1"])))
     common = {name: draw(values) for name, values in _common.items()}
     if op is Op.KEYS:
         return ListKeys(
@@ -668,7 +671,7 @@ def test_every_op_has_a_request_that_is_read_back_as_itself():
         assert type(read_request(request.write())) is type(request)
 
 
-@pytest.mark.parametrize("op", [Op.KEYS, Op.STATUS, Op.ADOPT])
+@pytest.mark.parametrize("op", [Op.KEYS, Op.STATUS, Op.ADOPT, Op.CALL_AT])
 def test_key_request_of_an_op_that_is_about_no_keys_raises(op):
     with pytest.raises(TypeError, match=op):
         key_request(op)
@@ -689,6 +692,7 @@ REQUESTS = [
     ListKeys("5f1c", ERA, "a/", "a/b", 100),
     Put("5f1c", ERA, ["a"], [Blob(b"\xff", "a/b")]),
     Fetch("5f1c", ERA, ["a"]),
+    CallAt("5f1c", "http://10.0.0.5:8080"),
     Adopt({"cluster": "5f1c", "epoch": 8, "members": [{"id": "a", "weight": 1.0}], "joining": None}),
     Word("5f1c", ERA, "n1", 5, Copy(5, (Write(Version(ERA, 0xA1), ["a", "b"], [b"1", None], (), (), 7),), (VERSION,))),
     PlanMove("5f1c", ERA, 5, 9, ((("n1", "n2"), ()),)),
