@@ -621,7 +621,7 @@ def test_process_that_is_to_be_admitted_says_whom_it_has_reached(town: Make) -> 
 def test_member_is_tidy_once_it_has_looked_for_others_records_by_the_lists_of_now(town: Make) -> None:
     home = town()["a"]
     assert not home.member.call_in(show=False).tidy
-    until(lambda: not home.tidying.drop())
+    until(lambda: not home.strays.step())
     assert home.member.call_in(show=False).tidy
     home.town.change()
     home.town.show()
@@ -629,7 +629,7 @@ def test_member_is_tidy_once_it_has_looked_for_others_records_by_the_lists_of_no
     home.town.document = replace(home.town.document, epoch=home.town.document.epoch + 1, vnodes=32)
     home.town.show()
     assert not home.member.call_in(show=False).tidy
-    until(lambda: not home.tidying.drop())
+    until(lambda: not home.strays.step())
     assert home.member.call_in(show=False).tidy
 
 
