@@ -86,6 +86,11 @@ class Member:
         return self.state is State.UP or (self.state is State.FILLING and not self.empty)
 
     @property
+    def is_first(self) -> bool:
+        """Whether no process before can have granted what runs still. Who acts since its loss was accepted has a rank."""
+        return not (self.left or self.rank)
+
+    @property
     def node(self) -> Node:
         return Node(self.id, self.url, self.weight, self.tokens_of)
 

@@ -26,10 +26,9 @@ def duties(document: Document, placement: Placement, me: str) -> Duties:
 
 
 def lines_of(document: Document) -> dict[str, Line]:
-    """Return the lines of a document, by id. A loss is accepted only once nothing of what was granted is left. O(members)."""
+    """Return the lines of a document, by id. O(members)."""
     return {
-        one.id: Line(one.incarnation, one.state is State.DOWN, one.since, one.empty, first=not one.left)
-        for one in document.members
+        one.id: Line(one.incarnation, one.state is State.DOWN, one.since, one.empty, one.is_first) for one in document.members
     }
 
 

@@ -75,14 +75,10 @@ class RingPauses:
 
 
 def _to_blame(document: Document, look: Look) -> set[int]:
-    """Return the processes that asked for a ring and did not report it, or hold keys; all that asked if it was to come for too
-    long, and none of them kept it from coming.
+    """Return the processes that asked for a ring and did not report it; all that asked if it was to come for too long, and none
+    of them kept it from coming.
     """
     weights = {} if document.next is None else dict(document.next.weights)
     asked = {member.incarnation for member in document.members if weights.get(member.id, 0.0) != member.weight}
-    reported = {
-        call.incarnation
-        for node_id, call in look.calls.items()
-        if node_id not in look.silent and call.has(document) and not call.records
-    }
+    reported = {call.incarnation for node_id, call in look.calls.items() if node_id not in look.silent and call.has(document)}
     return (asked - (reported - look.ended)) or (asked if look.overdue else set())

@@ -208,7 +208,8 @@ class Copies:
         self.disk.early = document.durability is Durability.ASYNC
         self._tidings.begin_anew()
         self.rest.release()
-        noted = self._document is None and self._notes.found and not self._is_first
+        line = self._view.line
+        noted = self._document is None and self._notes.found and not (line is not None and line.is_first)
         self._document = document
         self.rest.wanted = not document.copies_records
         if not self.active and (noted or not self.rest.wanted):
@@ -219,12 +220,6 @@ class Copies:
         elif self.active or self._view.line is not None:  # while they rest, a join that is taken back ends nothing
             self.handle(events.Adopted(_without_lists(document, self.me)))
         self._takeover_news.tell(boot_time(), self.replica.takeovers)
-
-    @property
-    def _is_first(self) -> bool:
-        """Whether no process before this one can have granted anything."""
-        line = self._view.line
-        return line is not None and not line.left
 
     # -- rest
 

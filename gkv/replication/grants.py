@@ -40,8 +40,8 @@ class Grants:
         self._later: dict[str, tuple[int, int]] = {}
         """By member, the process of it that was heard last under a later document, and its era."""
         self._started = now
-        self._has_granted = noted or has_granted
-        self._is_certain = has_granted
+        self._found_note = noted
+        self._has_granted = has_granted
         self._note = _Note.THERE if noted else _Note.ABSENT
 
     def begin_elsewhere(self) -> None:
@@ -49,8 +49,8 @@ class Grants:
         self._has_granted = True
 
     def begin_first(self) -> None:
-        """Note that there was no process before, of which the note could be."""
-        self._has_granted = self._is_certain
+        """Note that there was no process before of which the note that was found could tell."""
+        self._found_note = False
 
     # -- granting
 
@@ -95,6 +95,8 @@ class Grants:
         """
         if self._note is not _Note.THERE:
             return float("inf")
+        if not (self._until or self._found_note or self._has_granted):
+            return self._started  # that of a first process: the next one is not to wait for it
         if not any(len(one.preference) > 1 or one.coming for one in duties.own):
             return self.clear_at(duties, now)
         return max([*self._until.values(), self.forgotten_until(duties.lease)]) + self.LINGER * duties.lease
@@ -129,7 +131,7 @@ class Grants:
 
     def forgotten_until(self, lease: float) -> float:
         """Return when the grants from before the beginning have run out (F7); the beginning if there were none."""
-        return self._started + self.GRACE * lease if self._has_granted else self._started
+        return self._started + self.GRACE * lease if self._found_note or self._has_granted else self._started
 
     def holders(self, duties: Duties, now: float) -> list[str]:
         """Return the members whose grants keep a takeover under this document waiting (T2)."""

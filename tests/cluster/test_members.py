@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gkv.cluster.kept import Kept
 from gkv.engine import LmdbEngine
 from gkv.model import Version, Write, era_of
 from gkv.ring import tokens
@@ -93,9 +94,15 @@ def served_after(proxy: Program) -> float:
     return time.monotonic() - since
 
 
+def no_grant_runs(system: System, node: Program) -> bool:
+    """Return whether all that a node has granted, as those that joined were filled, has run out."""
+    return not Kept(system.directory / "gkv-data" / str(node.port)).granted
+
+
 def test_node_that_restarts_alone_serves_half_a_second_after_its_start(system: System) -> None:
     proxy, nodes = system.cluster(3)
     assert proxy.call("POST", "/set", ITEMS).status == 200
+    wait_for("the end of the last lease", lambda: no_grant_runs(system, nodes[1]))
     kill(nodes[1])
     node = again(system, nodes[1], proxy)
     node.wait_line("Listening on port")

@@ -179,21 +179,20 @@ def test_other_ports_on_old_data_say_what_to_do(old: tuple[System, int]) -> None
     check_old(system, port)
 
 
-def test_more_nodes_on_old_data_say_what_to_do(old: tuple[System, int]) -> None:
-    system, port = old
-    proxy = refused(system, 3, port)
-    assert proxy.process.returncode == 78  # another start would end the same way
-    assert f"Start them with --spawn 2 --spawn-port {port}" in proxy.stderr
-    assert f"node 127.0.0.1:{port + 2} ended with code 1 before it had joined" in proxy.stderr
-    check_old(system, port)
-
-
 def test_fewer_nodes_on_old_data_say_what_to_do_and_work(old: tuple[System, int]) -> None:
     system, port = old
     proxy = spawn(system, 1, port)
     proxy.wait_line(f"member 127.0.0.1:{port + 1} is not running; .* --spawn 2 --spawn-port {port}\n")
     answer = proxy.call("POST", "/get", KEYS).json
     assert "notExistedKey" not in answer
+    end(proxy)
+
+
+def test_more_nodes_on_old_data_join_and_have_their_part_of_it(old: tuple[System, int]) -> None:
+    system, port = old
+    proxy = spawn(system, 3, port)
+    assert [node["weight"] for node in proxy.call("GET", "/v1/cluster").json["members"]] == [1.0] * 3
+    assert proxy.call("POST", "/get", KEYS).json == {"existedKey": ITEMS}
     end(proxy)
 
 

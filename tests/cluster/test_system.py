@@ -159,15 +159,19 @@ def test_two_systems_run_side_by_side_in_two_directories(system: System) -> None
         assert second.ended() == 0
 
 
-def test_join_that_would_move_keys_is_refused_with_the_reason(system: System) -> None:
+def test_node_that_joins_late_takes_its_keys_over(system: System) -> None:
     proxy, [node] = system.cluster(1)
-    proxy.call("POST", "/set", FIVE)
-    late = system.start("node", "0", "--proxy", f"http://127.0.0.1:{proxy.port}")
-    assert late.ended() == 1
-    assert "holds 5 keys, some of them would have to move" in late.stderr
-    assert len(proxy.call("GET", "/v1/ring").json["nodes"]) == 1
-    assert proxy.call("POST", "/set", FIVE).status == 200
-    assert node.call("GET", "/v1/info").json["engine"]["keys"] == 5
+    items = [{"key": f"k{i}", "value": i} for i in range(100)]
+    proxy.call("POST", "/set", items)
+    late = system.node(proxy)
+    wait_for("the ring of two", lambda: len(proxy.call("GET", "/v1/ring").json["nodes"]) == 2)
+    assert proxy.call("POST", "/get", [{"key": item["key"]} for item in items]).json == {"existedKey": items}
+    held = [one.call("GET", "/v1/info").json["engine"]["keys"] for one in (node, late)]
+    assert held[1] > 0
+    wait_for(
+        "each key at one node",
+        lambda: sum(one.call("GET", "/v1/info").json["engine"]["keys"] for one in (node, late)) == 100,
+    )
 
 
 def test_weighted_node_gets_its_share(system: System) -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gkv.cluster.callin import CallIn
-from gkv.cluster.changes import Look, change
+from gkv.cluster.changes import Look, change, move
 from gkv.cluster.document import Document, Layout, Member, State
+from gkv.cluster.placement import Placement
 from gkv.cluster.refusals import refused, refused_loss
 from gkv.model import Node
 from tests.documents import CLUSTER
@@ -110,12 +111,12 @@ TABLE: dict[str, tuple[Document, Look, Member | None]] = {
     "its loss is accepted, and it reports": (
         document(A, line("b", state=FILLING, empty=True, left=5, directory=5)),
         look(call("b"), accepted=("b",)),
-        replace(B, since=8),
+        replace(B, rank=1, since=8),
     ),
     "its loss is accepted while it is away": (
         document(A, line("b", state=DOWN, empty=True, left=5)),
         look(accepted=("b",)),
-        line("b", state=DOWN, since=8),
+        line("b", state=DOWN, rank=1, since=8),
     ),
     "it speaks TLS now": (
         BOTH,
@@ -142,69 +143,137 @@ def test_all_that_is_due_at_one_look_is_one_epoch_and_those_that_left_together_a
 
 # -- the ring
 
+TWO = Layout((("a", 1.0), ("b", 1.0)), 16)
 THREE = Layout((("a", 1.0), ("b", 1.0), ("c", 1.0)), 16)
 NEWCOMER = call("c", cluster=None, order=(0, 0))
+FIRST = document(line("a", weight=0.0, since=7), line("b", weight=0.0, since=7), next=TWO, next_since=7)
 JOINING = document(A, B, line("c", weight=0.0, since=7), next=THREE, next_since=7)
 READY = (call("a"), call("b"))
 
 
-def test_newcomer_joins_in_two_epochs_while_all_hold_nothing() -> None:
-    first = change(BOTH, look(*READY, NEWCOMER))
-    assert first == replace(JOINING, epoch=8, members=(A, B, line("c", weight=0.0, since=8)), next_since=8)
-    second = change(first, look(*(call(name, first) for name in "abc")))
-    assert second == document(A, B, line("c", since=9), epoch=9)
+def test_first_members_join_in_two_epochs() -> None:
+    first = change(document(epoch=6), look(*(call(name, cluster=None, order=(0, 0)) for name in "ab")))
+    assert first == FIRST
+    second = change(first, look(*(call(name, first) for name in "ab")))
+    assert second == document(line("a", since=8), line("b", since=8), epoch=8)
 
 
-def test_first_member_joins() -> None:
-    first = change(document(epoch=1), look(NEWCOMER))
-    assert first is not None
-    assert change(first, look(call("c", first))) == document(line("c", since=3), epoch=3)
+def test_key_that_a_first_member_holds_does_not_keep_the_ring_from_coming() -> None:
+    after = change(FIRST, of(FIRST, look(call("a", records=1), call("b"))))
+    assert after is not None
+    assert after.has_ring
 
 
 WAITS = {
-    "a member has not reported": (call("a"), call("c")),
-    "a member has reported an older document": (call("a"), call("b", order=(1, 6)), call("c")),
+    "a member has not reported": (call("a"),),
+    "a member has reported an older document": (call("a"), call("b", order=(1, 6))),
 }
 TAKEN_BACK = {
-    "a member holds a key": look(call("a", records=1), call("b"), call("c")),
-    "the newcomer holds a key": look(*READY, call("c", records=1)),
-    "a member is silent": look(call("a"), call("c"), silent=frozenset("b")),
-    "the newcomer is silent": look(*READY, silent=frozenset("c")),
-    "the newcomer has ended": look(*READY, ended=frozenset([ord("c")])),
-    "the newcomer is another process": look(*READY, call("c", incarnation=1)),
-    "it has been so for too long": look(call("a"), call("c"), overdue=True),
+    "a member is silent": look(call("a"), silent=frozenset("b")),
+    "a member has ended": look(*READY, ended=frozenset([ord("b")])),
+    "a member is another process": look(call("a"), call("b", incarnation=1)),
+    "it has been so for too long": look(call("a"), overdue=True),
+    "an operator says so": look(*READY, take_back=True),
 }
 
 
 @pytest.mark.parametrize("calls", WAITS.values(), ids=WAITS.keys())
-def test_ring_that_is_to_come_waits(calls: tuple[CallIn, ...]) -> None:
-    assert change(JOINING, of(JOINING, look(*calls))) is None
+def test_first_ring_waits(calls: tuple[CallIn, ...]) -> None:
+    assert change(FIRST, of(FIRST, look(*calls))) is None
 
 
 @pytest.mark.parametrize("seen", TAKEN_BACK.values(), ids=TAKEN_BACK.keys())
-def test_ring_that_is_to_come_is_taken_back(seen: Look) -> None:
-    after = change(JOINING, of(JOINING, seen))
+def test_first_ring_is_taken_back(seen: Look) -> None:
+    after = change(FIRST, of(FIRST, seen))
     assert after is not None
-    assert (after.epoch, after.next, [one.id for one in after.members]) == (8, None, ["a", "b"])
+    assert (after.epoch, after.next, after.members) == (8, None, ())
 
 
 def test_member_with_another_document_of_the_same_order_has_not_reported() -> None:
-    calls = of(JOINING, look(*READY, call("c"))).calls
-    assert change(JOINING, Look(calls)) is not None
-    assert change(JOINING, Look({**calls, "c": replace(calls["c"], digest="0" * 16)})) is None
+    calls = of(FIRST, look(*READY)).calls
+    assert change(FIRST, Look(calls)) is not None
+    assert change(FIRST, Look({**calls, "b": replace(calls["b"], digest="0" * 16)})) is None
 
 
-NO_JOIN = {
-    "a member holds a key": (call("a", records=1), call("b")),
+BEGINS = {
+    "members hold nothing": (call("a"), call("b")),
+    "members hold keys": (call("a", records=1), call("b", records=9)),
     "a member was not heard": (call("a"),),
-    "a member is another process": (call("a"), call("b", incarnation=1, ran=(ord("b"),))),
+    "a member is another process": (call("a"), call("b", incarnation=1, ran=(ord("b"), 1))),
 }
 
 
-@pytest.mark.parametrize("calls", NO_JOIN.values(), ids=NO_JOIN.keys())
-def test_ring_does_not_begin_to_change(calls: tuple[CallIn, ...]) -> None:
+@pytest.mark.parametrize("calls", BEGINS.values(), ids=BEGINS.keys())
+def test_newcomer_begins_a_change_of_a_ring_with_one_copy(calls: tuple[CallIn, ...]) -> None:
     after = change(BOTH, look(*calls, NEWCOMER))
-    assert after is None or (after.next, after.member("c")) == (None, None)
+    assert after is not None
+    assert (after.next, after.next_since, after.member("c")) == (THREE, 8, line("c", weight=0.0, since=8))
+    assert after.copies_records
+
+
+def test_change_with_one_copy_is_no_end_of_its_own_nor_taken_back_while_it_may_go_on() -> None:
+    """Its end is a planned move, and a member that is away is waited for."""
+    assert change(JOINING, of(JOINING, look(*READY, call("c", records=1, ready=True)))) is None
+    after = change(JOINING, of(JOINING, look(call("a"), call("c"), silent=frozenset("b"))))
+    assert after is not None
+    assert (after.next, lines_after(JOINING, look(call("a"), call("c"), silent=frozenset("b")))["b"].state) == (THREE, DOWN)
+    for given_up in (look(*READY, overdue=True), look(*READY, call("c"), take_back=True)):
+        back = change(JOINING, of(JOINING, given_up))
+        assert back == replace(JOINING, epoch=8, members=(A, B), next=None)
+
+
+def down(name: str, before: Document) -> Document:
+    """Return a document by which a member is down since the epoch before."""
+    gone = {"state": DOWN, "left": 6}
+    return replace(before, members=tuple(replace(one, **gone) if one.id == name else one for one in before.members))
+
+
+ENDS: dict[str, tuple[Document, dict[str, Any], str, bool]] = {
+    "the newcomer is ready": (JOINING, {"ready": True}, "abc", True),
+    "it is not": (JOINING, {}, "abc", False),
+    "it is by another epoch": (JOINING, {"ready": True, "order": (1, 6)}, "abc", False),
+    "a member is not heard just now": (JOINING, {"ready": True}, "ac", True),
+    "the newcomer is not heard": (JOINING, {}, "ab", False),
+    "the newcomer is down": (down("c", JOINING), {"ready": True}, "abc", False),
+    "a member is down, which keeps its keys": (down("b", JOINING), {"ready": True}, "ac", False),
+    "no newcomer, and who learns has not": (
+        replace(BOTH, next=replace(TWO, weights=(("a", 1.0), ("b", 2.0)))),
+        {},
+        "ab",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "report", "heard", "ends"), ENDS.values(), ids=ENDS.keys())
+def test_end_of_a_change_with_one_copy(before: Document, report: dict[str, Any], heard: str, ends: bool) -> None:
+    calls = [call(name, before, **(report if name == "c" else {})) for name in heard]
+    after = move(before, look(*calls), Placement.of(before))
+    if ends:
+        assert after == document(A, B, line("c", since=8), epoch=8)
+    else:
+        assert after is None or after.next == before.next
+
+
+def test_newcomer_that_is_down_holds_up_a_change_though_others_have_each_of_its_keys_to_come() -> None:
+    """Its keys would have a copy less from the first moment on."""
+    three = {"replicas": 3, "min_in_sync": 2}
+    before = replace(JOINING, next=replace(THREE, replicas=3), **three)
+    ready = [call(name, before, ready=True) for name in "ab"]
+    assert move(before, look(*ready, call("c", before, ready=True)), Placement.of(before)) is not None
+    gone = down("c", before)
+    assert move(gone, look(*(call(name, gone, ready=True) for name in "ab")), Placement.of(gone)) is None
+
+
+def test_member_is_admitted_by_the_rules_of_copies_while_a_ring_with_one_copy_changes() -> None:
+    gone = down("b", JOINING)
+    back = call("b", gone)
+    reaches_all = replace(back, reached=(ord("a"), ord("c")))
+    assert change(gone, look(call("a", gone), call("c", gone), back)) is None
+    assert change(gone, look(call("a", gone), call("c", gone), reaches_all, paused=frozenset("b"))) is None
+    assert lines_after(gone, look(call("a", gone), call("c", gone), reaches_all))["b"].state is FILLING
+    rests = document(A, replace(DOWN_B, left=5))
+    assert lines_after(rests, look(call("a", rests), call("b", rests), paused=frozenset("b")))["b"].state is FILLING
 
 
 REFUSED = {

@@ -251,21 +251,21 @@ def test_ring_that_is_to_come(before: Document, report: dict[str, Any], switches
         assert after is None or after.next == before.next
 
 
-def test_ring_that_is_to_come_is_not_taken_back_by_itself_but_by_a_word() -> None:
+def test_ring_that_is_to_come_is_taken_back_by_a_word_or_when_it_has_waited_too_long_but_not_as_a_member_goes() -> None:
     calls = {one: call(one, COMING) for one in "abd"}
-    seen = Look(calls, frozenset("c"), overdue=True)
-    after = change(COMING, seen)
+    after = change(COMING, Look(calls, frozenset("c")))
     assert after is not None
     assert after.next == COMING.next
-    back = change(COMING, Look(calls, take_back=True))
-    assert back == replace(COMING, epoch=8, members=FOUR.members[:3], next=None)
+    for given_up in ({"take_back": True}, {"overdue": True}):
+        back = change(COMING, Look(calls, **given_up))
+        assert back == replace(COMING, epoch=8, members=FOUR.members[:3], next=None)
 
 
 def test_number_of_copies_changes_with_the_ring_and_its_default_with_it() -> None:
     one = document(replicas=1, min_in_sync=1)
     coming = change(one, look(one, wanted=layout("abc", zones=(("a", "x"),))))
     assert coming is not None
-    assert coming.most_copies == 3
+    assert coming.copies_records
     ready = Look({name: call(name, coming, ready=True) for name in "abc"})
     after = move(coming, ready, Placement.of(coming))
     assert after is not None
@@ -317,7 +317,9 @@ def test_word_that_cannot_be_granted_is_refused() -> None:
     assert refused_layout(FOUR, layout("abcd")) is None
     for no in (refused_layout(COMING, layout("abc")), refused_layout(ALL, layout("abx")), refused_layout(ALL, layout(""))):
         assert no is not None
-    assert refused_layout(document(replicas=1, min_in_sync=1), layout("ab", replicas=1)) is not None
+    one = document(replicas=1, min_in_sync=1)
+    assert refused_layout(one, layout("ab", replicas=1)) is None
+    assert refused_layout(replace(one, next=layout("ab", replicas=1), next_since=7), layout("abc", replicas=1)) is not None
 
 
 # -- newcomers

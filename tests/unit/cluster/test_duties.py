@@ -1,7 +1,11 @@
 """The part of a document that a member's machines know."""
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
+
+from gkv.cluster.document import State
 from gkv.cluster.duties import duties
 from gkv.cluster.placement import Placement
 from tests.documents import with_copies
@@ -15,6 +19,17 @@ def test_lists_of_keys_are_those_of_the_placement_however_many_and_often_asked_f
     wanted = [placement.roles[placement.list_of(key)] for key in keys]
     assert [known.roles_of(key) for key in keys] == wanted
     assert [known.roles_of(key) for key in reversed(keys)] == wanted[::-1]
+
+
+@pytest.mark.promise("I20")
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [({}, True), ({"state": State.DOWN, "left": 5}, False), ({"left": 5}, False), ({"rank": 1}, False)],
+    ids=["never gone", "down", "back", "acting as its loss was accepted"],
+)
+def test_line_says_whether_a_process_before_may_have_granted_what_runs_still(changes: dict[str, Any], first: bool) -> None:
+    document = with_copies({"b": changes})
+    assert duties(document, Placement.of(document), "a").lines["b"].first is first
 
 
 def test_own_lists_are_those_that_the_member_is_in_or_will_be() -> None:

@@ -16,8 +16,9 @@ from gkv.cluster.judge import Action, Ask, Enact, Judge
 from gkv.cluster.losses import Outlook
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan
+from gkv.cluster.ring_pauses import NEWCOMER_WITHIN
 from gkv.errors import MemberConflict
-from gkv.model import Node
+from gkv.model import Fault, Node
 from tests.documents import CLUSTER, with_copies
 
 UP, FILLING, DOWN = State.UP, State.FILLING, State.DOWN
@@ -551,11 +552,66 @@ def test_another_document_in_force_takes_the_place_of_what_was_decided() -> None
     assert (one.states()[1], one.document.order) == ("d", (2, 10))
 
 
-def test_with_one_copy_nobody_can_complain() -> None:
+def test_with_one_copy_a_complaint_counts_and_who_goes_by_it_is_back_at_once() -> None:
     one = world(replicas=1, min_in_sync=1)
-    assert not one.complain("a", "b")
+    assert one.complain("a", "b")
+    one.run(0.5)
+    assert (one.said, one.states()) == (["member b goes: a says that it does not answer"], "uuu")
+
+
+def test_with_one_copy_nobody_goes_by_its_own_disk() -> None:
+    one = world(replicas=1, min_in_sync=1)
+    assert one.judge.complained(Complaint("a", ord("a"), "a", ord("a"), one.document.order, Fault.SLOW_DISK), one.now)
     one.run(0.5)
     assert one.epochs == []
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_newcomer_that_stays_away_holds_up_a_change_for_a_minute_and_is_none_then(copies: int) -> None:
+    one = world(replicas=copies, min_in_sync=1)
+    one.start("d", same=False)
+    one.holds = 0
+    one.run(0.5)
+    assert one.document.next is not None
+    one.holds, one.equal = 1, set("abc")
+    del one.alive["d"]
+    start = one.now
+    one.run(59.0)
+    assert (one.document.next is not None, one.states()) == (True, "uuud")
+    one.run(4.0)
+    assert (one.document.next, one.states()) == (None, "uuu")
+    assert NEWCOMER_WITHIN < one.epochs[-1][0] - start < NEWCOMER_WITHIN + 2.0
+    one.start("d", same=False)
+    one.holds, one.equal = 0, set("abcd")
+    one.run(6.0)
+    assert (one.document.next, len(one.document.nodes)) == (None, 4)
+
+
+def test_newcomer_that_is_back_is_filled_and_becomes_a_member() -> None:
+    one = world(replicas=1, min_in_sync=1)
+    one.start("d", same=False)
+    one.holds = 0
+    one.run(0.5)
+    one.holds = 1
+    del one.alive["d"]
+    one.run(3.0)
+    assert one.states() == "uuud"
+    one.start("d")
+    one.equal = set("abcd")
+    one.run(3.0)
+    assert (one.document.next, one.states(), len(one.document.nodes)) == (None, "uuuu", 4)
+
+
+def test_first_ring_waits_for_all_that_are_expected() -> None:
+    one = World(Document(CLUSTER, 1, (), 16))
+    one.judge.ring_pauses.expect("abc", one.now + 5.0)
+    one.holds = 0
+    for name in "abc":
+        one.ran[name] = []
+        one.start(name)
+        one.run(1.0)
+        assert len(one.document.nodes) == (3 if name == "c" else 0)
+    assert [len(document.nodes) for _, document in one.epochs] == [0, 3]
 
 
 # -- a machine

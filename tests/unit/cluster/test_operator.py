@@ -163,11 +163,6 @@ REFUSED: dict[str, tuple[Callable[[Operator], object], type[GkvError], str]] = {
         MemberConflict,
         "there would be 4 copies of each key .now 3. instead of 5; force=1",
     ),
-    "one copy": (
-        lambda one: one.change_cluster(replicas=1, min_in_sync=None, force=True, dry_run=False),
-        MemberConflict,
-        "moving keys is not available",
-    ),
     "min_in_sync of too many": (
         lambda one: one.change_cluster(replicas=None, min_in_sync=4, force=False, dry_run=False),
         MemberConflict,
@@ -200,12 +195,26 @@ def test_fewer_nodes_than_copies_are_granted_by_force_and_the_last_node_stays(mo
         town.operator.remove("c", force=True, dry_run=False)
 
 
-def test_nothing_changes_with_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_changes_are_granted_with_one_copy_too(monkeypatch: pytest.MonkeyPatch) -> None:
     town = Town(with_copies(replicas=1, min_in_sync=1), monkeypatch)
-    for word in (
-        lambda: town.operator.remove("a", force=True, dry_run=False),
-        lambda: town.operator.change_member("a", weight=2.0, zone=None, dry_run=False),
-        lambda: town.operator.change_cluster(replicas=3, min_in_sync=None, force=False, dry_run=False),
-    ):
-        with pytest.raises(MemberConflict, match="moving keys is not available"):
-            word()
+    assert town.say("change_member", "b", weight=2.0, zone=None).change.kind is Kind.WEIGHT
+    town.run(3.0)
+    assert [one.weight for one in town.document.members] == [1.0, 2.0, 1.0]
+    granted = town.say("remove", "a", force=False)
+    assert granted.change.kind is Kind.LEAVE
+    assert granted.expected is not None
+    assert granted.expected.moved == pytest.approx(granted.expected.ideal)
+    town.run(3.0)
+    assert [node.id for node in town.document.nodes] == ["b", "c"]
+    for copies in (2, 1):
+        town.say("change_cluster", replicas=copies, min_in_sync=None, force=False)
+        town.run(3.0)
+        assert (town.document.next, town.document.replicas) == (None, copies)
+
+
+def test_member_that_has_the_only_copy_of_its_keys_is_not_removed_but_told_how_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    town = Town(with_copies({"b": {"state": DOWN, "left": 3}}, replicas=1, min_in_sync=1), monkeypatch)
+    with pytest.raises(MemberConflict, match="the only copy of its keys: start it; with an empty directory if that is lost"):
+        town.operator.remove("b", force=True, dry_run=False)
+    town.run(0.5)
+    assert town.epochs == []

@@ -169,9 +169,39 @@ def test_in_a_change_of_the_ring_those_of_the_next_list_learn() -> None:
         assert roles.learners == tuple(one for one in roles.coming if one == "d")
 
 
-def test_with_one_copy_a_ring_that_is_to_come_makes_no_learners() -> None:
-    changing = replace(document_of({"c": {"weight": 0.0}}, replicas=1, min_in_sync=1), next=layout("abc"), next_since=9)
-    assert all(roles.coming == roles.learners == () for roles in Placement.of(changing).roles)
+def test_with_one_copy_who_is_to_have_keys_learns_them() -> None:
+    coming = layout("abc", replicas=1)
+    changing = replace(document_of({"c": {"weight": 0.0}}, replicas=1, min_in_sync=1), next=coming, next_since=9)
+    placement = Placement.of(changing)
+    found = {placement.roles[placement.list_of(key)] for key in KEYS}
+    assert found == {
+        *(Roles((one,), (one,), one, (one,)) for one in "ab"),
+        *(Roles((one,), ("c",), one, (one,), ("c",)) for one in "ab"),
+    }
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_keys_that_a_member_answers_for_and_keys_that_it_is_not_to_have(copies: int) -> None:
+    coming = layout("abcd", replicas=copies)
+    before = document_of({"b": {"state": DOWN}, "d": {"weight": 0.0}}, ids="abcd", replicas=copies, min_in_sync=1)
+    for each in (before, replace(before, next=coming, next_since=9)):
+        placement = Placement.of(each)
+        roles = [placement.roles[placement.list_of(key)] for key in KEYS]
+        strange = 0
+        for me in "abcdx":
+            assert placement.led_by(me, KEYS) == [key for key, one in zip(KEYS, roles, strict=True) if one.primary == me]
+            others = [key for key, one in zip(KEYS, roles, strict=True) if me not in (*one.preference, *one.coming)]
+            assert placement.strange_to(me, KEYS) == others
+            strange += len(others)
+        assert strange > len(KEYS)
+
+
+def test_only_member_of_a_ring_answers_for_all_keys_if_it_acts() -> None:
+    alone = document_of({}, "a", replicas=1, min_in_sync=1)
+    assert Placement.of(alone).led_by("a", KEYS) == KEYS
+    assert Placement.of(alone).led_by("b", KEYS) == []
+    down = document_of({"a": {"state": DOWN}}, "a", replicas=1, min_in_sync=1)
+    assert Placement.of(down).led_by("a", KEYS) == []
 
 
 STATES = st.fixed_dictionaries(
@@ -262,5 +292,5 @@ def test_member_knows_of_a_document_what_its_machines_need() -> None:
     placement = Placement.of(document)
     known = duties(document, placement, "a")
     assert (known.me, known.order, known.lease, known.min_in_sync, known.ended) == ("a", (1, 9), 1.0, 2, {7})
-    assert known.lines["c"] == Line(ord("c"), down=True, since=4, empty=True)
+    assert known.lines["c"] == Line(ord("c"), down=True, since=4, empty=True, first=True)
     assert [known.roles_of(key) for key in KEYS] == [placement.roles[placement.list_of(key)] for key in KEYS]

@@ -368,7 +368,7 @@ def test_damaged_record_of_a_key_that_is_others_is_dropped(town: Make) -> None:
     stray.write([Write(Version(1, 1), [key, "k"], [b"of others", b"1"])], 1)
     rot(copied.path / "c" / "data.mdb", b"of others")
     assert stray.records_of([key]) == [Damage.DAMAGED]
-    until(lambda: copied["c"].tidying.drop() or stray.records_of([key]) == [None])
+    until(lambda: copied["c"].strays.step() or stray.records_of([key]) == [None])
 
 
 def test_write_with_too_few_copies_is_not_begun(town: Make) -> None:
@@ -621,7 +621,7 @@ def test_process_that_is_to_be_admitted_says_whom_it_has_reached(town: Make) -> 
 def test_member_is_tidy_once_it_has_looked_for_others_records_by_the_lists_of_now(town: Make) -> None:
     home = town()["a"]
     assert not home.member.call_in(show=False).tidy
-    until(lambda: not home.tidying.drop())
+    until(lambda: not home.strays.step())
     assert home.member.call_in(show=False).tidy
     home.town.change()
     home.town.show()
@@ -629,7 +629,7 @@ def test_member_is_tidy_once_it_has_looked_for_others_records_by_the_lists_of_no
     home.town.document = replace(home.town.document, epoch=home.town.document.epoch + 1, vnodes=32)
     home.town.show()
     assert not home.member.call_in(show=False).tidy
-    until(lambda: not home.tidying.drop())
+    until(lambda: not home.strays.step())
     assert home.member.call_in(show=False).tidy
 
 

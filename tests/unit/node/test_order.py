@@ -17,7 +17,7 @@ from gkv.cluster.document import Durability, State
 from gkv.cluster.view import View
 from gkv.engine import Commits, LmdbEngine
 from gkv.errors import EngineFailed, EngineFull
-from gkv.model import Blob, Damage, Node, NodeRefusal, Version
+from gkv.model import Blob, Damage, Node, NodeRefusal, Version, Write
 from gkv.net.call import ask_all
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import NotAdmitted
@@ -42,7 +42,7 @@ from gkv.wire.ops import (
     Touch,
     Values,
 )
-from tests.documents import changed, changing, document
+from tests.documents import changed, document
 from tests.eventually import eventually
 from tests.frames import answer_to
 
@@ -490,24 +490,42 @@ def test_process_that_does_not_act_writes_nothing_not_even_a_tombstone(house: Ho
     assert house.commits.figures().commits == commits
 
 
-def test_nothing_is_written_while_a_ring_is_to_come(house: House) -> None:
-    house.ask(Set(*ABOUT, DUE, [b"1"] * 3, [60_000] * 3))
-    house.clock.time += 60_000
-    newer = changing(DOCUMENT)
-    about = (newer.cluster, newer.era)
-    assert house.service.adopt(newer)
-    assert house.sweeper.sweep() == 0
-    writes: list[NodeRequest] = [
-        Set(*about, ["a"], [b"1"]), Set(*about, ["a"], [b"1"], (), ["!*"]), Delete(*about, ["a"]),
-        Delete(*about, ["a"], ["=*"]), Add(*about, ["a"], [1]), Touch(*about, ["a"], [0]),
-    ]  # fmt: skip
-    reads: list[NodeRequest] = [Get(*about, DUE), Fetch(*about, DUE), ListKeys(*about, "k", "", 9)]
-    for request in writes + reads:
-        assert house.ask(request) == Refused(NodeRefusal.CHANGING), request
-    assert house.ask(Get(*about, ["a"])) == Values([None])
-    assert house.service.adopt(changed(newer))
-    about = (newer.cluster, newer.era + 1)
-    assert house.ask(Get(*about, DUE)) == Values([None] * 3)
+def with_another(house: House, *keys: str) -> tuple[list[str], list[str]]:
+    """Have another member share the ring; return those of keys that are the house's, and the other's."""
+    nodes = [Node("n1", "http://127.0.0.1:9000"), Node("n2", "http://127.0.0.1:9001")]
+    assert house.service.adopt(document(nodes, epoch=DOCUMENT.epoch + 1))
+    placement = house.view.placement
+    assert placement is not None
+    mine = [key for key in keys if placement.ring.owner(key).id == "n1"]
+    return mine, [key for key in keys if key not in mine]
+
+
+def test_listing_passes_over_the_keys_of_others_that_are_here_still(house: House) -> None:
+    keys = [f"k{number:02}" for number in range(60)]
+    house.ask(Set(*ABOUT, keys, [b"1"] * 60))
+    mine, others = with_another(house, *keys)
+    assert min(len(mine), len(others)) > 10
+    about = (DOCUMENT.cluster, DOCUMENT.era + 1)
+    assert house.ask(ListKeys(*about, "k", "", 99)) == Page(mine)
+    house.store.goes_on.clear()
+    house.begin(Set(*about, [mine[0], others[0]], [b"2", b"2"]))
+    listing = house.begin(ListKeys(*about, "k", "", 99))
+    house.store.goes_on.set()
+    assert listing.get(timeout=10) == Page(mine)
+
+
+def test_sweeper_finds_its_own_beside_many_of_others(house: House) -> None:
+    keys = [f"k{number:04}" for number in range(2_400)]
+    house.ask(Set(*ABOUT, keys, [b"1"] * len(keys), [60_000] * len(keys)))
+    mine, others = with_another(house, *keys)
+    times = [house.clock.time + (60_000 if key in others else 61_000) for key in keys]
+    house.commits.submit(Write(Version(DOCUMENT.era, 99), keys, [b"2"] * len(keys), times)).wait(monotonic() + 10)
+    house.clock.time += 62_000
+    assert house.sweeper.sweep() > 0
+    while house.sweeper.sweep():
+        pass
+    found = house.store.records_of(keys)
+    assert [key for key, one in zip(keys, found, strict=True) if one.value is None] == mine  # type: ignore[union-attr]
 
 
 def test_value_that_is_due_and_cannot_expire_is_neither_shown_nor_missing(house: House) -> None:

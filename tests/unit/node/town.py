@@ -23,6 +23,7 @@ from gkv.node.notes import Notes
 from gkv.node.order import Order
 from gkv.node.service import Service
 from gkv.node.stored import Stored
+from gkv.node.strays import Strays
 from gkv.node.tidings import Tidings
 from gkv.node.tidying import Tidying
 from gkv.node.transport import Transport
@@ -76,7 +77,7 @@ class Home:
         self.view = View()
         self.clock = Clock()
         self.commits = Commits(self.engine, tombstone_ttl=town.ttl, on_failure=self.errors.append)
-        order = Order(self.view, self.engine, self.commits, self.clock)
+        self.order = order = Order(self.view, self.engine, self.commits, self.clock)
         self.tidings = Tidings()
         self.stored = Stored(self.engine, self.commits)
         self.transport = Transport(name, incarnation, self.view)
@@ -92,6 +93,7 @@ class Home:
             self.tidings,
             self.errors.append,
             town.timeouts,
+            versions=order.versions,
         )
         node = Node(name, f"http://{name}:1")
         self.member = Membership(
@@ -109,6 +111,7 @@ class Home:
             name, self.view, self.engine, self.commits, order, membership=self.member, copies=self.copies, within=WITHIN
         )
         self.tidying = Tidying(self.engine, self.stored, self.copies, self.clock)
+        self.strays = Strays(name, self.view, self.engine, self.commits, self.stored, self.copies)
         self.transport.connect(self)
         self._ways: dict[Home, _Way] = {}
         self._time = gevent.spawn(self.copies.run)

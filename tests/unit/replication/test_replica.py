@@ -17,6 +17,7 @@ from gkv.replication.expiry import DueTime
 from gkv.replication.pages import Rate
 from gkv.replication.records import Parts, Range, Rows
 from gkv.replication.replica import Replica
+from gkv.replication.versions import Versions
 from tests.duties import INCARNATIONS, duties, roles, version, write
 
 FIRST = duties("a", 1, roles("abc"))
@@ -773,19 +774,161 @@ def test_with_one_copy_a_process_serves_at_once() -> None:
     assert bench.take(Send) == []
 
 
-@pytest.mark.parametrize(("acting", "fates"), [("a", [Fate.WRITTEN, Fate.READ]), ("b", [Fate.NOT_BEGUN, Fate.NOT_BEGUN])])
-def test_with_one_copy_nothing_is_served_while_a_ring_is_to_come(acting: str, fates: list[Fate]) -> None:
-    """Its lists have no learners: what is written would be where nobody looks for it, and who is to have the keys needs no
-    grant of this process, which may hear late of it.
-    """
+def test_with_one_copy_who_is_to_have_a_key_has_its_writes_before_they_are_acknowledged() -> None:
     bench = Bench().opened(duties("a", 1, roles("a", preference="a"), ring="Q"))
-    bench.adopt(duties("a", 2, roles("a", preference="a"), ring="Q", coming_ring="R"))
+    bench.adopt(duties("a", 2, roles("a", "d", preference="a", coming="d"), ring="Q", coming_ring="R"))
     bench.on(put("x", "k"))
-    bench.on(get("y", "k"))
-    assert (bench.take(Commit), bench.fates()) == ([], [])
-    bench.adopt(duties("a", 3, roles(acting, preference=acting), ring="R"))
     bench.commit()
-    assert sorted(fate.value for (fate,) in bench.fates()) == sorted(fate.value for fate in fates)
+    assert bench.fates() == []
+    assert [one.to for one in bench.wanted if isinstance(one, Send) and isinstance(one.message, m.Copy)] == ["d"]
+    bench.obey()
+    assert bench.fates() == [[Fate.WRITTEN]]
+    bench.adopt(duties("a", 3, roles("d", preference="d"), ring="R"))
+    bench.on(put("z", "k"))
+    assert bench.take(Commit) == []
+
+
+# -- rest
+
+ALONE = duties("a", 1, roles("a", preference="a"))
+
+
+def test_machines_may_rest_once_their_lists_are_open_and_no_lease_runs_that_they_have_granted() -> None:
+    bench = Bench()
+    assert bench.replica.may_rest
+    bench.adopt(FIRST)
+    assert not bench.replica.may_rest, "a list is to be opened"
+    bench.adopt(duties("a", 2, roles("a", preference="a")))
+    assert bench.replica.may_rest
+    bench.adopt(duties("a", 3, roles("b", "a", preference="b", coming="a"), coming_ring="R"))
+    bench.hear("b", m.AskLease(1))
+    assert not bench.replica.may_rest, "the note is on its way"
+    bench.on(events.NoteKept(True))
+    bench.adopt(duties("a", 4, roles("a", preference="a")))
+    bench.now = 1.0
+    bench.on(events.Tick())
+    assert not bench.replica.may_rest, "the lease may run"
+    bench.take(KeepNote)
+    while not (noted := bench.take(KeepNote)):
+        bench.now = bench.replica.wakes_at
+        bench.on(events.Tick())
+    assert noted == [KeepNote(False)]
+    assert bench.now > 4.0
+    assert not bench.replica.may_rest, "the note is there until that is on the disk"
+    bench.on(events.NoteKept(False))
+    assert bench.replica.may_rest
+
+
+def test_machines_that_are_to_pause_or_to_stop_do_not_rest() -> None:
+    bench = Bench().opened(ALONE)
+    bench.on(events.PauseAsked(3, ALONE.era, ((("a",), ()),)))
+    assert not bench.replica.may_rest
+    bench.on(events.GoOn(3))
+    assert bench.replica.may_rest
+    bench.on(events.StopAsked())
+    assert not bench.replica.may_rest
+
+
+def test_machines_are_idle_while_no_write_is_under_way() -> None:
+    bench = Bench().opened(ALONE)
+    assert bench.replica.idle
+    bench.on(put("x", "k"))
+    assert not bench.replica.idle
+    bench.commit()
+    assert (bench.fates(), bench.replica.idle) == ([[Fate.WRITTEN]], True)
+    bench.on(get("y", "k"))
+    assert bench.replica.idle
+
+
+def test_machines_are_not_idle_while_a_tombstone_for_which_nobody_waits_is_under_way() -> None:
+    bench = Bench(records={"k": Record(version(1, 0), b"1", expires=1)}).opened(ALONE)
+    bench.now = 0.1
+    bench.on(events.DueFound(["k"]))
+    assert not bench.replica.idle
+    bench.commit()
+    assert bench.replica.idle
+
+
+def test_machines_are_not_idle_while_a_client_waits_or_a_granter_has_not_heard_what_is_settled() -> None:
+    bench = Bench().opened(ALONE)
+    bench.on(events.PauseAsked(3, ALONE.era, ((("a",), ()),)))
+    bench.on(put("x", "k"))
+    assert not bench.replica.idle
+    copied = Bench().opened()
+    copied.on(put("x", "k"))
+    copied.commit()
+    assert not copied.replica.idle
+    waits = Bench()
+    waits.adopt(FIRST)
+    waits.on(get("y", "k"))
+    assert not waits.replica.idle
+
+
+def test_granter_is_not_idle_while_a_copy_is_on_its_way_to_the_disk() -> None:
+    bench = Bench("b").opened()
+    bench.hear("a", m.Copy(1, (write(1, "k"),)))
+    assert not bench.replica.idle
+    bench.commit()
+    assert bench.replica.idle
+
+
+def test_versions_go_on_where_another_writer_of_the_process_has_left_them() -> None:
+    versions = Versions()
+    taken = [versions.next(ALONE.era) for _ in range(5)]
+    bench = Bench()
+    bench.replica = Replica("a", INCARNATIONS["a"], bench.shelf, DueTime(0, 0), 0.0, versions=versions)
+    bench.opened(ALONE)
+    bench.on(put("x", "k"))
+    bench.commit()
+    assert bench.shelf.records["k"].version > taken[-1]
+    assert versions.next(ALONE.era) > bench.shelf.records["k"].version
+
+
+# -- the first process under a line
+
+
+def first(document: Duties) -> Duties:
+    """Return the same where no process of `a` was ever up before."""
+    return replace(document, lines=document.lines | {"a": replace(document.lines["a"], first=True)})
+
+
+def test_first_process_under_a_line_waits_for_no_grants_of_another_though_a_note_is_there() -> None:
+    bench = Bench(noted=True)
+    bench.adopt(first(ALONE))
+    bench.on(put("x", "k"))
+    bench.commit()
+    assert bench.fates() == [[Fate.WRITTEN]]
+
+
+@pytest.mark.promise("I20")
+def test_process_whose_note_may_be_of_another_waits() -> None:
+    """F7."""
+    bench = Bench(noted=True)
+    bench.adopt(ALONE)
+    bench.on(put("x", "k"))
+    assert bench.take(Commit) == []
+    bench.now = 1.06
+    bench.on(events.Tick())
+    bench.commit()
+    assert bench.fates() == [[Fate.WRITTEN]]
+
+
+@pytest.mark.promise("I20")
+@pytest.mark.parametrize("way", ["it has come back empty", "it was of another cluster"])
+def test_process_that_is_the_first_by_a_later_word_waits_still(way: str) -> None:
+    """F7: what is certain is not forgotten as the loss is accepted, or as another cluster has had no other process."""
+    bench = Bench()
+    if way == "it has come back empty":
+        bench.adopt(duties("a", 1, roles("", preference="a"), empty="a"))
+    else:
+        bench.replica = Replica("a", INCARNATIONS["a"], bench.shelf, DueTime(0, 0), 0.0, has_granted=True)
+    bench.adopt(first(duties("a", 2, roles("a", preference="a"))))
+    bench.on(put("x", "k"))
+    assert bench.take(Commit) == []
+    bench.now = 1.06
+    bench.on(events.Tick())
+    bench.commit()
+    assert bench.fates() == [[Fate.WRITTEN]]
 
 
 # -- filling
@@ -1041,12 +1184,39 @@ def test_learner_asks_for_what_differs_by_its_sums() -> None:
     assert bench.shelf.records == {"k": Record(version(1), b"1"), "x": Record(version(8, 2), b"same")}
 
 
-def test_records_of_lists_of_others_may_be_dropped() -> None:
+@pytest.mark.parametrize("asked", [m.AskPage(4, ("a", "b", "c"), (), (("", None),)), m.AskSums(4, ("a", "b", "c"), (), "")])
+def test_question_about_a_list_that_is_not_open_is_answered_once_when_it_is(asked: m.Message) -> None:
+    bench = Bench(records={"k": Record(version(1, 0), b"1")})
+    bench.adopt(duties("a", 1, roles("ab", "c")))
+    bench.hear("c", replace(asked, number=3))
+    bench.hear("c", asked)
+    to_b, to_c = bench.take(Send)
+    for one in (to_b, to_c):
+        assert bench.sent(m.Page | m.Sums) == []
+        bench.hear(one.to, m.UnsettledKeys(one.message.number))
+    (answer,) = bench.sent(m.Page | m.Sums)
+    assert (answer.to, answer.message.number) == ("c", 4)
+    bench.on(events.Tick())
+    assert bench.sent(m.Page | m.Sums) == []
+
+
+def test_question_that_came_too_early_is_forgotten_under_another_document() -> None:
     bench = Bench()
-    bench.adopt(duties("a", 1, roles("abc"), roles("bcd", preference="bcd"), roles("bc", "a", preference="bc", coming="ab")))
-    assert [bench.replica.may_drop(key) for key in ("0k", "1k", "2k")] == [False, True, False]
-    bench.adopt(duties("a", 2, roles("bcd", preference="bcd"), down="a"))
-    assert not bench.replica.may_drop("k")
+    bench.adopt(duties("a", 1, roles("ab", "c")))
+    bench.hear("c", m.AskPage(4, ("a", "b", "c"), (), (("", None),)))
+    bench.wanted = []
+    bench.adopt(duties("a", 2, roles("ab", "c")))
+    for one in bench.take(Send):
+        bench.hear(one.to, m.UnsettledKeys(one.message.number))
+    assert not bench.replica.takeovers.busy
+    assert bench.sent(m.Page) == []
+
+
+def test_question_about_a_list_of_another_primary_is_not_kept() -> None:
+    bench = Bench()
+    bench.adopt(duties("a", 1, roles("ba", "c", preference="bac")))
+    bench.hear("c", m.AskPage(4, ("b", "a", "c"), (), (("", None),)))
+    assert bench.replica.pages._early == {}
 
 
 # -- planned moves
