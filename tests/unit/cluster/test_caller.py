@@ -169,7 +169,7 @@ def test_proxy_that_is_away_is_said_once_whatever_the_reasons_and_that_it_is_bac
     said = []
     member = Member()
     member.adopted = [None] * 4
-    calling = Caller("http://127.0.0.1:1", NODE.url, member, say=said.append)
+    calling = Caller(Proxies(["http://127.0.0.1:1"]), "127.0.0.1", member, say=said.append)
     good = (200, ujson.dumps(DOCUMENT.to_json()).encode())
     answers = [good, OSError("reset"), OSError("refused"), OSError("reset"), OSError("refused"), good, good]
 

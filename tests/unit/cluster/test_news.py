@@ -112,8 +112,9 @@ def test_line_is_an_error_where_keys_have_no_answer_and_a_warning_where_copies_a
 def test_member_that_the_ring_has_now_has_joined_and_of_many_there_is_one_line() -> None:
     one: dict[str, Any] = {"replicas": 1, "min_in_sync": 1}
     after = with_copies({}, **one)
-    before = replace(after, members=tuple(member for member in after.members if member.id != "b"))
-    assert said(before, after) == ["member b has joined"]
+    first = replace(after, members=tuple(member for member in after.members if member.id == "b"))
+    assert said(replace(after, members=()), first) == ["member b has joined"]
+    assert said(first, after) == [], "what the change of the ring says already"
     members = [replace(after.members[0], id=f"m{i:02}", url=f"http://10.0.0.{i}:9000") for i in range(12)]
     whole = replace(after, members=tuple(members))
     down = replace(whole, members=tuple(replace(member, state=State.DOWN) for member in members))

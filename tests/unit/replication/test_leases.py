@@ -140,14 +140,14 @@ def test_note_of_a_first_process_goes_at_once_and_comes_with_its_first_grant() -
     grants.begin_first()
     assert grants.clear(NOW, 100.0)
     assert grants.noted
-    assert grants.drop_note(100.0, 1.0) == KeepNote(False)
+    assert grants.drop_note(COPIED, 100.0) == KeepNote(False)
     assert grants.noted, "it is on its way"
     assert grants.note_kept(False, 100.1) is None
     assert not grants.noted
     assert grants.grant("b", 20, 101.0, 1.0) == KeepNote(True)
-    assert grants.note_until(1.0) == float("inf")
+    assert grants.note_until(COPIED, 101.0) == float("inf")
     assert grants.note_kept(True, 101.1) is None
-    assert grants.drop_note(102.1, 1.0) is None
+    assert grants.drop_note(COPIED, 102.1) is None
 
 
 @pytest.mark.promise("I20")
@@ -158,7 +158,7 @@ def test_word_that_a_process_is_the_first_is_about_the_note_alone(way: str) -> N
         grants.begin_elsewhere()
     grants.begin_first()
     assert not grants.clear(NOW, 101.04)
-    assert grants.drop_note(101.04, 1.0) is None
+    assert grants.drop_note(COPIED, 101.04) is None
 
 
 def test_what_nobody_will_ask_for_is_forgotten() -> None:
