@@ -49,7 +49,7 @@ def run(name: str, directory: Path) -> None:
         "GKV_PORT": str(port),  # where the page relies on the defaults
         "GKV_PROXY": f"http://127.0.0.1:{port}",
     }
-    command = ["bash", "run.sh"]
+    command = ["timeout", "100", "bash", "run.sh"]  # which ends all that the page has started
     ran = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
     )
