@@ -2,40 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
 from time import monotonic
 
 from gkv.cluster.document import Document
 from gkv.cluster.view import View
-from gkv.coordinator.channels import Channels, understand
-from gkv.coordinator.failures import DISK_FULL, FATES, TOO_LARGE, GivenUp, failure
+from gkv.coordinator.channels import Channels
+from gkv.coordinator.failures import DISK_FULL, FATES, TOO_LARGE
 from gkv.coordinator.listing import Lister, Names
 from gkv.coordinator.patience import MOST_WAITING, Patience
-from gkv.coordinator.reconciling import CURABLE, Reconciler
 from gkv.coordinator.stale import Copies, Peeked
 from gkv.errors import TooLarge, Unavailable
-from gkv.model import WRITES, Effect, KeyFailure, NodeRefusal, NodeReply, Op, OtherVersion, Outcome, Value, Version
-from gkv.net.call import Lane, ask_all
+from gkv.model import Effect, KeyFailure, Op, OtherVersion, Value, Version
 from gkv.net.turn import Turn
 from gkv.replication.names import Scope
-from gkv.ring import NOBODY
-from gkv.wire import Batch, Part, PartResult, PureRouter, router
-from gkv.wire.batch import STARTS, failures
+from gkv.wire import Batch, PartResult, PureRouter, router
+from gkv.wire.batch import failures
 from gkv.wire.client import Limits
 from gkv.wire.meta import Found
-from gkv.wire.ops import Effects, Refused
-
-_ATTEMPTS = 3
-"""A node of another epoch costs one more; so does a change of the members meanwhile. Then something else is wrong."""
-_CHANGES_WITHIN = 0.1
-"""Seconds in which a node that takes another document over may go on, as a rule: a write waits for that."""
-_CALM_AFTER = 10.0
-"""Seconds after a change of the ring with one copy, for which nodes may still be taking keys over."""
+from gkv.wire.ops import Effects
 
 _TOLD = "".join(effect for effect in Effect if effect not in FATES)
 """Letters of keys that have not failed, apart from conditions."""
 _NOTHING = (Effect.SUPERSEDED, Effect.CONDITION, *FATES)
-_READ, _WRITE, _ANSWERED = Lane.READ, Lane.WRITE, Outcome.ANSWERED  # which saves 0.1 us each time
 
 MAX_ANSWER = 64 << 20
 """Bytes of the values that one request may bring."""
@@ -94,16 +82,11 @@ class Coordinator:
         self._channels = channels
         self._deadline = deadline
         self._copies = Copies(view, channels)
-        self._sent_again = 0
         self.patience = Patience(view, channels, most_waiting)
-        self._is_patient = False
-        """Whether another node can answer for one that is not there, as records are copied, or have been lately."""
-        self._patient_until = inf
         self.writes_wait_for = ""
         """The reason for which no write is taken now; "" when there is none."""
         self._routed: Document | None = None
         self._router: PureRouter
-        self._reconciler = Reconciler(view, channels)
         self._lister = Lister(view, self.patience)
 
     def router(self) -> PureRouter:
@@ -112,16 +95,12 @@ class Coordinator:
         if document is not self._routed:
             self._router = router(placement.ring, document.cluster, document.era, self.limits, placement.primaries)
             self._routed = document
-            if document.copies_records:
-                self._is_patient, self._patient_until = True, inf
-            elif self._patient_until == inf:
-                self._patient_until = monotonic() + _CALM_AFTER
         return self._router
 
     @property
     def retries(self) -> int:
         """Parts of batches that were sent once more."""
-        return self._sent_again + self.patience.retries
+        return self.patience.retries
 
     @property
     def replicas(self) -> int:
@@ -213,53 +192,7 @@ class Coordinator:
             expires = self.expires()
         retries = self._channels.retries
         retries.earn()
-        if self._is_patient:
-            self._is_patient = monotonic() < self._patient_until
-            return self.patience.run(batch, request_id, expires)
-        done: list[PartResult] = []
-        parts = batch.parts
-        writing = batch.op in WRITES
-        lane = _WRITE if writing else _READ
-        for attempt in range(_ATTEMPTS):
-            parts = _answerable(batch.op, parts, done)
-            if not parts:
-                break
-            refused: list[tuple[Part, Refused]] = []
-            asked = [(self._channels.to(part.node), part.frame) for part in parts]
-            replies = ask_all(asked, expires, request_id, lane=lane)
-            for part, reply in zip(parts, replies, strict=True):
-                one = _judge(batch.op, part, reply)
-                if isinstance(one, PartResult):
-                    done.append(one)
-                elif not isinstance(one, Refused):
-                    done.append(PartResult(part, effects=one))
-                elif attempt + 1 < _ATTEMPTS and one.reason in CURABLE and retries.spend():
-                    refused.append((part, one))
-                else:
-                    done.append(PartResult(part, failure=failure(batch.op, one.reason)))
-            if not refused:
-                break
-            if any(one.reason is NodeRefusal.CHANGING for _, one in refused):  # a node takes another document over just now
-                self._view.wait_for_other(self._view.document, min(_CHANGES_WITHIN, expires - monotonic()))
-            parts = self._again(batch, refused, done, expires)
-            self._sent_again += len(parts)
-        return done
-
-    def _again(
-        self, batch: Batch, refused: Sequence[tuple[Part, Refused]], done: list[PartResult], expires: float
-    ) -> list[Part]:
-        """Return the parts that are to be asked for again after refusals; note in `done` those for which that cannot help."""
-        again: list[int] = []
-        cured = self._reconciler.cure([(part.node, one) for part, one in refused], expires)
-        document, placement = self._view.document, self._view.placement
-        for (part, one), may_help in zip(refused, cured, strict=True):
-            if may_help and placement is not None:
-                again += part.positions
-            else:
-                done.append(PartResult(part, failure=failure(batch.op, one.reason)))
-        if document is None or placement is None or not again:
-            return []
-        return batch.route(again, placement.split, document.cluster, document.era, Turn())
+        return self.patience.run(batch, request_id, expires)
 
 
 def _undone(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dict[str, KeyFailure]:
@@ -269,26 +202,3 @@ def _undone(keys: Sequence[str], places: Sequence[int], effects: Effects) -> dic
     full = iter(effects.full)
     failed = {key: replace(one, node=next(full, "")) if one is DISK_FULL else one for key, one in failed.items()}
     return failed | {keys[place]: OtherVersion(present=present) for place, present in zip(unmet, effects.present, strict=True)}
-
-
-def _answerable(op: Op, parts: list[Part], done: list[PartResult]) -> list[Part]:
-    """Return the parts that a node answers for; note in `done` that the one of nobody has failed."""
-    for part in parts:
-        if part.node is NOBODY:
-            done.append(PartResult(part, failure=failure(op, GivenUp.NO_PRIMARY)))
-            return [other for other in parts if other is not part]
-    return parts
-
-
-def _judge(op: Op, part: Part, reply: NodeReply) -> PartResult | Effects | Refused:
-    """Return what became of a part, where that is certain: a refusal may be cured."""
-    if op in WRITES:
-        written = understand(reply, Effects, len(part.positions))
-        return PartResult(part, failure=failure(op, (reply.outcome, reply.sent))) if written is None else written
-    if reply.outcome is _ANSWERED:
-        if reply.frame.startswith(STARTS[op]):
-            return PartResult(part, reply.frame, hold=reply.hold)
-        refused = understand(reply, Refused)
-        if refused is not None:
-            return refused
-    return PartResult(part, failure=failure(op, (reply.outcome, reply.sent)))

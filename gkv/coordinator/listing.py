@@ -110,7 +110,7 @@ class Lister:
                 pauses = cures = 0
             elif cures < CURES and patience.cure(again, expires):
                 cures += 1
-            elif document.copies_records and all(reason in ELSEWHERE for _, reason, _ in again):
+            elif patience.may_wait(again) and all(reason in ELSEWHERE for _, reason, _ in again):
                 if not patience.wait(document, pauses, expires):
                     raise _no_page(again)
                 pauses += 1

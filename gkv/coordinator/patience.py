@@ -1,12 +1,14 @@
-"""The parts of a batch that are asked for again when there are copies: what one node cannot do now, another one can soon.
+"""The parts of a batch that are asked for again: what one node cannot do now, another one can soon, or the same one.
 
 Promises: of a write nothing is handed to a node twice that may have been begun; whoever waits does so for a newer document, or
 for a pause that grows, until the request's deadline, and no more than a bounded number of requests wait at once. So a failover
-shows as latency. Leaves to others: what became of the keys for which the time was too short (`gkv.coordinator.failures`).
+shows as latency. With one copy nobody waits for a node that is not there, as no other one could answer. Leaves to others: what
+became of the keys for which the time was too short (`gkv.coordinator.failures`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 
 from gkv.cluster.document import Document
@@ -40,6 +42,10 @@ ELSEWHERE = frozenset(
     )
 )
 """Reasons that another node, or a later document, may cure."""
+_SOON = frozenset((NodeRefusal.CHANGING, NodeRefusal.NOT_BEGUN))
+"""Reasons of nodes that are there, and about to take another document over: they pass by themselves."""
+_CALM_AFTER = 10.0
+"""Seconds after a change of the ring with one copy, for which nodes may still be taking keys over."""
 _LATE = NodeRefusal.LATE
 _UNBEGUN = Effect.NOT_BEGUN.value
 _ANSWERED = Outcome.ANSWERED
@@ -49,15 +55,15 @@ Again = tuple[Part, Reason, Refused | None]
 
 
 class Patience:
-    """The ways of one coordinator through a batch, for documents that ask for more than one copy; and to wait, for whoever else
-    asks again.
-    """
+    """The ways of one coordinator through a batch; and to wait, for whoever else asks again."""
 
     def __init__(self, view: View, channels: Channels, most_waiting: int = MOST_WAITING) -> None:
         self._view = view
         self._channels = channels
         self._reconciler = Reconciler(view, channels)
         self._most_waiting = most_waiting
+        self._copied_until = -inf
+        """The time until which nodes may act by a document that has records copied; the one of now may be such a one."""
         self.waiting = 0
         """Requests that wait for another document, or for a node to be there again."""
         self.retries = 0
@@ -74,7 +80,7 @@ class Patience:
                 pauses = cures = 0
             elif cures < CURES and self.cure(again, expires):
                 cures += 1
-            elif self.wait(document, pauses, expires):
+            elif self.may_wait(again) and self.wait(document, pauses, expires):
                 pauses += 1
             else:
                 break
@@ -137,6 +143,15 @@ class Patience:
         finally:
             view.watchers.discard(watch)
         return end_calls(calls)
+
+    def may_wait(self, again: Sequence[Again]) -> bool:
+        """Return whether to wait may help: with one copy, and no change of the ring lately, no other node can answer for one
+        that is not there.
+        """
+        document = self._view.document
+        if document is not None and document.copies_records:
+            self._copied_until = monotonic() + _CALM_AFTER
+        return monotonic() < self._copied_until or _SOON.issuperset([reason for _, reason, _ in again])
 
     def cure(self, again: Sequence[Again], expires: float) -> bool:
         """Bring this process and the nodes that refused to one document; return whether that may help."""

@@ -91,11 +91,13 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"bottle", "gevent", "ujson"},
     ),
+    # What other programs import: nothing of the server's, and no gevent.
+    "client": ({"model"}, {"urllib3"}),
     # Offline: it changes directories and member lists while nobody runs on them.
     "restoring": ({"errors", "config", "engine", "cluster", "process"}, set()),
     "cli": ({"errors", "config", "log", "nearest", "sources", "net", "process", "proxy", "node", "restoring"}, {"gevent"}),
 }
-THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "prometheus_client", "sortedcontainers"}
+THIRD_PARTY = {"gevent", "greenlet", "bottle", "ujson", "cffi", "lmdb", "prometheus_client", "sortedcontainers", "urllib3"}
 
 
 def imported(path: Path) -> Iterator[str]:
