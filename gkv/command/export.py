@@ -145,7 +145,7 @@ def _write(file: BinaryIO, clients: list[Client], state: State, states: StateFil
             keep()
 
 
-def chunks(clients: list[Client], prefix: str, cursor: str | None) -> Generator[Chunk]:
+def chunks(clients: list[Client], prefix: str, cursor: str | None) -> Generator[Chunk, None, None]:
     """Yield all lines from a cursor on, in their order; each client fetches in a thread of its own."""
     if len(clients) == 1:
         for page in clients[0].pages(prefix, raw=True, cursor=cursor):

@@ -100,9 +100,8 @@ def overview() -> str:
 
 def _entry(name: str, text: str) -> str:
     head = f"  {name}".ljust(24)
-    if len(name) > 21:
-        head = f"  {name}\n{'':24}"
-    return head + fill(text, _WIDTH - 24, subsequent_indent=" " * 24)
+    shown = fill(text, _WIDTH, initial_indent=" " * 24, subsequent_indent=" " * 24)
+    return f"{head.rstrip()}\n{shown}" if len(name) > 21 else head + shown[24:]
 
 
 def parser_of(command: Command) -> argparse.ArgumentParser:

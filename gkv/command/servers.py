@@ -107,9 +107,8 @@ class Servers:
             try:
                 return url, self.document(url, "/v1/cluster")
             except ClientError as error:
-                if not (
-                    isinstance(error, Unreachable) or error.code == "not-found"
-                ):  # that is a node's, which knows no members
+                is_of_a_node = error.code == "not-found"  # it knows no members
+                if not (is_of_a_node or isinstance(error, Unreachable)):
                     raise
                 failures.append(error)
         raise failures[0]

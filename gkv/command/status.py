@@ -9,6 +9,8 @@ from gkv.client import Unreachable
 from gkv.command.codes import Code
 from gkv.command.printing import document, plain, size, table, time
 from gkv.command.servers import Servers
+from gkv.model import Node
+from gkv.ring import build
 
 _FIGURES = {
     "gkv_engine_keys": "keys",
@@ -211,8 +213,10 @@ def ring(said: Namespace) -> int:
     if said.json:
         document(found)
         return Code.DONE
+    shares = found.get("primaries") or _shares(found)
     heavy = sum(node["weight"] for node in found["nodes"])
-    print(f"epoch {found['epoch']}, {found['vnodes']:,} vnodes, {found['replicas']} copies, {found['hash']}")
+    copies = f"{found['replicas']} {'copy' if found['replicas'] == 1 else 'copies'}"
+    print(f"epoch {found['epoch']}, {found['vnodes']:,} vnodes, {copies}, {found['hash']}")
     print()
     rows = [
         [
@@ -220,10 +224,16 @@ def ring(said: Namespace) -> int:
             node["state"],
             f"{node['weight']:g}",
             node["zone"] or _NOTHING,
-            f"{found['primaries'].get(node['id'], 0):.1%}",
+            f"{shares.get(node['id'], 0):.1%}",
             f"{node['weight'] / heavy:.1%}",
         ]
         for node in found["nodes"]
     ]
     print(table(["NODE", "STATE", "WEIGHT", "ZONE", "ANSWERS FOR", "BY WEIGHT"], rows, "WEIGHT"))
     return Code.DONE
+
+
+def _shares(found: dict[str, Any]) -> dict[str, float]:
+    """Return the share of each node with one copy, for which the servers say none: it is what the tokens give."""
+    nodes = [Node(node["id"], node["url"], node["weight"]) for node in found["nodes"]]
+    return build(nodes, found["vnodes"]).shares()

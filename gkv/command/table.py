@@ -146,5 +146,51 @@ COMMANDS = (
         "ring", "cluster", "Show the share of the keys that each node answers for, and the one by its weight.", "status:ring"
     ),
     Command("locate", "cluster", "Show which nodes have a key.", "single:locate", (_KEYS,)),
+    Command(
+        "snapshot",
+        "cluster",
+        "Copy all nodes and the member list to a new directory, and say how to have them back.",
+        "snapshots:snapshot",
+        (Argument("DIR", "where to"),),
+        (Flag("--partial", "without the nodes that are not up"),),
+    ),
+    Command(
+        "verify",
+        "cluster",
+        "Look at everything in snapshots, with no node and no proxy: a file, a directory with data.mdb, or a DIR of snapshot.",
+        "snapshots:verify",
+        (Argument("PATH", "a snapshot", "+"),),
+    ),
+    Command(
+        "join",
+        "cluster",
+        "Show about what one more node would get, ask, and become gkv-node, which joins.",
+        "operator:join",
+        (Argument("PORT", "the port that it listens on"),),
+        (
+            Flag("--weight", "its share, against 1 for an ordinary node", "X"),
+            Flag("--zone", "its zone", "ZONE"),
+            Flag("--data", "its directory", "DIR"),
+            _YES,
+            _DRY_RUN,
+        ),
+        "Other settings of the node, as tokens and TLS, come from GKV_ variables or the file of GKV_CONFIG, as for gkv-node.",
+    ),
+    Command(
+        "leave",
+        "cluster",
+        "Show what would move, ask, and have a member leave; one that is down is removed.",
+        "operator:leave",
+        (Argument("NODE", "its id, as gkv members shows it"),),
+        (Flag("--force", "even if there are fewer nodes than copies then"), _YES, _DRY_RUN, _WAIT),
+    ),
+    Command(
+        "replace",
+        "cluster",
+        "Show what would move, ask, and have a process that was started with --standby take the place of a member.",
+        "operator:replace",
+        (Argument("OLD", "the id of the member"), Argument("NEW", "the id of the other")),
+        (_YES, _DRY_RUN, _WAIT),
+    ),
 )
 """In the order of the help."""
