@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -124,7 +125,7 @@ def _opened(part: Path, size: int) -> BinaryIO:
 
 
 def _write(file: BinaryIO, clients: list[Client], state: State, states: StateFile, progress: Progress) -> None:
-    kept = monotonic()
+    kept = -inf  # so that the first page counts at once
     last: Chunk | None = None
 
     def keep() -> None:

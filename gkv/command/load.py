@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from time import monotonic, sleep
 from typing import BinaryIO
@@ -106,7 +107,8 @@ class _Run:
         self._done = state.bytes
         self._refused = state.refused
         self._on_their_way: deque[tuple[Batch, Future[None]]] = deque()
-        self._kept = monotonic()
+        self._kept_at = self._done
+        self._kept = -inf  # so that the first batch counts at once
         progress.skip(state.keys, state.bytes)
 
     def run(self, *, as_json: bool) -> int:
@@ -197,9 +199,9 @@ class _Run:
                 print(f"gkv: {plain(key)}: refused ({error.code})", file=sys.stderr)
 
     def _keep(self, *, now: bool = False) -> None:
-        if self._states is None or (not now and monotonic() - self._kept < _EVERY):
+        if self._states is None or self._done == self._kept_at or (not now and monotonic() - self._kept < _EVERY):
             return
-        self._kept = monotonic()
+        self._kept, self._kept_at = monotonic(), self._done
         at = self._file.tell()
         check = _check(self._file, self._done)
         self._file.seek(at)

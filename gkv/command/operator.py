@@ -17,8 +17,8 @@ from gkv.command.status import change_in
 _EVERY = 0.5
 _SILENT = 30.0
 """Seconds for which a proxy may be away while a change is watched."""
-_BEGINS_WITHIN = 5.0
-"""Seconds within which a change is seen that was granted."""
+_IDLE = 60.0
+"""Seconds for which nothing may change before it is done: the one that goes gives its keys away first."""
 
 
 def leave(said: Namespace) -> int:
@@ -48,7 +48,7 @@ def _change(said: Namespace, method: str, path: str, body: Any, flags: str) -> i
         document(granted)
     else:
         print("begun; gkv status shows how far it is" if not said.wait else "begun")
-    return _watch(servers, granted["change"]["nodes"]) if said.wait else Code.DONE
+    return _watch(servers, granted) if said.wait else Code.DONE
 
 
 def _show(plan: dict[str, Any], *, as_json: bool) -> None:
@@ -78,32 +78,30 @@ def _size(count: int | None) -> str:
     return "-" if count is None else size(count)
 
 
-def _watch(servers: Servers, nodes: list[str]) -> int:
-    """Show how far the change is until it has ended."""
-    begun = heard = monotonic()
-    seen, line = False, ""
+def _watch(servers: Servers, granted: dict[str, Any]) -> int:
+    """Show how far a change is until the member that goes is gone. Raises Ended when it stays."""
+    going = granted["change"]["nodes"][0]
+    heard = running_at = monotonic()
+    patience = granted.get("begins_in", 0.0) + _IDLE
     live = sys.stderr.isatty()
     while True:
         try:
             _, cluster = servers.proxy()
-            heard = monotonic()
         except Unreachable:
             if monotonic() - heard > _SILENT:
                 raise
             sleep(_EVERY)
             continue
-        running = change_in(cluster)
-        if not running and (seen or monotonic() - begun > _BEGINS_WITHIN):
-            if live:
-                print("\r\x1b[K", end="", file=sys.stderr)
-            ids = {member["id"] for member in cluster["members"]}
-            shown = [f"{node} is {'a' if node in ids else 'no'} member" for node in nodes]
-            print(f"done: {', '.join(shown)}", file=sys.stderr)
-            return Code.DONE
-        seen = seen or bool(running)
-        if running != line and live:
+        heard = monotonic()
+        if running := change_in(cluster):
+            running_at = heard
+        if live:
             print(f"\r{running}\x1b[K", end="", file=sys.stderr, flush=True)
-        line = running
+        if not running and going not in [member["id"] for member in cluster["members"]]:
+            print(f"{going} is no member any more", file=sys.stderr)
+            return Code.DONE
+        if heard - running_at > patience:
+            raise Ended(f"{going} is a member still, and nothing changes: was it taken back? gkv status", Code.NOT_SO)
         sleep(_EVERY)
 
 

@@ -50,7 +50,8 @@ def read(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     parser = parser_of(command)
     words = [*before, *after]
     _refuse_unknown(parser, command, words)
-    found, more = parser.parse_known_intermixed_args(words)
+    parse = parser.parse_known_args if "--" in words else parser.parse_known_intermixed_args  # which would lose what follows it
+    found, more = parse(words)
     if more:
         parser.error(f"unknown argument {shown(more[0])!r}; see {parser.prog} --help")
     if command is COMPLETION:

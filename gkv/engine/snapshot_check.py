@@ -39,8 +39,7 @@ class _File:
         self._file = file
         self._env = env
         names = (b"records", b"keys", b"due", b"meta")
-        with env.begin() as txn:
-            opened: list[Any] = [env.open_db(name, txn=txn, create=False) for name in names]
+        opened: list[Any] = [env.open_db(name, create=False) for name in names]
         self.records, self.listed, self.due, self.meta = opened
 
     @contextmanager
@@ -82,7 +81,7 @@ def check_snapshot(file: Path, tokens: Tokens) -> Checked:
         raise EngineError(f"{file} is no snapshot of a node, or damaged: {error}") from error
     node, cluster = (meta.get(name, b"").decode(errors="replace") for name in (b"node", b"cluster"))
     dated = meta.get(b"dated", b"0")
-    return Checked(node, cluster, keys, int(dated) if dated.isdigit() else 0, tuple(problems))
+    return Checked(node, cluster, keys, int(dated) if dated.isdigit() else 0, tuple(dict.fromkeys(problems)))
 
 
 def _problems(verification: Verification) -> Iterator[str]:
