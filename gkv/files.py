@@ -130,6 +130,15 @@ def identity(path: Path) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
+def is_at(path: Path, file: int) -> bool:
+    """Return whether an open file is the one that is at a path."""
+    stat = os.fstat(file)
+    try:
+        return identity(path) == (stat.st_dev, stat.st_ino)
+    except OSError:
+        return False
+
+
 def write_slot(path: Path, slot: int, content: bytes, size: int = SLOT, known: tuple[int, int] | None = None) -> None:
     """Write one slot of a file where it lies, and bring it to disk. One fdatasync.
 

@@ -19,7 +19,7 @@ import lmdb
 from gkv.engine import intact, readers
 from gkv.engine.directory import Directory, file_limit
 from gkv.errors import EngineError, EngineFailed, Unavailable
-from gkv.files import allocate, identity, naming, sync_directory
+from gkv.files import allocate, is_at, naming, sync_directory
 from gkv.log import as_warning, say
 
 FORMAT = b"gkv-engine 2"
@@ -198,7 +198,7 @@ class Environment:
         if self._env is None:
             return b""
         content = _note_orderly_stop(self, self._env) if clean else b""
-        if content and not self._is_in_place():
+        if content and not is_at(self.file, self.descriptor):
             content = b""
         self._env.close()
         self._env = None
@@ -206,13 +206,6 @@ class Environment:
             os.close(self.descriptor)
             self.descriptor = -1
         return content
-
-    def _is_in_place(self) -> bool:
-        stat = os.fstat(self.descriptor)
-        try:
-            return identity(self.file) == (stat.st_dev, stat.st_ino)
-        except OSError:
-            return False
 
     @property
     def env(self) -> lmdb.Environment:

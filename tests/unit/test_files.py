@@ -158,3 +158,14 @@ def test_allocated_file_has_its_room_and_keeps_what_is_in_it(
             files.allocate(file.fileno(), size)
     assert path.read_bytes() == b"begun".ljust(3 << 20, b"\0")
     assert path.stat().st_blocks * 512 >= 3 << 20
+
+
+def test_open_file_is_at_its_path_until_another_one_or_none_is(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"mine")
+    with path.open("rb") as file:
+        assert files.is_at(path, file.fileno())
+        path.rename(tmp_path / "moved")
+        assert not files.is_at(path, file.fileno())
+        path.write_bytes(b"mine")
+        assert not files.is_at(path, file.fileno())
