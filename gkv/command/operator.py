@@ -24,15 +24,15 @@ _IDLE = 60.0
 def leave(said: Namespace) -> int:
     """Have a member leave, or one that is down removed."""
     force = "&force=1" if said.force else ""
-    return _change(said, "DELETE", f"/v1/cluster/nodes/{quote(said.NODE, safe=':')}", None, force)
+    return _change(said, said.NODE, "DELETE", f"/v1/cluster/nodes/{quote(said.NODE, safe=':')}", None, force)
 
 
 def replace(said: Namespace) -> int:
     """Have a process that stands by take the place of a member."""
-    return _change(said, "POST", "/v1/cluster/replace", {"node": said.OLD, "with": said.NEW}, "")
+    return _change(said, said.OLD, "POST", "/v1/cluster/replace", {"node": said.OLD, "with": said.NEW}, "")
 
 
-def _change(said: Namespace, method: str, path: str, body: Any, flags: str) -> int:
+def _change(said: Namespace, going: str, method: str, path: str, body: Any, flags: str) -> int:
     servers = Servers.of(said)
     url, _ = servers.proxy()
     plan = servers.document(url, f"{path}?dryRun=1{flags}", method, body)
@@ -48,7 +48,7 @@ def _change(said: Namespace, method: str, path: str, body: Any, flags: str) -> i
         document(granted)
     else:
         print("begun; gkv status shows how far it is" if not said.wait else "begun")
-    return _watch(servers, granted) if said.wait else Code.DONE
+    return _watch(servers, going, granted.get("begins_in", 0.0) + _IDLE) if said.wait else Code.DONE
 
 
 def _show(plan: dict[str, Any], *, as_json: bool) -> None:
@@ -78,11 +78,9 @@ def _size(count: int | None) -> str:
     return "-" if count is None else size(count)
 
 
-def _watch(servers: Servers, granted: dict[str, Any]) -> int:
+def _watch(servers: Servers, going: str, patience: float) -> int:
     """Show how far a change is until the member that goes is gone. Raises Ended when it stays."""
-    going = granted["change"]["nodes"][0]
     heard = running_at = monotonic()
-    patience = granted.get("begins_in", 0.0) + _IDLE
     live = sys.stderr.isatty()
     while True:
         try:
