@@ -57,12 +57,18 @@ def read(command: str, arguments: Sequence[str], environment: Mapping[str, str] 
     return Reading(settings, found, bool(given.get("print_config")), bool(given.get("check_config")))
 
 
+OF_THE_COMMAND = ("GKV_URL", "GKV_TOKEN", "GKV_TOKEN_FILE")
+"""Variables of the command `gkv`, which may stand in the environment of a server, and mean nothing to it."""
+
+
 def gather(command: str, flags: Mapping[str, Any], environment: Mapping[str, str], knobs: Sequence[Knob]) -> dict[str, Found]:
     """Return every knob's setting, from the first source that has it. Raise ConfigError.
 
     `flags` has text and value of the knobs on the command line, and by `config` and `NAME_file` the names of files.
     """
-    known = {"GKV_NATIVE", "GKV_CONFIG"} | {f"GKV_{spelling.upper()}" for knob in knobs for spelling in knob.spellings}
+    known = {"GKV_NATIVE", "GKV_CONFIG", *OF_THE_COMMAND} | {
+        f"GKV_{spelling.upper()}" for knob in knobs for spelling in knob.spellings
+    }
     unknown = sorted(name for name in environment if name.startswith("GKV_") and name not in known)
     if unknown:
         near = did_you_mean(nearest(unknown[0], known))

@@ -361,8 +361,9 @@ class Routes(Bottle):  # type: ignore[misc]  # Bottle has no types
         if not _is_utf8(environ["PATH_INFO"]):
             route = next(iter(methods.values()), None)  # a key's, as if its handler had seen it
             return _answer(_refuse_path, None if route is None else route.doc, environ, start_response)
-        if "%" in environ.get(RAW_PATH, "") and not environ[RAW_PATH].startswith(tuple(self._below)):
-            return _answer(_refuse_escapes, None, environ, start_response)
+        path = environ.get(RAW_PATH, environ["PATH_INFO"])
+        if not path or ("%" in environ.get(RAW_PATH, "") and not path.startswith(tuple(self._below))):
+            return _answer(_refuse_spelling, None, environ, start_response)
         answer: Iterable[bytes] = super().__call__(environ, start_response)
         return answer
 
@@ -398,9 +399,11 @@ def _refuse_path(_request: Request) -> Response:
     raise SyntaxProblem("the path is not UTF-8")
 
 
-def _refuse_escapes(request: Request) -> Response:
-    """Refuse a fixed path that is written in another way: who watches paths in front of gkv may not know it again."""
-    raise UnknownPath(f"there is nothing at {request.environ[RAW_PATH][:256]}")
+def _refuse_spelling(request: Request) -> Response:
+    """Refuse a fixed path that is written in another way: who watches paths in front of gkv may not know it again. The target
+    `*` is an empty path, which Bottle would take for `/`.
+    """
+    raise UnknownPath(f"there is nothing at {request.environ.get(RAW_PATH, '')[:256] or '*'}")
 
 
 def _answer(

@@ -90,6 +90,18 @@ class Listings(Batches):
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
 
+    def page(self, prefix: str = "", *, raw: bool = False, cursor: str | None = None) -> Page:
+        """Return one page of the same, for those who share a listing among threads. Raises CursorRefused.
+
+        >>> client.set("only", 1) != ""
+        True
+        >>> page = client.page("only")
+        >>> [item.key for item in page.items], page.cursor
+        (['only'], None)
+        """
+        page = self._page({"prefix": prefix, "values": "1", "meta": "1"}, cursor, raw=raw)
+        return Page(page["items"], page.get("cursor"))
+
     def locate(self, *keys: str) -> list[Place]:
         """Return where keys live, in their order.
 

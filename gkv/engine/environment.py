@@ -19,7 +19,7 @@ import lmdb
 from gkv.engine import intact, readers
 from gkv.engine.directory import Directory, file_limit
 from gkv.errors import EngineError, EngineFailed, Unavailable
-from gkv.files import allocate, naming, sync_directory
+from gkv.files import allocate, identity, naming, sync_directory
 from gkv.log import as_warning, say
 
 FORMAT = b"gkv-engine 2"
@@ -192,17 +192,27 @@ class Environment:
     def close(self, *, clean: bool = False) -> bytes:
         """Close the environment; `clean` says that all is well with it. Doing so twice is fine.
 
-        Return the `content` that is found by whoever opens it next; nothing without the note of an orderly stop.
+        Return the `content` that is found by whoever opens it next; nothing without the note of an orderly stop, nor if there
+        is another file at the path by now: what lies beside that is another process's.
         """
         if self._env is None:
             return b""
         content = _note_orderly_stop(self, self._env) if clean else b""
+        if content and not self._is_in_place():
+            content = b""
         self._env.close()
         self._env = None
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
         return content
+
+    def _is_in_place(self) -> bool:
+        stat = os.fstat(self.descriptor)
+        try:
+            return identity(self.file) == (stat.st_dev, stat.st_ino)
+        except OSError:
+            return False
 
     @property
     def env(self) -> lmdb.Environment:

@@ -4,14 +4,14 @@ Is each record what was written, and do the two indices say the same as the reco
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import lmdb
 
 from gkv.engine import record
 from gkv.engine.engine import LOOKED_AT, Looked
-from gkv.engine.environment import Environment
 from gkv.engine.merge import DUE, due_of, listed_as
 from gkv.engine.store import size_in
 from gkv.engine.sums import TOKEN
@@ -35,10 +35,22 @@ class _Problem:
 _Look = Callable[[lmdb.Transaction, bytes, bytes], _Problem | None]
 
 
+class Databases(Protocol):
+    """What is looked at: an `Environment`, or a file that is only read."""
+
+    records: Any
+    listed: Any
+    due: Any
+    meta: Any
+
+    def look(self) -> AbstractContextManager[lmdb.Transaction]:
+        """Begin a transaction that reads, and end it."""
+
+
 class Verification:
     """One look at all entries; see `gkv.engine.lmdb.LmdbEngine` for what the sub-databases hold."""
 
-    def __init__(self, environment: Environment, addresses: Callable[[Sequence[str]], list[bytes]]) -> None:
+    def __init__(self, environment: Databases, addresses: Callable[[Sequence[str]], list[bytes]]) -> None:
         """`addresses` returns where keys lie in `records`."""
         self._environment = environment
         self._addresses = addresses

@@ -26,10 +26,13 @@ def act_on_signals(early: EarlySignals, ready: Event, reload: Callable[[], objec
     and those that `early` does not catch stay ignored.
     """
     ending = Ending()
+    asked = early.is_ending
 
     def on_end(number: int) -> None:
-        if ending.is_set():
+        nonlocal asked
+        if asked:
             os._exit(128 + number)
+        asked = True  # an end by an error, which is still to be said, is no signal that has come
         ending.because(f"{signal.Signals(number).name} has come")
 
     def on_hangup(_number: int) -> None:

@@ -422,9 +422,12 @@ def test_node_leaves_alone_the_directory_that_is_put_in_the_place_of_its_own(sys
     mine.rename(wrong)
     right.rename(mine)
     other.signal(signal.SIGKILL)  # so that there is a new document, which is to be kept
-    small.wait_line(r"document of epoch \d+ cannot be written to .*/document: it is another file")
+    # The note that leases may run is to go as well, and a process that cannot see to that ends: each of the two may be first.
+    small.wait_line(
+        r"(document of epoch \d+ cannot be written to .*/document|/incarnations cannot be written): it is another file"
+    )
     small.signal(signal.SIGTERM)
-    assert small.ended() == 0
+    assert small.ended() in (0, 1)
     assert contents(mine) == there
     system.node(proxy, port=node.port)
     found = proxy.call("POST", "/get", [{"key": key} for key in keys]).json

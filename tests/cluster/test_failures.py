@@ -167,13 +167,15 @@ def test_restarted_node_without_its_proxy_calls_nothing_missing_and_serves_once_
     wait_for("its key", lambda: proxy.call("GET", f"/get?key={key}").json == {"existedKey": [{"key": key, "value": 1}]})
 
 
-def test_dead_member_makes_a_join_wait_until_it_is_known_to_be_empty(system: System) -> None:
+def test_dead_member_makes_a_join_wait_until_it_is_back(system: System) -> None:
     proxy, nodes = system.cluster(2)
     nodes[1].signal(signal.SIGKILL)
     nodes[1].ended()
     joiner = system.node(None, "--proxy", f"http://127.0.0.1:{proxy.port}")
-    joiner.wait_line(f"member 127.0.0.1:{nodes[1].port} does not answer")
-    assert len(proxy.call("GET", "/v1/ring").json["nodes"]) == 2
+    proxy.wait_line(f"the ring is changing: 127.0.0.1:{joiner.port} joins")
+    proxy.wait_line(f"member 127.0.0.1:{nodes[1].port} is down; its keys cannot be answered until it is back")
+    [line] = [one for one in proxy.call("GET", "/v1/cluster").json["members"] if one["id"].endswith(f":{joiner.port}")]
+    assert line["weight"] == 0  # it has no place in the ring of now
     # A write, of nothing: who holds a key now is a reason for a refusal that is for good.
     deleted = proxy.call("POST", "/delete", [{"key": keys_by_node(proxy)[f"127.0.0.1:{nodes[0].port}"][0]}])
     assert deleted.json == {"deleted": 0}

@@ -131,7 +131,8 @@ def test_key_in_a_query_is_what_was_sent_and_is_echoed_in_json_only(programs: li
         located = ask(program, "GET", b"/locate?key=" + sent)
         assert located.json["keys"][0] == program.call("POST", "/locate", [{"key": key}]).json["keys"][0]
         for answer in (got, located):
-            assert set(answer.headers) == {"Content-Type", "Content-Length", "X-Request-Id", "Date"}
+            ours = {"Content-Type", "Content-Length", "X-Request-Id", "Cache-Control", "Date", "Connection", "Keep-Alive"}
+            assert set(answer.headers) == ours
             assert b"\x1b" not in answer.body
 
 
@@ -220,15 +221,6 @@ def test_what_does_not_exist_yet_is_refused_and_not_ignored(programs: list[Progr
     for target in ("/v1/cluster/nodes/n1", "/v1/cluster/nodes/n1?force=1", "/v1/cluster/nodes/"):
         problem(ask(proxy, "DELETE", target), 404, "no-such-member")
         problem(ask(node, "DELETE", target), 404, "not-found")
-    for method, target, body in (
-        ("DELETE", f"/v1/cluster/nodes/127.0.0.1:{node.port}", b""),
-        ("PATCH", f"/v1/cluster/nodes/127.0.0.1:{node.port}", b'{"weight":2}'),
-        ("PATCH", "/v1/cluster", b'{"replicas":2}'),
-    ):  # with one copy keys cannot move yet
-        kind = {"Content_Type": "application/json"} if body else {}
-        answer = ask(proxy, method, target, body, **kind)
-        problem(answer, 409, "member-conflict")
-        assert "moving keys is not available in this version" in answer.json["detail"]
     answer = ask(programs[0], "DELETE", "/v1/cluster/nodes")
     problem(answer, 405, "method-not-allowed")
     assert answer.headers["Allow"] == "POST"
@@ -273,7 +265,7 @@ def test_cursor_is_good_everywhere_and_only_as_it_was_given(programs: list[Progr
 # --- paths ------------------------------------------------------------------------------------------------------------------
 
 NO_PATHS = [
-    "/", "//", "/get/", "/get/kept", "/Get", "/GET", "/get;a=1", "/get;",
+    "//", "/get/", "/get/kept", "/Get", "/GET", "/get;a=1", "/get;",
     "/get%3Fkey=kept", "/get%23", "/%67et", "/get%20", "/get%00",
     "/get%2e", "/get.", "/get.json",
     "/get%0d%0aX:%20y", "//get", "/./get", "/../get", "/x/../get", "/%2e%2e/get", "/get/..", "/v1",
@@ -329,8 +321,8 @@ def test_target_that_is_none_ends_the_connection(programs: list[Program], target
 def test_absolute_target_of_this_server_is_served(proxy: Program) -> None:
     assert ask(proxy, "GET", "http://localhost/livez").body == b"ok\n"
     assert ask(proxy, "GET", "HTTP://LOCALHOST/v1/kv/kept").body == b"as it was"
-    problem(ask(proxy, "GET", "http://localhost"), 404, "not-found")
-    problem(ask(proxy, "GET", "http://localhost?key=kept"), 404, "not-found")
+    assert ask(proxy, "GET", "http://localhost").body == ask(proxy, "GET", "/").body
+    problem(ask(proxy, "GET", "http://localhost?key=kept"), 400, "parameter")
 
 
 # --- headers that do not belong, or ask for what cannot be --------------------------------------------------------------------

@@ -93,6 +93,8 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     ),
     # What other programs import: nothing of the server's, and no gevent.
     "client": ({"model"}, {"urllib3"}),
+    # A program of clients; its `verify` reads snapshots on which nobody runs.
+    "command": ({"client", "config", "engine", "errors", "model", "nearest", "ring"}, set()),
     # Offline: it changes directories and member lists while nobody runs on them.
     "restoring": ({"errors", "config", "engine", "cluster", "process"}, set()),
     "cli": ({"errors", "config", "log", "nearest", "sources", "net", "process", "proxy", "node", "restoring"}, {"gevent"}),
