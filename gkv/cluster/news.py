@@ -46,7 +46,8 @@ def _subject(ids: Sequence[str]) -> str:
 def _weight(member: Member, coverage: Coverage | None) -> Level:
     """Return the weight of a member's new state: whether keys have no answer by it, or a copy less."""
     if member.state is State.DOWN:
-        return Level.ERROR if coverage is None or coverage.unanswered else Level.WARNING
+        without_answer = member.weight > 0 if coverage is None else coverage.unanswered
+        return Level.ERROR if without_answer else Level.WARNING
     return Level.INFO
 
 
@@ -95,8 +96,10 @@ def of_settings(line: Member, weight: float, zone: str, proxy: str) -> str:
 
 def _fate(member: Member, coverage: Coverage | None) -> str:
     """Return what becomes of keys with a member's new state."""
+    if coverage is None and member.state is State.DOWN:
+        return "; its keys cannot be answered until it is back" if member.weight else "; the ring does not have it"
     if coverage is None:
-        return "; its keys cannot be answered until it is back" if member.state is State.DOWN else ""
+        return ""
     if coverage.waiting:
         return f"; {coverage.waiting}"
     if member.state is State.DOWN:

@@ -40,7 +40,7 @@ from gkv.proxy.words import MAX_BODY as MAX_JOIN
 from gkv.ring import tokens
 from gkv.ring.ring import MAX_VNODES
 from gkv.wire.ops import Here
-from tests.apps.conftest import TTL, InProcess
+from tests.apps.conftest import TTL, InProcess, Nobody
 from tests.documents import CLUSTER, document
 from tests.eventually import soon
 
@@ -79,9 +79,10 @@ class Ways:
 
     def __init__(self, peers):
         self._peers = peers
+        self.cut = False
 
     def to(self, node):
-        way = self._peers.to(node)
+        way = Nobody() if self.cut else self._peers.to(node)
 
         class Way:
             def submit(self, call):
@@ -98,12 +99,11 @@ class Cluster:
         self.peers = Peers(directory)
         self.engines = {}
         self.members = {}
+        self.ways = {}
         self._all = []
         self._run = []
-        self.ends = []
-        """The reasons for which processes are to end."""
         self.faults = []
-        """The reasons for which their machines would have them end."""
+        """The reasons for which machines of copies would have their process end."""
         self._shows = {}
         self._started = 0
         self._wsgi = wsgi
@@ -150,10 +150,9 @@ class Cluster:
         stored = Stored(engine, commits)
         machines = (stored, clock.time, transport, notes, tidings)
         copies = Copies(node.id, self._started, view, *machines, faults.append, versions=order.versions)
-        member = Membership(
-            node, view, engine, commits, incarnation=self._started, copies=copies, tidings=tidings, on_end=self.ends.append
-        )
-        transport.connect(Ways(self.peers))
+        member = Membership(node, view, engine, commits, incarnation=self._started, copies=copies, tidings=tidings)
+        self.ways[node.id] = Ways(self.peers)
+        transport.connect(self.ways[node.id])
         self._all += [member, notes, commits]
         self._run.append(gevent.spawn(copies.run))
         self.members[node.id] = member
@@ -543,6 +542,10 @@ def test_join_while_members_hold_keys_moves_those_that_are_to_be_its_own(pair):
     by_owner = {node.id: [key for key in keys if pair.coordinator._view.placement.primary(key) == node] for node in (A, B)}
     for node in (A, B):
         pair.put(node, **dict.fromkeys(by_owner[node.id], b"1"))
+    pair.ways["n2"].cut = True
+    pair.settle()
+    assert (pair.authority.document.nodes, pair.members["n2"].line.state) == ((A, B), State.UP)  # it has taken nothing yet
+    pair.ways["n2"].cut = False
     pair.grow_to(A, B, C)
     pair.settled_at(7, A, B, C)
     own = [key for key in keys if pair.coordinator._view.placement.primary(key) == C]
@@ -572,10 +575,13 @@ def test_join_that_an_operator_takes_back_leaves_the_members_of_before_and_is_no
     pair.grow_to(A, B, C)
 
 
-def test_join_after_a_start_waits_until_the_members_were_heard(pair):
+def test_join_after_a_start_waits_until_the_members_have_answered(pair):
+    service = pair.peers.services.pop(A.url)
     pair.open()
-    pair.settle(C)
-    assert pair.authority.document.next is None
+    pair.settle(B, C)
+    pair.settled_at(5, A, B)
+    assert pair.authority.waits_for == ["n0"]
+    pair.peers.services[A.url] = service
     pair.grow_to(A, B, C)
     pair.settled_at(7, A, B, C)
 
@@ -604,13 +610,16 @@ def test_newcomer_that_cannot_keep_the_document_goes_down_and_its_join_is_given_
             pair.settle(count=1)
             gevent.sleep(0.01)
         pair.writes_work()
-        for _ in range(125):  # a minute
+        deadline = soon()
+        while pair.authority.document.next is not None:
+            assert time.monotonic() < deadline
             ahead += 0.5
             for node in (A, B, C):
-                answer = pair.call(node)
+                pair.call(node)
             pair.look(boot_time() + ahead)
-        assert "was taken back" in problem(answer, 503, "unavailable")["detail"]
-        assert (pair.authority.document.next, pair.authority.document.nodes) == (None, (A, B))
+        assert 55 < ahead < 65
+        assert pair.authority.document.nodes == (A, B)
+        assert "was taken back" in problem(pair.call(C), 503, "unavailable")["detail"]
     pair.start(C)  # another process has no pause
     pair.grow_to(A, B, C)
 

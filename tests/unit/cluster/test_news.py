@@ -16,6 +16,7 @@ from tests.documents import with_copies
 
 DOWN: dict[str, Any] = {"state": State.DOWN, "left": 6}
 FILLING: dict[str, Any] = {"state": State.FILLING, "left": 6}
+NEW: dict[str, Any] = {"weight": 0.0}
 WITHOUT = FILLING | {"empty": True}
 EMPTY = "has come back empty: its directory is not the one that it had"
 CALL = 'POST /v1/cluster/accept-loss with {"node": "a"}'
@@ -75,6 +76,7 @@ def test_lines_with_copies_say_who_answers_or_whom_keys_wait_for(before: Changes
     ("before", "after", "line"),
     [
         ({}, {"b": DOWN}, "member b is down; its keys cannot be answered until it is back"),
+        ({"b": NEW}, {"b": NEW | DOWN}, "member b is down; the ring does not have it"),
         (
             {"a": DOWN},
             {"a": WITHOUT},
@@ -82,7 +84,7 @@ def test_lines_with_copies_say_who_answers_or_whom_keys_wait_for(before: Changes
         ),
     ],
 )
-def test_lines_with_one_copy_say_that_its_keys_cannot_be_answered(before: Changes, after: Changes, line: str) -> None:
+def test_lines_with_one_copy_say_whether_keys_cannot_be_answered(before: Changes, after: Changes, line: str) -> None:
     one: dict[str, Any] = {"replicas": 1, "min_in_sync": 1}
     assert said(with_copies(before, **one), with_copies(after, **one)) == [line]
     assert said(with_copies({"b": DOWN}, **one), with_copies({"b": FILLING}, **one)) == []
@@ -94,6 +96,7 @@ def test_lines_with_one_copy_say_that_its_keys_cannot_be_answered(before: Change
     [
         ({}, {"b": DOWN}, 3, Level.WARNING),
         ({}, {"b": DOWN}, 1, Level.ERROR),
+        ({"b": NEW}, {"b": NEW | DOWN}, 1, Level.WARNING),
         ({"a": DOWN, "b": DOWN}, {"a": DOWN, "b": DOWN, "c": DOWN | {"left": 7}}, 3, Level.ERROR),
         ({"a": DOWN}, {"a": FILLING}, 3, Level.INFO),
         ({"a": FILLING}, {}, 3, Level.INFO),
