@@ -159,8 +159,6 @@ def refusal(cluster: dict[str, Any]) -> str:
     """
     if running := change_in(cluster):
         return f"another change is under way: {running}; gkv status shows how far it is; wait for its end"
-    if cluster["replicas"] == 1 and any(member.get("keys") for member in cluster["members"]):
-        return "with one copy of each key no node can join once there are keys: export, make a cluster with --replicas, import"
     return ""
 
 
