@@ -11,13 +11,10 @@ from gkv.errors import GkvError
 from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
 from gkv.node.stored import Stored
+from gkv.node.sweeper import STEP, own_due
 from gkv.replication.events import DueFound
 
 _EVERY = 1.0
-_STEP = 200
-"""Keys in one step, which takes a write of its own."""
-_MOST_DUE = 3_200
-"""Values that are due among which this process's own are looked for: others' stay until their primary's tombstone comes."""
 _PAUSE = 0.05
 
 
@@ -47,21 +44,17 @@ class Tidying:
         """Have the machines write tombstones for values that are due, as far as they are this process's; return whether there
         may be more.
         """
-        now, limit = self._clock.now(), _STEP
         placement = self._stored.placement
-        while placement is not None:
-            due = self._engine.due(now, limit)
-            mine = placement.led_by(self._copies.me, due)
-            if mine or len(due) < limit or limit >= _MOST_DUE:
-                if mine:
-                    self._copies.handle(DueFound(mine[:_STEP]))
-                return len(mine) >= _STEP
-            limit *= 4
-        return False
+        if placement is None:
+            return False
+        mine = own_due(self._engine, placement, self._copies.me, self._clock.now())
+        if mine:
+            self._copies.handle(DueFound(mine))
+        return len(mine) == STEP
 
     def forget(self) -> bool:
         """Drop old tombstones; return whether there may be more."""
-        old, after = self._stored.buried(_STEP, self._passed)
+        old, after = self._stored.buried(STEP, self._passed)
         self._passed = after or NOT_BURIED
         may_go = [key for key in old if self._copies.replica.may_forget(key)]
         if may_go:
