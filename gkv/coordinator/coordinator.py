@@ -190,8 +190,7 @@ class Coordinator:
         """Bring a batch to the owners of its keys; return what became of the parts, which together have each key once."""
         if expires is None:
             expires = self.expires()
-        retries = self._channels.retries
-        retries.earn()
+        self._channels.retries.earn()
         return self.patience.run(batch, request_id, expires)
 
 

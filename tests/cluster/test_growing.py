@@ -79,6 +79,13 @@ class Grown:
         print(f"{what}: after {time.monotonic() - at:.1f} s")
 
 
+def begun(filled: Filled, seed: int, loads: list[Load]) -> tuple[Grown, Load]:
+    """Set the keys, and have clients begin; return the operator, and these."""
+    filled.put([f"{WORDS[number % len(WORDS)]}/{number}" for number in range(COUNT)], "here")
+    loads.append(Load([filled.cluster.proxy], seed, (5.0,), alone=False))
+    return Grown(filled.cluster), loads[-1]
+
+
 def within(found: float, wanted: float) -> bool:
     return abs(found - wanted) <= NEAR * wanted
 
@@ -89,11 +96,7 @@ def test_cluster_grows_and_shrinks_and_no_request_at_the_proxy_fails(
 ) -> None:
     filled = Filled(Copies.start(system))
     cluster = filled.cluster
-    grown = Grown(cluster)
-    keys = [f"{WORDS[number % len(WORDS)]}/{number}" for number in range(COUNT)]
-    filled.put(keys, "here")
-    load = Load([cluster.proxy], seed, (5.0,), alone=False)
-    loads.append(load)
+    grown, load = begun(filled, seed, loads)
     n1, n2, n3 = cluster.nodes
 
     n4 = cluster.add("n4")
@@ -160,11 +163,7 @@ def test_with_one_copy_it_grows_and_shrinks_likewise_and_gets_more_copies(
 ) -> None:
     filled = Filled(Copies.start(system, nodes=2, copies=1))
     cluster = filled.cluster
-    grown = Grown(cluster)
-    keys = [f"{WORDS[number % len(WORDS)]}/{number}" for number in range(COUNT)]
-    filled.put(keys, "here")
-    load = Load([cluster.proxy], seed, (5.0,), alone=False)
-    loads.append(load)
+    grown, load = begun(filled, seed, loads)
     n1, n2 = cluster.nodes
 
     n3 = cluster.add("n3")
@@ -211,11 +210,7 @@ def test_change_goes_on_or_is_undone_whoever_is_killed_under_it(
     chance = random.Random(seed)
     filled = Filled(Copies.start(system, copies=copies, of_node=lambda _: ("--fill-rate", "1000")))
     cluster = filled.cluster
-    grown = Grown(cluster)
-    keys = [f"{WORDS[number % len(WORDS)]}/{number}" for number in range(COUNT)]
-    filled.put(keys, "here")
-    load = Load([cluster.proxy], seed, (5.0,), alone=False)
-    loads.append(load)
+    grown, load = begun(filled, seed, loads)
     went_on = 0
     points = ALL_POINTS if everything else POINTS
     for number in range(points):
