@@ -29,7 +29,7 @@ NOW = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was seen with values of one size; bytes of the file are for each record."""
+    """The findings with values of one size; bytes of the file are for each record."""
 
     value_bytes: int
     records: int

@@ -76,7 +76,7 @@ JOINS = f"{'copies':>6} {'nodes':>7} {'change':<23} {'moved':>9} {'keys/s':>8} {
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """What clients had in some rounds: medians of the rounds' p50 and p99, and the longest answer of all, in milliseconds."""
+    """The answers of clients in some rounds: medians of the rounds' p50 and p99, and the longest of all, in milliseconds."""
 
     p50: float
     p99: float
@@ -102,7 +102,7 @@ class Latencies:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What clients noticed of one change."""
+    """The findings of clients about one change."""
 
     copies: int
     op: str
@@ -114,7 +114,7 @@ class Beside:
 
     @property
     def wrong(self) -> str:
-        """What failed, in words; nothing if nothing has."""
+        """The failures in words; none if nothing has failed."""
         phases = (("before", self.before), ("during", self.during), ("after", self.after))
         found = [f"{one.refused} refused and {one.broken} broken {name}" for name, one in phases if one.refused or one.broken]
         return f"{self.copies} copies, {self.op}s: {', '.join(found)} the change" if found else ""
