@@ -28,8 +28,8 @@ def said(program: Program, text: str) -> list[str]:
 def test_logs_tell_once_and_with_a_level_what_becomes_of_a_member_and_of_the_proxy(system: System) -> None:
     cluster = Copies.start(system, *JSON, of_node=lambda _name: JSON)
     proxy, node, others = cluster.proxy, cluster.nodes[0], cluster.nodes[1:]
-    assert said(node.program, "n1: member of cluster") == ["info"]
-    assert said(node.program, "n1: up since epoch") == ["info"]
+    wait_for("its word that it is in", lambda: said(node.program, "n1: member of cluster") == ["info"])
+    wait_for("its word that it is up", lambda: said(node.program, "n1: up since epoch") == ["info"])
 
     count = 'gkv_evictions_total{node="n1"}'
     assert f"{count} 0.0" in proxy.program.call("GET", "/metrics").body.decode()
@@ -52,6 +52,7 @@ def test_logs_tell_once_and_with_a_level_what_becomes_of_a_member_and_of_the_pro
     assert said(proxy.program, "member n1 is filling") == ["info"]
     assert said(proxy.program, "member n1 is up") == ["info"]
     assert said(node.program, "n1: filling since epoch") == ["info"]
+    wait_for("its word that it is in again", lambda: said(node.program, "n1: member of cluster") == ["info"])
 
     proxy.program.signal(signal.SIGKILL)
     proxy.program.ended()
