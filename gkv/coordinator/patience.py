@@ -129,7 +129,7 @@ class Patience:
         try:
             asked = [(self._channels.to(part.node), part.frame) for part in parts]
             calls = begin_calls(asked, replies, request_id, lane)
-            while True:
+            while replies.count:
                 now = view.incarnations
                 if now is not present:
                     for part, call in zip(parts, calls, strict=True):
@@ -137,9 +137,10 @@ class Patience:
                         if gone and not (writing and call.sent):
                             call.finish(Outcome.LOST, detail="the node is not the one any more that it was")
                     present = now
-                if None not in [call.reply for call in calls] or monotonic() >= expires:
+                elif monotonic() >= expires:
                     break
-                replies.wait()
+                else:
+                    replies.wait()
         finally:
             view.watchers.discard(watch)
         return end_calls(calls)

@@ -67,20 +67,20 @@ class Call:
 class OpenReplies(Wait):
     """The number of replies that are still to come, and the wait for the last of them."""
 
-    __slots__ = ("_open",)
+    __slots__ = ("count",)
 
     def __init__(self, count: int, expires: float) -> None:
         super().__init__(expires)
-        self._open = count
+        self.count = count
 
     def one_less(self) -> None:
-        self._open -= 1
-        if self._open == 0:
+        self.count -= 1
+        if self.count == 0:
             self.expire()
 
     def wait(self) -> None:
         """Return when all have come, or when `expires` has. Switches greenlets."""
-        if self._open:
+        if self.count:
             self.sleep()
 
 
