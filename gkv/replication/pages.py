@@ -20,6 +20,8 @@ _LARGE = 12
 """Each 4 KiB of a value count as one more record."""
 AT_ONCE, LEAST = 0.03, 16
 """Seconds whose records go together in a page, and the least of them: what a page takes, clients wait for."""
+LATE = 0.125
+"""Seconds that a learner may ask later than it might have, and be given as much as if it had not: its alarm is no better."""
 LOOKS = 16
 """Records that are only looked at as they are the same count as much as one that is given."""
 
@@ -43,8 +45,9 @@ class Rate:
         """Note that so many are given of those that were looked at; return for how many seconds no more are to be asked for."""
         if not self.rate:
             return 0.0
-        self._paid_at = max(self._paid_at, now) + max(records, looked_at / LOOKS) / self.rate
-        return self._paid_at - now
+        begun = self._paid_at if now - self._paid_at <= LATE else now
+        self._paid_at = begun + max(records, looked_at / LOOKS) / self.rate
+        return max(0.0, self._paid_at - now)
 
 
 class Pages:

@@ -1125,6 +1125,13 @@ def test_change_has_a_rate_of_its_own_and_what_has_too_few_copies_its_sources() 
     assert [rests[epoch, "d"] for epoch in range(1, 6)] == [0.6, 0.01, 0.0, 0.1, 0.6]
 
 
+def test_rate_is_kept_by_a_learner_that_asks_a_little_late_and_none_is_saved_up_by_one_that_was_away() -> None:
+    rate = Rate(2_000.0)
+    assert rate.give(60, 60, 5.0) == pytest.approx(0.03)
+    assert [rate.give(60, 60, 5.125) for _ in range(4)] == pytest.approx([0, 0, 0, 0.025])  # 300 in all by 5.15
+    assert rate.give(60, 60, 5.3) == pytest.approx(0.03)
+
+
 def test_rate_that_is_changed_counts_at_once() -> None:
     rate = Rate(1.0)
     assert rate.give(100, 100, 5.0) == 100.0
