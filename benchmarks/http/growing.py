@@ -215,12 +215,10 @@ class Growing:
         return self._joined(f"{USUAL}/s, proxy killed"), same
 
     def shrink(self) -> None:
-        """Have the node leave, and end it."""
-        self._settle()
+        """Have the node leave, and end it. The others may still be dropping what had become its."""
         self._cluster.give(0)
         self._cluster.call("DELETE", f"/v1/cluster/nodes/{self._name}")
         self._follow("leaves", lambda document: self._name not in {one["id"] for one in document["members"]})
-        self._settle()
         self._cluster.stop(self._number)
         self._cluster.lose(self._number)
 
