@@ -20,9 +20,9 @@ from gkv.cluster.document import Document, Durability
 from gkv.cluster.duties import duties, lines_of
 from gkv.cluster.placement import Placement
 from gkv.cluster.view import View
+from gkv.duties import Duties, Roles
 from gkv.errors import EngineFailed, GkvError
 from gkv.log import as_warning, say, say_exception
-from gkv.model import Duties, Roles
 from gkv.node.awaited import Awaited
 from gkv.node.disk import Disk
 from gkv.node.fetching import Fetching
