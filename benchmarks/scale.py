@@ -51,7 +51,7 @@ from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.duties import duties
 from gkv.cluster.lists import Lists
 from gkv.cluster.placement import Placement
-from gkv.model import Duties
+from gkv.duties import Duties
 from gkv.process.limits import collect_garbage_seldom
 from gkv.replication.desk import Desk
 from gkv.replication.filling import Fillings

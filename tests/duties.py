@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from gkv.model import Duties, Line, Roles, Version, Write
+from gkv.duties import Duties, Line, Roles
+from gkv.model import Version, Write
 
 INCARNATIONS = {"a": 10, "b": 20, "c": 30, "d": 40}
 

@@ -9,8 +9,9 @@ import ujson
 
 from gkv.cluster.document import MAX_EPOCH, MAX_GENERATION, Document, incarnation_from
 from gkv.cluster.node import id_is_good, node_from_json, node_to_json
+from gkv.duties import Fault
 from gkv.errors import InvalidMember
-from gkv.model import Fault, Node
+from gkv.model import Node
 
 _MEMBERS = frozenset(
     [

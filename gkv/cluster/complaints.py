@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gkv.cluster.document import Document, Member, State
 from gkv.cluster.placement import Placement
-from gkv.model import Fault
+from gkv.duties import Fault
 
 GATHERED = 0.1
 """Seconds between the first complaint and the verdict."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from gkv.cluster.document import Document, State
 from gkv.cluster.placement import Placement
-from gkv.model import Duties, Line
+from gkv.duties import Duties, Line
 
 
 def duties(document: Document, placement: Placement, me: str) -> Duties:

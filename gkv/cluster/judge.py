@@ -23,8 +23,8 @@ from gkv.cluster.question import Question
 from gkv.cluster.refusals import refused_layout, refused_loss, refused_removal
 from gkv.cluster.ring_pauses import RingPauses
 from gkv.cluster.wish import Wish
+from gkv.duties import Fault
 from gkv.errors import MemberConflict
-from gkv.model import Fault
 
 _KEPT = 256
 """Processes that are remembered as ended, or as about to."""

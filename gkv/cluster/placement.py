@@ -11,7 +11,8 @@ from typing import Self
 
 from gkv.cluster.document import Document, Member, State
 from gkv.cluster.lists import Lists
-from gkv.model import Node, Roles
+from gkv.duties import Roles
+from gkv.model import Node
 from gkv.ring import NO_PLACE, NOBODY, Places, Ring, Share
 
 _Pairs = Mapping[tuple[int, int], int]
@@ -142,7 +143,7 @@ def last_ones(preference: Sequence[str], standings: Mapping[str, tuple[State, in
 
 def is_strange(roles: Roles, member: str) -> bool:
     """Return whether a member is in neither list: what it has of such keys may go."""
-    return member not in roles.preference and member not in roles.coming
+    return not roles.has(member)
 
 
 def roles_of(

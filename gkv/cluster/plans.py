@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gkv.cluster.document import Document
 from gkv.cluster.placement import Placement
-from gkv.model import Roles
+from gkv.duties import Roles
 
 ANSWERED_WITHIN = 0.2
 AGAIN_AFTER = 0.5

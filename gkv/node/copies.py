@@ -20,10 +20,11 @@ from gkv.cluster.document import Document, Durability
 from gkv.cluster.duties import duties, lines_of
 from gkv.cluster.placement import Placement
 from gkv.cluster.view import View
+from gkv.duties import Duties, Roles
 from gkv.errors import EngineFailed, GkvError
 from gkv.log import as_warning, say, say_exception
-from gkv.model import Duties, Roles
 from gkv.node.awaited import Awaited
+from gkv.node.copy_counts import CopyCounts
 from gkv.node.disk import Disk
 from gkv.node.fetching import Fetching
 from gkv.node.listening import Listening
@@ -96,6 +97,8 @@ class Copies:
             Replica, me, incarnation, stored, due, timeouts=timeouts, fill_rate=fill_rate, versions=versions
         )
         self.replica = self._new_replica(boot_time(), noted=notes.found)
+        self._counts = CopyCounts()
+        """Of the replicas before that one."""
         self._events: deque[Sequence[events.Event]] = deque()
         """Events that wait, those of one moment together."""
         self._handling = self._handing_over = self._broken = False
@@ -200,8 +203,7 @@ class Copies:
         """
         if foreign and self.active:
             # The note may be on its way to the disk, or from there: the first grant has it written.
-            self.replica = self.listening.replica = self._new_replica(boot_time(), has_granted=True)
-            self._takeover_news = TakeoverNews(self.me)
+            self._begin_anew(self._new_replica(boot_time(), has_granted=True))
         if self._view.outdated:
             return
         self.disk.stored.placement = placement
@@ -221,6 +223,17 @@ class Copies:
             self.handle(events.Adopted(_without_lists(document, self.me)))
         self._takeover_news.tell(boot_time(), self.replica.takeovers)
 
+    def _begin_anew(self, replica: Replica) -> None:
+        """Go on with machines that know of no list."""
+        self._counts = self.counts
+        self.replica = self.listening.replica = replica
+        self._takeover_news = TakeoverNews(self.me)
+
+    @property
+    def counts(self) -> CopyCounts:
+        """What was done about copies since the process began."""
+        return self._counts.plus(CopyCounts.of(self.replica))
+
     # -- rest
 
     @property
@@ -232,8 +245,7 @@ class Copies:
         document = self._document
         assert document is not None  # noqa: S101  # they have decided by one
         self.active = False
-        self.replica = self.listening.replica = self._new_replica(boot_time())
-        self._takeover_news = TakeoverNews(self.me)
+        self._begin_anew(self._new_replica(boot_time()))
         self.on_rest()
         self.rest.release()
         self.handle(events.Adopted(_without_lists(document, self.me)))

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from gevent.event import Event
 
-from gkv.model import Fault
+from gkv.duties import Fault
 from gkv.replication.actions import Report
 
 REACHED = 0.9

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from gkv.model import Effect, Fault, Record, Version, Write
+from gkv.duties import Fault
+from gkv.model import Effect, Record, Version, Write
 from gkv.replication.admission import Verdict
 from gkv.replication.messages import Message
 

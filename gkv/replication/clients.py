@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
-from gkv.model import Damage, Record, Roles
+from gkv.duties import Roles
+from gkv.model import Damage, Record
 from gkv.replication.actions import Fate, KeyAnswer
 from gkv.replication.admission import Verdict
 from gkv.replication.desk import Desk

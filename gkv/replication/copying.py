@@ -4,7 +4,8 @@ that is due (W4, T1), and its filling (L1 to L6).
 
 from collections.abc import Sequence
 
-from gkv.model import Effect, Roles, Version
+from gkv.duties import Roles
+from gkv.model import Effect, Version
 from gkv.replication.actions import Commit, End, Replace, Report
 from gkv.replication.desk import Desk
 from gkv.replication.filling import AskedPage, Fillings, Wanted
@@ -245,7 +246,7 @@ class Copying:
         for key, version in left.items():
             self.granter.note([key], version)
         self._held = []
-        self.granter.adopt(lambda key: not desk.serves or has(duties.roles_of(key), desk.me))
+        self.granter.adopt(lambda key: not desk.serves or duties.roles_of(key).has(desk.me))
         grants_to = [roles.primary for roles in duties.own if roles.primary is not None and desk.me in roles.granters]
         self._primaries = dict.fromkeys(grants_to) if desk.serves else {}
         self.fillings.adopt(duties, desk.serves)
@@ -269,8 +270,3 @@ class Copying:
             at = min(at, max(self._grants.forgotten_until(lease), self._desk.now))
         now = self._desk.now
         return min(at, now + RESEND / 2, self.fillings.rests_until(now)) if self.fillings.busy else at
-
-
-def has(roles: Roles, member: str) -> bool:
-    """Return whether a member is in a list, or will be."""
-    return member in roles.preference or member in roles.coming

@@ -2,7 +2,8 @@
 force, and the actions that come of it.
 """
 
-from gkv.model import Duties, Roles, Version
+from gkv.duties import Duties, Roles
+from gkv.model import Version
 from gkv.replication.actions import Action, Send
 from gkv.replication.events import Pair, pair_of
 from gkv.replication.messages import Message

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from gkv.model import Damage, Duties, Effect, Record, Roles, Value
+from gkv.duties import Duties, Roles
+from gkv.model import Damage, Effect, Record, Value
 from gkv.replication.admission import Verdict
 from gkv.replication.messages import Message
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 
-from gkv.model import Duties, Record, Roles
+from gkv.duties import Duties, Roles
+from gkv.model import Record
 from gkv.replication.events import Pair, pair_of
 from gkv.replication.messages import Page
 from gkv.replication.records import RANGES, Parts, Range

@@ -7,7 +7,7 @@ outlasts the lease as long as two clocks differ by no more than 2 % each.
 
 from enum import Enum
 
-from gkv.model import Duties
+from gkv.duties import Duties
 from gkv.replication.actions import KeepNote
 
 _Process = tuple[str, int]

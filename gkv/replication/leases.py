@@ -6,7 +6,7 @@ a primary that has a lease of every granter knows that it still is the only one.
 
 from collections.abc import Iterable
 
-from gkv.model import Duties
+from gkv.duties import Duties
 
 
 class Leases:

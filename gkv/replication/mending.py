@@ -5,7 +5,8 @@ tells the primary, which writes its own settled record anew. No copy is made who
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gkv.model import Damage, Record, Roles
+from gkv.duties import Roles
+from gkv.model import Damage, Record
 from gkv.replication.desk import Desk
 from gkv.replication.events import pair_of
 from gkv.replication.messages import FoundDamaged

@@ -7,7 +7,8 @@ the document of now. Nothing here judges, answers or reads.
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from gkv.model import Duties, Effect, Version, Write
+from gkv.duties import Duties
+from gkv.model import Effect, Version, Write
 from gkv.replication.unsettled import Unsettled
 
 _Item = TypeVar("_Item")

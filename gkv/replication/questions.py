@@ -6,7 +6,8 @@ of when something was asked of it and no answer to anything has come for the tim
 
 from dataclasses import dataclass
 
-from gkv.model import Fault, Version
+from gkv.duties import Fault
+from gkv.model import Version
 from gkv.replication.actions import Complain
 
 RESEND = 0.25

@@ -8,7 +8,7 @@ an event.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gkv.model import Duties
+from gkv.duties import Duties
 from gkv.replication import events
 from gkv.replication.actions import Action, End
 from gkv.replication.clients import Clients

@@ -7,7 +7,7 @@ written anew (T3). A newer document begins all that is not open from the beginni
 
 from collections.abc import Iterable
 
-from gkv.model import Duties
+from gkv.duties import Duties
 from gkv.replication.events import Pair, pair_of
 
 

@@ -14,8 +14,8 @@ from gkv.cluster.document import Member as Line
 from gkv.cluster.judge import Ask, Enact, Judge
 from gkv.cluster.liveness import Liveness
 from gkv.cluster.plans import GoOn, Plan
+from gkv.duties import Fault
 from gkv.errors import InvalidMember, MemberConflict
-from gkv.model import Fault
 from tests.sim import rules
 from tests.sim.clients import Proxy
 from tests.sim.faults import planned

@@ -7,7 +7,8 @@ from typing import Any
 
 from gkv.cluster import changes
 from gkv.cluster.document import State
-from gkv.model import Duties, Roles, Version, Write
+from gkv.duties import Duties, Roles
+from gkv.model import Version, Write
 from gkv.replication import (
     actions,
     clients,

@@ -10,7 +10,8 @@ from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document, State
 from gkv.cluster.duties import duties
 from gkv.cluster.plans import GoOn, Plan
-from gkv.model import Duties, Fault, Node, Roles, era_of, split_era
+from gkv.duties import Duties, Fault, Roles
+from gkv.model import Node, era_of, split_era
 from gkv.replication import actions, events
 from gkv.replication.expiry import DueTime
 from gkv.replication.messages import Behind, Hello, HelloBack, Message

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from gkv.cluster.document import Document, State
 from gkv.cluster.document import Member as Line
-from gkv.model import Record, Roles, Version
+from gkv.duties import Roles
+from gkv.model import Record, Version
 from tests.linearizability.history import Kind
 from tests.sim.scenario import Call
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gkv.model import Duties, Line, Roles, Version, Write, era_of
+from gkv.duties import Duties, Line, Roles
+from gkv.model import Version, Write, era_of
 from gkv.replication import filling
 from gkv.replication.events import Adopted, Received
 from gkv.replication.expiry import DueTime

@@ -6,7 +6,7 @@ from dataclasses import replace
 from gkv.cluster.document import Document, Durability
 from gkv.cluster.document import Member as Line
 from gkv.cluster.placement import Placement
-from gkv.model import Roles
+from gkv.duties import Roles
 from tests.linearizability.checker import check, version_of_two
 from tests.linearizability.history import Operation, by_key
 from tests.linearizability.search import GaveUp, Search

@@ -15,7 +15,8 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "addresses": (set(), set()),
     "pace": (set(), set()),
-    "model": ({"errors", "pace"}, set()),
+    "model": ({"errors"}, set()),
+    "duties": ({"model", "pace"}, set()),
     "origins": (set(), set()),
     "config": ({"addresses", "errors", "origins"}, set()),
     "nearest": (set(), set()),
@@ -28,13 +29,13 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "clock": (set(), set()),
     "native": ({"errors"}, set()),
     "ring": ({"errors", "model", "native"}, set()),
-    "replication": ({"errors", "model", "pace"}, set()),
+    "replication": ({"duties", "errors", "model", "pace"}, set()),
     "wire": ({"addresses", "errors", "model", "ring", "native", "replication"}, {"ujson"}),
     "engine": ({"clock", "errors", "model", "background", "files", "log", "threads"}, {"gevent", "lmdb", "sortedcontainers"}),
     "net": ({"addresses", "errors", "background", "config", "log", "model"}, {"gevent"}),
     # Cluster and coordinator wait for events; that is all they use of gevent.
     "cluster": (
-        {"addresses", "clock", "errors", "config", "files", "log", "model", "pace", "ring", "net", "threads"},
+        {"addresses", "clock", "duties", "errors", "config", "files", "log", "model", "pace", "ring", "net", "threads"},
         {"gevent", "ujson"},
     ),
     "coordinator": (
@@ -77,7 +78,20 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "node": (
         {
-            *("clock", "errors", "config", "sources", "log", "background", "model", "native", "ring", "threads", "wire"),
+            *(
+                "clock",
+                "duties",
+                "errors",
+                "config",
+                "sources",
+                "log",
+                "background",
+                "model",
+                "native",
+                "ring",
+                "threads",
+                "wire",
+            ),
             "engine",
             *("net", "cluster", "coordinator", "replication", "api", "process"),
         },

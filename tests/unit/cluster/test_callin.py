@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gkv.cluster.callin import CallIn, FillProgress
+from gkv.duties import Fault
 from gkv.errors import InvalidMember
-from gkv.model import Fault, Node
+from gkv.model import Node
 
 NODE = Node("a", "http://127.0.0.1:9000")
 _incarnations = st.integers(0, 2**64 - 1)

@@ -8,7 +8,7 @@ import pytest
 from gkv.cluster.complaints import Complaint, Complaints
 from gkv.cluster.document import State
 from gkv.cluster.placement import Placement
-from gkv.model import Fault
+from gkv.duties import Fault
 from tests.documents import with_copies as document
 
 UP, FILLING, DOWN = State.UP, State.FILLING, State.DOWN

@@ -17,8 +17,9 @@ from gkv.cluster.losses import Outlook
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan
 from gkv.cluster.ring_pauses import NEWCOMER_WITHIN
+from gkv.duties import Fault
 from gkv.errors import MemberConflict
-from gkv.model import Fault, Node
+from gkv.model import Node
 from tests.documents import CLUSTER, with_copies
 
 UP, FILLING, DOWN = State.UP, State.FILLING, State.DOWN

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from gkv.cluster.document import Document, Layout, Member, State
 from gkv.cluster.duties import duties
 from gkv.cluster.placement import Placement
-from gkv.model import Line, Node, Roles
+from gkv.duties import Line, Roles
+from gkv.model import Node
 from gkv.ring import NOBODY
 from tests.documents import document, lines
 

@@ -12,6 +12,7 @@ import pytest
 from gkv.clock import boot_time
 from gkv.cluster.document import Document, Layout, State
 from gkv.model import NodeRefusal, Op, Record
+from gkv.node.copy_figures import copy_figures
 from gkv.node.rest import Rest
 from gkv.wire.ops import Add, Delete, Get, ListKeys, Page, Put, Refused, Set, Values
 from tests.unit.node.test_copies import Store, held
@@ -137,6 +138,19 @@ def test_machines_rest_and_the_note_is_gone_when_nobody_may_use_what_they_have_g
     end(cluster)
     until(lambda: "c" not in active(cluster))
     assert not cluster["c"].kept.granted
+
+
+def test_counts_of_copies_go_on_while_the_machines_rest(town: Make) -> None:
+    cluster = town()
+    keys = moved(cluster, 7)
+    cluster["a"].ask(Set(*cluster.about, keys, [b"1"] * len(keys)))
+    begin(cluster)
+    end(cluster)
+    until(lambda: active(cluster) == "")
+    figures = {one.name: next(iter(one.samples))[1] for one in copy_figures(cluster["c"].copies)}
+    assert figures["gkv_fill_records_taken_total"] == len(keys)
+    assert figures["gkv_takeovers_total"] > 0
+    assert "gkv_lists_open" not in figures
 
 
 def test_change_that_is_taken_back_lets_the_machines_rest_too(town: Make) -> None:

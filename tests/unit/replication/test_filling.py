@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from gkv.model import Duties, Line, Record, Roles
+from gkv.duties import Duties, Line, Roles
+from gkv.model import Record
 from gkv.pace import Pace
 from gkv.replication.filling import AT_ONCE, OF_ONE, AskedPage, Fillings, PageChange, Session, session_of
 from gkv.replication.messages import Page

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gkv.model import Duties
+from gkv.duties import Duties
 from gkv.replication.actions import KeepNote
 from gkv.replication.grants import Grants
 from gkv.replication.leases import Leases

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gkv.model import Damage, Fault, Record
+from gkv.duties import Fault
+from gkv.model import Damage, Record
 from gkv.replication.actions import Complain, Leave, Paused
 from gkv.replication.events import PauseAsked
 from gkv.replication.pause import LONGEST, MOST_PLANS, Pause, Step, Stopping

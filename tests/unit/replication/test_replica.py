@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gkv.model import Damage, Duties, Effect, Fault, Record, Version, Write
+from gkv.duties import Duties, Fault
+from gkv.model import Damage, Effect, Record, Version, Write
 from gkv.pace import USUAL_PACE, Pace
 from gkv.replication import actions, events
 from gkv.replication import messages as m

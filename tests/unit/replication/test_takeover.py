@@ -2,7 +2,7 @@
 
 import pytest
 
-from gkv.model import Duties
+from gkv.duties import Duties
 from gkv.replication.takeover import Takeovers
 from tests.duties import duties, roles
 
