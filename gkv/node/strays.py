@@ -18,7 +18,8 @@ _LOOKED_AT = 100
 """Records that are looked at in one step."""
 _BYTES = 1 << 20
 """Of them, after which that is enough: each is read whole, 1 ms for so many."""
-_PAUSE, _EVERY = 0.05, 1.0
+_PAUSE, _SHORT, _EVERY = 0.05, 0.005, 1.0
+"""Seconds from one step to the next; of a member that is none of the ring's; and from one search to the next."""
 _LAST_TOKEN = (1 << 64) - 1
 
 
@@ -43,7 +44,7 @@ class Strays:
             more = False
             with suppress(GkvError):  # no room just now, or the store cannot be looked at; the next round is soon
                 more = self.step()
-            gevent.sleep(_PAUSE if more else _EVERY)
+            gevent.sleep(self._pause if more else _EVERY)
 
     def step(self) -> bool:
         """Look at the next records, and drop others'; return whether there are more. Does not switch greenlets."""
@@ -65,6 +66,13 @@ class Strays:
         if others:
             (self._stored if self._copies.active else self._commits).replace((), others)
         return not self._at_end
+
+    @property
+    def _pause(self) -> float:
+        """A member that has left the ring is asked for nothing, and stays in the document until all it has is dropped."""
+        placement, line = self._view.placement, self._view.line
+        has_left = placement is not None and placement.coming is None and line is not None and not line.weight
+        return _SHORT if has_left else _PAUSE
 
     @property
     def _may_write(self) -> bool:
