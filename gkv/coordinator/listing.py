@@ -27,8 +27,10 @@ from gkv.ring import NOBODY
 from gkv.wire import Part
 from gkv.wire.ops import Await, ListKeys, Page, PutOff, Refused
 
-_SHARE, _MORE = 2, 64
-"""Times its share of the names that a node is asked for, and beyond that: so that mostly all are there at once."""
+_SHARE, _MORE = 1.25, 64
+"""Times its share of the names that a node is asked for, and beyond that: so that mostly all are there at once. What is asked
+for in vain was half of a large page's cost.
+"""
 _WHY = {
     NO_PRIMARY: "no node answers for some of the keys",
     STALE: "the cluster went on changing until the deadline",
@@ -129,7 +131,7 @@ class Lister:
         about = document.cluster, document.era, scope.prefix
         while (place := progress.place) is not None and (left := limit - len(progress.names())) > 0:
             nodes = progress.wanting(left)
-            each = min(left, _SHARE * left // len(progress.reached) + _MORE)
+            each = min(left, int(_SHARE * left / len(progress.reached)) + _MORE)
             requests = [ListKeys(*about, progress.reached[node] or place, each, scope.delimiter) for node in nodes]
             parts = [Part(node, (), request.write()) for node, request in zip(nodes, requests, strict=True)]
             again: list[Again] = []
