@@ -143,7 +143,7 @@ def refused_removal(document: Document, node_id: str, placement: Placement | Non
             f"{node_id} has the only copy of its keys: start it; with an empty directory if that is lost, accept the loss, and "
             f"have it leave"
         )
-    if member.weight and document.next is not None:
+    if document.next is not None and (member.weight or node_id in dict(document.next.weights)):
         return MemberConflict("another ring is to come already; it can be taken back")
     if {node.id for node in document.nodes} == {node_id}:
         return MemberConflict(f"{node_id} is the only member of the ring")

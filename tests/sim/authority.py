@@ -14,6 +14,7 @@ from gkv.cluster.document import Member as Line
 from gkv.cluster.judge import Ask, Enact, Judge
 from gkv.cluster.liveness import Liveness
 from gkv.cluster.plans import GoOn, Plan
+from gkv.cluster.replacement import replaced
 from gkv.duties import Fault
 from gkv.errors import InvalidMember, MemberConflict
 from tests.sim import rules
@@ -217,6 +218,30 @@ class Authority:
             weights[name] = 1.0
         if len(weights) >= layout.replicas:
             self._asked_for(lambda: self.judge.change_ring(replace(layout, weights=tuple(sorted(weights.items())))))
+
+    def substitute(self, name: str, newcomer: str) -> None:
+        """Take the word that a member has another's place in the ring."""
+        member, other = self.document.member(name), self.document.member(newcomer)
+        if self._is_still and member is not None and member.weight and other is not None and not other.weight:
+            layout = replaced(self.document, member, newcomer, "")
+            self._asked_for(lambda: self.judge.change_ring(layout))
+
+    def keep(self, copies: int) -> None:
+        """Take the word that there are to be so many copies, if there are as many members in the ring."""
+        layout = self.document.layout
+        if self._is_still and copies <= len(layout.weights):
+            self._asked_for(lambda: self.judge.change_ring(replace(layout, replicas=copies)))
+
+    @property
+    def _is_still(self) -> bool:
+        """Whether no other change is under way or about to be: an operator who asks for a second one is refused (A5)."""
+        judge = self.judge
+        return self.document.next is None and judge.wish.layout is None and not judge.removals(self._world.now)
+
+    def hold(self, *, paused: bool) -> None:
+        """Take the word that the change of the ring that is under way is to wait, or to go on."""
+        if self.alive and self.document.next is not None and self.document.has_ring:
+            self.judge.wish.pace = replace(self.judge.wish.pace or self.document.pace, paused=paused)
 
     def undo(self) -> None:
         """Take the word that the ring that is to come is not to come."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.sim.scenario import AUTHORITY, EVERYBODY, Fault, What
@@ -125,6 +126,11 @@ def _loss(world: "World", fault: Fault) -> None:
     world.scheduler.after(fault.lasts, world.usual_loss)
 
 
+def _hold(world: "World", fault: Fault) -> None:
+    world.authority.hold(paused=True)
+    world.scheduler.after(fault.lasts, partial(world.authority.hold, paused=False))
+
+
 def planned(world: "World", to: str) -> None:
     """Let happen what is to happen at the next plan, which goes to this member."""
     waiting, world.at_plan = world.at_plan, []
@@ -144,5 +150,8 @@ _OF_THE_WORLD: dict[What, Callable[["World", Fault], None]] = {
     What.REMOVE: lambda world, fault: world.authority.remove(fault.on),
     What.RESIZE: lambda world, fault: world.authority.resize(fault.on),
     What.UNDO: lambda world, _: world.authority.undo(),
+    What.REPLACE: lambda world, fault: world.authority.substitute(fault.on, fault.to),
+    What.COPIES: lambda world, fault: world.authority.keep(int(fault.much)),
+    What.HOLD: _hold,
     What.HEAL: lambda world, _: world.heal(),
 }

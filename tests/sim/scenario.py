@@ -58,6 +58,10 @@ class What(StrEnum):
     without the key cannot ask for it, and is promoted.
     """
     UNDO = "the change of the ring is taken back"
+    REPLACE = "`to` takes the place of `on` in the ring"
+    COPIES = "the ring that is to come has `much` copies of each record"
+    HOLD = "the change of the ring is paused"
+    """For as long as it `lasts`."""
     HEAL = "all is healed"
 
 

@@ -61,9 +61,7 @@ def scenario_of(seed: int) -> Scenario:
     nodes = lot.choice((2, 3, 3, 3, 3, 4, 5))
     copies = min(nodes, lot.choice((1, 2, 2, 3, 3, 3, 3)))
     keys = lot.choice((1, 2, 2, 3))
-    outside = (
-        lot.choice((0, 0, 1)) if nodes > copies else 0
-    )  # with one copy a ring changes while all is empty, and one proxy knows it first
+    outside = lot.choice((0, 0, 1)) if nodes > copies else 0
     setup = Setup(
         nodes,
         outside,
@@ -97,7 +95,27 @@ def scenario_of(seed: int) -> Scenario:
     setup = replace(setup, turn=turn, disk_timeout=disk_timeout, scrub_every=scrub_every)
     scenario = replace(scenario, setup=replace(setup, compares=compares, fill_rate=fill_rate))
     more = random.Random(f"{seed} more")
-    return scenario if copies == 1 or more.random() < 0.4 else _with_losses(more, scenario)
+    scenario = scenario if copies == 1 or more.random() < 0.4 else _with_losses(more, scenario)
+    return _with_changes(random.Random(f"{seed} changes"), scenario)
+
+
+def _with_changes(lot: random.Random, scenario: Scenario) -> Scenario:
+    """Add words of an operator about the ring: another number of copies, one node in another's place, a pause."""
+    setup = scenario.setup
+    if lot.random() < 0.6:
+        return scenario
+    inside, outside = setup.nodes - setup.outside, [f"n{setup.nodes - 1}"] * setup.outside
+    faults = list(scenario.faults)
+    for _ in range(lot.choice((1, 1, 2, 3))):
+        at = round(lot.uniform(0.3, HEAL - 0.5), 4)
+        if outside and lot.random() < 0.5:
+            faults.append(Fault(at, What.REPLACE, f"n{lot.randrange(inside)}", outside[0]))
+        else:
+            least = min(inside, 2) if setup.is_async else 1  # with one copy what is not on the disk yet may be lost
+            faults.append(Fault(at, What.COPIES, much=float(lot.randint(least, min(inside, 3)))))
+        if lot.random() < 0.4:
+            faults.append(Fault(round(at + lot.uniform(0.05, 0.5), 4), What.HOLD, lasts=round(lot.uniform(0.1, 2), 3)))
+    return replace(scenario, faults=tuple(sorted(faults, key=lambda one: one.at)))
 
 
 def _with_losses(lot: random.Random, scenario: Scenario) -> Scenario:

@@ -201,6 +201,7 @@ class World:
             elif member.paused:
                 member.resume(member.incarnation)
         self.authority.back()
+        self.authority.hold(paused=False)
         self.scheduler.after(_LOOK_AGAIN, self._look)
 
     def _look(self) -> None:

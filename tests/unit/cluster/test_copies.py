@@ -347,6 +347,13 @@ def test_newcomer_waits_while_another_change_is_under_way() -> None:
     assert str(error) == "e cannot join while another change of the ring is under way: d joins"
 
 
+def test_newcomer_of_a_change_that_is_under_way_cannot_be_removed_as_the_change_would_wait_for_it_in_vain() -> None:
+    gone = COMING.with_member(line("d", weight=0.0, state=State.DOWN, left=8))
+    error = refused_removal(gone, "d")
+    assert "another ring is to come already" in str(error)
+    assert refused_removal(replace(gone, next=None), "d") is None
+
+
 def test_newcomer_that_holds_keys_or_was_removed_or_is_too_heavy_is_refused() -> None:
     for late in (
         newcomer("d", ALL, records=1, bare=False, cluster=CLUSTER),
