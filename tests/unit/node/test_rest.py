@@ -224,7 +224,7 @@ def test_write_that_is_held_is_refused_if_another_document_comes_first(town: Mak
 
 
 def test_machines_do_not_come_to_rest_while_a_document_that_copies_records_comes_to_the_disk(town: Make) -> None:
-    """Nobody would bring to the disk what is admitted meanwhile, nor give it to a learner: it would be lost with the next ring."""
+    """Else no learner would be given what is admitted meanwhile, and it would be lost with the next ring."""
     cluster = town()
     home, [key, _] = at_work(cluster)
     home.engine.goes_on.set()
