@@ -72,6 +72,7 @@ class Authority:
         self._view = view
         self._peers = peers
         self._thread = NativeThread()
+        self._forecasts = NativeThread()  # in a large ring each takes seconds, for which no document is to wait
         self._news = Event()
         self._writing = BoundedSemaphore(1)
         now = boot_time() if now is None else now
@@ -91,8 +92,8 @@ class Authority:
         self._judge = Judge(document, secrets.randbits(64), now, max(deadline, _DEADLINE))
         self.attendance = Attendance(self._judge)
         self.chronicle = Chronicle()
-        self.ring_change = ChangeWatch(self._thread.call)
-        self.operator = Operator(self._judge, self._thread.call, self._news.set, lambda: self.ring_change.may_hold)
+        self.ring_change = ChangeWatch(self._forecasts.call)
+        self.operator = Operator(self._judge, self._forecasts.call, self._news.set, lambda: self.ring_change.may_hold)
         self._told = Told((one.id for one in document.members if not awaits_its_first_process(one)), now)
         view.adopt(document)
 
@@ -218,8 +219,7 @@ class Authority:
                 self._moves.send(action, self.document)
             elif isinstance(action, Enact) and not self._commit(action.document):
                 self._judge.not_enacted()
-        if line := self.ring_change.look(self.document, self._judge.placement, self._judge.liveness.recent(now), now):
-            say(line)
+        self.ring_change.begin_look(self.document, self._judge.placement, self._judge.liveness.recent(now), now)
 
     def _due(self, now: float) -> list[Action]:
         """Return what the judge wants done: nothing before it is known that no member has a later document."""
@@ -272,10 +272,8 @@ class Authority:
 
     def _rebuild(self, rebuilding: Rebuilding, now: float) -> None:
         newest = rebuilding.newest
-        if self._view.document is not None and newest.cluster != self._view.document.cluster:
-            self._view.adopt(newest, replace=True)
-        else:
-            self._view.adopt(newest)
+        foreign = self._view.document is not None and newest.cluster != self._view.document.cluster
+        self._view.adopt(newest, replace=foreign)
         try:
             document = rebuilding.result()
         except ValueError as error:
@@ -300,5 +298,6 @@ class Authority:
 
     def close(self) -> None:
         """Give the store up."""
+        self._forecasts.close()
         self._thread.close()
         self._store.close()

@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import gevent
+
 from gkv.cluster.callin import CallIn
 from gkv.cluster.document import Document
 from gkv.cluster.forecast import Forecast, forecast, seconds_of
 from gkv.cluster.placement import Placement
 from gkv.cluster.ring_change import RingChange, ring_change
+from gkv.log import say
 from gkv.pace import USUAL_PACE, Pace
 
 T = TypeVar("T")
@@ -91,10 +94,23 @@ class ChangeWatch:
     def __init__(self, thread: Callable[[Callable[[], Forecast]], Forecast]) -> None:
         self._thread = thread
         self._watched: _Watched | None = None
+        self._looking: gevent.Greenlet[..., None] | None = None
+        """The look that is made just now."""
         self.may_hold: Mapping[str, float] | None = None
         """By id, the share of all keys that members may hold since the ring changed last (see `Forecast`)."""
         self._looked = self._said = float("-inf")
         self._now = 0.0
+
+    def begin_look(self, document: Document, placement: Placement | None, calls: Mapping[str, CallIn], now: float) -> None:
+        """Have a look made, and its line said, unless one goes on: at the beginning of a change that takes seconds in a large
+        ring, and whoever decides about members is not to wait for it.
+        """
+        if self._looking is None or self._looking.ready():
+            self._looking = gevent.spawn(self._look_and_say, document, placement, calls, now)
+
+    def _look_and_say(self, document: Document, placement: Placement | None, calls: Mapping[str, CallIn], now: float) -> None:
+        if line := self.look(document, placement, calls, now):
+            say(line)
 
     def look(self, document: Document, placement: Placement | None, calls: Mapping[str, CallIn], now: float) -> str | None:
         """Take in what members say of themselves; return the line that is due about that. Switches greenlets when a change has

@@ -14,8 +14,11 @@ from gkv.cluster.judge import Judge
 from gkv.cluster.refusals import refused, refused_wish
 from gkv.cluster.replacement import only, replaced
 from gkv.cluster.ring_change import Kind, RingChange, ring_change
-from gkv.errors import ChangeUnderWay, MemberConflict, NoSuchMember
+from gkv.errors import ChangeUnderWay, MemberConflict, NoSuchMember, Overloaded
 from gkv.pace import Pace
+
+_MOST_FORECASTS = 8
+"""Words whose effect is looked up at one time, one after the other: for a large ring each takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,8 @@ class Granted:
 class Operator:
     """The operator's side of a judge. `thread` calls a function that takes long in another thread, `news` has a look made soon.
 
-    Each call with `dry_run` only says what would follow. All raise NoSuchMember, ChangeUnderWay, MemberConflict or
-    InvalidMember, and switch greenlets.
+    Each call with `dry_run` only says what would follow. All raise NoSuchMember, ChangeUnderWay, MemberConflict, InvalidMember
+    or Overloaded, and switch greenlets.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class Operator:
         self._may_hold = may_hold
         self._thread = thread
         self._news = news
+        self._forecasts = 0
+        """Those that are made, or waited for."""
 
     def remove(self, node_id: str, *, force: bool, dry_run: bool) -> Granted:
         """Have a member leave the ring, or one that is down removed."""
@@ -231,8 +236,17 @@ class Operator:
         placement, calls = self._judge.placement, self._judge.liveness.recent(boot_time())
         expected = None
         if layout != document.layout and placement is not None:
-            expected = self._thread(lambda: forecast(document, layout, placement, calls, self._may_hold()))
+            expected = self._forecast(lambda: forecast(document, layout, placement, calls, self._may_hold()))
         return Granted(document.epoch, ring_change(document, layout), expected, begins_in)
+
+    def _forecast(self, make: Callable[[], Forecast]) -> Forecast:
+        if self._forecasts >= _MOST_FORECASTS:
+            raise Overloaded("too many changes of the ring are being looked at", retry_after=1)
+        self._forecasts += 1
+        try:
+            return self._thread(make)
+        finally:
+            self._forecasts -= 1
 
     def _told(self, granted: Granted, *, dry_run: bool) -> Granted:
         if not dry_run:

@@ -168,6 +168,8 @@ def refused_wish(document: Document, layout: Layout, *, force: bool) -> GkvError
     """Return why an operator is not to have a ring that could be: nobody would have the keys, or there would be too few copies
     of them, which is granted by `force`.
     """
+    if not document.has_ring:
+        return MemberConflict("no node has joined yet, so there is no ring to be changed")
     if not layout.weights:
         return MemberConflict("the last node cannot leave: nobody would have its keys")
     try:

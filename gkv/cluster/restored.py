@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from gkv.cluster.document import MAX_GENERATION, Document, Member, State
 from gkv.errors import ConfigError
 from gkv.model import split_era
+from gkv.pace import USUAL_PACE
 
 FIRST = 1
 """The first epoch of a cluster. Only a restored one has lines of it."""
@@ -60,6 +61,7 @@ def restored(before: Document, snapshots: Sequence[Restored], cluster: str, inca
         members=tuple(_line(one, ranks.get(one.id, 0), incarnations[one.id]) for one in before.members if one.weight),
         next=None,
         next_since=0,
+        pace=USUAL_PACE,
         rebuilt_from=(),
         removed=(),
         ended=(),

@@ -19,6 +19,7 @@ ADVICE = {
     "change-under-way": "gkv status shows how far it is; wait for its end",
     "damaged": "set the key again, or delete it",
     "indeterminate": "read the key, or write again if that does no harm",
+    "no-answer": "gkv status shows whether it has begun",
     "wrong-host": "call it by another name, or give the server that one with --names",
     "not-found": "is it a gkv-proxy? Nodes know nothing of members",
     "too-large": "GET /v1/info shows the limits",

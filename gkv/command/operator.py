@@ -18,7 +18,7 @@ _EVERY = 0.5
 _SILENT = 30.0
 """Seconds for which a proxy may be away while a change is watched."""
 _IDLE = 60.0
-"""Seconds for which nothing may change before it is done: the one that goes gives its keys away first."""
+"""Seconds for which nothing may change before it is done: the one that goes gives its keys away first, and then drops them."""
 
 
 def leave(said: Namespace) -> int:
@@ -43,7 +43,7 @@ def _change(said: Namespace, going: str, method: str, path: str, body: Any, flag
         _show(plan, as_json=False)
     if not agreed(f"{plan['change']['what']}?", yes=said.yes):
         raise Ended("nothing was changed", Code.NOT_SO)
-    granted = servers.document(url, path + (f"?{flags[1:]}" if flags else ""), method, body)
+    granted = servers.document(url, path + (f"?{flags[1:]}" if flags else ""), method, body, changes=True)
     if said.json:
         document(granted)
     else:
@@ -80,7 +80,8 @@ def _size(count: int | None) -> str:
 
 def _watch(servers: Servers, going: str, patience: float) -> int:
     """Show how far a change is until the member that goes is gone. Raises Ended when it stays."""
-    heard = running_at = monotonic()
+    heard = moved_at = monotonic()
+    held = None
     live = sys.stderr.isatty()
     while True:
         try:
@@ -91,14 +92,17 @@ def _watch(servers: Servers, going: str, patience: float) -> int:
             sleep(_EVERY)
             continue
         heard = monotonic()
-        if running := change_in(cluster):
-            running_at = heard
+        members = {member["id"]: member for member in cluster["members"]}
+        running, before = change_in(cluster), held
+        held = members[going].get("keys") if going in members and not members[going]["weight"] else None
+        if running or held != before:
+            moved_at = heard
         if live:
             print(f"\r{running}\x1b[K", end="", file=sys.stderr, flush=True)
-        if not running and going not in [member["id"] for member in cluster["members"]]:
+        if not running and going not in members:
             print(f"{going} is no member any more", file=sys.stderr)
             return Code.DONE
-        if heard - running_at > patience:
+        if heard - moved_at > patience:
             raise Ended(f"{going} is a member still, and nothing changes: was it taken back? gkv status", Code.NOT_SO)
         sleep(_EVERY)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gkv.client import Client, ClientError, Unreachable
+from gkv.client import Client, ClientError, Indeterminate, Unreachable
 from gkv.client.calls import Call, problem_in
 from gkv.client.transport import Answer
 from gkv.command.codes import Code, Ended
@@ -62,12 +62,22 @@ class Servers:
 
     @contextmanager
     def asked(
-        self, url: str, path: str, method: str = "GET", body: Any = None, timeout: float | None = None
+        self,
+        url: str,
+        path: str,
+        method: str = "GET",
+        body: Any = None,
+        timeout: float | None = None,
+        *,
+        changes: bool = False,
     ) -> Iterator[http.client.HTTPResponse]:
-        """Make one call to one server; give its answer, whatever it is, to be read. Raises Unreachable."""
+        """Make one call to one server; give its answer, whatever it is, to be read. Raises Unreachable before that, and
+        Indeterminate for one that `changes` something and has no answer.
+        """
         parts = urlsplit(url)
         within = timeout or self.timeout
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=within)
+        sent = False
         try:
             if parts.scheme == "https":
                 context = ssl.create_default_context(cafile=self.ca)
@@ -78,24 +88,30 @@ class Servers:
             headers |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
             data = None if body is None else json.dumps(body).encode()
             headers |= {} if data is None else {"Content-Type": "application/json"}
+            connection.connect()
+            sent = True
             connection.request(method, parts.path + path, data, headers)
-            yield connection.getresponse()
+            answer = connection.getresponse()
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unreachable(f"{url}: {error or type(error).__name__}", "unreachable") from error
+            connection.close()
+            raise _no_answer(url, error, changes=changes and sent) from error
+        try:
+            yield answer
         finally:
+            answer.close()
             connection.close()
 
     def look(self, url: str, path: str, timeout: float = 2.0) -> tuple[int, str]:
         """Return status and text of an answer. Raises Unreachable."""
         with self.asked(url, path, timeout=timeout) as answer:
-            return answer.status, answer.read().decode(errors="replace")
+            return answer.status, body_of(url, answer).decode(errors="replace")
 
-    def document(self, url: str, path: str, method: str = "GET", body: Any = None) -> Any:
+    def document(self, url: str, path: str, method: str = "GET", body: Any = None, *, changes: bool = False) -> Any:
         """Return the JSON document that a call is answered with. Raises ClientError."""
-        with self.asked(url, path, method, body) as answer:
+        with self.asked(url, path, method, body, changes=changes) as answer:
             headers: Mapping[str, str] = {name.lower(): value for name, value in answer.getheaders()}
-            found = Answer(answer.status, headers, answer.read(), 0)
-        error = problem_in(found, Call(method, path, writes=method != "GET"))
+            found = Answer(answer.status, headers, body_of(url, answer, changes=changes), 0)
+        error = problem_in(found, Call(method, path, writes=changes))
         if error is not None:
             raise error
         return json.loads(found.body)
@@ -112,6 +128,19 @@ class Servers:
                     raise
                 failures.append(error)
         raise failures[0]
+
+
+def _no_answer(url: str, error: Exception, *, changes: bool) -> ClientError:
+    why = f"{url}: {error or type(error).__name__}"
+    return Indeterminate(f"no answer from {why}", "no-answer") if changes else Unreachable(why, "unreachable")
+
+
+def body_of(url: str, answer: http.client.HTTPResponse, *, changes: bool = False) -> bytes:
+    """Read all of an answer of a server. Raises as `Servers.asked`."""
+    try:
+        return answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise _no_answer(url, error, changes=changes) from error
 
 
 def copy_to(answer: http.client.HTTPResponse, path: Path) -> int:

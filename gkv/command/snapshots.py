@@ -5,6 +5,7 @@ a look at such copies while no node runs on them.
 import http.client
 import json
 import shlex
+import ssl
 from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from gkv.client.calls import Call, problem_in
 from gkv.client.transport import Answer
 from gkv.command.codes import Code, Ended
 from gkv.command.printing import document, plain, size
-from gkv.command.servers import Servers, copy_to
+from gkv.command.servers import Servers, body_of, copy_to
 
 _OF_THE_MOMENT = {"answers", "keys", "loss_in", "removal_in", "filling"}
 """What `/v1/cluster` says of members that their document does not."""
@@ -32,14 +33,17 @@ def snapshot(said: Namespace) -> int:
         raise Ended(f"{target} is not empty; a backup takes a directory of its own", Code.USAGE)
     servers = Servers.of(said)
     _, cluster = servers.proxy()
-    if not cluster["members"]:
+    members = [member for member in cluster["members"] if member["weight"]]  # others hold nothing that the ring has
+    if not members:
         raise Ended("there are no members yet", Code.NOT_SO)
-    away = [member["id"] for member in cluster["members"] if member["state"] != "up"]
+    if cluster["next"] is not None:
+        raise Ended("the ring is changing: a newcomer has a part of its keys; gkv status shows how far it is", Code.LATER)
+    away = [member["id"] for member in members if member["state"] != "up"]
     if away and not said.partial:
         raise Ended(f"not up: {', '.join(away)}; --partial copies the others", Code.LATER)
     target.mkdir(parents=True, exist_ok=True)
     rows = []
-    for member in cluster["members"]:
+    for member in members:
         if member["id"] in away:
             continue
         directory = target / quote(member["id"], safe=".-_")
@@ -49,6 +53,8 @@ def snapshot(said: Namespace) -> int:
         if not said.json:
             print(f"{member['id']}: {size(count)} in {directory}")
     _, after = servers.proxy()  # the member list is copied last: it may know later changes than the copies, never earlier ones
+    if _ring(after) != _ring(cluster):
+        raise Ended(f"the ring has changed meanwhile, so keys may be in none of the copies in {target}: begin anew", Code.LATER)
     _keep_members(target / "proxy", after)
     if said.json:
         document({"nodes": rows, "members": str(target / "proxy" / "cluster.json")})
@@ -59,18 +65,27 @@ def snapshot(said: Namespace) -> int:
     return Code.DONE
 
 
+def _ring(cluster: dict[str, Any]) -> Any:
+    """Return what tells whether keys have moved, or are about to, between two looks."""
+    weights = {member["id"]: member["weight"] for member in cluster["members"] if member["weight"]}
+    zones = {member["id"]: member["zone"] for member in cluster["members"]}
+    return weights, zones, cluster["next"], cluster["next_since"], cluster["replicas"], cluster["vnodes"]
+
+
 def _copy(servers: Servers, url: str, directory: Path) -> int:
-    """Copy a node. A copy that breaks off leaves a .part alone. Raises ClientError."""
+    """Copy a node. A copy that breaks off leaves a .part alone. Raises ClientError and Ended."""
     part = directory / "data.mdb.part"
     with servers.asked(url, "/v1/snapshot", timeout=_SILENCE) as answer:
         if answer.status != 200:
             headers = {name.lower(): value for name, value in answer.getheaders()}
-            error = problem_in(Answer(answer.status, headers, answer.read(), 0), Call("GET", "/v1/snapshot"))
+            error = problem_in(Answer(answer.status, headers, body_of(url, answer), 0), Call("GET", "/v1/snapshot"))
             raise error or Unavailable(f"{url}: no snapshot", "broken")
         try:
             count = copy_to(answer, part)
-        except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             raise Unavailable(f"{url}: the snapshot broke off: {error}", "broken") from error
+        except OSError as error:
+            raise Ended(f"{part}: {error.strerror or error}", Code.REFUSED) from error
     part.replace(directory / "data.mdb")
     return count
 

@@ -191,8 +191,11 @@ class Copies:
 
     # -- documents
 
-    def begin_with(self, document: Document) -> bool:
-        """Return whether the machines would begin to decide about keys under a document."""
+    def prepare_for(self, document: Document) -> bool:
+        """Return whether the machines begin to decide about keys by a document that is about to be in force. Those that decide
+        already do not come to rest before that.
+        """
+        self.rest.wanted = self.rest.wanted and not document.copies_records
         return not self.active and document.copies_records
 
     def follow(self, document: Document, placement: Placement | None, *, foreign: bool = False) -> None:

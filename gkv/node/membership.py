@@ -183,7 +183,7 @@ class Membership:
             named = self._view.line is not None
             if moves and not self._nothing_comes():
                 return False
-            if self._copies is not None and self._copies.begin_with(document):
+            if self._copies is not None and self._copies.prepare_for(document):
                 self._settle_alone()
             try:
                 self._keep(document)

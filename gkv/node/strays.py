@@ -9,7 +9,7 @@ import gevent
 from gkv.cluster.document import State
 from gkv.cluster.lists import Lists
 from gkv.cluster.view import View
-from gkv.engine import Commits, Engine
+from gkv.engine import Commits, Engine, Pending
 from gkv.errors import GkvError
 from gkv.node.copies import Copies
 from gkv.node.stored import Stored
@@ -35,7 +35,12 @@ class Strays:
         self._copies = copies
         self._looked_for: tuple[Lists, Lists | None] | None = None
         """The lists by which others' records have been looked for, or are being."""
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._after: str | None = None
+        self._dropping: list[Pending] = []
+        """The commits that drop what was found, as far as they were not over."""
         self._at_end = False
 
     def run(self) -> None:
@@ -53,19 +58,25 @@ class Strays:
             return False
         lists = placement.lists, placement.coming
         if self._looked_for is None or any(one is not other for one, other in zip(lists, self._looked_for, strict=True)):
-            self._looked_for, self._after, self._at_end = lists, None, False
+            self._looked_for = lists
+            self._begin_anew()
         if self._at_end:
             return False
+        if any(one.failed for one in self._dropping):  # as there was no room: what they were to drop is there still
+            self._begin_anew()
+            return False
+        self._dropping = [one for one in self._dropping if not one.done]
         found = self._engine.arc(0, _LAST_TOKEN, self._after, _LOOKED_AT, _BYTES)
-        self._at_end = not found
-        if self._at_end:
-            self._stored.tidied = lists
-        if found:
-            self._after = found[-1][0]
+        if not found:
+            self._at_end = not self._dropping
+            if self._at_end:
+                self._stored.tidied = lists
+            return bool(self._dropping)
         others = placement.strange_to(self._me, [key for key, _ in found])
         if others:
-            (self._stored if self._copies.active else self._commits).replace((), others)
-        return not self._at_end
+            self._dropping.append((self._stored if self._copies.active else self._commits).replace((), others))
+        self._after = found[-1][0]
+        return True
 
     @property
     def _pause(self) -> float:

@@ -1,13 +1,20 @@
 """The calls by which an operator changes the cluster, at a proxy in process: how they are read, and how they are answered."""
 
 import json
+import threading
 from dataclasses import replace
 
+import gevent
 import pytest
 
 from gkv.api.data import DataApi
+from gkv.clock import boot_time
+from gkv.cluster import change_watch, operator
 from gkv.cluster.authority import Authority
 from gkv.cluster.callin import CallIn
+from gkv.cluster.document import Document
+from gkv.cluster.forecast import Forecast
+from gkv.cluster.rebuilding import Unheard
 from gkv.cluster.store import FileStore
 from gkv.cluster.view import View
 from gkv.coordinator import Coordinator
@@ -219,6 +226,44 @@ def test_pace_of_a_change_is_told_and_shown(proxy):
     figures = {one.name: one.samples for one in proxy.changes.figures()}
     assert figures["gkv_change_paused"] == figures["gkv_change_running"]
     assert figures["gkv_change_paused"] != figures["gkv_change_ratio"]
+
+
+def test_forecast_that_takes_long_holds_up_no_document(proxy, monkeypatch):
+    """In a ring of 30 nodes it takes seconds: nobody would be taken out meanwhile, nor anybody let in."""
+    goes_on, begun = threading.Event(), []
+
+    def slowly(*_):
+        begun.append(1)
+        assert goes_on.wait(20)
+        return Forecast((), 0.0, 0.0, 0, 0, 0.0)
+
+    monkeypatch.setattr(operator, "forecast", slowly)
+    monkeypatch.setattr(change_watch, "forecast", slowly)
+    dry = [gevent.spawn(proxy.call, "DELETE", f"{NODE}{one}?dryRun=1") for one in "abcdabcd"]
+    try:
+        with gevent.Timeout(10):
+            while not begun:
+                gevent.sleep(0.001)
+            problem(proxy.call("DELETE", f"{NODE}b?dryRun=1"), 503, "overloaded")
+            epoch = proxy.authority.document.epoch
+            layout = replace(proxy.authority.document.layout, vnodes=32)
+            assert proxy.authority._commit(
+                replace(proxy.authority.document, epoch=epoch + 1, next=layout, next_since=epoch + 1)
+            )
+            proxy.authority._told.unheard = Unheard((), 0.0)
+            proxy.authority.look(boot_time())
+            assert proxy.authority._commit(replace(proxy.authority.document, epoch=epoch + 2))
+            proxy.authority.look(boot_time())
+    finally:
+        goes_on.set()
+    assert {one.get(timeout=10).status for one in dry} == {200}
+
+
+def test_cluster_without_members_has_no_ring_to_be_changed(tmp_path, wsgi):
+    empty = Proxy(tmp_path / "empty", wsgi, Document("a" * 32, 1))
+    assert problem(empty.call("PATCH", "/v1/cluster", {"replicas": 2}), 409, "member-conflict").startswith("no node has joined")
+    empty.authority.close()
+    empty.peers.close()
 
 
 TOKENS = {role: f"{role}-token-0123456789" for role in ("reader", "client", "admin", "peer")}

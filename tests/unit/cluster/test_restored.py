@@ -12,6 +12,7 @@ from gkv.cluster.refusals import refused
 from gkv.cluster.restored import Restored, awaits_its_first_process, restored
 from gkv.errors import ConfigError
 from gkv.model import Node, era_of
+from gkv.pace import Pace
 
 OLD, NEW = "a" * 32, "b" * 32
 NAMES = ("n1", "n2", "n3")
@@ -40,7 +41,9 @@ def snapshot(node: str, era: int = 0, dated: int = 0, cluster: str = OLD, direct
 
 def test_restored_document_is_of_a_new_cluster_and_later_than_all_records() -> None:
     found = [snapshot("n1", era_of(4, 7)), snapshot("n2", era_of(2, 39)), snapshot("n3", era_of(3, 1))]
-    made = restored(replace(BEFORE, next=Layout((("n1", 1.0),), 160), next_since=39), found, NEW, INCARNATIONS)
+    changing = replace(BEFORE, next=Layout((("n1", 1.0),), 160), next_since=39, pace=Pace(7, paused=True))
+    made = restored(changing, found, NEW, INCARNATIONS)
+    assert Document.from_json(made.to_json()) == made
     assert (made.cluster, made.order, made.era > era_of(4, 7)) == (NEW, (5, 1), True)
     assert (made.next, made.next_since, made.rebuilt_from, made.removed, made.ended) == (None, 0, (), (), ())
     assert (made.replicas, made.layout) == (3, BEFORE.layout)

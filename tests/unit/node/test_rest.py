@@ -1,5 +1,6 @@
 """Members with one copy, whose ring changes: their machines decide meanwhile, and rest afterwards."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -220,6 +221,32 @@ def test_write_that_is_held_is_refused_if_another_document_comes_first(town: Mak
     home.engine.goes_on.set()
     assert second.get(timeout=5).reason is NodeRefusal.STALE
     assert first.get(timeout=5).letters == "c"
+
+
+def test_machines_do_not_come_to_rest_while_a_document_that_copies_records_comes_to_the_disk(town: Make) -> None:
+    """Else no learner would be given what is admitted meanwhile, and it would be lost with the next ring."""
+    cluster = town()
+    home, [key, _] = at_work(cluster)
+    home.engine.goes_on.set()
+    keep, goes_on = home.kept.keep, threading.Event()
+
+    def slowly(document: Document) -> None:
+        assert goes_on.wait(20)
+        keep(document)
+
+    home.kept.keep = slowly
+    line = replace(cluster.document.members[0], id="d", url="http://d:1", weight=0.0, incarnation=ord("d"), directory=ord("d"))
+    epoch = cluster.document.epoch + 1
+    layout = Layout((*BOTH, ("c", 1.0), ("d", 1.0)), cluster.document.vnodes)
+    document = replace(cluster.document, epoch=epoch, members=(*cluster.document.members, line), next=layout, next_since=epoch)
+    shown = gevent.spawn(home.member.adopt, document)
+    until(lambda: not home.copies.replica.grants.noted)
+    home.begin(Put(*cluster.about, [key], [b"1"])).get(timeout=5)
+    was_active = home.copies.active
+    goes_on.set()
+    assert shown.get(timeout=5)
+    assert was_active
+    assert home.copies.active
 
 
 def test_read_and_listing_that_the_rest_comes_upon_are_asked_for_again(town: Make) -> None:

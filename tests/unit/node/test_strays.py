@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from gkv.cluster.document import State
 from gkv.engine import Engine, LmdbEngine
-from gkv.model import Version, Write
+from gkv.errors import SnapshotRunning
+from gkv.model import Replacement, Version, Write
 from gkv.ring import tokens
 from gkv.wire.ops import Get, Values
 from tests.unit.node.test_rest import joined, joining
@@ -33,7 +35,7 @@ def write(engine: Engine, *keys: str, value: bytes = b"1") -> None:
 def search(home: Home) -> None:
     """Search as long as there is more."""
     while home.strays.step():
-        pass
+        gevent.sleep(0)
     home.commits.flush(float("inf"))
 
 
@@ -150,10 +152,40 @@ def test_few_large_records_are_read_at_a_time(tmp_path: Path) -> None:
     write(home.engine, *keys, value=b"1" * LARGE)
     while home.strays.step():
         assert not home.stored.is_tidy
+        gevent.sleep(0)
     home.commits.flush(float("inf"))
     assert home.stored.is_tidy
     assert sum(read) == len(keys)
     assert max(read) * LARGE <= 2 << 20
     assert home.view.placement is not None
     assert {key for key, _ in home.engine.arc(0, 2**64 - 1, None, 99)} == set(home.view.placement.led_by("a", keys))
+    town.close()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_records_that_could_not_be_dropped_for_want_of_room_are_looked_for_anew(tmp_path: Path, replicas: int) -> None:
+    refuses = [True]
+
+    class Full(LmdbEngine):
+        def write(self, writes: Any, *more: Any) -> Any:
+            if refuses[0] and any(isinstance(one, Replacement) for one in writes):
+                raise SnapshotRunning("no room", retry_after=1)
+            return super().write(writes, *more)
+
+    town = Town(
+        tmp_path, lambda name, path: Full(path, name, tokens), replicas=replicas, min_in_sync=1, ids="abc"[: replicas + 1]
+    )
+    town.show(*"abc"[: replicas + 1])
+    home = town["a"]
+    assert home.view.placement is not None
+    others = home.view.placement.strange_to("a", [str(number) for number in range(99)])[0]
+    write(home.engine, others)
+    search(home)
+    assert here(home, others)
+    assert not home.stored.is_tidy
+    refuses[0] = False
+    until(lambda: home.strays.step() or home.stored.is_tidy)
+    search(home)
+    assert not here(home, others)
+    assert home.stored.is_tidy
     town.close()
