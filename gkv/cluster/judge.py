@@ -173,13 +173,16 @@ class Judge:
             self._parting.add(leaves)
 
     def take_back(self) -> None:
-        """Give up the ring that is to come, and what was asked for with it. Raise MemberConflict when there is none."""
-        if self.document.next is None:
+        """Give up the ring that is to come, or is wished for, and what was asked for with it. Raise MemberConflict if there is none.
+        Members that have left the ring already go on leaving.
+        """
+        ring = {node.id for node in self.document.nodes}
+        if self.document.next is None and self.wish.layout is None and self._removed.isdisjoint(ring):
             raise MemberConflict("no other ring is to come")
-        self._take_back = True
-        self.wish.pace = None
-        self._removed.clear()
-        self._parting.clear()
+        self._take_back = self.document.next is not None
+        self.wish.forget()
+        self._removed -= ring
+        self._parting -= ring
 
     def set_min_in_sync(self, number: int, *, dry_run: bool = False) -> None:
         """Set how many members of a list must act. Raise MemberConflict."""

@@ -165,11 +165,12 @@ class Operator:
             raise MemberConflict(f"with {replicas} copies min_in_sync would become {then}; set it when there are {replicas}")
 
     def take_back(self, *, dry_run: bool) -> Granted:
-        """Give up the change that is under way: the ring stays as it is."""
+        """Give up the change that is under way, or about to be: the ring stays as it is."""
         document = self._judge.document
-        if document.next is None:
+        layout = self._to_come(document)
+        if layout is None:
             raise MemberConflict("no change of the ring is under way")
-        granted = Granted(document.epoch, ring_change(document, document.next), None)
+        granted = Granted(document.epoch, ring_change(document, layout), None)
         if not dry_run:
             self._judge.take_back()
         return self._told(granted, dry_run=dry_run)
@@ -179,9 +180,7 @@ class Operator:
         have.
         """
         document, judge = self._judge.document, self._judge
-        layout = judge.wish.layout if document.next is None else document.next
-        pending = [_without(document, one) for one in judge.removals(boot_time())]
-        layout = layout or next(iter(pending), None)
+        layout = self._to_come(document)
         if layout is None or not document.has_ring:
             raise MemberConflict("no change of the ring is under way by which keys move")
         known = judge.wish.pace or document.pace
@@ -191,6 +190,13 @@ class Operator:
         return self._told(Granted(document.epoch, ring_change(document, layout), None), dry_run=dry_run), pace
 
     # -- what they have in common
+
+    def _to_come(self, document: Document) -> Layout | None:
+        """Return the ring that is to come, or is about to, None for no other."""
+        if document.next is not None:
+            return document.next
+        pending = [_without(document, one) for one in self._judge.removals(boot_time())]
+        return self._judge.wish.layout or next(iter(pending), None)
 
     def _member(self, node_id: str) -> Member:
         member = self._judge.document.member(node_id)

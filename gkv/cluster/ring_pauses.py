@@ -16,6 +16,8 @@ FIRST = 5.0
 LONGEST = 320.0
 """The pause doubles from the first to this one."""
 _FORGOTTEN_AFTER = 600.0
+_KEPT = 4096
+"""Pauses, the latest."""
 FIRST_WITHIN = 5.0
 """Seconds after which the first ring of all is taken back, if it is still to come."""
 NEWCOMER_WITHIN = 60.0
@@ -44,7 +46,7 @@ class RingPauses:
             return
         if look.take_back:
             joining = {one.incarnation for one in before.members if not one.weight and one.id in dict(before.next.weights)}
-            self._until |= dict.fromkeys(joining, (inf, inf))
+            self._until = dict([*self._until.items(), *dict.fromkeys(joining, (inf, inf)).items()][-_KEPT:])
             return
         for incarnation in _to_blame(before, look):
             length = min(2 * self._until[incarnation][1], LONGEST) if incarnation in self._until else FIRST

@@ -25,6 +25,10 @@ class Wish:
         """Wish for a ring."""
         self.layout, self.without = layout, without
 
+    def forget(self) -> None:
+        """Wish for nothing any more."""
+        self.layout, self.without, self.pace = None, "", None
+
     def begins(
         self, document: Document, calls: Mapping[str, CallIn], removed: set[str], promised: Callable[[str], float]
     ) -> Layout | None:

@@ -211,7 +211,7 @@ CHANGE_PACE = Operation(
     problems=(MemberConflict, WrongContentType, InvalidItem, InvalidMember, WrongParameter),
 )
 TAKE_BACK = Operation(
-    "Take the change of the ring back that is under way",
+    "Take the change of the ring back that is under way, or about to begin",
     _ANSWERS,
     "The ring in force stays; a node that was about to join is refused until it is started anew.",
     (_DRY_RUN,),

@@ -218,6 +218,7 @@ class Fillings:
                 known = self._fillings.get(session.pair)
                 fillings[session.pair] = known if known is not None and known.session == session else self._begun(session)
         self._fillings = fillings
+        self._rests = {about: until for about, until in self._rests.items() if about[0] in duties.lines}
         self._paused = duties.pace.paused
         for filling in fillings.values():
             filling.asked.clear()  # an answer of an older epoch is not taken

@@ -141,6 +141,21 @@ def test_second_change_is_told_which_one_is_under_way_and_that_can_be_taken_back
         four.operator.take_back(dry_run=False)
 
 
+def test_change_that_is_about_to_begin_is_taken_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    town = Town(with_copies({"d": {"state": DOWN, "left": 3}}, "abcd"), monkeypatch)
+    town.say("remove", "d", force=False)
+    assert town.say("take_back").change.what == "d is removed"
+    town.run(6.0)
+    assert (town.document.next, town.document.removed, ids(town.document)) == (None, (), "abcd")
+    town.operator.change_member("b", weight=2.0, zone=None, dry_run=False)
+    assert town.operator.take_back(dry_run=False).change.what == "the weight of b becomes 2 (now 1)"
+    town.run(3.0)
+    assert (town.document.next, town.document.layout.weights[1]) == (None, ("b", 1.0))
+    town.say("change_member", "b", weight=2.0, zone=None)
+    town.run(3.0)
+    assert town.document.layout.weights[1] == ("b", 2.0)
+
+
 REFUSED: dict[str, tuple[Callable[[Operator], object], type[GkvError], str]] = {
     "an unknown member leaves": (lambda one: one.remove("x", force=False, dry_run=True), NoSuchMember, "no member x"),
     "an unknown member has a weight": (
