@@ -173,8 +173,8 @@ class Judge:
             self._parting.add(leaves)
 
     def take_back(self) -> None:
-        """Give up the ring that is to come, or is wished for, and what was asked for with it. Raise MemberConflict if there is none.
-        Members that have left the ring already go on leaving.
+        """Give up the ring that is to come, or is wished for, and what was asked for with it. Members that have left the ring
+        already go on leaving. Raise MemberConflict if there is none.
         """
         ring = {node.id for node in self.document.nodes}
         if self.document.next is None and self.wish.layout is None and self._removed.isdisjoint(ring):
