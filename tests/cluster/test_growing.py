@@ -36,8 +36,8 @@ LASTS = 1.5
 """Seconds that a change takes, about."""
 BEGUN = 0.8
 """The part of the kills that come when a change has begun, and not about when it is asked for."""
-POINTS, ALL_POINTS = 3, 30
-"""Kills under a change."""
+POINTS, ALL_POINTS = {1: 3, 3: 2}, 30
+"""Kills under a change, by the number of copies."""
 NEAR = 0.1
 """The part by which what moves may differ from what has to."""
 
@@ -286,7 +286,7 @@ def test_change_goes_on_or_is_undone_whoever_is_killed_under_it(
     grown, load = begun(filled, seed, loads)
     joined: Victim | None = None
     ends: Counter[str] = Counter()
-    for number in range(ALL_POINTS if everything else POINTS):
+    for number in range(ALL_POINTS if everything else POINTS[copies]):
         turn = Turn(grown, number, joined, arguments)
         if chance.random() < BEGUN:
             wait_for(f"the beginning: {turn}", lambda: grown.document()["next"] is not None)
