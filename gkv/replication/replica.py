@@ -211,10 +211,8 @@ class Replica:
             return
         line = duties.lines.get(desk.me)
         named = line is not None and line.incarnation == desk.incarnation
-        if self._named and not named:
-            desk.actions.append(
-                End("the document names this process no more: another has its place, or the member was removed")
-            )  # M2
+        if self._named and line is not None and not named:  # with no line, as it has left or joins no more, it stands idle
+            desk.actions.append(End("another process has the place of this one in the document"))  # M2
         is_new = named and not self._named
         self._named = self._named or named
         desk.adopt(duties)

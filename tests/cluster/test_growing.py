@@ -8,6 +8,8 @@ import random
 import re
 import signal
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from tests.cluster.copies import Copies, is_served, wait_until
 from tests.cluster.filled import Filled
 from tests.cluster.test_copies import BACK, Load, loads, seed, shown
 from tests.cluster.test_restore import records
+from tests.linearizability.faults import Victim
 from tests.linearizability.history import Ending
 
 __all__ = ["loads", "seed"]  # fixtures
@@ -31,8 +34,10 @@ WITHIN = 90.0
 """Seconds of one change, where the machine has little time."""
 LASTS = 1.5
 """Seconds that a change takes, about."""
-POINTS, ALL_POINTS = 3, 30
-"""Kills under a change."""
+BEGUN = 0.8
+"""The part of the kills that come when a change has begun, and not about when it is asked for."""
+POINTS, ALL_POINTS = {1: 3, 3: 2}, 30
+"""Kills under a change, by the number of copies."""
 NEAR = 0.1
 """The part by which what moves may differ from what has to."""
 
@@ -62,6 +67,10 @@ class Grown:
 
     def document(self) -> Any:
         return self.cluster.document
+
+    def weights(self) -> dict[str, float]:
+        """Return the weights of the members that the ring has."""
+        return {one["id"]: one["weight"] for one in self.document()["members"] if one["weight"]}
 
     def wait(self, what: str, **changes: Any) -> None:
         """Wait until the ring does not change any more, and is what it was to be."""
@@ -203,40 +212,96 @@ def test_with_one_copy_it_grows_and_shrinks_likewise_and_gets_more_copies(
     filled.check()
 
 
+class Turn:
+    """One change of some kind: a node joins, that one leaves, or one of the others has another weight."""
+
+    def __init__(self, grown: Grown, number: int, joined: Victim | None, arguments: Sequence[str]) -> None:
+        self.grown = grown
+        self.joins = number % 3 == 0
+        self.leaves = number % 3 == 1 and joined is not None
+        nodes = grown.cluster.nodes
+        if self.joins:
+            self.node, self.weight = grown.cluster.add(f"joined-{number}", *arguments), 1.0
+        elif self.leaves and joined is not None:
+            self.node, self.weight = joined, None
+            self.ask("DELETE")
+        else:
+            self.node = nodes[number % len(nodes)]
+            self.weight = 3.0 - grown.weights()[self.node.name]
+            self.ask("PATCH", {"weight": self.weight})
+
+    def __str__(self) -> str:
+        what = "joins" if self.joins else "leaves" if self.leaves else f"is to have {self.weight}"
+        return f"{self.node.name} {what}"
+
+    def ask(self, method: str, body: Any = None) -> None:
+        kind = JSON if body else {}
+        answer = self.grown.proxy.call(method, f"/v1/cluster/nodes/{self.node.name}", body, **kind)
+        assert answer.status == 202, answer
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the ring is as it was to be."""
+        return self.grown.weights().get(self.node.name) == self.weight
+
+    def is_over(self) -> bool:
+        """Return whether no change is under way or about to begin, and all are there."""
+        try:
+            document = self.grown.document()
+            body = {"paused": False}
+            about = self.grown.proxy.call("PATCH", "/v1/cluster/change?dryRun=1", body, **JSON)
+        except OSError:  # the proxy is not there yet
+            return False
+        there = all(one["state"] == "up" and one["answers"] and one["weight"] for one in document["members"])
+        waits = self.joins and self.node.program.process.poll() is None and not self.is_done
+        return document["next"] is None and about.status == 409 and there and not waits
+
+    def wait(self) -> None:
+        try:
+            wait_for(f"the end of the change: {self}", self.is_over, WITHIN)
+        except pytest.fail.Exception as error:
+            error.add_note(f"{self.grown.document()}\n" + "\n".join(one.stderr for one in self.grown.cluster.system.programs))
+            raise
+
+    def tidy(self) -> Victim | None:
+        """Have a member that was to leave do so, and forget a node that is none; return one that has joined."""
+        if self.leaves and not self.is_done:  # the word was forgotten
+            self.ask("DELETE")
+            self.wait()
+        if self.leaves or (self.joins and not self.is_done):
+            self.grown.cluster.nodes.remove(self.node)
+            self.grown.cluster.end(self.node, signal.SIGTERM)
+        return self.node if self.joins and self.is_done else None
+
+
 @pytest.mark.parametrize("copies", [1, 3])
 def test_change_goes_on_or_is_undone_whoever_is_killed_under_it(
     system: System, seed: int, everything: bool, loads: list[Load], copies: int
 ) -> None:
     chance = random.Random(seed)
-    filled = Filled(Copies.start(system, copies=copies, of_node=lambda _: ("--fill-rate", "1000")))
+    arguments = ("--fill-rate", "300" if everything else "1000")
+    # One node more than copies, so that keys move by each change.
+    filled = Filled(Copies.start(system, nodes=copies + 1, copies=copies, of_node=lambda _: arguments))
     cluster = filled.cluster
     grown, load = begun(filled, seed, loads)
-    went_on = 0
-    points = ALL_POINTS if everything else POINTS
-    for number in range(points):
-        gains = cluster.nodes[number % len(cluster.nodes)]
-        weight = 3.0 - next(one["weight"] for one in grown.document()["members"] if one["id"] == gains.name)
-        answer = grown.proxy.call("PATCH", f"/v1/cluster/nodes/{gains.name}", {"weight": weight}, **JSON)
-        assert answer.status == 202, answer
+    joined: Victim | None = None
+    ends: Counter[str] = Counter()
+    for number in range(ALL_POINTS if everything else POINTS[copies]):
+        turn = Turn(grown, number, joined, arguments)
+        if chance.random() < BEGUN:
+            wait_for(f"the beginning: {turn}", lambda: grown.document()["next"] is not None)
         wait_until(time.monotonic() + chance.uniform(0, LASTS))
-        victim = chance.choice([gains, chance.choice(cluster.nodes), cluster.proxy])
-        at = grown.document()["next"]
+        victim = chance.choice([turn.node, chance.choice(cluster.nodes), cluster.proxy])
+        under_way = grown.document()["next"] is not None
         cluster.end(victim, signal.SIGKILL)
         cluster.start_again(victim)
         grown.proxy = cluster.proxy.program
-        wait_for("the end of the change", lambda: is_over(grown), WITHIN)
-        went_on += at is not None
-        print(f"{number}: {victim.name} killed, {gains.name} was to have {weight}{'' if at else ', and had it, or not yet'}")
+        turn.wait()
+        end = f"{'under way' if under_way else 'not under way'}, {'went on' if turn.is_done else 'undone'}"
+        ends[end] += 1
+        print(f"{number}: {victim.name} killed, {turn}: {end}")
+        joined = turn.tidy() or (None if turn.leaves else joined)
     load.end()
     cluster.wait_whole()
-    print(f"{went_on} of {points} under way")
+    print(dict(ends))
     filled.check()
-
-
-def is_over(grown: Grown) -> bool:
-    """Return whether no change is under way, and all are there."""
-    try:
-        document = grown.document()
-    except OSError:  # the proxy is not there yet
-        return False
-    return document["next"] is None and all(one["state"] == "up" and one["answers"] for one in document["members"])

@@ -132,6 +132,10 @@ class Storm:
     """Each fault, with the time of the history's clock."""
     wires: Wires | None = None
     """The network between them, if that is one for them alone."""
+    gaps: tuple[float, float] = GAPS
+    """Seconds between the beginnings of two faults."""
+    repeats: tuple[Callable[[], None], ...] = ()
+    """Acts that come again and again, until the end."""
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _number: int = 0
     _coming: list[Fault] = field(default_factory=list)
@@ -141,10 +145,11 @@ class Storm:
         """Let faults happen for so long, then end those that go on."""
         until = time.monotonic() + seconds
         pace = threading.Event()
-        self._after(self.chance.uniform(*GAPS), self._begin)
+        self.repeats = (*self.repeats, self._begin)
+        self._after(self.chance.uniform(*self.gaps), self._begin)
         while self._due:
             at, _, act = self._due[0]
-            if at > until and act == self._begin:
+            if at > until and act in self.repeats:
                 heapq.heappop(self._due)
                 continue
             pace.wait(max(0.001, min(at, until) - time.monotonic()))
@@ -168,7 +173,7 @@ class Storm:
         if is_end and (victim.is_hit or not self._may_hit(victim)):
             self._after(self.chance.uniform(*SOON), self._begin)
             return
-        self._after(self.chance.uniform(*GAPS), self._begin)
+        self._after(self.chance.uniform(*self.gaps), self._begin)
         self._coming.pop()
         self.counts[fault] += 1
         self.log.append(f"{time.monotonic():9.4f} {fault.value} of {victim.name}")

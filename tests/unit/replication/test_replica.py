@@ -597,6 +597,15 @@ def test_process_ends_that_finds_another_in_its_line_but_not_one_that_was_never_
     assert any(isinstance(one, End) for one in bench.adopt(duties("b", 3, roles("abc"), others=other)))
 
 
+def test_process_whose_member_is_none_any_more_stands_without_keys_and_does_not_end() -> None:
+    bench = Bench("b")
+    bench.adopt(duties("b", 2, roles("bac")))
+    without = duties("b", 3, roles("ac", preference="ac"))
+    gone = replace(without, lines={one: line for one, line in without.lines.items() if one != "b"})
+    assert not any(isinstance(one, End) for one in bench.adopt(gone))
+    assert not bench.replica.desk.serves
+
+
 def test_process_that_is_down_serves_nothing_and_confirms_its_epoch() -> None:
     """M2."""
     bench = Bench()
