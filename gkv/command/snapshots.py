@@ -5,6 +5,7 @@ a look at such copies while no node runs on them.
 import http.client
 import json
 import shlex
+import ssl
 from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from urllib.parse import quote
 from gkv.client import Unavailable
 from gkv.client.calls import Call, problem_in
 from gkv.client.transport import Answer
+from gkv.client.words import words_of
 from gkv.command.codes import Code, Ended
 from gkv.command.printing import document, plain, size
 from gkv.command.servers import Servers, copy_to
@@ -62,15 +64,15 @@ def snapshot(said: Namespace) -> int:
 def _copy(servers: Servers, url: str, directory: Path) -> int:
     """Copy a node. A copy that breaks off leaves a .part alone. Raises ClientError."""
     part = directory / "data.mdb.part"
-    with servers.asked(url, "/v1/snapshot", timeout=_SILENCE) as answer:
+    with servers.asked(url, "/v1/snapshot", _SILENCE) as answer:
         if answer.status != 200:
             headers = {name.lower(): value for name, value in answer.getheaders()}
             error = problem_in(Answer(answer.status, headers, answer.read(), 0), Call("GET", "/v1/snapshot"))
             raise error or Unavailable(f"{url}: no snapshot", "broken")
         try:
             count = copy_to(answer, part)
-        except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            raise Unavailable(f"{url}: the snapshot broke off: {error}", "broken") from error
+        except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
+            raise Unavailable(f"{url}: the snapshot broke off: {words_of(error)}", "broken") from error
     part.replace(directory / "data.mdb")
     return count
 
