@@ -29,7 +29,7 @@ def open_standard_streams() -> None:
     """Have all three, of which whoever starts the command may have closed any; what is written to that one is lost."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # in the place of the one that is closed
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end, in its place
 
 
 def speak_utf8() -> None:
