@@ -336,6 +336,10 @@ class EngineError(GkvError):
     title = "The node's storage cannot do it"
 
 
+class OtherNodesRecords(EngineError, ConfigError):
+    """The data directory is that of another node: the settings name the wrong one of both."""
+
+
 class OutOfRoom(EngineError):
     """The engine's map is too small for a write. Nothing has changed; `grow`, and the same write goes."""
 

@@ -219,7 +219,7 @@ class Batches(Base):
 
     def _set(self, batch: list[Piece], progress: _Progress) -> None:
         before = len(progress.failed)
-        self._ask("/set", batch, progress, lambda _: None)
+        self._ask("/set", batch, progress, _check_set)
         written = batch if len(progress.failed) == before else [piece for piece in batch if piece.key not in progress.failed]
         progress.done += len(written)
 
@@ -261,6 +261,12 @@ class Batches(Base):
                     progress.failed.update(again)
                     return None
         return None
+
+
+def _check_set(answer: Mapping[str, Any]) -> None:
+    """Raise KeyError for what says neither what was set nor what was not."""
+    if "failedKey" not in answer:
+        answer["set"]
 
 
 def _take_values(answer: Mapping[str, Any], progress: _Progress, blobs: list[str]) -> None:

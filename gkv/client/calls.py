@@ -5,7 +5,6 @@ connection was had, or the servers say so (`errors.NOTHING_BEGUN`). All within o
 grow, or those that `Retry-After` asks for.
 """
 
-import json
 import random
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from gkv.client.errors import (
     class_of,
 )
 from gkv.client.transport import Answer, Broken, NoConnection, NotTrusted, Transport
+from gkv.client.values import value_of
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two attempts; each is half as long again to twice as long as the one before."""
@@ -116,12 +116,13 @@ def perform(transport: Transport, call: Call, patience: Patience) -> Answer:
 def problem_in(answer: Answer, call: Call) -> ClientError | None:
     """Return the error that an answer is, None for one to be read."""
     if 200 <= answer.status < 300:
-        return None
+        plain = answer.headers.get("content-encoding", "identity").lower() == "identity"
+        return None if plain else not_understood(answer, call)
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     said: Any = {}
     if kind.endswith("json"):
         try:
-            said = json.loads(answer.body)
+            said = value_of(answer.body)
         except ValueError:
             said = {}
     if not isinstance(said, dict):

@@ -1,6 +1,5 @@
 """The client itself."""
 
-import json
 from collections.abc import Sequence
 from copy import copy
 from typing import Any, Self
@@ -9,6 +8,7 @@ from gkv.client.calls import Call, not_understood
 from gkv.client.listing import Listings
 from gkv.client.single import SingleKeys
 from gkv.client.transport import Transport
+from gkv.client.values import value_of
 
 TIMEOUT = 10.0
 """Seconds that a call has. A failover takes about one."""
@@ -58,7 +58,7 @@ class Client(SingleKeys, Listings):
         call = Call("GET", path)
         answer = self._perform(call)
         try:
-            return json.loads(answer.body)
+            return value_of(answer.body)
         except ValueError:
             raise not_understood(answer, call) from None
 

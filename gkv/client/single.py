@@ -1,6 +1,5 @@
 """Calls about one key."""
 
-import json
 import re
 from collections.abc import Mapping
 from operator import index
@@ -9,8 +8,8 @@ from urllib.parse import quote
 
 from gkv.client.base import Base
 from gkv.client.calls import Call, not_understood, version_in
-from gkv.client.transport import Answer
-from gkv.client.values import ANY_BYTES, Item, JsonText, number, text_of
+from gkv.client.transport import Answer, header
+from gkv.client.values import ANY_BYTES, Item, JsonText, number, text_of, value_of
 from gkv.model import Blob
 
 _JSON = "application/json"
@@ -47,8 +46,9 @@ class SingleKeys(Base):
         if answer.status == 404:
             return None
         expires = answer.headers.get("expires-in")
+        version = self._version_of(answer, call)
         try:
-            return Item(key, _value(answer, raw=raw), version_in(answer) or "", None if expires is None else float(expires))
+            return Item(key, _value(answer, raw=raw), version, None if expires is None else float(expires))
         except ValueError:
             raise not_understood(answer, call) from None
 
@@ -60,8 +60,12 @@ class SingleKeys(Base):
         >>> client.set("hi", [1, 2]) and client.get_bytes("hi")
         Blob(data=b'[1,2]', content_type='application/json')
         """
-        answer = self._perform(Call("GET", _path(key)))
-        return None if answer.status == 404 else Blob(answer.body, answer.headers.get("content-type", ANY_BYTES))
+        call = Call("GET", _path(key))
+        answer = self._perform(call)
+        if answer.status == 404:
+            return None
+        self._version_of(answer, call)
+        return Blob(answer.body, answer.headers.get("content-type", ANY_BYTES))
 
     def set(
         self, key: str, value: Any, *, ttl: float | None = None, if_version: str | None = None, if_absent: bool = False
@@ -81,7 +85,7 @@ class SingleKeys(Base):
             body, content_type = value.data, value.content_type
         else:
             body, content_type = text_of(value).encode(), _JSON
-        headers = {"Content-Type": content_type, **_condition(if_version, if_absent=if_absent)}
+        headers = {"Content-Type": header(content_type, "a media type"), **_condition(if_version, if_absent=if_absent)}
         query = "" if ttl is None else f"?ttl={number(ttl)}"
         return self._version(Call("PUT", _path(key) + query, body, headers, writes=True))
 
@@ -104,7 +108,11 @@ class SingleKeys(Base):
         >>> client.set("old", 1) and client.delete("old"), client.delete("old")
         (True, False)
         """
-        return self._perform(Call("DELETE", _path(key), headers=_condition(if_version), writes=True)).status != 404
+        call = Call("DELETE", _path(key), headers=_condition(if_version), writes=True)
+        answer = self._perform(call)
+        if answer.status not in (204, 404):
+            raise not_understood(answer, call)
+        return answer.status == 204
 
     def add(self, key: str, delta: int = 1, *, ttl: float | None = None) -> int:
         """Add to an integer, and return the sum; what is not there counts as 0. An expiry stays, without `ttl`, as it is.
@@ -118,6 +126,7 @@ class SingleKeys(Base):
         query = f"?add={index(delta)}" + ("" if ttl is None else f"&ttl={number(ttl)}")
         call = Call("POST", _path(key) + query, writes=True)
         answer = self._perform(call)
+        self._version_of(answer, call)
         try:
             return int(answer.body)
         except ValueError:
@@ -141,6 +150,7 @@ class SingleKeys(Base):
         return self._version_of(self._perform(call), call)
 
     def _version_of(self, answer: Answer, call: Call) -> str:
+        """Return the version that each answer about a key has; one without is somebody else's."""
         version = version_in(answer)
         if version is None:
             raise not_understood(answer, call)
@@ -166,7 +176,7 @@ def _condition(if_version: str | None, *, if_absent: bool = False) -> Mapping[st
         return {"If-None-Match": "*"}
     if if_version is None:
         return {}
-    return {"If-Match": if_version if if_version == "*" else f'"{if_version}"'}
+    return {"If-Match": if_version if if_version == "*" else f'"{header(if_version, "a version")}"'}
 
 
 def _value(answer: Answer, *, raw: bool) -> Any:
@@ -174,4 +184,4 @@ def _value(answer: Answer, *, raw: bool) -> Any:
     if content_type.partition(";")[0].strip().lower() != _JSON:
         return Blob(answer.body, content_type)
     text = answer.body.decode()
-    return JsonText(text) if raw else json.loads(text)
+    return JsonText(text) if raw else value_of(text)

@@ -18,6 +18,8 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ClosedPoolError, EmptyPoolError, HTTPError
 
+from gkv.client.words import words_of
+
 MAX_IDLE = 30.0
 """Seconds after which a connection is not used again. gkv closes one after 75, and what is sent in that very moment is lost."""
 CONNECT_WITHIN = 2.0
@@ -97,9 +99,9 @@ class _Connection(HTTPConnection):
         try:
             super().connect()
         except ssl.SSLCertVerificationError as error:
-            raise NotTrusted(str(error)) from error
+            raise NotTrusted(words_of(error)) from error
         except (OSError, HTTPError, ValueError) as error:
-            raise NoConnection(str(error)) from error
+            raise NoConnection(words_of(error, f"no connection within {self.timeout:.1f} s")) from error
         finally:
             self.timeout = whole
 
@@ -174,7 +176,7 @@ class Transport:
             raise ValueError("there is no endpoint")
         self._headers = {"Accept-Encoding": "identity", "User-Agent": "gkv-client"}
         if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = f"Bearer {header(token, 'the token')}"
         context = None
         if any(url.lower().startswith("https:") for url in urls):
             context = ssl.create_default_context(cafile=ca)
@@ -220,7 +222,7 @@ class Transport:
         except ClosedPoolError:
             raise RuntimeError("the client is closed") from None
         except (HTTPError, OSError, http.client.HTTPException) as error:
-            raise Broken(str(error)) from error
+            raise Broken(words_of(error)) from error
         return Answer(
             response.status, {name.lower(): value for name, value in response.headers.items()}, response.data, endpoint
         )
@@ -231,9 +233,19 @@ class Transport:
             pool.close()
 
 
+def header(text: str, name: str) -> str:
+    """Return a text that can stand in a header; raise ValueError for any other, which is not shown: it may be secret."""
+    if text.isascii() and text.isprintable():
+        return text
+    raise ValueError(f"{name} has printable characters of ASCII alone")
+
+
 def _endpoint(url: str, context: ssl.SSLContext | None, connections: int) -> tuple[urllib3.HTTPConnectionPool, str]:
     """Return the connections to an endpoint, and what stands before each path there."""
-    parsed = urllib3.util.parse_url(url)
+    try:
+        parsed = urllib3.util.parse_url(url)
+    except urllib3.exceptions.LocationParseError:
+        parsed = urllib3.util.Url()
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment or parsed.auth:
         raise ValueError(f"an endpoint is http://HOST:PORT or https://HOST:PORT, perhaps with a path: not {url!r}")
     base = (parsed.path or "").rstrip("/")

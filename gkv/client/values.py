@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring as quote
 from json.scanner import make_scanner
 from math import isfinite
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from gkv.model import Blob
 
@@ -30,6 +30,14 @@ ANY = "*"
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # typeshed takes a decoder for a scanner
 _decode = json.JSONDecoder().decode
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(f"JSON has no {name}")
+
+
+_check = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_json).decode
+"""Knows no bound for the digits of a number, which is the servers' to have."""
 _plain_key = re.compile(rb'\s*\{"key": ?"([^"\\\x00-\x1f]+)",').match
 _SPACE = " \t\n\r"
 
@@ -48,7 +56,9 @@ class JsonText(str):
 
     def __new__(cls, text: str) -> Self:
         try:
-            _decode(text)
+            _check(text)
+        except RecursionError as error:
+            raise ValueError("a JSON value that is nested too deeply") from error
         except ValueError:
             raise ValueError("not the text of one JSON value") from None
         return str.__new__(cls, text)
@@ -58,7 +68,15 @@ class JsonText(str):
 
     def value(self) -> Any:
         """Return what it stands for."""
-        return _decode(self)
+        return value_of(self)
+
+
+def value_of(text: str | bytes) -> Any:
+    """Return what a JSON text stands for; raise ValueError for what is none, or nested too deeply for Python."""
+    try:
+        return _decode(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 class Item(NamedTuple):
@@ -150,7 +168,7 @@ def key_in(line: bytes) -> str:
     if plain := _plain_key(line):
         return plain[1].decode()
     try:
-        key = _decode(line.decode())["key"]
+        key = value_of(line)["key"]
     except (ValueError, KeyError, TypeError):
         key = None
     if isinstance(key, str):
@@ -184,10 +202,10 @@ def read(text: str, *, raw: bool) -> Any:
     {'existedKey': [{'key': 'a', 'value': JsonText('1.10')}]}
     """
     if not raw:
-        return _decode(text)
+        return value_of(text)
     try:
         answer, end = _members(text, _after(text, 0, "{"), _ANSWER)
-    except (StopIteration, IndexError):
+    except (StopIteration, IndexError, RecursionError):
         raise ValueError("not the answer that was expected") from None
     if text[end:].strip(_SPACE):
         raise ValueError("more than one answer")

@@ -19,11 +19,11 @@ from time import monotonic
 from typing import BinaryIO
 from urllib.parse import urlencode
 
-from gkv.client import Client, ClientError, Item, line_of
+from gkv.client import Client, Item, line_of
 from gkv.command.codes import Code, Ended
 from gkv.command.printing import document
 from gkv.command.progress import Progress
-from gkv.command.servers import Servers, whole
+from gkv.command.servers import Servers, cluster_of, named, whole
 from gkv.command.state import State, StateFile
 
 _KEYS = 10_000
@@ -71,7 +71,7 @@ def export(said: Namespace) -> int:
         clients = [opened.enter_context(servers.client(at)) for at in range(jobs)]
         if not to_file:
             return _to_output(clients, prefix, quiet=said.quiet)
-        return _to_file(said, clients, prefix)
+        return _to_file(said, servers, clients, prefix)
 
 
 def _to_output(clients: list[Client], prefix: str, *, quiet: bool) -> int:
@@ -84,11 +84,13 @@ def _to_output(clients: list[Client], prefix: str, *, quiet: bool) -> int:
     return Code.DONE
 
 
-def _to_file(said: Namespace, clients: list[Client], prefix: str) -> int:
+def _to_file(said: Namespace, servers: Servers, clients: list[Client], prefix: str) -> int:
     path = Path(said.FILE)
+    if path.is_dir():
+        raise Ended(f"{path} is a directory; an export takes a file", Code.USAGE)
     part = path.with_name(f"{path.name}.part")
     states = StateFile(path.with_name(f"{path.name}.part.state"), "export")
-    cluster = clients[0].ask("/v1/info")["cluster"]
+    cluster = cluster_of(clients[0], servers.urls[0])
     state = states.find(said, cluster)
     if state is None:
         if path.exists() and not said.restart:
@@ -101,12 +103,13 @@ def _to_file(said: Namespace, clients: list[Client], prefix: str) -> int:
     with _opened(part, state.bytes) as file:
         states.keep(state)
         try:
-            _write(file, clients, state, states, progress)
+            with named(part):
+                _write(file, clients, state, states, progress)
         except (Exception, KeyboardInterrupt):
             progress.end("--resume goes on from there")
             raise
+    states.remove()  # first: a state without its file would be in the way of every later run
     part.replace(path)
-    states.remove()
     progress.end()
     if said.json:
         document({"keys": progress.keys, "bytes": progress.bytes, "seconds": round(progress.seconds, 3)})
@@ -115,6 +118,8 @@ def _to_file(said: Namespace, clients: list[Client], prefix: str) -> int:
 
 def _opened(part: Path, size: int) -> BinaryIO:
     """Open what there is of an export, cut off where the state ends. Raises Ended when there is less."""
+    if size and not part.exists():
+        raise Ended(f"{part} is gone; --restart begins anew", Code.REFUSED)
     file = part.open("r+b" if size else "wb")
     if os.fstat(file.fileno()).st_size < size:
         file.close()
@@ -126,19 +131,20 @@ def _opened(part: Path, size: int) -> BinaryIO:
 
 def _write(file: BinaryIO, clients: list[Client], state: State, states: StateFile, progress: Progress) -> None:
     kept = -inf  # so that the first page counts at once
-    last: Chunk | None = None
 
     def keep() -> None:
         file.flush()
         os.fsync(file.fileno())
-        if last is not None and last.cursor is not None:
-            states.keep(State(state.cluster, state.prefix, last.cursor, progress.bytes, progress.keys))
+        if state.cursor is not None:
+            states.keep(state)
 
     with closing(chunks(clients, state.prefix, state.cursor)) as coming:
         try:
-            for last in coming:
-                file.write(last.lines)
-                progress.add(last.keys, len(last.lines))
+            for one in coming:
+                file.write(one.lines)
+                # In one step, behind the write: an interruption may come between any two.
+                state = State(state.cluster, state.prefix, one.cursor, state.bytes + len(one.lines), state.keys + one.keys)
+                progress.add(one.keys, len(one.lines))
                 if monotonic() - kept > _EVERY:
                     keep()
                     kept = monotonic()
@@ -187,7 +193,7 @@ def _fetch(idle: "Queue[Client]", prefix: str, job: _Job) -> None:
                 break
             at = page.cursor
         job.chunks.put(None)
-    except (ClientError, RuntimeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - it is raised where the chunks are awaited
         job.chunks.put(error)
     finally:
         idle.put(client)
@@ -198,8 +204,8 @@ def ranges_of(ask: Callable[[str], dict[str, object]], prefix: str, cursor: str 
     while True:
         query = {"prefix": prefix, "limit": str(_KEYS)} | ({} if cursor is None else {"cursor": cursor})
         page = ask(f"/v1/kv?{urlencode(query)}")
-        then, keys = page.get("cursor"), page["keys"]
-        if not isinstance(then, str) or not isinstance(keys, list):
+        then, keys = page.get("cursor"), page.get("keys")
+        if not isinstance(then, str) or not isinstance(keys, list) or not keys:
             yield Range(cursor, None, None)
             return
         yield Range(cursor, keys[-1], then)

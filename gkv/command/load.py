@@ -22,7 +22,7 @@ from gkv.command.codes import Code, Ended
 from gkv.command.ending import code_of, of_error
 from gkv.command.printing import document, plain
 from gkv.command.progress import Progress
-from gkv.command.servers import Servers, whole
+from gkv.command.servers import Servers, cluster_of, whole
 from gkv.command.state import State, StateFile
 
 _LINES, _BYTES = 10_000, 3 << 20
@@ -58,13 +58,15 @@ def load(said: Namespace) -> int:
         raise Ended("--resume, --restart and --state take a FILE", Code.USAGE)
     with ExitStack() as opened:
         client = opened.enter_context(servers.client(connections=jobs + 1))
-        cluster = client.ask("/v1/info")["cluster"]
-        if not from_file:
+        cluster = cluster_of(client, servers.urls[0])
+        path = Path(said.FILE)
+        file: BinaryIO = opened.enter_context(path.open("rb")) if from_file else sys.stdin.buffer
+        if from_file and not file.seekable() and (said.resume or said.restart or said.state):
+            raise Ended(f"{path} is a pipe; --resume, --restart and --state take a file", Code.USAGE)
+        if not from_file or not file.seekable():
             progress = Progress(quiet=said.quiet)
-            run = _Run(sys.stdin.buffer, client, jobs, servers.timeout, progress, State(cluster), None)
+            run = _Run(file, client, jobs, servers.timeout, progress, State(cluster), None)
         else:
-            path = Path(said.FILE)
-            file: BinaryIO = opened.enter_context(path.open("rb"))
             states = StateFile(Path(said.state or f"{said.FILE}.state"), "import")
             state = states.find(said, cluster) or State(cluster)
             if state.check != _check(file, state.bytes):

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-from gkv.client import Unreachable
+from gkv.client import Unavailable
 from gkv.command.codes import Code, Ended
 from gkv.command.printing import agreed, document, size, table, time
 from gkv.command.servers import Servers
@@ -43,7 +43,7 @@ def _change(said: Namespace, going: str, method: str, path: str, body: Any, flag
         _show(plan, as_json=False)
     if not agreed(f"{plan['change']['what']}?", yes=said.yes):
         raise Ended("nothing was changed", Code.NOT_SO)
-    granted = servers.document(url, path + (f"?{flags[1:]}" if flags else ""), method, body, changes=True)
+    granted = servers.document(url, path + (f"?{flags[1:]}" if flags else ""), method, body, writes=True)
     if said.json:
         document(granted)
     else:
@@ -86,7 +86,7 @@ def _watch(servers: Servers, going: str, patience: float) -> int:
     while True:
         try:
             _, cluster = servers.proxy()
-        except Unreachable:
+        except Unavailable:
             if monotonic() - heard > _SILENT:
                 raise
             sleep(_EVERY)

@@ -14,6 +14,8 @@ from gkv.command.table import COMMANDS, GENERAL, Argument, Command, Flag
 from gkv.nearest import did_you_mean, nearest, shown
 
 _WIDTH = 80
+_FILES = ("FILE", "DIR", "PATH", "")
+"""Names of what may have any bytes; "" are switches."""
 COMPLETION = Command(
     "completion",
     "this command",
@@ -54,6 +56,7 @@ def read(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     found, more = parse(words)
     if more:
         parser.error(f"unknown argument {shown(more[0])!r}; see {parser.prog} --help")
+    _refuse_no_text(parser, command, found)
     if command is COMPLETION:
         if found.SHELL not in SHELLS:
             parser.error(f"SHELL is {found.SHELL!r}; it takes one of: {', '.join(SHELLS)}")
@@ -136,6 +139,26 @@ def _add(group: "argparse._ArgumentGroup", flag: Flag) -> None:
         group.add_argument(*names, dest=flag.dest, metavar=flag.value, help=why)
     else:
         group.add_argument(*names, dest=flag.dest, action="store_true", help=why)
+
+
+def _refuse_no_text(parser: argparse.ArgumentParser, command: Command, found: argparse.Namespace) -> None:
+    """End the process for a word that is not UTF-8, unless it names a file, and for a key without a character."""
+    words = [(argument.name, getattr(found, argument.name)) for argument in command.arguments]
+    words += [(flag.name, getattr(found, flag.dest, None)) for flag in (*command.flags, *GENERAL) if flag.value not in _FILES]
+    for name, said in words:
+        for word in said if isinstance(said, list) else [said]:
+            if name not in _FILES and isinstance(word, str) and not _is_text(word):
+                parser.error(f"{name} is {word!a}, which is not UTF-8")
+            if name == "KEY" and word == "":
+                parser.error("KEY is empty; a key has at least one character")
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_unknown(parser: argparse.ArgumentParser, command: Command, words: Sequence[str]) -> None:

@@ -59,7 +59,10 @@ def set_key(said: Namespace) -> int:
     if said.if_absent and said.if_version is not None:
         raise Ended("--if-absent and --if-version say different things", Code.USAGE)
     with Servers.of(said).client() as client:
-        version = client.set(said.KEY, value, ttl=ttl, if_version=said.if_version, if_absent=said.if_absent)
+        try:
+            version = client.set(said.KEY, value, ttl=ttl, if_version=said.if_version, if_absent=said.if_absent)
+        except ValueError as error:  # a type or a version that cannot be sent
+            raise Ended(f"{error}", Code.USAGE) from None
     if said.json:
         document({"key": said.KEY, "version": version})
     return Code.DONE
@@ -76,7 +79,9 @@ def _value(said: Namespace) -> Any:
         else:
             try:
                 return JsonText(said.VALUE)
-            except ValueError:
+            except ValueError as error:
+                if error.__cause__ is not None:  # it is JSON, and yet none that can be read
+                    raise Ended(f"VALUE is {error}", Code.USAGE) from None
                 return said.VALUE
     else:
         data = sys.stdin.buffer.read() if said.file == "-" else Path(said.file).read_bytes()

@@ -16,9 +16,10 @@ from urllib.parse import quote
 from gkv.client import Unavailable
 from gkv.client.calls import Call, problem_in
 from gkv.client.transport import Answer
+from gkv.client.words import words_of
 from gkv.command.codes import Code, Ended
 from gkv.command.printing import document, plain, size
-from gkv.command.servers import Servers, body_of, copy_to
+from gkv.command.servers import Servers, copy_to
 
 _OF_THE_MOMENT = {"answers", "keys", "loss_in", "removal_in", "filling"}
 """What `/v1/cluster` says of members that their document does not."""
@@ -75,17 +76,15 @@ def _ring(cluster: dict[str, Any]) -> Any:
 def _copy(servers: Servers, url: str, directory: Path) -> int:
     """Copy a node. A copy that breaks off leaves a .part alone. Raises ClientError and Ended."""
     part = directory / "data.mdb.part"
-    with servers.asked(url, "/v1/snapshot", timeout=_SILENCE) as answer:
+    with servers.asked(url, "/v1/snapshot", _SILENCE) as answer:
         if answer.status != 200:
             headers = {name.lower(): value for name, value in answer.getheaders()}
-            error = problem_in(Answer(answer.status, headers, body_of(url, answer), 0), Call("GET", "/v1/snapshot"))
+            error = problem_in(Answer(answer.status, headers, answer.read(), 0), Call("GET", "/v1/snapshot"))
             raise error or Unavailable(f"{url}: no snapshot", "broken")
         try:
             count = copy_to(answer, part)
         except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
-            raise Unavailable(f"{url}: the snapshot broke off: {error}", "broken") from error
-        except OSError as error:
-            raise Ended(f"{part}: {error.strerror or error}", Code.REFUSED) from error
+            raise Unavailable(f"{url}: the snapshot broke off: {words_of(error)}", "broken") from error
     part.replace(directory / "data.mdb")
     return count
 

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from gkv.client import Unreachable
+from gkv.client import ClientError
 from gkv.command.codes import Code
 from gkv.command.printing import document, plain, size, table, time
-from gkv.command.servers import Servers
+from gkv.command.servers import Servers, not_gkvs
 from gkv.model import Node
 from gkv.ring import build
 
@@ -84,7 +84,7 @@ def _asked(servers: Servers, members: list[dict[str, Any]]) -> dict[str, Said]:
             figures = figures_in(text) if code == 200 else {}
             complaints = complaints_in(servers.look(member["url"], "/readyz?verbose")[1])
             return Said(figures, tuple(complaints), "" if code == 200 else f"/metrics answers {code}")
-        except Unreachable as error:
+        except ClientError as error:
             return Said({}, (), error.detail.removeprefix(f"{member['url']}: "))
 
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
@@ -208,8 +208,11 @@ def members(said: Namespace) -> int:
 
 def ring(said: Namespace) -> int:
     """Show the ring's shares."""
-    with Servers.of(said).client() as client:
+    servers = Servers.of(said)
+    with servers.client() as client:
         found = client.ask("/v1/ring")
+    if not isinstance(found, dict) or not {"nodes", "epoch", "vnodes", "replicas", "hash"} <= found.keys():
+        raise not_gkvs(servers.urls[0], "/v1/ring")
     if said.json:
         document(found)
         return Code.DONE

@@ -18,7 +18,7 @@ import lmdb
 
 from gkv.engine import intact, readers
 from gkv.engine.directory import Directory, file_limit
-from gkv.errors import EngineError, EngineFailed, Unavailable
+from gkv.errors import EngineError, EngineFailed, OtherNodesRecords, Unavailable
 from gkv.files import allocate, is_at, naming, sync_directory
 from gkv.log import as_warning, say
 
@@ -322,7 +322,7 @@ def _refuse_foreign(file: Path, meta: Mapping[bytes, bytes], node: str) -> None:
         )
     whose = meta.get(b"node", b"").decode(errors="replace")
     if whose != node:
-        raise EngineError(
+        raise OtherNodesRecords(
             f"{file} holds the records of node {whose!r}, this is node {node!r}. Give the node its own directory, or the name "
             f"it had"
         )

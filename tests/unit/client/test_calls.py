@@ -71,8 +71,9 @@ def test_table_repeats_every_read_that_the_server_calls_retryable() -> None:
 @pytest.mark.parametrize("code", sorted(NOTHING_BEGUN))
 @pytest.mark.parametrize("name", WRITES)
 def test_write_of_which_nothing_was_begun_is_repeated(name: str, code: str) -> None:
+    done = answer(204) if name == "delete" else answer(200, b"7", ETag=TAG)
     with (
-        Scripted(answer(503, problem=code, retryable=True), answer(200, b"7", ETag=TAG)) as server,
+        Scripted(answer(503, problem=code, retryable=True), done) as server,
         Client(server.url) as client,
     ):
         WRITES[name](client)
@@ -373,3 +374,85 @@ assert not any(thread.is_alive() for thread in threads)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         run = subprocess.run([sys.executable, "-c", program, url, str(patched)], capture_output=True, text=True, timeout=60)
         assert run.returncode == 0, run.stderr
+
+
+OTHERS = {
+    "a page": answer(200, b"<html>hello</html>", Content_Type="text/html"),
+    "a number": answer(200, b"1"),
+    "coded": answer(200, b"1", ETag=TAG, Content_Encoding="gzip"),
+    "nested": answer(200, b"[" * 100_000, ETag=TAG),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_success_of_somebody_else_is_no_value_and_no_write(other: str) -> None:
+    act = OTHERS[other]
+    with Scripted(*[act] * 9) as server, Client(server.url) as client:
+        for read in (client.get, client.get_item, client.get_bytes):
+            if not (other == "nested" and read == client.get_bytes):  # which looks at nothing
+                with pytest.raises(Refused, match="none of gkv's"):
+                    read("k")
+        with pytest.raises(Indeterminate, match="none of gkv's"):
+            client.delete("k")
+        if other != "nested":
+            with pytest.raises(Indeterminate, match="none of gkv's"):
+                client.add("k")
+
+
+def test_batch_is_written_by_the_word_of_gkv_alone() -> None:
+    with Scripted(answer(200, {}), answer(200, b"[" * 100_000)) as server, Client(server.url) as client:
+        for _ in range(2):
+            with pytest.raises(Indeterminate, match="none of gkv's"):
+                client.set_many({"k": 1})
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (drop, "no whole answer: the connection was closed without an answer"),
+        (break_off, "no whole answer: the answer broke off"),
+        (hang, "no whole answer: no answer in time"),
+        (lambda connection, _: connection.sendall(b"SSH-2.0-Other\r\n"), "no whole answer: the answer is not HTTP"),
+    ],
+)
+def test_answer_that_is_not_whole_is_told_in_plain_words(act: Act, words: str) -> None:
+    with Scripted(*[act] * 9) as server, Client(server.url, timeout=0.3) as client:
+        with pytest.raises(Unavailable) as raised:
+            client.get("k")
+        assert str(raised.value) == f"{server.url}: {words} (broken)"
+
+
+def test_server_that_is_not_there_is_told_in_plain_words() -> None:
+    url = nobody()
+    with Client(url, timeout=0.1) as client, pytest.raises(Unreachable) as raised:
+        client.get("k")
+    assert str(raised.value) == f"{url}: connection refused (unreachable)"
+    with Client("http://nobody.invalid:1", timeout=0.1) as client, pytest.raises(Unreachable) as raised:
+        client.get("k")
+    assert str(raised.value).startswith("http://nobody.invalid:1: the name cannot be resolved: ")
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def answer_plainly() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = plain.accept()
+                    with connection:
+                        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                        connection.recv(1 << 16)
+
+        threading.Thread(target=answer_plainly, daemon=True).start()
+        url = f"https://127.0.0.1:{plain.getsockname()[1]}"
+        with Client(url, timeout=0.5) as client, pytest.raises(Unreachable, match=f"^{url}: TLS fails: wrong version number"):
+            client.get("k")
+
+
+def test_text_that_no_header_takes_is_refused_before_anything_is_sent() -> None:
+    with Scripted() as server, Client(server.url) as client:
+        for wrong in ("text/plain\nX: y", "text/\u65e5", "text/pl\xe4in"):
+            with pytest.raises(ValueError, match="media type has printable characters"):
+                client.put_bytes("k", b"", wrong)
+            with pytest.raises(ValueError, match="version has printable characters"):
+                client.set("k", 1, if_version=wrong)
+            with pytest.raises(ValueError, match=r"token has printable characters of ASCII alone$"):
+                Client(server.url, token=wrong)
+        assert not server.requests

@@ -69,7 +69,7 @@ def test_raw_answer_that_is_none_is_refused(text: str) -> None:
         read(text, raw=True)
 
 
-@pytest.mark.parametrize("text", ["", "1 2", '1},{"key":"x","value":2', "nonsense", "[1"])
+@pytest.mark.parametrize("text", ["", "1 2", '1},{"key":"x","value":2', "nonsense", "[1", "NaN", "[Infinity]"])
 def test_text_that_is_not_one_value_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not the text of one"):
         JsonText(text)
@@ -84,3 +84,12 @@ def test_value_that_has_no_json_is_refused(value: Any) -> None:
 def test_text_of_a_number_outlives_python() -> None:
     text = JsonText("-1" + "0" * 29 + ".50")
     assert read_items(b"[" + item_text(Put("k", text)) + b"]", Limits())[0].value == text.encode()
+
+
+def test_text_of_a_number_may_have_more_digits_than_python_reads() -> None:
+    assert JsonText("1" * 5_000) == "1" * 5_000
+
+
+def test_text_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        JsonText("[" * 100_000 + "]" * 100_000)

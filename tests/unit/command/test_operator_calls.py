@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gkv.command import operator, snapshots
+from gkv.command import operator, servers
 from gkv.command.codes import Code
 from gkv.command.main import run
 
@@ -128,10 +128,10 @@ def test_snapshots_are_of_one_ring(played: Played, tmp_path: Path, capsys: pytes
 def test_disk_that_does_not_take_a_snapshot_is_named(
     played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: Any) -> int:
+    def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(snapshots, "copy_to", full)
+    monkeypatch.setattr(servers, "write_all", full)
     played.answers = lambda _, path: cluster({"id": "a", "url": played.url}) if path == "/v1/cluster" else b"records"
     assert played.run(f"snapshot {tmp_path}/one") == Code.REFUSED
     assert f"{tmp_path}/one/a/data.mdb.part: No space left on device" in capsys.readouterr().err

@@ -20,6 +20,10 @@ WRONG = {
     "leave": "gkv leave: NODE is missing; see gkv leave --help",
     "locate --url": "gkv locate: --url: expected one argument",
     "members a": "gkv members: unknown argument 'a'; see gkv members --help",
+    "get \udcff": "gkv get: KEY is '\\udcff', which is not UTF-8",
+    "set k \udcff": "gkv set: VALUE is '\\udcff', which is not UTF-8",
+    "ls \udcff": "gkv ls: PREFIX is '\\udcff', which is not UTF-8",
+    "export f --prefix \udcff": "gkv export: --prefix is '\\udcff', which is not UTF-8",
     "completion csh": "gkv completion: SHELL is 'csh'; it takes one of: bash, zsh, fish",
 }
 
@@ -44,6 +48,17 @@ def test_wrong_line_gets_one_line_and_code_2(line: str, capsys: pytest.CaptureFi
         ("export --jobs 99 f", "--jobs is '99'; it takes a whole number from 1 to 32"),
         ("export - --resume", "--resume and --restart take a FILE"),
         ("get k --url ftp://x", "an endpoint is http://HOST:PORT"),
+        ("status --url ftp://x", "an endpoint is http://HOST:PORT"),
+        ("leave a --url http://x:99999", "an endpoint is http://HOST:PORT"),
+        ("snapshot /nowhere/at/all --url http://", "an endpoint is http://HOST:PORT"),
+        ("get k --url ,", "--url names no server"),
+        (f"ls --limit {'9' * 5_000}", "it takes a whole number from 1"),
+        ("get k --timeout \u0661", "it takes a time above 0"),
+        ("get k --token \xfc", "the token has printable characters of ASCII alone"),
+        ("status --token \xfc", "the token has printable characters of ASCII alone"),
+        ("set k v --type \xfc", "a media type has printable characters of ASCII alone"),
+        ("set k v --if-version \xfc", "a version has printable characters of ASCII alone"),
+        (f"set k {'[' * 100_000}", "VALUE is a JSON value that is nested too deeply"),
         ("get k --tls-ca /nowhere --url https://127.0.0.1:1", "No such file"),
         ("get k --token-file /nowhere", "the file of the token cannot be read"),
     ],
@@ -63,6 +78,15 @@ def test_server_that_is_not_there_is_a_line_with_what_to_do_and_code_4(capsys: p
         err = capsys.readouterr().err
         assert "(unreachable); is gkv-proxy running there?" in err
         assert err.count("\n") == 1
+
+
+def test_key_has_a_character_and_a_file_may_have_any_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["get", ""], ["set", "", "1"], ["del", "a", ""], ["locate", ""]):
+        with pytest.raises(SystemExit) as ended:
+            read(words)
+        assert ended.value.code == Code.USAGE
+        assert capsys.readouterr().err == f"gkv {words[0]}: KEY is empty; a key has at least one character\n"
+    assert read(["export", "\udcff"])[1].FILE == "\udcff"
 
 
 def test_flags_of_all_commands_may_stand_before_the_command() -> None:
