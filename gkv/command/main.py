@@ -11,7 +11,13 @@ from gkv.command.parsing import read
 
 def main() -> None:
     """Run `gkv`."""
-    code = run(sys.argv[1:])
+    code: object
+    try:
+        code = run(sys.argv[1:])
+    except SystemExit as ended:  # after --help and the like
+        code = ended.code
+    except BrokenPipeError:  # as of `gkv --help | head`
+        code = Code.DONE
     try:
         sys.stdout.flush()
     except BrokenPipeError:
