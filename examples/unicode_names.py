@@ -65,7 +65,8 @@ class LocalSystem:
             members = json.loads(Client(f"http://127.0.0.1:{self._port}").call("GET", "/v1/cluster"))["members"]
         except OSError:
             return False
-        return len(members) == 2 and all(member["state"] == "up" for member in members)
+        # After a start the states are those of the last time, so it counts who has called in since, too.
+        return len(members) == 2 and all(member["state"] == "up" and member["answers"] for member in members)
 
     def kill(self) -> None:
         """Kill all three: they have no chance to write anything more."""

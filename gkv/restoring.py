@@ -78,6 +78,7 @@ def _count_as_the_directory(one: SnapshotDirectory, cluster: str, incarnation: i
 def _say(document: Document, found: list[SnapshotDirectory]) -> None:
     by_node = {one.content.node: one for one in found}
     announce(f"Restored: cluster {document.cluster}, of {len(found)} snapshots for {len(document.members)} members")
+    missing = sum(not member.rank for member in document.members)
     for member in sorted(document.members, key=lambda member: -member.rank):
         if not member.rank:
             announce(f"{member.id}: no snapshot. Start it with an empty directory; it is filled from those that have its keys")
@@ -86,3 +87,8 @@ def _say(document: Document, found: list[SnapshotDirectory]) -> None:
         taken = datetime.fromtimestamp(one.content.dated / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         when = taken if one.content.dated else "a time that is not known"
         announce(f"{member.id}: {one.content.keys} keys in {one.path}, of {when}, rank {member.rank}")
+    if missing >= document.replicas:
+        announce(
+            "Keys of which all copies were at members without a snapshot are not here: they fail with no-primary until you "
+            "restore anew with a snapshot of these members, or accept their loss: POST /v1/cluster/accept-loss"
+        )

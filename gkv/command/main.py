@@ -19,6 +19,10 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # while modules were loaded, or the end was said
         code = Code.INTERRUPTED
+    except SystemExit as ended:  # after --help and the like
+        code = ended.code if isinstance(ended.code, int) else Code.DONE
+    except BrokenPipeError:  # as of `gkv --help | head`
+        code = Code.DONE
     code = _flushed(code)
     if code == Code.INTERRUPTED:
         os._exit(code)  # at once: the threads of a call that hangs would have to be waited for

@@ -217,6 +217,17 @@ def test_reader_that_goes_away_ends_the_command_quietly(gkv: Gkv) -> None:
     gkv("del", "--prefix", "g/", "--yes")
 
 
+def test_help_goes_to_a_reader_that_has_gone_away_quietly() -> None:
+    into, out = os.pipe()
+    os.close(into)
+    try:
+        command = [sys.executable, "-m", "gkv.command.main", "--help"]
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, timeout=WITHIN, check=False)
+    finally:
+        os.close(out)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_state_of_members_is_shown_and_a_change_only_begins_with_a_yes(system: System) -> None:
     proxy, nodes = system.cluster(3, "--replicas", "2")
     gkv = Gkv(proxy.port, system.directory)

@@ -214,7 +214,9 @@ def test_members_without_a_snapshot_are_filled_or_wait_until_their_loss_is_accep
     old.end()
     for name in ("n3", "n4"):
         shutil.rmtree(new.data / name)
-    assert new.restore("n1", "n2").process.returncode == 0
+    run = new.restore("n1", "n2")
+    assert run.process.returncode == 0
+    assert "Keys of which all copies were at members without a snapshot are not here" in run.stdout
     new.begin()
     new.wait_up("n1", "n2")
     # Keys of which no snapshot has a copy have no answer, the others theirs.
