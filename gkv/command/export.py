@@ -86,6 +86,8 @@ def _to_output(clients: list[Client], prefix: str, *, quiet: bool) -> int:
 
 def _to_file(said: Namespace, servers: Servers, clients: list[Client], prefix: str) -> int:
     path = Path(said.FILE)
+    if path.is_dir():
+        raise Ended(f"{path} is a directory; an export takes a file", Code.USAGE)
     part = path.with_name(f"{path.name}.part")
     states = StateFile(path.with_name(f"{path.name}.part.state"), "export")
     cluster = cluster_of(clients[0], servers.urls[0])

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 
 from gkv.command.codes import Code, Ended
 from gkv.command.parsing import read
@@ -12,6 +13,7 @@ from gkv.command.parsing import read
 
 def main() -> None:
     """Run `gkv`."""
+    open_standard_streams()
     speak_utf8()
     try:
         code = run(sys.argv[1:])
@@ -21,6 +23,13 @@ def main() -> None:
     if code == Code.INTERRUPTED:
         os._exit(code)  # at once: the threads of a call that hangs would have to be waited for
     sys.exit(code)
+
+
+def open_standard_streams() -> None:
+    """Have all three, of which whoever starts the command may have closed any; what is written to that one is lost."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end, in its place
 
 
 def speak_utf8() -> None:
@@ -35,8 +44,7 @@ def speak_utf8() -> None:
 def _flushed(code: int) -> int:
     """Return the code of the end once all is written, or that of an output which does not take it."""
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if code in (Code.DONE, Code.NOT_SO) and not isinstance(error, BrokenPipeError):

@@ -1,14 +1,18 @@
 """Servers that are none, hang or break off, and outputs that do not take what is written."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
 from gkv.command.codes import Code
 from gkv.command.main import run
+from tests.cluster.conftest import wait_for
 from tests.unit.client.scripted import Act, Scripted, answer, break_off, drip, drop, hang
 
 LINES = ["status", "members", "ring", "leave a -n", "join 1 -n", "replace a b -n", "snapshot /nowhere/at/all"]
@@ -86,3 +90,63 @@ def test_value_is_written_as_it_is_stored_whatever_the_locale_says() -> None:
     with Scripted(answer(200, text, ETag='"1"')) as server:
         done = command(["get", "k"], server.url, subprocess.PIPE, PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
     assert (done.stdout, done.stderr, done.returncode) == (text + b"\n", b"", 0)
+
+
+@pytest.mark.parametrize(("closed", "code"), [("<&-", Code.USAGE), (">&-", Code.DONE), ("2>&-", Code.USAGE)])
+def test_standard_streams_may_be_closed(closed: str, code: Code) -> None:
+    line = "del --prefix p" if code == Code.USAGE else "get k"
+    pages = answer(200, {"keys": ["p"], "complete": True}) if code == Code.USAGE else answer(200, b"1", ETag='"1"')
+    with Scripted(pages) as server:
+        shell = f"exec {sys.executable} -P -m gkv.command.main {line} {closed}"
+        done = subprocess.run(
+            ["sh", "-c", shell], env={**os.environ, "GKV_URL": server.url}, capture_output=True, check=False, timeout=60
+        )
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == code
+
+
+def test_export_to_a_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Scripted() as server:
+        for name in (".", "..", str(tmp_path)):
+            assert run(["export", name, "--url", server.url]) == Code.USAGE
+            assert capsys.readouterr().err == f"gkv: {name} is a directory; an export takes a file\n"
+
+
+def test_import_of_a_pipe_is_one_that_cannot_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    info, done = answer(200, {"cluster": "c"}), answer(200, {"set": 1, "nodes": 1, "version": "v"})
+    os.mkfifo(pipe)
+    with Scripted(info, *[done] * 9) as server:
+        writer = threading.Thread(target=lambda: pipe.write_bytes(b'{"key":"k","value":1}\n' * 10_001))
+        writer.start()
+        assert run(["import", str(pipe), "--url", server.url, "-j", "1"]) == Code.DONE
+        writer.join()
+    assert "10,001 keys" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [pipe]
+    with Scripted(info) as server:
+        writer = threading.Thread(target=lambda: pipe.write_bytes(b""))
+        writer.start()
+        assert run(["import", str(pipe), "--resume", "--url", server.url]) == Code.USAGE
+        writer.join()
+    assert "is a pipe; --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["get k", "export -", "export f", "import in"])
+def test_interruption_ends_a_command_whose_server_hangs(line: str, tmp_path: Path) -> None:
+    """The second one at once, whatever is on its way; an import waits for that after the first."""
+    (tmp_path / "in").write_text('{"key":"k","value":1}\n', encoding="utf-8")
+    acts = [] if line in ("get k", "export -") else [answer(200, {"cluster": "c"})]
+    with Scripted(*acts, hang, hang) as server:
+        program = [sys.executable, "-P", "-m", "gkv.command.main", *line.split(), "--url", server.url]
+        path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        process = subprocess.Popen(program, cwd=tmp_path, env=os.environ | path, stderr=subprocess.PIPE)
+        wait_for("a call that hangs", lambda: len(server.requests) == len(acts) + 1)
+        begun = monotonic()
+        while process.poll() is None and monotonic() < begun + 15:
+            process.send_signal(signal.SIGINT)
+            sleep(0.3)
+        process.kill()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == Code.INTERRUPTED, err
+    assert err.endswith(b"gkv: interrupted\n")
+    assert b"Traceback" not in err
