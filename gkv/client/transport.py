@@ -179,9 +179,7 @@ class Transport:
             self._headers["Authorization"] = f"Bearer {header(token, 'the token')}"
         context = None
         if any(url.lower().startswith("https:") for url in urls):
-            context = ssl.create_default_context(cafile=ca)
-            if cert is not None:
-                context.load_cert_chain(cert, key)
+            context = tls_context(ca, cert, key)
         self._endpoints = [_endpoint(url, context, connections) for url in urls]
         self.urls = tuple(urls)
         self._lock = threading.Lock()
@@ -231,6 +229,21 @@ class Transport:
         """Close all connections that are not in use; those that are close when they have their answer."""
         for pool, _ in self._endpoints:
             pool.close()
+
+
+def tls_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
+    """Return what a client trusts and shows; raise OSError or ValueError that names the files which cannot be used."""
+    files = str(ca)
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        if cert is not None:
+            files = f"{cert} with {key}" if key is not None else cert
+            context.load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        raise ValueError(f"{files} cannot be used for TLS: {words_of(error)}") from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, files) from error
+    return context
 
 
 def header(text: str, name: str) -> str:

@@ -29,7 +29,7 @@ def words_of(error: BaseException, late: str = "no answer in time") -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"the certificate does not hold: {cause.verify_message}"
     if isinstance(cause, ssl.SSLError):
-        return f"TLS fails: {(cause.reason or cause.strerror or 'for no reason told').lower().replace('_', ' ')}"
+        return f"TLS fails: {(cause.reason or cause.strerror or 'no reason is told').lower().replace('_', ' ')}"
     if isinstance(cause, http.client.RemoteDisconnected):
         return "the connection was closed without an answer"
     if isinstance(cause, http.client.IncompleteRead | IncompleteRead):

@@ -17,7 +17,18 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import BinaryIO
 
-from gkv.client import BatchFailed, Client, ClientError, Indeterminate, InvalidRequest, Refused, key_in
+from gkv.client import (
+    BatchFailed,
+    Client,
+    ClientError,
+    ConditionFailed,
+    Damaged,
+    Indeterminate,
+    InvalidRequest,
+    Refused,
+    TooLarge,
+    key_in,
+)
 from gkv.command.codes import Code, Ended
 from gkv.command.ending import code_of, of_error
 from gkv.command.printing import document, plain
@@ -33,6 +44,8 @@ _LOOKED_AT = 1 << 16
 """Bytes before such a point by which the file is known again."""
 _SHOWN = 10
 """Refused keys that are named."""
+_OF_A_LINE = (ConditionFailed, Damaged, TooLarge)
+"""Refusals of a line, after which the others go on."""
 _MOST_JOBS = 32
 _PAUSE = 0.5
 
@@ -159,6 +172,8 @@ class _Run:
                 wrong = next((one for one in error.failed.values() if isinstance(one, InvalidRequest)), None)
                 if wrong is not None:
                     raise _at_a_line(wrong, error, keys, numbers) from error
+                if any(isinstance(one, Refused) and not isinstance(one, _OF_A_LINE) for one in error.failed.values()):
+                    raise  # as for a token that is not taken any more: later lines would fare no better
                 again = {key for key, one in error.failed.items() if isinstance(one, Indeterminate)}
                 if not again or monotonic() > until:
                     if error.taken == len(lines) and all(isinstance(one, Refused) for one in error.failed.values()):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from gkv.client import Client, ClientError, Indeterminate, Refused, Unavailable, Unreachable, Untrusted
 from gkv.client.calls import Call, not_understood, problem_in
-from gkv.client.transport import Answer, Broken, NoConnection, NotTrusted, Transport
+from gkv.client.transport import Answer, Broken, NoConnection, NotTrusted, Transport, tls_context
 from gkv.client.values import value_of
 from gkv.client.words import words_of
 from gkv.command.codes import Code, Ended
@@ -63,7 +63,7 @@ class Servers:
                 connections=connections,
             )
         except (OSError, ValueError) as error:
-            raise Ended(f"{error}", Code.USAGE) from None
+            raise Ended(_words(error), Code.USAGE) from None
 
     @contextmanager
     def asked(self, url: str, path: str, silence: float) -> Iterator[http.client.HTTPResponse]:
@@ -75,9 +75,7 @@ class Servers:
         try:
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=silence)
             if parts.scheme == "https":
-                context = ssl.create_default_context(cafile=self.ca)
-                if self.cert is not None:
-                    context.load_cert_chain(self.cert, self.key)
+                context = tls_context(self.ca, self.cert, self.key)
                 connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=silence, context=context)
             headers = {"Accept": "*/*", "User-Agent": "gkv"}
             headers |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -114,7 +112,7 @@ class Servers:
         try:
             transport = Transport((url,), token=self.token, ca=self.ca, cert=self.cert, key=self.key, connections=1)
         except (OSError, ValueError) as error:
-            raise Ended(f"{error}", Code.USAGE) from None
+            raise Ended(_words(error), Code.USAGE) from None
         try:
             return transport.exchange(0, call.method, call.target, call.body, {"Accept": "*/*", **call.headers}, timeout)
         except NotTrusted as error:
@@ -144,6 +142,10 @@ class Servers:
                 raise not_gkvs(url, "/v1/cluster")
             return url, found
         raise failures[0]
+
+
+def _words(error: OSError | ValueError) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
 
 
 def _is_cluster(found: Any) -> bool:
@@ -204,7 +206,7 @@ def _token(said: Namespace) -> str | None:
         try:
             return Path(file).read_text(encoding="utf-8").strip().partition(",")[0].strip() or None
         except (OSError, ValueError) as error:
-            raise Ended(f"the file of the token cannot be read: {error}", Code.USAGE) from None
+            raise Ended(f"the file of the token cannot be read: {_words(error)}", Code.USAGE) from None
     return said.token or os.environ.get("GKV_TOKEN") or None
 
 

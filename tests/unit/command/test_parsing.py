@@ -59,7 +59,10 @@ def test_wrong_line_gets_one_line_and_code_2(line: str, capsys: pytest.CaptureFi
         ("set k v --type \xfc", "a media type has printable characters of ASCII alone"),
         ("set k v --if-version \xfc", "a version has printable characters of ASCII alone"),
         (f"set k {'[' * 100_000}", "VALUE is a JSON value that is nested too deeply"),
-        ("get k --tls-ca /nowhere --url https://127.0.0.1:1", "No such file"),
+        ("get k --tls-ca /nowhere --url https://127.0.0.1:1", "gkv: /nowhere: No such file"),
+        ("status --tls-ca /nowhere --url https://127.0.0.1:1", "gkv: /nowhere: No such file"),
+        ("get k --tls-ca /dev/null --url https://127.0.0.1:1", "/dev/null cannot be used for TLS: "),
+        ("get k --tls-cert /nowhere --tls-key /else --url https://127.0.0.1:1", "/nowhere with /else: No such file"),
         ("get k --token-file /nowhere", "the file of the token cannot be read"),
     ],
 )

@@ -150,3 +150,21 @@ def test_interruption_ends_a_command_whose_server_hangs(line: str, tmp_path: Pat
     assert process.returncode == Code.INTERRUPTED, err
     assert err.endswith(b"gkv: interrupted\n")
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("code", ["forbidden", "unauthorized", "of-tomorrow"])
+def test_import_stops_at_a_refusal_that_is_of_no_line_and_can_go_on(
+    code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "in"
+    file.write_text("".join(f'{{"key":"{number}","value":1}}\n' for number in range(20_001)), encoding="utf-8")
+    info, done = answer(200, {"cluster": "c"}), answer(200, {"set": 1, "nodes": 1, "version": "v"})
+    line = ["import", str(file), "-j", "1"]
+    with Scripted(info, done, answer(403, problem=code), *[done] * 9) as server:
+        assert run([*line, "--url", server.url]) == Code.REFUSED
+    err = capsys.readouterr().err
+    assert f"({code})" in err
+    assert "10,000 keys" in err
+    with Scripted(info, *[done] * 9) as server:
+        assert run([*line, "--resume", "--url", server.url]) == Code.DONE
+        assert len(server.requests) == 3
