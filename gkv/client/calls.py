@@ -79,9 +79,10 @@ def perform(transport: Transport, call: Call, patience: Patience) -> Answer:
     Raises ClientError.
     """
     unconnected = 0
+    failure: ClientError = Unavailable("the deadline has passed before the request was sent", "deadline")
     while True:
         if patience.left() <= 0:
-            raise Unavailable("the deadline has passed before the request was sent", "deadline")
+            raise failure
         endpoint = transport.current
         pause: float | None = 0.0
         try:
@@ -89,7 +90,7 @@ def perform(transport: Transport, call: Call, patience: Patience) -> Answer:
                 endpoint, call.method, call.target, call.body, call.headers, patience.wait_for(writes=call.writes)
             )
         except NoConnection as error:
-            failure: ClientError = Unreachable(f"{transport.urls[endpoint]}: {error}", "unreachable")
+            failure = Unreachable(f"{transport.urls[endpoint]}: {error}", "unreachable")
             unconnected += 1
             if unconnected % len(transport):
                 pause = None  # there are others, who may be asked at once

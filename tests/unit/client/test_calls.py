@@ -27,6 +27,7 @@ from gkv.client import (
     Unreachable,
     Untrusted,
     WrongType,
+    calls,
     transport,
 )
 from gkv.client.errors import NOTHING_BEGUN, class_of
@@ -415,19 +416,21 @@ def test_batch_is_written_by_the_word_of_gkv_alone() -> None:
         (lambda connection, _: connection.sendall(b"SSH-2.0-Other\r\n"), "no whole answer: the answer is not HTTP"),
     ],
 )
-def test_answer_that_is_not_whole_is_told_in_plain_words(act: Act, words: str) -> None:
-    with Scripted(*[act] * 9) as server, Client(server.url, timeout=0.3) as client:
+def test_answer_that_is_not_whole_is_told_in_plain_words(act: Act, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "FIRST_PAUSE", 60.0)  # there is no second attempt, whose answer may be late
+    with Scripted(*[act] * 9) as server, Client(server.url, timeout=0.3 if act is hang else 20.0) as client:
         with pytest.raises(Unavailable) as raised:
             client.get("k")
         assert str(raised.value) == f"{server.url}: {words} (broken)"
 
 
-def test_server_that_is_not_there_is_told_in_plain_words() -> None:
+def test_server_that_is_not_there_is_told_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "FIRST_PAUSE", 60.0)
     url = nobody()
-    with Client(url, timeout=0.1) as client, pytest.raises(Unreachable) as raised:
+    with Client(url, timeout=20.0) as client, pytest.raises(Unreachable) as raised:
         client.get("k")
     assert str(raised.value) == f"{url}: connection refused (unreachable)"
-    with Client("http://nobody.invalid:1", timeout=0.1) as client, pytest.raises(Unreachable) as raised:
+    with Client("http://nobody.invalid:1", timeout=20.0) as client, pytest.raises(Unreachable) as raised:
         client.get("k")
     assert str(raised.value).startswith("http://nobody.invalid:1: the name cannot be resolved: ")
     with socket.create_server(("127.0.0.1", 0)) as plain:
@@ -442,7 +445,7 @@ def test_server_that_is_not_there_is_told_in_plain_words() -> None:
 
         threading.Thread(target=answer_plainly, daemon=True).start()
         url = f"https://127.0.0.1:{plain.getsockname()[1]}"
-        with Client(url, timeout=0.5) as client, pytest.raises(Unreachable, match=f"^{url}: TLS fails: wrong version number"):
+        with Client(url, timeout=20.0) as client, pytest.raises(Unreachable, match=f"^{url}: TLS fails: wrong version number"):
             client.get("k")
 
 
