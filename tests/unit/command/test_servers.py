@@ -10,6 +10,7 @@ from time import monotonic, sleep
 
 import pytest
 
+from gkv.client import calls
 from gkv.command.codes import Code
 from gkv.command.main import run
 from tests.cluster.conftest import wait_for
@@ -40,7 +41,10 @@ def test_answer_of_something_else_is_one_line(line: str, rubbish: str, capsys: p
 
 @pytest.mark.parametrize("act", [hang, drip, drop, break_off])
 @pytest.mark.parametrize("line", LINES)
-def test_server_that_hangs_or_breaks_off_is_one_line(line: str, act: Act, capsys: pytest.CaptureFixture[str]) -> None:
+def test_server_that_hangs_or_breaks_off_is_one_line(
+    line: str, act: Act, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(calls, "FIRST_PAUSE", 60.0)  # there is no second attempt, which may be late in another way
     with Scripted(*[act] * 9) as server:
         assert run([*line.split(), "--url", server.url, "--timeout", "300ms"]) == Code.LATER
     err = capsys.readouterr().err
@@ -56,14 +60,14 @@ PLAN = answer(200, {"change": {"what": "a leaves"}, "moves": [], "moved": 0.5, "
 @pytest.mark.parametrize("line", ["leave a --yes", "replace a b --yes"])
 def test_change_without_an_answer_may_have_begun(line: str, act: Act, capsys: pytest.CaptureFixture[str]) -> None:
     with Scripted(CLUSTER, PLAN, act) as server:
-        assert run([*line.split(), "--url", server.url, "--timeout", "300ms"]) == Code.UNKNOWN
+        assert run([*line.split(), "--url", server.url, "--timeout", "2s"]) == Code.UNKNOWN
         assert len(server.requests) == 3
     assert "(no-answer)" in capsys.readouterr().err
 
 
 def test_next_endpoint_is_asked_for_the_members() -> None:
     with Scripted(hang) as first, Scripted(CLUSTER) as second:
-        assert run(["members", "--url", f"{first.url},{second.url}", "--timeout", "300ms"]) == Code.NOT_SO
+        assert run(["members", "--url", f"{first.url},{second.url}", "--timeout", "2s"]) == Code.NOT_SO
 
 
 def command(line: list[str], url: str, out: object, **environment: str) -> "subprocess.CompletedProcess[bytes]":
