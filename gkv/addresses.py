@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 Network = IPv4Network | IPv6Network
 _MAX_NAME = 253
 _name = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*").fullmatch
+_number = re.compile(r"[0-9]+|0x[0-9a-f]*").fullmatch
 _port = re.compile(r"[0-9]{1,5}").fullmatch
 _id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}").fullmatch
 
@@ -59,8 +60,8 @@ def read_host(text: str) -> str:
         mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
         return str(mapped or found)
     lower = bare.lower()
-    # A name whose last label is a number is read as an IPv4 address by some and not by others ("127.1").
-    if len(lower) > _MAX_NAME or not _name(lower) or lower.rpartition(".")[2].isdigit():
+    # A name whose last label is a number is read as an IPv4 address by some and not by others ("127.1", "0x0").
+    if len(lower) > _MAX_NAME or not _name(lower) or _number(lower.rpartition(".")[2]):
         raise ValueError("a host name, an IPv4 address, or an IPv6 address without a zone")
     return lower
 

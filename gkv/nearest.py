@@ -65,6 +65,8 @@ def _values(text: str, takes: str) -> Iterable[str]:
         yield _SWITCHES[text.lower()]
     if takes.startswith("one of: "):
         yield nearest(text.lower(), takes.removeprefix("one of: ").split(", "))
+    if "host name" in takes:  # a number with a unit would be one, and nobody's
+        return
     if amount := re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) *([A-Za-z]*)", text):
         unit = amount[2].lower()
         yield amount[1] + _TIMES.get(unit or "s", _TIMES.get(unit.removesuffix("s"), unit))

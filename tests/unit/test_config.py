@@ -208,6 +208,8 @@ def test_parser_valid_text_returns_the_value(read, text, value):
                 "a b",
                 "127.0.0.1:80",
                 "127.1",
+                "0x0",
+                "0x7f.0x1",
                 "256.0.0.1",
                 "fe80::1%lo",
                 "-a",

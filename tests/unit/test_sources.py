@@ -294,3 +294,12 @@ def test_secret_that_looks_like_a_flag_is_not_named(capsys):
     with pytest.raises(SystemExit):
         parse("proxy", ["--client-tokens", "-s3cret-of-16-characters"], {})
     assert capsys.readouterr().err == "gkv-proxy: --client-tokens: expected one argument\n"
+
+
+@pytest.mark.parametrize("text", ["0", "127.1", "256.0.0.1"])
+def test_number_for_a_host_is_not_said_to_be_a_time(text, capsys):
+    with pytest.raises(SystemExit):
+        parse("node", ["9000", "--host", text], {})
+    said = capsys.readouterr().err
+    assert f"--host is {text!r}; it takes " in said
+    assert "did you mean" not in said
