@@ -1,4 +1,4 @@
-"""What a document gives to each member to do: values that the room of the cluster makes and those of the copies live by."""
+"""The duties that a document gives to each member: values that `cluster` makes and `replication` lives by."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What went wrong on the way to a server, in words for whoever has to mend it: not those of the libraries below. Pure."""
+"""Plain words about failures on the way to a server, for whoever has to mend them: not those of the libraries below. Pure."""
 
 import http.client
 import socket

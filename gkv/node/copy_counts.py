@@ -1,4 +1,4 @@
-"""What the machines of a member have done about copies, as /metrics counts it."""
+"""Counts of the work that the machines of a member have done about copies, for /metrics."""
 
 from typing import NamedTuple, Self
 

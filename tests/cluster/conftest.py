@@ -230,6 +230,19 @@ class System:
             assert "Traceback" not in program.stderr, program.stderr
 
 
+def spawned_in(directory: Path, *arguments: str) -> Iterator[Program]:
+    """Give a proxy with two nodes that it has started."""
+    system = System(directory)
+    port = free_ports(3)
+    proxy = system.start("proxy", "--port", str(port), "--spawn", "2", "--spawn-port", str(port + 1), *arguments)
+    proxy.port = port
+    proxy.wait_line("Ready: ")
+    yield proxy
+    proxy.signal(signal.SIGTERM)
+    proxy.ended()
+    system.end()
+
+
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[System]:
     """Give a system in a directory of its own; kill whatever still runs after the test."""

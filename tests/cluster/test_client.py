@@ -12,7 +12,7 @@ import pytest
 from gkv import client as room
 from gkv.client import BatchFailed, Blob, Client, Indeterminate, JsonText, Unauthorized, Unavailable, Untrusted, line_of
 from tests.certificates import Authority
-from tests.cluster.conftest import Program, System, free_ports, wait_for
+from tests.cluster.conftest import Program, System, spawned_in, wait_for
 from tests.unit.test_doctests import LIVE
 
 ROOT = Path(__file__).parents[2]
@@ -22,15 +22,7 @@ PAGES = ("README.md", "docs/client.md")
 @pytest.fixture(scope="module")
 def spawned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Give a proxy with two nodes that it has started."""
-    system = System(tmp_path_factory.mktemp("spawned"))
-    port = free_ports(3)
-    proxy = system.start("proxy", "--port", str(port), "--spawn", "2", "--spawn-port", str(port + 1), "--max-body", "1MiB")
-    proxy.port = port
-    proxy.wait_line("Ready: ")
-    yield proxy
-    proxy.process.terminate()  # type: ignore[union-attr]
-    proxy.ended()
-    system.end()
+    yield from spawned_in(tmp_path_factory.mktemp("spawned"), "--max-body", "1MiB")
 
 
 @pytest.fixture

@@ -13,23 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import INHERITED, Program, System, free_ports, wait_for
+from tests.cluster.conftest import INHERITED, Program, System, free_ports, spawned_in, wait_for
 
 README = Path(__file__).parents[2] / "README.md"
 WITHIN = 60.0
-
-
-def spawned_in(directory: Path, *arguments: str) -> Iterator[Program]:
-    """Give a proxy with two nodes that it has started."""
-    system = System(directory)
-    port = free_ports(3)
-    proxy = system.start("proxy", "--port", str(port), "--spawn", "2", "--spawn-port", str(port + 1), *arguments)
-    proxy.port = port
-    proxy.wait_line("Ready: ")
-    yield proxy
-    proxy.process.terminate()  # type: ignore[union-attr]
-    proxy.ended()
-    system.end()
 
 
 @pytest.fixture(scope="module")

@@ -78,21 +78,8 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "node": (
         {
-            *(
-                "clock",
-                "duties",
-                "errors",
-                "config",
-                "sources",
-                "log",
-                "background",
-                "model",
-                "native",
-                "ring",
-                "threads",
-                "wire",
-            ),
-            "engine",
+            *("clock", "errors", "config", "sources", "log", "background", "model", "native", "ring", "threads", "wire"),
+            *("duties", "engine"),
             *("net", "cluster", "coordinator", "replication", "api", "process"),
         },
         {"bottle", "gevent", "ujson"},
