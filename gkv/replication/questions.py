@@ -1,7 +1,8 @@
 """What a process has asked of whom, and who owes it an answer (A2).
 
 Answers alone prove that a member hears: what it says by itself does not. So a member is complained
-of when something was asked of it and no answer to anything has come for the timeout.
+of when something was asked of it and no answer to anything has come for the timeout. Time in which
+this process itself stood still does not count: answers may have come meanwhile that it has not read.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from gkv.replication.actions import Complain
 
 RESEND = 0.25
 """Seconds after which whatever has no answer is asked again."""
+_STOOD_STILL = 2 * RESEND
+"""Seconds without a look at what waits after which this process has stood still: it looks every `RESEND` / 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,9 @@ class Questions:
         self._number = 0
         self._open: dict[int, Asked] = {}
         self._silent: dict[str, float] = {}
-        """By member, the first question since its last answer."""
+        """By member, the first question since its last answer; later by the time in which this process stood still."""
+        self._looked = float("-inf")
+        """When `complaints` was asked for last."""
         self._slow: dict[str, float] = {}
         """By member, for how long its oldest commit had been running by its last answer."""
         self.full: set[str] = set()
@@ -119,7 +124,14 @@ class Questions:
         return [self._open.pop(number) for number in old]
 
     def complaints(self, now: float) -> list[Complain]:
-        """Return who is to be complained of now; each is told again after `RESEND`."""
+        """Return who is to be complained of now; each is told again after `RESEND`. To be called every `RESEND` at least, while
+        anything waits.
+        """
+        for one, since in self._silent.items():
+            unheard = now - max(since, self._looked)
+            if unheard >= _STOOD_STILL:
+                self._silent[one] = since + unheard
+        self._looked = now
         found = [(one, Fault.SILENT) for one, since in self._silent.items() if now - since >= self.timeouts.silence]
         found += [(one, Fault.SLOW_DISK) for one, seconds in self._slow.items() if seconds >= self.timeouts.disk]
         found += [(one, Fault.FULL) for one in sorted(self.full)]

@@ -197,7 +197,9 @@ def test_directory_of_another_cluster_is_refused_and_left_as_it_was(system: Syst
     node.ended()
     foreign = system.proxy("--data", "another-proxy")
     system.node(foreign, "--data", "another-node")
-    stranger = system.start("node", str(node.port), "--proxy", f"http://127.0.0.1:{foreign.port}")
+    # At another port, as its own proxy would find it at that one, and it would go on as a member there.
+    data = ("--data", f"gkv-data/{node.port}")
+    stranger = system.start("node", "0", *data, "--proxy", f"http://127.0.0.1:{foreign.port}")
     assert stranger.ended() == 1
     cluster = proxy.call("GET", "/v1/ring").json["cluster"]
     assert f"holds records of cluster {cluster}, this is " in stranger.stderr

@@ -121,7 +121,7 @@ def test_member_is_complained_of_that_owes_an_answer(told: list[str], at: float,
             questions.begin_anew()
         else:
             questions.working(number, "b", float(word.split()[1]))
-    assert questions.complaints(at) == complaints
+    assert _last_of(questions, at) == complaints
     assert questions.complaints(at + 0.005) == []
     assert questions.complaints(at + 0.25) == complaints
 
@@ -130,11 +130,40 @@ def test_later_question_does_not_make_an_older_silence_shorter() -> None:
     questions = Questions()
     questions.ask("b", 0.0)
     number = questions.ask("b", 0.9)
-    assert questions.complaints(1.0) == [Complain("b", Fault.SILENT)]
+    assert _last_of(questions, 1.0) == [Complain("b", Fault.SILENT)]
     questions.answered(number, "b")
     assert questions.complaints(1.5) == []
     questions.ask("b", 1.5)
-    assert questions.complaints(2.4) == []
+    assert _last_of(questions, 2.4) == []
+
+
+def _last_of(questions: Questions, until: float) -> list[Complain]:
+    """Return the complaints at that time, after looks before."""
+    for step in range(1, int(until * 4)):
+        questions.complaints(step / 4)
+    return questions.complaints(until)
+
+
+@pytest.mark.parametrize(
+    ("looks", "silent_at"),
+    [
+        pytest.param([0.1, 3.0, 3.1, 3.5], 3.9, id="before it has stood still for 2.9 s it had listened for 0.1 s"),
+        pytest.param([0.4, 0.85], 1.0, id="a look that is a little late counts"),
+        pytest.param([2.0], 3.0, id="from the question on"),
+        pytest.param([0.4, 1.0, 1.4, 2.0], 2.2, id="again and again"),
+    ],
+)
+def test_time_in_which_this_process_stood_still_is_not_anothers_silence(looks: list[float], silent_at: float) -> None:
+    """A2: answers that have come meanwhile are not read yet at its first look."""
+    questions = Questions()
+    questions.complaints(-60.0)
+    questions.ask("b", 0.0)
+    for at in looks:
+        assert questions.complaints(at) == []
+    for step in range(int((silent_at - looks[-1]) * 10 - 0.5)):
+        assert questions.complaints(looks[-1] + step / 10) == []
+    assert questions.complaints(silent_at - 0.001) == []
+    assert questions.complaints(silent_at + 0.001) == [Complain("b", Fault.SILENT)]
 
 
 def test_nobody_is_complained_of_for_a_question_that_is_owed_no_answer() -> None:
