@@ -37,10 +37,13 @@ class Attendance:
 
     @property
     def is_alone(self) -> bool:
-        """Whether there are members, and none of them answers: all are down, or should be there and are not."""
-        members, absent = self._judge.document.members, self.absent
+        """Whether there are members, and none of them answers: all are down, or should be there and are not, or have not been
+        heard since the start.
+        """
+        members, absent, last = self._judge.document.members, self.absent, self._judge.liveness.last
         return bool(members) and all(
-            one.id in absent or (one.state is State.DOWN and not self.answers(one.id)) for one in members
+            one.id in absent or ((one.state is State.DOWN or last(one.id) is None) and not self.answers(one.id))
+            for one in members
         )
 
     def alone_is_news(self, now: float) -> bool:

@@ -67,7 +67,7 @@ class Store:
             self.room = Room(self._bound, check_file(path))
             self.environment = Environment(self.directory, path, node, self.room.map_bytes, or_known=or_known)
             summing.find(path / SUMS, self.environment.content)
-            self.room.written(self.environment.held())
+            self.room.written(self.environment.held(), sets=False)
         except BaseException:
             self.directory.release()
             raise
@@ -145,6 +145,7 @@ class Store:
                 txn.put(b"size", b"%d" % (counted + merge.grown), db=environment.meta)
             held = environment.held_in(txn) if room.is_bounded else 0
             if sets and room.exceeds(held):
+                room.bound_was_met()
                 raise self._at_bound()
             # Before the disk is waited for, as until then the event loop stands back: the call of C lets go of the GIL.
             changes = None if sums is None or notes is None else notes.effect_on(sums)
@@ -153,9 +154,10 @@ class Store:
             committing.commit()
             if sums is not None and changes is not None:
                 sums.apply(changes)
-            room.written(held)
+            room.written(held, sets=sets)
         except lmdb.MapFullError:
             if room.next_map() is None:
+                room.bound_was_met()
                 raise self._at_bound() from None
             raise OutOfRoom(f"the map of {self.path} has {room.map_bytes} bytes, which is not enough") from None
         except lmdb.Error as error:

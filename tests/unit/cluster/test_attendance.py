@@ -46,6 +46,15 @@ def test_who_says_nothing_for_a_second_is_absent_and_all_together_leave_the_prox
     assert not seen.is_alone
 
 
+def test_proxy_that_has_just_started_is_alone_until_it_has_heard_a_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is absent yet, and nobody is known to serve."""
+    one = World(with_copies({"b": DOWN}, replicas=3, min_in_sync=1))
+    seen = attendance(one, monkeypatch)
+    assert (seen.absent, seen.is_alone) == (frozenset(), True)
+    one.call("a")
+    assert not seen.is_alone
+
+
 def test_progress_is_that_of_the_last_call_of_a_member_that_is_being_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     one = World(with_copies({"b": FILLING}, replicas=3, min_in_sync=1))
     seen = attendance(one, monkeypatch)

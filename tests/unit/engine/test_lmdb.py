@@ -294,10 +294,12 @@ def test_bound_on_the_disk_refuses_values_and_not_deletes(start, path):
     with pytest.raises(EngineFull) as caught:
         puts(engine, batch, 1)
     assert (caught.value.status, caught.value.code) == (507, "disk-full")
+    assert engine.store_figures.is_full
     assert engine.read(written[:1], NOW) == [bytes(10_000)]
     for start_at in range(0, len(written) // 2, 50):
         puts(engine, dict.fromkeys(written[start_at : start_at + 50]), 3)
     puts(engine, batch, 4)
+    assert not engine.store_figures.is_full
     assert engine.read(["x0", written[0], written[-1]], NOW) == [bytes(10_000), None, bytes(10_000)]
     assert (path / "data.mdb").stat().st_size <= bound
     assert engine.check() == []

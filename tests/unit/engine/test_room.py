@@ -13,7 +13,7 @@ NEED = 2 * ONE.values + MARGIN
 
 def room(*, bound: int = 0, held: int = 0, full: bool = False, snapshot: bool = False) -> Room:
     room = Room(bound, 10 * MIB)
-    room.written(held)
+    room.written(held, sets=False)
     if full:
         room.disk_was_full()
     if snapshot:
@@ -119,11 +119,23 @@ def test_room_is_full_from_a_full_disk_on_until_somebody_finds_room() -> None:
     assert room(bound=20 * MIB, held=19 * MIB + 1).is_full
 
 
+def test_room_is_full_from_values_that_met_the_bound_on_until_others_are_written() -> None:
+    asked = room(bound=20 * MIB, held=10 * MIB)
+    assert not asked.is_full
+    asked.bound_was_met()
+    assert asked.is_full
+    assert asked.verdict(ONE) is Verdict.GOES, "fewer values may fit"
+    asked.written(10 * MIB, sets=False)
+    assert asked.is_full
+    asked.written(10 * MIB, sets=True)
+    assert not asked.is_full
+
+
 def test_room_that_is_left_is_the_disks_or_what_the_bound_leaves_to_values() -> None:
     assert Room(0, 0).left(1_000) == 1_000
     room = Room(100 * MARGIN, 0)
-    room.written(10 * MARGIN)
+    room.written(10 * MARGIN, sets=False)
     assert room.left(1_000 * MARGIN) == 85 * MARGIN  # the last twentieth is for deletes
     assert room.left(7) == 7
-    room.written(99 * MARGIN)
+    room.written(99 * MARGIN, sets=False)
     assert room.left(1_000 * MARGIN) == 0
