@@ -129,6 +129,22 @@ def change_in(cluster: dict[str, Any]) -> str:
     return f"{change.get('what', change.get('kind', 'a change'))}: {change.get('share', 0):.0%} done, {pace}{ends}"
 
 
+def dropping_in(cluster: dict[str, Any]) -> str:
+    """Return the line about members that have left the ring and drop what others have now, "" for none.
+
+    >>> dropping_in({"members": [{"id": "a:1", "weight": 0.0, "keys": 1200}, {"id": "b:1", "weight": 1.0, "keys": 3000}]})
+    'a:1 has left the ring and drops its keys (1,200)'
+    >>> dropping_in({"members": [{"id": "c:1", "weight": 0.0, "keys": 80}], "next": {"weights": [["c:1", 1.0]]}})
+    ''
+    """
+    coming = {node_id for node_id, _ in (cluster.get("next") or {}).get("weights", ())}
+    found = []
+    for member in cluster["members"]:
+        if not member["weight"] and member.get("keys") and member["id"] not in coming:
+            found.append(f"{member['id']} has left the ring and drops its keys ({member['keys']:,})")
+    return "; ".join(found)
+
+
 def _show(
     cluster: dict[str, Any],
     url: str,
@@ -147,7 +163,7 @@ def _show(
     copies = cluster.get("copies") or {}
     if copies.get("missing") or copies.get("unanswered"):
         print(f"copies   {copies['missing']:.1%} of them missing; nobody answers for {copies['unanswered']:.1%} of the keys")
-    print(f"change   {change_in(cluster) or 'none'}")
+    print(f"change   {'; '.join(filter(None, (change_in(cluster), dropping_in(cluster)))) or 'none'}")
     rows = []
     for member in members:
         figures = nodes[member["id"]].figures
