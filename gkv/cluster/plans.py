@@ -1,4 +1,4 @@
-"""Planned moves, at the authority (A7): the primaries that are to give lists away pause first. Pure.
+"""Planned moves, at the authority (A7): the primaries pause first of whose lists some are taken over. Pure.
 
 A pause guards nothing; it is there so that a move makes no write `indeterminate`. So after three
 plans that were not answered in time the move is made without.
@@ -109,11 +109,16 @@ class Plans:
 
 
 def moved(before: Placement, after: Placement) -> dict[str, tuple[Roles, ...]]:
-    """Return by primary the lists that it gives away, with their roles before."""
+    """Return by primary the lists that it gives away, with their roles before; and those that it keeps, where at the end of a
+    change of the ring lists of others become one with them: the whole one is taken over (`Takeovers.adopt`), and what is
+    unsettled there then is indeterminate as well. O(lists).
+    """
     switches = before.coming is not None and after.lists is before.coming
     primaries = {one.preference: one.primary for one in after.roles}
+    sources = [(one, one.coming if switches else one.preference) for one in before.roles]
+    taken_over = {to for one, to in sources if one.primary != primaries[to]}
     lists: dict[str, list[Roles]] = {}
-    for one in before.roles:
-        if one.primary is not None and primaries[one.coming if switches else one.preference] != one.primary:
+    for one, to in sources:
+        if one.primary is not None and to in taken_over:
             lists.setdefault(one.primary, []).append(one)
     return {node_id: tuple(ones) for node_id, ones in lists.items()}

@@ -1,13 +1,20 @@
 """Planned moves: who is asked to hold, and when the move is made."""
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from gkv.cluster.document import Document, Layout, State
+from gkv.cluster.duties import duties
 from gkv.cluster.placement import Placement
 from gkv.cluster.plans import GoOn, Plan, Plans, moved
+from gkv.replication.events import pair_of
+from gkv.replication.takeover import Takeovers
 from tests.documents import with_copies as document
 
 UP, FILLING = State.UP, State.FILLING
+DOWN = {"state": State.DOWN, "left": 3}
 ALL = document()
 
 FILLED = document({"a": {"state": FILLING, "left": 3}})
@@ -93,3 +100,41 @@ def test_end_of_a_change_of_the_ring_is_a_move_of_the_lists_whose_primary_is_ano
     lists = moved(before, Placement.of(document(ids="abcd"), before))
     assert all(one.coming[0] == "d" and one.primary == primary for primary, ones in lists.items() for one in ones)
     assert set(lists) == set("abc")
+
+
+@pytest.mark.parametrize(
+    ("ids", "changes", "weights", "copies"),
+    [
+        pytest.param("abcd", {"d": {"weight": 0.0}}, "abcd", 3, id="one joins"),
+        pytest.param("abcd", {}, "abc", 3, id="one leaves"),
+        pytest.param("abcd", {"d": DOWN}, "abc", 3, id="one that is down is removed"),
+        pytest.param("abc", {}, "abccc", 3, id="one has another weight"),
+        pytest.param("abcd", {"d": DOWN}, "abccd", 2, id="another weight while one is down"),
+        pytest.param("abcd", {"a": DOWN}, "abcd", 3, id="more copies while one is down"),
+    ],
+)
+def test_nothing_is_taken_over_at_the_end_of_a_change_that_did_not_pause(
+    ids: str, changes: dict[str, dict[str, Any]], weights: str, copies: int
+) -> None:
+    """A process that keeps a key at its list takes that over with all others, if some of them come to it."""
+    layout = Layout(tuple((one, float(weights.count(one))) for one in sorted(set(weights))), 16, copies)
+    old = document(changes, ids, replicas=2 if "a" in changes else copies, min_in_sync=1)
+    coming = replace(old, epoch=8, next=layout, next_since=8)
+    lines = tuple(replace(one, weight=dict(layout.weights).get(one.id, 0.0)) for one in old.members)
+    new = replace(old, epoch=9, replicas=copies, members=lines)
+    before = Placement.of(coming)
+    after = Placement.of(new, before)
+    assert after.lists is before.coming
+    lists, kept_by_none = moved(before, after), True
+    for me in ids:
+        takeovers, known, then = Takeovers(), duties(coming, before, me), duties(new, after, me)
+        takeovers.adopt(duties(old, Placement.of(old), me), replace(known, order=(1, 99)), serves=True)
+        for granter in ids:
+            takeovers.named(granter, (), known)
+        takeovers.open_ready()
+        kept = takeovers.adopt(replace(known, order=(1, 8)), then, serves=True)
+        taken = {one.preference for one in then.own if one.primary == me and pair_of(one) not in kept}
+        own = [one for one in known.own if one.primary == me]
+        assert {pair_of(one) for one in own if one.coming in taken} <= {pair_of(one) for one in lists.get(me, ())}
+        kept_by_none = kept_by_none and not kept
+    assert not kept_by_none
