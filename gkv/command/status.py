@@ -138,11 +138,11 @@ def dropping_in(cluster: dict[str, Any]) -> str:
     ''
     """
     coming = {node_id for node_id, _ in (cluster.get("next") or {}).get("weights", ())}
-    found = []
-    for member in cluster["members"]:
-        if not member["weight"] and member.get("keys") and member["id"] not in coming:
-            found.append(f"{member['id']} has left the ring and drops its keys ({member['keys']:,})")
-    return "; ".join(found)
+    return "; ".join(
+        f"{member['id']} has left the ring and drops its keys ({member['keys']:,})"
+        for member in cluster["members"]
+        if not member["weight"] and member.get("keys") and member["id"] not in coming
+    )
 
 
 def _show(

@@ -144,7 +144,7 @@ class Room:
     # --- events -----------------------------------------------------------------------------------------------------------
 
     def written(self, held: int, *, sets: bool) -> None:
-        """Note how many bytes are in use after a commit, and whether it has brought values. Needed only where there is a bound."""
+        """Note how many bytes are in use after a commit, and whether it brought values. Needed only where there is a bound."""
         self._held = held
         self._met_bound = self._met_bound and not sets
 
