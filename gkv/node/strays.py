@@ -3,6 +3,7 @@ is to come. A change of the ring leaves them behind, and they go in small steps.
 """
 
 from contextlib import suppress
+from time import monotonic
 
 import gevent
 
@@ -18,8 +19,10 @@ _LOOKED_AT = 100
 """Records that are looked at in one step."""
 _BYTES = 1 << 20
 """Of them, after which that is enough: each is read whole, 1 ms for so many."""
-_PAUSE, _SHORT, _EVERY = 0.05, 0.005, 1.0
-"""Seconds from one step to the next; of a member that is none of the ring's; and from one search to the next."""
+_SHORT, _LONG, _EVERY = 0.005, 0.05, 1.0
+"""Seconds from one step to the next, at least and at most; and from one search to the next."""
+_TIMES = 9
+"""Pauses are so many times as long as the step before them: the search takes a tenth of a core."""
 _LAST_TOKEN = (1 << 64) - 1
 
 
@@ -39,20 +42,22 @@ class Strays:
 
     def _begin_anew(self) -> None:
         self._after: str | None = None
-        self._dropping: list[Pending] = []
-        """The commits that drop what was found, as far as they were not over."""
+        self._dropping: Pending | None = None
+        """The commit that drops what was found, unless it is over: the next one waits for it, so a slow disk sets the pace."""
         self._at_end = False
 
     def run(self) -> None:
         """Search again and again. Switches greenlets, and does not end."""
         while True:
-            more = False
+            more, began = False, monotonic()
             with suppress(GkvError):  # no room just now, or the store cannot be looked at; the next round is soon
                 more = self.step()
-            gevent.sleep(self._pause if more else _EVERY)
+            gevent.sleep(self._pause(monotonic() - began) if more else _EVERY)
 
     def step(self) -> bool:
-        """Look at the next records, and drop others'; return whether there are more. Does not switch greenlets."""
+        """Look at the next records, and drop others', unless the drop before is not over; return whether there are more. Does not
+        switch greenlets.
+        """
         placement, line = self._view.placement, self._view.line
         if placement is None or line is None or line.state is State.DOWN or not self._may_write:
             return False
@@ -62,28 +67,30 @@ class Strays:
             self._begin_anew()
         if self._at_end:
             return False
-        if any(one.failed for one in self._dropping):  # as there was no room: what they were to drop is there still
+        if self._dropping is not None and self._dropping.failed:  # as there was no room: what it was to drop is there still
             self._begin_anew()
             return False
-        self._dropping = [one for one in self._dropping if not one.done]
+        if self._dropping is not None and not self._dropping.done:
+            return True
+        self._dropping = None
         found = self._engine.arc(0, _LAST_TOKEN, self._after, _LOOKED_AT, _BYTES)
         if not found:
-            self._at_end = not self._dropping
-            if self._at_end:
-                self._stored.tidied = lists
-            return bool(self._dropping)
+            self._at_end = True
+            self._stored.tidied = lists
+            return False
         others = placement.strange_to(self._me, [key for key, _ in found])
         if others:
-            self._dropping.append((self._stored if self._copies.active else self._commits).replace((), others))
+            self._dropping = (self._stored if self._copies.active else self._commits).replace((), others)
         self._after = found[-1][0]
         return True
 
-    @property
-    def _pause(self) -> float:
-        """A member that has left the ring is asked for nothing, and stays in the document until all it has is dropped."""
+    def _pause(self, took: float) -> float:
+        """Return the seconds to the next step after one that `took` so many. A member that has left the ring is asked for
+        nothing, and stays in the document until all it has is dropped.
+        """
         placement, line = self._view.placement, self._view.line
         has_left = placement is not None and placement.coming is None and line is not None and not line.weight
-        return _SHORT if has_left else _PAUSE
+        return _SHORT if has_left else min(max(_SHORT, _TIMES * took), _LONG)
 
     @property
     def _may_write(self) -> bool:

@@ -113,7 +113,7 @@ class Filled:
     def _all_have_all(self) -> bool:
         return self.cluster.copies == len(self.cluster.nodes)
 
-    def wait_equal(self) -> dict[str, dict[str, Record]]:
+    def wait_equal(self, within: float = EQUAL_WITHIN) -> dict[str, dict[str, Record]]:
         """Wait until all copies of every list have equal live records, and nobody has what is not its own; return them, by
         node.
         """
@@ -126,7 +126,7 @@ class Filled:
             return not unequal
 
         try:
-            wait_for("equal copies", are_equal, EQUAL_WITHIN)
+            wait_for("equal copies", are_equal, within)
         except pytest.fail.Exception as error:
             error.add_note("\n".join(unequal[:20]))
             raise

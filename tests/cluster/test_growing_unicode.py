@@ -264,7 +264,7 @@ class Characters:
         assert starved or (not known and not reads and len(failed) <= most), f"{shown(failed)}\n{reads[:10]}"
         for some in batches(list(self.texts), AT_ONCE):
             assert self.get(some).body == self.found(some)
-        for name, live in self.filled.wait_equal().items():
+        for name, live in self.filled.wait_equal(DROPPED_WITHIN).items():
             mine = live.keys() & self.texts.keys()
             assert {key: (live[key].value or b"").decode() for key in mine} == {key: self.texts[key] for key in mine}, name
 
