@@ -55,7 +55,7 @@ class Strays:
             gevent.sleep(self._pause(monotonic() - began) if more else _EVERY)
 
     def step(self) -> bool:
-        """Look at the next records, and drop others', unless the drop before is not over; return whether there are more. Does not
+        """Look at the next records, and drop others', unless the drop before goes on; return whether there are more. Does not
         switch greenlets.
         """
         placement, line = self._view.placement, self._view.line

@@ -1,5 +1,6 @@
 """The search for others' records, while the machines of copies decide and while they rest."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -188,4 +189,31 @@ def test_records_that_could_not_be_dropped_for_want_of_room_are_looked_for_anew(
     search(home)
     assert not here(home, others)
     assert home.stored.is_tidy
+    town.close()
+
+
+def test_next_records_are_looked_at_when_those_before_are_dropped(tmp_path: Path) -> None:
+    """A slow disk sets the pace, and clients' writes do not stand behind many drops."""
+    goes_on, looked_at = threading.Event(), []
+
+    class Slow(LmdbEngine):
+        def write(self, writes: Any, *more: Any) -> Any:
+            if any(isinstance(one, Replacement) for one in writes):
+                assert goes_on.wait(9)
+            return super().write(writes, *more)
+
+        def arc(self, *asked: Any) -> Any:
+            looked_at.append(asked)
+            return super().arc(*asked)
+
+    town = Town(tmp_path, lambda name, path: Slow(path, name, tokens), replicas=1, min_in_sync=1, ids="ab")
+    town.show("a", "b")
+    home, keys = town["a"], [f"key/{number}" for number in range(900)]
+    write(home.engine, *keys)
+    assert [home.strays.step() for _ in range(5)] == [True] * 5
+    assert len(looked_at) == 1
+    goes_on.set()
+    search(home)
+    assert home.view.placement is not None
+    assert len(home.engine.arc(0, 2**64 - 1, None, 999)) == len(home.view.placement.led_by("a", keys)) < len(keys)
     town.close()
