@@ -42,12 +42,12 @@ class Takeovers:
         `serves` says whether this process may be a primary by the new one.
         """
         was_open, self._open, self._taking = self._open, {}, {}
-        known = self._sources(before, after)
+        known, same = self._sources(before, after), _is_same(before, after)
         for roles in after.own:
             if not serves or roles.primary != after.me:
                 continue
             pair = pair_of(roles)
-            sources = known.get(roles.preference)
+            sources = known.get(pair if same else roles.preference)
             if self._goes_on(before, after) and sources and all(source in was_open for source in sources):
                 self._open[pair] = max(was_open[source] for source in sources)
             else:
@@ -58,15 +58,17 @@ class Takeovers:
         """Return whether a list that was open may stay so: not after a gap in the epochs (M3, F20)."""
         return after.order == (before.order[0], before.order[1] + 1)
 
-    def _sources(self, before: Duties, after: Duties) -> dict[tuple[str, ...], list[Pair]]:
-        """Return by preference the lists in which the keys of a list were before. This process is in all of them, or was to
-        be. One look for all lists: a look for each took 13 s for a node of 100 with 655 vnodes.
+    def _sources(self, before: Duties, after: Duties) -> dict[Pair | tuple[str, ...], list[Pair]]:
+        """Return the lists in which the keys of a list were before: by identity if that stands for the same keys as before, else
+        by preference. This process is in all of them, or was to be. One look for all lists: a look for each took 13 s for a node
+        of 100 with 655 vnodes.
         """
-        sources: dict[tuple[str, ...], list[Pair]] = {}
+        sources: dict[Pair | tuple[str, ...], list[Pair]] = {}
         if after.ring in (before.ring, before.next):
             for one in before.own:
-                preference = one.preference if after.ring == before.ring else one.coming
-                sources.setdefault(preference, []).append(pair_of(one))
+                pair = pair_of(one)
+                to = pair if _is_same(before, after) else one.preference if after.ring == before.ring else one.coming
+                sources.setdefault(to, []).append(pair)
         return sources
 
     def unheard(self) -> set[str]:
@@ -108,3 +110,8 @@ class Takeovers:
             self.opened += 1
             self._open[pair] = self.opened
         return ready
+
+
+def _is_same(before: Duties, after: Duties) -> bool:
+    """Return whether the keys of each list are those of before."""
+    return (after.ring, after.next) == (before.ring, before.next)

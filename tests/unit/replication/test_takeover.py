@@ -53,6 +53,21 @@ def test_list_that_comes_with_the_ring_is_open_if_all_that_it_is_made_of_were() 
     assert opened(other).adopt(other, after, True) == set()
 
 
+def test_list_stays_open_beside_one_of_the_same_members_that_is_being_taken_over_while_a_change_goes_on() -> None:
+    """Their keys are the same as before. What is unsettled in a list that is taken over once more is indeterminate."""
+    both = roles("abc", "d", preference="abc", coming="abd"), roles("abc", "e", preference="abc", coming="abe")
+    change = duties("a", 1, *both, ring="Q", coming_ring="R")
+    takeovers = Takeovers()
+    takeovers.adopt(duties("a", 0), change, True)
+    for granter in "bcd":
+        takeovers.named(granter, (), change)
+    opened = takeovers.open_ready()
+    assert opened == {(("a", "b", "c"), ("a", "b", "d")): set()}
+    assert takeovers.adopt(change, duties("a", 2, *both, ring="Q", coming_ring="R"), True) == opened.keys()
+    assert takeovers.unheard() == {"b", "c", "e"}
+    assert takeovers.adopt(change, duties("a", 2, roles("abc"), ring="Q"), True) == set()
+
+
 def test_change_that_is_taken_back_keeps_lists_open() -> None:
     change = duties("a", 1, roles("abc", coming="abd"), roles("cbd", preference="cbd", coming="abc"), ring="Q", coming_ring="R")
     after = duties("a", 2, roles("abc"), roles("cbd", preference="cbd"), ring="Q")
