@@ -60,8 +60,8 @@ class Takeovers:
 
     def _sources(self, before: Duties, after: Duties) -> dict[Pair | tuple[str, ...], list[Pair]]:
         """Return the lists in which the keys of a list were before: by identity where that stands for the same keys as before,
-        else by preference. This process is in all of them, or was to be. One look for all lists: a look for each took 13 s for a
-        node of 100 with 655 vnodes.
+        else by preference. This process is in all of them, or was to be. One look for all lists: a look for each took 13 s for
+        a node of 100 with 655 vnodes.
         """
         sources: dict[Pair | tuple[str, ...], list[Pair]] = {}
         if after.ring in (before.ring, before.next):
