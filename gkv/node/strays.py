@@ -22,7 +22,7 @@ _BYTES = 1 << 20
 _SHORT, _LONG, _EVERY = 0.005, 0.05, 1.0
 """Seconds from one step to the next, at least and at most; and from one search to the next."""
 _TIMES = 9
-"""Pauses are so many times as long as the step before them: the search takes a tenth of a core."""
+"""While there are some, pauses are so many times as long as the step before them: the search takes a tenth of a core."""
 _LAST_TOKEN = (1 << 64) - 1
 
 
@@ -85,12 +85,14 @@ class Strays:
         return True
 
     def _pause(self, took: float) -> float:
-        """Return the seconds to the next step after one that `took` so many. A member that has left the ring is asked for
-        nothing, and stays in the document until all it has is dropped.
+        """Return the seconds to the next step after one that `took` so many: long ones where it has found nothing. A member that
+        has left the ring is asked for nothing, and stays in the document until all it has is dropped.
         """
         placement, line = self._view.placement, self._view.line
         has_left = placement is not None and placement.coming is None and line is not None and not line.weight
-        return _SHORT if has_left else min(max(_SHORT, _TIMES * took), _LONG)
+        if has_left or self._dropping is None:
+            return _SHORT if has_left else _LONG
+        return min(max(_SHORT, _TIMES * took), _LONG)
 
     @property
     def _may_write(self) -> bool:
