@@ -14,7 +14,6 @@ from itertools import islice
 from math import inf
 
 from gkv.cluster.arcs import arcs
-from gkv.cluster.lists import Lists
 from gkv.cluster.placement import Placement
 from gkv.engine import CELL_SHIFT, CELLS, NOT_BURIED, Commits, Engine, Pending
 from gkv.errors import EngineFull, SnapshotRunning
@@ -58,16 +57,27 @@ class Stored:
         self._under_way: dict[str, list[tuple[Pending, int]]] = {}
         """By key, the commits under way that are about it, in their order, and its place in each."""
         self._order = _Order(self._under_way)
-        self.placement: Placement | None = None
-        """That of the document in force; whoever adopts another document sets it."""
-        self.tidied: tuple[Lists, Lists | None] | None = None
+        self._placement: Placement | None = None
+        self.lists = 0
+        """Counts the lists by which records were this member's to have: one more whenever they became others."""
+        self.tidied = 0
         """The lists by which no record here is others' alone; whoever drops these sets it."""
 
     @property
+    def placement(self) -> Placement | None:
+        """That of the document in force; whoever adopts another document sets it."""
+        return self._placement
+
+    @placement.setter
+    def placement(self, now: Placement | None) -> None:
+        before, self._placement = self._placement, now
+        if before is None or now is None or before.lists is not now.lists or before.coming is not now.coming:
+            self.lists += 1
+
+    @property
     def is_tidy(self) -> bool:
-        """Whether that is so by the lists of now."""
-        now, tidied = self.placement, self.tidied
-        return now is not None and tidied is not None and tidied[0] is now.lists and tidied[1] is now.coming
+        """Whether no record here is others' alone, by the lists of now."""
+        return self._placement is not None and self.tidied == self.lists
 
     # --- changes ----------------------------------------------------------------------------------------------------------
 

@@ -2,13 +2,13 @@
 is to come. A change of the ring leaves them behind, and they go in small steps.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 
 import gevent
 
 from gkv.cluster.document import State
-from gkv.cluster.lists import Lists
 from gkv.cluster.view import View
 from gkv.engine import Commits, Engine, Pending
 from gkv.errors import GkvError
@@ -36,14 +36,14 @@ class Strays:
         self._commits = commits
         self._stored = stored
         self._copies = copies
-        self._looked_for: tuple[Lists, Lists | None] | None = None
-        """The lists by which others' records have been looked for, or are being."""
+        self._looked_for = 0
+        """The lists by which others' records have been looked for, or are being, as `Stored` counts them."""
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._after: str | None = None
         self._dropping: Pending | None = None
-        """The commit that drops what was found, unless it is over: the next one waits for it, so a slow disk sets the pace."""
+        """The commit that is waited for, unless it is over: that of a drop, so that a slow disk sets the pace."""
         self._at_end = False
 
     def run(self) -> None:
@@ -61,14 +61,14 @@ class Strays:
         placement, line = self._view.placement, self._view.line
         if placement is None or line is None or line.state is State.DOWN or not self._may_write:
             return False
-        lists = placement.lists, placement.coming
-        if self._looked_for is None or any(one is not other for one, other in zip(lists, self._looked_for, strict=True)):
-            self._looked_for = lists
+        if self._looked_for != self._stored.lists:  # which a change has made others, though it was taken back at once
+            before = self._replace(())  # over when all is that was on its way by the lists of before
             self._begin_anew()
+            self._looked_for, self._dropping = self._stored.lists, before
         if self._at_end:
             return False
         if self._dropping is not None and self._dropping.failed:  # as there was no room: what it was to drop is there still
-            self._begin_anew()
+            self._looked_for = 0
             return False
         if self._dropping is not None and not self._dropping.done:
             return True
@@ -76,17 +76,20 @@ class Strays:
         found = self._engine.arc(0, _LAST_TOKEN, self._after, _LOOKED_AT, _BYTES)
         if not found:
             self._at_end = True
-            self._stored.tidied = lists
+            self._stored.tidied = self._looked_for
             return False
         others = placement.strange_to(self._me, [key for key, _ in found])
         if others:
-            self._dropping = (self._stored if self._copies.active else self._commits).replace((), others)
+            self._dropping = self._replace(others)
         self._after = found[-1][0]
         return True
 
+    def _replace(self, others: Sequence[str]) -> Pending:
+        return (self._stored if self._copies.active else self._commits).replace((), others)
+
     def _pause(self, took: float) -> float:
-        """Return the seconds to the next step after one that `took` so many: long ones where it has found nothing. A member that
-        has left the ring is asked for nothing, and stays in the document until all it has is dropped.
+        """Return the seconds to the next step after one that `took` so many: a long time where that has found nothing. A member
+        that has left the ring is asked for nothing, and stays in the document until all it has is dropped.
         """
         placement, line = self._view.placement, self._view.line
         has_left = placement is not None and placement.coming is None and line is not None and not line.weight

@@ -262,8 +262,13 @@ class Authority:
 
 def _takes_a_loss(before: Document, after: Document) -> bool:
     """Return whether an operator's word about a loss has its effect."""
-    lines = {line.id: line for line in before.members}
-    return any(line.id in lines and line.left < lines[line.id].left for line in after.members)
+    pairs = [(was, line) for line in after.members if (was := before.member(line.id)) is not None]
+    return any(line.left < was.left or (was.empty and not line.empty and _acts_on(was, line)) for was, line in pairs)
+
+
+def _acts_on(was: Line, line: Line) -> bool:
+    """Return whether a process is to act with what it has: one that was filled is up, and one with its directory is another."""
+    return line.state is State.FILLING and line.incarnation == was.incarnation
 
 
 def complaint_of(member: "Member", about: str, fault: Fault) -> Complaint | None:

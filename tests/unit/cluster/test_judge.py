@@ -462,6 +462,19 @@ def test_ring_changes_by_a_word_and_is_taken_back_by_another() -> None:
     assert (one.document.next, one.states()) == (None, "uuu")
 
 
+def test_member_that_is_about_to_be_removed_comes_into_no_ring_and_one_that_comes_is_not_removed() -> None:
+    """Whoever waited for its process would wait in vain."""
+    one = world({"d": {"weight": 0.0, "state": DOWN, "left": 3}}, "abcd")
+    layout = Layout(tuple((name, 1.0) for name in "abcd"), 16, 3)
+    one.judge.remove("d", one.now)
+    with pytest.raises(MemberConflict, match="d is about to be removed"):
+        one.judge.change_ring(layout)
+    other = world({"d": {"weight": 0.0, "state": DOWN, "left": 3}}, "abcd")
+    other.judge.change_ring(layout)
+    with pytest.raises(MemberConflict, match="another ring is about to come"):
+        other.judge.remove("d", other.now)
+
+
 def test_member_that_is_being_removed_is_not_admitted_with_an_empty_directory_either() -> None:
     one = world({"d": {"state": DOWN, "left": 3}}, "abcd")
     one.judge.remove("d", one.now)

@@ -120,6 +120,7 @@ def test_machines_know_that_a_record_goes_and_none_goes_from_who_is_down(tmp_pat
     town.show("a", "b", "c")
     while not home.stored.under_way:
         assert home.strays.step()
+        gevent.sleep(0)
     assert home.stored.newest([others]) == [None]
     home.commits.flush(float("inf"))
     assert not here(home, others)
@@ -198,7 +199,7 @@ def test_next_records_are_looked_at_when_those_before_are_dropped(tmp_path: Path
 
     class Slow(LmdbEngine):
         def write(self, writes: Any, *more: Any) -> Any:
-            if any(isinstance(one, Replacement) for one in writes):
+            if any(isinstance(one, Replacement) and one.keys for one in writes):
                 assert goes_on.wait(9)
             return super().write(writes, *more)
 
@@ -210,10 +211,45 @@ def test_next_records_are_looked_at_when_those_before_are_dropped(tmp_path: Path
     town.show("a", "b")
     home, keys = town["a"], [f"key/{number}" for number in range(900)]
     write(home.engine, *keys)
+    until(lambda: home.strays.step() and looked_at)
     assert [home.strays.step() for _ in range(5)] == [True] * 5
     assert len(looked_at) == 1
     goes_on.set()
     search(home)
     assert home.view.placement is not None
     assert len(home.engine.arc(0, 2**64 - 1, None, 999)) == len(home.view.placement.led_by("a", keys)) < len(keys)
+    town.close()
+
+
+def test_what_came_in_a_change_that_was_taken_back_between_two_looks_goes(one_copy: Town) -> None:
+    home, before = one_copy["a"], one_copy.document
+    search(home)
+    one_copy.document = joining(before)
+    one_copy.show("a", "b", "c")
+    others = key_of(one_copy, "b", "c")
+    one_copy.document = replace(one_copy.document, epoch=one_copy.document.epoch + 1, next=None, next_since=0)
+    write(home.engine, others)
+    one_copy.show("a", "b")
+    assert not home.stored.is_tidy
+    search(home)
+    assert here(home, others) == ""
+    assert home.stored.is_tidy
+
+
+def test_what_was_on_its_way_by_other_lists_is_waited_for_before_the_search(tmp_path: Path) -> None:
+    goes_on = threading.Event()
+
+    class Slow(LmdbEngine):
+        def write(self, *more: Any) -> Any:
+            assert goes_on.wait(9)
+            return super().write(*more)
+
+    town = Town(tmp_path, lambda name, path: Slow(path, name, tokens), replicas=1, min_in_sync=1, ids="ab")
+    town.show("a", "b")
+    home, others = town["a"], key_of(town, "b")
+    home.commits.submit(Write(Version(1, 1), [others], [b"1"]))
+    assert [home.strays.step() for _ in range(5)] == [True] * 5
+    goes_on.set()
+    search(home)
+    assert here(home, others) == ""
     town.close()
