@@ -222,6 +222,8 @@ class Op(StrEnum):
     """Values, as texts."""
     FETCH = "fetch"
     """Whole records."""
+    ITEMS = "items"
+    """Values with their types and ends, without versions."""
     PEEK = "peek"
     """Whole records as this copy has them, be they the newest or not."""
     SET = "set"

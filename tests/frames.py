@@ -1,12 +1,25 @@
 """Frames as tests send them to a node and read what comes back."""
 
 from gkv.model import Op
-from gkv.wire.ops import Effects, Here, KeyRequest, NodeAnswer, NodeRequest, Page, Records, Refused, Values, read_answer
+from gkv.wire.ops import (
+    Effects,
+    Here,
+    ItemRows,
+    KeyRequest,
+    NodeAnswer,
+    NodeRequest,
+    Page,
+    Records,
+    Refused,
+    Values,
+    read_answer,
+)
 
 _ANSWERS: dict[Op, type[NodeAnswer]] = {
     Op.GET: Values,
     Op.FETCH: Records,
     Op.PEEK: Records,
+    Op.ITEMS: ItemRows,
     Op.KEYS: Page,
     Op.SET: Effects,
     Op.PUT: Effects,

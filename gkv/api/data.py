@@ -142,7 +142,7 @@ class DataApi:
         answers: list[KeyAnswer] = []
         for one in peeked.found:
             if isinstance(one, Found):
-                answers.append(one.show() if with_meta else one.show_value())
+                answers.append(one.show() if with_meta else one.entry.show_value())
             else:
                 answers.append(one)
         failed = sum(isinstance(one, KeyFailure) for one in answers)

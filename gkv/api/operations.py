@@ -156,6 +156,11 @@ def listing(default: int, most: int, max_delimiter: int) -> Operation:
             ),
             Parameter("values", "1: with their values", {"type": "integer", "enum": [0, 1], "default": 0}),
             _META,
+            Parameter(
+                "versions",
+                "0: without them, where there is meta=1, which is read three times as fast",
+                {"type": "integer", "enum": [0, 1], "default": 1},
+            ),
         ),
         problems=(WrongParameter,),
         failures=_OF_ONE_READ,

@@ -232,7 +232,7 @@ def _as_stored(found: Found, about: dict[str, str]) -> Response:
 
 def _about(found: Found) -> dict[str, str]:
     """Return what a head says about a value."""
-    left = found.seconds_left
+    left = found.entry.seconds_left
     return _tagged(found.record.tag) | ({"Expires-In": left} if left else {})
 
 

@@ -73,12 +73,15 @@ class Listings(Batches):
         for page in self.pages(prefix, raw=raw, meta=meta):
             yield from page.items
 
-    def pages(self, prefix: str = "", *, raw: bool = False, meta: bool = True, cursor: str | None = None) -> Iterator[Page]:
-        """Yield the same page by page, from a cursor on. Raises CursorRefused for one that is of no use here.
+    def pages(
+        self, prefix: str = "", *, raw: bool = False, meta: bool = True, versions: bool = True, cursor: str | None = None
+    ) -> Iterator[Page]:
+        """Yield the same page by page, from a cursor on; without `versions` these are "". Raises CursorRefused for a cursor
+        that is of no use here.
 
         The next page is asked for, in a thread, while the caller works on one.
         """
-        query = {"prefix": prefix, "values": "1"} | ({"meta": "1"} if meta else {})
+        query = {"prefix": prefix, "values": "1"} | ({"meta": "1"} | _without(versions) if meta else {})
         ahead = ThreadPoolExecutor(1, "gkv-client-page")
         try:
             coming: Future[dict[str, Any]] | None = ahead.submit(self._page, query, cursor, raw=raw)
@@ -90,7 +93,7 @@ class Listings(Batches):
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
 
-    def page(self, prefix: str = "", *, raw: bool = False, cursor: str | None = None) -> Page:
+    def page(self, prefix: str = "", *, raw: bool = False, versions: bool = True, cursor: str | None = None) -> Page:
         """Return one page of the same, for those who share a listing among threads. Raises CursorRefused.
 
         >>> client.set("only", 1) != ""
@@ -99,7 +102,7 @@ class Listings(Batches):
         >>> [item.key for item in page.items], page.cursor
         (['only'], None)
         """
-        page = self._page({"prefix": prefix, "values": "1", "meta": "1"}, cursor, raw=raw)
+        page = self._page({"prefix": prefix, "values": "1", "meta": "1"} | _without(versions), cursor, raw=raw)
         return Page(page["items"], page.get("cursor"))
 
     def locate(self, *keys: str) -> list[Place]:
@@ -142,7 +145,7 @@ class Listings(Batches):
             raise refused from error
         try:
             page: dict[str, Any] = read(answer.body.decode(), raw=raw)
-            columns = ["keys"] + ["values"] * ("values" in query) + ["versions"] * ("meta" in query)
+            columns = ["keys"] + ["values"] * ("values" in query) + ["versions"] * ("meta" in query and "versions" not in query)
             if "meta" in query:
                 page["items"] = _items(page)
             whole = len({len(page[name]) for name in columns}) == 1 and ("delimiter" not in query or "prefixes" in page)
@@ -159,7 +162,11 @@ def _items(page: Mapping[str, Any]) -> list[Item]:
         types = page.get("types") or repeat(None)
         columns = zip(values, page["encodings"], types, strict=False)
         values = [blob_of(value, kind) if encoding else value for value, encoding, kind in columns]
-    return list(map(Item, keys, values, page["versions"], page.get("ttls") or repeat(None)))
+    return list(map(Item, keys, values, page.get("versions") or repeat(""), page.get("ttls") or repeat(None)))
+
+
+def _without(versions: bool) -> dict[str, str]:
+    return {} if versions else {"versions": "0"}
 
 
 def _place(row: Mapping[str, Any]) -> Place:

@@ -155,7 +155,7 @@ def _write(file: BinaryIO, clients: list[Client], state: State, states: StateFil
 def chunks(clients: list[Client], prefix: str, cursor: str | None) -> Generator[Chunk, None, None]:
     """Yield all lines from a cursor on, in their order; each client fetches in a thread of its own."""
     if len(clients) == 1:
-        for page in clients[0].pages(prefix, raw=True, cursor=cursor):
+        for page in clients[0].pages(prefix, raw=True, versions=False, cursor=cursor):
             yield Chunk(lines_of(page.items), len(page.items), page.cursor)
         return
     waiting: deque[_Job] = deque()
@@ -183,7 +183,7 @@ def _fetch(idle: "Queue[Client]", prefix: str, job: _Job) -> None:
     try:
         at, last = job.range.cursor, job.range.last
         while True:
-            page = client.page(prefix, raw=True, cursor=at)
+            page = client.page(prefix, raw=True, versions=False, cursor=at)
             items = page.items
             is_end = page.cursor is None or (last is not None and bool(items) and items[-1].key >= last)
             if is_end and last is not None:

@@ -145,6 +145,12 @@ class Engine(ABC):
         """Return the whole records, tombstones and what is due included."""
 
     @abstractmethod
+    def items_of(self, keys: Sequence[str], room: float = inf) -> list[bytes | Record | Damage | None]:
+        """Return a JSON value that never expires alone, of all else the whole record, what is due included. It may stop as
+        `read` does.
+        """
+
+    @abstractmethod
     def write(self, writes: Sequence[Write], now: int, syncing: Callable[[], object] = no_call) -> Sequence[Sequence[Effect]]:
         """Merge all of these in this order; return what each did to its keys. On disk when it returns, if `durable`.
 

@@ -136,6 +136,11 @@ class LmdbEngine(Engine):
         tell, unpack = self._tell_damage, record.unpack
         return [None if data is None else unpack(address, data, tell) for address, data in found]
 
+    def items_of(self, keys: Sequence[str], room: float = inf) -> list[bytes | Record | Damage | None]:
+        addresses = self._addresses(keys)
+        stored = self._stored(addresses, room)
+        return record.items(addresses[: len(stored)], stored, self._tell_damage)
+
     def _tell_damage(self, address: bytes, data: bytes) -> None:
         if data:  # else it is a page, and all that was asked for together has no answer: a look at all records names it
             self.on_damage(address[TOKEN:].decode(errors="replace"))

@@ -88,6 +88,12 @@ class MemoryEngine(Engine):
     def records_of(self, keys: Sequence[str]) -> list[Record | Damage | None]:
         return [self._record(key) if key in self._versions else None for key in keys]
 
+    def items_of(self, keys: Sequence[str], room: float = inf) -> list[bytes | Record | Damage | None]:  # noqa: ARG002  # no copies
+        return [
+            one.value if isinstance(one, Record) and isinstance(one.value, bytes) and not one.expires else one
+            for one in self.records_of(keys)
+        ]
+
     def _record(self, key: str) -> Record | Damage:
         if key in self._damaged:
             return Damage.DAMAGED

@@ -127,6 +127,28 @@ def _value(data: bytes) -> Value:
     return Blob(data[end + 1 : -4], data[start:end].decode("ascii"))
 
 
+def items(
+    addresses: Sequence[bytes], stored: Iterable[bytes | None], damaged: Callable[[bytes, bytes], object] = _nobody
+) -> list[bytes | Record | Damage | None]:
+    """Return what there is: a JSON value that never expires alone, of all else the whole record; tell `damaged` of what is. A
+    quarter of what `unpack` costs.
+    """
+    # Written out for speed, as `values` is.
+    found: list[bytes | Record | Damage | None] = []
+    append = found.append
+    for address, data in zip(addresses, stored, strict=True):
+        if data is None:
+            append(None)
+        elif data[:1] == _PLAIN and crc32(data, crc32(address)) == INTACT and len(data) >= OVERHEAD:
+            append(data[25:-4])
+        else:
+            append(unpack(address, data, damaged))
+    return found
+
+
+_PLAIN = bytes([VALUE])
+
+
 class DueRecords(Exception):
     """Values among those that are read are due, at these positions."""
 

@@ -20,15 +20,16 @@ from gkv.node.copied_writes import GRACE
 from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import Waiting, refused_for
+from gkv.node.order import Stored
 from gkv.node.postponed import READ_WITHIN, Asked
 from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps, groups, room_of, shares, size_of
 from gkv.replication.actions import Answer, Fate
 from gkv.replication.events import ReadAsked
 from gkv.replication.expiry import is_due
-from gkv.wire.ops import Fetch, Get, NodeAnswer, Peek, Records, Refused, Values
+from gkv.wire.ops import Fetch, FetchItems, Get, ItemRows, NodeAnswer, Peek, Records, Refused, Values
 from gkv.wire.strict import Pause
 
-Item = TypeVar("Item", Value | Damage | None, Record | Damage | None)
+Item = TypeVar("Item", Value | Damage | None, Record | Damage | None, Stored)
 Take = Callable[[Sequence[str], float], "list[Item] | None"]
 """Takes what belongs to keys from the disk, or to the first of them when that has more bytes than it may have; None when
 it may not be told.
@@ -83,6 +84,10 @@ class CopiedReads:
         """Read whole records."""
         return self._read(request.keys, self._records_now, RECORDS_AT_ONCE, BYTES_AT_ONCE, _as_record, self._records)
 
+    def fetch_items(self, request: FetchItems) -> NodeAnswer | Waiting:
+        """Read values with their types and ends."""
+        return self._read(request.keys, self._items_now, KEYS_AT_ONCE, BYTES_AT_ONCE, _as_record, self._items)
+
     def peek(self, request: Peek) -> NodeAnswer | Waiting:
         """Read what is on the disk here, be it the newest or not."""
         keys = request.keys
@@ -117,7 +122,18 @@ class CopiedReads:
     def _records(self, records: Sequence[Record | Damage | None]) -> NodeAnswer:
         return Records(records, self._clock.now())
 
+    def _items(self, items: Sequence[Stored]) -> NodeAnswer:
+        return ItemRows(items, self._clock.now())
+
     # -- at once
+
+    def _items_now(self, keys: Sequence[str], room: float) -> list[Stored] | None:
+        if not self._copies.is_settled(keys):
+            return None
+        items, now = self._engine.items_of(keys, room), self._clock.now()
+        if any(one is not None and not isinstance(one, bytes) and _is_special(one, now) for one in items):
+            return None
+        return items if self._copies.may_tell() else None
 
     def _values_now(self, keys: Sequence[str], room: float) -> list[Value | Damage | None] | None:
         if not self._copies.is_settled(keys):
@@ -134,7 +150,7 @@ class CopiedReads:
         if not self._copies.is_settled(keys):
             return None
         records, now = self._engine.records_of(keys), self._clock.now()
-        if any(isinstance(record, Damage) or (record is not None and is_due(record, now)) for record in records):
+        if any(record is not None and _is_special(record, now) for record in records):
             return None
         return records if self._copies.may_tell() else None
 
@@ -232,6 +248,11 @@ def _or_else(again: Callable[[], InSteps], copies: Copies, answer: Answer | None
     """Return why the machines tell nothing, or what reads again."""
     found = found_in(answer, copies)
     return found if isinstance(found, Refused) else again()
+
+
+def _is_special(found: Record | Damage, now: int) -> bool:
+    """Return whether the machines have to see to what was found: it is damaged, or due."""
+    return isinstance(found, Damage) or is_due(found, now)
 
 
 def _as_value(found: Found) -> Value | Damage | None:

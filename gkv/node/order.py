@@ -26,6 +26,12 @@ Newest = tuple[Record | Damage | None, Pending | None]
 """The newest admitted record of a key, and the write that brings it, unless it is settled."""
 
 
+Stored = bytes | Record | Damage | None
+"""What there is under a key: a JSON value that never expires alone, of all else the whole record."""
+_FEW = 16
+"""Records that are read where some of many keys are on their way or due."""
+
+
 class _Unread(Enum):
     """Stands where a value would, for a key that there was no room to read."""
 
@@ -118,6 +124,15 @@ class Order:
             if not due:
                 return records, waits
             self.expire(due, era)
+
+    def items(self, keys: Sequence[str], era: int, room: float = inf) -> tuple[list[Stored], set[Pending]]:
+        """As `values`, with the whole record of all but JSON values that never expire."""
+        if not self.unsettled.touch(keys):
+            items, now = self._engine.items_of(keys, room), self.clock.now()
+            if not any(isinstance(one, Record) and is_due(one, now) for one in items):
+                return items, set()
+        records, waits = self.records(keys[:_FEW], era)
+        return [*records], waits
 
     def newest(self, keys: Sequence[str]) -> list[Newest]:
         """Return the newest admitted record of each key, due or not."""

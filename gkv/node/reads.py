@@ -15,9 +15,9 @@ from gkv.engine import Due, Engine, Pending
 from gkv.errors import GkvError, Unavailable
 from gkv.model import Blob, Damage, NodeRefusal, Record, Value
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for
-from gkv.node.order import Order
+from gkv.node.order import Order, Stored
 from gkv.replication.names import AT_ONCE
-from gkv.wire.ops import Fetch, Get, ListKeys, NodeAnswer, Page, Records, Refused, Values
+from gkv.wire.ops import Fetch, FetchItems, Get, ItemRows, ListKeys, NodeAnswer, Page, Records, Refused, Values
 from gkv.wire.strict import Pause
 
 STEPS = 20
@@ -192,6 +192,20 @@ class Reads:
         if len(request.keys) > RECORDS_AT_ONCE:
             return InSteps(partial(_when_settled, take))
         return _now_or_when_settled(take)
+
+    def fetch_items(self, request: FetchItems) -> NodeAnswer | Waiting:
+        """Read values with their types and ends."""
+        take = partial(self._items_in_steps, request.keys, request.era)
+        return InSteps(partial(_when_settled, take)) if len(request.keys) > KEYS_AT_ONCE else _now_or_when_settled(take)
+
+    def _items_in_steps(self, keys: Sequence[str], era: int) -> Taken[NodeAnswer]:
+        """Read items one after the other. Switches greenlets when they are more than go into one step."""
+
+        def take(some: Sequence[str]) -> Taken[list[Stored]]:
+            return self._order.items(some, era, BYTES_AT_ONCE)
+
+        items, waits = self._in_steps(keys, KEYS_AT_ONCE, take, lambda one: one.value if isinstance(one, Record) else one)
+        return (Refused(NodeRefusal.LARGE) if items is None else ItemRows(items, self._order.clock.now())), waits
 
     def _records_in_steps(self, keys: Sequence[str], era: int) -> Taken[NodeAnswer]:
         """Read records one after the other. Switches greenlets when they are more than go into one step."""

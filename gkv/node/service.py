@@ -111,7 +111,7 @@ class Service:
         reads, writes = Reads(engine, order, self._max_answer, self._turn), Writes(self._view, order)
         self._is_alone = True
         self._values_of = reads.values_of
-        self._handlers |= _of_keys(reads.fetch, reads.fetch, reads.list_keys, writes)
+        self._handlers |= _of_keys(reads.fetch, reads.fetch, reads.fetch_items, reads.list_keys, writes)
 
     def _rest(self, engine: Engine, commits: Commits, order: Order) -> None:
         """Answer so again, from now on."""
@@ -129,7 +129,9 @@ class Service:
         listing = CopiedListing(engine, copies, order.clock, self._turn, within)
         self._is_alone = False
         self._values_of = reads.values_of
-        self._handlers |= _of_keys(reads.fetch, reads.peek, listing.list_keys, CopiedWrites(copies, within, self._handle))
+        self._handlers |= _of_keys(
+            reads.fetch, reads.peek, reads.fetch_items, listing.list_keys, CopiedWrites(copies, within, self._handle)
+        )
 
     def submit(self, call: Call) -> None:
         """Answer a call of this process's own coordinator, as a channel would. Switches greenlets when it is large."""
@@ -276,6 +278,7 @@ class Service:
 def _of_keys(
     fetch: Callable[[Any], NodeAnswer | Waiting],
     peek: Callable[[Any], NodeAnswer | Waiting],
+    fetch_items: Callable[[Any], NodeAnswer | Waiting],
     list_keys: Callable[[Any], NodeAnswer | Waiting],
     writes: Writes | CopiedWrites,
 ) -> dict[Op, Callable[[Any], NodeAnswer | Waiting]]:
@@ -283,6 +286,7 @@ def _of_keys(
     return {
         Op.FETCH: fetch,
         Op.PEEK: peek,
+        Op.ITEMS: fetch_items,
         Op.KEYS: list_keys,
         Op.SET: writes.write,
         Op.PUT: writes.write,

@@ -18,8 +18,8 @@ from math import ceil
 from gkv.model import Damage, KeyFailure, Node, Op, Record, Value
 from gkv.ring import Places, Ring, Share
 from gkv.wire.client import Limits, read_deletes, read_items, read_keys
-from gkv.wire.meta import Found
-from gkv.wire.ops import Effects, Items, Records, Values, key_request, understand
+from gkv.wire.meta import Entry, Found
+from gkv.wire.ops import Effects, ItemRow, ItemRows, Items, Records, Values, key_request, understand
 from gkv.wire.shown import KeyAnswer, render_get
 from gkv.wire.strict import Pause, no_pause
 
@@ -30,7 +30,7 @@ SIZES = b'{"sizes":['
 """What the answer to a get starts with, and no other."""
 RECORDS = b'{"versions":['
 """What the answer to a fetch starts with, and no other."""
-STARTS = {Op.GET: SIZES, Op.FETCH: RECORDS}
+STARTS = {Op.GET: SIZES, Op.FETCH: RECORDS, Op.ITEMS: b'{"now":'}
 """For each op that reads keys, the first bytes of an answer to it; no other answer begins so."""
 
 
@@ -147,6 +147,26 @@ class Batch(ABC):
                     continue
                 records[position] = as_found(found.records[place], found.now)
         return records
+
+    def entries(self, done: Sequence[PartResult], pause: Pause = no_pause) -> list[bytes | Entry | KeyFailure | None]:
+        """Return what is there of each key of a fetch of items, as `answers` does: of a JSON value that never expires the text
+        alone.
+        """
+        entries: list[bytes | Entry | KeyFailure | None] = [None] * len(self.keys)
+        for one in done:
+            pause()
+            positions = one.part.positions
+            found = understand(one.frame, ItemRows, len(positions), pause) if one.failure is None else None
+            if not isinstance(found, ItemRows):
+                for position in positions:
+                    entries[position] = one.failure or BAD_ANSWER
+                continue
+            for position, row in zip(positions, found.rows, strict=True):
+                if row is None or type(row) is bytes:
+                    entries[position] = row
+                else:
+                    entries[position] = Entry(row.value, row.expires, found.now) if isinstance(row, ItemRow) else DAMAGED_KEY
+        return entries
 
     def render_get(self, done: Sequence[PartResult], pause: Pause = no_pause) -> tuple[bytes, int]:
         """Return the answer to a get, put together from what became of its parts, and how many keys have no definite answer."""

@@ -314,7 +314,10 @@ def small(nodes, monkeypatch):
     return nodes
 
 
-@pytest.mark.parametrize("query", ["values=1", "meta=1", "values=1&meta=1"])
+QUERIES = ["values=1", "meta=1", "values=1&meta=1", "meta=1&versions=0", "values=1&meta=1&versions=0"]
+
+
+@pytest.mark.parametrize("query", QUERIES)
 def test_page_with_values_ends_by_bytes_and_the_next_goes_on(small, query):
     keys = [f"{number:03}" for number in range(60)]
     values = {key: key * (1 + number * 400) for number, key in enumerate(keys)}
@@ -329,7 +332,9 @@ def test_page_with_values_ends_by_bytes_and_the_next_goes_on(small, query):
         assert sum(page) >= LIMIT // 4 > sum(page[:-1])
     if "values" in parameters:
         assert [value for page in found for value in page["values"]] == list(values.values())
-    if "meta" in parameters:
+    if "versions" in parameters:
+        assert not any("versions" in page for page in found)
+    elif "meta" in parameters:
         assert all(len(page["versions"]) == len(page["keys"]) for page in found)
 
 
@@ -339,6 +344,26 @@ def test_page_with_values_may_have_thousands_of_small_ones(small):
     found = pages(small[1], values=1, limit=10_000)  # one, if there is time for it
     assert (keys_of(found), [value for page in found for value in page["values"]]) == (keys, keys)
     assert len(found[0]["keys"]) > 100
+
+
+def test_page_without_versions_has_everything_else_of_each_key(nodes):
+    put(nodes[0], "a", "c", "e")
+    nodes[0].client("PUT", "/v1/kv/b?ttl=50", b"2", {"Content-Type": "application/json"})
+    nodes[0].client("PUT", "/v1/kv/d", b"", {"Content-Type": "text/x"})
+    nodes[0].client("PUT", "/v1/kv/f?ttl=50", b"x", {"Content-Type": "text/x"})
+    nodes[0].client("DELETE", "/v1/kv/e")
+    for query in ("values=1&meta=1", "meta=1"):
+        whole = nodes[1].client("GET", f"/v1/kv?{query}").json()
+        found = nodes[1].client("GET", f"/v1/kv?{query}&versions=0").json()
+        assert len(whole.pop("versions")) == 5
+        lefts, whole["ttls"] = whole["ttls"], found["ttls"]
+        assert found == whole
+        assert [left is None for left in found["ttls"]] == [left is None for left in lefts] == [True, False, True, True, False]
+        assert all(48 < left <= 50 for left in found["ttls"] if left)
+    alone = nodes[0].client("GET", "/v1/kv?prefix=a&values=1&meta=1&versions=0").json()
+    assert alone == {"keys": ["a"], "values": ["A"], "complete": True}
+    without = nodes[0].client("GET", "/v1/kv?prefix=a&values=1&versions=0").json()
+    assert without == alone, "there are none without meta"
 
 
 def test_values_that_are_too_much_for_one_answer_together_are_read_in_smaller_pieces(small):
@@ -373,16 +398,19 @@ def test_node_that_is_down_makes_a_listing_503_and_never_shorter(singles):
     assert listed(singles[0])["keys"] == IN_ORDER
 
 
-@pytest.mark.parametrize("query", ["values=1", "meta=1", "values=1&meta=1"])
+@pytest.mark.parametrize("query", QUERIES)
 def test_damaged_record_makes_its_page_what_a_read_of_it_is_and_the_keys_alone_are_still_listed(singles, query):
     put(singles[0], "a", "b", "c")
     owner = next(house for house in singles if house.read(["b"]) == [b'"B"'])
-    read, records_of = owner.engine.read, owner.engine.records_of
+    read, records_of, items_of = owner.engine.read, owner.engine.records_of, owner.engine.items_of
     owner.engine.read = lambda keys, now, _room: [
         Damage.DAMAGED if key == "b" else value for key, value in zip(keys, read(keys, now), strict=True)
     ]
     owner.engine.records_of = lambda keys: [
         Damage.DAMAGED if key == "b" else one for key, one in zip(keys, records_of(keys), strict=True)
+    ]
+    owner.engine.items_of = lambda keys, _room: [
+        Damage.DAMAGED if key == "b" else one for key, one in zip(keys, items_of(keys), strict=True)
     ]
     answer, alone = singles[0].client("GET", f"/v1/kv?{query}"), singles[0].client("GET", "/v1/kv/b")
     assert answer.status == alone.status == 500

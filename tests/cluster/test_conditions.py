@@ -225,6 +225,9 @@ def test_get_with_meta_says_all_that_is_known_and_bytes_can_be_put_back(programs
         assert [left is None for left in listed["ttls"]] == [False, False, True]
         assert listed["types"] == ['a/b; c="d"', 'a/b; c="d"', None]
         assert listed["encodings"] == ["base64", "base64", None]
+        brief = program.call("GET", "/v1/kv?prefix=meta/&meta=1&values=1&versions=0").json
+        assert brief == {**{name: one for name, one in listed.items() if name != "versions"}, "ttls": brief["ttls"]}
+        assert [left is None for left in brief["ttls"]] == [False, False, True]
         without = program.call("GET", "/v1/kv?prefix=meta/j&meta=1").json
         assert without == {"keys": ["meta/json"], "versions": [version_of(program, "meta/json")], "complete": True}
         program.call("POST", "/delete", [{"key": key} for key in listed["keys"]])
@@ -235,7 +238,7 @@ def test_get_takes_a_body_or_a_query_and_no_odd_meta(programs: list[Program]) ->
     for program in programs:
         assert program.call("GET", "/get", [{"key": "bodied"}]).json == {"existedKey": [{"key": "bodied", "value": 1}]}
         problem(program.call("GET", "/get?key=bodied", [{"key": "bodied"}]), 400, "parameter")
-        for path in ("/get?key=bodied&meta=2", "/v1/kv?meta=yes", "/get?key=bodied&meta="):
+        for path in ("/get?key=bodied&meta=2", "/v1/kv?meta=yes", "/v1/kv?versions=2", "/get?key=bodied&meta="):
             problem(program.call("GET", path), 422, "parameter-value")
         problem(program.call("GET", "/get"), 400, "parameter")
 

@@ -174,7 +174,7 @@ def test_node_that_stood_still_lists_nothing_that_was_deleted_meanwhile(cluster:
     until_whole(cluster, listing)
 
 
-@pytest.mark.parametrize("more", ["&values=1", "&meta=1"])
+@pytest.mark.parametrize("more", ["&values=1", "&meta=1", "&values=1&meta=1&versions=0"])
 def test_listing_with_what_stands_beside_the_keys(cluster: Copies, writers: Writers, more: str) -> None:
     cluster.wait_whole()
     pages = begin(cluster, 3, 10_000, more).run()

@@ -10,7 +10,7 @@ says how long each is. So a value goes from a client's request to the engine and
 `types`: the media type of each value, null for a JSON text; and `if`: for each key the condition on which it is
 written (`gkv.replication.conditions`), null for none. To a `get` values of other types are shown as base64
 (`gkv.wire.shown.show`); a `fetch`, or a `get` with `"meta":true`, brings whole records, a `peek` those of the node's
-own copy.
+own copy, and `items` their values, types and ends.
 
     {"op":"delete","cluster":"5f1c...","generation":1,"epoch":7,"keys":["hi"],"if":["=*"]}
     {"op":"add","cluster":"5f1c...","generation":1,"epoch":7,"keys":["n"],"deltas":[1]}
@@ -42,7 +42,7 @@ from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest
 from gkv.wire.ops.later import Await, PutOff
 from gkv.wire.ops.membership import Adopt, CallAt, Here, Status
 from gkv.wire.ops.moves import GoOnWith, Held, PlanMove
-from gkv.wire.ops.reads import Fetch, Get, ListKeys, Page, Peek, Records, Values
+from gkv.wire.ops.reads import Fetch, FetchItems, Get, ItemRow, ItemRows, ListKeys, Page, Peek, Records, Values
 from gkv.wire.ops.words import Said, Word
 from gkv.wire.ops.writes import Add, Delete, Effects, Put, Set, Touch, WriteRequest
 from gkv.wire.strict import Pause, no_pause
@@ -57,10 +57,13 @@ __all__ = [
     "Effects",
     "EpochRequest",
     "Fetch",
+    "FetchItems",
     "Get",
     "GoOnWith",
     "Held",
     "Here",
+    "ItemRow",
+    "ItemRows",
     "Items",
     "KeyRequest",
     "Large",
@@ -91,7 +94,7 @@ __all__ = [
 _REQUESTS: Mapping[str, type[NodeRequest]] = {
     request.op: request
     for request in (
-        *(Get, Fetch, Set, Put, Delete, Add, Touch, ListKeys, Peek),
+        *(Get, Fetch, FetchItems, Set, Put, Delete, Add, Touch, ListKeys, Peek),
         *(Status, Adopt, CallAt, Word, PlanMove, GoOnWith, Await),
     )
 }

@@ -1,13 +1,15 @@
 """What a node can be asked to read: values, whole records, a page of its keys."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from gkv.model import Blob, Damage, Op, Record, Value, Version
 from gkv.replication.names import Scope
 from gkv.wire.ops.frame import (
+    DAMAGED_SIZE,
     MISSING,
     BadFrame,
     Large,
@@ -24,6 +26,7 @@ from gkv.wire.ops.keyed import EpochRequest, Items, KeyRequest, read_keys, refus
 from gkv.wire.shown import LARGE, join, show
 from gkv.wire.strict import Pause, no_pause
 
+_PLACE = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _KEYS_AT_ONCE = 256
 """Keys that are written in one step."""
 _BYTES_OF_A_CHARACTER = 6
@@ -63,6 +66,13 @@ class Fetch(_Read):
 
     __slots__ = ()
     op: ClassVar[Op] = Op.FETCH
+
+
+class FetchItems(_Read):
+    """Asks for values with their types and ends, answered by `ItemRows`."""
+
+    __slots__ = ()
+    op: ClassVar[Op] = Op.ITEMS
 
 
 class Peek(_Read):
@@ -105,6 +115,13 @@ class ListKeys(EpochRequest):
     @property
     def scope(self) -> Scope:
         return Scope(self.prefix, self.delimiter)
+
+
+class ItemRow(NamedTuple):
+    """A value with its end, in ms since the Unix epoch, 0 for never."""
+
+    value: Value
+    expires: int
 
 
 @dataclass(slots=True)
@@ -213,6 +230,59 @@ def _record(part: bytes | Damage | None, version: Any, expires: Any, content_typ
         return Record(Version.parse(version), None if part is None else typed([part], [content_type])[0], expires)
     except ValueError as error:
         raise BadFrame(str(error)) from None
+
+
+@dataclass(slots=True)
+class ItemRows(NodeAnswer):
+    """The answer to a fetch of items. What has no end and no type stands there alone, as most values do; `now` is as in
+    `Records`. What was read from a frame has no tombstones, and records without their versions (`ItemRow`).
+
+    >>> ItemRows([b"1", None], 1500).write()
+    b'{"now":1500,"sizes":[1,-1]}\\n1'
+    """
+
+    rows: Sequence[bytes | Record | ItemRow | Damage | None]
+    now: int
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:
+        rows: list[Any] = cut(frame, start, header.get("sizes"), pause, least=0)
+        now: Any = header.get("now")
+        expires, types = header.get("expires", {}), header.get("types", {})
+        if len(rows) != count or not (is_time(now) and isinstance(expires, dict) and isinstance(types, dict)):
+            raise BadFrame(f"{count} keys were asked, others answered")
+        for name in {**expires, **types}:
+            place = int(name) if _PLACE.fullmatch(name) else count
+            end = expires.get(name, 0)
+            if place >= count or not is_time(end):
+                raise BadFrame("an end or a type is that of a value")
+            rows[place] = ItemRow(typed([rows[place]], [types.get(name)])[0], end)
+        if b"" in rows:
+            raise BadFrame("a text is not empty")
+        return cls(rows, now)
+
+    def write(self, room: float = inf, pause: Pause = no_pause, most: float = inf) -> bytes:
+        sizes, found, expires, types = [], [], {}, {}
+        for place, row in enumerate(self.rows):
+            value = row.value if isinstance(row, Record | ItemRow) else row
+            if isinstance(row, Record | ItemRow) and row.expires and value is not None:
+                expires[str(place)] = row.expires
+            if isinstance(value, Blob):
+                types[str(place)] = value.content_type
+                value = value.data
+            if isinstance(value, bytes):
+                sizes.append(len(value))
+                found.append(value)
+            else:
+                sizes.append(MISSING if value is None else DAMAGED_SIZE)
+        size = sum(map(len, found))
+        if size > room:
+            raise NoRoom
+        if size > most:
+            raise Large(size)
+        header: dict[str, Any] = {"now": self.now, "sizes": sizes}
+        header |= ({"expires": expires} if expires else {}) | ({"types": types} if types else {})
+        return join([line(header), *found], pause)
 
 
 @dataclass(slots=True)

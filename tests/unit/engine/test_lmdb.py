@@ -17,9 +17,10 @@ from gkv.engine import environment as environment_module
 from gkv.engine.directory import RESERVE
 from gkv.engine.environment import Environment
 from gkv.engine.lmdb import LmdbEngine
+from gkv.engine.memory import MemoryEngine
 from gkv.engine.room import MIN_MAP
 from gkv.errors import EngineError, EngineFailed, EngineFull, OutOfRoom, SnapshotRunning
-from gkv.model import Damage, Effect, Record, Replacement, Version, Write
+from gkv.model import Blob, Damage, Effect, Record, Replacement, Version, Write
 from gkv.ring import tokens
 
 NOW = 1_000_000
@@ -492,13 +493,28 @@ def test_damaged_record_is_never_served_and_repaired_by_any_version(start, path,
     flip(path, b"needle-value", OFFSETS[part])
     engine = start()
     assert engine.read(["a", "b", "x"], NOW) == [Damage.DAMAGED, b"2", None]
-    assert engine.records_of(["a"]) == [Damage.DAMAGED]
+    assert engine.records_of(["a"]) == engine.items_of(["a"]) == [Damage.DAMAGED]
     assert dict(engine.arc(0, ALL, None, 9))["a"] is Damage.DAMAGED
     assert [key for key, _ in engine.keys("", "", 9)] == ["a", "b", "c"]
     assert problems(engine) == ["'a' is damaged"]
     assert puts(engine, {"x": b"1", "a": b"repaired", "b": b"2"}, 1) == did("cdk")
     assert engine.read(["a", "b"], NOW) == [b"repaired", b"2"]
     assert engine.check() == []
+
+
+def test_item_is_a_value_alone_if_it_lasts_and_is_json_and_else_the_whole_record(start):
+    values = {"plain": b"1", "due": b"2", "blob": Blob(b"", "a/b"), "gone": None}
+    records = [(key, Record(at(3), value, NOW + 5 if key == "due" else 0)) for key, value in values.items()]
+    records.append(("tagged", Record(at(3), b"9", 0, at(2))))
+    keys = [*values, "tagged", "none", "", "x" * 600]
+    for engine in (start(), MemoryEngine(tokens)):
+        engine.write([Replacement.of(records)], NOW)
+        plain, *others = engine.records_of(keys)
+        found = engine.items_of(keys)
+        assert found[0] == plain.value
+        assert [one.value if isinstance(one, Record) else one for one in found[1:]] == [one and one.value for one in others]
+        assert found[1:4] == others[:3]
+        assert engine.items_of(["plain", "due"], 0) in ([b"1"], [b"1", others[0]])
 
 
 @pytest.mark.parametrize("part", OFFSETS)

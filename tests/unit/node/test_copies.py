@@ -29,9 +29,11 @@ from gkv.wire.ops import (
     Delete,
     Effects,
     Fetch,
+    FetchItems,
     Get,
     GoOnWith,
     Held,
+    ItemRow,
     Peek,
     PlanMove,
     Put,
@@ -228,7 +230,7 @@ def test_read_without_leases_is_not_answered(town: Make) -> None:
     assert copied["a"].ask(Get(*copied.about, [key])) == Values([None])
     copied.cut("a")
     gevent.sleep(LEASE_MS / 1000)
-    asked = [copied["a"].begin(one) for one in (Get(*copied.about, [key]), Fetch(*copied.about, [key]))]
+    asked = [copied["a"].begin(kind(*copied.about, [key])) for kind in (Get, Fetch, FetchItems)]
     for one in asked:
         answer = one.get(timeout=5)
         assert isinstance(answer, Refused)
@@ -316,6 +318,8 @@ def test_conditions_additions_and_touches_are_decided_by_the_primary(town: Make)
     assert home.ask(Delete(*about, [other])).letters == "u"
     (record, gone) = home.ask(Fetch(*about, [key, other])).records
     assert (record.value, gone.value, record.expires > 0) == (b"8", None, True)
+    rows = home.ask(FetchItems(*about, [key, other, "no" + key])).rows
+    assert rows == [ItemRow(b"8", record.expires), None, None]
 
 
 @pytest.mark.promise("I3")
@@ -325,6 +329,7 @@ def test_value_that_is_due_is_gone_everywhere_before_anybody_is_told(town: Make)
     assert home.ask(Put(*copied.about, [key], [b"1"], ttls=[5000])).letters == "c"
     for each in copied.homes.values():
         each.clock.forward(6000)
+    assert home.ask(FetchItems(*copied.about, [key])).rows == [None]
     assert home.ask(Get(*copied.about, [key])) == Values([None])
     assert [record.value for record in everywhere(copied, key)] == [None] * 3
 
@@ -709,9 +714,11 @@ def test_large_reads_are_made_in_steps_and_have_all(town: Make) -> None:
     copied["c"].engine.goes_on.clear()
     asked = copied["a"].begin(Set(*copied.about, keys[:1], [b"9"]))
     read = copied["a"].begin(Get(*copied.about, [*keys, *keys[:3]]))
+    items = copied["a"].begin(FetchItems(*copied.about, keys))
     gevent.sleep(0.01)
     copied["c"].engine.goes_on.set()
     assert list(read.get(timeout=5).values) == [b"9", *values[1:], b"9", *values[1:3]]
+    assert items.get(timeout=5).rows == [b"9", *values[1:]]
     assert isinstance(asked.get(timeout=5), Effects)
     records = copied["a"].ask(Fetch(*copied.about, keys)).records
     assert [record.value for record in records] == [b"9", *values[1:]]

@@ -17,10 +17,13 @@ from gkv.wire.ops import (
     Delete,
     Effects,
     Fetch,
+    FetchItems,
     Get,
     GoOnWith,
     Held,
     Here,
+    ItemRow,
+    ItemRows,
     ListKeys,
     NoRoom,
     Page,
@@ -156,6 +159,42 @@ def test_reply_with_records_written_and_read_is_the_same(records):
     assert read_answer(Records(records).write(), Records, len(records)) == Records(records)
 
 
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.none() | st.just(Damage.DAMAGED) | _values | _records, max_size=6), _times)
+def test_reply_with_items_tells_what_stands_beside_a_value_only_where_there_is_any(rows, now):
+    def told(row):
+        if not isinstance(row, Record) or row.value is None:
+            return None if isinstance(row, Record) else row
+        return ItemRow(row.value, row.expires) if row.expires or isinstance(row.value, Blob) else row.value
+
+    read = read_answer(ItemRows(rows, now).write(), ItemRows, len(rows))
+    assert read == ItemRows([told(row) for row in rows], now)
+    assert read_answer(read.write(), ItemRows, len(rows)) == read
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"sizes":[1,-1]}',
+        '{"now":-1,"sizes":[1,-1]}',
+        '{"now":1,"sizes":[1]}',
+        '{"now":1,"sizes":[1,0]}',
+        '{"now":1,"sizes":[1,-1],"expires":[5]}',
+        '{"now":1,"sizes":[1,-1],"expires":{"1":5}}',
+        '{"now":1,"sizes":[1,-1],"expires":{"2":5}}',
+        '{"now":1,"sizes":[1,-1],"expires":{"-1":5}}',
+        '{"now":1,"sizes":[1,-1],"expires":{"00":5}}',
+        '{"now":1,"sizes":[1,-1],"expires":{"0":true}}',
+        '{"now":1,"sizes":[1,-1],"types":{"0":7}}',
+        '{"now":1,"sizes":[1,-1],"types":{"0":"\\n"}}',
+        '{"now":1,"sizes":[1,-1],"types":{"9999999999":"a/b"}}',
+    ],
+)
+def test_reply_with_items_that_is_odd_is_none(header):
+    with pytest.raises(BadFrame):
+        read_answer(header.encode() + b"\n1", ItemRows, 2)
+
+
 def test_reply_shows_a_blob_as_base64_among_values():
     values = [b"1", Blob(b"\xff\0", "a/b"), None, Blob(b"", "a/b"), Damage.DAMAGED]
     reply = read_answer(Values(values).write(), Values, 5)
@@ -246,7 +285,8 @@ def test_refusal_written_and_read_is_the_same(reason, document, detail):
 
 def test_answer_whose_values_have_no_room_is_not_written():
     version = Version(1, 1)
-    for answer in (Values([b"12", b"3"]), Values([Blob(b"1", "a"), None]), Records([Record(version, b"123"), None])):
+    answers = [Values([b"12", b"3"]), Values([Blob(b"1", "a"), None]), Records([Record(version, b"123"), None])]
+    for answer in [*answers, ItemRows([b"123", None], 1)]:
         assert answer.write(3)
         with pytest.raises(NoRoom):
             answer.write(2)
@@ -692,6 +732,7 @@ REQUESTS = [
     ListKeys("5f1c", ERA, "a/", "a/b", 100),
     Put("5f1c", ERA, ["a"], [Blob(b"\xff", "a/b")]),
     Fetch("5f1c", ERA, ["a"]),
+    FetchItems("5f1c", ERA, ["a"]),
     CallAt("5f1c", "http://10.0.0.5:8080"),
     Adopt({"cluster": "5f1c", "epoch": 8, "members": [{"id": "a", "weight": 1.0}], "joining": None}),
     Word("5f1c", ERA, "n1", 5, Copy(5, (Write(Version(ERA, 0xA1), ["a", "b"], [b"1", None], (), (), 7),), (VERSION,))),
@@ -712,6 +753,7 @@ ANSWERS = [
     (PutOff(1 << 63), PutOff, 0),
     (Page(["a", "\u00e9\n", "\U0001f600"]), Page, 0),
     (Values([b"1", None, b"\n", Damage.DAMAGED]), Values, 4),
+    (ItemRows([b"1", ItemRow(Blob(b"", "a/b"), 7), None, Damage.DAMAGED], 5), ItemRows, 4),
     (Refused(NodeRefusal.STALE, {"epoch": 3}), Effects, 1),
     (Refused(NodeRefusal.CHANGING), Values, 1),
 ]
