@@ -1,8 +1,10 @@
-"""`gkv join`, `gkv leave` and `gkv replace`: first what would follow, then a question, then the call."""
+"""The commands by which an operator changes the cluster: first what would follow, then a question, then the call."""
 
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NoReturn
@@ -11,7 +13,7 @@ from urllib.parse import quote
 from gkv.client import Unavailable
 from gkv.command.codes import Code, Ended
 from gkv.command.printing import agreed, document, size, table, time
-from gkv.command.servers import Servers
+from gkv.command.servers import Servers, whole
 from gkv.command.status import change_in
 
 _EVERY = 0.5
@@ -19,20 +21,135 @@ _SILENT = 30.0
 """Seconds for which a proxy may be away while a change is watched."""
 _IDLE = 60.0
 """Seconds for which nothing may change before it is done: the one that goes gives its keys away first, and then drops them."""
+_CHANGE = "/v1/cluster/change"
 
 
 def leave(said: Namespace) -> int:
     """Have a member leave, or one that is down removed."""
     force = "&force=1" if said.force else ""
-    return _change(said, said.NODE, "DELETE", f"/v1/cluster/nodes/{quote(said.NODE, safe=':')}", None, force)
+    return _change(said, _Goal.without(said.NODE), "DELETE", _node(said.NODE), None, force)
 
 
 def replace(said: Namespace) -> int:
     """Have a process that stands by take the place of a member."""
-    return _change(said, said.OLD, "POST", "/v1/cluster/replace", {"node": said.OLD, "with": said.NEW}, "")
+    return _change(said, _Goal.without(said.OLD), "POST", "/v1/cluster/replace", {"node": said.OLD, "with": said.NEW})
 
 
-def _change(said: Namespace, going: str, method: str, path: str, body: Any, flags: str) -> int:
+def weigh(said: Namespace) -> int:
+    """Give a member another weight, another zone, or both."""
+    body: dict[str, Any] = {} if said.weight is None else {"weight": _weight(said.weight)}
+    body |= {} if said.zone is None else {"zone": said.zone}
+    if not body:
+        raise Ended("--weight or --zone says what is to be another", Code.USAGE)
+    return _change(said, _Goal.like(said.NODE, body), "PATCH", _node(said.NODE), body)
+
+
+def copies(said: Namespace) -> int:
+    """Have another number of copies of each key."""
+    body = {"replicas": whole(said.N, "N", 1, 2**31)}
+    goal = _Goal(f"there are {said.N} copies", lambda cluster: bool(cluster["replicas"] == body["replicas"]))
+    return _change(said, goal, "PATCH", "/v1/cluster", body, "&force=1" if said.force else "")
+
+
+def change(said: Namespace) -> int:
+    """Show the change that is under way, or have it pause, go on, go at another rate, or be taken back."""
+    servers = Servers.of(said)
+    url, cluster = servers.proxy()
+    pace: dict[str, Any] = {"paused": True} if said.pause else {"paused": False} if said.resume else {}
+    if said.rate is not None:
+        pace["rate"] = None if said.rate == "usual" else 0 if said.rate == "0" else whole(said.rate, "--rate", 0, 10**9)
+    if said.pause + said.resume + said.undo > 1 or (said.undo and pace):
+        raise Ended("one of --pause, --resume and --undo, and --rate with the first two alone", Code.USAGE)
+    if pace:
+        granted = servers.document(url, _CHANGE, "PATCH", pace, writes=True)
+        _say(granted, _pace(granted), as_json=said.json)
+        return Code.DONE
+    if not said.undo:
+        _say(cluster["change"], change_in(cluster) or "no change is under way", as_json=said.json)
+        return Code.DONE if cluster["change"] else Code.NOT_SO
+    goal = _Goal("it is taken back", lambda cluster: not cluster["change"])
+    return _change(said, goal, "DELETE", _CHANGE, None, question="Take back: {}?")
+
+
+def accept_loss(said: Namespace) -> int:
+    """Accept that what a member had is lost."""
+    servers = Servers.of(said)
+    url, _ = servers.proxy()
+    path, body = "/v1/cluster/accept-loss", {"node": said.NODE}
+    follows = servers.document(url, f"{path}?dryRun=1", "POST", body)
+    if said.dry_run:
+        _say(follows, consequences(follows), as_json=said.json)
+        return Code.DONE
+    if not said.json:
+        print(consequences(follows))
+    if not agreed(f"Accept that what only {said.NODE} had is lost for good?", yes=said.yes):
+        raise Ended("nothing was changed", Code.NOT_SO)
+    granted = servers.document(url, path, "POST", body, writes=True)
+    _say(granted, "accepted; gkv status shows when it takes effect", as_json=said.json)
+    return Code.DONE
+
+
+def consequences(follows: dict[str, Any]) -> str:
+    """Return in words what follows from an accepted loss.
+
+    >>> print(consequences({"node": "a:1", "acts": ["b:1"], "keys": 1200, "fills": ["a:1"], "waits_for": []}))
+    what only a:1 had is lost; its keys are answered by b:1, which holds 1,200 keys
+    made equal to that, and what they alone have is dropped: a:1
+    """
+    keys = "" if follows["keys"] is None else f", which holds {follows['keys']:,} keys"
+    acts = f"; its keys are answered by {', '.join(follows['acts'])}{keys}" if follows["acts"] else ""
+    lines = [f"what only {follows['node']} had is lost{acts}"]
+    if follows["fills"]:
+        lines.append(f"made equal to that, and what they alone have is dropped: {', '.join(follows['fills'])}")
+    if follows["waits_for"]:
+        lines.append(f"some keys wait still, for {', '.join(follows['waits_for'])}")
+    return "\n".join(lines)
+
+
+def _pace(granted: dict[str, Any]) -> str:
+    rate = granted["rate"]
+    bound = "at the nodes' --fill-rate" if rate is None else f"with {rate:,} records/s of a node" if rate else "with no bound"
+    return f"{granted['change']['what']}: {'paused' if granted['paused'] else 'goes on'}, {bound}"
+
+
+def _say(found: Any, words: str, *, as_json: bool) -> None:
+    if as_json:
+        document(found)
+    else:
+        print(words)
+
+
+def _node(node_id: str) -> str:
+    return f"/v1/cluster/nodes/{quote(node_id, safe=':')}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """What is so once a change is done: in words, and in what the proxy knows; and the member that is to be none any more."""
+
+    words: str
+    is_reached: Callable[[dict[str, Any]], bool]
+    going: str = ""
+
+    @classmethod
+    def without(cls, node_id: str) -> "_Goal":
+        """Return that a node is no member."""
+        return cls(f"{node_id} is no member any more", lambda cluster: node_id not in _members(cluster), node_id)
+
+    @classmethod
+    def like(cls, node_id: str, wanted: dict[str, Any]) -> "_Goal":
+        """Return that a member is as it is wanted."""
+        return cls(
+            f"{node_id} has {', '.join(f'{name} {value}' for name, value in wanted.items())}",
+            lambda cluster: wanted.items() <= _members(cluster).get(node_id, {}).items(),
+        )
+
+
+def _members(cluster: dict[str, Any]) -> dict[str, Any]:
+    return {member["id"]: member for member in cluster["members"]}
+
+
+def _change(said: Namespace, goal: _Goal, method: str, path: str, body: Any, flags: str = "", question: str = "{}?") -> int:
     servers = Servers.of(said)
     url, _ = servers.proxy()
     plan = servers.document(url, f"{path}?dryRun=1{flags}", method, body)
@@ -41,14 +158,14 @@ def _change(said: Namespace, going: str, method: str, path: str, body: Any, flag
         return Code.DONE
     if not said.json:
         _show(plan, as_json=False)
-    if not agreed(f"{plan['change']['what']}?", yes=said.yes):
+    if not agreed(question.format(plan["change"]["what"]), yes=said.yes):
         raise Ended("nothing was changed", Code.NOT_SO)
     granted = servers.document(url, path + (f"?{flags[1:]}" if flags else ""), method, body, writes=True)
     if said.json:
         document(granted)
     else:
         print("begun; gkv status shows how far it is" if not said.wait else "begun")
-    return _watch(servers, going, granted.get("begins_in", 0.0) + _IDLE) if said.wait else Code.DONE
+    return _watch(servers, goal, granted.get("begins_in", 0.0) + _IDLE) if said.wait else Code.DONE
 
 
 def _show(plan: dict[str, Any], *, as_json: bool) -> None:
@@ -78,8 +195,8 @@ def _size(count: int | None) -> str:
     return "-" if count is None else size(count)
 
 
-def _watch(servers: Servers, going: str, patience: float) -> int:
-    """Show how far a change is until the member that goes is gone. Raises Ended when it stays."""
+def _watch(servers: Servers, goal: _Goal, patience: float) -> int:
+    """Show how far a change is until it is done. Raises Ended when it does not come to that."""
     heard = moved_at = monotonic()
     held = None
     live = sys.stderr.isatty()
@@ -92,18 +209,18 @@ def _watch(servers: Servers, going: str, patience: float) -> int:
             sleep(_EVERY)
             continue
         heard = monotonic()
-        members = {member["id"]: member for member in cluster["members"]}
         running, before = change_in(cluster), held
-        held = members[going].get("keys") if going in members and not members[going]["weight"] else None
+        line = _members(cluster).get(goal.going)
+        held = line.get("keys") if line and not line["weight"] else None
         if running or held != before:
             moved_at = heard
         if live:
             print(f"\r{running}\x1b[K", end="", file=sys.stderr, flush=True)
-        if not running and going not in members:
-            print(f"{going} is no member any more", file=sys.stderr)
+        if not running and goal.is_reached(cluster):
+            print(goal.words, file=sys.stderr)
             return Code.DONE
         if heard - moved_at > patience:
-            raise Ended(f"{going} is a member still, and nothing changes: was it taken back? gkv status", Code.NOT_SO)
+            raise Ended(f"not so yet, and nothing changes: {goal.words}: was it taken back? gkv status", Code.NOT_SO)
         sleep(_EVERY)
 
 

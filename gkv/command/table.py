@@ -59,6 +59,8 @@ _YES = Flag("--yes", "do not ask", short="-y")
 _DRY_RUN = Flag("--dry-run", "show what would follow, and end", short="-n")
 _WAIT = Flag("--wait", "stay until it is done, and show how far it is")
 _PREFIX = Flag("--prefix", "only keys that begin with it", "PREFIX")
+_WEIGHT = Flag("--weight", "its share, against 1 for an ordinary node", "X")
+_NODE = Argument("NODE", "its id, as gkv members shows it")
 _KEYS = Argument("KEY", "a key", "+")
 _RESUME = (
     Flag("--resume", "go on where the last run was interrupted"),
@@ -168,7 +170,7 @@ COMMANDS = (
         "operator:join",
         (Argument("PORT", "the port that it listens on"),),
         (
-            Flag("--weight", "its share, against 1 for an ordinary node", "X"),
+            _WEIGHT,
             Flag("--zone", "its zone", "ZONE"),
             Flag("--data", "its directory", "DIR"),
             _YES,
@@ -181,7 +183,7 @@ COMMANDS = (
         "cluster",
         "Show what would move, ask, and have a member leave; one that is down is removed.",
         "operator:leave",
-        (Argument("NODE", "its id, as gkv members shows it"),),
+        (_NODE,),
         (Flag("--force", "even if there are fewer nodes than copies then"), _YES, _DRY_RUN, _WAIT),
     ),
     Command(
@@ -191,6 +193,46 @@ COMMANDS = (
         "operator:replace",
         (Argument("OLD", "the id of the member"), Argument("NEW", "the id of the other")),
         (_YES, _DRY_RUN, _WAIT),
+    ),
+    Command(
+        "weigh",
+        "cluster",
+        "Show what would move, ask, and give a member another weight or zone.",
+        "operator:weigh",
+        (_NODE,),
+        (_WEIGHT, Flag("--zone", "its zone, '' for none", "ZONE"), _YES, _DRY_RUN, _WAIT),
+    ),
+    Command(
+        "copies",
+        "cluster",
+        "Show what would move, ask, and have another number of copies of each key.",
+        "operator:copies",
+        (Argument("N", "how many there are to be"),),
+        (Flag("--force", "even if there are fewer nodes"), _YES, _DRY_RUN, _WAIT),
+    ),
+    Command(
+        "change",
+        "cluster",
+        "Show the change of the ring that is under way; have it pause, go on, go at another rate, or be taken back.",
+        "operator:change",
+        (),
+        (
+            Flag("--pause", "nothing moves until --resume"),
+            Flag("--resume", "it goes on"),
+            Flag("--rate", "records a second that a node gives, 0 for no bound, usual for its --fill-rate", "N"),
+            Flag("--undo", "the ring in force stays, once you have agreed"),
+            _YES,
+            _DRY_RUN,
+            _WAIT,
+        ),
+    ),
+    Command(
+        "accept-loss",
+        "cluster",
+        "Show what would follow, ask, and accept that what a member had is lost, where keys wait for it.",
+        "operator:accept_loss",
+        (_NODE,),
+        (_YES, _DRY_RUN),
     ),
 )
 """In the order of the help."""

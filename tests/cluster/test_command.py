@@ -256,6 +256,12 @@ def test_state_of_members_is_shown_and_a_change_only_begins_with_a_yes(system: S
     shown = gkv("members")
     assert new in shown
     assert last not in shown
+    gkv("change", code=1)
+    assert "each key has 3 copies" in gkv("copies", "3", "-n")
+    gkv("copies", "3", "--yes", "--wait")
+    gkv("weigh", new, "--zone", "elsewhere", "--yes", "--wait")
+    assert "elsewhere" in gkv("members")
+    gkv("accept-loss", new, "-n", code=3)
     nodes[0].signal(signal.SIGKILL)
     wait_for("a node that is down", lambda: "down since" in gkv("status", code=1))
 

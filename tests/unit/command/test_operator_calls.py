@@ -23,6 +23,8 @@ class Played:
 
     def __init__(self) -> None:
         self.answers: Answers = lambda _method, _path: {}
+        self.bodies: list[Any] = []
+        """Of the calls with one."""
         played = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,6 +41,13 @@ class Played:
                 self.wfile.write(body)
 
             def do_DELETE(self) -> None:
+                self.do_GET()
+
+            def do_PATCH(self) -> None:
+                self.do_POST()
+
+            def do_POST(self) -> None:
+                played.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 self.do_GET()
 
             def log_message(self, *_: Any) -> None:
@@ -93,6 +102,88 @@ def test_member_that_drops_its_keys_for_long_is_waited_for(
     played.answers = lambda _, path: cluster({"id": "a", "weight": 0.0}) if path == "/v1/cluster" else PLAN
     assert played.run("leave a --yes --wait") == Code.NOT_SO
     assert "nothing changes" in capsys.readouterr().err
+
+
+def test_member_is_weighed_and_copies_are_counted_until_it_is_so(
+    played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(operator, "_EVERY", 0.01)
+    seen = [cluster({"id": "a"}, change=CHANGE)] * 2 + [cluster({"id": "a", "weight": 2.0, "zone": "z"}, replicas=3)]
+    looks = iter([seen[0], *seen, seen[0], *seen])
+    played.answers = lambda _, path: next(looks) if path == "/v1/cluster" else PLAN | {"begins_in": 0.0}
+    assert played.run("weigh a --weight 2 --zone z --yes --wait") == Code.DONE
+    assert played.bodies == [{"weight": 2.0, "zone": "z"}] * 2
+    assert "a has weight 2.0, zone z" in capsys.readouterr().err
+    played.answers = lambda method, path: next(looks) if (method, path) == ("GET", "/v1/cluster") else PLAN | {"begins_in": 0.0}
+    assert played.run("copies 3 --force --yes --wait") == Code.DONE
+    assert played.bodies[2:] == [{"replicas": 3}] * 2
+    assert "there are 3 copies" in capsys.readouterr().err
+    assert played.run("weigh a --yes") == Code.USAGE
+    assert played.run("copies 0 --yes") == Code.USAGE
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "words"),
+    [
+        ("change --pause", {"paused": True}, "a leaves: paused, at the nodes' --fill-rate"),
+        ("change --resume --rate 500", {"paused": False, "rate": 500}, "a leaves: goes on, with 500 records/s of a node"),
+        ("change --rate 0", {"rate": 0}, "a leaves: goes on, with no bound"),
+        ("change --rate usual", {"rate": None}, "a leaves: goes on, at the nodes' --fill-rate"),
+    ],
+)
+def test_pace_of_a_change(
+    played: Played, line: str, body: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    granted = {"change": CHANGE, "paused": body.get("paused", False), "rate": body.get("rate")}
+    played.answers = lambda method, _: granted if method == "PATCH" else cluster({"id": "a"}, change=CHANGE)
+    assert played.run(line) == Code.DONE
+    assert played.bodies == [body]
+    assert capsys.readouterr().out.strip() == words
+
+
+def test_change_is_shown_and_taken_back(
+    played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(operator, "_EVERY", 0.01)
+    running: list[Any] = [CHANGE]
+    calls: list[str] = []
+
+    def answers(method: str, path: str) -> Any:
+        calls.append(f"{method} {path}")
+        if method == "DELETE" and "dryRun" not in path:
+            running[0] = None
+        return cluster({"id": "a"}, change=running[0]) if method == "GET" else PLAN | {"begins_in": 0.0}
+
+    played.answers = answers
+    assert played.run("change") == Code.DONE
+    assert "a leaves: 50% done" in capsys.readouterr().out
+    assert played.run("change --undo -n") == Code.DONE
+    assert running == [CHANGE]
+    assert played.run("change --undo --yes --wait") == Code.DONE
+    assert calls[-2] == "DELETE /v1/cluster/change"
+    assert "it is taken back" in capsys.readouterr().err
+    assert played.run("change") == Code.NOT_SO
+    for odd in ("--pause --resume", "--undo --rate 5", "--rate -5", "--rate much"):
+        assert played.run(f"change {odd}") == Code.USAGE
+
+
+def test_loss_is_accepted_after_what_follows_was_shown(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    follows = {"node": "a", "acts": ["b"], "keys": 1200, "fills": ["a"], "waits_for": ["c"]}
+    paths: list[str] = []
+
+    def answers(method: str, path: str) -> Any:
+        paths.append(path)
+        return cluster({"id": "a"}) if method == "GET" else follows
+
+    played.answers = answers
+    assert played.run("accept-loss a -n") == Code.DONE
+    assert played.run("accept-loss a") == Code.USAGE  # there is nobody to be asked
+    assert all(path.endswith(("/v1/cluster", "?dryRun=1")) for path in paths)
+    assert played.run("accept-loss a --yes") == Code.DONE
+    assert (paths[-1], played.bodies[-1]) == ("/v1/cluster/accept-loss", {"node": "a"})
+    out = capsys.readouterr().out
+    assert "its keys are answered by b, which holds 1,200 keys" in out
+    assert "some keys wait still, for c" in out
 
 
 def test_change_without_an_answer_may_have_begun(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
