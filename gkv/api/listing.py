@@ -27,7 +27,7 @@ from gkv.replication.names import Scope
 from gkv.wire import Batch, PartResult
 from gkv.wire.batch import DAMAGED_KEY
 from gkv.wire.meta import Entry, Found
-from gkv.wire.shown import KeyAnswer, join, shown
+from gkv.wire.shown import KeyAnswer, join, show, shown
 
 MAX_KEYS = 10_000
 """Names in one page."""
@@ -177,15 +177,16 @@ class _Columns:
             self._versions.append(f'"{answer.record.tag}"')
             answer = answer.entry
         if isinstance(answer, Entry):
-            kind = quote(answer.value.content_type) if isinstance(answer.value, Blob) else ""
-            left = answer.seconds_left
-            answer = answer.show_value()
+            value, left = answer.value, answer.seconds_left
+            kind = quote(value.content_type) if isinstance(value, Blob) else ""
+        else:
+            value = answer
         if self._with_meta:
             self._types.append(kind)
             self._ttls.append(left)
         if not self._with_values:
-            return len(answer)
-        text, encoding = shown(answer)
+            return len(value)
+        text, encoding = shown(show(value) if isinstance(value, Blob) else value)
         self._values.append(text)
         self._encodings.append(f'"{encoding}"' if encoding else "")
         return len(text)

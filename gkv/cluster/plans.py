@@ -1,4 +1,4 @@
-"""Planned moves, at the authority (A7): the primaries pause first of whose lists some are taken over. Pure.
+"""Planned moves, at the authority (A7): primaries of whose lists some are taken over pause first. Pure.
 
 A pause guards nothing; it is there so that a move makes no write `indeterminate`. So after three
 plans that were not answered in time the move is made without.

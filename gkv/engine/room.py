@@ -79,8 +79,8 @@ class Room:
             self.map_bytes = max(min(self.map_bytes, self._bound), -(-used // _STEP) * _STEP)
         self._held = 0
         self._full = False
-        self._met_bound = False
-        """Whether values that were tried went beyond the bound, and none have been written since."""
+        self._met_bound_with: int | None = None
+        """How many bytes were in use when values that were tried went beyond the bound, until others go or there are fewer."""
         self.snapshot_since: float | None = None
         """When the snapshot under way began; None without one."""
 
@@ -92,7 +92,7 @@ class Room:
     @property
     def is_full(self) -> bool:
         """Whether values were refused for want of room, and nobody has found room since."""
-        return self._full or self._met_bound or (self._bound > 0 and self._held > self._for_values)
+        return self._full or self._met_bound_with is not None or (self._bound > 0 and self._held > self._for_values)
 
     @property
     def is_tight(self) -> bool:
@@ -146,11 +146,12 @@ class Room:
     def written(self, held: int, *, sets: bool) -> None:
         """Note how many bytes are in use after a commit, and whether it brought values. Needed only where there is a bound."""
         self._held = held
-        self._met_bound = self._met_bound and not sets
+        if self._met_bound_with is not None and (sets or held < self._met_bound_with):
+            self._met_bound_with = None
 
     def bound_was_met(self) -> None:
         """Note that values were tried for which there is no room below the bound; fewer may find some."""
-        self._met_bound = True
+        self._met_bound_with = self._held
 
     def disk_was_full(self) -> None:
         """Note that the disk had no room for a commit."""

@@ -157,7 +157,8 @@ class Store:
             room.written(held, sets=sets)
         except lmdb.MapFullError:
             if room.next_map() is None:
-                room.bound_was_met()
+                if sets:
+                    room.bound_was_met()
                 raise self._at_bound() from None
             raise OutOfRoom(f"the map of {self.path} has {room.map_bytes} bytes, which is not enough") from None
         except lmdb.Error as error:
@@ -283,7 +284,7 @@ class Store:
         if self.room.is_full is not self._said_full:
             self._said_full = self.room.is_full
             now = (
-                "there is no room for values: sets are refused, gets and deletes go on"
+                "there is no room for values, or for many at once: such sets are refused, gets and deletes go on"
                 if self._said_full
                 else "there is room again"
             )

@@ -20,7 +20,7 @@ from gkv.node.copied_writes import GRACE
 from gkv.node.copies import Copies
 from gkv.node.due_clock import DueClock
 from gkv.node.handler import Waiting, refused_for
-from gkv.node.order import Stored
+from gkv.node.order import PlainOrRecord
 from gkv.node.postponed import READ_WITHIN, Asked
 from gkv.node.reads import BYTES_AT_ONCE, KEYS_AT_ONCE, RECORDS_AT_ONCE, InSteps, groups, room_of, shares, size_of
 from gkv.replication.actions import Answer, Fate
@@ -29,7 +29,7 @@ from gkv.replication.expiry import is_due
 from gkv.wire.ops import Fetch, FetchItems, Get, ItemRows, NodeAnswer, Peek, Records, Refused, Values
 from gkv.wire.strict import Pause
 
-Item = TypeVar("Item", Value | Damage | None, Record | Damage | None, Stored)
+Item = TypeVar("Item", Value | Damage | None, Record | Damage | None, PlainOrRecord)
 Take = Callable[[Sequence[str], float], "list[Item] | None"]
 """Takes what belongs to keys from the disk, or to the first of them when that has more bytes than it may have; None when
 it may not be told.
@@ -122,12 +122,12 @@ class CopiedReads:
     def _records(self, records: Sequence[Record | Damage | None]) -> NodeAnswer:
         return Records(records, self._clock.now())
 
-    def _items(self, items: Sequence[Stored]) -> NodeAnswer:
+    def _items(self, items: Sequence[PlainOrRecord]) -> NodeAnswer:
         return ItemRows(items, self._clock.now())
 
     # -- at once
 
-    def _items_now(self, keys: Sequence[str], room: float) -> list[Stored] | None:
+    def _items_now(self, keys: Sequence[str], room: float) -> list[PlainOrRecord] | None:
         if not self._copies.is_settled(keys):
             return None
         items, now = self._engine.items_of(keys, room), self._clock.now()

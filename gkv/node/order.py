@@ -26,7 +26,7 @@ Newest = tuple[Record | Damage | None, Pending | None]
 """The newest admitted record of a key, and the write that brings it, unless it is settled."""
 
 
-Stored = bytes | Record | Damage | None
+PlainOrRecord = bytes | Record | Damage | None
 """What there is under a key: a JSON value that never expires alone, of all else the whole record."""
 _FEW = 16
 """Records that are read where some of many keys are on their way or due."""
@@ -125,12 +125,14 @@ class Order:
                 return records, waits
             self.expire(due, era)
 
-    def items(self, keys: Sequence[str], era: int, room: float = inf) -> tuple[list[Stored], set[Pending]]:
+    def items(self, keys: Sequence[str], era: int, room: float = inf) -> tuple[list[PlainOrRecord], set[Pending]]:
         """As `values`, with the whole record of all but JSON values that never expire."""
         if not self.unsettled.touch(keys):
             items, now = self._engine.items_of(keys, room), self.clock.now()
-            if not any(isinstance(one, Record) and is_due(one, now) for one in items):
+            due = [key for key, one in zip(keys, items, strict=False) if isinstance(one, Record) and is_due(one, now)]
+            if not due:
                 return items, set()
+            self.expire(due, era)
         records, waits = self.records(keys[:_FEW], era)
         return [*records], waits
 

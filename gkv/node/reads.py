@@ -15,7 +15,7 @@ from gkv.engine import Due, Engine, Pending
 from gkv.errors import GkvError, Unavailable
 from gkv.model import Blob, Damage, NodeRefusal, Record, Value
 from gkv.node.handler import COMMIT_WITHIN, Waiting, or_refused, refused_for
-from gkv.node.order import Order, Stored
+from gkv.node.order import Order, PlainOrRecord
 from gkv.replication.names import AT_ONCE
 from gkv.wire.ops import Fetch, FetchItems, Get, ItemRows, ListKeys, NodeAnswer, Page, Records, Refused, Values
 from gkv.wire.strict import Pause
@@ -195,13 +195,20 @@ class Reads:
 
     def fetch_items(self, request: FetchItems) -> NodeAnswer | Waiting:
         """Read values with their types and ends."""
-        take = partial(self._items_in_steps, request.keys, request.era)
-        return InSteps(partial(_when_settled, take)) if len(request.keys) > KEYS_AT_ONCE else _now_or_when_settled(take)
+        keys, era = request.keys, request.era
+        in_steps = InSteps(partial(_when_settled, partial(self._items_in_steps, keys, era)))
+        if len(keys) > KEYS_AT_ONCE:
+            return in_steps
+        try:
+            items, waits = self._order.items(keys, era, BYTES_AT_ONCE)
+        except GkvError as error:
+            return refused_for(error)
+        return ItemRows(items, self._order.clock.now()) if len(items) == len(keys) and not waits else in_steps
 
     def _items_in_steps(self, keys: Sequence[str], era: int) -> Taken[NodeAnswer]:
         """Read items one after the other. Switches greenlets when they are more than go into one step."""
 
-        def take(some: Sequence[str]) -> Taken[list[Stored]]:
+        def take(some: Sequence[str]) -> Taken[list[PlainOrRecord]]:
             return self._order.items(some, era, BYTES_AT_ONCE)
 
         items, waits = self._in_steps(keys, KEYS_AT_ONCE, take, lambda one: one.value if isinstance(one, Record) else one)

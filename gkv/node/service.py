@@ -36,10 +36,7 @@ from gkv.wire.ops import (
     NodeAnswer,
     NodeRequest,
     NoRoom,
-    Page,
-    Records,
     Refused,
-    Values,
     read_request,
 )
 
@@ -177,7 +174,7 @@ class Service:
         What was read is refused when another document has come meanwhile. The answer to a write is never refused: that would
         say that nothing was begun.
         """
-        if document is not self._view.document and isinstance(answer, Values | Records | Page):
+        if document is not self._view.document and answer.is_read:
             answer = stale(self._view.document)
         limit = min(room, self._max_answer)
         try:

@@ -20,7 +20,7 @@ _LOOKED_AT = 100
 _BYTES = 1 << 20
 """Of them, after which that is enough: each is read whole, 1 ms for so many."""
 _SHORT, _LONG, _EVERY = 0.005, 0.05, 1.0
-"""Seconds from one step to the next, at least and at most; and from one search to the next."""
+"""Seconds from one step to the next: at least, and where nothing was found; and from one search to the next."""
 _TIMES = 9
 """While there are some, pauses are so many times as long as the step before them: the search takes a tenth of a core."""
 _LAST_TOKEN = (1 << 64) - 1
@@ -95,7 +95,7 @@ class Strays:
         has_left = placement is not None and placement.coming is None and line is not None and not line.weight
         if has_left or self._dropping is None:
             return _SHORT if has_left else _LONG
-        return min(max(_SHORT, _TIMES * took), _LONG)
+        return max(_SHORT, _TIMES * took)
 
     @property
     def _may_write(self) -> bool:

@@ -2,7 +2,7 @@
 
 Answers alone prove that a member hears: what it says by itself does not. So a member is complained
 of when something was asked of it and no answer to anything has come for the timeout. Time in which
-this process itself stood still does not count: answers may have come meanwhile that it has not read.
+this process itself stood still counts for no more than a look: answers may have come that it has not read.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Questions:
         self._number = 0
         self._open: dict[int, Asked] = {}
         self._silent: dict[str, float] = {}
-        """By member, the first question since its last answer; later by the time in which this process stood still."""
+        """By member, the first question since its last answer; later by nearly all time in which this process stood still."""
         self._looked = float("-inf")
         """When `complaints` was asked for last."""
         self._slow: dict[str, float] = {}
@@ -130,7 +130,7 @@ class Questions:
         for one, since in self._silent.items():
             unheard = now - max(since, self._looked)
             if unheard >= _STOOD_STILL:
-                self._silent[one] = since + unheard
+                self._silent[one] = since + unheard - RESEND  # as a process that is steadily slow has to complain as well
         self._looked = now
         found = [(one, Fault.SILENT) for one, since in self._silent.items() if now - since >= self.timeouts.silence]
         found += [(one, Fault.SLOW_DISK) for one, seconds in self._slow.items() if seconds >= self.timeouts.disk]

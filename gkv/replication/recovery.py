@@ -1,6 +1,7 @@
 """A record that is damaged at its primary: the greatest intact copy that another acting member has is written anew, as a
-takeover does. Where none of the others has any record, there is none: an acting member has all that is settled. A key whose
-record nobody could give is lost until it is written, or another document is in force.
+takeover does. Where none of the others has any record, there is none: an acting member has all that is settled. A key that is
+written meanwhile makes the recovery void, as the answers may be older than that write, whose record may be damaged by now as
+well. A key whose record nobody could give is lost until it is written, or another document is in force.
 """
 
 from dataclasses import dataclass, field
@@ -31,11 +32,13 @@ class Recovered:
     """The greatest intact one."""
     absent: bool = False
     """Whether all others say that there is none."""
+    void: bool = False
+    """Whether the key was written meanwhile, so that all this says nothing."""
 
     @property
     def given_up(self) -> bool:
         """Whether it is unknown what was there."""
-        return self.record is None and not self.absent
+        return self.record is None and not (self.absent or self.void)
 
 
 @dataclass(slots=True)
@@ -44,14 +47,18 @@ class Recoveries:
 
     lost: set[str] = field(default_factory=set)
     """Keys of recoveries that were given up. Whoever admits a write of one takes it out."""
+    unwritten: set[str] = field(default_factory=set)
+    """Keys of recoveries that go on. Whoever admits a write of one takes it out, which makes its recovery void."""
     _keys: dict[str, _Recovering] = field(default_factory=dict)
     _numbers: dict[int, tuple[str, str]] = field(default_factory=dict)
     """By number of a question, who was asked, and for which key."""
 
     def begin(self, key: str, others: tuple[str, ...], now: float) -> bool:
         """Begin with a key unless that is so already; return whether it has begun, so that the others are to be asked."""
-        if key in self._keys:
+        if key in self._keys and key in self.unwritten:
             return False
+        self._forget(key)
+        self.unwritten.add(key)
         self._keys[key] = _Recovering(now, set(others))
         return True
 
@@ -80,9 +87,14 @@ class Recoveries:
         return [self._end(key, None) for key in late]
 
     def _end(self, key: str, record: Record | None, *, absent: bool = False) -> Recovered:
-        del self._keys[key]
-        self._numbers = {number: of for number, of in self._numbers.items() if of[1] != key}
-        return self._noted(Recovered(key, record, absent))
+        void = key not in self.unwritten
+        self._forget(key)
+        return self._noted(Recovered(key, record, absent, void))
+
+    def _forget(self, key: str) -> None:
+        if self._keys.pop(key, None) is not None:
+            self._numbers = {number: of for number, of in self._numbers.items() if of[1] != key}
+            self.unwritten.discard(key)
 
     def alone(self, key: str) -> Recovered:
         """Return the end for a key that nobody else could have."""
@@ -97,6 +109,7 @@ class Recoveries:
         """Forget all, as a new document is in force: who needs a record asks again."""
         self._keys, self._numbers = {}, {}
         self.lost.clear()
+        self.unwritten.clear()
 
     @property
     def wakes_at(self) -> float:

@@ -27,7 +27,7 @@ class Succession:
         self._writing = writing
         self._asked_at: dict[str, float] = {}
         """By member, when it was asked for what keeps a takeover waiting."""
-        self._recoveries = Recoveries(writing.lost)
+        self._recoveries = Recoveries(writing.lost, writing.recovering)
         self.on_recovered: Callable[[str, bool], None] = lambda _key, _given_up: None
         """Told of the end of each recovery: whether it was given up."""
 
@@ -112,7 +112,7 @@ class Succession:
 
     def _recovered(self, end: Recovered) -> None:
         pair = pair_of(self._desk.duties.roles_of(end.key))
-        if not end.given_up and self._takeovers.reign(pair) is not None:
+        if not (end.given_up or end.void) and self._takeovers.reign(pair) is not None:
             record, _ = self._writing.newest([end.key])[0]
             if record is None or isinstance(record, Damage):  # a lost one was looked for as well
                 self._writing.write_anew([(end.key, end.record)])

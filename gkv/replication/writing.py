@@ -45,6 +45,8 @@ class Writing:
         self.primary = Primary()
         self.lost: set[str] = set()
         """Keys whose record is damaged here and could be had from nobody (`Recoveries`), until they are written."""
+        self.recovering: set[str] = set()
+        """Keys whose record is asked of others (`Recoveries`), until they are written."""
 
     def time_of_day(self) -> int:
         """Return the time in ms by which values are due now."""
@@ -75,6 +77,8 @@ class Writing:
         desk = self._desk
         if self.lost:
             self.lost.difference_update(keys)
+        if self.recovering:
+            self.recovering.difference_update(keys)
         version = self._versions.next(desk.duties.era)
         write = Write(version, keys, values, expires, tags, self.time_of_day())
         return self.primary.admit(write, desk.duties, desk.token(), on_over)

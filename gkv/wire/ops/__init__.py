@@ -9,8 +9,8 @@ says how long each is. So a value goes from a client's request to the engine and
 `ttls` may follow the keys of a set: for how long each of them is there, in milliseconds, 0 for good. So may
 `types`: the media type of each value, null for a JSON text; and `if`: for each key the condition on which it is
 written (`gkv.replication.conditions`), null for none. To a `get` values of other types are shown as base64
-(`gkv.wire.shown.show`); a `fetch`, or a `get` with `"meta":true`, brings whole records, a `peek` those of the node's
-own copy, and `items` their values, types and ends.
+(`gkv.wire.shown.show`); a `fetch`, or a `get` with `"meta":true`, brings whole records, `items` their values, types and
+ends, a `peek` whole records of the node's own copy.
 
     {"op":"delete","cluster":"5f1c...","generation":1,"epoch":7,"keys":["hi"],"if":["=*"]}
     {"op":"add","cluster":"5f1c...","generation":1,"epoch":7,"keys":["n"],"deltas":[1]}

@@ -74,6 +74,8 @@ class NodeAnswer:
     """What a node answers."""
 
     __slots__ = ()
+    is_read: ClassVar[bool] = False
+    """Whether it tells of records, so that it is of no use once another document is in force than when it was begun."""
 
     @classmethod
     def read(cls, header: Mapping[str, Any], frame: bytes, start: int, pause: Pause, count: int) -> Self:

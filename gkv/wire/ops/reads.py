@@ -132,6 +132,7 @@ class Values(NodeAnswer):
     b'{"sizes":[7,-1]}\\n"hello"'
     """
 
+    is_read: ClassVar[bool] = True
     values: Sequence[Value | Damage | None]
 
     @classmethod
@@ -174,6 +175,7 @@ class Records(NodeAnswer):
     `now` is the node's time, in the milliseconds that expiries are in: nobody else's clock says how long a value is there.
     """
 
+    is_read: ClassVar[bool] = True
     records: Sequence[Record | Damage | None]
     now: int = 0
     age: int | None = None
@@ -241,6 +243,7 @@ class ItemRows(NodeAnswer):
     b'{"now":1500,"sizes":[1,-1]}\\n1'
     """
 
+    is_read: ClassVar[bool] = True
     rows: Sequence[bytes | Record | ItemRow | Damage | None]
     now: int
 
@@ -293,6 +296,7 @@ class Page(NodeAnswer):
     b'{"end":"c","keys":["a","b"]}\\n'
     """
 
+    is_read: ClassVar[bool] = True
     keys: Sequence[str]
     end: str | None = None
     """The place that is reached, None at the end of the listing."""

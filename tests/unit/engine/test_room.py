@@ -129,6 +129,9 @@ def test_room_is_full_from_values_that_met_the_bound_on_until_others_are_written
     assert asked.is_full
     asked.written(10 * MIB, sets=True)
     assert not asked.is_full
+    asked.bound_was_met()
+    asked.written(9 * MIB, sets=False)
+    assert not asked.is_full, "deletes have made room"
 
 
 def test_room_that_is_left_is_the_disks_or_what_the_bound_leaves_to_values() -> None:

@@ -144,6 +144,58 @@ def test_primary_recovers_what_is_damaged_there_too_before_it_writes_anything() 
     assert (commit.write.values, commit.write.tags) == ([b"1"], [OLD.version])
 
 
+@pytest.mark.promise("I2")
+def test_answer_from_before_a_write_brings_nothing_back_though_the_record_of_that_is_damaged_as_well() -> None:
+    """The write is settled, and nobody may be told what was there before it."""
+    bench = Bench(records={"k": Damage.DAMAGED}).opened(duties("a", 1, roles("abc")))
+    bench.on(events.DamageFound(["k"]))
+    early, late = bench.sent(m.AskRecord)
+    bench.hear("b", m.FoundRecord(early.message.number, OLD))
+    bench.take(actions.Send)
+    bench.on(put("x", "k"))
+    [commit] = bench.take(Commit)
+    bench.on(events.Committed(commit.token))
+    for copy in bench.sent(m.Copy):
+        bench.hear(copy.to, m.Copied(copy.message.number, (commit.write.version,)))
+    assert bench.fates() == [[Fate.WRITTEN]]
+    bench.shelf.records["k"] = Damage.DAMAGED
+    bench.hear("c", m.FoundRecord(late.message.number, OLD))
+    assert bench.take(Commit) == []
+    bench.take(actions.Send)
+    bench.on(get("y", "k"))
+    again = bench.sent(m.AskRecord)
+    assert [one.to for one in again] == ["b", "c"]
+    newest = Record(commit.write.version, b"1")
+    for one in again:
+        bench.hear(one.to, m.FoundRecord(one.message.number, newest))
+    [commit] = bench.take(Commit)
+    assert list(commit.write.tags) == [newest.version]
+
+
+@pytest.mark.promise("I2")
+def test_record_that_is_damaged_again_while_answers_of_before_are_awaited_is_asked_for_anew() -> None:
+    bench = Bench(records={"k": Damage.DAMAGED}).opened(duties("a", 1, roles("abc")))
+    bench.on(events.DamageFound(["k"]))
+    first = bench.sent(m.AskRecord)
+    bench.take(actions.Send)
+    bench.on(put("x", "k"))
+    [commit] = bench.take(Commit)
+    bench.on(events.Committed(commit.token))
+    for copy in bench.sent(m.Copy):
+        bench.hear(copy.to, m.Copied(copy.message.number, (commit.write.version,)))
+    bench.shelf.records["k"] = Damage.DAMAGED
+    bench.take(actions.Send)
+    bench.on(events.DamageFound(["k"]))
+    second = bench.sent(m.AskRecord)
+    assert [one.to for one in second] == ["b", "c"]
+    for one in first:
+        bench.hear(one.to, m.FoundRecord(one.message.number, OLD))
+    assert bench.take(Commit) == []
+    for one in second:
+        bench.hear(one.to, m.FoundRecord(one.message.number, Record(commit.write.version, b"1")))
+    assert [one.write.values for one in bench.take(Commit)] == [[b"1"]]
+
+
 def test_primary_recovers_what_is_damaged_or_lost_at_itself_and_nothing_else() -> None:
     bench = Bench(records={"k": Damage.DAMAGED, "x": OLD}).opened(duties("a", 1, roles("ab", preference="ab")))
     bench.on(events.DamageFound(["k", "x", "lost"]))

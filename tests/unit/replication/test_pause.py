@@ -147,10 +147,10 @@ def _last_of(questions: Questions, until: float) -> list[Complain]:
 @pytest.mark.parametrize(
     ("looks", "silent_at"),
     [
-        pytest.param([0.1, 3.0, 3.1, 3.5], 3.9, id="before it has stood still for 2.9 s it had listened for 0.1 s"),
+        pytest.param([0.1, 3.0, 3.1, 3.5], 3.65, id="it has listened for 0.1 s and stood still for 2.9 s, as if for 0.25 s"),
         pytest.param([0.4, 0.85], 1.0, id="a look that is a little late counts"),
-        pytest.param([2.0], 3.0, id="from the question on"),
-        pytest.param([0.4, 1.0, 1.4, 2.0], 2.2, id="again and again"),
+        pytest.param([2.0], 2.75, id="from the question on"),
+        pytest.param([0.4, 1.0, 1.3], 1.35, id="for 0.6 s"),
     ],
 )
 def test_time_in_which_this_process_stood_still_is_not_anothers_silence(looks: list[float], silent_at: float) -> None:
@@ -164,6 +164,13 @@ def test_time_in_which_this_process_stood_still_is_not_anothers_silence(looks: l
         assert questions.complaints(looks[-1] + step / 10) == []
     assert questions.complaints(silent_at - 0.001) == []
     assert questions.complaints(silent_at + 0.001) == [Complain("b", Fault.SILENT)]
+
+
+def test_process_that_is_steadily_slow_complains_after_some_looks() -> None:
+    """Else nobody would ever tell of a member that it alone cannot reach."""
+    questions = Questions()
+    questions.ask("b", 0.0)
+    assert [len(questions.complaints(0.7 * look)) for look in range(1, 6)] == [0, 0, 0, 1, 1]
 
 
 def test_nobody_is_complained_of_for_a_question_that_is_owed_no_answer() -> None:
