@@ -148,7 +148,9 @@ def refused_removal(document: Document, node_id: str, placement: Placement | Non
     if {node.id for node in document.nodes} == {node_id}:
         return MemberConflict(f"{node_id} is the only member of the ring")
     if placement is not None and _is_missed(member, placement):
-        return MemberConflict(f"keys wait for {node_id}, whose copies are the last ones: its loss has to be accepted first")
+        return MemberConflict(
+            f"keys wait for {node_id}, whose copies are the last ones: its loss is to be accepted, and another to act"
+        )
     return None
 
 

@@ -164,7 +164,7 @@ def _change(said: Namespace, goal: _Goal, method: str, path: str, body: Any, fla
     if said.json:
         document(granted)
     else:
-        print("begun; gkv status shows how far it is" if not said.wait else "begun")
+        print("begun" if said.wait else "begun; gkv status shows how far it is, gkv change --undo takes it back")
     return _watch(servers, goal, granted.get("begins_in", 0.0) + _IDLE) if said.wait else Code.DONE
 
 

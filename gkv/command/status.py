@@ -159,7 +159,7 @@ def _show(
     print(f"members  {up} of {len(members)} up; copies {cluster['replicas']}, of which a write needs {cluster['min_in_sync']}")
     print(f"ready    {'yes' if ready else 'no'}{': ' if complaints else ''}{'; '.join(complaints)}")
     if waiting := cluster.get("waits_for"):
-        print(f"waits    for {', '.join(waiting)}: start them; or, if what they have is lost, POST /v1/cluster/accept-loss")
+        print(f"waits    for {', '.join(waiting)}: start them; or, if what they have is lost, gkv accept-loss")
     copies = cluster.get("copies") or {}
     if copies.get("missing") or copies.get("unanswered"):
         print(f"copies   {copies['missing']:.1%} of them missing; nobody answers for {copies['unanswered']:.1%} of the keys")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs import pictures
+from gkv.command.table import COMMANDS
 from gkv.config import KNOBS
 from gkv.coordinator.failures import READ_FAILURES, WRITE_FAILURES
 from gkv.errors import GkvError
@@ -77,6 +78,7 @@ def test_every_code_has_its_entry_and_every_entry_its_code() -> None:
 
 def test_settings_and_metrics_that_pages_name_exist() -> None:
     flags = {f"--{knob.name.replace('_', '-')}" for knob in KNOBS} | {"--config", "--print-config", "--check-config"}
+    flags |= {flag.name for command in COMMANDS for flag in command.flags}
     metrics = set(re.findall(r"gkv_\w+", (DOCS / "operations.md").read_text(encoding="utf-8").partition("\n## Metrics\n")[2]))
     own = ("tutorial", "concepts", "sizing", "backup", "troubleshooting", "upgrades", "from-go", "README")
     for page in (DOCS / f"{name}.md" for name in own):
