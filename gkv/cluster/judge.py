@@ -150,8 +150,8 @@ class Judge:
     def remove(self, node_id: str, now: float, *, dry_run: bool = False) -> None:
         """Remove a member that is down, likewise. Raise MemberConflict."""
         error = refused_removal(self.document, node_id, self.placement) or self._answers(node_id, now)
-        if error is None and self.wish.layout is not None and node_id in self._coming(self.wish.layout):
-            error = MemberConflict("another ring is about to come that has it; it can be taken back")
+        if error is None and self.wish.layout is not None:
+            error = MemberConflict("another ring is about to come already; it can be taken back")
         if error is not None:
             raise error
         if not dry_run:
@@ -168,17 +168,13 @@ class Judge:
         more, or is down. If one is to be `removed` (see `remove`), it begins with that. Raise MemberConflict.
         """
         error = refused_layout(self.document, layout)
-        if error is None and (gone := self._removed & self._coming(layout)):
+        if error is None and (gone := dict(layout.weights).keys() & self._removed - {removed}):
             error = MemberConflict(f"{min(gone)} is about to be removed")
         if error is not None:
             raise error
         if not dry_run:
             self.wish.ask(layout, removed)
             self._parting.add(leaves)
-
-    def _coming(self, layout: Layout) -> set[str]:
-        """Return the nodes of a ring that the one in force has not."""
-        return dict(layout.weights).keys() - dict(self.document.layout.weights).keys()
 
     def take_back(self) -> None:
         """Give up the ring that is to come, or is wished for, and what was asked for with it. Members that have left the ring

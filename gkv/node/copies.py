@@ -209,7 +209,7 @@ class Copies:
             self._begin_anew(self._new_replica(boot_time(), has_granted=True))
         if self._view.outdated:
             return
-        self.disk.stored.placement = placement
+        self.disk.stored.follow(placement)
         self.disk.early = document.durability is Durability.ASYNC
         self._tidings.begin_anew()
         self.rest.release()

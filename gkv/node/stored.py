@@ -57,27 +57,23 @@ class Stored:
         self._under_way: dict[str, list[tuple[Pending, int]]] = {}
         """By key, the commits under way that are about it, in their order, and its place in each."""
         self._order = _Order(self._under_way)
-        self._placement: Placement | None = None
+        self.placement: Placement | None = None
+        """That of the document in force (`follow`)."""
         self.lists = 0
         """Counts the lists by which records were this member's to have: one more whenever they became others."""
         self.tidied = 0
         """The lists by which no record here is others' alone; whoever drops these sets it."""
 
-    @property
-    def placement(self) -> Placement | None:
-        """That of the document in force; whoever adopts another document sets it."""
-        return self._placement
-
-    @placement.setter
-    def placement(self, now: Placement | None) -> None:
-        before, self._placement = self._placement, now
+    def follow(self, now: Placement | None) -> None:
+        """Go on with the placement of a document that is in force from now on."""
+        before, self.placement = self.placement, now
         if before is None or now is None or before.lists is not now.lists or before.coming is not now.coming:
             self.lists += 1
 
     @property
     def is_tidy(self) -> bool:
         """Whether no record here is others' alone, by the lists of now."""
-        return self._placement is not None and self.tidied == self.lists
+        return self.placement is not None and self.tidied == self.lists
 
     # --- changes ----------------------------------------------------------------------------------------------------------
 

@@ -134,7 +134,11 @@ class Rules:
         placement = node.view.placement
         if placement is None:
             return
-        for name in placement.roles[placement.list_of(key)].acting:
+        acting = placement.roles[placement.list_of(key)].acting
+        if self._document is not None and self._document.has_ring:  # who has left the list since has dropped what it had
+            newest = Placement.of(self._document, None)
+            acting = tuple(set(acting).intersection(newest.roles[newest.list_of(key)].acting))
+        for name in sorted(acting):
             engine = self._world.disks[name].engine
             found = None if engine is None else engine.newest_of(key)
             if found is None or found < version:

@@ -469,10 +469,11 @@ def test_member_that_is_about_to_be_removed_comes_into_no_ring_and_one_that_come
     one.judge.remove("d", one.now)
     with pytest.raises(MemberConflict, match="d is about to be removed"):
         one.judge.change_ring(layout)
-    other = world({"d": {"weight": 0.0, "state": DOWN, "left": 3}}, "abcd")
-    other.judge.change_ring(layout)
-    with pytest.raises(MemberConflict, match="another ring is about to come"):
-        other.judge.remove("d", other.now)
+    for weight in (0.0, 1.0):
+        other = world({"d": {"weight": weight, "state": DOWN, "left": 3}}, "abcd")
+        other.judge.change_ring(replace(layout, replicas=2))
+        with pytest.raises(MemberConflict, match="another ring is about to come"):
+            other.judge.remove("d", other.now)
 
 
 def test_member_that_is_being_removed_is_not_admitted_with_an_empty_directory_either() -> None:
