@@ -125,7 +125,7 @@ def _node(node_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Goal:
-    """What is so once a change is done: in words, and in what the proxy knows; and the member that is to be none any more."""
+    """The end of a change: in words, and by what the proxy knows; `going` is the member that is none any more then."""
 
     words: str
     is_reached: Callable[[dict[str, Any]], bool]

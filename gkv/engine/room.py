@@ -80,7 +80,7 @@ class Room:
         self._held = 0
         self._full = False
         self._met_bound_with: int | None = None
-        """How many bytes were in use when values that were tried went beyond the bound, until others go or there are fewer."""
+        """Bytes that were in use when values went beyond the bound; None before, and once others go or there are fewer."""
         self.snapshot_since: float | None = None
         """When the snapshot under way began; None without one."""
 

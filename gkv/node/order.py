@@ -27,7 +27,7 @@ Newest = tuple[Record | Damage | None, Pending | None]
 
 
 PlainOrRecord = bytes | Record | Damage | None
-"""What there is under a key: a JSON value that never expires alone, of all else the whole record."""
+"""A JSON value that never expires, alone; the whole record of anything else; None where a key has none."""
 _FEW = 16
 """Records that are read where some of many keys are on their way or due."""
 

@@ -463,7 +463,7 @@ def test_ring_changes_by_a_word_and_is_taken_back_by_another() -> None:
 
 
 def test_member_that_is_about_to_be_removed_comes_into_no_ring_and_one_that_comes_is_not_removed() -> None:
-    """Whoever waited for its process would wait in vain."""
+    """A ring would wait for its process in vain."""
     one = world({"d": {"weight": 0.0, "state": DOWN, "left": 3}}, "abcd")
     layout = Layout(tuple((name, 1.0) for name in "abcd"), 16, 3)
     one.judge.remove("d", one.now)

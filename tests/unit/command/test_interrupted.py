@@ -1,4 +1,4 @@
-"""What an export leaves behind when it is interrupted or its disk is full, at any point."""
+"""The files that an export leaves when it is interrupted or its disk is full, at any point."""
 
 import errno
 import json

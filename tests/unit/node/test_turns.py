@@ -161,7 +161,7 @@ def test_others_have_their_turn_while_much_is_read(service: Service, request_: N
 
 
 def test_what_is_read_in_steps_is_not_begun_with_others(service: Service, engine: Engine) -> None:
-    """Whoever comes with it would wait behind, and its bytes would be counted nowhere."""
+    """Others of the same call would wait behind it, and its bytes would be counted nowhere."""
     if not engine.durable:
         return  # likewise
     turns: list[int] = []

@@ -144,6 +144,16 @@ def test_primary_recovers_what_is_damaged_there_too_before_it_writes_anything() 
     assert (commit.write.values, commit.write.tags) == ([b"1"], [OLD.version])
 
 
+def written(bench: Bench) -> Commit:
+    """Have a client's write settled; return its commit."""
+    bench.on(put("x", "k"))
+    [commit] = bench.take(Commit)
+    bench.on(events.Committed(commit.token))
+    for copy in bench.sent(m.Copy):
+        bench.hear(copy.to, m.Copied(copy.message.number, (commit.write.version,)))
+    return commit
+
+
 @pytest.mark.promise("I2")
 def test_answer_from_before_a_write_brings_nothing_back_though_the_record_of_that_is_damaged_as_well() -> None:
     """The write is settled, and nobody may be told what was there before it."""
@@ -152,11 +162,7 @@ def test_answer_from_before_a_write_brings_nothing_back_though_the_record_of_tha
     early, late = bench.sent(m.AskRecord)
     bench.hear("b", m.FoundRecord(early.message.number, OLD))
     bench.take(actions.Send)
-    bench.on(put("x", "k"))
-    [commit] = bench.take(Commit)
-    bench.on(events.Committed(commit.token))
-    for copy in bench.sent(m.Copy):
-        bench.hear(copy.to, m.Copied(copy.message.number, (commit.write.version,)))
+    commit = written(bench)
     assert bench.fates() == [[Fate.WRITTEN]]
     bench.shelf.records["k"] = Damage.DAMAGED
     bench.hear("c", m.FoundRecord(late.message.number, OLD))
@@ -178,11 +184,7 @@ def test_record_that_is_damaged_again_while_answers_of_before_are_awaited_is_ask
     bench.on(events.DamageFound(["k"]))
     first = bench.sent(m.AskRecord)
     bench.take(actions.Send)
-    bench.on(put("x", "k"))
-    [commit] = bench.take(Commit)
-    bench.on(events.Committed(commit.token))
-    for copy in bench.sent(m.Copy):
-        bench.hear(copy.to, m.Copied(copy.message.number, (commit.write.version,)))
+    commit = written(bench)
     bench.shelf.records["k"] = Damage.DAMAGED
     bench.take(actions.Send)
     bench.on(events.DamageFound(["k"]))
